@@ -1,0 +1,100 @@
+# `make` lists what there is to make. Nothing has to be installed first but Python 3.11 and make.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help setup model run test test-long test-browser test-amplifier chromium screenshots lint bench openapi
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+MANAGE := $(PYTHON) manage.py
+READY := $(VENV)/.ready
+UV := uv==0.13.9
+AMPLIFIER := .venv-amplifier
+# `make test TEST_PROCESSES=3` is a third faster on two cores; 0 is one after the other.
+TEST_PROCESSES ?= 0
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "  make %-14s %s\n", $$1, $$2 }'
+
+setup: $(READY) model ## make .venv with everything in it, and fetch the local model
+
+# Without a network everything else works all the same.
+model: $(READY) ## fetch the local model, unless it is there
+	@$(MANAGE) fetch_model || echo "Going on without the local model: run \`make model\` again with a network."
+
+# The daemon fetches the model itself, beside its first answers.
+run: $(READY) ## run the daemon on http://127.0.0.1:8420; Ctrl-C stops it
+	@$(MANAGE) serve
+
+test: setup ## run the tests of every day, against a PostgreSQL of their own
+	@$(PYTHON) -m pytest -m "not long and not browser" -n $(TEST_PROCESSES) --dist loadfile
+
+test-long: setup ## run the long tests: random faults for minutes, streams of gigabytes
+	@$(PYTHON) -m pytest -m long -s
+
+test-browser: setup chromium ## run the tests of the console in Chromium
+	@$(PYTHON) -m pytest -m browser
+
+# The optional engine, in an environment of its own that sees all of $(VENV).
+test-amplifier: $(AMPLIFIER)/.ready ## run the tests of the optional engine, with amplifier-core
+	@$(AMPLIFIER)/bin/python -m pytest tests/unit/test_engine_amplifier*.py
+
+screenshots: setup chromium ## take the pictures in docs/screenshots anew
+	@$(PYTHON) -m tests.browser.screenshots
+
+# The system's own: Playwright's builds, which are a download of their own, are not needed.
+chromium:
+	@if command -v chromium || command -v chromium-browser || command -v google-chrome; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium; \
+	else \
+		echo "There is no Chromium here. Install it: \`sudo apt-get install chromium\`, or Chrome." >&2; \
+		exit 1; \
+	fi >/dev/null
+
+lint: $(READY) ## check style, migrations and settings
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m ruff format --check .
+	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && export AMPLIFIERD_HOME="$$home" DATABASE_URL= && \
+		$(MANAGE) makemigrations --check --dry-run && $(MANAGE) check && \
+		AMPLIFIERD_HOST=0.0.0.0 AMPLIFIERD_ALLOWED_HOSTS=daemon.example AMPLIFIERD_BEHIND_PROXY=1 \
+		$(MANAGE) check --deploy --fail-level WARNING
+
+openapi: $(READY) ## write docs/openapi.json, which a test compares with the code
+	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && AMPLIFIERD_HOME="$$home" $(MANAGE) openapi
+
+bench: setup ## measure all of it, for some minutes, and write docs/performance.md
+	@$(MANAGE) bench --write docs/performance.md
+
+# Made anew when the requirements change. The stamp comes last: what was interrupted is repeated.
+# uv installs ten times as fast as pip, which brings it along where it is not there; pip alone does
+# it where uv cannot. The system's certificates are for networks with a proxy of their own.
+$(READY): requirements.txt
+	@python=$$(for name in python3.11 python3.12 python3.13 python3; do \
+		$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; \
+	done); \
+	export UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1; \
+	uv_install() { "$$1" pip install --quiet --python $(PYTHON) -r requirements.txt; }; \
+	with_uv() { \
+		command -v uv >/dev/null 2>&1 && echo "Installing into $(VENV) with uv" && \
+		uv venv --quiet --allow-existing --python "$${python:-3.11}" $(VENV) && uv_install uv; \
+	}; \
+	pip() { $(PYTHON) -m pip install --quiet --disable-pip-version-check "$$@"; }; \
+	with_pip() { \
+		[ -n "$$python" ] && echo "Installing into $(VENV); this takes a minute" && \
+		$$python -m venv $(VENV) && \
+		{ pip $(UV) && uv_install $(VENV)/bin/uv || pip --no-compile -r requirements.txt; }; \
+	}; \
+	with_uv || with_pip || { \
+		echo "$(VENV) could not be made. It needs Python 3.11 or newer and a package index." >&2; \
+		exit 1; \
+	}
+	@touch $@
+
+# A path file and not a copy of the requirements: seconds instead of minutes.
+$(AMPLIFIER)/.ready: $(READY)
+	@echo "Installing amplifier-core into $(AMPLIFIER)"
+	@$(PYTHON) -m venv --clear $(AMPLIFIER)
+	@$(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		>"$$($(AMPLIFIER)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/main.pth"
+	@$(AMPLIFIER)/bin/python -m pip install --quiet --disable-pip-version-check "amplifier-core==2.0.2"
+	@touch $@

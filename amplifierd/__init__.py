@@ -1,0 +1,3 @@
+"""The daemon: settings, ASGI application, guard, embedded PostgreSQL and supervisor."""
+
+__version__ = "0.1.0"

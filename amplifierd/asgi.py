@@ -1,0 +1,34 @@
+"""The daemon's ASGI application: the guard, behind it the streams, and Django for the rest."""
+
+from amplifierd import wsgi
+
+# Django is set up now, which the others need.
+# isort: split
+
+from channels.routing import URLRouter
+from django.conf import settings
+from django.urls import URLPattern, re_path
+
+from amplifierd.access.door import Door
+from amplifierd.bridge import Bridge
+from amplifierd.guard import Guard
+from amplifierd.liveness import Liveness
+from sessions_app.streaming import routing
+
+bridge = Bridge(wsgi.application, settings.WEB_THREADS, settings.ANSWER_SECONDS)
+application = Guard(
+    URLRouter(
+        [
+            *(
+                URLPattern(route.pattern, Door(route.callback, bridge))
+                for route in routing.urlpatterns
+            ),
+            re_path(r"^livez/?$", Liveness(bridge)),
+            re_path(r"", bridge),
+        ]
+    ),
+    hosts=settings.ALLOWED_HOSTS,
+    origins=settings.ALLOWED_ORIGINS,
+    body_limit=settings.BODY_LIMIT,
+    behind_proxy=settings.BEHIND_PROXY,
+)

@@ -1,0 +1,1 @@
+"""Measuring the daemon: `manage.py bench`."""

@@ -1,0 +1,118 @@
+"""The database: reachable, of a version that will do, with its tables, its clock and room."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import psycopg
+from django.conf import settings
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+
+from amplifierd.doctor.findings import Finding, error, ok, warning
+from amplifierd.postgres import PostgresError, embedded_url, leaving_on_signals, running
+from amplifierd.postgres.layout import Layout
+from sessions_app.streaming.database import parameters
+
+# The oldest major version of PostgreSQL that will do.
+OLDEST = 15
+# Seconds by which the clocks may differ: what people notice, and what is surely a mistake.
+SKEW, WILD = 2.0, 60.0
+# Part of the connections in use from which on there may soon be none.
+CROWDED = 0.8
+
+NOT_MADE = warning(
+    "database", "there is none yet in this data folder", "Start the daemon with `make run`."
+)
+VERSION = """
+SELECT current_setting('server_version_num')::int / 10000, current_setting('server_version'),
+       pg_size_pretty(pg_database_size(current_database()))
+"""
+
+
+@contextmanager
+def held() -> Iterator[Finding]:
+    """Give what the database is like, and keep it up while the block runs if it is embedded."""
+    if embedded_url(settings.HOME) != settings.DATABASE_URL:
+        yield _reached("from DATABASE_URL", "Start it, or correct DATABASE_URL.")
+        return
+    if not Layout(settings.HOME).data.exists():
+        yield NOT_MADE
+        return
+    try:
+        with leaving_on_signals(), running(settings.HOME):
+            yield _reached("embedded", "Start the daemon with `make run`.")
+            connection.close()
+            connection.close_pool()
+    except PostgresError as reason:
+        yield error("database", str(reason), "Mend what its log names, then look again.")
+
+
+def migrations() -> Iterator[Finding]:
+    """Look whether the tables are those of this version."""
+    loader = MigrationExecutor(connection).loader
+    unapplied = [key for key in loader.graph.nodes if key not in loader.applied_migrations]
+    known = set(loader.disk_migrations)
+    unknown = [
+        key
+        for key in loader.applied_migrations
+        if key not in known and key[0] in loader.migrated_apps and key not in loader.replacements
+    ]
+    if unapplied:
+        says = f"{len(unapplied)} are not applied, the first is {'.'.join(sorted(unapplied)[0])}"
+        todo = "Run `manage.py migrate`, or start the daemon, which does it."
+        yield error("migrations", says, todo)
+    elif unknown:
+        says = f"the database has {'.'.join(unknown[0])}, which this version does not know"
+        todo = "Another version has used this database: install that, or a newer one."
+        yield warning("migrations", says, todo)
+    else:
+        yield ok("migrations", f"all {len(loader.disk_migrations)} applied")
+
+
+def clock() -> Iterator[Finding]:
+    """Look how far this machine's clock is from the database's, by which leases go."""
+    before = datetime.now(UTC)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        [there] = cursor.fetchone()
+    after = datetime.now(UTC)
+    apart = (there - (before + (after - before) / 2)).total_seconds()
+    says = f"{abs(apart):.1f} s {'ahead of' if apart < 0 else 'behind'} the database's"
+    todo = "Set both clocks by NTP: times of messages and expiry of keys go by them."
+    if abs(apart) > WILD:
+        yield error("clock", says, todo)
+    elif abs(apart) > SKEW:
+        yield warning("clock", says, todo)
+    else:
+        yield ok("clock", f"within {SKEW:.0f} s of the database's")
+
+
+def connections() -> Iterator[Finding]:
+    """Look how many connections are left."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*), current_setting('max_connections')::int FROM pg_stat_activity"
+            " WHERE backend_type = 'client backend'"
+        )
+        used, most = cursor.fetchone()
+    says = f"{used} of {most} in use"
+    if used > CROWDED * most:
+        todo = "Raise max_connections of PostgreSQL, or lower AMPLIFIERD_POOL."
+        yield warning("connections", says, todo)
+    else:
+        yield ok("connections", says)
+
+
+def _reached(which: str, todo: str) -> Finding:
+    """Ask the database on a connection of its own: a pool would not say why there is none."""
+    try:
+        with psycopg.connect(**parameters("doctor")) as reached:
+            major, version, size = reached.execute(VERSION).fetchone()
+    except psycopg.Error as reason:
+        lines = [line.strip() for line in str(reason).splitlines() if line.strip()]
+        return error("database", f"{which}, does not answer: {lines[0]}", todo)
+    says = f"{which}, PostgreSQL {version}, {size}"
+    if major < OLDEST:
+        return error("database", says, f"Use PostgreSQL {OLDEST} or newer.")
+    return ok("database", says)

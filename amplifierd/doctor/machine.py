@@ -1,0 +1,123 @@
+"""This machine: versions, the data folder, room on the disk, the model's file."""
+
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from django.conf import settings
+from packaging.requirements import Requirement
+
+from amplifierd import __version__
+from amplifierd.doctor.findings import Finding, error, ok, warning
+from sessions_app.engine.model_files import SMOLLM2, fault
+
+OLDEST = (3, 11)
+REQUIREMENTS = settings.BASE_DIR / "requirements.txt"
+# Packages that are named; of more only the number.
+SHOWN = 4
+# Bytes that are free at least: below it writes may fail any moment, or soon.
+NONE_LEFT, LITTLE = 200 * 10**6, 2 * 10**9
+OTHERS_READ_OR_WRITE = 0o066
+
+
+def python() -> Iterator[Finding]:
+    """Look at the interpreter."""
+    found = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info[:2] < OLDEST:
+        yield error("python", found, f"Use Python {'.'.join(map(str, OLDEST))} or newer.")
+    else:
+        yield ok("python", f"{found}, amplifierd {__version__}")
+
+
+def packages() -> Iterator[Finding]:
+    """Look whether the packages are those that this version is made with."""
+    if not REQUIREMENTS.exists():
+        yield warning("packages", "requirements.txt is not there", "Get the whole of the source.")
+        return
+    lines = (line.partition("#")[0].strip() for line in REQUIREMENTS.read_text().splitlines())
+    pins = [pin for line in lines if line and _is_for_us(pin := Requirement(line))]
+    others = [text for pin in pins if (text := _other(pin))]
+    if not others:
+        yield ok("packages", f"all {len(pins)} as pinned")
+        return
+    more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
+    todo = f"Run `make setup`, or `{sys.executable} -m pip install -r requirements.txt`."
+    yield warning("packages", f"{', '.join(others[:SHOWN])}{more}", todo)
+
+
+def home() -> Iterator[Finding]:
+    """Look who may read the data folder, and the secrets in it."""
+    folder = settings.HOME
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        todo = f"Give it to the user who runs this, or set AMPLIFIERD_HOME to another than {folder}"
+        yield error("home", f"{folder} cannot be written", f"{todo}.")
+        return
+    wide = [
+        path
+        for path in (folder, folder / "secret_key", settings.BASE_DIR / ".env")
+        if path.exists() and _mode(path) & OTHERS_READ_OR_WRITE
+    ]
+    for path in wide:
+        says = f"others may read or change {path} (mode {_mode(path):o})"
+        yield warning("home", says, f"chmod go-rw {path}")
+    if not wide:
+        yield ok("home", f"{folder}, mode {_mode(folder):o}")
+
+
+def disk() -> Iterator[Finding]:
+    """Look how much room is left for the data."""
+    free = shutil.disk_usage(_existing(settings.HOME)).free
+    says = f"{_size(free)} free at {settings.HOME}"
+    if free < NONE_LEFT:
+        yield error("disk", says, "Make room: without it writes are refused.")
+    elif free < LITTLE:
+        yield warning("disk", says, "Make room: `manage.py sessions cleanup`.")
+    else:
+        yield ok("disk", says)
+
+
+def model() -> Iterator[Finding]:
+    """Look whether the local model's file is there, byte by byte."""
+    path = settings.MODELS_DIR / SMOLLM2.name
+    wrong = fault(path, SMOLLM2)
+    if wrong is None:
+        yield ok("model", f"{SMOLLM2.name}, {_size(SMOLLM2.size)}, checksum right")
+    elif path.exists():
+        yield error("model", f"{path} {wrong}", "Fetch it anew: `manage.py fetch_model --force`.")
+    else:
+        todo = "Fetch it: `manage.py fetch_model`. Other providers work without it."
+        yield warning("model", f"{path} {wrong}; foundation/base needs it", todo)
+
+
+def _is_for_us(pin: Requirement) -> bool:
+    return pin.marker is None or pin.marker.evaluate()
+
+
+def _other(pin: Requirement) -> str | None:
+    """Return how a package differs from its pin, None where it does not."""
+    try:
+        found = version(pin.name)
+    except PackageNotFoundError:
+        return f"{pin.name} is not installed"
+    return (
+        None
+        if pin.specifier.contains(found, prereleases=True)
+        else (f"{pin.name} {found} instead of {str(pin.specifier).removeprefix('==')}")
+    )
+
+
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def _existing(path: Path) -> Path:
+    """Return the folder, or the nearest one above it that is there."""
+    return path if path.exists() else _existing(path.parent)
+
+
+def _size(size: int) -> str:
+    return f"{size / 10**9:.1f} GB" if size >= 10**9 else f"{size / 10**6:.0f} MB"

@@ -1,0 +1,119 @@
+"""Settings from the environment, and from a `.env` file beside `manage.py`."""
+
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg.conninfo
+from django.core.exceptions import ImproperlyConfigured
+from dotenv import load_dotenv
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+# A server that is gone without a word, with its machine or the way to it, is noticed within some
+# ten seconds; TCP by itself would wait for a quarter of an hour, and a thread with it.
+VIGILANCE = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+# And the server notices a client that is gone so: its transaction may hold the lock of a session.
+SERVER_VIGILANCE = "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
+
+# What is already in the environment wins over the file.
+load_dotenv(BASE_DIR / ".env")
+
+
+def text(name: str, default: str = "") -> str:
+    """Return the variable; an empty one counts as not set."""
+    return os.environ.get(name) or default
+
+
+def number(name: str, default: int) -> int:
+    """Return the variable as an integer; raise ImproperlyConfigured where it is none."""
+    value = text(name, str(default))
+    try:
+        return int(value)
+    except ValueError:
+        raise ImproperlyConfigured(f"{name} must be a whole number, not {value!r}.") from None
+
+
+def flag(name: str, default: bool = False) -> bool:
+    """Return the variable as a truth value: 1, true, yes and on are true."""
+    return text(name, str(default)).lower() in {"1", "true", "yes", "on"}
+
+
+def words(name: str) -> list[str]:
+    """Return the variable split at commas, without blanks."""
+    return [word.strip() for word in text(name).split(",") if word.strip()]
+
+
+def folder(name: str, default: Path) -> Path:
+    """Return the variable as an absolute path, `~` expanded; the folder need not exist."""
+    return Path(text(name, str(default))).expanduser().absolute()
+
+
+def secret_key(home: Path) -> str:
+    """Return AMPLIFIERD_SECRET_KEY, or the key kept in the data folder, made on first use."""
+    if key := text("AMPLIFIERD_SECRET_KEY"):
+        return key
+    path = home / "secret_key"
+    if not path.exists():
+        _create_secret(path)
+    return path.read_text()
+
+
+def _create_secret(path: Path) -> None:
+    """Write a new key for the owner alone; of two processes that race, the first one's stays."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.touch(mode=0o600)
+    draft.write_text(secrets.token_urlsafe(50))
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
+
+
+def database(
+    url: str, pool_size: int, absent: Callable[[Any], None] | None = None
+) -> dict[str, Any]:
+    """Return Django's settings for a PostgreSQL URL, with a pool of at most `pool_size`.
+
+    The URL is libpq's (`postgresql://user@host/name?sslmode=…`); what Django has no key for
+    goes to the connection as it is, and wins over `VIGILANCE`. `absent` is called when the pool has
+    failed to connect.
+    """
+    try:
+        parts = psycopg.conninfo.conninfo_to_dict(url)
+    except psycopg.ProgrammingError as error:
+        raise ImproperlyConfigured(f"DATABASE_URL cannot be read: {error}") from None
+    names = {"NAME": "dbname", **{key.upper(): key for key in ("user", "password", "host", "port")}}
+    known = {key: str(parts.pop(name, "") or "") for key, name in names.items()}
+    options = f"{SERVER_VIGILANCE} {parts.pop('options', '')}".strip()
+    # A larger CONN_MAX_AGE would keep a connection per thread outside the pool.
+    # There are more connections than threads, so nobody waits for one but while the server is away.
+    # The pool's own pauses between attempts would grow with the length of an absence, and with them
+    # the time until we notice its end; the next request tries anew instead.
+    pool: dict[str, Any] = {
+        "min_size": 1,
+        "max_size": pool_size,
+        "timeout": 2,
+        "reconnect_timeout": 1,
+    }
+    if absent:
+        pool["reconnect_failed"] = absent
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        **known,
+        "CONN_MAX_AGE": 0,
+        # After a restart of the server no request gets one of the old connections.
+        "CONN_HEALTH_CHECKS": True,
+        "OPTIONS": {**VIGILANCE, **parts, "options": options, "pool": pool},
+    }

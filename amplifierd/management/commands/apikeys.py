@@ -1,0 +1,117 @@
+"""`manage.py apikeys`: make, list and revoke API keys."""
+
+import json
+from argparse import ArgumentParser, ArgumentTypeError
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import CommandError
+from django.utils import timezone
+
+from amplifierd.access import keys
+from amplifierd.access.scopes import Scope
+from amplifierd.models import ApiKey
+from sessions_app.console import tables
+from sessions_app.console.command import ConsoleCommand
+from sessions_app.console.text import moment, put
+from sessions_app.times import stamp
+
+HEADINGS = ("prefix", "name", "owner", "scope", "state", "last used", "expires", "created")
+
+
+class Command(ConsoleCommand):
+    help = "Make, list and revoke the API keys by which programs are let in."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+        text = "Make a key and print it, this once."
+        create = actions.add_parser("create", help=text, description=text)
+        create.add_argument("name", metavar="NAME", help="what it is for")
+        create.add_argument("--owner", help="whose sessions it makes and sees; default: NAME")
+        create.add_argument(
+            "--scope",
+            choices=Scope.values,
+            default=Scope.WRITE,
+            help="read, write (default), or admin: the catalogue, and the sessions of everybody",
+        )
+        create.add_argument("--days", type=_days, help="until it expires; default: never")
+        text = "List keys, newest first."
+        listing = actions.add_parser("list", help=text, description=text)
+        for action in (create, listing):
+            action.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
+        text = "Let keys in no longer; their streams end within a minute."
+        revoke = actions.add_parser("revoke", help=text, description=text)
+        revoke.add_argument("prefixes", nargs="+", metavar="PREFIX", help="as `list` shows it")
+
+    def handle(self, *args: Any, action: str, **options: Any) -> None:
+        if action == "create":
+            self._create(**options)
+        elif action == "list":
+            self._list(**options)
+        else:
+            self._revoke(**options)
+
+    def _create(
+        self,
+        name: str,
+        owner: str | None,
+        scope: str,
+        days: timedelta | None,
+        as_json: bool,
+        **_: Any,
+    ) -> None:
+        wanted = {"name": _label(name), "owner": _label(owner or name), "scope": scope}
+        made, key = keys.create(**wanted, expires_at=days and timezone.now() + days)
+        if as_json:
+            put(self.screen, json.dumps({**_as_json(made), "key": key}, indent=2))
+            return
+        # Alone on the standard output, for KEY=$(manage.py apikeys create …).
+        put(self.screen, key)
+        put(self.notes, f"The key of {made.name}, scope {made.scope}, owner {made.owner}.")
+        put(self.notes, "It is shown this once. Send it as: Authorization: Bearer amp_…")
+
+    def _list(self, as_json: bool, **_: Any) -> None:
+        found = list(ApiKey.objects.all())
+        if as_json:
+            put(self.screen, json.dumps([_as_json(key) for key in found], indent=2))
+        else:
+            tables.show(self.screen, HEADINGS, [_row(key) for key in found])
+
+    def _revoke(self, prefixes: list[str], **_: Any) -> None:
+        unknown = [given for given in prefixes if not ApiKey.objects.filter(prefix=given).exists()]
+        if unknown:
+            raise CommandError(f"There is no key {', '.join(unknown)}; nothing was revoked.")
+        for given in prefixes:
+            key = keys.revoke(given)
+            put(self.screen, f"{given}\t{key.state if key else ''}")
+
+
+def _row(key: ApiKey) -> list[str]:
+    times = (key.last_used_at, key.expires_at, key.created_at)
+    return [key.prefix, key.name, key.owner, key.scope, key.state, *map(moment, times)]
+
+
+def _as_json(key: ApiKey) -> dict[str, Any]:
+    """Return what is known of a key, which is not the key."""
+    times = {
+        "createdAt": key.created_at,
+        "expiresAt": key.expires_at,
+        "lastUsedAt": key.last_used_at,
+        "revokedAt": key.revoked_at,
+    }
+    facts = {name: getattr(key, name) for name in ("prefix", "name", "owner", "scope", "state")}
+    return {**facts, **{name: at and stamp(at) for name, at in times.items()}}
+
+
+def _label(text: str) -> str:
+    """Return a name or an owner; raise CommandError for what is none."""
+    if not (0 < len(text) <= 64 and text.isprintable() and text.strip() == text):
+        raise CommandError("A name or owner has 1 to 64 characters that can be printed.")
+    return text
+
+
+def _days(text: str) -> timedelta:
+    days = float(text)
+    if not 0 < days < 100_000:
+        raise ArgumentTypeError("must be more than 0")
+    return timedelta(days=days)

@@ -1,0 +1,161 @@
+"""`manage.py bench`: measure the daemon beside the floors that it stands on."""
+
+import json
+import math
+import sys
+from argparse import ArgumentTypeError
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from rich.console import Console
+
+from amplifierd.bench import document, engine, fill, floors, growth, operations, streams, writes
+from amplifierd.bench.exceptions import BenchError
+from amplifierd.bench.figures import Figures, Measured
+from amplifierd.bench.first_content import measure_first_content
+from amplifierd.bench.printing import print_tables
+from amplifierd.bench.report import Report, as_json, conditions
+from amplifierd.bench.throwaway import Daemon, daemon
+from amplifierd.postgres import PostgresError, leaving_on_signals
+
+PARTS = ("requests", "lists", "streams", "engine")
+# There are many lists: each is measured for so much less of the time.
+LIST_SHARE = 3
+# Runs at once are watched for so many times as long: what is slow shows only after a while.
+RUN_SHARE = 3
+
+
+class Command(BaseCommand):
+    help = (
+        "Measure a daemon that is started for it, on a data folder that is thrown away, beside a"
+        " bare hello and a bare INSERT. Your own data and daemon are left alone."
+    )
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--seconds", type=positive(float), default=3.0, help="for each measurement (3)"
+        )
+        parser.add_argument(
+            "--sessions", type=positive(int), default=100, help="that the daemon has (100)"
+        )
+        parser.add_argument(
+            "--connections", type=positive(int), default=4, help="at the same time (4)"
+        )
+        parser.add_argument(
+            "--web", type=positive(int), default=1, help="web processes of the daemon (1)"
+        )
+        parser.add_argument(
+            "--only",
+            action="append",
+            choices=PARTS,
+            metavar="PART",
+            help=f"measure this part alone, may be repeated: {', '.join(PARTS)} (all)",
+        )
+        parser.add_argument("--write", type=Path, metavar="FILE", help="write a page of Markdown")
+        parser.add_argument("--json", action="store_true", help="print JSON")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            with leaving_on_signals():
+                report = self.measure(options)
+        except (BenchError, PostgresError, psycopg.Error, psutil.Error, OSError) as error:
+            raise CommandError(f"Nothing was measured. {error}") from None
+        except KeyboardInterrupt:
+            raise CommandError("Interrupted; the daemon is gone.", returncode=130) from None
+        if options["write"]:
+            document.write(report, options["write"])
+        if options["json"]:
+            self.stdout.write(json.dumps(as_json(report), indent=2))
+        else:
+            print_tables(report, Console(file=sys.stdout, highlight=False, markup=False))
+
+    def measure(self, options: dict[str, Any]) -> Report:
+        """Measure what was asked for, each part on a daemon of its own, and remove the daemons."""
+        chosen = ("connections", "web", "seconds", "sessions")
+        report = Report(conditions(**{name: options[name] for name in chosen}))
+        for part in options["only"] or PARTS:
+            report = replace(report, **getattr(self, f"measure_{part}")(report, options))
+        return report
+
+    def measure_requests(self, report: Report, options: dict[str, Any]) -> dict[str, Any]:
+        """Measure requests and the first content beside the floors."""
+        self.say("Starting a daemon on a new database")
+        with daemon(options["web"]) as target:
+            report.conditions["PostgreSQL"] = target.postgres_version
+            return self.measure_operations(target, options)
+
+    def measure_lists(self, report: Report, options: dict[str, Any]) -> dict[str, Any]:
+        """Measure lists with few sessions and with many, then what searching costs writers."""
+        self.say("Starting a daemon without a worker")
+        with daemon(options["web"], AMPLIFIERD_WORKERS="0") as target:
+            report.conditions["PostgreSQL"] = target.postgres_version
+            seconds, connections = options["seconds"], options["connections"]
+            found = growth.measure_growth(target, seconds / LIST_SHARE, self.say)
+            written = writes.measure_writes(target, connections, seconds, self.say)
+        return {"growth": found, "writes": written}
+
+    def measure_streams(self, report: Report, options: dict[str, Any]) -> dict[str, Any]:
+        """Measure streams, the rescue of a run and its cancel."""
+        return {"streams": streams.measure_streams(options["seconds"], self.say)}
+
+    def measure_engine(self, report: Report, options: dict[str, Any]) -> dict[str, Any]:
+        """Measure what a token costs, how many runs a worker holds, and approvals."""
+        self.say("Starting a daemon with a worker")
+        with daemon(options["web"], **engine.SETTINGS) as target:
+            report.conditions["PostgreSQL"] = target.postgres_version
+            seconds = RUN_SHARE * options["seconds"]
+            return {"engine": engine.measure_engine(target, seconds, self.say)}
+
+    def measure_operations(self, target: Daemon, options: dict[str, Any]) -> dict[str, Any]:
+        """Measure the floors, then the operations, then the stream."""
+        seconds, connections = options["seconds"], options["connections"]
+        self.say("Filling in sessions")
+        fill.add_copies(target, fill.make_origin(target), 1, options["sessions"])
+        sessions = fill.active_sessions(target)
+        operations.write_transcripts(target, sessions)
+
+        self.say("Measuring the floors")
+        hello, alone = floors.measure_hello(connections, seconds)
+        insert = floors.measure_insert(target.conninfo, connections, seconds)
+        bases = {floor.name: floor for floor in (hello, alone, insert)}
+
+        measured = []
+        for operation in operations.operations(sessions):
+            self.say(f"Measuring {operation.name}")
+            figures = operations.measure(operation, target, connections, seconds)
+            measured.append(Measured(figures, bases[operation.floor], hello))
+        self.say("Measuring the stream")
+        first = measure_first_content(target, sessions[0], seconds)
+        return {
+            "floors": [hello, alone, insert],
+            "operations": measured,
+            "first_content": beside(first, alone),
+        }
+
+    def say(self, line: str) -> None:
+        """Tell a person who waits what is going on; a pipe gets the report alone."""
+        if self.stderr.isatty():
+            self.stderr.write(f"{line} …", lambda text: text)
+
+
+def beside(figures: Figures, floor: Figures) -> Measured:
+    """Return the figures beside one floor for all of them."""
+    return Measured(figures, floor, floor)
+
+
+def positive(kind: type[int] | type[float]) -> Any:
+    """Return a parser of numbers above zero, for an argument."""
+
+    def parse(text: str) -> int | float:
+        value = kind(text)
+        # Also refuses nan, which is above nothing.
+        if not 0 < value < math.inf:
+            raise ArgumentTypeError("must be a number above 0")
+        return value
+
+    return parse

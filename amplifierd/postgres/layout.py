@@ -1,0 +1,78 @@
+"""Where the embedded PostgreSQL keeps its things below a data folder."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from psycopg.conninfo import make_conninfo
+
+NAME = "amplifierd"
+PORT = 5432
+# The name of a Unix socket has at most 103 bytes on macOS; 18 go to `/.s.PGSQL.5432`.
+LONGEST_FOLDER = 85
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The paths of one embedded server. Nothing here has to exist."""
+
+    home: Path
+
+    @property
+    def data(self) -> Path:
+        """The cluster itself, as `initdb` makes it."""
+        return self.home / "pgdata"
+
+    @property
+    def draft(self) -> Path:
+        """A cluster in the making; it becomes `data` by one rename."""
+        return self.home / "pgdata.new"
+
+    @property
+    def log(self) -> Path:
+        """What the server has to say."""
+        return self.home / "postgres.log"
+
+    @property
+    def start_lock(self) -> Path:
+        """Held exclusively by whoever starts or stops the server."""
+        return self.home / "postgres.start.lock"
+
+    @property
+    def users_lock(self) -> Path:
+        """Shared by every process that uses the server: the last one stops it."""
+        return self.home / "postgres.users.lock"
+
+    @property
+    def server_lock(self) -> Path:
+        """Inherited by every process of the server: who gets it knows that all are gone."""
+        return self.home / "postgres.server.lock"
+
+    @property
+    def sockets(self) -> Path:
+        """The folder of the Unix socket: `run`, or a short one in /tmp where that cannot be named.
+
+        Always /tmp, never TMPDIR: every process must find the same one.
+        """
+        folder = Path(os.path.realpath(self.home)) / "run"
+        if len(os.fsencode(folder)) <= LONGEST_FOLDER and "," not in str(folder):
+            return folder
+        digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
+        return Path(f"/tmp/amplifierd-{digest}")  # noqa: S108 - Account.own refuses a stranger's
+
+    @property
+    def url(self) -> str:
+        """The database's address, as DATABASE_URL would have it."""
+        return f"postgresql://{NAME}@/{NAME}?host={quote(str(self.sockets), safe='')}&port={PORT}"
+
+    def conninfo(self, database: str = "postgres") -> str:
+        """Return the connection string of the server itself; every cluster has this database."""
+        host = str(self.sockets)
+        return make_conninfo(host=host, port=PORT, user=NAME, dbname=database, connect_timeout=5)
+
+
+def embedded_url(home: Path) -> str:
+    """Return the URL of the embedded database below `home`, whether it runs or not."""
+    return Layout(home).url

@@ -1,0 +1,221 @@
+"""The processes of one PostgreSQL cluster. Who starts or ends them must hold the start lock."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from psycopg import pq
+
+from amplifierd.postgres import binaries, locks
+from amplifierd.postgres.account import Account
+from amplifierd.postgres.exceptions import PostgresError
+from amplifierd.postgres.layout import NAME, PORT, Layout
+
+LOG_LIMIT = 10 * 1024 * 1024
+TAIL = 2000
+POLL = 0.02
+# Seconds for an orderly end, then for one that recovery makes good at the next start.
+FAST, IMMEDIATE = 60.0, 10.0
+
+# A server may outlive the object that started it, as it may outlive this process.
+_started: list[subprocess.Popen[bytes]] = []
+
+
+class Server:
+    """One cluster: made, started, asked and ended. An earlier process may have started it."""
+
+    def __init__(
+        self, layout: Layout, account: Account, durable: bool, announce: Callable[[str], None]
+    ) -> None:
+        self._layout = layout
+        self._account = account
+        self._durable = durable
+        self._announce = announce
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def ping(self) -> pq.Ping:
+        """Ask by connecting: OK, REJECT while it starts, recovers or ends, or NO_RESPONSE."""
+        return pq.Ping(pq.PGconn.ping(self._layout.conninfo().encode()))
+
+    def gone(self) -> bool:
+        """Tell whether no process of the cluster is left: each of them inherits the lock."""
+        self._reap()
+        lock = locks.seize(self._layout.server_lock)
+        if lock is not None:
+            os.close(lock)
+        return lock is not None
+
+    def launch(self) -> None:
+        """Start the server where all its processes are gone, making the cluster first.
+
+        Having the lock proves that none is left: what pid files say is of no account then.
+        """
+        lock = locks.seize(self._layout.server_lock)
+        if lock is None:
+            return
+        try:
+            programs = binaries.reachable(binaries.find(self._major()), self._account)
+            if not self._major():
+                self._initialise(programs, lock)
+            self._clear_pid_files()
+            self._start(programs, lock)
+        finally:
+            os.close(lock)
+
+    def end(self) -> None:
+        """End the server: in order, or at once where nothing need be kept or it takes too long."""
+        steps = [(signal.SIGINT, FAST), (signal.SIGQUIT, IMMEDIATE)]
+        for number, patience in steps if self._durable else steps[1:]:
+            if not self._signal(number) or self._gone_within(patience):
+                with contextlib.suppress(OSError):
+                    self._layout.sockets.rmdir()
+                return
+        raise PostgresError(f"PostgreSQL does not end: see {self._layout.log}.")
+
+    def log_tail(self) -> str:
+        """Return the newest lines of the server's log, for an error message."""
+        if not self._layout.log.exists():
+            return ""
+        with self._layout.log.open("rb") as log:
+            log.seek(max(0, self._layout.log.stat().st_size - TAIL))
+            return log.read().decode(errors="replace").strip()
+
+    def _major(self) -> int | None:
+        """Return the major version that made the cluster; None where there is none."""
+        path = self._layout.data / "PG_VERSION"
+        return int(path.read_text()) if path.exists() else None
+
+    def _initialise(self, programs: Path, lock: int) -> None:
+        """Make the cluster beside its place and rename it: a half-made one is never used.
+
+        `initdb` inherits the lock, so that one which outlives us is waited for.
+        """
+        self._announce("Making a new database (once per data folder)")
+        draft = self._layout.draft
+        shutil.rmtree(draft, ignore_errors=True)
+        self._account.own(draft)
+        options = self._options(binaries.major_version(programs))
+        self._run([programs / "initdb", "-D", self._account.name_of(draft), *options], lock)
+        draft.rename(self._layout.data)
+        _sync(self._layout.home)
+
+    def _options(self, major: int | None) -> list[str]:
+        """Return what `initdb` is told. Trust is for those who can enter the socket's folder."""
+        options = [f"--username={NAME}", "--auth=trust", "--encoding=UTF8", "--data-checksums"]
+        options += ["--locale=C", "--no-instructions"]
+        if major and major >= 17:
+            # Unicode's rules for upper and lower case, the same on every machine.
+            options += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        return options if self._durable else [*options, "--no-sync"]
+
+    def _run(self, command: list[str | Path], lock: int) -> None:
+        """Run a program in the draft as the server's account; raise with its output if it fails."""
+        with tempfile.TemporaryFile() as output:
+            done = subprocess.run(  # noqa: S603
+                command,
+                **self._account.options(self._layout.draft),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=[lock],
+                check=False,
+            )
+            if done.returncode:
+                output.seek(0)
+                said = output.read().decode(errors="replace")[-TAIL:]
+                raise PostgresError(f"No database could be made in {self._layout.home}:\n{said}")
+
+    def _start(self, programs: Path, lock: int) -> None:
+        """Start the postmaster, without waiting for it."""
+        data = self._layout.data
+        command = [programs / "postgres", "-D", self._account.name_of(data)]
+        for name, value in self._settings().items():
+            command += ["-c", f"{name}={value}"]
+        with self._open_log() as log:
+            self._process = subprocess.Popen(  # noqa: S603
+                command,
+                **self._account.options(data),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[lock],
+            )
+        _started.append(self._process)
+
+    def _settings(self) -> dict[str, str | int]:
+        """Return the server's settings: no TCP, a private socket, room for all our processes."""
+        home_socket = self._layout.home.resolve() / "run"
+        # From inside the data folder: root's account may not walk to it from outside.
+        sockets = "../run" if self._layout.sockets == home_socket else str(self._layout.sockets)
+        settings: dict[str, str | int] = {
+            "listen_addresses": "",
+            "unix_socket_directories": sockets,
+            "unix_socket_permissions": "0700",
+            "port": PORT,
+            "cluster_name": NAME,
+            "max_connections": 200,
+            # Taken as it is used: a hundred thousand sessions with their indexes fit in.
+            "shared_buffers": "256MB",
+            "log_min_duration_statement": "2s",
+        }
+        if not self._durable:
+            settings |= dict.fromkeys(("fsync", "synchronous_commit", "full_page_writes"), "off")
+        return settings
+
+    def _open_log(self) -> BinaryIO:
+        """Open the log, for the owner alone; a large one is put aside first."""
+        log = self._layout.log
+        if log.exists() and log.stat().st_size > LOG_LIMIT:
+            log.rename(log.with_suffix(".log.1"))
+        return os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
+
+    def _clear_pid_files(self) -> None:
+        """Remove what a killed server left: its pid may be another program's by now."""
+        (self._layout.data / "postmaster.pid").unlink(missing_ok=True)
+        for name in (f".s.PGSQL.{PORT}", f".s.PGSQL.{PORT}.lock"):
+            (self._layout.sockets / name).unlink(missing_ok=True)
+
+    def _signal(self, number: signal.Signals) -> bool:
+        """Send a signal to the postmaster; False where none runs."""
+        self._reap()
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+            if self._process:
+                os.kill(self._process.pid, number)
+                return True
+            if self.ping() is not pq.Ping.NO_RESPONSE:
+                # It answers, so the file is its own.
+                pid_file = self._layout.data / "postmaster.pid"
+                os.kill(int(pid_file.read_text().split()[0]), number)
+                return True
+        return False
+
+    def _gone_within(self, seconds: float) -> bool:
+        """Wait for the last process of the server to end."""
+        deadline = time.monotonic() + seconds
+        while not self.gone():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(POLL)
+        return True
+
+    def _reap(self) -> None:
+        """Take notice of the end of a server that we started."""
+        if self._process and self._process.poll() is not None:
+            _started.remove(self._process)
+            self._process = None
+
+
+def _sync(folder: Path) -> None:
+    """Make a rename in the folder outlast a power failure."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

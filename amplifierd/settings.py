@@ -1,0 +1,264 @@
+"""Django settings. What an operator may change comes from the environment: see the README."""
+
+from datetime import timedelta
+from pathlib import Path
+
+from csp.constants import NONE, SELF
+
+from amplifierd import __version__, absence, env
+from amplifierd.access.addresses import is_loopback
+from amplifierd.postgres import embedded_url
+
+BASE_DIR = env.BASE_DIR
+
+# The data folder: database, secret key, root directory, model files.
+HOME = env.folder("AMPLIFIERD_HOME", Path("~/.amplifierd"))
+HOST = env.text("AMPLIFIERD_HOST", "127.0.0.1")
+PORT = env.number("AMPLIFIERD_PORT", 8420)
+# Whether a proxy that ends TLS is before it, whose X-Forwarded-For and -Proto are believed.
+BEHIND_PROXY = env.flag("AMPLIFIERD_BEHIND_PROXY")
+# The certificate with its chain, and its key, as PEM files: TLS without a proxy.
+TLS_CERT = env.text("AMPLIFIERD_TLS_CERT")
+TLS_KEY = env.text("AMPLIFIERD_TLS_KEY")
+# Whether others than this machine's programs can reach it.
+PUBLIC = BEHIND_PROXY or not is_loopback(HOST)
+# Whether callers must show an API key; one that is shown is checked in any case.
+REQUIRE_KEYS = env.flag("AMPLIFIERD_REQUIRE_KEYS", default=PUBLIC)
+# The folder that amplified directories are relative to.
+ROOT_DIR = env.folder("AMPLIFIERD_ROOT", HOME / "root")
+MODELS_DIR = env.folder("AMPLIFIERD_MODELS", HOME / "models")
+# Hosts on private networks that collections may be fetched from, beside all public ones.
+COLLECTION_HOSTS = env.words("AMPLIFIERD_COLLECTION_HOSTS")
+# Whether file:// is a git URL as well; for tests alone.
+COLLECTIONS_FROM_FILE_URLS = False
+# Whether `serve` fetches the local model where it is not there.
+FETCH_MODEL = env.flag("AMPLIFIERD_FETCH_MODEL", default=True)
+
+# Web processes on one shared socket, and the threads of each for requests that are no streams.
+WEB_PROCESSES = env.number("AMPLIFIERD_WEB", 2)
+WEB_THREADS = env.number("AMPLIFIERD_THREADS", 8)
+# Seconds until a request gets 503 if no answer has begun; what it does ends by itself.
+ANSWER_SECONDS = env.number("AMPLIFIERD_ANSWER_SECONDS", 30)
+WORKER_PROCESSES = env.number("AMPLIFIERD_WORKERS", 1)
+# Runs that one worker process executes at a time.
+WORKER_CONCURRENCY = env.number("AMPLIFIERD_CONCURRENCY", 20)
+
+# Runs of one session that may wait; one more is refused with 429.
+MAX_QUEUED_RUNS = env.number("AMPLIFIERD_MAX_QUEUED_RUNS", 20)
+# Seconds for which a worker may be silent about a run before another takes it over.
+LEASE_SECONDS = env.number("AMPLIFIERD_LEASE", 30)
+# How often a run is tried before it fails, if its workers die.
+MAX_ATTEMPTS = env.number("AMPLIFIERD_MAX_ATTEMPTS", 3)
+# Days for which a person may answer a tool that waits for one.
+APPROVAL_DAYS = env.number("AMPLIFIERD_APPROVAL_DAYS", 30)
+# Seconds that processes get to finish what they are at when the daemon stops.
+DRAIN_SECONDS = env.number("AMPLIFIERD_DRAIN", 20)
+
+# Hours for which the answer to a request with an Idempotency-Key is kept.
+IDEMPOTENCY_HOURS = env.number("AMPLIFIERD_IDEMPOTENCY_HOURS", 24)
+
+# A folder by which tests hold processes at certain points; empty where nothing is tested.
+BARRIERS = env.text("AMPLIFIERD_BARRIERS")
+
+# Seconds of silence after which a stream says `keepalive`.
+STREAM_KEEPALIVE = env.number("AMPLIFIERD_KEEPALIVE", 15)
+# Streams of one web process, and of one session in it; one more is refused with 429.
+MAX_STREAMS = env.number("AMPLIFIERD_MAX_STREAMS", 2000)
+MAX_SESSION_STREAMS = env.number("AMPLIFIERD_MAX_SESSION_STREAMS", 200)
+# Feeds of all sessions in one web process; one more is refused with 429.
+MAX_FEEDS = env.number("AMPLIFIERD_MAX_FEEDS", 50)
+# Seconds after which a stream ends at the latest; its client comes back with its cursor.
+STREAM_LIFETIME = env.number("AMPLIFIERD_STREAM_LIFETIME", 3600)
+# Bytes that are kept for a client that does not read, and the seconds until it is cut.
+STREAM_UNREAD = env.number("AMPLIFIERD_STREAM_UNREAD", 1024 * 1024)
+STREAM_STALL = env.number("AMPLIFIERD_STREAM_STALL", 30)
+# The largest request body, in bytes.
+BODY_LIMIT = env.number("AMPLIFIERD_BODY_LIMIT", 2 * 1024 * 1024)
+
+# Seconds that PostgreSQL may work at one statement of a web process; 0: as long as it takes.
+STATEMENT_TIMEOUT = env.number("AMPLIFIERD_STATEMENT_TIMEOUT", 5)
+# The most rows that a list returns at a time, and what it returns where no limit is asked for.
+PAGE_SIZE = env.number("AMPLIFIERD_PAGE_SIZE", 1000)
+# Characters of a session's name; the column has room for 200.
+NAME_LENGTH = min(env.number("AMPLIFIERD_NAME_LENGTH", 200), 200)
+# Bytes of the JSON that a client keeps with a session or message, and its levels.
+METADATA_BYTES = env.number("AMPLIFIERD_METADATA_BYTES", 64 * 1024)
+METADATA_DEPTH = env.number("AMPLIFIERD_METADATA_DEPTH", 32)
+
+NAMED_HOSTS = env.words("AMPLIFIERD_ALLOWED_HOSTS")
+ALLOWED_HOSTS = ["127.0.0.1", "localhost", "[::1]", *NAMED_HOSTS]
+# Origins of browsers that may call from elsewhere, written exactly: https://app.example.com
+ALLOWED_ORIGINS = env.words("AMPLIFIERD_ALLOWED_ORIGINS")
+CSRF_TRUSTED_ORIGINS = ALLOWED_ORIGINS
+
+DEBUG = env.flag("AMPLIFIERD_DEBUG")
+SECRET_KEY = env.secret_key(HOME)
+
+DATABASE_URL = env.text("DATABASE_URL") or embedded_url(HOME)
+# Connections that one process takes at most.
+DATABASE_POOL = env.number("AMPLIFIERD_POOL", WEB_THREADS + 4)
+DATABASES = {"default": env.database(DATABASE_URL, DATABASE_POOL, absence.noticed)}
+
+INSTALLED_APPS = [
+    "amplifierd",
+    "profiles_app",
+    "sessions_app",
+    "pgtrigger",
+    "procrastinate.contrib.django",
+    "axes",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "sessions_app.site.ConsoleConfig",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.postgres",
+    "django.contrib.staticfiles",
+]
+
+MIDDLEWARE = [
+    "amplifierd.refusal.AbsenceMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
+    "amplifierd.idempotency.IdempotencyMiddleware",
+]
+
+ROOT_URLCONF = "amplifierd.urls"
+ASGI_APPLICATION = "amplifierd.asgi.application"
+WSGI_APPLICATION = "amplifierd.wsgi.application"
+APPEND_SLASH = False
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("MinimumLengthValidator", "CommonPasswordValidator", "NumericPasswordValidator")
+]
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",
+    "django.contrib.auth.backends.ModelBackend",
+]
+# A login that fails too often from one address has to wait. It is the pair that is locked: who
+# knows a name cannot keep its owner out from elsewhere, and trying on does not lengthen the time.
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_FAILURE_LIMIT = env.number("AMPLIFIERD_LOGIN_FAILURES", 10)
+AXES_COOLOFF_TIME = timedelta(minutes=env.number("AMPLIFIERD_LOGIN_COOLOFF", 5))
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_RESET_ON_SUCCESS = True
+AXES_LOCKOUT_CALLABLE = "amplifierd.access.login.locked_out"
+AXES_DISABLE_ACCESS_LOG = True
+AXES_ENABLE_ADMIN = False
+AXES_VERBOSE = False
+
+# Pages load what we serve, and nothing else; they are in no frame and run no inline code.
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [SELF],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "object-src": [NONE],
+        "base-uri": [NONE],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+    }
+}
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PUBLIC or bool(TLS_CERT)
+# Sent over TLS alone.
+SECURE_HSTS_SECONDS = env.number("AMPLIFIERD_HSTS", 365 * 24 * 3600)
+if BEHIND_PROXY:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SILENCED_SYSTEM_CHECKS = [
+    # The other hosts of a domain, and the browsers' lists, are not ours to decide on.
+    "security.W005",
+    "security.W021",
+    # A redirect comes too late for a key that was sent in the open; the proxy redirects pages.
+    "security.W008",
+]
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_TZ = True
+STATIC_URL = "static/"
+# The daemon serves the admin's files straight from the packages: nothing to collect.
+WHITENOISE_USE_FINDERS = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+# Requests that are larger than the body limit never get here; DRF reads JSON itself.
+DATA_UPLOAD_MAX_MEMORY_SIZE = BODY_LIMIT
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["amplifierd.access.rest.CallerAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["amplifierd.access.rest.HasScope"],
+    "UNAUTHENTICATED_USER": None,
+    "DEFAULT_PARSER_CLASSES": ["amplifierd.parsers.StrictJSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    # `?format=` is an unknown parameter like any other.
+    "URL_FORMAT_OVERRIDE": None,
+    "EXCEPTION_HANDLER": "amplifierd.problems.exception_handler",
+    "DEFAULT_METADATA_CLASS": "amplifierd.metadata.Methods",
+    "DEFAULT_SCHEMA_CLASS": "amplifierd.openapi.autoschema.Description",
+}
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "amplifierd",
+    "DESCRIPTION": (
+        "Durable LLM sessions. Every URL answers with and without its trailing slash. Bodies take "
+        "snake_case or camelCase keys, answers are in camelCase; unknown keys are refused. Times "
+        "are ISO 8601 in UTC. Lists are bare arrays in pages. Refusals are problem details "
+        "(RFC 9457), whose `detail` says what to do."
+    ),
+    "VERSION": __version__,
+    "OAS_VERSION": "3.1.1",
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "COMPONENT_SPLIT_PATCH": False,
+    "COMPONENT_NO_READ_ONLY_REQUIRED": True,
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "PREPROCESSING_HOOKS": ["amplifierd.openapi.hooks.once"],
+    "POSTPROCESSING_HOOKS": ["amplifierd.openapi.hooks.complete"],
+    # The paths have the prefix; where the daemon is, who fetched this knows.
+    "SERVERS": [{"url": "/"}],
+}
+
+PROCRASTINATE_AUTODISCOVER_MODULE_NAME = "execution.jobs"
+# Who hears which hints of the feed; nothing is stored, so django_eventstream needs no tables.
+EVENTSTREAM_CHANNELMANAGER_CLASS = "sessions_app.streaming.feed_channels.OwnerChannels"
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "line": {
+            "class": "sessions_app.engine.logs.RedactingFormatter",
+            "format": "{asctime} {levelname} {name}: {message}",
+            "style": "{",
+        }
+    },
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    # What a client did wrong it is told, and the log need not say again.
+    "loggers": {"django.request": {"level": "ERROR"}},
+    "root": {"handlers": ["console"], "level": env.text("AMPLIFIERD_LOG_LEVEL", "WARNING")},
+}

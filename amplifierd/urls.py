@@ -1,0 +1,40 @@
+"""The daemon's URLs. Those of the API answer with and without a trailing slash."""
+
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponseRedirect
+from django.urls import include, path, re_path
+from django.views.decorators.csrf import csrf_exempt
+from django.views.generic import RedirectView
+
+from amplifierd import problems, views
+from amplifierd.openapi.document import docs, openapi_json
+from amplifierd.signin import sign_in
+
+
+def add_slash(request: HttpRequest) -> HttpResponseRedirect:
+    """Redirect to the same URL with a slash at the end of its path, as the admin writes it."""
+    return HttpResponseRedirect(request.get_full_path(force_append_slash=True))
+
+
+urlpatterns = [
+    path("", RedirectView.as_view(url="/admin/")),
+    re_path(r"^livez/?$", views.livez),
+    re_path(r"^readyz/?$", views.readyz),
+    re_path(r"^api/v1/status/?$", views.status),
+    re_path(r"^api/v1/health/?$", views.health),
+    re_path(r"^api/v1/openapi\.json/?$", openapi_json, name="openapi"),
+    re_path(r"^docs/?$", docs, name="docs"),
+    path("api/v1/", include("sessions_app.urls")),
+    path("api/v1/", include("profiles_app.urls")),
+    # Before Django's own answer, which is a page where DEBUG is on.
+    re_path(r"^api/", csrf_exempt(problems.not_found)),
+    path("favicon.ico", RedirectView.as_view(url="/static/sessions_app/favicon.svg")),
+    re_path(r"^admin(?:/.*)?(?<!/)$", add_slash),
+    path("admin/sign-in/<str:token>/", sign_in, name="sign-in"),
+    path("admin/", admin.site.urls),
+]
+
+handler400 = problems.bad_request
+handler403 = problems.permission_denied
+handler404 = problems.not_found
+handler500 = problems.server_error

@@ -1,0 +1,7 @@
+"""The console: the catalogue in Django's admin, changed only through the services."""
+
+from profiles_app.admin.collections import CollectionAdmin
+from profiles_app.admin.directories import AmplifiedDirectoryAdmin
+from profiles_app.admin.profiles import ProfileAdmin
+
+__all__ = ["AmplifiedDirectoryAdmin", "CollectionAdmin", "ProfileAdmin"]

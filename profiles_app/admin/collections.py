@@ -1,0 +1,163 @@
+"""Collections in the admin console: read, and synced."""
+
+from datetime import datetime
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import Count, OuterRef, QuerySet, Subquery
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.http import urlencode
+from django.utils.safestring import SafeString
+
+from profiles_app.models import Collection, Profile
+from profiles_app.services import collections_sync
+from profiles_app.services.collections_sync import FAILED, REFUSED, Synced
+
+# Characters of an error that the list shows.
+EXCERPT = 160
+
+
+@admin.register(Collection)
+class CollectionAdmin(admin.ModelAdmin):
+    """Collections, with what was read of them last and why it could not be."""
+
+    list_display = ("name", "kind", "profiles", "address", "version", "synced", "outcome")
+    list_filter = ("kind",)
+    show_facets = admin.ShowFacets.NEVER
+    search_fields = ("name", "source", "last_error")
+    fields = (
+        "name",
+        "kind",
+        "address",
+        "commit",
+        "digest",
+        "last_error",
+        "synced_at",
+        "created_at",
+        "updated_at",
+    )
+    readonly_fields = fields
+    actions = ("sync",)
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Show the list under its plain name."""
+        return super().changelist_view(request, {"title": "Collections", **(extra_context or {})})
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Collection]:
+        """Return the collections with how many profiles each has."""
+        named = Profile.objects.filter(collection=OuterRef("name")).order_by()
+        number = named.values("collection").annotate(number=Count("pk")).values("number")
+        return super().get_queryset(request).annotate(number=Subquery(number))
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        """Show a collection with what it holds, and the button that reads it anew."""
+        collection = kwargs["obj"]
+        facts = [
+            ("Kind", collection.get_kind_display()),
+            ("Source", collection.address),
+            ("Commit", collection.commit),
+            ("Digest", collection.digest),
+            ("Synced", _moment(collection.synced_at)),
+            ("Added", _moment(collection.created_at)),
+            ("Changed", _moment(collection.updated_at)),
+        ]
+        context |= {
+            "title": collection.name,
+            "subtitle": None,
+            "facts": [(label, value) for label, value in facts if value],
+            "profiles": Profile.objects.filter(collection=collection.name).order_by("name"),
+            "contents": [
+                ("Agents", collection.contents.get("agents", [])),
+                ("Context", collection.contents.get("context", [])),
+                ("Modules", [_module(each) for each in collection.contents.get("modules", [])]),
+            ],
+            "may_sync": self.has_sync_permission(request),
+        }
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Collections are added with `manage.py collections add` and through the API."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Collection | None = None) -> bool:
+        """What a collection holds is changed at its source."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Collection | None = None) -> bool:
+        """Collections are removed with `manage.py collections remove` and through the API."""
+        return False
+
+    def has_sync_permission(self, request: HttpRequest) -> bool:
+        """Whoever may change collections may have them read anew."""
+        return request.user.has_perm("profiles_app.change_collection")
+
+    @admin.action(description="Sync with their sources", permissions=["sync"])
+    def sync(self, request: HttpRequest, queryset: QuerySet[Collection]) -> None:
+        """Read the sources of the chosen collections anew, and tell what came of each."""
+        names = list(queryset.values_list("name", flat=True))
+        for result in collections_sync.sync_all(names):
+            is_wrong = result.status in (FAILED, REFUSED)
+            level = messages.ERROR if is_wrong else messages.SUCCESS
+            self.message_user(request, _told(result), level)
+
+    @admin.display
+    def version(self, collection: Collection) -> str:
+        """Return the beginning of the commit or digest."""
+        return (collection.commit or collection.digest)[:12]
+
+    @admin.display(description="source")
+    def address(self, collection: Collection) -> str:
+        """Return the source as it was given."""
+        return collection.address
+
+    @admin.display(description="profiles")
+    def profiles(self, collection: Collection) -> SafeString:
+        """Return how many profiles it has, with a link to them."""
+        query = urlencode({"collection": collection.name})
+        url = f"{reverse('admin:profiles_app_profile_changelist')}?{query}"
+        return format_html('<a href="{}">{}</a>', url, collection.number or 0)
+
+    @admin.display(description="synced")
+    def synced(self, collection: Collection) -> str:
+        """Return when its source was taken over last."""
+        return _moment(collection.synced_at)
+
+    @admin.display(description="last sync")
+    def outcome(self, collection: Collection) -> SafeString:
+        """Return how the last attempt ended, with the beginning of what went wrong."""
+        if not collection.last_error:
+            return format_html('<span class="badge badge-completed">{}</span>', "fine")
+        error = collection.last_error
+        told = error if len(error) <= EXCERPT else f"{error[:EXCERPT]}…"
+        return format_html(
+            '<span class="badge badge-failed">failed</span> <span class="list-error">{}</span>',
+            told,
+        )
+
+
+def _module(module: dict[str, Any]) -> str:
+    """Return a module in a line: its id, its type and what it says of itself."""
+    told = (module.get("id"), module.get("type"), module.get("description"))
+    return " · ".join(str(part) for part in told if part)
+
+
+def _moment(at: datetime | None) -> str:
+    """Return a time to the second; nothing where there is none."""
+    return timezone.localtime(at).strftime("%Y-%m-%d %H:%M:%S") if at else ""
+
+
+def _told(result: Synced) -> str:
+    if result.error:
+        return f"Collection {result.collection}: {result.error}"
+    loaded = result.loaded
+    return (
+        f"Collection {result.collection}: {result.status}, {len(loaded.created)} added, "
+        f"{len(loaded.updated)} updated, {len(loaded.removed)} removed."
+    )

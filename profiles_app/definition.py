@@ -1,0 +1,114 @@
+"""The definition of a profile: which sections it has, and what may stand in them."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from profiles_app.exceptions import InvalidDefinition
+
+SCHEMA_VERSION = 2
+# The name of a profile or a collection.
+NAME = r"^[a-z0-9-]{1,64}$"
+
+# The section, and the type of its modules in a mount plan.
+MODULE_LISTS = {"providers": "provider", "tools": "tool", "hooks": "hook"}
+TEXTS = {"agents": "agent", "context": "context"}
+SESSION_MODULES = {"orchestrator": "orchestrator", "context": "context-manager"}
+SECTIONS = (*MODULE_LISTS, "session", *TEXTS)
+
+# An id may be a path below a collection.
+MODULE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
+MODULE_KEYS = ("module", "source", "config")
+
+
+def checked(sections: dict[str, Any], where: str = "") -> dict[str, Any]:
+    """Return every section in its full form; those that are missing or null are empty.
+
+    `where` stands before the key in a message. Raises InvalidDefinition.
+    """
+    checks: dict[str, Callable[[Any, str], Any]] = {
+        **dict.fromkeys(MODULE_LISTS, _modules),
+        "session": _session,
+        **dict.fromkeys(TEXTS, _texts),
+    }
+    return {
+        section: check(sections[section], f"{where}{section}")
+        if sections.get(section) is not None
+        else ([] if section in MODULE_LISTS else {})
+        for section, check in checks.items()
+    }
+
+
+def empty() -> dict[str, Any]:
+    """Return a definition that defines nothing."""
+    return checked({})
+
+
+def mapping(value: Any, where: str, known: Iterable[str] | None = None) -> dict[str, Any]:
+    """Return the value if it is a mapping, with no keys but the known ones."""
+    if not isinstance(value, dict):
+        raise InvalidDefinition(f"{where}: must be a mapping of keys to values.")
+    if known is not None and (unknown := sorted(set(value) - set(known))):
+        raise InvalidDefinition(
+            f"{where}: unknown key {unknown[0][:80]!r}; known are {', '.join(known)}."
+        )
+    return value
+
+
+def text(value: Any, where: str, limit: int | None = None) -> str:
+    """Return the value if it is text, not blank, of at most `limit` characters."""
+    if value is None:
+        raise InvalidDefinition(f"{where}: is missing.")
+    if not isinstance(value, str) or not value.strip():
+        raise InvalidDefinition(f"{where}: must be text, and not blank; put it in quotes.")
+    if limit is not None and len(value) > limit:
+        raise InvalidDefinition(f"{where}: has at most {limit} characters.")
+    return value
+
+
+def short_name(module: str) -> str:
+    """Return a module's id without its type, as it stands in the ids of a mount plan."""
+    return re.sub(r"^(provider|tool|hooks?)-", "", module)
+
+
+def entries(value: Any, where: str) -> list[dict[str, Any]]:
+    """Return the value if it is a list of mappings that each name a `module`."""
+    if not isinstance(value, list):
+        raise InvalidDefinition(f"{where}: must be a list of modules.")
+    for index, entry in enumerate(value):
+        place = f"{where}[{index}]"
+        name = mapping(entry, place, MODULE_KEYS).get("module")
+        if not isinstance(name, str) or not MODULE_ID.fullmatch(name):
+            raise InvalidDefinition(f"{place}.module: must be the id of a module.")
+    return value
+
+
+def _modules(value: Any, where: str) -> list[dict[str, Any]]:
+    names = [short_name(entry["module"]) for entry in entries(value, where)]
+    if twice := next((name for name, count in Counter(names).items() if count > 1), None):
+        raise InvalidDefinition(f"{where}: the module {twice!r} stands twice; keep one.")
+    return [_module(entry, f"{where}[{index}]") for index, entry in enumerate(value)]
+
+
+def _module(entry: dict[str, Any], where: str) -> dict[str, Any]:
+    source, config = entry.get("source"), entry.get("config")
+    return {
+        "module": entry["module"],
+        "source": None if source is None else text(source, f"{where}.source"),
+        "config": {} if config is None else mapping(config, f"{where}.config"),
+    }
+
+
+def _session(value: Any, where: str) -> dict[str, Any]:
+    """Check the modules of a session; its other keys are settings, and stay as they are."""
+    session = mapping(value, where)
+    modules = {key: session[key] for key in SESSION_MODULES if session.get(key) is not None}
+    return session | {
+        key: _module(entries([entry], f"{where}.{key}")[0], f"{where}.{key}")
+        for key, entry in modules.items()
+    }
+
+
+def _texts(value: Any, where: str) -> dict[str, str]:
+    return {key: text(item, f"{where}.{key}") for key, item in mapping(value, where).items()}

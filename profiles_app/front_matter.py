@@ -1,0 +1,205 @@
+"""Markdown with YAML front matter, read within bounds.
+
+PyYAML's C loader crashes on deep nesting and its aliases can expand without limit, so the pure
+Python one is used, and only after its events have been found shallow and free of aliases.
+"""
+
+import re
+from typing import Any
+
+import yaml
+
+from profiles_app import values
+from profiles_app.exceptions import InvalidDefinition
+
+# Bytes of front matter, and of a whole file.
+FRONT_MATTER_LIMIT = 16 * 1024
+FILE_LIMIT = 256 * 1024
+FENCE = "---"
+# The front matter begins on this line of the file.
+FIRST_LINE = 2
+
+
+def read(content: bytes, limit: int = FRONT_MATTER_LIMIT) -> tuple[dict[str, Any], str]:
+    """Return the front matter of at most `limit` bytes and the body, without blank lines around it.
+
+    Raises InvalidDefinition, which names the line or the key, for all that is not plain JSON data
+    in YAML's words: aliases, tags, duplicate keys, keys that are no text, more than 20 levels.
+    """
+    front, body = _split(decoded(content))
+    data = data_of(front, limit)
+    if not isinstance(data, dict):
+        raise InvalidDefinition(
+            "The front matter must be a mapping: begin with `schema_version: 2`."
+        )
+    values.check(data, "front matter")
+    return data, body
+
+
+def decoded(content: bytes) -> str:
+    """Return a file's text, with the line ends of Unix; raise InvalidDefinition with the line."""
+    if len(content) > FILE_LIMIT:
+        raise InvalidDefinition(f"The file is larger than {FILE_LIMIT // 1024} KB; shorten it.")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise InvalidDefinition(f"Line {line}: not UTF-8; save the file as UTF-8.") from None
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise InvalidDefinition(f"Line {line}: NUL characters cannot be kept; remove them.")
+    return text.replace("\r\n", "\n")
+
+
+def data_of(front: str, limit: int = FRONT_MATTER_LIMIT) -> Any:
+    """Return what YAML says, within the bounds; raise InvalidDefinition with the line."""
+    if len(front.encode()) > limit:
+        raise InvalidDefinition(f"The front matter is larger than {limit // 1024} KB; shorten it.")
+    _check_events(front)
+    return _construct(front)
+
+
+def located(content: bytes, refusal: str) -> tuple[int, str]:
+    """Return the line of the file that a refusal is about, and the refusal without it."""
+    if found := _NUMBERED.match(refusal):
+        return int(found[1]), refusal[found.end() :]
+    return line_of(content, refusal), refusal
+
+
+def line_of(content: bytes, refusal: str) -> int:
+    """Return the line of the key that a refusal begins with, or of the nearest one around it."""
+    try:
+        front, _ = _split(decoded(content))
+        _check_events(front)
+        node = yaml.compose(front, Loader=_Loader)
+    except (InvalidDefinition, yaml.YAMLError):
+        return 1
+    place, _, reason = refusal.partition(": ")
+    steps = _STEPS.findall(place.removeprefix("front matter").strip())
+    if unknown := _UNKNOWN.match(reason):
+        steps.append((unknown[1], ""))
+    mark = 0
+    for key, index in steps:
+        found = _child(node, key, index)
+        if found is None:
+            break
+        mark, node = found
+    return mark + FIRST_LINE
+
+
+# A key or an index of a place such as `providers[0].config.base_url`; a key that is not known.
+_STEPS = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
+_UNKNOWN = re.compile(r"unknown key '([^']*)'")
+# How a refusal begins that knows its line.
+_NUMBERED = re.compile(r"Line (\d+): ")
+
+
+def _child(node: yaml.Node | None, key: str, index: str) -> tuple[int, yaml.Node] | None:
+    """Return the line of a part of a node, and the part; None where it has none such."""
+    if isinstance(node, yaml.MappingNode) and key:
+        for name, value in node.value:
+            if name.value == key:
+                return name.start_mark.line, value
+    if isinstance(node, yaml.SequenceNode) and index and int(index) < len(node.value):
+        return node.value[int(index)].start_mark.line, node.value[int(index)]
+    return None
+
+
+def _split(text: str) -> tuple[str, str]:
+    """Return what stands between the first two fences, and what follows them."""
+    lines = text.split("\n")
+    if lines[0].rstrip() != FENCE:
+        raise InvalidDefinition("Line 1: begin the file with `---` and its front matter.")
+    for number, line in enumerate(lines[1:], start=1):
+        if line.rstrip() == FENCE:
+            front = "\n".join(lines[1:number])
+            break
+    else:
+        raise InvalidDefinition("The front matter has no end: put a line `---` after it.")
+    return front, "\n".join(lines[number + 1 :]).strip()
+
+
+def _check_events(front: str) -> None:
+    """Refuse what would make the constructor recurse or expand; nothing is built for this."""
+    depth = 0
+    try:
+        for event in yaml.parse(front, Loader=yaml.SafeLoader):
+            if isinstance(event, yaml.CollectionStartEvent):
+                depth += 1
+            elif isinstance(event, yaml.CollectionEndEvent):
+                depth -= 1
+            if problem := _problem(event, depth):
+                raise InvalidDefinition(f"Line {_line(event.start_mark)}: {problem}")
+    except yaml.YAMLError as error:
+        raise _refusal(error) from None
+
+
+def _problem(event: yaml.Event, depth: int) -> str | None:
+    if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+        return "anchors and aliases are not read; write the value out."
+    if getattr(event, "tag", None):
+        return "tags are not read; write the plain value."
+    if depth > values.DEPTH:
+        return f"nested too deeply; at most {values.DEPTH} levels are read."
+    return None
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML whose dates stay text, with text keys only, each once, and no merge keys."""
+
+    yaml_implicit_resolvers = {
+        first: [
+            (tag, pattern)
+            for tag, pattern in resolvers
+            if tag.rpartition(":")[2] not in {"timestamp", "merge", "value"}
+        ]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[str, Any]:
+        """Build a mapping, refusing a key that is no text or stands twice."""
+        seen = set()
+        for key, _ in node.value:
+            line = _line(key.start_mark)
+            if key.tag != "tag:yaml.org,2002:str":
+                raise InvalidDefinition(f"Line {line}: a key must be text; quote it.")
+            if key.value in seen:
+                raise InvalidDefinition(f"Line {line}: the key {key.value!r} stands twice.")
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _construct(front: str) -> Any:
+    try:
+        return yaml.load(front, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        raise _refusal(error) from None
+    except ValueError:
+        raise InvalidDefinition("The front matter has a number that cannot be read.") from None
+
+
+def _refusal(error: yaml.YAMLError) -> InvalidDefinition:
+    """Return what YAML found, without quoting the file: it may hold a secret."""
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return InvalidDefinition("The front matter has characters that YAML does not allow.")
+    mark, problem = error.problem_mark or error.context_mark, error.problem or "is no valid YAML"
+    if error.context == "while scanning a quoted scalar" and error.context_mark:
+        # What ends it is far away, or missing.
+        mark, problem = error.context_mark, "the quote that begins here has no end"
+    where = f"Line {_line(mark)}" if mark else "The front matter"
+    hint = next((hint for words, hint in _HINTS.items() if words in problem), "")
+    return InvalidDefinition(f"{where}: {problem}.{hint}")
+
+
+# What YAML says, and what to do about it.
+_HINTS = {
+    "'\\t'": " Indent with spaces, not with tabs.",
+    "mapping values are not allowed": " Put a text with a colon in quotes.",
+    "could not find expected ':'": " Write `key: value`.",
+    "has no end": " Close it, or write it with the other kind of quotes.",
+}
+
+
+def _line(mark: yaml.Mark) -> int:
+    """Return the line of the file, counted from 1."""
+    return mark.line + FIRST_LINE

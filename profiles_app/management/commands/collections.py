@@ -1,0 +1,97 @@
+"""`manage.py collections`: list, add, remove and sync collections."""
+
+import json
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from profiles_app.exceptions import FilesRefused, ProfilesError
+from profiles_app.models import Collection, Profile
+from profiles_app.serializers.collections import collection_json, synced_json
+from profiles_app.services import collections, collections_sync
+from profiles_app.services.collections_sync import FAILED, REFUSED, Synced
+
+SOURCE = "/a/folder, or git+https://host/path@ref#subdirectory=a/b"
+
+
+class Command(BaseCommand):
+    help = "List, add, remove and sync collections of profiles. Nothing of them is executed."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+        listing = actions.add_parser("list", help="List collections, newest first.")
+        add = actions.add_parser("add", help="Add a collection with all that its source holds.")
+        add.add_argument("name", metavar="NAME")
+        add.add_argument("source", metavar="SOURCE", help=SOURCE)
+        remove = actions.add_parser("remove", help="Remove a collection with its profiles.")
+        remove.add_argument("name", metavar="NAME")
+        sync = actions.add_parser("sync", help="Read the sources of collections anew.")
+        sync.add_argument("names", metavar="NAME", nargs="*", help="all, where none is given")
+        for action in (listing, sync):
+            action.add_argument(
+                "--json", action="store_true", dest="as_json", help="print what the API prints"
+            )
+
+    def handle(self, *args: Any, action: str, **options: Any) -> None:
+        acts = {"list": self._list, "add": self._add, "remove": self._remove, "sync": self._sync}
+        try:
+            acts[action](**options)
+        except FilesRefused as error:
+            lines = [_refused(item) for item in error.extra["errors"]]
+            raise CommandError("\n".join(["Nothing was changed.", *lines])) from None
+        except ProfilesError as error:
+            raise CommandError(str(error)) from None
+
+    def _list(self, as_json: bool, **_: Any) -> None:
+        found = [collection_json(item, list(_names(item))) for item in Collection.objects.all()]
+        if as_json:
+            self._print_json(found)
+            return
+        for item in found:
+            version = (item["version"] or "-")[:12]
+            count = f"profiles: {item['profilesCount']}"
+            self.stdout.write("\t".join([item["id"], item["source"], version, count]))
+            if item["lastError"]:
+                self.stdout.write(f"\t{item['lastError']}")
+
+    def _add(self, name: str, source: str, **_: Any) -> None:
+        collection, loaded = collections.add(name, source)
+        self.stdout.write(f"{collection}: added, with profiles: {len(loaded.created)}.")
+
+    def _remove(self, name: str, **_: Any) -> None:
+        collections.remove(name)
+        self.stdout.write(f"{name}: removed.")
+
+    def _sync(self, names: list[str], as_json: bool, **_: Any) -> None:
+        results = collections_sync.sync_all(names or None)
+        if as_json:
+            self._print_json(synced_json(results))
+        else:
+            for result in results:
+                self._tell(result)
+        if any(result.status in (FAILED, REFUSED) for result in results):
+            raise CommandError("Not every collection was synced.")
+
+    def _tell(self, result: Synced) -> None:
+        loaded = result.loaded
+        self.stdout.write(f"{result.collection}\t{result.status}")
+        for sign, names in (("+", loaded.created), ("~", loaded.updated), ("-", loaded.removed)):
+            for name in names:
+                self.stdout.write(f"\t{sign} {name}")
+        for item in result.refused:
+            self.stdout.write(f"\t! {_refused(vars(item))}")
+        if result.error and not result.refused:
+            self.stdout.write(f"\t! {result.error}")
+
+    def _print_json(self, value: Any) -> None:
+        self.stdout.write(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def _names(collection: Collection) -> Any:
+    return Profile.objects.filter(collection=collection.name).values_list("name", flat=True)
+
+
+def _refused(item: dict[str, Any]) -> str:
+    line = "" if item["line"] is None else f":{item['line']}"
+    return f"{item['file']}{line}: {item['detail']}"

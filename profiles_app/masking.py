@@ -1,0 +1,71 @@
+"""Keeping secrets out of answers: literal ones are masked, references like `${NAME}` stay."""
+
+import re
+from typing import Any
+
+MASK = "********"
+
+# These mean the same to PostgreSQL, which looks for secrets by them in `check_invariants`.
+# The end of a key, in lower case with `_` between its words. `max_tokens` is no secret.
+KEY_PATTERN = (
+    r"(^|_)(api_?keys?|secret(_key)?s?|access_key|private_key|(access|auth|refresh|id)_tokens?"
+    r"|token|password|passwd|passphrase|credentials?|authorization|bearer|cookies?)$"
+)
+WORD_BREAK = r"(?<=[a-z0-9])(?=[A-Z])|[-. ]"
+REFERENCE = r"((Bearer|Basic) )?\$\{[A-Za-z_][A-Za-z0-9_]*\}"
+# Not the user of git over ssh, and not a reference in the place of the password.
+USER_INFO = r"(?<=://)(?!(git|([A-Za-z0-9._-]+:)?\$\{[A-Za-z_][A-Za-z0-9_]*\})@)[^/@\s]+(?=@)"
+
+_SECRET_KEY = re.compile(KEY_PATTERN)
+_WORD_BREAK = re.compile(WORD_BREAK)
+_REFERENCE = re.compile(REFERENCE)
+_USER_INFO = re.compile(USER_INFO)
+
+
+def masked(value: Any, *, secret: bool = False) -> Any:
+    """Return JSON data with every literal secret masked; the data themselves are not changed.
+
+    Secret is what stands under a key such as `api_key`, and the user part of a URL. `secret` says
+    that the value stands below such a key.
+    """
+    if isinstance(value, dict):
+        return {key: masked(item, secret=secret or is_secret(key)) for key, item in value.items()}
+    if isinstance(value, list):
+        return [masked(item, secret=secret) for item in value]
+    if secret:
+        return value if _is_harmless(value) else MASK
+    return _USER_INFO.sub(MASK, value) if isinstance(value, str) else value
+
+
+def literal_secret(value: Any, where: str, *, secret: bool = False) -> str | None:
+    """Return the place of the first literal secret in JSON data: what `masked` would mask."""
+    if isinstance(value, dict):
+        parts = [(f"{where}.{key}", key, item) for key, item in value.items()]
+    elif isinstance(value, list):
+        parts = [(f"{where}[{index}]", "", item) for index, item in enumerate(value)]
+    else:
+        shown = masked(value, secret=secret)
+        # A mask that comes back stands for a secret that nobody has any more.
+        is_mask = (secret and shown == MASK) or (isinstance(shown, str) and f"://{MASK}@" in shown)
+        return where if is_mask or shown != value else None
+    found = (
+        literal_secret(item, place, secret=secret or is_secret(key)) for place, key, item in parts
+    )
+    return next((place for place in found if place), None)
+
+
+def is_secret(key: str) -> bool:
+    """Tell whether a key names a secret, however its words are joined: apiKey, X-Api-Key."""
+    return bool(_SECRET_KEY.search(words(key)))
+
+
+def words(key: str) -> str:
+    """Return a key in lower case with `_` between its words, however they were joined."""
+    return _WORD_BREAK.sub("_", key).lower()
+
+
+def _is_harmless(value: Any) -> bool:
+    """Tell whether a value under a secret's key is none: nothing, a switch, or a reference."""
+    if isinstance(value, str):
+        return not value or bool(_REFERENCE.fullmatch(value))
+    return value is None or isinstance(value, bool)

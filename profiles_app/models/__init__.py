@@ -1,0 +1,8 @@
+"""The catalogue: profiles with their versions, and the directories that sessions work in."""
+
+from profiles_app.models.collection import Collection, Kind
+from profiles_app.models.directory import AmplifiedDirectory
+from profiles_app.models.profile import Profile, Source
+from profiles_app.models.version import ProfileVersion
+
+__all__ = ["AmplifiedDirectory", "Collection", "Kind", "Profile", "ProfileVersion", "Source"]

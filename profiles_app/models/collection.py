@@ -1,0 +1,94 @@
+"""A collection: where a group of profiles comes from."""
+
+from typing import Any
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from profiles_app.definition import NAME
+from profiles_app.models import triggers
+from profiles_app.sources.location import Location
+
+LOCAL = "local"
+
+
+class Kind(models.TextChoices):
+    """Where the files of a collection are, which decides who may remove it."""
+
+    SHIPPED = "shipped"  # comes with the daemon
+    LOCAL = "local"  # no files: profiles made on this installation
+    FOLDER = "folder"  # a folder of the machine
+    GIT = "git"  # a git repository
+
+
+def nothing() -> dict[str, list[Any]]:
+    """Return the contents of a collection that has not been read."""
+    return {"agents": [], "context": [], "modules": []}
+
+
+class Collection(models.Model):
+    """A source of profiles, and what was found there when it was read last.
+
+    Profiles name it by its name, which never changes.
+    """
+
+    name = models.CharField(max_length=64, unique=True)
+    kind = models.CharField(max_length=16, choices=Kind.choices)
+    # The path of the folder or the URL of the repository; empty where it comes with the daemon.
+    source = models.TextField(blank=True, default="")
+    ref = models.CharField(max_length=201, blank=True, default="")
+    subdirectory = models.TextField(blank=True, default="")
+    # SHA-256 of all that was read, in hex; the commit that it was read from.
+    digest = models.CharField(max_length=64, blank=True, default="")
+    commit = models.CharField(max_length=64, blank=True, default="")
+    # Names of agents and context, and the modules: id, type, name, location, description.
+    contents = models.JSONField(default=nothing)
+    # When its source was read and taken over, and why it could not be the last time.
+    synced_at = models.DateTimeField(null=True, blank=True)
+    last_error = models.TextField(blank=True, default="")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ("-created_at", "name")
+        constraints = [
+            models.CheckConstraint(condition=Q(name__regex=NAME), name="collection_name_valid"),
+            models.CheckConstraint(condition=Q(kind__in=Kind.values), name="collection_kind_known"),
+            models.CheckConstraint(
+                condition=Q(kind="local", name=LOCAL) | (~Q(kind="local") & ~Q(name=LOCAL)),
+                name="collection_local_once",
+            ),
+            models.CheckConstraint(
+                condition=Q(kind__in=["shipped", "local"], source="")
+                | Q(kind__in=["folder", "git"]) & ~Q(source=""),
+                name="collection_added_has_source",
+            ),
+            models.CheckConstraint(
+                condition=Q(kind="git") | Q(ref="", subdirectory="", commit=""),
+                name="collection_commit_is_git",
+            ),
+        ]
+        triggers = [
+            triggers.goes_last("collection_goes_last"),
+            triggers.local_stays("collection_local_stays"),
+            triggers.keeps_name("collection_keeps_name"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def is_added(self) -> bool:
+        """Tell whether it was added here, and so can be removed."""
+        return self.kind in (Kind.FOLDER, Kind.GIT)
+
+    @property
+    def location(self) -> Location:
+        """Return where an added collection is read from."""
+        return Location(self.kind, self.source, self.ref, self.subdirectory)
+
+    @property
+    def address(self) -> str:
+        """Return the source as somebody would give it."""
+        return str(self.location) if self.is_added else self.kind

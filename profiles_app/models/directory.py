@@ -1,0 +1,62 @@
+"""The directories that sessions work in."""
+
+import pgtrigger
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from profiles_app.querysets import ROOT, AmplifiedDirectoryQuerySet
+
+
+class AmplifiedDirectory(models.Model):
+    """A directory below the root directory that sessions may work in.
+
+    The root itself is `.`; it is there from the first start and cannot go.
+    """
+
+    # Canonical, as `services.directories.clean_path` returns it.
+    relative_path = models.CharField(max_length=1024, unique=True)
+    # `collection/name`, by name so that profiles may come and go; empty: the nearest parent's.
+    default_profile = models.CharField(max_length=200, blank=True, default="")
+    metadata = models.JSONField(default=dict, blank=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = AmplifiedDirectoryQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("relative_path",)
+        verbose_name_plural = "amplified directories"
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(relative_path=ROOT)
+                | Q(relative_path__regex=r"^[^/\\]+(/[^/\\]+)*$")
+                & ~Q(relative_path__regex=r"(^|/)\.{1,2}(/|$)"),
+                name="directory_path_canonical",
+            ),
+            models.CheckConstraint(
+                condition=~Q(relative_path=ROOT) | ~Q(default_profile=""),
+                name="directory_root_has_profile",
+            ),
+        ]
+        triggers = [
+            pgtrigger.Trigger(
+                name=f"directory_root_{name}",
+                when=pgtrigger.Before,
+                operation=operation,
+                condition=condition,
+                func="RAISE EXCEPTION 'the root directory cannot be removed or renamed' "
+                "USING ERRCODE = 'check_violation';",
+            )
+            for name, operation, condition in (
+                ("stays", pgtrigger.Delete, pgtrigger.Q(old__relative_path=ROOT)),
+                (
+                    "keeps_name",
+                    pgtrigger.Update,
+                    pgtrigger.Q(old__relative_path=ROOT) & ~pgtrigger.Q(new__relative_path=ROOT),
+                ),
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.relative_path

@@ -1,0 +1,91 @@
+"""A profile: what a session is made of."""
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from profiles_app import definition
+from profiles_app.definition import NAME, SCHEMA_VERSION
+from profiles_app.models import triggers
+from profiles_app.querysets import ProfileQuerySet
+
+
+class Source(models.TextChoices):
+    """Where a profile comes from, which decides who may change it."""
+
+    SHIPPED = "shipped"  # a file of the daemon; replaced when the daemon starts
+    LOCAL = "local"  # made on this installation, in the collection `local`
+    COLLECTION = "collection"  # a file of a collection that was added; replaced when it is synced
+
+
+class Profile(models.Model):
+    """What a session is made of: providers, tools, hooks, agents, context and an instruction.
+
+    Sessions keep a mount plan of their own, so a profile may change or go at any time. Each change
+    of its content makes a new version, which PostgreSQL adds itself.
+    """
+
+    collection = models.CharField(max_length=64)
+    name = models.CharField(max_length=64)
+    version = models.CharField(max_length=64)
+    description = models.TextField(blank=True, default="")
+    source = models.CharField(max_length=16, choices=Source.choices)
+    # Below the folder of its source; empty where there is no file.
+    source_path = models.TextField(blank=True, default="")
+    schema_version = models.PositiveSmallIntegerField(default=SCHEMA_VERSION)
+    # As `definition.checked` returns it. `${NAME}` stays as it is written.
+    definition = models.JSONField(default=definition.empty)
+    instruction = models.TextField(blank=True, default="")
+    # SHA-256 of the file, in hex; empty where there is no file.
+    digest = models.CharField(max_length=64, blank=True, default="")
+    is_active = models.BooleanField(default=False)
+    # The number of its newest version; PostgreSQL counts it, whatever is written here.
+    version_number = models.PositiveIntegerField(default=1, editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = ProfileQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("collection", "name")
+        constraints = [
+            models.UniqueConstraint(fields=["collection", "name"], name="profile_unique"),
+            models.UniqueConstraint(
+                fields=["is_active"], condition=Q(is_active=True), name="profile_one_active"
+            ),
+            models.CheckConstraint(
+                condition=Q(collection__regex=NAME, name__regex=NAME), name="profile_name_valid"
+            ),
+            models.CheckConstraint(
+                condition=Q(source__in=Source.values), name="profile_source_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(source="local", collection="local")
+                | (~Q(source="local") & ~Q(collection="local")),
+                name="profile_local_iff_in_local",
+            ),
+            models.CheckConstraint(
+                condition=Q(source="local") | Q(digest__regex=r"^[0-9a-f]{64}$"),
+                name="profile_file_has_digest",
+            ),
+            models.CheckConstraint(
+                condition=Q(definition__has_keys=definition.SECTIONS),
+                name="profile_definition_complete",
+            ),
+            models.CheckConstraint(
+                condition=Q(schema_version=SCHEMA_VERSION), name="profile_schema_known"
+            ),
+        ]
+        triggers = [
+            triggers.counts_versions("profile_counts_versions"),
+            triggers.adds_version("profile_adds_version"),
+            triggers.has_collection("profile_has_collection"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.collection}/{self.name}"
+
+    @property
+    def is_local(self) -> bool:
+        """Tell whether it was made on this installation, and so may be changed."""
+        return self.source == Source.LOCAL

@@ -1,0 +1,164 @@
+"""The rules of versions that PostgreSQL holds itself, whoever writes: service, admin or plain SQL.
+
+Every refusal is a `check_violation`, so it reaches Python as an IntegrityError.
+"""
+
+import pgtrigger
+
+# The columns of a profile that make a version of it: what a session would notice, and the file.
+CONTENT = ("version", "description", "definition", "instruction", "digest")
+
+PROFILES = "profiles_app_profile"
+VERSIONS = "profiles_app_profileversion"
+COLLECTIONS = "profiles_app_collection"
+
+
+def counts_versions(name: str) -> pgtrigger.Trigger:
+    """Return the counter of a profile's versions: one more for each change of its content.
+
+    What a statement writes into the counter itself is passed over.
+    """
+    return pgtrigger.Trigger(
+        name=name,
+        when=pgtrigger.Before,
+        operation=pgtrigger.Insert | pgtrigger.Update,
+        func=f"""
+            IF TG_OP = 'INSERT' THEN
+                NEW.version_number = 1;
+            ELSIF ({_columns("NEW")}) IS DISTINCT FROM ({_columns("OLD")}) THEN
+                NEW.version_number = OLD.version_number + 1;
+            ELSE
+                NEW.version_number = OLD.version_number;
+            END IF;
+            RETURN NEW;
+        """,
+    )
+
+
+def adds_version(name: str) -> pgtrigger.Trigger:
+    """Return the writer of versions: the content of a profile whose counter has moved."""
+    return pgtrigger.Trigger(
+        name=name,
+        when=pgtrigger.After,
+        operation=pgtrigger.Insert | pgtrigger.Update,
+        func=f"""
+            IF TG_OP = 'INSERT' OR NEW.version_number <> OLD.version_number THEN
+                INSERT INTO {VERSIONS} (profile_id, number, created_at, {", ".join(CONTENT)})
+                VALUES (NEW.id, NEW.version_number, now(), {_columns("NEW")});
+            END IF;
+            RETURN NULL;
+        """,
+    )
+
+
+def newest_only(name: str) -> pgtrigger.Trigger:
+    """Return the guard of numbers: a new version is the one that its profile counts as newest.
+
+    With the unique (profile, number) this makes the numbers 1..n without a gap.
+    """
+    return pgtrigger.Trigger(
+        name=name,
+        when=pgtrigger.Before,
+        operation=pgtrigger.Insert,
+        func=f"""
+            IF NOT EXISTS (
+                SELECT FROM {PROFILES}
+                WHERE id = NEW.profile_id AND version_number = NEW.number
+            ) THEN
+                {_refuse("a version is added by a change of its profile")}
+            END IF;
+            RETURN NEW;
+        """,
+    )
+
+
+def unchangeable(name: str) -> pgtrigger.Trigger:
+    """Return the guard of history: a version is never updated."""
+    return pgtrigger.Trigger(
+        name=name,
+        when=pgtrigger.Before,
+        operation=pgtrigger.Update,
+        level=pgtrigger.Statement,
+        func=_refuse("versions of a profile are append-only"),
+    )
+
+
+def kept(name: str) -> pgtrigger.Trigger:
+    """Return the guard of history: at commit a version is gone only where its profile is."""
+    return pgtrigger.Trigger(
+        name=name,
+        when=pgtrigger.After,
+        timing=pgtrigger.Deferred,
+        operation=pgtrigger.Delete,
+        func=f"""
+            IF EXISTS (SELECT FROM {PROFILES} WHERE id = OLD.profile_id) THEN
+                {_refuse("a version is kept as long as its profile")}
+            END IF;
+            RETURN NULL;
+        """,
+    )
+
+
+def has_collection(name: str) -> pgtrigger.Trigger:
+    """Return the guard of profiles from collections: their collection is there, and stays."""
+    return pgtrigger.Trigger(
+        name=name,
+        when=pgtrigger.Before,
+        operation=pgtrigger.Insert | pgtrigger.Update,
+        condition=pgtrigger.Q(new__source="collection"),
+        func=f"""
+            PERFORM FROM {COLLECTIONS} WHERE name = NEW.collection FOR KEY SHARE;
+            IF NOT FOUND THEN
+                {_refuse("a profile of a collection needs its collection")}
+            END IF;
+            RETURN NEW;
+        """,
+    )
+
+
+def goes_last(name: str) -> pgtrigger.Trigger:
+    """Return the guard of collections: at commit one is gone only where its profiles are."""
+    return pgtrigger.Trigger(
+        name=name,
+        when=pgtrigger.After,
+        timing=pgtrigger.Deferred,
+        operation=pgtrigger.Delete,
+        func=f"""
+            IF EXISTS (
+                SELECT FROM {PROFILES} WHERE collection = OLD.name AND source <> 'local'
+            ) AND NOT EXISTS (SELECT FROM {COLLECTIONS} WHERE name = OLD.name) THEN
+                {_refuse("a collection is kept as long as its profiles")}
+            END IF;
+            RETURN NULL;
+        """,
+    )
+
+
+def local_stays(name: str) -> pgtrigger.Trigger:
+    """Return the guard of `local`, which is always there."""
+    return pgtrigger.Trigger(
+        name=name,
+        when=pgtrigger.Before,
+        operation=pgtrigger.Delete,
+        condition=pgtrigger.Q(old__kind="local"),
+        func=_refuse("the collection local stays"),
+    )
+
+
+def keeps_name(name: str) -> pgtrigger.Trigger:
+    """Return the guard of names: profiles name their collection, so it is never renamed."""
+    return pgtrigger.Trigger(
+        name=name,
+        when=pgtrigger.Before,
+        operation=pgtrigger.Update,
+        condition=pgtrigger.Q(old__name__df=pgtrigger.F("new__name")),
+        func=_refuse("a collection keeps its name"),
+    )
+
+
+def _columns(row: str) -> str:
+    return ", ".join(f"{row}.{column}" for column in CONTENT)
+
+
+def _refuse(message: str) -> str:
+    return f"RAISE EXCEPTION '{message}' USING ERRCODE = 'check_violation';"

@@ -1,0 +1,50 @@
+"""The modules that the daemon has itself. Whoever executes a kind of them registers it here."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+
+class Fault(NamedTuple):
+    """What keeps a module of a profile from being used: its place in the list, and the reason."""
+
+    index: int
+    code: str
+    detail: str
+
+
+# Takes the modules of one type in a profile, and tells what is wrong with their config here.
+Check = Callable[[list[dict[str, Any]]], Iterable[Fault]]
+
+# Type of module → ids. The types are those of a mount plan.
+_BUILTIN: dict[str, set[str]] = {
+    "orchestrator": {"loop-streaming"},
+    "context-manager": {"context-simple"},
+    "provider": set(),
+    "tool": set(),
+    "hook": set(),
+}
+_CHECKS: dict[str, Check] = {}
+
+
+def register(kind: str, modules: Iterable[str]) -> None:
+    """Add to the modules of a type; adding one again changes nothing."""
+    _BUILTIN[kind].update(modules)
+
+
+def builtin(kind: str) -> list[str]:
+    """Return the ids of the modules of a type, in order."""
+    return sorted(_BUILTIN[kind])
+
+
+def register_check(kind: str, check: Check) -> None:
+    """Have the modules of a type checked whenever a profile is compiled."""
+    _CHECKS[kind] = check
+
+
+def faults(kind: str, modules: list[dict[str, Any]]) -> list[Fault]:
+    """Return what is wrong with the config of a profile's modules of a type, where they would run.
+
+    None, where nobody checks that type.
+    """
+    check = _CHECKS.get(kind)
+    return list(check(modules)) if check else []

@@ -1,0 +1,1 @@
+"""The catalogue's part of the API's description, each operation with an example."""

@@ -1,0 +1,138 @@
+"""Directories on the disk, below the root directory and nowhere else.
+
+A path is resolved once, which follows links that stay in the root; then it is walked from the
+root's own descriptor, one name at a time, following nothing. So a link that is put in between leads
+nowhere: the walk refuses it. What is done in a directory is done through its descriptor.
+"""
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from django.conf import settings
+
+from profiles_app.exceptions import (
+    DiskFailed,
+    DiskFull,
+    DiskRefused,
+    FolderNotFound,
+    InvalidPath,
+    ProfilesError,
+)
+
+# Bytes; an index has no place for paths of more than 2,700 with what stands beside them.
+PATH_LIMIT = 1024
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+_LEAVES = "The path leaves the root directory by a symbolic link."
+_REFUSALS: dict[int, ProfilesError] = {
+    errno.ENOENT: FolderNotFound(),
+    errno.ENOTDIR: InvalidPath("A part of the path is a file or a link, not a directory."),
+    errno.EEXIST: InvalidPath("A part of the path is a file or a link, not a directory."),
+    errno.EISDIR: InvalidPath("The marker on the disk has a directory where a file belongs."),
+    errno.ELOOP: InvalidPath(_LEAVES),
+    errno.ENAMETOOLONG: InvalidPath("A name in the path is too long; most disks take 255 bytes."),
+    errno.EINVAL: InvalidPath("The disk does not take one of the names in the path."),
+    errno.EILSEQ: InvalidPath("The disk does not take one of the names in the path."),
+    errno.EACCES: DiskRefused(),
+    errno.EPERM: DiskRefused(),
+    errno.EROFS: DiskRefused("The disk is read-only; the daemon can make nothing there."),
+    errno.ENOSPC: DiskFull(),
+    errno.EDQUOT: DiskFull(),
+}
+
+
+def relative(path: str) -> PurePosixPath:
+    """Return a path below the root directory, in its parts.
+
+    Raises InvalidPath for one that is absolute, goes up, cannot be written in UTF-8, or leaves the
+    root by a symbolic link.
+    """
+    parts = PurePosixPath(path)
+    if len(path.encode(errors="surrogatepass")) > PATH_LIMIT:
+        raise InvalidPath(f"A path has at most {PATH_LIMIT} bytes in UTF-8.")
+    if parts.is_absolute() or ".." in parts.parts:
+        raise InvalidPath(
+            "A path is relative to the root directory: it neither begins with / nor has .. in it."
+        )
+    if "\0" in path or any("\ud800" <= char <= "\udfff" for char in path):
+        raise InvalidPath("A path has no NUL characters and no halves of a surrogate pair.")
+    _resolved(parts)
+    return parts
+
+
+@contextlib.contextmanager
+def opened(path: PurePosixPath, *, create: bool = False) -> Iterator[int]:
+    """Give the descriptor of a directory below the root; `create` makes what is missing.
+
+    Raises InvalidPath, FolderNotFound, or what the disk refuses.
+    """
+    with refusals():
+        folder = _open_root()
+        try:
+            for name in _resolved(path).parts:
+                inner = _entered(folder, name, create)
+                os.close(folder)
+                folder = inner
+            yield folder
+        finally:
+            os.close(folder)
+
+
+@contextlib.contextmanager
+def refusals() -> Iterator[None]:
+    """Turn what the disk refuses into a refusal that a client can act on."""
+    try:
+        yield
+    except OSError as error:
+        known = _REFUSALS.get(error.errno or 0)
+        if known is None:
+            raise DiskFailed(f"The disk failed: {os.strerror(error.errno or 0)}.") from error
+        raise type(known)(str(known)) from error
+
+
+def root() -> Path:
+    """Return the root directory, itself without links."""
+    return Path(os.path.realpath(settings.ROOT_DIR))
+
+
+def below_root(directory: Path) -> PurePosixPath | None:
+    """Return the directory's path from the root directory; None where it lies elsewhere."""
+    for each in (Path(settings.ROOT_DIR), root()):
+        if directory.is_relative_to(each):
+            return PurePosixPath(directory.relative_to(each))
+    return None
+
+
+def leads_inside(path: PurePosixPath) -> bool:
+    """Tell whether a path, its links followed, ends in a directory below the root."""
+    try:
+        return (root() / _resolved(path)).is_dir()
+    except (ProfilesError, OSError):
+        return False
+
+
+def _resolved(path: PurePosixPath) -> PurePosixPath:
+    """Return the path below the root with its links followed; raise InvalidPath if it leaves."""
+    # realpath, not Path.resolve: a loop of links is no error here, it just leads nowhere. What
+    # vanishes while it looks is one.
+    with refusals():
+        target = Path(os.path.realpath(root() / path))
+    if not target.is_relative_to(root()):
+        raise InvalidPath(_LEAVES)
+    return PurePosixPath(target.relative_to(root()))
+
+
+def _open_root() -> int:
+    root().mkdir(parents=True, exist_ok=True)
+    return os.open(root(), _FOLDER)
+
+
+def _entered(folder: int, name: str, create: bool) -> int:
+    """Return the descriptor of a directory in another one, following no link."""
+    if create:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, dir_fd=folder)
+    return os.open(name, _FOLDER, dir_fd=folder)

@@ -1,0 +1,147 @@
+"""Mount plans: what a session runs with, worked out once from profile and overrides."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from django.utils import timezone
+
+from profiles_app.definition import MODULE_LISTS, SESSION_MODULES, TEXTS, short_name
+from profiles_app.exceptions import InvalidDefinition
+from profiles_app.masking import literal_secret
+from profiles_app.models import Profile
+from profiles_app.querysets import ROOT
+from profiles_app.services import overrides
+from profiles_app.services.directories import directory_for, within_root
+from profiles_app.services.profiles import resolve_profile
+
+FORMAT_VERSION = "1.0"
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
+
+Mount = dict[str, Any]
+
+
+def mount_plan(
+    profile: Profile,
+    *,
+    session_id: str,
+    parent_session_id: str | None,
+    amplified_dir: str,
+    settings_overrides: dict[str, Any],
+    created_at: datetime,
+) -> dict[str, Any]:
+    """Return the plan of a session, as JSON data.
+
+    `mountPoints` keeps the profile's order; `providers`, `tools`, `hooks`, `agents` and `context`
+    are the same mounts by their `moduleId`. `settings` is what counts for the session: the
+    profile's `session` and the overrides that are no modules; `session.settings` is what the
+    caller gave. `${NAME}` stays as it is written. Raises InvalidDefinition for wrong overrides.
+    """
+    _refuse_secrets(profile)
+    sections = overrides.apply(profile.definition, settings_overrides)
+    mounts = list(_mounts(str(profile), sections))
+    kinds = MODULE_LISTS | TEXTS
+    return {
+        "formatVersion": FORMAT_VERSION,
+        "profileName": str(profile),
+        "session": {
+            "sessionId": session_id,
+            "profileId": str(profile),
+            # The number of the version that the session begins with.
+            "profileVersion": profile.version_number,
+            "parentSessionId": parent_session_id,
+            "amplifiedDir": amplified_dir,
+            "settings": settings_overrides,
+            "createdAt": created_at.astimezone(UTC).strftime(TIME_FORMAT),
+        },
+        "settings": overrides.plain_settings(settings_overrides) | {"session": sections["session"]},
+        "instruction": overrides.instruction(profile.instruction, settings_overrides),
+        "mountPoints": mounts,
+        **{section: _by_id(mounts, kind) for section, kind in kinds.items()},
+    }
+
+
+def addressed(
+    plan: dict[str, Any],
+    *,
+    session_id: str,
+    parent_session_id: str | None,
+    created_at: datetime,
+) -> dict[str, Any]:
+    """Return the plan as that of another session; nothing else of it changes."""
+    session = {
+        "sessionId": session_id,
+        "parentSessionId": parent_session_id,
+        "createdAt": created_at.astimezone(UTC).strftime(TIME_FORMAT),
+    }
+    return {**plan, "session": {**plan.get("session", {}), **session}}
+
+
+def generated(
+    profile_id: str,
+    *,
+    amplified_dir: str = ROOT,
+    session_id: str | None = None,
+    settings_overrides: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return the plan that a session would get now; nothing is stored, nor is the id taken.
+
+    Raises what profiles and directories raise, and InvalidDefinition for wrong overrides.
+    """
+    return mount_plan(
+        resolve_profile(profile_id),
+        session_id=session_id or f"session_{uuid4().hex}",
+        parent_session_id=None,
+        amplified_dir=directory_for(within_root(amplified_dir)).relative_path,
+        settings_overrides=settings_overrides or {},
+        created_at=timezone.now(),
+    )
+
+
+def _refuse_secrets(profile: Profile) -> None:
+    """Raise InvalidDefinition for a profile whose secrets a session would store."""
+    modules = {key: item for key, item in profile.definition.items() if key not in TEXTS}
+    if place := literal_secret(modules, str(profile)):
+        raise InvalidDefinition(
+            f"{place}: the profile has a secret, which is never stored; write ${{NAME}} there."
+        )
+
+
+def _mounts(profile: str, sections: dict[str, Any]) -> Iterator[Mount]:
+    """Yield the session's own modules, then the lists, then the texts."""
+    for key, kind in SESSION_MODULES.items():
+        if entry := sections["session"].get(key):
+            yield _referenced(profile, kind, entry)
+    for section, kind in MODULE_LISTS.items():
+        for entry in sections[section]:
+            yield _referenced(profile, kind, entry)
+    for section, kind in TEXTS.items():
+        for name, content in sections[section].items():
+            yield _embedded(profile, kind, name, content)
+
+
+def _referenced(profile: str, kind: str, entry: dict[str, Any]) -> Mount:
+    """Return the mount of code; without a source it is a module of the daemon itself."""
+    return {
+        "moduleId": f"{profile}.{kind}.{short_name(entry['module'])}",
+        "mountType": "referenced",
+        "moduleType": kind,
+        "sourcePath": entry["source"] or f"builtin:{entry['module']}",
+        "metadata": {"module": entry["module"], "config": entry["config"]},
+    }
+
+
+def _embedded(profile: str, kind: str, name: str, content: str) -> Mount:
+    """Return the mount of a text, which the plan carries whole."""
+    return {
+        "moduleId": f"{profile}.{kind}.{name}",
+        "mountType": "embedded",
+        "moduleType": kind,
+        "content": content,
+        "metadata": {"name": name},
+    }
+
+
+def _by_id(mounts: list[Mount], kind: str) -> dict[str, Mount]:
+    return {mount["moduleId"]: mount for mount in mounts if mount["moduleType"] == kind}

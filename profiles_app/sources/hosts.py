@@ -1,0 +1,84 @@
+"""Which hosts a collection may be fetched from: public ones, and those that settings name.
+
+Without this the daemon would fetch for a client what only the daemon can reach. The addresses that
+were checked are the ones that git connects to, so a name that changes meanwhile gains nothing.
+"""
+
+import ipaddress
+import os
+import socket
+from urllib.parse import urlsplit
+
+from django.conf import settings
+
+from profiles_app.exceptions import SourceUnreadable
+
+PORTS = {"https": 443, "ssh": 22}
+# IPv4 addresses inside IPv6 ones, as some networks translate them.
+TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
+# All that is public in IPv6 so far; what lies outside is reserved, or wraps something.
+UNICAST = ipaddress.ip_network("2000::/3")
+# Looks public to Python, or to its older releases, and is not: what clouds tell their machines
+# (Azure, Oracle), and networks for examples and relays.
+CLOSED = [
+    ipaddress.ip_network(network)
+    for network in ("168.63.129.16/32", "192.0.0.0/24", "192.88.99.0/24", "3fff::/20")
+]
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def pinned(url: str) -> tuple[list[str], dict[str, str]]:
+    """Return git's options and environment by which it connects to checked addresses only.
+
+    Raises SourceUnreadable for a host that is not found or not public.
+    """
+    parts = urlsplit(url)
+    host, port = parts.hostname, parts.port or PORTS.get(parts.scheme)
+    if host is None or port is None:
+        return [], {}
+    ssh = {"GIT_SSH_COMMAND": "ssh -F none -o BatchMode=yes"}
+    if host in map(str.lower, settings.COLLECTION_HOSTS):
+        return [], ssh
+    addresses = addresses_of(host, port)
+    if not all(map(is_public, addresses)):
+        raise SourceUnreadable(
+            f"The host {host!r} is on a private network; name it in AMPLIFIERD_COLLECTION_HOSTS "
+            "to fetch from it."
+        )
+    if not addresses:
+        # A proxy may know it, and then connects for us.
+        if parts.scheme == "https" and _has_proxy():
+            return [], ssh
+        raise SourceUnreadable(f"The host {host!r} is not found; check the URL.")
+    ssh["GIT_SSH_COMMAND"] += f" -o HostName={addresses[0]} -o HostKeyAlias={host}"
+    return ["-c", f"http.curloptResolve={host}:{port}:{','.join(map(str, addresses))}"], ssh
+
+
+def is_public(address: Address) -> bool:
+    """Tell whether an address is one of the internet's, however it is wrapped."""
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour
+        if address in TRANSLATED:
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        if inner is not None:
+            return is_public(inner)
+        if address not in UNICAST:
+            return False
+    closed = address.is_multicast or any(address in network for network in CLOSED)
+    return address.is_global and not closed
+
+
+def addresses_of(host: str, port: int) -> list[Address]:
+    """Return the addresses of a host, each once; none where it is not found."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return []
+    addresses = [ipaddress.ip_address(str(item[4][0]).partition("%")[0]) for item in found]
+    return list(dict.fromkeys(addresses))
+
+
+def _has_proxy() -> bool:
+    """Tell whether git is to use a proxy."""
+    return bool(os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"))

@@ -1,0 +1,139 @@
+"""What is read of a source: texts in known places, each small, few enough, and no links."""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from profiles_app.exceptions import SourceUnreadable
+from profiles_app.front_matter import FILE_LIMIT
+
+# The folders that are looked into, beside the profiles at the top.
+FOLDERS = ("profiles", "agents", "context", "modules")
+TEXT_SUFFIXES = {".md", ".txt", ".yaml", ".yml", ".json", ".csv", ".rst"}
+MODULE_FILE = "module.yaml"
+
+ENTRY_LIMIT = 20_000
+READ_LIMIT = 1_000
+BYTE_LIMIT = 8 * 1024 * 1024
+PATH_LIMIT = 500
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of a source, before it is read."""
+
+    path: bytes
+    size: int
+    is_plain: bool
+    # What the source reads it by.
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a file is not taken; the line is null where it is the file as a whole."""
+
+    file: str
+    line: int | None
+    detail: str
+
+
+@dataclass
+class Tree:
+    """What a source holds: texts by their path, its modules' folders, and what cannot be read."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    modules: list[str] = field(default_factory=list)
+    refused: list[Refusal] = field(default_factory=list)
+    commit: str = ""
+
+    @property
+    def digest(self) -> str:
+        """Return the SHA-256 of all that was read, in hex."""
+        whole = hashlib.sha256()
+        for path, content in sorted(self.files.items()):
+            whole.update(f"{path}\0{hashlib.sha256(content).hexdigest()}\n".encode())
+        whole.update("\n".join(self.modules).encode())
+        return whole.hexdigest()
+
+
+Read = Callable[[list[Entry]], Iterable[bytes]]
+
+
+def gather(entries: Iterable[Entry], read: Read, commit: str = "") -> Tree:
+    """Return what of the entries belongs to a collection. Raises SourceUnreadable for too much."""
+    tree, wanted, total = Tree(commit=commit), [], 0
+    modules = set()
+    for number, entry in enumerate(entries, start=1):
+        if number > ENTRY_LIMIT:
+            raise SourceUnreadable(f"The collection has more than {ENTRY_LIMIT:,} files.")
+        name = entry.path.decode("utf-8", "replace")
+        if folder := module_folder(name):
+            modules.add(folder)
+        if not is_wanted(name):
+            continue
+        if problem := _problem(entry, name):
+            tree.refused.append(Refusal(printable(name), None, problem))
+            continue
+        wanted.append(entry)
+        total += entry.size
+    if len(wanted) > READ_LIMIT or total > BYTE_LIMIT:
+        raise SourceUnreadable(
+            f"A collection has at most {READ_LIMIT:,} texts and {BYTE_LIMIT // 2**20} MB."
+        )
+    wanted.sort(key=lambda entry: entry.path)
+    contents = read(wanted)
+    tree.files = {e.path.decode(): content for e, content in zip(wanted, contents, strict=True)}
+    tree.modules = sorted(modules)
+    return tree
+
+
+def is_wanted(path: str) -> bool:
+    """Tell whether a file of this path is a text that a collection has a use for."""
+    *folders, name = path.split("/")
+    suffix = PurePosixPath(name).suffix.lower()
+    is_readme = name.lower() in {"readme.md", "changelog.md", "license.md"}
+    if folders in ([], ["profiles"]):
+        return suffix == ".md" and not is_readme
+    if folders[0] == "agents":
+        return suffix == ".md" and not is_readme
+    if folders[0] == "context":
+        return suffix in TEXT_SUFFIXES
+    return folders[0] == "modules" and name == MODULE_FILE
+
+
+def module_folder(path: str) -> str | None:
+    """Return the folder of the module that a file belongs to: `modules/x` or `modules/tools/x`."""
+    parts = path.split("/")
+    if parts[0] != "modules":
+        return None
+    depth = 3 if parts[1] in MODULE_FOLDERS else 2
+    folder = "/".join(parts[:depth])
+    has_name = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", parts[depth - 1])
+    return folder if len(parts) > depth and has_name else None
+
+
+MODULE_FOLDERS = {
+    "providers": "provider",
+    "tools": "tool",
+    "hooks": "hook",
+    "orchestrators": "orchestrator",
+    "contexts": "context-manager",
+}
+
+
+def printable(name: str) -> str:
+    """Return a file's name as it can stand in an answer."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in name)
+
+
+def _problem(entry: Entry, name: str) -> str | None:
+    if not entry.is_plain:
+        return "is a link or no plain file; put the file itself here."
+    if name.encode() != entry.path or not name.isprintable() or len(name) > PATH_LIMIT:
+        return f"the name must be printable UTF-8 of at most {PATH_LIMIT} characters."
+    if entry.size > FILE_LIMIT:
+        return f"is larger than {FILE_LIMIT // 1024} KB; shorten it."
+    return None

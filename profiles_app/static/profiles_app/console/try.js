@@ -1,0 +1,162 @@
+// The panel that tries a profile: a scratch session by the API, whose answer grows as it comes.
+
+import { listen, request, shownIn } from "../../sessions_app/console/shared.js";
+
+const NAMES = [
+  "assistant_message_start",
+  "content",
+  "hook:thinking:delta",
+  "hook:tool:pre",
+  "hook:approval:required",
+  "run_interrupted",
+  "execution_error",
+  "execution_cancelled",
+  "assistant_message_complete",
+  "session_ended",
+];
+// Control characters, and those that turn the direction of a text.
+const INVISIBLE = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g;
+
+// Bring the panel to life; `unsaved(isChanged)` of what is returned tells it of the editor.
+export function tryOut(panel) {
+  const part = (name) => panel.querySelector(`.try-${name}`);
+  const form = part("form");
+  const text = form.querySelector("textarea");
+  const send = form.querySelector("button:not([type])");
+  const hint = part("hint").textContent;
+  let session = null;
+  let stream = null;
+  let answer = null;
+  // Runs that have ended: a quick one ends before the request that began it is answered.
+  const ended = new Set();
+
+  form.hidden = false;
+  const busy = (isBusy) => {
+    send.disabled = isBusy;
+    part("stop").hidden = !isBusy || !session;
+    part("discard").hidden = isBusy || !session;
+    part("talk").setAttribute("aria-busy", String(isBusy));
+  };
+  const complain = (words) => {
+    part("error").textContent = words;
+    part("error").hidden = !words;
+  };
+  const add = (kind, words) => {
+    const line = document.createElement("div");
+    line.className = `try-line try-${kind}`;
+    line.textContent = spelled(words);
+    part("talk").hidden = false;
+    part("talk").append(line);
+    follow(part("talk"));
+    return line;
+  };
+  const grow = (kind, words) => {
+    if (!answer?.classList.contains(`try-${kind}`)) answer = add(kind, "");
+    answer.append(spelled(words));
+    follow(part("talk"));
+  };
+
+  const heard = {
+    assistant_message_start: () => (answer = null),
+    content: (data) => grow("answer", data.content),
+    "hook:thinking:delta": (data) => grow("thinking", data.hook_data.delta),
+    "hook:tool:pre": (data) => (answer = add("note", `Calls ${data.hook_data.tool_name}.`)),
+    "hook:approval:required": (data) =>
+      add("note", `It waits for your approval: ${data.prompt} Open the session to give it.`),
+    run_interrupted: () => add("note", "The worker went away; what it said is void."),
+    execution_error: (data) => complain(data.error),
+    execution_cancelled: () => add("note", "Stopped."),
+    assistant_message_complete: (data) => {
+      ended.add(data.runId);
+      answer = null;
+      busy(false);
+    },
+    session_ended: () => {
+      stream?.close();
+      reset("The session has ended. The next message makes another one.");
+    },
+  };
+
+  const reset = (words) => {
+    session = stream = answer = null;
+    part("link").hidden = true;
+    part("hint").textContent = words;
+    panel.querySelector(".live").hidden = true;
+    busy(false);
+  };
+  const begin = async () => {
+    const body = {
+      profile_name: panel.dataset.profile,
+      name: `Try ${panel.dataset.profile}`,
+      metadata: { scratch: true },
+    };
+    session = (await request(panel.dataset.sessions, { method: "POST", body })).sessionId;
+    part("link").href = panel.dataset.page.replace("SESSION", session.replaceAll("_", "_5F"));
+    part("link").hidden = false;
+    await request(`${panel.dataset.sessions}${session}/start`, { method: "POST" });
+    const state = shownIn(panel.querySelector(".live"));
+    const hear = (name, data) => heard[name](data);
+    stream = listen(`${panel.dataset.sessions}${session}/stream`, NAMES, hear, { after: 0, state });
+  };
+
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const content = text.value;
+    if (!content.trim()) return;
+    complain("");
+    busy(true);
+    const question = add("question", content);
+    try {
+      if (!stream) await begin();
+      const url = `${panel.dataset.sessions}${session}/send-message`;
+      const { runId } = await request(url, { method: "POST", body: { content } });
+      text.value = "";
+      busy(!ended.has(runId));
+    } catch (refusal) {
+      question.remove();
+      complain(refusal.message);
+      busy(false);
+    }
+  });
+  text.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    event.preventDefault();
+    if (!send.disabled) form.requestSubmit();
+  });
+  const ask = async (tail, method) => {
+    try {
+      await request(`${panel.dataset.sessions}${session}${tail}`, { method });
+      return true;
+    } catch (refusal) {
+      complain(refusal.message);
+      return false;
+    }
+  };
+  part("stop").addEventListener("click", () => ask("/cancel-execution", "POST"));
+  part("discard").addEventListener("click", async () => {
+    if (!(await ask("", "DELETE"))) return;
+    stream?.close();
+    part("talk").replaceChildren();
+    part("talk").hidden = true;
+    complain("");
+    reset(hint);
+  });
+
+  return {
+    unsaved(isChanged) {
+      if (session) return;
+      part("hint").textContent = isChanged ? `${hint} What you changed is not in it yet.` : hint;
+    },
+  };
+}
+
+function spelled(text) {
+  return text.replace(INVISIBLE, (char) => {
+    return `⟨U+${char.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`;
+  });
+}
+
+// Keep the end in view, unless somebody has scrolled back.
+function follow(talk) {
+  if (talk.scrollHeight - talk.scrollTop - talk.clientHeight < 80) talk.scrollTop = talk.scrollHeight;
+}

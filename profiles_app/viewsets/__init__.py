@@ -1,0 +1,1 @@
+"""The catalogue over REST: request → serializer → service → representation."""

@@ -1,0 +1,131 @@
+"""What an operator can do on a session's page beside taking it through its life."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from django import forms
+from django.urls import reverse
+
+from sessions_app.admin.rendering import page_url, visible
+from sessions_app.models import Run, Session
+from sessions_app.services import approvals, copies, reading, runs
+from sessions_app.services.approvals import Answer
+from sessions_app.services.runs import Strategy
+from sessions_app.states import SessionStatus
+
+
+class SendForm(forms.Form):
+    """A message to be executed."""
+
+    content = forms.CharField(
+        strip=False,
+        label="Message",
+        widget=forms.Textarea(attrs={"rows": 2, "placeholder": "Send a message", "dir": "auto"}),
+    )
+    strategy = forms.ChoiceField(
+        label="While a run is open",
+        choices=[
+            (Strategy.ENQUEUE, "wait for it"),
+            (Strategy.INTERRUPT, "cancel it first"),
+            (Strategy.REJECT, "do not send"),
+        ],
+        required=False,
+    )
+
+    def clean_content(self) -> str:
+        """Return the message; raise ValidationError for one of nothing but blanks."""
+        if not self.cleaned_data["content"].strip():
+            raise forms.ValidationError("Write a message first.")
+        return self.cleaned_data["content"]
+
+
+class ForkForm(forms.Form):
+    """Where a fork begins."""
+
+    after = forms.IntegerField(min_value=0, max_value=2**31 - 1, required=False)
+
+
+class AnswerForm(forms.Form):
+    """The answer to an approval."""
+
+    approval = forms.CharField(max_length=64)
+    response = forms.ChoiceField(choices=[(word, word) for word in Answer.ALL])
+    reason = forms.CharField(max_length=10_000, required=False)
+    # Sent by the inbox, which is shown again.
+    inbox = forms.BooleanField(required=False)
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of an act: a sentence, and the page to go on with if it is another one.
+
+    `logged` is what the admin's history says, nothing where there is nothing to say.
+    """
+
+    told: str
+    logged: str = ""
+    url: str = ""
+
+
+@dataclass(frozen=True)
+class Act:
+    """Something to be done to a session by a service, with a form's answers.
+
+    `by` is among them: the name of whoever acts.
+    """
+
+    take: Callable[[Session, dict[str, Any]], Done]
+    form: type[forms.Form] = forms.Form
+
+
+def _send(session: Session, answers: dict[str, Any]) -> Done:
+    strategy = answers["strategy"] or Strategy.ENQUEUE
+    run, _ = runs.send(session.id, answers["content"], strategy=strategy)
+    return Done("The message was sent.", f"Sent a message, run {run.id}.")
+
+
+def _cancel(session: Session, _: dict[str, Any]) -> Done:
+    """Cancel the run that is running, or else the one that is next."""
+    run = Run.objects.filter(session_id=session.id).open().first()
+    if run is None or not runs.cancel(session.id, run.id):
+        return Done("Nothing is running, so nothing was cancelled.")
+    return Done("The run was cancelled.", f"Cancelled run {run.id}.")
+
+
+def _clone(session: Session, _: dict[str, Any]) -> Done:
+    copy = copies.clone(session.id)
+    return Done("This is the clone.", f"Cloned to {copy.id}.", page_url("session", copy.id))
+
+
+def _fork(session: Session, answers: dict[str, Any]) -> Done:
+    copy = copies.fork(session.id, answers["after"])
+    return Done("This is the fork.", f"Forked to {copy.id}.", page_url("session", copy.id))
+
+
+def _answer(session: Session, answers: dict[str, Any]) -> Done:
+    given = {name: answers[name] for name in ("reason", "by")}
+    done = approvals.answer(session.id, answers["approval"], answers["response"], **given)
+    told = f"“{visible(done.tool_name)}” was {done.status}{' for good' if done.always else ''}."
+    inbox = reverse("admin:sessions_app_approval_changelist") if answers["inbox"] else ""
+    return Done(told, f"Approval {done.id}: {told}", inbox)
+
+
+def _read(session: Session, _: dict[str, Any]) -> Done:
+    reading.mark_read(session.id)
+    return Done("The session is marked as read.")
+
+
+ACTS = {
+    "send": Act(_send, SendForm),
+    "cancel": Act(_cancel),
+    "answer": Act(_answer, AnswerForm),
+    "clone": Act(_clone),
+    "fork": Act(_fork, ForkForm),
+    "read": Act(_read),
+}
+
+
+def composer(session: Session) -> SendForm | None:
+    """Return the form by which a message is sent; None where the session takes none."""
+    return SendForm() if session.status == SessionStatus.ACTIVE else None

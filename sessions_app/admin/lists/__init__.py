@@ -1,0 +1,1 @@
+"""The lists of the console: filtered, counted, searched, paged, exported, acted on."""

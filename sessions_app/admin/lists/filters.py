@@ -1,0 +1,202 @@
+"""What the lists are filtered by, as the address of a page has it."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, ClassVar
+
+from django import forms
+from django.db.models import QuerySet
+from django.http import QueryDict
+from django.utils import timezone
+
+from sessions_app.queries import SEARCH_LIMIT
+from sessions_app.states import RunStatus, SessionStatus
+
+# Names that Django's own lists use, and so links from elsewhere.
+ALIASES = {"status__exact": "status", "created_at__gte": "since", "created_at__lt": "until"}
+PERIODS = {
+    "1h": ("last hour", timedelta(hours=1)),
+    "1d": ("last day", timedelta(days=1)),
+    "7d": ("last 7 days", timedelta(days=7)),
+    "30d": ("last 30 days", timedelta(days=30)),
+}
+CHOSEN = "chosen"
+FIRST_YEAR, LAST_YEAR = 1971, 2999
+
+
+class MomentField(forms.DateTimeField):
+    """A time, in UTC where no zone is given, as a browser's own field writes it."""
+
+    widget = forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M")
+
+    def clean(self, value: Any) -> datetime | None:
+        """Return the time; raise ValidationError, also for one that no session can have."""
+        at = super().clean(value)
+        if at and not FIRST_YEAR <= at.year <= LAST_YEAR:
+            raise forms.ValidationError(f"Give a year from {FIRST_YEAR} to {LAST_YEAR}.")
+        return at
+
+
+class Filters(forms.Form):
+    """Filters of a list. One that makes no sense says so, and does not count."""
+
+    # Columns that are chosen among, with what stands before them; the first one is the status.
+    columns: ClassVar[dict[str, str]] = {}
+    # What else the address of such a list may have, by what it means.
+    extra: ClassVar[tuple[str, ...]] = ()
+
+    q = forms.CharField(required=False, max_length=SEARCH_LIMIT, label="Search")
+    period = forms.ChoiceField(
+        required=False,
+        label="Time",
+        choices=[
+            ("", "any time"),
+            *((name, label) for name, (label, _) in PERIODS.items()),
+            (CHOSEN, "from … to …"),
+        ],
+    )
+    since = MomentField(required=False, label="From")
+    until = MomentField(required=False, label="To")
+
+    def __init__(self, query: QueryDict) -> None:
+        given = {ALIASES.get(name, name): value for name, value in query.items()}
+        # Who names a time has chosen one.
+        if not given.get("period") and (given.get("since") or given.get("until")):
+            given["period"] = CHOSEN
+        super().__init__({name: given[name] for name in self.base_fields if name in given})
+        self.is_valid()
+
+    @property
+    def text(self) -> str:
+        """Return what is searched for."""
+        return self.cleaned_data.get("q") or ""
+
+    @property
+    def chosen(self) -> dict[str, str]:
+        """Return the columns that have to have a value, with it."""
+        found = {column: self.cleaned_data.get(column) for column in self.columns}
+        return {column: value for column, value in found.items() if value}
+
+    @property
+    def is_active(self) -> bool:
+        """Tell whether anything is filtered or searched."""
+        return bool(self.text or self.chosen or any(self.bounds) or self.is_narrow)
+
+    @property
+    def is_narrow(self) -> bool:
+        """Tell whether something else than columns and times is looked at."""
+        return False
+
+    @property
+    def bounds(self) -> tuple[datetime | None, datetime | None]:
+        """Return from when, and until when, rows were made; None is no bound."""
+        period = self.cleaned_data.get("period")
+        if period in PERIODS:
+            return timezone.now() - PERIODS[period][1], None
+        if period != CHOSEN:
+            return None, None
+        return self.cleaned_data.get("since"), self.cleaned_data.get("until")
+
+    @property
+    def moments(self) -> dict[str, str]:
+        """Return the bounds as a browser's own field has them."""
+        return {
+            name: timezone.localtime(at).strftime("%Y-%m-%dT%H:%M")
+            for name in ("since", "until")
+            if (at := self.cleaned_data.get(name))
+        }
+
+    @property
+    def complaints(self) -> list[str]:
+        """Return what is wrong with the filters, a sentence each."""
+        return [
+            f"{self.fields[name].label}: {error}"
+            for name, errors in self.errors.items()
+            for error in errors
+        ]
+
+    def address(self, **changes: str | None) -> str:
+        """Return the query of the list with these filters, some of them changed; None: without."""
+        given: Mapping[str, Any] = {**self.data, **changes}
+        query = QueryDict(mutable=True)
+        query.update({name: value for name, value in sorted(given.items()) if value})
+        return f"?{query.urlencode()}"
+
+    def applied(self, rows: QuerySet[Any], *, without: Iterable[str] = ()) -> QuerySet[Any]:
+        """Return the rows that fit, some columns not looked at."""
+        wanted = {name: value for name, value in self.chosen.items() if name not in set(without)}
+        return self.within(rows, *self.bounds).filter(**wanted)
+
+    def within(
+        self, rows: QuerySet[Any], since: datetime | None, until: datetime | None
+    ) -> QuerySet[Any]:
+        """Return the rows that were made in that time."""
+        raise NotImplementedError
+
+
+class SessionFilters(Filters):
+    """Filters of sessions, by the names that GET /sessions/ has."""
+
+    columns: ClassVar[dict[str, str]] = {
+        "status": "Status",
+        "profile_name": "Profile",
+        "amplified_dir": "Directory",
+        "owner": "Owner",
+    }
+
+    status = forms.ChoiceField(
+        required=False, choices=[("", ""), *SessionStatus.choices], label="Status"
+    )
+    profile_name = forms.CharField(required=False, max_length=200, label="Profile")
+    amplified_dir = forms.CharField(required=False, max_length=1024, label="Directory")
+    owner = forms.CharField(required=False, max_length=64, label="Owner")
+    parent_id = forms.CharField(required=False, max_length=64, label="Parent")
+    unread = forms.BooleanField(required=False, label="Unread only")
+
+    @property
+    def is_narrow(self) -> bool:
+        """Tell whether only unread sessions, or those of one parent, are shown."""
+        return bool(self.cleaned_data.get("unread") or self.cleaned_data.get("parent_id"))
+
+    def within(
+        self, rows: QuerySet[Any], since: datetime | None, until: datetime | None
+    ) -> QuerySet[Any]:
+        """Return the sessions that were created in that time, and fit what is no column."""
+        if since:
+            rows = rows.filter(created_at__gte=since)
+        if until:
+            rows = rows.filter(created_at__lt=until)
+        if parent := self.cleaned_data.get("parent_id"):
+            rows = rows.filter(parent_id=parent)
+        return rows.unread() if self.cleaned_data.get("unread") else rows
+
+
+class RunFilters(Filters):
+    """Filters of runs."""
+
+    columns: ClassVar[dict[str, str]] = {
+        "status": "Status",
+        "error_code": "Error",
+        "worker": "Worker",
+    }
+
+    status = forms.ChoiceField(
+        required=False, choices=[("", ""), *RunStatus.choices], label="Status"
+    )
+    error_code = forms.CharField(required=False, max_length=64, label="Error")
+    worker = forms.CharField(required=False, max_length=200, label="Worker")
+
+    def within(
+        self, rows: QuerySet[Any], since: datetime | None, until: datetime | None
+    ) -> QuerySet[Any]:
+        """Return the runs that were made in that time, which their ids begin with."""
+        if since:
+            rows = rows.filter(id__gte=_first_id(since))
+        if until:
+            rows = rows.filter(id__lt=_first_id(until))
+        return rows
+
+
+def _first_id(at: datetime) -> str:
+    """Return what is before the ids of all runs that were made then or later."""
+    return f"run_{max(0, int(at.timestamp() * 1000)):012x}"

@@ -1,0 +1,243 @@
+"""The list of sessions: what it shows of each, and where a search found it."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from django.db.models import QuerySet
+from django.utils.html import escape
+from django.utils.safestring import SafeString, mark_safe
+
+from sessions_app.admin.lists.counts import Tally, tally, written
+from sessions_app.admin.lists.filters import SessionFilters
+from sessions_app.admin.lists.listing import PAGE, Listing
+from sessions_app.admin.rendering import badge, message_url, moment, page_url, short, span, visible
+from sessions_app.admin.steps import STEPS, Step
+from sessions_app.models import Session
+from sessions_app.paging import Cursor
+from sessions_app.search import Words, words_of
+from sessions_app.searching import Hit, find
+from sessions_app.snippets import CLOSING, OPENING, marked, snippets
+
+# What may be a part of an id, and how many sessions it may mean.
+PIECE = re.compile(r"(?:session_)?[0-9a-f]{6,32}")
+MEANT = 20
+# The rank of a session whose id is what was searched: before all others.
+BY_ID = 3.0
+# Characters of an error that the list shows.
+EXCERPT = 160
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in a session a search found its words: what is said there, and a link to it."""
+
+    text: str
+    url: str
+    label: str
+
+    @property
+    def snippet(self) -> SafeString:
+        """Return the text as HTML, its words marked; whatever else is in it is text."""
+        text = escape(visible(self.text))
+        return mark_safe(text.replace(OPENING, "<mark>").replace(CLOSING, "</mark>"))  # noqa: S308
+
+
+@dataclass(frozen=True)
+class SessionRow:
+    """A session as the list shows it."""
+
+    session: Session
+    name: str
+    url: str
+    short: str
+    badge: SafeString
+    profile: str
+    directory: str
+    owner: str
+    error: str
+    lasted: str
+    created: str
+    steps: list[Step]
+    place: Place | None = None
+
+    @property
+    def id(self) -> str:
+        """Return the session's id."""
+        return self.session.id
+
+
+class SessionList(Listing):
+    """Sessions, newest first; those that a search finds, the best first."""
+
+    filters_class = SessionFilters
+    counted = 250_000
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.hits: list[Hit] | None = None
+        self.words: Words | None = None
+        self.is_whole = True
+        # An export has columns that a page leaves in the database.
+        self.is_export = False
+        super().__init__(*args, **kwargs)
+
+    @property
+    def is_search(self) -> bool:
+        """Tell whether the list is what a search found."""
+        return self.hits is not None
+
+    def found(self, rows: QuerySet[Session]) -> QuerySet[Session]:
+        """Return the sessions whose name, messages or id have what is searched for."""
+        text = self.filters.text
+        if not text.strip():
+            return rows
+        hits = by_id(rows, text.strip())
+        self.words = words_of(text)
+        if self.words:
+            result = find(rows, self.words)
+            self.is_whole = result.is_whole
+            known = {hit.session_id for hit in hits}
+            hits += [hit for hit in result.hits if hit.session_id not in known]
+        self.hits = hits
+        return self.root_queryset.filter(pk__in=[hit.session_id for hit in hits])
+
+    def page(self, after: Cursor | None, before: Cursor | None) -> tuple[list[Any], bool, bool]:
+        """Return the rows of a page; of a search, those that it ranks there."""
+        if self.hits is None:
+            return super().page(_by_time(after), _by_time(before))
+        if before and before.rank is not None:
+            above = [hit for hit in self.hits if hit.place > _place(before)]
+            return above[-PAGE:], True, len(above) > PAGE
+        rest = self.after(after)
+        return rest[:PAGE], len(rest) > PAGE, len(rest) < len(self.hits)
+
+    def after(self, cursor: Cursor | None) -> list[Hit]:
+        """Return what the search ranks after a row."""
+        hits = self.hits or []
+        if cursor is None or cursor.rank is None:
+            return hits
+        return [hit for hit in hits if hit.place < _place(cursor)]
+
+    def only(self, ids: list[str]) -> list[Session]:
+        """Return these sessions as they are now."""
+        self.hits = None
+        return list(self.root_queryset.shown().filter(pk__in=ids))
+
+    def from_newest(self, after: Cursor | None) -> Any:
+        """Return the sessions in order, as an export reads them; of a search its hits."""
+        if self.hits is not None:
+            return self.after(after)
+        rows = self._read(self.matching).newest_first()
+        return rows.older_than(after.created_at, after.id) if after else rows
+
+    def newer_than(self, cursor: Cursor) -> Any:
+        """Return what is newer than a session, the nearest first; a search has no news."""
+        if self.hits is not None:
+            return []
+        newer = self.matching.shown().newer_than(cursor.created_at, cursor.id)
+        return newer.order_by("created_at", "id")
+
+    def cursor(self, row: Any) -> Cursor:
+        """Return the place of a session in the list, or of a hit."""
+        if isinstance(row, Hit):
+            return Cursor(row.created_at, row.session_id, row.rank)
+        return Cursor(row.created_at, row.id)
+
+    def shown(self, rows: list[Any]) -> list[SessionRow]:
+        """Return the sessions as the page shows them; one that is gone by now is left out."""
+        if self.hits is None:
+            return [as_row(session) for session in rows]
+        ids = [hit.session_id for hit in rows]
+        sessions = self._read(self.root_queryset).in_bulk(ids)
+        said = [hit.message_id for hit in rows if hit.message_id]
+        texts = snippets(said, self.words) if self.words and said else {}
+        return [
+            as_row(session, self._place(hit, session, texts))
+            for hit in rows
+            if (session := sessions.get(hit.session_id))
+        ]
+
+    def countable(self, rows: QuerySet[Session]) -> QuerySet[Session]:
+        """Return what is counted: all sessions that fit the other filters."""
+        return rows.order_by()
+
+    @cached_property
+    def tally(self) -> Tally:
+        """Return how many sessions each filter leaves; of a search, among what it found."""
+        if self.hits is None:
+            return super().tally
+        return tally(self.matching.order_by(), list(self.filters.columns), self.counted)
+
+    @property
+    def total(self) -> str:
+        """Return how many sessions there are in all."""
+        if self.hits is None:
+            return super().total
+        return written(len(self.hits), self.is_whole)
+
+    def _count(self, column: str, value: str, count: int) -> str:
+        """Return a choice's count; what a search would find without its filters is not known."""
+        chosen = self.filters.chosen.get(column)
+        is_unknown = self.is_search and chosen is not None and value != chosen
+        return "" if is_unknown else super()._count(column, value, count)
+
+    def everything(self) -> Iterator[SessionRow]:
+        """Yield all sessions that are found, with all that an export has of them."""
+        self.is_export = True
+        return super().everything()
+
+    def _read(self, rows: QuerySet[Session]) -> QuerySet[Session]:
+        return (rows.defer(None) if self.is_export else rows).shown()
+
+    def _place(self, hit: Hit, session: Session, texts: dict[str, str]) -> Place | None:
+        """Return where the search found the session; None where its id is all that fits."""
+        if hit.message_id is None or hit.seq is None:
+            if self.words is None or hit.rank >= BY_ID:
+                return None
+            return None if not session.name else _named(session, self.words)
+        url = message_url(session.id, hit.seq, session.message_count)
+        return Place(texts.get(hit.message_id, ""), url, f"message {hit.seq}")
+
+
+def by_id(rows: QuerySet[Session], text: str) -> list[Hit]:
+    """Return the sessions whose id has this in it, the newest first."""
+    if not PIECE.fullmatch(text):
+        return []
+    ids = rows.filter(id__contains=text).order_by("-id").values_list("id", "created_at")
+    return [Hit(found, at, None, None, BY_ID) for found, at in ids[:MEANT]]
+
+
+def as_row(session: Session, place: Place | None = None) -> SessionRow:
+    """Return a session, read with `shown()`, as the list shows it."""
+    error = visible(session.error_message or "")
+    return SessionRow(
+        session=session,
+        name=visible(session.name or "") or "unnamed",
+        url=page_url("session", session.id),
+        short=short(session.id),
+        badge=badge(session.status),
+        profile=visible(session.profile_name),
+        directory=visible(session.amplified_dir),
+        owner=visible(session.owner),
+        error=error if len(error) <= EXCERPT else f"{error[:EXCERPT]}…",
+        lasted=span(session.duration),
+        created=moment(session.created_at),
+        steps=[step for step in STEPS.values() if step.suits(session)],
+        place=place,
+    )
+
+
+def _named(session: Session, words: Words) -> Place:
+    """Return the name as the place where the words are."""
+    return Place(marked(session.name or "", words), page_url("session", session.id), "name")
+
+
+def _place(cursor: Cursor) -> tuple[Any, ...]:
+    return cursor.rank, cursor.created_at, cursor.id
+
+
+def _by_time(cursor: Cursor | None) -> Cursor | None:
+    """Return a cursor of a list by time; None for one of a search."""
+    return cursor if cursor and cursor.rank is None else None

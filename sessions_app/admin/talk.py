@@ -1,0 +1,211 @@
+"""A session's transcript as people read it: a bounded window, however long the transcript is."""
+
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from django.db.models.functions import Left, Length
+from django.utils.html import escape
+from django.utils.safestring import SafeString
+
+from sessions_app.admin.markdown import rendered
+from sessions_app.admin.parts import Parts, parts_of
+from sessions_app.admin.rendering import badge, page_url, visible
+from sessions_app.admin.waits import Waits, have_waited, lead_on, waits_of
+from sessions_app.models import Message, Run, Session
+from sessions_app.models.message import Role
+from sessions_app.services.runs import OUTCOMES
+from sessions_app.states import RUN_OPEN, RUN_TERMINAL, RUN_UNDER_WAY, RunStatus
+
+# Messages of one window, and characters of each.
+WINDOW = 50
+MESSAGE_LIMIT = 20_000
+# Characters above which a message is shown as it was written: formatting it would take too long.
+PLAIN_FROM = 100_000
+# Seconds that formatting one window may take; what is left is shown as it was written.
+PATIENCE = 2.0
+
+COLUMNS = ("seq", "role", "created_at", "agent", "token_count", "metadata", "run_id")
+
+
+@dataclass(frozen=True)
+class ShownMessage:
+    """A message, ready to be shown; `is_cut` where this is only its beginning."""
+
+    seq: int
+    role: str
+    at: datetime
+    agent: str
+    tokens: int | None
+    outcome: str
+    html: SafeString
+    is_plain: bool
+    length: int
+    is_cut: bool
+    # The run that it belongs to, where it is the last message of it in the window.
+    run: Run | None = None
+    parts: Parts = field(default_factory=Parts)
+    # What its run has waited for.
+    waits: Waits = field(default_factory=Waits)
+
+    @property
+    def error(self) -> str:
+        """Return why its run failed, if it did."""
+        found = (self.run.error_code, self.run.error[:MESSAGE_LIMIT]) if self.run else ()
+        return visible(": ".join(filter(None, found)))
+
+    @property
+    def run_url(self) -> str:
+        """Return the page of its run."""
+        return page_url("run", self.run.id) if self.run else ""
+
+
+@dataclass(frozen=True)
+class Talk:
+    """Neighbouring messages, oldest first, of `newest` in all."""
+
+    rows: list[ShownMessage]
+    first: int
+    last: int
+    newest: int
+
+    @property
+    def has_older(self) -> bool:
+        """Tell whether there are messages before these."""
+        return self.first > 1
+
+    @property
+    def has_newer(self) -> bool:
+        """Tell whether there are messages after these."""
+        return self.last < self.newest
+
+
+@dataclass(frozen=True)
+class LiveRun:
+    """An open run, with what it has said so far, and what it waits for."""
+
+    run: Run
+    parts: Parts
+    waits: Waits
+
+    @property
+    def is_under_way(self) -> bool:
+        """Tell whether it has begun."""
+        return self.run.status in RUN_UNDER_WAY
+
+    @property
+    def badge(self) -> SafeString:
+        """Return its status as a coloured word."""
+        return badge(self.run.status)
+
+    @property
+    def waits_for(self) -> str:
+        """Return what it waits for, in words."""
+        return self.waits.told(self.run)
+
+
+def talk(
+    session: Session,
+    *,
+    before: int | None = None,
+    after: int | None = None,
+    around: int | None = None,
+) -> Talk:
+    """Return the messages before, after or around a seq; without one, the newest.
+
+    Six queries at most, however long the transcript is.
+    """
+    newest = session.message_count
+    end = newest + 1 if before is None else min(before, newest + 1)
+    if around is not None:
+        end = min(max(around + WINDOW // 2, WINDOW + 1), newest + 1)
+    first = max(end - WINDOW, 1)
+    if after is not None and after < newest:
+        first = after + 1
+        end = min(first + WINDOW, newest + 1)
+    # Numbers have no gaps: a range of them is cheap, whatever the planner thinks of an order.
+    found = Message.objects.in_session(session.id).between(first - 1, end)
+    rows = list(_columns(found, MESSAGE_LIMIT))
+    return Talk(_shown(session, rows), first, end - 1, newest)
+
+
+def one(session: Session, seq: int, *, whole: bool = False) -> ShownMessage | None:
+    """Return one message, all of it if it is asked for; None if there is no such message."""
+    found = Message.objects.in_session(session.id).filter(seq=seq)
+    rows = list(_columns(found, None if whole else MESSAGE_LIMIT))
+    return _shown(session, rows)[0] if rows else None
+
+
+def under_way(session: Session) -> list[LiveRun]:
+    """Return the session's open runs, the one under way first, with what is said up to now.
+
+    "Now" is where the journal stood when the session was read: a stream goes on from there.
+    """
+    rows = list(Run.objects.filter(session_id=session.id).open().select_related("message")[:50])
+    rows.sort(key=lambda run: run.status not in RUN_UNDER_WAY)
+    begun = [run.id for run in rows if run.status in RUN_UNDER_WAY]
+    said = parts_of(session.id, begun, session.last_event_seq, with_text=True)
+    waits = waits_of(begun)
+    for run_id, found in waits.items():
+        lead_on(said.get(run_id, Parts()), found)
+    return [LiveRun(run, said.get(run.id, Parts()), waits.get(run.id, Waits())) for run in rows]
+
+
+def _columns(found: Any, limit: int | None) -> Any:
+    text = Left("content", limit) if limit else Left("content", 2**30)
+    return found.values(*COLUMNS, text=text, length=Length("content"))
+
+
+def _shown(session: Session, rows: list[dict[str, Any]]) -> list[ShownMessage]:
+    """Return the rows as messages; each run and its parts go with the last of its messages."""
+    ends = {row["run_id"]: row["seq"] for row in rows if row["run_id"]}
+    runs = {run.id: run for run in Run.objects.filter(pk__in=ends)} if ends else {}
+    settled = [run.id for run in runs.values() if run.status in RUN_TERMINAL]
+    parts = parts_of(session.id, settled, session.last_event_seq)
+    waits = waits_of(have_waited(run for run in runs.values() if run.status in RUN_TERMINAL))
+    for run_id, found in waits.items():
+        lead_on(parts.get(run_id, Parts()), found)
+    deadline = time.monotonic() + PATIENCE
+    shown = []
+    for row in rows:
+        is_end = ends.get(row["run_id"]) == row["seq"]
+        run = runs.get(row["run_id"]) if is_end else None
+        said = parts.get(row["run_id"], Parts()) if run else Parts()
+        waited = waits.get(row["run_id"], Waits()) if run else Waits()
+        shown.append(_message(row, run, said, waited, deadline))
+    return shown
+
+
+def _message(
+    row: dict[str, Any], run: Run | None, parts: Parts, waits: Waits, deadline: float
+) -> ShownMessage:
+    text, outcome = row["text"], row["metadata"].get("outcome")
+    is_plain = _is_plain(row, deadline)
+    return ShownMessage(
+        seq=row["seq"],
+        role=row["role"],
+        at=row["created_at"],
+        agent=visible(row["agent"] or ""),
+        tokens=row["token_count"],
+        # Metadata are the caller's own too: only what the services write counts.
+        outcome=outcome if outcome in OUTCOMES.values() else "",
+        html=escape(visible(text)) if is_plain else rendered(text),
+        is_plain=is_plain,
+        length=row["length"],
+        is_cut=row["length"] > len(text),
+        run=run if run and _tells(run) else None,
+        parts=parts,
+        waits=waits,
+    )
+
+
+def _is_plain(row: dict[str, Any], deadline: float) -> bool:
+    """Tell whether a message is shown as it was written."""
+    is_long = len(row["text"]) > PLAIN_FROM
+    return row["role"] == Role.TOOL or is_long or time.monotonic() > deadline
+
+
+def _tells(run: Run) -> bool:
+    """Tell whether a run has more to say than its message does."""
+    return run.status in RUN_OPEN or run.status != RunStatus.SUCCEEDED or run.interruptions > 0

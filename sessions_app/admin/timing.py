@@ -1,0 +1,210 @@
+"""A session's runs, with bars of their time: waiting, to the first token, parked, to the end."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from operator import itemgetter
+
+from django.db import connection
+from django.utils import timezone
+
+from sessions_app.admin.rendering import moment, page_url, short, span, visible
+from sessions_app.admin.waits import have_waited
+from sessions_app.amounts import used
+from sessions_app.models import Run
+from sessions_app.models.event import EventType
+from sessions_app.states import RunStatus
+
+# Runs on one page.
+RUNS = 50
+HAPPENED: dict[str, str] = {
+    EventType.ASSISTANT_MESSAGE_START: "began",
+    EventType.RUN_PARKED: "was parked: no worker held it",
+    EventType.RUN_RESUMED: "went on where the one before was parked",
+    EventType.RUN_INTERRUPTED: "was interrupted: what it said is void",
+}
+# Events before a run's last attempt among which its earlier ones are looked for.
+BACK = 20_000
+
+
+# From when to when, in seconds since the run was made.
+Stretch = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a bar: what the time went into, and where it lies, in thousandths of the width."""
+
+    name: str
+    x: float
+    width: float
+    seconds: float
+
+    @property
+    def label(self) -> str:
+        """Return the part in words."""
+        return f"{self.name} {took(self.seconds)}"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What the journal tells of an attempt: that it began, parked, went on or was interrupted."""
+
+    seq: int
+    number: int
+    at: datetime
+    kind: str
+
+    @property
+    def told(self) -> str:
+        """Return what happened, in words."""
+        return f"attempt {self.number} {HAPPENED[self.kind]}"
+
+
+@dataclass(frozen=True)
+class TimedRun:
+    """A run as its session's page shows it."""
+
+    run: Run
+    short: str
+    url: str
+    worker: str
+    lease: str
+    total: str
+    bar: list[Part]
+    # What its time went into, in words.
+    spent: list[str]
+    usage: str
+    error: str
+    attempts: list[Attempt]
+
+    @property
+    def is_open(self) -> bool:
+        """Tell whether the run is not settled."""
+        return self.run.ended_at is None
+
+
+@dataclass(frozen=True)
+class TimedRuns:
+    """The newest runs, newest first; `has_more` where older ones are left."""
+
+    rows: list[TimedRun]
+    has_more: bool
+
+
+def timed_runs(session_id: str) -> TimedRuns:
+    """Return the session's newest runs, in three queries at most."""
+    found = Run.objects.filter(session_id=session_id).select_related("message")
+    rows = list(found.order_by("-created_at", "-id")[: RUNS + 1])
+    has_more, rows = len(rows) > RUNS, rows[:RUNS]
+    tokens = {r.id: _seconds(r.created_at, r.first_token_at) for r in rows if r.first_token_at}
+    attempts = _attempts(session_id, have_waited(rows))
+    now = timezone.now()
+    longest = max((_seconds(run.created_at, run.ended_at or now) for run in rows), default=0)
+    shown = [
+        _timed(run, attempts.get(run.id, []), tokens.get(run.id), now, longest) for run in rows
+    ]
+    return TimedRuns(shown, has_more)
+
+
+def _timed(
+    run: Run, attempts: list[Attempt], first_token: float | None, now: datetime, longest: float
+) -> TimedRun:
+    bar = _bar(run, first_token, _stretches(run, attempts, now), now, longest)
+    held = run.status == RunStatus.RUNNING and run.lease_expires_at
+    return TimedRun(
+        run=run,
+        short=short(run.id),
+        url=page_url("run", run.id),
+        worker=visible(run.worker),
+        lease=moment(run.lease_expires_at) if held else "",
+        total=took(sum(part.seconds for part in bar)) if run.ended_at else "",
+        bar=bar,
+        spent=_spent(bar),
+        usage=used(run.usage),
+        error=visible(": ".join(filter(None, (run.error_code, run.error[:2000])))),
+        attempts=attempts if len(attempts) > 1 else [],
+    )
+
+
+def _bar(
+    run: Run, first_token: float | None, parked: Sequence[Stretch], now: datetime, longest: float
+) -> list[Part]:
+    """Return the parts of a run's time, on one scale with all others."""
+    end = _seconds(run.created_at, run.ended_at or now)
+    started = _seconds(run.created_at, run.started_at) if run.started_at else end
+    spoke = min(max(first_token, started), end) if first_token is not None else end
+    limits = (("waiting", 0.0, started), ("to first token", started, spoke), ("saying", spoke, end))
+    pieces = [piece for limit in limits for piece in _without(limit, parked)]
+    pieces += [("parked", since, until) for since, until in parked]
+    scale = 1000 / longest if longest else 0
+    return [
+        Part(
+            name, round(since * scale, 1), round(max((until - since) * scale, 2), 1), until - since
+        )
+        for name, since, until in sorted(pieces, key=itemgetter(1))
+        if until > since
+    ]
+
+
+def _without(
+    limit: tuple[str, float, float], parked: Sequence[Stretch]
+) -> Iterator[tuple[str, float, float]]:
+    """Yield what is left of a part where the run was not parked meanwhile."""
+    name, since, end = limit
+    for begin, until in parked:
+        yield name, since, min(begin, end)
+        since = max(since, until)
+    yield name, since, end
+
+
+def _stretches(run: Run, turns: Sequence[Attempt], now: datetime) -> list[Stretch]:
+    """Return when the run was parked, in seconds since it was made, in order."""
+    found: list[Stretch] = []
+    since = None
+    for turn in turns:
+        at = _seconds(run.created_at, turn.at)
+        if turn.kind == EventType.RUN_PARKED:
+            since = at
+        elif since is not None:
+            found.append((since, at))
+            since = None
+    if since is not None:
+        found.append((since, _seconds(run.created_at, run.ended_at or now)))
+    return found
+
+
+def _spent(bar: list[Part]) -> list[str]:
+    """Return how long each kind of part took, all of them together."""
+    names = dict.fromkeys(part.name for part in bar)
+    sums = {name: sum(part.seconds for part in bar if part.name == name) for name in names}
+    return [f"{name} {took(seconds)}" for name, seconds in sums.items()]
+
+
+def took(seconds: float) -> str:
+    """Return a duration; a short one in milliseconds."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else span(seconds)
+
+
+def _seconds(start: datetime, end: datetime) -> float:
+    return max((end - start).total_seconds(), 0.0)
+
+
+ATTEMPTS = f"""
+SELECT e.run_id, e.seq, (e.data ->> 'attempt')::int, e.created_at, e.type
+FROM sessions_app_run r JOIN sessions_app_event e
+    ON e.session_id = r.session_id AND e.seq BETWEEN r.attempt_seq - {BACK} AND r.attempt_seq + {BACK}
+    AND e.run_id = r.id AND e.type = ANY(%s)
+WHERE r.id = ANY(%s) AND r.session_id = %s ORDER BY e.seq
+"""  # noqa: S608, E501 - nothing but a constant of this module
+
+
+def _attempts(session_id: str, run_ids: list[str]) -> dict[str, list[Attempt]]:
+    """Return the attempts of runs that took more than one, or parked, as far as is looked."""
+    found: dict[str, list[Attempt]] = {}
+    if run_ids:
+        with connection.cursor() as cursor:
+            cursor.execute(ATTEMPTS, [[str(kind) for kind in HAPPENED], run_ids, session_id])
+            for run_id, *attempt in cursor.fetchall():
+                found.setdefault(run_id, []).append(Attempt(*attempt))
+    return found

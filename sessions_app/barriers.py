@@ -1,0 +1,60 @@
+"""Points at which a test may hold a process, to kill it just there.
+
+A barrier does nothing unless AMPLIFIERD_BARRIERS names a folder and the test has put a file with
+the barrier's name into it. Who gets there first takes the file, and waits until the test removes
+what it became.
+"""
+
+import time
+from pathlib import Path
+
+from django.conf import settings
+
+# The message is written, its transaction still open.
+SEND_BEFORE_COMMIT = "send-before-commit"
+# The message is accepted, for good unless a key's transaction is around it; the client does not
+# know it yet.
+SEND_BEFORE_ANSWER = "send-before-answer"
+# What a request with an Idempotency-Key has done is done for good, and its answer is kept.
+ANSWER_KEPT = "answer-kept"
+# The run is claimed, nothing is said.
+CLAIMED = "claimed"
+# Something is said, and in the journal.
+WRITTEN = "written"
+# What a model wants to call is kept, nothing is called.
+KEPT = "kept"
+# A tool has done its work, nobody knows.
+CALLED = "called"
+# The run waits for a person, its worker does not know that yet.
+PARKED = "parked"
+# All is said, the outcome is not told.
+BEFORE_SETTLING = "before-settling"
+# The outcome is told, the job not yet over.
+SETTLED = "settled"
+
+ALL = (
+    SEND_BEFORE_COMMIT,
+    SEND_BEFORE_ANSWER,
+    ANSWER_KEPT,
+    CLAIMED,
+    WRITTEN,
+    KEPT,
+    CALLED,
+    PARKED,
+    BEFORE_SETTLING,
+    SETTLED,
+)
+
+
+def reach(name: str) -> None:
+    """Pass a barrier; wait there if it is closed."""
+    if not settings.BARRIERS:
+        return
+    closed = Path(settings.BARRIERS) / name
+    reached = closed.with_suffix(".reached")
+    try:
+        closed.rename(reached)
+    except FileNotFoundError:
+        return
+    while reached.exists():
+        time.sleep(0.01)

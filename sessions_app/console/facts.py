@@ -1,0 +1,108 @@
+"""A session as a person looks at it: its facts, the end of its transcript, its runs."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from django.core.serializers.json import DjangoJSONEncoder
+from rich.console import Console
+
+from sessions_app.amounts import used
+from sessions_app.console import asks, tables
+from sessions_app.console.lookup import PREFIX
+from sessions_app.console.text import age, moment, put
+from sessions_app.models import Approval, Message, Run, Session
+from sessions_app.representations import approval_json, message_json, run_json, session_json
+
+# Messages, and runs, that are shown of a session: the newest.
+SHOWN = 10
+
+HEADINGS = ("ID", "STATUS", "AGE", "MSGS", "NAME", "PROFILE")
+
+
+def listed(screen: Console, sessions: Iterable[Session]) -> None:
+    """Print sessions, a line each: in full on a pipe, shortened on a terminal."""
+    tables.show(screen, HEADINGS, [_row(session, screen.is_terminal) for session in sessions])
+
+
+def _row(session: Session, short: bool) -> tuple[object, ...]:
+    return (
+        session.id.removeprefix(PREFIX) if short else session.id,
+        session.status,
+        age(session.created_at) if short else moment(session.created_at),
+        session.message_count,
+        session.name or "-",
+        session.profile_name,
+    )
+
+
+def history(session: Session) -> tuple[list[Message], list[Run]]:
+    """Return the last messages, oldest first, and the last runs, newest first."""
+    runs = Run.objects.filter(session=session).order_by("-created_at", "-id")
+    return Message.objects.in_session(session.id).last(SHOWN), list(runs[:SHOWN])
+
+
+def pending(session: Session) -> list[Approval]:
+    """Return what waits for an answer, the oldest first."""
+    return list(Approval.objects.filter(session=session).pending()[:SHOWN])
+
+
+def as_json(session: Session) -> dict[str, Any]:
+    """Return the session as the API writes it, its last messages and runs, and what it asks."""
+    messages, runs = history(session)
+    return {
+        **session_json(session),
+        "messages": [message_json(message) for message in messages],
+        "runs": [run_json(run) for run in runs],
+        "approvals": [approval_json(approval) for approval in pending(session)],
+    }
+
+
+def show(screen: Console, session: Session) -> None:
+    """Print the session."""
+    messages, runs = history(session)
+    when = age if screen.is_terminal else moment
+    tables.show(screen, ("SESSION", session.id), _facts(session))
+    if messages:
+        put(screen, "")
+        lines = [(line.seq, line.role, when(line.created_at), line.content) for line in messages]
+        tables.show(screen, ("SEQ", "ROLE", "TIME", "CONTENT"), lines)
+    if runs:
+        put(screen, "")
+        lines = [
+            (run.id, run.status, run.attempt, when(run.created_at), _error(run)) for run in runs
+        ]
+        tables.show(screen, ("RUN", "STATUS", "ATTEMPT", "CREATED", "ERROR"), lines)
+    if asked := pending(session):
+        put(screen, "")
+        asks.listed(screen, asked)
+
+
+def _facts(session: Session) -> list[tuple[str, object]]:
+    facts = {
+        "id": session.id,
+        "name": session.name,
+        "status": session.status,
+        "profile": session.profile_name,
+        "directory": session.amplified_dir,
+        "parent": session.parent_id,
+        "created": moment(session.created_at),
+        "started": moment(session.started_at),
+        "ended": moment(session.ended_at),
+        "error": session.error_message,
+        "error details": _json(session.error_details),
+        "messages": session.message_count,
+        "events": session.last_event_seq,
+        "tokens": session.token_usage,
+        "used": used(session.usage) or None,
+        "metadata": _json(session.metadata),
+    }
+    return [(name, "-" if value is None else value) for name, value in facts.items()]
+
+
+def _error(run: Run) -> str:
+    return f"{run.error_code}: {run.error}" if run.error_code else "-"
+
+
+def _json(value: dict[str, Any] | None) -> str | None:
+    return json.dumps(value, ensure_ascii=False, cls=DjangoJSONEncoder) if value else None

@@ -1,0 +1,156 @@
+"""What amplifier-core tells of a run, passed on as the daemon's events."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from amplifier_core import HookRegistry, HookResult
+from pydantic_ai import PartDeltaEvent, TextPartDelta, ThinkingPartDelta
+
+from sessions_app.engine.amplifier_calls import Calls
+from sessions_app.engine.amplifier_plan import Plan, failed
+from sessions_app.engine.amplifier_usage import Tally
+from sessions_app.engine.base import Emit, EngineError, Outcome, Turn
+from sessions_app.engine.speech import Speech
+
+# Before every hook of a module: a lower priority comes first.
+FIRST = -1_000_000
+
+_DELTAS = {"text": TextPartDelta, "thinking": ThinkingPartDelta}
+
+Data = dict[str, Any]
+
+
+class Listener:
+    """Emits what is said, thought and called, and keeps text, usage and model."""
+
+    def __init__(self, plan: Plan, turn: Turn, emit: Emit) -> None:
+        self.calls = Calls(emit, plan.provider.keys)
+        self.plan = plan
+        # Set to what went wrong here: the kernel would log it, and go on.
+        self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._turn = turn
+        self._speech = Speech(plan.provider, emit)
+        self._tally = Tally(turn.usage)
+        # Since the last request to the model: the kinds that came in pieces, or came at all.
+        self._streamed: set[str] = set()
+        self._heard: set[str] = set()
+
+    def attach(self, hooks: HookRegistry) -> None:
+        """Listen to the hooks of a session."""
+        ears: dict[str, Callable[[Data], Awaitable[None]]] = {
+            "provider:request": self._request,
+            "llm:stream_block_delta": self._piece,
+            "content_block:delta": self._piece,
+            "thinking:delta": self._thought,
+            "content_block:end": self._block,
+            "llm:response": self._response,
+            "tool:pre": self._tool_begins,
+            "tool:post": self._tool_ends,
+            "tool:error": self._tool_ends,
+            "module:load_failed": self._not_loaded,
+            "module:on_session_ready_failed": self._not_loaded,
+        }
+        for event, ear in ears.items():
+            hooks.register(event, self._guarded(ear), priority=FIRST, name=f"amplifierd {event}")
+
+    def check(self) -> None:
+        """Raise what went wrong while listening, if anything."""
+        if self.broken.done():
+            self.broken.result()
+
+    def finish(self, answer: Any) -> str:
+        """Take what the orchestrator returns, unless it was heard; return all that was said."""
+        if "text" not in self._heard:
+            self._hear("text", _text(answer))
+        self._speech.finish()
+        self.calls.close()
+        return self._speech.text
+
+    def outcome(self, steps: tuple[Data, ...]) -> Outcome:
+        """Return the outcome of a run that is finished.
+
+        Raises EngineError `bad_answer` where nothing was said.
+        """
+        if not self._speech.text.strip():
+            raise EngineError("bad_answer", f"{self.plan.provider.module} gave no answer.")
+        said = self._turn.said if self._turn.continues else ""
+        return Outcome(said + self._speech.text, self._tally.usage, self._tally.model, steps=steps)
+
+    def _guarded(self, ear: Callable[[Data], Awaitable[None]]) -> Any:
+        async def handle(event: str, data: Data) -> HookResult:
+            try:
+                await ear(data)
+            except Exception as error:
+                self._break(error)
+                # A tool must not be called whose call is not in the journal.
+                return HookResult(action="deny", reason="The run is being stopped.")
+            return HookResult(action="continue")
+
+        return handle
+
+    def _break(self, error: Exception) -> None:
+        if not self.broken.done():
+            self.broken.set_exception(error)
+            # Asked for, asyncio does not complain where the run has ended meanwhile.
+            self.broken.exception()
+
+    async def _request(self, data: Data) -> None:
+        self._begin_answer()
+        self.calls.close()
+
+    def _begin_answer(self) -> None:
+        self._speech.finish()
+        self._streamed.clear()
+        self._heard.clear()
+
+    async def _piece(self, data: Data) -> None:
+        self._stream(_kind(data.get("block_type")), data)
+
+    async def _thought(self, data: Data) -> None:
+        self._stream("thinking", data)
+
+    def _stream(self, kind: str, data: Data) -> None:
+        self._streamed.add(kind)
+        self._hear(kind, _text(data.get("text") or data.get("delta")))
+
+    async def _block(self, data: Data) -> None:
+        """Take a block as a whole, of a provider that does not stream."""
+        block = data.get("block")
+        kind = _kind(block.get("type")) if isinstance(block, dict) else ""
+        if kind and kind not in self._streamed:
+            self._hear(kind, _text(block))
+
+    def _hear(self, kind: str, piece: str) -> None:
+        """Say or think a piece; pieces of other kinds, as of a tool's input, are not told."""
+        if not piece or kind not in _DELTAS:
+            return
+        self._heard.add(kind)
+        delta = _DELTAS[kind](content_delta=piece)
+        self._speech.hear(PartDeltaEvent(index=0, delta=delta))
+
+    async def _response(self, data: Data) -> None:
+        self._tally.add(data)
+
+    async def _tool_begins(self, data: Data) -> None:
+        self._begin_answer()
+        self.calls.begin(data)
+        await self._turn.host.settled()
+
+    async def _tool_ends(self, data: Data) -> None:
+        self.calls.end(data)
+
+    async def _not_loaded(self, data: Data) -> None:
+        raise failed(str(data.get("module_id")), data.get("error"), self.plan)
+
+
+def _kind(name: Any) -> str:
+    kind = str(name or "text")
+    return "thinking" if kind == "reasoning" else kind
+
+
+def _text(value: Any) -> str:
+    """Return the text of a piece, however it is wrapped."""
+    if isinstance(value, dict):
+        return _text(value.get("text") or value.get("thinking"))
+    return value if isinstance(value, str) else ""

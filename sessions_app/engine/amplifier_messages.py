@@ -1,0 +1,94 @@
+"""The conversation as amplifier-core's messages. Importing this needs no amplifier-core."""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sessions_app.engine.base import Turn, Utterance
+from sessions_app.engine.config import redacted
+from sessions_app.engine.text import keepable
+
+ENGINE = "amplifier"
+
+Message = dict[str, Any]
+
+
+def conversation(turn: Turn) -> list[Message]:
+    """Return the instruction and what was said before the prompt.
+
+    A run that this engine has answered is told by the messages that were kept of it.
+    """
+    plan = turn.mount_plan
+    texts = [plan.get("instruction") or "", *(plan.get("context") or {}).values()]
+    system = "\n\n".join(text for text in texts if text.strip())
+    return [*([_message("system", system)] if system else []), *_told(turn.history)]
+
+
+def steps_of(before: Sequence[Message], after: Sequence[Message], keys: set[str]) -> tuple:
+    """Return what is to be kept of a run: its messages as JSON, secrets masked.
+
+    None where the context no longer begins with what it was given: then nobody can tell which
+    messages are the run's, and its answer is told as text.
+    """
+    if not _begins(after, before):
+        return ()
+    return ({"engine": ENGINE, "messages": plain(list(after[len(before) :]), keys)},)
+
+
+def plain(value: Any, keys: set[str]) -> Any:
+    """Return a value as JSON that a database takes, with every secret in it masked."""
+    written = json.dumps(value, default=_dumped)
+    return _clean(json.loads(written, parse_constant=str), keys)
+
+
+def _told(history: Sequence[Utterance]) -> Iterator[Message]:
+    is_answered = False
+    for utterance in history:
+        kept = _kept(utterance)
+        if not (is_answered and utterance.role == "assistant"):
+            yield from kept or _spoken(utterance)
+        is_answered = bool(kept)
+
+
+def _kept(utterance: Utterance) -> list[Message]:
+    return [
+        message
+        for step in utterance.steps
+        if step.get("engine") == ENGINE
+        for message in step.get("messages") or []
+    ]
+
+
+def _spoken(utterance: Utterance) -> list[Message]:
+    """Return the utterance as a message; none where it is blank: providers refuse those."""
+    if not utterance.content.strip():
+        return []
+    if utterance.role == "tool":
+        # A bare message of a tool names no call that it could answer.
+        return [_message("user", f"Result of a tool:\n{utterance.content}")]
+    return [_message(utterance.role, utterance.content)]
+
+
+def _message(role: str, content: str) -> Message:
+    return {"role": role, "content": content}
+
+
+def _begins(messages: Sequence[Message], start: Sequence[Message]) -> bool:
+    """Tell whether the messages begin with others, whatever a context has noted beside them."""
+    return [_essence(each) for each in messages[: len(start)]] == [*map(_essence, start)]
+
+
+def _essence(message: Message) -> tuple[Any, Any]:
+    return message.get("role"), message.get("content")
+
+
+def _dumped(value: Any) -> Any:
+    return value.model_dump(mode="json") if hasattr(value, "model_dump") else str(value)
+
+
+def _clean(value: Any, keys: set[str]) -> Any:
+    if isinstance(value, dict):
+        return {_clean(key, keys): _clean(item, keys) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_clean(item, keys) for item in value]
+    return keepable(redacted(value, keys)) if isinstance(value, str) else value

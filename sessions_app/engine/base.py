@@ -1,0 +1,220 @@
+"""The engine protocol: what turns one attempt of a run into an answer.
+
+An engine is given all it needs in a `Turn` and knows neither the database nor the journal.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+# Takes an event's type and data. Synchronous and never blocking: an engine emits every piece
+# at once, and whoever journals them joins what comes close together.
+Emit = Callable[[str, dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of a tool, as the journal has it: begun, and perhaps ended."""
+
+    id: str
+    tool: str
+    # What came of it; None while nobody knows.
+    result: str | None = None
+    # Whether the result tells of an error.
+    failed: bool = False
+    # Whether the journal tells the result: else it is to be emitted.
+    told: bool = True
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a person has said to a call of a tool that asked for it."""
+
+    approved: bool
+    # Why not, as the model is told.
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A call of a tool that waits: for the word of a person, or for the end of another session."""
+
+    call_id: str
+    tool: str
+    input: dict[str, Any]
+    # Set where a session is to be started for it: the profile, and the message that it is sent.
+    profile: str | None = None
+    message: str = ""
+    # Seconds until a person need not answer any more; None for the daemon's default.
+    timeout: float | None = None
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """A message of the transcript, as an engine sees it."""
+
+    role: Literal["user", "assistant", "system", "tool"]
+    content: str
+    # Its number in the transcript.
+    seq: int = 0
+    # Of a user's message whose run kept any: the exchange with the model that followed it, and
+    # what came of the calls in the last step. The answer in `content` of the next utterance is
+    # then told by them, as far as they go.
+    steps: tuple[dict[str, Any], ...] = ()
+    calls: Mapping[str, Call] = field(default_factory=dict)
+    # Whether it is such an answer.
+    answers: bool = False
+
+
+class Host(Protocol):
+    """What an engine may ask of whoever runs it, in the middle of an attempt."""
+
+    async def keep(self, steps: Sequence[dict[str, Any]], usage: dict[str, Any]) -> None:
+        """Keep steps of the exchange with the model for good, after all that was emitted before.
+
+        Each step is JSON of the engine's own, given back in `Turn.steps` to the next attempt;
+        `usage` is all that the run has used so far. Raises Cancelled if the attempt no longer
+        holds: what was about to be done must not be done.
+        """
+        ...
+
+    async def settled(self) -> None:
+        """Return when all that was emitted is in the journal for good. Raises Cancelled."""
+        ...
+
+    async def compact(self, upto: int, summary: str, usage: dict[str, Any]) -> None:
+        """Have a summary stand for the transcript up to a seq, in this run and all later ones.
+
+        Raises Cancelled if the attempt no longer holds.
+        """
+        ...
+
+    async def spent(self) -> dict[str, Any]:
+        """Return the usage of the whole tree of sessions, but for this run: see `Outcome`."""
+        ...
+
+    async def recall(self, tool: str) -> str | None:
+        """Return the newest response of a tool in this session; None where there is none."""
+        ...
+
+
+class Alone:
+    """A host that keeps nothing: for turns that are run on their own."""
+
+    async def keep(self, steps: Sequence[dict[str, Any]], usage: dict[str, Any]) -> None:
+        """Do nothing."""
+
+    async def settled(self) -> None:
+        """Do nothing."""
+
+    async def compact(self, upto: int, summary: str, usage: dict[str, Any]) -> None:
+        """Do nothing."""
+
+    async def spent(self) -> dict[str, Any]:
+        """Return that nothing was used."""
+        return {}
+
+    async def recall(self, tool: str) -> str | None:
+        """Return None."""
+        return None
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Everything an engine needs to know for one attempt of one run."""
+
+    # The session's snapshot: `providers` and `tools` [{module, config}], `instruction`,
+    # `context` {name: text}, and `session`, its settings.
+    mount_plan: dict[str, Any]
+    prompt: str
+    # The transcript before the prompt, oldest first.
+    history: tuple[Utterance, ...] = ()
+    session_id: str = ""
+    # The session's amplified directory on the disk: tools stay within it.
+    directory: Path | None = None
+    # What earlier attempts of this run have kept, and the calls of the newest step.
+    steps: tuple[dict[str, Any], ...] = ()
+    calls: Mapping[str, Call] = field(default_factory=dict)
+    decisions: Mapping[str, Decision] = field(default_factory=dict)
+    # Tools that a person lets go on without being asked again in this session.
+    always: frozenset[str] = frozenset()
+    # Whether this attempt goes on where a parked one stopped. Else nothing counts of what was
+    # emitted before, and what the steps say is emitted anew.
+    continues: bool = False
+    # What a parked attempt has said so far.
+    said: str = ""
+    # What stands for older messages, before the history; empty where nothing does.
+    summary: str = ""
+    # What earlier attempts have used: see `Outcome`.
+    usage: dict[str, Any] = field(default_factory=dict)
+    host: Host = field(default_factory=Alone, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an attempt ended that ended by itself.
+
+    `content` is exactly the emitted `content` pieces, joined (after `Turn.said`). `usage` is what
+    the run has used in all attempts: `input_tokens`, `output_tokens`, `cached_tokens`,
+    `reasoning_tokens`, `requests` (calls of the provider), and `cost` in US dollars where the
+    model's price is known. With `waits` the attempt has not ended but parked: those calls wait.
+    """
+
+    content: str
+    usage: dict[str, Any]
+    model: str
+    # What is to be kept beside the steps that were: none where the answer is all there was.
+    steps: tuple[dict[str, Any], ...] = ()
+    waits: tuple[Ask, ...] = ()
+
+
+class Engine(Protocol):
+    """Runs turns, many at a time, on one event loop."""
+
+    async def run(self, turn: Turn, emit: Emit, cancel: asyncio.Event) -> Outcome:
+        """Answer the turn, emitting `content` and `hook:thinking:delta` as they come.
+
+        `hook:tool:pre` and `hook:tool:post` are emitted around each call of a tool: the first is
+        in the journal before the call is made.
+
+        A request that failed before the first piece of its answer may be repeated: each time,
+        `provider_retry` is emitted before the wait. What was emitted stays said.
+
+        Raises EngineError when it fails, and Cancelled once `cancel` is set and the call of
+        the provider has been stopped.
+        """
+        ...
+
+
+class EngineError(Exception):
+    """An attempt failed, for a reason that a person can act on.
+
+    The message is one that may be stored and shown: it holds no secret. `status` is the HTTP
+    status of the provider, where it gave one. `code` is one of:
+
+    unknown_module   the profile names a provider that does not exist
+    missing_key      an environment variable that the profile names is not set
+    bad_config       the provider's config cannot be used
+    model_missing    the local model's file is not there, or damaged
+    provider_error   the provider refused, failed or could not be reached
+    timeout          the provider, or the run, took too long
+    too_long         the prompt does not fit into the model's context
+    too_long_answer  the provider said more than it may, and was stopped
+    bad_answer       the provider answered with something unusable
+    bad_script       a BENCH message to provider-mock, or the script in its config, cannot be read
+    bad_tool         a tool of the profile cannot be used: its config, its server, its name
+    budget_exhausted the run, or the tree of its sessions, has used what it may
+    """
+
+    def __init__(self, code: str, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        # What the run has used all the same; None where that is not known.
+        self.usage: dict[str, Any] | None = None
+        self.code = code
+        self.status = status
+
+
+class Cancelled(Exception):
+    """The attempt was cancelled, and the call of the provider has been stopped."""

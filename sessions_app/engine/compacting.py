@@ -1,0 +1,77 @@
+"""Compacting: a summary of the older part of a conversation that is near the end of its context.
+
+A provider's config sets `context_window`, in tokens; else it is what is known of the model. The
+transcript stays as it is: the summary stands for its older messages in what the model is sent.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from genai_prices.data_snapshot import get_snapshot
+from pydantic_ai import Agent, AgentRunResultEvent
+from pydantic_ai.models import Model
+from pydantic_ai.usage import RunUsage
+
+from sessions_app.engine.base import Turn, Utterance
+from sessions_app.engine.config import number
+from sessions_app.engine.registry import Provider
+
+# Of the context window, what a prompt may fill before it is compacted.
+FULL = 0.8
+# Messages at the end that are never summarised.
+KEPT = 6
+# Characters of a token, on average: low, so that the estimate is high.
+CHARACTERS = 3.5
+# Tokens of a model of which nothing is known: it is asked, and may say that it is too much.
+LEAST = 128_000
+INSTRUCTIONS = (
+    "Summarise the conversation below for the assistant who will go on with it and sees nothing "
+    "else of it. Keep every fact, decision, name, path, number and open task that may matter; "
+    "leave out pleasantries. Write at most 500 words, without an introduction."
+)
+
+
+def window(provider: Provider, model: Model) -> int | None:
+    """Return the tokens that fit into the model's context; None where that is not known."""
+    if provider.config.get("context_window") is not None:
+        return int(number(provider.config, provider.module, "context_window", int))
+    try:
+        _, known = get_snapshot().find_provider_model(
+            model.model_name, None, model.system, getattr(model, "base_url", None)
+        )
+    except LookupError:
+        return None
+    return known.context_window
+
+
+def older(turn: Turn, instructions: str, tokens: int) -> tuple[Utterance, ...]:
+    """Return the messages that a summary should stand for; none while all fits."""
+    if len(turn.history) <= KEPT or turn.steps:
+        return ()
+    size = len(instructions) + len(turn.prompt) + len(turn.summary) + sum(map(_size, turn.history))
+    return turn.history[:-KEPT] if size / CHARACTERS > FULL * tokens else ()
+
+
+async def summary_of(
+    model: Model, before: str, messages: Sequence[Utterance], tokens: int, used: RunUsage
+) -> str:
+    """Have the model summarise messages, and the summary that stands for those before them."""
+    room = int(FULL * tokens * CHARACTERS)
+    lines = [f"Summary of what was before: {before}"] if before else []
+    lines += [f"{each.role}: {each.content}" for each in messages]
+    agent = Agent(model, instructions=INSTRUCTIONS, retries={"output": 1})
+    # What is newest counts most where not even the older part fits. Services stream, or fail.
+    async with agent.run_stream_events("\n\n".join(lines)[-room:], usage=used) as events:
+        async for event in events:
+            if isinstance(event, AgentRunResultEvent):
+                return event.result.output.strip()
+    raise AssertionError("the agent's run ended without a result or an error")
+
+
+def compacted(turn: Turn, summary: str, messages: Sequence[Utterance]) -> Turn:
+    """Return the turn with a summary in the place of its oldest messages."""
+    return replace(turn, summary=summary, history=turn.history[len(messages) :])
+
+
+def _size(utterance: Utterance) -> int:
+    return len(utterance.content) + sum(len(str(step)) for step in utterance.steps)

@@ -1,0 +1,149 @@
+"""A provider's config: variables resolved, numbers checked."""
+
+import base64
+import json
+import math
+import os
+import re
+from typing import Any
+from urllib.parse import quote
+
+from profiles_app.masking import is_secret
+from sessions_app.engine.base import EngineError
+
+Config = dict[str, Any]
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+MASK = "***"
+# Characters of a secret, at least.
+SHORTEST = 6
+
+# What this process has filled in, ever: what its log must not show.
+seen: set[str] = set()
+
+
+class Resolver:
+    """Fills `${NAME}` from the environment, and remembers what must never be shown."""
+
+    def __init__(self, module: str) -> None:
+        self.module = module
+        # Whatever was filled in, and what of it stands under a secret's key.
+        self.secrets: set[str] = set()
+        self.keys: set[str] = set()
+
+    def resolve(self, value: Any, *, secret: bool = False) -> Any:
+        """Return the value with every `${NAME}` in it filled, at any depth.
+
+        `secret` says that the value stands under a secret's key.
+
+        Raises EngineError `missing_key`, naming the variable, where one is unset or empty.
+        """
+        if isinstance(value, str):
+            return _VARIABLE.sub(lambda match: self._variable(match[1], secret), value)
+        if isinstance(value, dict):
+            return {
+                key: self.resolve(item, secret=secret or is_secret(key))
+                for key, item in value.items()
+            }
+        if isinstance(value, list):
+            return [self.resolve(item, secret=secret) for item in value]
+        return value
+
+    def _variable(self, name: str, secret: bool) -> str:
+        value = os.environ.get(name)
+        if not value:
+            raise missing_key(self.module, name)
+        self.keep(value, secret)
+        return value
+
+    def keep(self, value: str, secret: bool) -> None:
+        """Remember a value that must not be shown, and whether it is a secret for certain."""
+        self.secrets.add(value)
+        seen.add(value)
+        if secret:
+            self.keys.add(value)
+
+
+def missing_key(module: str, name: str) -> EngineError:
+    """Return the error for a variable of the environment that is not set."""
+    return EngineError(
+        "missing_key",
+        f"{module} needs the environment variable {name}, which is not set. "
+        "Put it into the environment or the .env file, and restart.",
+    )
+
+
+def variables(value: Any) -> set[str]:
+    """Return the names of the variables that a config refers to, at any depth."""
+    if isinstance(value, str):
+        return set(_VARIABLE.findall(value))
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return set().union(*map(variables, items))
+
+
+def redacted(text: str, secrets: set[str]) -> str:
+    """Return the text with every secret in it replaced, however it is spelled."""
+    for spelling in spellings(secrets):
+        text = text.replace(spelling, MASK)
+    return text
+
+
+def spellings(secrets: set[str]) -> list[str]:
+    """Return how the secrets may be spelled, the longest first.
+
+    A value of a few characters is no secret (a variable may hold a number), and replacing it
+    would tear up the text.
+    """
+    spelled = {spelling for secret in secrets for spelling in _spellings(secret)}
+    return sorted((each for each in spelled if len(each) >= SHORTEST), key=len, reverse=True)
+
+
+def _spellings(secret: str) -> set[str]:
+    """Return how a secret may stand in an error: as it is, escaped, in a URL, in base64."""
+    raw = secret.encode(errors="surrogatepass")
+    return {
+        secret,
+        secret.strip(),
+        repr(secret)[1:-1],
+        repr(raw)[2:-1],
+        json.dumps(secret)[1:-1],
+        quote(raw, safe=""),
+        base64.b64encode(raw).decode().rstrip("="),
+    }
+
+
+def required(config: Config, module: str, key: str) -> str:
+    """Return a config value that the provider cannot do without; raise EngineError without it."""
+    value = config.get(key)
+    if not value:
+        raise EngineError("bad_config", f"{module} needs `{key}` in its config: add it.")
+    return str(value)
+
+
+def number(config: Config, module: str, key: str, kind: type[int] | type[float]) -> int | float:
+    """Return a config value as a finite number of the kind; raise EngineError where it is none.
+
+    A variable's text counts as the number that it spells.
+    """
+    try:
+        return _number(config[key], kind)
+    except (TypeError, ValueError, OverflowError):
+        noun = "a whole number" if kind is int else "a number"
+        raise unfit(config, module, key, noun) from None
+
+
+def unfit(config: Config, module: str, key: str, noun: str) -> EngineError:
+    """Return the error for a config value that is not what it must be; its value is not told."""
+    kind = type(config[key]).__name__
+    return EngineError("bad_config", f"`{key}` of {module} must be {noun}, not {kind}.")
+
+
+def _number(value: Any, kind: type[int] | type[float]) -> int | float:
+    if isinstance(value, bool) or (kind is int and isinstance(value, float) and value % 1):
+        raise TypeError
+    number = kind(value)
+    if not math.isfinite(number):
+        raise ValueError
+    return number

@@ -1,0 +1,117 @@
+"""The settings that a provider's config makes for its model, each checked before it is used."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sessions_app.engine.base import EngineError
+from sessions_app.engine.config import Config, number, unfit
+
+SAMPLING = frozenset({"temperature", "top_p", "max_tokens", "stop", "seed"})
+THINKING = frozenset({"extended_thinking", "reasoning_effort"})
+EFFORTS = ("low", "medium", "high")
+APIS = ("chat", "responses")
+# What the Responses API of OpenAI does not have.
+NOT_IN_RESPONSES = frozenset({"stop", "seed"})
+
+
+@dataclass(frozen=True)
+class Thinking:
+    """How a model is asked to think before it answers."""
+
+    # Whether it is asked to, and to tell what it thinks. None where nobody says.
+    wanted: bool | None = None
+    # Tokens that it may use for it.
+    budget: int | None = None
+    effort: str | None = None
+
+
+def check(config: Config, module: str, has: frozenset[str]) -> None:
+    """Raise EngineError `bad_config` for a setting of the wrong kind, or that a module has not.
+
+    `has` are the settings that the module has.
+    """
+    if config.get("api") == "responses":
+        has -= NOT_IN_RESPONSES
+    for key, read in _KINDS.items():
+        if config.get(key) is None:
+            continue
+        if key not in has:
+            raise EngineError("bad_config", f"{module} has no setting `{key}` here: remove it.")
+        read(config, module, key)
+
+
+def model_settings(config: Config, module: str) -> dict[str, Any]:
+    """Return the settings that all models have by the same names; raise EngineError."""
+    names = {key: "stop_sequences" if key == "stop" else key for key in SAMPLING}
+    return {
+        name: _KINDS[key](config, module, key)
+        for key, name in names.items()
+        if config.get(key) is not None
+    }
+
+
+def thinking_of(config: Config, module: str) -> Thinking:
+    """Return how the model is to think; raise EngineError."""
+    keys = ("extended_thinking", "thinking_budget", "reasoning_effort")
+    return Thinking(
+        *(None if config.get(key) is None else _KINDS[key](config, module, key) for key in keys)
+    )
+
+
+def api_of(config: Config, module: str) -> str:
+    """Return which API of OpenAI is spoken to, `chat` or `responses`; raise EngineError."""
+    return _choice(*APIS)({"api": "chat", **config}, module, "api")
+
+
+def _decimal(config: Config, module: str, key: str) -> float:
+    return number(config, module, key, float)
+
+
+def _whole(config: Config, module: str, key: str) -> int:
+    return int(number(config, module, key, int))
+
+
+def _positive(config: Config, module: str, key: str) -> int:
+    if (value := _whole(config, module, key)) > 0:
+        return value
+    raise EngineError("bad_config", f"`{key}` of {module} must be above zero.")
+
+
+def _flag(config: Config, module: str, key: str) -> bool:
+    # A variable's text counts as what it spells.
+    spelled = {True: True, False: False, "true": True, "false": False}
+    value = config[key]
+    if isinstance(value, bool | str) and value in spelled:
+        return spelled[value]
+    raise unfit(config, module, key, "true or false")
+
+
+def _texts(config: Config, module: str, key: str) -> list[str]:
+    value = config[key]
+    texts = value if isinstance(value, list) else [value]
+    if texts and all(isinstance(text, str) and text for text in texts):
+        return texts
+    raise unfit(config, module, key, "a text or a list of texts, none of them empty")
+
+
+def _choice(*options: str) -> Callable[[Config, str, str], str]:
+    def read(config: Config, module: str, key: str) -> str:
+        if isinstance(config[key], str) and config[key] in options:
+            return config[key]
+        raise EngineError("bad_config", f"`{key}` of {module} must be {' or '.join(options)}.")
+
+    return read
+
+
+_KINDS: dict[str, Callable[[Config, str, str], Any]] = {
+    "api": _choice(*APIS),
+    "temperature": _decimal,
+    "top_p": _decimal,
+    "max_tokens": _positive,
+    "stop": _texts,
+    "seed": _whole,
+    "extended_thinking": _flag,
+    "thinking_budget": _positive,
+    "reasoning_effort": _choice(*EFFORTS),
+}

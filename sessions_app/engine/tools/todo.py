@@ -1,0 +1,58 @@
+"""Tools for a list of what is to be done, which the journal keeps."""
+
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from sessions_app.engine.tools.base import ANSWER_LIMIT, Tool, Toolbox, ToolError, Workplace
+
+ITEMS = 100
+
+
+@dataclass(frozen=True)
+class Todo:
+    """Something that is to be done."""
+
+    content: str
+    status: Literal["pending", "in_progress", "completed"] = "pending"
+
+
+@contextlib.asynccontextmanager
+async def open_tools(config: dict[str, Any], workplace: Workplace) -> AsyncIterator[Toolbox]:
+    """Give the tools for the session's list."""
+    todos = Todos(workplace)
+    yield Toolbox(
+        [Tool(todos.update_todos, idempotent=True), Tool(todos.read_todos, idempotent=True)]
+    )
+
+
+class Todos:
+    """The tools. The list is the newest answer of `update_todos`: nothing else keeps it."""
+
+    def __init__(self, workplace: Workplace) -> None:
+        self.host = workplace.host
+
+    async def update_todos(self, todos: list[Todo]) -> str:
+        """Replace the list of what is to be done, and return it.
+
+        Keep such a list for work of several steps: write it down first, keep one item in progress
+        at a time, and mark each as completed as soon as it is.
+
+        Args:
+            todos: All items, in their order, also those that stay as they are; at most 100. An
+                empty list clears it.
+        """
+        if len(todos) > ITEMS:
+            raise ToolError(f"A list has at most {ITEMS} items, not {len(todos)}.")
+        if not all(todo.content.strip() for todo in todos):
+            raise ToolError("Each item needs a `content` that says what is to be done.")
+        text = json.dumps([asdict(todo) for todo in todos], indent=2, ensure_ascii=False)
+        if len(text) > ANSWER_LIMIT:
+            raise ToolError(f"The list has more than {ANSWER_LIMIT} characters: make it shorter.")
+        return text
+
+    async def read_todos(self) -> str:
+        """Return the list of what is to be done, as it was last written."""
+        return await self.host.recall("update_todos") or "[]"

@@ -1,0 +1,59 @@
+"""A program: HTML on its standard input, Markdown on its standard output.
+
+Its arguments are the character set, "" for the page's own word, and the page's URL. It imports
+nothing of the daemon, so that it starts in a moment.
+"""
+
+import contextlib
+import re
+import resource
+import sys
+from urllib.parse import urljoin
+
+from bs4 import BeautifulSoup
+from markdownify import MarkdownConverter
+
+# Bytes of memory, and seconds of a processor.
+MEMORY = 700_000_000
+SECONDS = 15
+# Characters that are written, at most.
+LIMIT = 2_000_000
+
+# Not the head: where its end is left out, as HTML lets it, the whole body is within it.
+_SILENT = ["title", "script", "style", "noscript", "template", "svg", "iframe"]
+_BLANK = re.compile(r"\n[ \t]*\n\s*\n")
+
+
+def main(charset: str, url: str) -> None:
+    """Convert what stands on the standard input."""
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+    soup = BeautifulSoup(sys.stdin.buffer.read(), "html.parser", from_encoding=charset or None)
+    sys.stdout.buffer.write(converted(soup, url)[:LIMIT].encode(errors="replace"))
+
+
+def converted(soup: BeautifulSoup, url: str) -> str:
+    """Return the title and the text of a page."""
+    title = soup.title.get_text(" ", strip=True) if soup.title else ""
+    for tag in soup(_SILENT):
+        tag.decompose()
+    for image in soup("img"):
+        image.replace_with(image.get("alt") or "")
+    for link in soup("a", href=True):
+        with contextlib.suppress(ValueError):
+            link["href"] = urljoin(url, link["href"])
+    return f"Title: {title}\n\n{text_of(soup)}" if title else text_of(soup)
+
+
+def text_of(soup: BeautifulSoup) -> str:
+    """Return the text as Markdown, or bare where the page is nested too deeply for that."""
+    try:
+        text = MarkdownConverter(heading_style="ATX", bullets="-").convert_soup(soup)
+    except RecursionError:
+        text = soup.get_text("\n", strip=True)
+    return _BLANK.sub("\n\n", text).strip()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

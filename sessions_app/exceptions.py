@@ -1,0 +1,169 @@
+"""What the services refuse. The docstring is the default message; one handler maps it to HTTP."""
+
+from typing import Any, ClassVar
+
+from sessions_app.states import SESSION_TRANSITIONS
+
+
+class SessionsError(Exception):
+    """The request cannot be carried out."""
+
+    status: ClassVar[int] = 400
+    code: ClassVar[str] = "invalid"
+    # Further members of the answer, beside the standard ones.
+    extra: dict[str, Any]
+
+    def __init__(self, message: str | None = None, **extra: Any) -> None:
+        super().__init__(message or self.__doc__)
+        self.extra = extra
+
+
+class SessionNotFound(SessionsError):
+    """There is no such session. List the sessions that exist with GET /api/v1/sessions/."""
+
+    status = 404
+    code = "not_found"
+
+
+class RunNotFound(SessionsError):
+    """The session has no such run. List its runs with GET /api/v1/sessions/{id}/runs."""
+
+    status = 404
+    code = "not_found"
+
+
+class MessageNotFound(SessionsError):
+    """The session has no messages yet."""
+
+    status = 404
+    code = "not_found"
+
+
+class ApprovalNotFound(SessionsError):
+    """Nothing in this session waits for this approval."""
+
+    status = 404
+    code = "not_found"
+
+
+class ApprovalAnswered(SessionsError):
+    """This approval has been answered already."""
+
+    status = 409
+    code = "already_answered"
+
+    @classmethod
+    def with_(cls, approval: Any) -> "ApprovalAnswered":
+        """Return the refusal of another answer to an approval."""
+        by = f" by {approval.answered_by}" if approval.answered_by else ""
+        return cls(f"This approval is {approval.status} already{by}; nothing waits for it.")
+
+
+class AppendOnly(SessionsError):
+    """A transcript only grows. To go on without its last messages, fork the session before them."""
+
+    status = 409
+    code = "append_only"
+
+
+class ForkBeyondEnd(SessionsError):
+    """The session has no such message to fork at."""
+
+    @classmethod
+    def of(cls, length: int) -> "ForkBeyondEnd":
+        """Return the refusal of a fork of a session with so many messages."""
+        return cls(f"The session has {length} messages; give an `after` from 0 to {length}.")
+
+
+class TooMuchToCopy(SessionsError):
+    """There is too much to copy at a time."""
+
+    status = 409
+    code = "too_large"
+
+    @classmethod
+    def of(cls, sessions: int, messages: int) -> "TooMuchToCopy":
+        """Return the refusal of a copy beyond these numbers."""
+        return cls(
+            f"At most {sessions} sessions with {messages} messages are copied at a time; "
+            "clone a sub-session, or fork at an earlier message."
+        )
+
+
+class MetadataTooLarge(SessionsError):
+    """With this the session's metadata would be too large."""
+
+    @classmethod
+    def beyond(cls, limit: int) -> "MetadataTooLarge":
+        """Return the refusal of metadata of more bytes than this, once they are merged."""
+        detail = f"Have at most {limit} bytes of JSON in all; send null for keys to be removed."
+        return cls(
+            f"metadata: {detail}",
+            errors=[{"field": "metadata", "code": "too_large", "detail": detail}],
+        )
+
+
+class InvalidTransition(SessionsError):
+    """The session's status does not allow this."""
+
+    status = 409
+    code = "invalid_transition"
+
+    @classmethod
+    def between(cls, source: str, target: str) -> "InvalidTransition":
+        """Return the refusal of a step that the table of transitions does not have."""
+        allowed = [str(status) for status in SESSION_TRANSITIONS[source]]
+        choices = " or ".join(allowed) or "nothing: it has ended"
+        return cls(
+            f"A session that is {source} cannot become {target}; it can become {choices}.",
+            **{"from": str(source), "to": str(target), "allowed": allowed},
+        )
+
+    @classmethod
+    def not_active(cls, source: str, does: str = "takes messages") -> "InvalidTransition":
+        """Return the refusal of what only an active session does."""
+        hint = "start it first" if SESSION_TRANSITIONS[source] else "it has ended"
+        allowed = [str(status) for status in SESSION_TRANSITIONS[source]]
+        return cls(
+            f"Only an active session {does}; this one is {source}: {hint}.",
+            **{"from": str(source), "to": "active", "allowed": allowed},
+        )
+
+
+class RunInProgress(SessionsError):
+    """The session already has a run that is not finished; wait for it, cancel it, or enqueue."""
+
+    status = 409
+    code = "run_in_progress"
+
+
+class TooManyRuns(SessionsError):
+    """Too many runs of this session are waiting; send again when some have finished."""
+
+    status = 429
+    code = "too_many"
+
+
+class LeaseLost(SessionsError):
+    """This attempt no longer holds the lease of its run: nothing was written."""
+
+    status = 409
+    code = "lease_lost"
+
+
+class InvalidIdempotencyKey(SessionsError):
+    """An Idempotency-Key is 1 to 255 visible ASCII characters; a UUID is a good one."""
+
+
+class IdempotencyInProgress(SessionsError):
+    """A request with this Idempotency-Key is still being carried out; repeat it in a moment."""
+
+    status = 409
+    code = "in_progress"
+
+
+class IdempotencyMismatch(SessionsError):
+    """This Idempotency-Key came with another request before; choose a new key for a new request."""
+
+    status = 422
+    code = "idempotency_mismatch"

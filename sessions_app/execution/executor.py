@@ -1,0 +1,128 @@
+"""Executing runs in one worker process: claim, run the engine, journal, settle."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+from django.conf import settings
+from django.db import DataError, IntegrityError, InterfaceError, OperationalError
+
+from sessions_app.engine.base import Ask, Cancelled, Engine, EngineError, Outcome
+from sessions_app.exceptions import LeaseLost
+from sessions_app.execution import database
+from sessions_app.execution.desk import Desk
+from sessions_app.execution.recorder import Recorder, Voice
+from sessions_app.execution.turns import turn_of
+from sessions_app.services import attempts, parking, tasks
+from sessions_app.services.attempts import Attempt, Failure
+from sessions_app.services.parking import Wait
+
+logger = logging.getLogger(__name__)
+
+# Seconds between two looks whether the runs are still ours: bounds how long a cancel takes.
+WATCH = 0.5
+
+
+class Executor:
+    """Executes the runs that it claims, and holds their leases meanwhile."""
+
+    def __init__(self, engine: Engine, worker: str) -> None:
+        self.engine = engine
+        self.worker = worker
+        self.recorder = Recorder()
+
+    async def advance(self, session_id: str) -> None:
+        """Execute the session's queued runs, until none is left or another worker has one."""
+        while attempt := await database.call(attempts.claim, session_id, self.worker):
+            await self.execute(attempt)
+        await database.call(tasks.close, session_id)
+
+    async def execute(self, attempt: Attempt) -> None:
+        """Execute one attempt up to its outcome; give it back if this worker has to stop."""
+        voice = self.recorder.open(attempt)
+        try:
+            desk = Desk(voice, self.recorder)
+            await self._settle_somehow(voice, desk, await self._ended(voice, desk))
+        except (LeaseLost, Cancelled):
+            logger.info("Attempt %s of %s no longer holds.", attempt.number, attempt.run_id)
+        except asyncio.CancelledError:
+            await self._give_back(voice)
+            raise
+        finally:
+            self.recorder.close(voice)
+
+    async def watch(self) -> None:
+        """Keep the leases, and stop what is no longer held, until cancelled."""
+        renewed = 0.0
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(WATCH)
+            due = loop.time() - renewed > settings.LEASE_SECONDS / 3
+            await self.look(attempts.renew if due else attempts.still_held)
+            renewed = loop.time() if due else renewed
+
+    async def look(self, question: Callable[[list[Attempt]], set[str]]) -> None:
+        """Ask once which attempts still hold, and stop the others."""
+        voices = self.recorder.voices()
+        if not voices:
+            return
+        try:
+            held = await database.call(question, [voice.attempt for voice in voices])
+        except (OperationalError, InterfaceError) as error:
+            logger.warning("The leases cannot be looked at: %s", error)
+            return
+        for voice in voices:
+            if voice.attempt.run_id not in held:
+                voice.lost.set()
+
+    async def _ended(self, voice: Voice, desk: Desk) -> Outcome | Failure:
+        """Run the engine; return how it ended. Raises Cancelled when the attempt was lost."""
+        try:
+            turn = await database.insist(turn_of, voice.attempt)
+            desk.steps = len(turn.steps)
+            return await self.engine.run(replace(turn, host=desk), voice.emit, voice.lost)
+        except EngineError as error:
+            return Failure(error.code, str(error), error.usage)
+        except (Cancelled, LeaseLost):
+            raise
+        except Exception:
+            logger.exception("The engine failed in run %s", voice.attempt.run_id)
+            return Failure("internal", "The engine failed; the worker's log says why.")
+
+    async def _settle_somehow(self, voice: Voice, desk: Desk, ended: Outcome | Failure) -> None:
+        """Settle; an end that the database refuses for what it is becomes a failure."""
+        try:
+            await self._settle(voice, desk, ended)
+        except (DataError, IntegrityError):
+            logger.exception("The end of run %s could not be kept", voice.attempt.run_id)
+            failure = Failure(
+                "internal", "The answer could not be kept; the worker's log says why."
+            )
+            await self._settle(voice, desk, failure)
+
+    async def _settle(self, voice: Voice, desk: Desk, ended: Outcome | Failure) -> None:
+        """Write what is left to say, then the outcome, or that the run waits. Raises LeaseLost."""
+        await self.recorder.write()
+        if voice.lost.is_set():
+            raise LeaseLost
+        if isinstance(ended, Failure):
+            await database.insist(attempts.fail, voice.attempt, ended)
+        elif ended.waits:
+            waits = [_wait(ask) for ask in ended.waits]
+            await database.insist(parking.park, voice.attempt, waits, ended.usage)
+        else:
+            answer = (voice.text, ended.usage, ended.steps, desk.steps + 1)
+            await database.insist(attempts.succeed, voice.attempt, *answer)
+
+    async def _give_back(self, voice: Voice) -> None:
+        """Hand the run to the next worker at once, without waiting for the lease to expire."""
+        try:
+            await self.recorder.write()
+            await database.call(attempts.release, voice.attempt)
+        except (LeaseLost, OperationalError, InterfaceError):
+            logger.info("Run %s is left to its lease.", voice.attempt.run_id)
+
+
+def _wait(ask: Ask) -> Wait:
+    return Wait(ask.call_id, ask.tool, ask.input, ask.profile, ask.message, ask.timeout)

@@ -1,0 +1,91 @@
+"""The life of a session: its times, its error, its parent, and the events that tell of it."""
+
+from sessions_app.invariants.check import Check
+from sessions_app.models.event import EventType
+from sessions_app.states import SESSION_TERMINAL, SessionStatus
+
+ENDED = """
+SELECT id, 'is ' || status || ' and ' || CASE WHEN ended_at IS NULL THEN 'has no end'
+    ELSE 'ended at ' || ended_at END
+FROM sessions_app_session
+WHERE (status = ANY(%(session_terminal)s)) <> (ended_at IS NOT NULL)
+"""
+
+STARTED = """
+SELECT id, 'is ' || status || ' and ' || CASE WHEN started_at IS NULL THEN 'has no start'
+    ELSE 'was started at ' || started_at END
+FROM sessions_app_session
+WHERE (status <> 'created') <> (started_at IS NOT NULL)
+"""
+
+ERROR = """
+SELECT id, 'is ' || status || ' and keeps an error'
+FROM sessions_app_session
+WHERE status <> 'failed' AND (error_message IS NOT NULL OR error_details IS NOT NULL)
+"""
+
+PARENT = """
+SELECT id, 'names the parent ' || parent_id || ', which is not there'
+FROM sessions_app_session s
+WHERE parent_id IS NOT NULL
+  AND NOT EXISTS (SELECT FROM sessions_app_session p WHERE p.id = s.parent_id)
+"""
+
+TOLD_ONCE = """
+SELECT s.id, 'is ' || s.status || ' and has ' || coalesce(told.times, 0) || ' of them'
+FROM sessions_app_session s
+LEFT JOIN (
+    SELECT session_id, count(*) AS times FROM sessions_app_event
+    WHERE type = %(type)s GROUP BY session_id
+) told ON told.session_id = s.id
+WHERE coalesce(told.times, 0) <> (s.status = ANY(%(statuses)s))::int
+"""
+
+END_IS_LAST = """
+SELECT session_id, 'ended with event ' || max(seq) FILTER (WHERE type = 'session_ended')
+    || ' and its journal goes on to ' || max(seq)
+FROM sessions_app_event
+GROUP BY session_id
+HAVING max(seq) FILTER (WHERE type = 'session_ended') < max(seq)
+"""
+
+ORPHANS = """
+SELECT session_id, 'is not there and left ' || count(*) || ' messages'
+FROM sessions_app_message m
+WHERE NOT EXISTS (SELECT FROM sessions_app_session s WHERE s.id = m.session_id) GROUP BY session_id
+UNION ALL
+SELECT session_id, 'is not there and left ' || count(*) || ' runs'
+FROM sessions_app_run r
+WHERE NOT EXISTS (SELECT FROM sessions_app_session s WHERE s.id = r.session_id) GROUP BY session_id
+UNION ALL
+SELECT session_id, 'is not there and left ' || count(*) || ' events'
+FROM sessions_app_event e
+WHERE NOT EXISTS (SELECT FROM sessions_app_session s WHERE s.id = e.session_id) GROUP BY session_id
+"""
+
+CHECKS = (
+    Check("session-end", "A session has an end exactly when its status is terminal.", ENDED),
+    Check("session-start", "A session has a start exactly when it is not created.", STARTED),
+    Check("session-error", "Only a failed session keeps an error.", ERROR),
+    Check("session-parent", "The parent of a session exists.", PARENT),
+    Check(
+        "session-started-told",
+        "The journal has session_started once where the session was started, else never.",
+        TOLD_ONCE,
+        {
+            "type": EventType.SESSION_STARTED.value,
+            "statuses": [s.value for s in SessionStatus if s != SessionStatus.CREATED],
+        },
+    ),
+    Check(
+        "session-ended-told",
+        "The journal has session_ended once where the session is terminal, else never.",
+        TOLD_ONCE,
+        {
+            "type": EventType.SESSION_ENDED.value,
+            "statuses": [str(status) for status in SESSION_TERMINAL],
+        },
+    ),
+    Check("session-ended-last", "Nothing follows session_ended in a journal.", END_IS_LAST),
+    Check("orphans", "Messages, runs and events are deleted with their session.", ORPHANS),
+)

@@ -1,0 +1,35 @@
+"""An idempotency key: the answer that a request got, for its repetitions."""
+
+from django.db import models
+from django.db.models.functions import Now
+
+
+class IdempotencyKey(models.Model):
+    """A key that a client chose, the request it came with, and the answer that it got.
+
+    Written in the transaction of the request's effect: the key is there if and only if the effect
+    is.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    # Whose key it is: clients that know nothing of one another may choose the same.
+    owner = models.CharField(max_length=64, blank=True, default="", editable=False)
+    key = models.CharField(max_length=255)
+    # SHA-256 of method, path and body: the same key with another request is a mistake.
+    fingerprint = models.BinaryField(max_length=32)
+    status = models.PositiveSmallIntegerField()
+    content_type = models.CharField(max_length=100, blank=True)
+    body = models.BinaryField()
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint("owner", "key", name="idempotency_key_of_owner"),
+        ]
+        indexes = [
+            # the oldest ones, to be forgotten
+            models.Index("created_at", name="idempotency_oldest"),
+        ]
+
+    def __str__(self) -> str:
+        return self.key

@@ -1,0 +1,76 @@
+"""A message: one line of a session's transcript."""
+
+from django.contrib.postgres.indexes import GinIndex
+from django.contrib.postgres.search import SearchVectorField
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from sessions_app.ids import new_message_id
+from sessions_app.models import triggers
+from sessions_app.querysets import MessageManager
+from sessions_app.search import search_vector
+
+
+class Role(models.TextChoices):
+    """Who speaks."""
+
+    USER = "user"
+    ASSISTANT = "assistant"
+    SYSTEM = "system"
+    TOOL = "tool"
+
+
+class Message(models.Model):
+    """A line of the transcript, numbered 1..n in its session, never changed."""
+
+    id = models.CharField(primary_key=True, max_length=64, default=new_message_id, editable=False)
+    session = models.ForeignKey(
+        "Session", on_delete=models.CASCADE, related_name="messages", db_index=False
+    )
+    seq = models.PositiveIntegerField()
+    role = models.CharField(max_length=16, choices=Role.choices)
+    content = models.TextField()
+    created_at = models.DateTimeField(default=timezone.now)
+    agent = models.CharField(max_length=200, null=True, blank=True)  # noqa: DJ001 - null: no agent
+    token_count = models.PositiveIntegerField(null=True, blank=True)
+    # The run that executes a user's message, or that said an assistant's. Both live as long as the
+    # session; a constraint would look through all messages whenever a run is deleted.
+    run = models.ForeignKey(
+        "Run",
+        null=True,
+        blank=True,
+        on_delete=models.DO_NOTHING,
+        related_name="+",
+        db_index=False,
+        db_constraint=False,
+    )
+    metadata = models.JSONField(default=dict, blank=True)
+    # For searching alone, kept so that ranking need not read and part the texts again.
+    words = models.GeneratedField(
+        expression=search_vector("content"), output_field=SearchVectorField(), db_persist=True
+    )
+
+    objects = MessageManager()
+
+    class Meta:
+        ordering = ("session_id", "seq")
+        indexes = [
+            # GET /sessions/?q=…, by what was said
+            # what was added last is read through by each search, so it may not be much: kilobytes
+            GinIndex(fields=["words"], gin_pending_list_limit=1024, name="message_by_words"),
+        ]
+        constraints = [
+            # the transcript in order, and no seq twice
+            models.UniqueConstraint("session", "seq", name="message_seq_once"),
+            models.CheckConstraint(condition=Q(seq__gte=1), name="message_seq_from_one"),
+            models.CheckConstraint(condition=Q(role__in=Role.values), name="message_role_known"),
+        ]
+        triggers = [
+            triggers.numbered("message_numbered", "message_count", triggers.takes_no_messages("s")),
+            triggers.unchangeable("message_unchangeable"),
+            triggers.kept("message_kept"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.role} {self.seq}: {self.content[:60]}"

@@ -1,0 +1,126 @@
+"""A run: the execution of one message."""
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from sessions_app.ids import new_run_id
+from sessions_app.models import triggers
+from sessions_app.querysets import RunQuerySet
+from sessions_app.states import (
+    RUN_OPEN,
+    RUN_TERMINAL,
+    RUN_TRANSITIONS,
+    RUN_UNDER_WAY,
+    RunStatus,
+    pairs,
+)
+
+
+def tokens(key: str) -> models.Func:
+    """Return the SQL of a number in a run's usage; 0 where it is not there, or is no number."""
+    value = f"%(expressions)s -> '{key}'"
+    return models.Func(
+        models.F("usage"),
+        template=f"CASE jsonb_typeof({value}) WHEN 'number' THEN ({value})::bigint ELSE 0 END",
+        output_field=models.BigIntegerField(),
+    )
+
+
+class Run(models.Model):
+    """One execution of one message: queued, attempted once or more, settled exactly once.
+
+    In between it may be parked, while a tool waits for a person or for a sub-session.
+
+    A worker that runs it holds a lease on the current attempt; every write for the run matches
+    run, attempt and status, so a worker whose lease was given to another changes nothing.
+    """
+
+    id = models.CharField(primary_key=True, max_length=64, default=new_run_id, editable=False)
+    session = models.ForeignKey(
+        "Session", on_delete=models.CASCADE, related_name="runs", db_index=False
+    )
+    message = models.OneToOneField("Message", on_delete=models.CASCADE, related_name="+")
+    status = models.CharField(max_length=16, choices=RunStatus.choices, default=RunStatus.QUEUED)
+    # 0 before the first claim; every claim adds one.
+    attempt = models.PositiveIntegerField(default=0)
+    # Attempts that were broken off: their workers went away.
+    interruptions = models.PositiveIntegerField(default=0)
+    # The journal seq at which what counts began: what was said since then is the answer. An
+    # attempt that goes on after parking leaves it as it is.
+    attempt_seq = models.BigIntegerField(null=True, blank=True)
+    worker = models.CharField(max_length=200, blank=True)
+    lease_expires_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    started_at = models.DateTimeField(null=True, blank=True)
+    # When the journal got the first text or thinking of the current attempt.
+    first_token_at = models.DateTimeField(null=True, blank=True, editable=False)
+    ended_at = models.DateTimeField(null=True, blank=True)
+    # What all attempts together have used, as far as it was told; `Outcome` has the keys.
+    usage = models.JSONField(default=dict, blank=True)
+    # Of the usage, for summing up over many runs.
+    input_tokens = models.GeneratedField(
+        expression=tokens("input_tokens"), output_field=models.BigIntegerField(), db_persist=True
+    )
+    output_tokens = models.GeneratedField(
+        expression=tokens("output_tokens"), output_field=models.BigIntegerField(), db_persist=True
+    )
+    error_code = models.CharField(max_length=64, blank=True)
+    error = models.TextField(blank=True)
+
+    objects = RunQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("session_id", "created_at", "id")
+        indexes = [
+            # GET /sessions/{id}/runs
+            models.Index("session", "created_at", name="run_of_session"),
+            # the next run of a session, and all that are unsettled
+            models.Index("session", condition=Q(status__in=RUN_OPEN), name="run_open"),
+            # leases that have expired
+            models.Index(
+                "lease_expires_at", condition=Q(status=RunStatus.RUNNING), name="run_leases"
+            ),
+            # what has become of the runs in a time, summed up without the rows
+            models.Index(
+                "ended_at",
+                condition=Q(ended_at__isnull=False),
+                include=[
+                    "status",
+                    "started_at",
+                    "first_token_at",
+                    "input_tokens",
+                    "output_tokens",
+                ],
+                name="run_by_end",
+            ),
+            # the newest failures
+            models.Index("ended_at", condition=Q(status=RunStatus.FAILED), name="run_failures"),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(status__in=RunStatus.values), name="run_status_known"
+            ),
+            models.UniqueConstraint(
+                fields=["session"],
+                condition=Q(status__in=RUN_UNDER_WAY),
+                name="run_one_under_way_per_session",
+            ),
+            models.CheckConstraint(
+                condition=Q(status__in=RUN_TERMINAL, ended_at__isnull=False)
+                | (~Q(status__in=RUN_TERMINAL) & Q(ended_at__isnull=True)),
+                name="run_ended_iff_terminal",
+            ),
+            models.CheckConstraint(
+                condition=Q(status=RunStatus.RUNNING, lease_expires_at__isnull=False)
+                | (~Q(status=RunStatus.RUNNING) & Q(lease_expires_at__isnull=True)),
+                name="run_lease_iff_running",
+            ),
+        ]
+        triggers = [
+            triggers.initial("run_begins_queued", RunStatus.QUEUED),
+            triggers.transitions("run_transitions", pairs(RUN_TRANSITIONS)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.id} ({self.status}, attempt {self.attempt})"

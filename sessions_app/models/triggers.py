@@ -1,0 +1,137 @@
+"""The rules that PostgreSQL holds itself, whoever writes: service, admin or plain SQL.
+
+Every refusal is a `check_violation`, so it reaches Python as an IntegrityError.
+"""
+
+import pgtrigger
+
+# The id of the session whose rows this transaction may delete. Only the deletion of a session
+# sets it.
+PURGE_SETTING = "amplifierd.purge"
+# The id of the session, not yet started, that this transaction gives the history of another.
+# Only the copying of a session sets it.
+COPY_SETTING = "amplifierd.copy"
+
+
+def _refuse(message: str, *values: str) -> str:
+    """Return the statement that raises; `%` in the message stands for the values in turn."""
+    arguments = "".join(f", {value}" for value in values)
+    return f"RAISE EXCEPTION '{message}'{arguments} USING ERRCODE = 'check_violation';"
+
+
+def transitions(name: str, pairs: list[tuple[str, str]]) -> pgtrigger.Trigger:
+    """Return the guard of a `status`: a change is one of the pairs, or refused."""
+    listed = ", ".join(f"('{source}', '{target}')" for source, target in pairs)
+    return pgtrigger.Trigger(
+        name=name,
+        when=pgtrigger.Before,
+        operation=pgtrigger.UpdateOf("status"),
+        condition=pgtrigger.Q(old__status__df=pgtrigger.F("new__status")),
+        func=f"""
+            IF (OLD.status, NEW.status) NOT IN ({listed}) THEN
+                {_refuse("a % cannot go from % to %", "TG_TABLE_NAME", "OLD.status", "NEW.status")}
+            END IF;
+            RETURN NEW;
+        """,
+    )
+
+
+def initial(name: str, status: str) -> pgtrigger.Trigger:
+    """Return the guard of a birth: a row begins its life in this status."""
+    return pgtrigger.Trigger(
+        name=name,
+        when=pgtrigger.Before,
+        operation=pgtrigger.Insert,
+        condition=~pgtrigger.Q(new__status=status),
+        func=_refuse("a new % is % and nothing else", "TG_TABLE_NAME", f"'{status}'"),
+    )
+
+
+def counted(name: str, counter: str, table: str) -> pgtrigger.Trigger:
+    """Return the guard of a counter: at commit there is one row of the table for each step of it.
+
+    With the unique (session, seq) this makes the seqs 1..n without a gap. A session that the same
+    transaction has deleted has nothing left to count.
+    """
+    refusal = _refuse(f"{counter} of % is not the seq of its newest row", "NEW.id")
+    return pgtrigger.Trigger(
+        name=name,
+        when=pgtrigger.After,
+        timing=pgtrigger.Deferred,
+        operation=pgtrigger.UpdateOf(counter),
+        condition=pgtrigger.Q(**{f"old__{counter}__df": pgtrigger.F(f"new__{counter}")}),
+        func=f"""
+            IF NEW.{counter} < OLD.{counter} OR NEW.{counter} - OLD.{counter} <> (
+                SELECT count(*) FROM {table}
+                WHERE session_id = NEW.id AND seq > OLD.{counter} AND seq <= NEW.{counter}
+            ) AND EXISTS (SELECT FROM sessions_app_session WHERE id = NEW.id) THEN
+                {refusal}
+            END IF;
+            RETURN NULL;
+        """,
+    )
+
+
+def numbered(name: str, counter: str, refusal: str = "false") -> pgtrigger.Trigger:
+    """Return the guard of new rows: no seq is above the session's counter.
+
+    `refusal` is a further condition over the session `s` under which nothing may be added.
+    """
+    return pgtrigger.Trigger(
+        name=name,
+        when=pgtrigger.After,
+        operation=pgtrigger.Insert,
+        level=pgtrigger.Statement,
+        referencing=pgtrigger.Referencing(new="added"),
+        func=f"""
+            IF EXISTS (
+                SELECT FROM added JOIN sessions_app_session s ON s.id = added.session_id
+                WHERE added.seq > s.{counter} OR {refusal}
+            ) THEN
+                {_refuse("the session of this new % does not take it", "TG_TABLE_NAME")}
+            END IF;
+            RETURN NULL;
+        """,
+    )
+
+
+def takes_no_messages(session: str) -> str:
+    """Return the condition under which a session takes no message: it is not active.
+
+    A copy that is being made takes those of its original before it starts.
+    """
+    return (
+        f"({session}.status <> 'active' AND NOT ({session}.status = 'created' AND {session}.id"
+        f" IS NOT DISTINCT FROM current_setting('{COPY_SETTING}', true)))"
+    )
+
+
+def unchangeable(name: str) -> pgtrigger.Trigger:
+    """Return the guard of history: a row is never updated."""
+    return pgtrigger.Trigger(
+        name=name,
+        when=pgtrigger.Before,
+        operation=pgtrigger.Update,
+        level=pgtrigger.Statement,
+        func=_refuse("% is append-only", "TG_TABLE_NAME"),
+    )
+
+
+def kept(name: str) -> pgtrigger.Trigger:
+    """Return the guard of history: a row is deleted only together with its session."""
+    return pgtrigger.Trigger(
+        name=name,
+        when=pgtrigger.After,
+        operation=pgtrigger.Delete,
+        level=pgtrigger.Statement,
+        referencing=pgtrigger.Referencing(old="removed"),
+        func=f"""
+            IF EXISTS (
+                SELECT FROM removed
+                WHERE session_id IS DISTINCT FROM current_setting('{PURGE_SETTING}', true)
+            ) THEN
+                {_refuse("% is kept as long as its session", "TG_TABLE_NAME")}
+            END IF;
+            RETURN NULL;
+        """,
+    )

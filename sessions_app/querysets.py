@@ -1,0 +1,161 @@
+"""What is read, by name."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Any, Self
+
+from django.db import models
+from django.db.models import F, FilteredRelation, Q
+from django.db.models.functions import Now
+
+from sessions_app.states import RUN_OPEN, RUN_UNDER_WAY, ApprovalStatus, RunStatus
+
+if TYPE_CHECKING:
+    from sessions_app.models import Approval, Event, Message, Run, Session  # noqa: F401
+
+
+class Dated(models.QuerySet[Any]):
+    """Rows that are listed by when they were made: sessions and runs."""
+
+    def newest_first(self) -> Self:
+        """Order as lists show them; the id breaks ties, so that a cursor is exact."""
+        return self.order_by("-created_at", "-id")
+
+    def newer_than(self, created_at: datetime, row_id: str) -> Self:
+        """Return what comes before that row in a list, newest first."""
+        return self.filter(
+            Q(created_at__gte=created_at) & (Q(created_at__gt=created_at) | Q(id__gt=row_id))
+        )
+
+    def older_than(self, created_at: datetime, row_id: str) -> Self:
+        """Return what follows that row in a list, newest first."""
+        # The first condition is the one that an index on (created_at, id) is entered by.
+        return self.filter(
+            Q(created_at__lte=created_at) & (Q(created_at__lt=created_at) | Q(id__lt=row_id))
+        )
+
+
+class SessionQuerySet(Dated):
+    """Sessions."""
+
+    def visible_to(self, owner: str | None) -> Self:
+        """Return what a caller may see: the sessions of this owner; all of them for None."""
+        return self if owner is None else self.filter(owner=owner)
+
+    def unread(self) -> Self:
+        """Return those to which something was added since they were last read."""
+        return self.filter(Q(last_read_at__isnull=True) | Q(updated_at__gt=F("last_read_at")))
+
+    def with_metadata(self, path: Sequence[str], meanings: Sequence[Any]) -> Self:
+        """Return the sessions whose metadata has one of these values there.
+
+        A path of several keys leads through nested objects; a key may also have dots in it.
+        """
+        paths = {tuple(path), (".".join(path),)}
+        contained = [_nested(keys, value) for keys in paths for value in meanings]
+        return self.filter(reduce(or_, (Q(metadata__contains=part) for part in contained)))
+
+    def shown(self) -> Self:
+        """Return the sessions as the API shows them: `active_run_id` added, large columns left.
+
+        `active_run_status` is added as well.
+        """
+        # At most one: PostgreSQL sees to it.
+        active = FilteredRelation("runs", condition=Q(runs__status__in=RUN_UNDER_WAY))
+        return self.defer("mount_plan", "settings_overrides", "summary").annotate(
+            active=active, active_run_id=F("active__id"), active_run_status=F("active__status")
+        )
+
+
+class Numbered(models.QuerySet[Any]):
+    """Rows that are numbered 1..n in their session: messages and events."""
+
+    def in_session(self, session_id: str) -> Self:
+        """Return those of one session, oldest first."""
+        return self.filter(session_id=session_id).order_by("seq")
+
+    def after(self, seq: int) -> Self:
+        """Return those that follow."""
+        return self.filter(seq__gt=seq)
+
+    def between(self, after: int | None, before: int | None) -> Self:
+        """Return those that lie strictly between two seqs; None is no bound."""
+        bounds = {"seq__gt": after, "seq__lt": before}
+        return self.filter(**{key: seq for key, seq in bounds.items() if seq is not None})
+
+
+class MessageQuerySet(Numbered):
+    """The transcript."""
+
+    def last(self, count: int) -> list["Message"]:
+        """Return the newest `count`, oldest first."""
+        return list(self.order_by("-seq")[:count])[::-1]
+
+
+class MessageManager(models.Manager.from_queryset(MessageQuerySet)):
+    """Messages without the words that only searching needs."""
+
+    def get_queryset(self) -> MessageQuerySet:
+        """Return all messages; their words are left in the database."""
+        return super().get_queryset().defer("words")
+
+
+class EventQuerySet(Numbered):
+    """The journal."""
+
+
+class RunQuerySet(Dated):
+    """Runs."""
+
+    def open(self) -> Self:
+        """Return those that are not settled, in the order in which they run."""
+        return self.filter(status__in=RUN_OPEN).order_by("message__seq")
+
+    def under_way(self, session_id: str) -> "Run | None":
+        """Return the session's run that has begun and is not settled."""
+        return self.filter(session_id=session_id, status__in=RUN_UNDER_WAY).first()
+
+    def waiting(self) -> Self:
+        """Return the parked runs that wait for a person, or for a sub-session."""
+        asks = Q(approvals__status=ApprovalStatus.PENDING)
+        delegates = Q(tasks__session__runs__status__in=RUN_OPEN)
+        return self.filter(asks | delegates, status=RunStatus.PARKED).distinct()
+
+    def next_queued(self, session_id: str) -> "Run | None":
+        """Return the run that the session's next worker takes."""
+        return (
+            self.filter(session_id=session_id, status=RunStatus.QUEUED)
+            .order_by("message__seq")
+            .first()
+        )
+
+    def held(self, run_id: str, attempt: int) -> Self:
+        """Return the run if this attempt of it still holds: the fence of every write for it."""
+        return self.filter(id=run_id, attempt=attempt, status=RunStatus.RUNNING)
+
+    def expired(self) -> Self:
+        """Return the runs whose lease has run out, by the clock of the database."""
+        return self.filter(status=RunStatus.RUNNING, lease_expires_at__lt=Now())
+
+
+class ApprovalQuerySet(Dated):
+    """Approvals."""
+
+    def pending(self) -> Self:
+        """Return those that wait for an answer, the oldest first."""
+        return self.filter(status=ApprovalStatus.PENDING).order_by("created_at", "id")
+
+    def visible_to(self, owner: str | None) -> Self:
+        """Return those of the sessions that a caller may see; all of them for None."""
+        return self if owner is None else self.filter(session__owner=owner)
+
+    def overdue(self) -> Self:
+        """Return those that nobody has answered in time, by the clock of the database."""
+        return self.pending().filter(expires_at__lt=Now())
+
+
+def _nested(path: Sequence[str], value: Any) -> Any:
+    """Return the object that has the value at the end of the path."""
+    return reduce(lambda inner, key: {key: inner}, reversed(path), value)

@@ -1,0 +1,303 @@
+"""Runs as workers see them: claimed with a lease, written for while it is held, settled once.
+
+The fence: whatever is written for a run matches its attempt and that it is running. A worker that
+was away for longer than its lease matches nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import F
+from django.db.models.functions import Coalesce, Now
+from django.utils import timezone
+
+from sessions_app import barriers
+from sessions_app.exceptions import LeaseLost, SessionNotFound
+from sessions_app.models import Run, Session
+from sessions_app.models.event import EventType
+from sessions_app.services import jobs, journal, runs
+from sessions_app.services import steps as run_steps
+from sessions_app.services.journal import Entry
+from sessions_app.services.locks import locked
+from sessions_app.states import RunStatus, SessionStatus
+from sessions_app.times import stamp
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt of a run: who holds it may write for the run."""
+
+    session_id: str
+    run_id: str
+    number: int
+    # The journal seq of its beginning; what it says comes after.
+    seq: int = 0
+    # Whether it goes on where a parked one stopped, and what that had said.
+    continues: bool = False
+    said: str = field(default="", compare=False, repr=False)
+    # The session's mount plan as it was then: a later change of its profile is for later attempts.
+    mount_plan: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an attempt failed: a code for programs, a sentence for people."""
+
+    code: str
+    message: str
+    # What the run has used in all attempts; None where nobody knows better than before.
+    usage: dict[str, Any] | None = None
+
+
+def claim(session_id: str, worker: str) -> Attempt | None:
+    """Take the session's parked run if all that it waited for is there, else its next queued one.
+
+    With a lease. None if nothing is to do, another run is under way, or the session is not active
+    (or gone).
+    """
+    with transaction.atomic():
+        session = _active(session_id)
+        run = _next(session_id) if session else None
+        if run is None:
+            return None
+        attempt = _attempt(session, run)
+        begun = {} if attempt.continues else {"attempt_seq": attempt.seq, "first_token_at": None}
+        Run.objects.filter(pk=run.pk, status=run.status).update(
+            status=RunStatus.RUNNING,
+            attempt=attempt.number,
+            worker=worker,
+            lease_expires_at=_lease(),
+            started_at=Coalesce("started_at", Now()),
+            **begun,
+        )
+        data = {"timestamp": stamp(timezone.now()), "runId": run.id, "attempt": attempt.number}
+        kind = EventType.RUN_RESUMED if attempt.continues else EventType.ASSISTANT_MESSAGE_START
+        journal.append(session_id, [Entry(kind, data, run.id)])
+    barriers.reach(barriers.CLAIMED)
+    return attempt
+
+
+def _next(session_id: str) -> Run | None:
+    """Return the run that can be taken: no other one of the session is under way."""
+    begun = Run.objects.under_way(session_id)
+    if begun is None:
+        return Run.objects.next_queued(session_id)
+    waits = Run.objects.filter(pk=begun.pk).waiting().exists()
+    return begun if begun.status == RunStatus.PARKED and not waits else None
+
+
+def _attempt(session: Session, run: Run) -> Attempt:
+    continues = run.status == RunStatus.PARKED
+    return Attempt(
+        session.pk,
+        run.pk,
+        run.attempt + 1,
+        session.last_event_seq + 1,
+        continues,
+        runs.said(run) if continues else "",
+        session.mount_plan,
+    )
+
+
+RENEW = """
+WITH held AS MATERIALIZED (
+    SELECT r.id FROM sessions_app_run r
+    JOIN unnest(%s::text[], %s::int[]) AS h(id, attempt) ON h.id = r.id AND h.attempt = r.attempt
+    WHERE r.status = 'running'
+    -- in the order in which a flush locks them
+    ORDER BY r.session_id FOR NO KEY UPDATE OF r
+)
+UPDATE sessions_app_run r SET lease_expires_at = statement_timestamp() + %s
+FROM held WHERE r.id = held.id RETURNING r.id
+"""
+
+
+def renew(attempts: list[Attempt]) -> set[str]:
+    """Renew the leases; return the ids of the runs that are still held."""
+    ids, numbers = [a.run_id for a in attempts], [a.number for a in attempts]
+    with connection.cursor() as cursor:
+        cursor.execute(RENEW, [ids, numbers, timedelta(seconds=settings.LEASE_SECONDS)])
+        return {row[0] for row in cursor.fetchall()}
+
+
+def still_held(attempts: list[Attempt]) -> set[str]:
+    """Return the ids of those runs whose attempt is still running: not cancelled, not rescued."""
+    running = Run.objects.filter(pk__in=[a.run_id for a in attempts], status=RunStatus.RUNNING)
+    current = set(running.values_list("id", "attempt"))
+    return {a.run_id for a in attempts if (a.run_id, a.number) in current}
+
+
+def succeed(
+    attempt: Attempt,
+    content: str,
+    usage: dict[str, Any],
+    steps: Sequence[dict[str, Any]] = (),
+    first: int = 1,
+) -> None:
+    """Settle a run with its answer, keeping what is left of its steps, numbered from `first`.
+
+    Raises LeaseLost if the attempt no longer holds.
+    """
+    with transaction.atomic():
+        run = _settled(attempt, RunStatus.SUCCEEDED, usage=usage)
+        Session.objects.filter(pk=attempt.session_id).update(
+            agent_invocations=F("agent_invocations") + 1
+        )
+        if steps:
+            run_steps.add(Session.objects.get(pk=attempt.session_id), run.pk, first, steps)
+        journal.append(attempt.session_id, runs.told(run, None, content, usage=usage))
+        barriers.reach(barriers.BEFORE_SETTLING)
+    barriers.reach(barriers.SETTLED)
+
+
+def fail(attempt: Attempt, failure: Failure) -> None:
+    """Settle a run with an error; what was said is kept, the session stays active.
+
+    Raises LeaseLost if the attempt no longer holds.
+    """
+    with transaction.atomic():
+        run = _failed(attempt, failure)
+        journal.append(attempt.session_id, _error(run, failure, runs.said(run)))
+
+
+def release(attempt: Attempt) -> None:
+    """Give a run back unfinished: what this attempt said is void, the next attempt follows.
+
+    After the last attempt the run fails instead. Raises LeaseLost.
+    """
+    with transaction.atomic():
+        locked_for(attempt)
+        run = Run.objects.held(attempt.run_id, attempt.number).first()
+        if run is None:
+            raise LeaseLost
+        _interrupt(run)
+
+
+def rescue(limit: int = 100) -> int:
+    """Give back the runs whose lease has expired, and queue work that has no job.
+
+    Safe to call from many workers at once. Return how many runs were rescued.
+    """
+    expired = list(Run.objects.expired().values_list("session_id", "id", "attempt")[:limit])
+    rescued = sum(_rescue(Attempt(*values)) for values in expired)
+    for session_id in _forgotten(limit):
+        jobs.defer(session_id)
+    return rescued
+
+
+def _rescue(attempt: Attempt) -> bool:
+    """Interrupt one run, unless its holder, another rescuer or a deletion was faster."""
+    try:
+        with transaction.atomic():
+            locked_for(attempt)
+            run = Run.objects.held(attempt.run_id, attempt.number).expired().first()
+            if run is not None:
+                _interrupt(run)
+    except LeaseLost:
+        return False
+    return run is not None
+
+
+def _interrupt(run: Run) -> None:
+    """Void the current attempt of a run, under the lock of its session."""
+    data = {"timestamp": stamp(timezone.now()), "runId": run.id, "attempt": run.attempt}
+    interrupted = Entry(EventType.RUN_INTERRUPTED, data, run.id)
+    broken_off = run.interruptions + 1
+    Run.objects.filter(pk=run.pk).update(interruptions=broken_off)
+    if broken_off < settings.MAX_ATTEMPTS:
+        Run.objects.filter(pk=run.pk).update(status=RunStatus.QUEUED, lease_expires_at=None)
+        journal.append(run.session_id, [interrupted])
+        jobs.defer(run.session_id)
+        return
+    failure = Failure(
+        "too_many_attempts",
+        f"The worker went away in each of {broken_off} attempts; send the message again.",
+    )
+    _failed(Attempt(run.session_id, run.id, run.attempt), failure)
+    # What was said is void, so there is nothing to keep of it.
+    journal.append(run.session_id, [interrupted, *_error(run, failure, "")])
+
+
+FORGOTTEN = """
+WITH found AS (
+SELECT r.session_id FROM sessions_app_run r
+WHERE r.created_at < statement_timestamp() - %s
+  AND (r.status = 'queued' AND NOT EXISTS (
+    SELECT FROM sessions_app_run o
+    WHERE o.session_id = r.session_id AND o.status IN ('running', 'parked'))
+  OR r.status = 'parked' AND NOT EXISTS (
+    SELECT FROM sessions_app_approval a WHERE a.run_id = r.id AND a.status = 'pending')
+  AND NOT EXISTS (
+    SELECT FROM sessions_app_task t JOIN sessions_app_run c ON c.session_id = t.session_id
+    WHERE t.run_id = r.id AND c.status IN ('queued', 'running', 'parked')))
+UNION
+-- A sub-session whose task is done is still to be ended.
+SELECT s.id FROM sessions_app_session s JOIN sessions_app_task t ON t.session_id = s.id
+WHERE s.status = 'active' AND NOT EXISTS (
+    SELECT FROM sessions_app_run o
+    WHERE o.session_id = s.id AND o.status IN ('queued', 'running', 'parked'))
+)
+SELECT session_id FROM found WHERE NOT EXISTS (
+    SELECT FROM procrastinate_jobs j
+    WHERE j.status = 'todo' AND j.args ->> 'session_id' = found.session_id)
+LIMIT %s
+"""
+
+
+def _forgotten(limit: int) -> list[str]:
+    """Return the sessions with something to do that no job will come for: their job died."""
+    with connection.cursor() as cursor:
+        cursor.execute(FORGOTTEN, [timedelta(seconds=settings.LEASE_SECONDS / 3), limit])
+        return [row[0] for row in cursor.fetchall()]
+
+
+def _settled(attempt: Attempt, status: RunStatus, **changes: object) -> Run:
+    """Take a held run to its outcome, under the lock of its session; raise LeaseLost."""
+    session = locked_for(attempt)
+    won = Run.objects.held(attempt.run_id, attempt.number).update(
+        status=status, ended_at=Now(), lease_expires_at=None, **changes
+    )
+    if not won:
+        raise LeaseLost
+    run = Run.objects.get(pk=attempt.run_id)
+    runs.settled(session, run)
+    return run
+
+
+def _failed(attempt: Attempt, failure: Failure) -> Run:
+    used = {} if failure.usage is None else {"usage": failure.usage}
+    return _settled(
+        attempt, RunStatus.FAILED, error_code=failure.code, error=failure.message, **used
+    )
+
+
+def locked_for(attempt: Attempt) -> Session:
+    """Lock the attempt's session and return it.
+
+    A session that was deleted has taken the lease with it: LeaseLost is raised.
+    """
+    try:
+        return locked(attempt.session_id)
+    except SessionNotFound:
+        raise LeaseLost from None
+
+
+def _error(run: Run, failure: Failure, said: str) -> list[Entry]:
+    return runs.told(run, EventType.EXECUTION_ERROR, said, error=failure.message, code=failure.code)
+
+
+def _active(session_id: str) -> Session | None:
+    try:
+        session = locked(session_id)
+    except SessionNotFound:
+        return None
+    return session if session.status == SessionStatus.ACTIVE else None
+
+
+def _lease() -> object:
+    """Return when a lease taken now expires, by the clock of the database."""
+    return Now() + timedelta(seconds=settings.LEASE_SECONDS)

@@ -1,0 +1,70 @@
+"""One effect per idempotency key (draft-ietf-httpapi-idempotency-key-header)."""
+
+import hashlib
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import connection
+from django.db.models.functions import Now
+
+from sessions_app.exceptions import (
+    IdempotencyInProgress,
+    IdempotencyMismatch,
+    InvalidIdempotencyKey,
+)
+from sessions_app.models import IdempotencyKey
+
+KEY_LENGTH = 255
+
+
+def fingerprint_of(method: str, path: str, body: bytes) -> bytes:
+    """Return what tells one request from another; a trailing slash makes no difference."""
+    head = f"{method} {path.rstrip('/')}\n".encode()
+    return hashlib.sha256(head + body).digest()
+
+
+def begin(key: str, fingerprint: bytes, owner: str = "") -> IdempotencyKey | None:
+    """Enter a request with a key: the first answer if there was one, else None.
+
+    The same key of another owner is another key. Must be called in the transaction in which the
+    request is carried out; until that ends, others with the same key are refused. Raises
+    InvalidIdempotencyKey, IdempotencyInProgress or IdempotencyMismatch.
+    """
+    if not (0 < len(key) <= KEY_LENGTH and key.isascii() and key.isprintable()):
+        raise InvalidIdempotencyKey
+    if not _locked(owner, key):
+        raise IdempotencyInProgress
+    found = IdempotencyKey.objects.filter(owner=owner, key=key).first()
+    if found and bytes(found.fingerprint) != fingerprint:
+        raise IdempotencyMismatch
+    return found
+
+
+def keep(
+    key: str, fingerprint: bytes, status: int, content_type: str, body: bytes, owner: str = ""
+) -> None:
+    """Keep the answer of a request that was carried out."""
+    IdempotencyKey.objects.create(
+        owner=owner,
+        key=key,
+        fingerprint=fingerprint,
+        status=status,
+        content_type=content_type,
+        body=body,
+    )
+
+
+def forget(limit: int = 10_000) -> int:
+    """Forget the oldest keys that have been kept for long enough; return how many."""
+    age = timedelta(hours=settings.IDEMPOTENCY_HOURS)
+    old = IdempotencyKey.objects.filter(created_at__lt=Now() - age).order_by("created_at")
+    return IdempotencyKey.objects.filter(pk__in=old.values("pk")[:limit]).delete()[0]
+
+
+def _locked(owner: str, key: str) -> bool:
+    """Take the owner's key until the transaction ends; tell whether it was free."""
+    # No key has a line break.
+    name = f"{key}\n{owner}"
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))", [name])
+        return cursor.fetchone()[0]

@@ -1,0 +1,64 @@
+"""Adding to the transcript without executing anything."""
+
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from sessions_app.exceptions import InvalidTransition, SessionNotFound
+from sessions_app.models import Message, Session
+from sessions_app.models.event import EventType
+from sessions_app.services import journal
+from sessions_app.services.journal import Entry, Line
+
+
+def add(
+    session_id: str,
+    content: str,
+    *,
+    role: str = "user",
+    agent: str | None = None,
+    token_count: int | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> Message:
+    """Add a message to an active session's transcript; it is not executed.
+
+    Raises SessionNotFound, or InvalidTransition if the session is not active.
+    """
+    line = Line(
+        role,
+        content,
+        timezone.now(),
+        agent=agent,
+        token_count=token_count,
+        metadata=metadata or {},
+    )
+    with transaction.atomic():
+        position = journal.append(session_id, [Entry(EventType.MESSAGE_ADDED, {}, message=line)])
+        if position is None:
+            raise why_not(session_id)
+    return saved(line, session_id, position.message_count)
+
+
+def saved(line: Line, session_id: str, seq: int) -> Message:
+    """Return the message that an appended line has become."""
+    return Message(
+        id=line.id,
+        session_id=session_id,
+        seq=seq,
+        role=line.role,
+        content=line.content,
+        created_at=line.at,
+        run_id=line.run_id,
+        agent=line.agent,
+        token_count=line.token_count,
+        metadata=line.metadata,
+    )
+
+
+def why_not(session_id: str) -> SessionNotFound | InvalidTransition:
+    """Return the reason why a session took no message."""
+    status = Session.objects.filter(pk=session_id).values_list("status", flat=True).first()
+    if status is None:
+        return SessionNotFound(f"There is no session {session_id!r}.")
+    return InvalidTransition.not_active(status)

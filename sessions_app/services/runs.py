@@ -1,0 +1,207 @@
+"""Runs as callers see them: a message is sent, its run waits, is executed, or is cancelled."""
+
+from contextlib import suppress
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from sessions_app import barriers
+from sessions_app.exceptions import (
+    InvalidTransition,
+    RunInProgress,
+    RunNotFound,
+    SessionNotFound,
+    TooManyRuns,
+)
+from sessions_app.ids import new_run_id
+from sessions_app.models import Approval, Event, Run, Session, Step, Task
+from sessions_app.models.event import EventType
+from sessions_app.models.message import Role
+from sessions_app.services import approvals, jobs, journal, usage
+from sessions_app.services.journal import Entry, Line
+from sessions_app.services.locks import locked
+from sessions_app.states import RunStatus, SessionStatus
+from sessions_app.times import stamp
+
+
+class Strategy:
+    """What becomes of a message that is sent while a run is open."""
+
+    ENQUEUE = "enqueue"
+    REJECT = "reject"
+    INTERRUPT = "interrupt"
+    ALL = (ENQUEUE, REJECT, INTERRUPT)
+
+
+def send(
+    session_id: str,
+    content: str,
+    *,
+    strategy: str = Strategy.ENQUEUE,
+    metadata: dict[str, Any] | None = None,
+) -> tuple[Run, int]:
+    """Accept a message for execution: message, queued run, event and job commit together.
+
+    Return the run, and the seq of the event that tells of the message. Raises SessionNotFound,
+    InvalidTransition (not active), RunInProgress (`reject`) or TooManyRuns.
+    """
+    with transaction.atomic():
+        session = locked(session_id)
+        if session.status != SessionStatus.ACTIVE:
+            raise InvalidTransition.not_active(session.status)
+        _make_room(session_id, strategy)
+        approvals.deny_for_message(session_id)
+        run = Run(id=new_run_id(), session_id=session_id)
+        line = Line(Role.USER, content, timezone.now(), run_id=run.id, metadata=metadata or {})
+        position = journal.append(
+            session_id,
+            [Entry(EventType.USER_MESSAGE_SAVED, {"runId": run.id}, run.id, message=line)],
+        )
+        run.message_id = line.id
+        run.save(force_insert=True)
+        jobs.defer(session_id)
+        barriers.reach(barriers.SEND_BEFORE_COMMIT)
+    barriers.reach(barriers.SEND_BEFORE_ANSWER)
+    return run, position.last_event_seq
+
+
+def cancel(session_id: str, run_id: str) -> bool:
+    """Cancel a run; what it has said is kept as a message. False if it was settled already.
+
+    Raises SessionNotFound or RunNotFound.
+    """
+    with transaction.atomic():
+        session = locked(session_id)
+        run = Run.objects.filter(session_id=session_id, pk=run_id).first()
+        if run is None:
+            raise RunNotFound(f"Session {session_id} has no run {run_id!r}.")
+        return _cancel(session, run)
+
+
+def cancel_open(session_id: str) -> int:
+    """Cancel every run of the session that is not settled, in their order; return how many.
+
+    Raises SessionNotFound.
+    """
+    with transaction.atomic():
+        session = locked(session_id)
+        found = list(Run.objects.filter(session_id=session_id).open())
+        return sum(_cancel(session, run) for run in found)
+
+
+def settled(session: Session, run: Run) -> None:
+    """Account for a run that has just been settled, and wake who waits for it.
+
+    The lock of its session is held.
+    """
+    usage.account(session, run)
+    if session.parent_id is None:
+        return
+    task = Task.objects.filter(session=session).values_list("run__session_id", flat=True).first()
+    if task:
+        jobs.defer(task)
+        jobs.defer(session.pk)
+
+
+def forget(session_id: str) -> None:
+    """Delete what belongs to the runs of a session that is about to be deleted, but for tasks."""
+    for rows in (Approval.objects, Step.objects):
+        rows.filter(run__session_id=session_id)._raw_delete("default")
+
+
+def forget_tasks(session_id: str) -> None:
+    """Delete the tasks that a session has given, and let go on who waits for it.
+
+    Its sub-sessions are locked: who deletes one of these has locked it before its task.
+    """
+    Task.objects.filter(run__session_id=session_id)._raw_delete("default")
+    parents = Task.objects.filter(session_id=session_id)
+    for parent_id in parents.values_list("run__session_id", flat=True):
+        jobs.defer(parent_id)
+    parents.update(session=None)
+
+
+def _make_room(session_id: str, strategy: str) -> None:
+    """Apply the strategy to the open runs; refuse what has no room."""
+    open_runs = Run.objects.filter(session_id=session_id).open()
+    if strategy == Strategy.INTERRUPT:
+        cancel_open(session_id)
+    elif strategy == Strategy.REJECT and open_runs.exists():
+        raise RunInProgress
+    waiting = open_runs.filter(status=RunStatus.QUEUED).count()
+    if waiting >= settings.MAX_QUEUED_RUNS:
+        raise TooManyRuns(f"{waiting} runs of this session are waiting; send again later.")
+
+
+def _cancel(session: Session, run: Run) -> bool:
+    """Settle an open run as cancelled, and the runs that it waits for, under its session's lock."""
+    won = (
+        Run.objects.filter(pk=run.pk)
+        .open()
+        .update(status=RunStatus.CANCELLED, ended_at=timezone.now(), lease_expires_at=None)
+    )
+    if won:
+        approvals.withdraw(run.pk)
+        journal.append(run.session_id, told(run, EventType.EXECUTION_CANCELLED, said(run)))
+        settled(session, run)
+        # Parents are locked before their children, and these by id: the order of every lock.
+        given = Task.objects.filter(run=run, session__isnull=False).order_by("session_id")
+        for child_id in list(given.values_list("session_id", flat=True)):
+            # Else it is being deleted.
+            with suppress(SessionNotFound):
+                cancel_open(child_id)
+    return bool(won)
+
+
+def said(run: Run) -> str:
+    """Return what the run's current attempt has said so far, as the journal has it.
+
+    A run that waits for its next attempt has said nothing: what the one before said is void.
+    """
+    if run.status == RunStatus.QUEUED:
+        return ""
+    pieces = (
+        Event.objects.in_session(run.session_id)
+        .after(run.attempt_seq)
+        .filter(type=EventType.CONTENT, run_id=run.id)
+        .values_list("data__content", flat=True)
+    )
+    return "".join(pieces)
+
+
+def told(
+    run: Run,
+    ending: EventType | None,
+    content: str,
+    *,
+    usage: dict[str, Any] | None = None,
+    **reason: Any,
+) -> list[Entry]:
+    """Return the events of an outcome: how it ended where it ended early, then what was said.
+
+    What was said becomes a message of the transcript, marked with the outcome if it is not whole.
+    """
+    now = timezone.now()
+    entries = []
+    if ending:
+        entries.append(Entry(ending, {"timestamp": stamp(now), "runId": run.id, **reason}, run.id))
+    marks = {} if ending is None else {"outcome": OUTCOMES[ending]}
+    used = run.usage if usage is None else usage
+    line = None
+    if content or ending is None:
+        kept = {**marks, "usage": used} if used else marks
+        tokens = used.get("output_tokens")
+        line = Line(Role.ASSISTANT, content, now, run_id=run.id, token_count=tokens, metadata=kept)
+    whole = {"runId": run.id, "usage": used, **marks}
+    silent = {"role": "assistant", "content": "", "timestamp": stamp(now), "messageId": None}
+    data = whole if line else {**silent, **whole}
+    entries.append(Entry(EventType.ASSISTANT_MESSAGE_COMPLETE, data, run.id, message=line))
+    return entries
+
+
+OUTCOMES = {
+    EventType.EXECUTION_CANCELLED: str(RunStatus.CANCELLED),
+    EventType.EXECUTION_ERROR: str(RunStatus.FAILED),
+}

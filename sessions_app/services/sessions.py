@@ -1,0 +1,239 @@
+"""The life of a session. Every change of a session is made here, with its event, or not at all."""
+
+import json
+from contextlib import suppress
+from typing import Any
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.utils import timezone
+
+from profiles_app.services.directories import default_profile, directory_for
+from profiles_app.services.mount_plans import mount_plan
+from profiles_app.services.profiles import resolve_profile
+from sessions_app.exceptions import InvalidTransition, MetadataTooLarge, SessionNotFound
+from sessions_app.models import Event, Message, Run, Session, Task
+from sessions_app.models.event import EventType
+from sessions_app.models.triggers import PURGE_SETTING
+from sessions_app.services import hints, journal, runs
+from sessions_app.services.hints import Kind
+from sessions_app.services.journal import Entry
+from sessions_app.services.locks import is_kept, locked, locked_whole
+from sessions_app.states import SESSION_TERMINAL, SESSION_TRANSITIONS, SessionStatus
+from sessions_app.times import stamp
+
+
+def create(
+    *,
+    amplified_dir: str = ".",
+    profile_name: str | None = None,
+    parent_session_id: str | None = None,
+    settings_overrides: dict[str, Any] | None = None,
+    name: str | None = None,
+    metadata: dict[str, Any] | None = None,
+    owner: str = "",
+    sees: str | None = None,
+) -> Session:
+    """Create a session in `created`, with its own copy of the mount plan.
+
+    Without a profile the directory's default is taken. Raises what profiles_app refuses
+    (directory or profile), and SessionNotFound for an unknown parent, or one that who `sees` only
+    the sessions of one owner may not see.
+    """
+    directory = directory_for(amplified_dir)
+    profile = resolve_profile(profile_name or default_profile(directory))
+    session = Session(
+        name=name,
+        owner=owner,
+        amplified_dir=directory.relative_path,
+        profile_name=str(profile),
+        parent_id=parent_session_id,
+        settings_overrides=settings_overrides or {},
+        metadata=metadata or {},
+    )
+    session.mount_plan = mount_plan(
+        profile,
+        session_id=session.id,
+        parent_session_id=parent_session_id,
+        amplified_dir=session.amplified_dir,
+        settings_overrides=session.settings_overrides,
+        created_at=session.created_at,
+    )
+    with transaction.atomic():
+        if parent_session_id and not is_kept(parent_session_id, sees):
+            raise SessionNotFound(f"There is no parent session {parent_session_id!r}.")
+        session.save(force_insert=True)
+        hints.tell_of_creation(session)
+    return session
+
+
+def start(session_id: str) -> Session:
+    """Take a session from created to active: from now on it takes messages."""
+    return _transition(session_id, SessionStatus.ACTIVE, started_at=timezone.now())
+
+
+def complete(session_id: str) -> Session:
+    """End an active session whose work is done."""
+    return _transition(session_id, SessionStatus.COMPLETED, ended_at=timezone.now())
+
+
+def fail(
+    session_id: str, error_message: str, error_details: dict[str, Any] | None = None
+) -> Session:
+    """End an active session because of an error, which it keeps."""
+    return _transition(
+        session_id,
+        SessionStatus.FAILED,
+        ended_at=timezone.now(),
+        error_message=error_message,
+        error_details=error_details,
+    )
+
+
+def terminate(session_id: str) -> Session:
+    """End an active session early."""
+    return _transition(session_id, SessionStatus.TERMINATED, ended_at=timezone.now())
+
+
+def update(session_id: str, changes: dict[str, Any]) -> Session:
+    """Change a session's name, and merge into its metadata; a metadata value of None removes.
+
+    `changes` has `name`, `metadata` or both. Raises SessionNotFound, or MetadataTooLarge.
+    """
+    with transaction.atomic():
+        session = locked(session_id)
+        if "name" in changes:
+            session.name = changes["name"]
+        if "metadata" in changes:
+            session.metadata = _merged(session.metadata, changes["metadata"])
+        session.save(update_fields=["name", "metadata"])
+        # The end of a session is the end of its journal.
+        if session.is_terminal:
+            named = {"name": session.name} if "name" in changes else {}
+            hints.tell(Kind.SESSION_UPDATED, session_id, session.owner, **named)
+        else:
+            journal.append(session_id, [Entry(EventType.SESSION_UPDATED, _shown(session, changes))])
+            session.refresh_from_db()
+    return session
+
+
+def change_profile(session_id: str, profile_name: str) -> Session:
+    """Give an active session another profile, from its next run on; its overrides stay.
+
+    A run that is running goes on with what it began with. Raises SessionNotFound,
+    InvalidTransition (not active), ProfileNotFound, or InvalidDefinition where the overrides do
+    not fit the profile.
+    """
+    with transaction.atomic():
+        session = locked(session_id)
+        if session.status != SessionStatus.ACTIVE:
+            raise InvalidTransition.not_active(session.status, "changes its profile")
+        profile = resolve_profile(profile_name)
+        session.profile_name = str(profile)
+        session.mount_plan = mount_plan(
+            profile,
+            session_id=session.id,
+            parent_session_id=session.parent_id,
+            amplified_dir=session.amplified_dir,
+            settings_overrides=session.settings_overrides,
+            created_at=session.created_at,
+        )
+        session.save(update_fields=["profile_name", "mount_plan"])
+        changed = Entry(EventType.SESSION_UPDATED, {"profileName": session.profile_name})
+        session.last_event_seq = journal.append(session_id, [changed]).last_event_seq
+    return session
+
+
+def delete(session_id: str) -> None:
+    """Delete a session with its messages, runs and journal; its children stay, without a parent.
+
+    Works in any state. Its runs are cancelled first, in a transaction of their own: a long history
+    takes its time to go, and a worker that had something to write for it would wait as long, with
+    all else that it executes. Its streams end. Raises SessionNotFound.
+    """
+    runs.cancel_open(session_id)
+    _end_tasks(session_id)
+    with transaction.atomic():
+        purge(locked_whole(session_id))
+
+
+def _end_tasks(session_id: str) -> None:
+    """End the sub-sessions that worked for a session: without their tasks nobody would."""
+    given = Task.objects.filter(run__session_id=session_id, session__status=SessionStatus.ACTIVE)
+    for child_id in list(given.values_list("session_id", flat=True)):
+        # Else somebody else has ended or deleted it.
+        with suppress(InvalidTransition, SessionNotFound):
+            terminate(child_id)
+
+
+def purge(session: Session) -> None:
+    """Delete a session that is locked whole, in the caller's transaction.
+
+    A long history takes its time: what limits the statements of requests does not count here.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT set_config(%s, %s, true), set_config('statement_timeout', '0', true)",
+            [PURGE_SETTING, session.id],
+        )
+    runs.forget(session.id)
+    for model in (Event, Message):
+        model.objects.filter(session=session)._raw_delete("default")
+    # Late, because the children go on: nobody who writes for them waits for the history to go.
+    children = Session.objects.filter(parent=session)
+    # By id: the order of every lock.
+    list(children.select_for_update(no_key=True).order_by("pk").values_list("pk"))
+    children.update(parent=None)
+    runs.forget_tasks(session.id)
+    Run.objects.filter(session=session)._raw_delete("default")
+    Session.objects.filter(pk=session.id)._raw_delete("default")
+    journal.ring(session.id, session.last_event_seq + 1)
+    hints.tell(Kind.SESSION_DELETED, session.id, session.owner)
+
+
+def _merged(metadata: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return the metadata with the changes; raise MetadataTooLarge where they grow too large."""
+    merged = {**metadata, **changes}
+    kept = {key: value for key, value in merged.items() if value is not None}
+    size = len(json.dumps(kept, ensure_ascii=False).encode())
+    # What is too large already, by an earlier limit, may still become smaller.
+    if size > settings.METADATA_BYTES and changes.keys() & kept.keys():
+        raise MetadataTooLarge.beyond(settings.METADATA_BYTES)
+    return kept
+
+
+def _transition(session_id: str, target: SessionStatus, **changes: Any) -> Session:
+    """Make one step of the table of transitions, with its event; of racing callers one wins.
+
+    An end settles the session's open runs first, so that their outcome is told before it.
+    """
+    with transaction.atomic():
+        session = locked(session_id)
+        if target not in SESSION_TRANSITIONS[session.status]:
+            raise InvalidTransition.between(session.status, target)
+        if target in SESSION_TERMINAL:
+            runs.cancel_open(session_id)
+        Session.objects.filter(pk=session_id, status=session.status).update(
+            status=target, **changes
+        )
+        session.refresh_from_db()
+        session.last_event_seq = journal.append(session_id, [_step(session)]).last_event_seq
+    return session
+
+
+def _step(session: Session) -> Entry:
+    """Return the event of the transition that the session has just made."""
+    if session.is_terminal:
+        data = {
+            "status": str(session.status),
+            "timestamp": stamp(session.ended_at),
+            "errorMessage": session.error_message,
+            "errorDetails": session.error_details,
+        }
+        return Entry(EventType.SESSION_ENDED, data)
+    data = {"status": str(session.status), "timestamp": stamp(session.started_at)}
+    return Entry(EventType.SESSION_STARTED, data)
+
+
+def _shown(session: Session, changes: dict[str, Any]) -> dict[str, Any]:
+    return {key: getattr(session, key) for key in changes}

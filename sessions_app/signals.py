@@ -1,0 +1,11 @@
+"""What the services tell the rest of the process, after the commit."""
+
+from django.dispatch import Signal
+
+# Sent with `session_id: str` and `seq: int`, the seq of the session's newest event.
+# A hint that carries no truth: who misses it finds the event in the journal.
+journal_grew = Signal()
+
+# Sent with `kind: str`, `session_id: str`, `owner: str` (whose session it is) and `data: dict`, the
+# little that has changed. For lists of sessions: who misses one reads the list again.
+session_changed = Signal()

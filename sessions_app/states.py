@@ -1,0 +1,97 @@
+"""The states of sessions and runs, and the only transitions between them.
+
+Services ask these tables, and the triggers of PostgreSQL are generated from them.
+"""
+
+from django.db.models import TextChoices
+
+
+class SessionStatus(TextChoices):
+    """The life of a session."""
+
+    CREATED = "created"
+    ACTIVE = "active"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    TERMINATED = "terminated"
+
+
+class ApprovalStatus(TextChoices):
+    """The life of an approval."""
+
+    PENDING = "pending"
+    APPROVED = "approved"
+    DENIED = "denied"
+    EXPIRED = "expired"
+    WITHDRAWN = "withdrawn"
+
+
+class RunStatus(TextChoices):
+    """The life of a run: one execution of one message."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    PARKED = "parked"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+SESSION_TRANSITIONS: dict[str, tuple[str, ...]] = {
+    SessionStatus.CREATED: (SessionStatus.ACTIVE,),  # start: from now on it takes messages
+    SessionStatus.ACTIVE: (
+        SessionStatus.COMPLETED,  # complete: its work is done
+        SessionStatus.FAILED,  # fail: something outside went wrong, with an error message
+        SessionStatus.TERMINATED,  # terminate: somebody ended it early
+    ),
+    SessionStatus.COMPLETED: (),
+    SessionStatus.FAILED: (),
+    SessionStatus.TERMINATED: (),
+}
+
+RUN_TRANSITIONS: dict[str, tuple[str, ...]] = {
+    RunStatus.QUEUED: (
+        RunStatus.RUNNING,  # claim: a worker took it, with a new attempt and a lease
+        RunStatus.CANCELLED,  # cancel, or the end of its session, before any worker took it
+    ),
+    RunStatus.RUNNING: (
+        RunStatus.SUCCEEDED,  # settle: the answer is saved
+        RunStatus.FAILED,  # settle with an error, or given up after too many attempts
+        RunStatus.CANCELLED,  # cancel, or the end of its session
+        RunStatus.QUEUED,  # release or rescue: its worker went away, the next attempt follows
+        RunStatus.PARKED,  # park: a tool waits for a person or a sub-session, no worker holds it
+    ),
+    RunStatus.PARKED: (
+        RunStatus.RUNNING,  # claim: all that it waited for is there, the next attempt goes on
+        RunStatus.CANCELLED,  # cancel, or the end of its session
+    ),
+    RunStatus.SUCCEEDED: (),
+    RunStatus.FAILED: (),
+    RunStatus.CANCELLED: (),
+}
+
+APPROVAL_TRANSITIONS: dict[str, tuple[str, ...]] = {
+    ApprovalStatus.PENDING: (
+        ApprovalStatus.APPROVED,  # answer: the tool is called
+        ApprovalStatus.DENIED,  # answer, or a new message instead of one: the model is told why
+        ApprovalStatus.EXPIRED,  # nobody answered in time, which counts as a denial
+        ApprovalStatus.WITHDRAWN,  # its run was cancelled
+    ),
+    ApprovalStatus.APPROVED: (),
+    ApprovalStatus.DENIED: (),
+    ApprovalStatus.EXPIRED: (),
+    ApprovalStatus.WITHDRAWN: (),
+}
+
+SESSION_TERMINAL = tuple(status for status, targets in SESSION_TRANSITIONS.items() if not targets)
+RUN_TERMINAL = tuple(status for status, targets in RUN_TRANSITIONS.items() if not targets)
+RUN_OPEN = tuple(status for status, targets in RUN_TRANSITIONS.items() if targets)
+# Begun and not settled: at most one of a session.
+RUN_UNDER_WAY = (RunStatus.RUNNING, RunStatus.PARKED)
+
+
+def pairs(transitions: dict[str, tuple[str, ...]]) -> list[tuple[str, str]]:
+    """Return a table of transitions as (from, to) pairs, as the triggers want them."""
+    return [
+        (str(source), str(target)) for source, targets in transitions.items() for target in targets
+    ]

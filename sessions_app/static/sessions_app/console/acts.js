@@ -1,0 +1,112 @@
+// The buttons of a session's page, and its composer: answered here, without leaving the page.
+
+import { Refusal, csrfToken } from "./shared.js";
+
+// Send a form, and return what the daemon says; throws a Refusal.
+async function post(url, fields) {
+  let response;
+  try {
+    response = await fetch(url, {
+      method: "POST",
+      body: fields,
+      headers: { Accept: "application/json", "X-CSRFToken": csrfToken() },
+      credentials: "same-origin",
+    });
+  } catch {
+    throw new Refusal(0, "unreachable", "The daemon does not answer; nothing may have been done.");
+  }
+  const isJson = /\bjson\b/.test(response.headers.get("Content-Type") ?? "");
+  const told = isJson ? await response.json().catch(() => null) : null;
+  if (response.ok && told) return told;
+  throw new Refusal(response.status, told?.code ?? "failed", told?.detail ?? "Load the page again.");
+}
+
+export function markRead(url) {
+  return post(url, new FormData()).catch(() => {});
+}
+
+function say(text, level) {
+  let list = document.querySelector("ul.messagelist");
+  if (!list) {
+    list = document.createElement("ul");
+    list.className = "messagelist";
+    list.setAttribute("role", "status");
+    document.getElementById("content-start").prepend(list);
+  }
+  const item = document.createElement("li");
+  item.className = level;
+  item.textContent = text;
+  list.replaceChildren(item);
+  list.classList.add("is-floating");
+  clearTimeout(list.timer);
+  list.timer = setTimeout(() => list.remove(), level === "error" ? 15_000 : 5_000);
+}
+
+async function act(form, submitter, done) {
+  const buttons = form.querySelectorAll("button");
+  buttons.forEach((button) => (button.disabled = true));
+  // A disabled button is not among the fields, so it is named.
+  const fields = new FormData(form);
+  if (submitter?.name) fields.set(submitter.name, submitter.value);
+  try {
+    const { told, url } = await post(form.action, fields);
+    // An open one would stay as it is when the head is looked at again.
+    form.closest("details")?.removeAttribute("open");
+    if (url && new URL(url, location.href).pathname !== location.pathname) location.assign(url);
+    else say(told, "success");
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw error;
+    say(error.message, "error");
+  } finally {
+    buttons.forEach((button) => (button.disabled = false));
+    done();
+  }
+}
+
+async function send(form, submitter) {
+  const isCancel = submitter?.hasAttribute("data-cancel");
+  const text = form.elements.content;
+  const refusal = form.querySelector(".composer-refusal");
+  if (form.ariaBusy === "true" || (!isCancel && !text.value.trim())) return;
+  form.ariaBusy = "true";
+  refusal.hidden = true;
+  try {
+    const { told } = await post(isCancel ? submitter.formAction : form.action, new FormData(form));
+    if (isCancel) say(told, "success");
+    else {
+      text.value = "";
+      fit(text);
+    }
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw error;
+    refusal.textContent = error.message;
+    refusal.hidden = false;
+  } finally {
+    form.ariaBusy = "false";
+  }
+}
+
+function fit(text) {
+  text.style.height = "auto";
+  text.style.height = `${Math.min(text.scrollHeight + 2, innerHeight * 0.4)}px`;
+}
+
+export function serve(page, done) {
+  page.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (form.matches("[data-composer]")) {
+      event.preventDefault();
+      send(form, event.submitter);
+    } else if (form.matches("[data-act]")) {
+      event.preventDefault();
+      act(form, event.submitter, done);
+    }
+  });
+  page.addEventListener("keydown", (event) => {
+    const form = event.target.closest?.("[data-composer]");
+    if (!form || event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+    event.preventDefault();
+    form.requestSubmit(form.querySelector(".button:not([data-cancel])"));
+  });
+  page.addEventListener("input", ({ target }) => target.name === "content" && fit(target));
+}

@@ -1,0 +1,196 @@
+"""Streams of server-sent events, and GET /api/v1/sessions/{id}/stream, a session's journal."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import random
+import re
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterator
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any, Protocol
+from urllib.parse import parse_qs
+
+from channels.exceptions import StopConsumer
+from channels.generic.http import AsyncHttpConsumer
+from django.conf import settings
+
+from sessions_app.exceptions import SessionsError
+from sessions_app.streaming import frame, hub
+from sessions_app.streaming.exceptions import BadCursor, Broken, MethodNotAllowed
+from sessions_app.streaming.subscription import Subscription
+from sessions_app.times import stamp
+
+logger = logging.getLogger(__name__)
+
+Headers = list[tuple[bytes, bytes]]
+
+HEADERS: Headers = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store, no-transform"),
+    (b"x-accel-buffering", b"no"),
+]
+# Headers that go with a refusal, by its status.
+ADVICE: dict[int, Headers] = {
+    405: [(b"allow", b"GET")],
+    429: [(b"retry-after", b"5")],
+    503: [(b"retry-after", b"1")],
+}
+# The part of its lifetime by which a stream may end early, so that not all come back at once.
+JITTER = 0.1
+# A cursor that PostgreSQL's bigint can hold.
+CURSOR = re.compile("[0-9]{1,18}")
+
+
+class Frames(AsyncIterable[bytes], Protocol):
+    """What a stream sends, and how its source is left."""
+
+    def stop(self) -> None:
+        """Have the iteration end."""
+
+    def close(self) -> None:
+        """Leave the source; it can be called twice."""
+
+
+class Streamer(AsyncHttpConsumer):
+    """One client's stream, from its request until one of the two goes away.
+
+    The stream runs as a task of its own: as long as a handler of the consumer is busy, it does not
+    hear that the client has gone. Sending waits for a client that reads slowly, as far as the
+    server's `send` does. A subclass says what is sent.
+    """
+
+    _stream: asyncio.Task[None] | None = None
+
+    async def __call__(
+        self,
+        scope: dict[str, Any],
+        receive: Callable[[], Awaitable[dict[str, Any]]],
+        send: Callable[[dict[str, Any]], Awaitable[None]],
+    ) -> None:
+        """Serve one request; whatever ends it, its task ends with it."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            if self._stream is not None:
+                self._stream.cancel()
+                await asyncio.gather(self._stream, return_exceptions=True)
+
+    async def dispatch(self, message: dict[str, Any]) -> None:
+        """Handle a message of the server.
+
+        Streams use none of Django's connections, so none are closed here; the base class would take
+        turns for that in the one thread that all synchronous code shares.
+        """
+        if message["type"] == "http.request":
+            await self.http_request(message)
+        elif message["type"] == "http.disconnect":
+            await self.http_disconnect(message)
+
+    async def http_request(self, message: dict[str, Any]) -> None:
+        """Start the stream once the request is complete."""
+        if not message.get("more_body"):
+            self._stream = asyncio.create_task(self._serve())
+
+    async def http_disconnect(self, message: dict[str, Any]) -> None:
+        """The client has gone, or the answer is complete."""
+        raise StopConsumer
+
+    async def subscribe(self) -> Frames:
+        """Return what is to be sent; raise SessionsError where the stream is refused."""
+        raise NotImplementedError
+
+    def greeting(self, frames: Any) -> dict[str, Any]:
+        """Return the data of `connected`, the first frame."""
+        raise NotImplementedError
+
+    async def _serve(self) -> None:
+        try:
+            if self.scope["method"] != "GET":
+                raise MethodNotAllowed
+            frames = await self.subscribe()
+        except SessionsError as refusal:
+            await self._refuse(refusal)
+            return
+        except Exception:
+            logger.exception("The stream %s could not begin.", self.scope["path"])
+            await self._refuse(Broken())
+            return
+        with contextlib.closing(frames), _mortal(frames):
+            await self.send_headers(headers=HEADERS)
+            try:
+                await self._send_all(frames)
+            except Exception:
+                logger.exception("The stream %s broke off.", self.scope["path"])
+            await self.send_body(b"")
+
+    async def _send_all(self, frames: Frames) -> None:
+        await self.send_body(frame.notice("connected", self.greeting(frames)), more_body=True)
+        async for some in frames:
+            await self.send_body(some, more_body=True)
+
+    async def _refuse(self, refusal: SessionsError) -> None:
+        headers = [(b"content-type", b"application/problem+json"), *ADVICE.get(refusal.status, [])]
+        await self.send_response(refusal.status, _problem(refusal), headers=headers)
+
+
+class StreamConsumer(Streamer):
+    """One client's stream of a session's journal."""
+
+    async def subscribe(self) -> Subscription:
+        """Return the session's events, from the client's cursor on."""
+        return await hub.shared().subscribe(
+            self._session_id, _cursor(self.scope), settings.STREAM_KEEPALIVE
+        )
+
+    def greeting(self, frames: Subscription) -> dict[str, Any]:
+        """Return where the journal stands."""
+        return {
+            "session_id": self._session_id,
+            "timestamp": stamp(datetime.now(UTC)),
+            "lastEventId": frames.last,
+        }
+
+    @property
+    def _session_id(self) -> str:
+        return self.scope["url_route"]["kwargs"]["session_id"]
+
+
+@contextlib.contextmanager
+def _mortal(frames: Frames) -> Iterator[None]:
+    """Stop the stream when its time is up: a place that is never left would stay taken."""
+    life = settings.STREAM_LIFETIME * random.uniform(1 - JITTER, 1)  # noqa: S311
+    end = asyncio.get_running_loop().call_later(life, frames.stop)
+    try:
+        yield
+    finally:
+        end.cancel()
+
+
+def _cursor(scope: dict[str, Any]) -> int | None:
+    """Return the id of the last event that the client has; None if it names none.
+
+    The header wins over the query, because a browser that reconnects sends both.
+    """
+    headers = dict(scope["headers"])
+    query = parse_qs(scope["query_string"].decode("latin-1"))
+    given = headers.get(b"last-event-id", b"").decode("latin-1") or query.get("after", [""])[-1]
+    if not given:
+        return None
+    if not CURSOR.fullmatch(given):
+        raise BadCursor(f"The cursor {given!r} is not the id of an event; send a whole number.")
+    return int(given)
+
+
+def _problem(refusal: SessionsError) -> bytes:
+    """Return problem details, of the same shape as the API's."""
+    body = {
+        "type": "about:blank",
+        "title": HTTPStatus(refusal.status).phrase,
+        "status": refusal.status,
+        "detail": str(refusal),
+        "code": refusal.code,
+        **refusal.extra,
+    }
+    return json.dumps(body, ensure_ascii=False).encode()

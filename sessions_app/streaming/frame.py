@@ -1,0 +1,36 @@
+"""Frames of the event stream, in the format of text/event-stream."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from sessions_app.times import stamp
+
+
+def encode(seq: int, name: str, data_json: str) -> bytes:
+    """Return the frame of a journal event; `data_json` is JSON text and goes out on one line.
+
+    The client keeps `seq` as its cursor.
+    """
+    return f"id: {seq}\nevent: {_one_line(name)}\ndata: {_one_line(data_json)}\n\n".encode()
+
+
+def notice(name: str, data: Mapping[str, Any]) -> bytes:
+    """Return a frame that is no journal event: it has no id, so the client's cursor stays."""
+    return f"event: {_one_line(name)}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
+
+
+def keepalive() -> bytes:
+    """Return the frame that says nothing but that the stream is alive."""
+    return notice("keepalive", {"timestamp": stamp(datetime.now(UTC))})
+
+
+def bookmark(seq: int) -> bytes:
+    """Return a keepalive that gives a client its cursor, though it was sent no event."""
+    return f"id: {seq}\n".encode() + keepalive()
+
+
+def _one_line(text: str) -> str:
+    # CR and LF alone end a line of a stream; in JSON they stand raw only where a blank may.
+    return text.replace("\r", " ").replace("\n", " ")

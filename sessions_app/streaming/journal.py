@@ -1,0 +1,164 @@
+"""Reading the journal for streams: plain SQL on connections of their own, never the ORM.
+
+Django's async ORM would hold a connection and a thread for every stream.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from sessions_app.streaming import database, frame
+from sessions_app.streaming.exceptions import Unavailable
+
+logger = logging.getLogger(__name__)
+
+# What one read takes of one journal at most; one event is always taken, however large it is.
+PAGE_FRAMES = 500
+PAGE_BYTES = 64 * 1024
+# Seconds until a read counts as failed.
+PATIENCE = 10.0
+
+# One snapshot tells of each session whether it is there, how far its journal goes, and what
+# follows the cursor. The lengths are of the text that is sent, not of what is stored.
+READ = """
+SELECT wanted.session_id, session.last_event_seq, session.status, session.ended_at IS NOT NULL,
+       event.seq, event.type, event.data
+FROM unnest(%(sessions)s::text[], %(cursors)s::bigint[]) AS wanted (session_id, after)
+LEFT JOIN sessions_app_session AS session ON session.id = wanted.session_id
+LEFT JOIN LATERAL (
+    SELECT seq, type, data
+    FROM (
+        SELECT seq, type, data,
+               sum(octet_length(data)) OVER (ORDER BY seq ROWS UNBOUNDED PRECEDING)
+                   - octet_length(data) AS before
+        FROM (
+            SELECT seq, type, data::text AS data
+            FROM sessions_app_event
+            WHERE session_id = wanted.session_id AND seq > wanted.after
+            ORDER BY seq
+            LIMIT %(frames)s
+        ) AS page
+    ) AS measured
+    WHERE before < %(bytes)s
+) AS event ON true
+ORDER BY wanted.session_id, event.seq
+"""
+
+# The sessions that have something to read, an end included.
+STALE = """
+SELECT known.session_id
+FROM unnest(%(sessions)s::text[], %(cursors)s::bigint[]) AS known (session_id, last)
+LEFT JOIN sessions_app_session AS session ON session.id = known.session_id
+WHERE session.id IS NULL OR session.ended_at IS NOT NULL OR session.last_event_seq > known.last
+"""
+
+# The statements are always the same: planning them anew would take longer than they do. And a page
+# is to be read along the index, however wrong the statistics are about one long session among
+# many short ones: a bitmap would fetch all the rest of the journal for each page.
+SETTINGS = """
+SELECT set_config('plan_cache_mode', 'force_generic_plan', false),
+       set_config('enable_bitmapscan', 'off', false)
+"""
+
+# A cursor behind every journal: of the session only its state is read.
+END = 2**63 - 1
+
+
+@dataclass(slots=True)
+class Page:
+    """What a read found of one journal: its state, and frames that follow the cursor gaplessly."""
+
+    last: int
+    status: str
+    ended: bool
+    frames: list[bytes]
+
+
+class Journal:
+    """Reads on at most `limit` connections, which are opened when needed and kept.
+
+    Every method raises Unavailable if the database does not answer; that is known as soon as a new
+    connection fails, because nothing here waits for a pool to recover.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._slots = asyncio.Semaphore(limit)
+        self._idle: list[psycopg.AsyncConnection[Any]] = []
+        self._closed = False
+
+    async def read(self, cursors: Mapping[str, int]) -> dict[str, Page | None]:
+        """Return a page of each session after its cursor; None for a session that is not there."""
+        parameters = {**_columns(cursors), "frames": PAGE_FRAMES, "bytes": PAGE_BYTES}
+        pages: dict[str, Page | None] = {}
+        for session_id, last, status, ended, *event in await self._fetch(READ, parameters):
+            page = pages.get(session_id)
+            if page is None:
+                page = None if last is None else Page(last, status, ended, [])
+                pages[session_id] = page
+            if page is not None and event[0] is not None:
+                _extend(page, session_id, cursors[session_id], *event)
+        return pages
+
+    async def stale(self, known: Mapping[str, int]) -> list[str]:
+        """Return the sessions whose journal goes on after what is known of it, or has ended."""
+        return [session_id for (session_id,) in await self._fetch(STALE, _columns(known))]
+
+    async def close(self) -> None:
+        """Close the idle connections; one that is in use is closed after its read."""
+        self._closed = True
+        while self._idle:
+            await self._idle.pop().close()
+
+    async def _fetch(self, statement: str, parameters: dict[str, Any]) -> Sequence[Any]:
+        try:
+            async with asyncio.timeout(PATIENCE), self._slots:
+                return await self._answer(statement, parameters)
+        except (psycopg.OperationalError, psycopg.InterfaceError, OSError) as error:
+            raise Unavailable from error
+
+    async def _answer(self, statement: str, parameters: dict[str, Any]) -> Sequence[Any]:
+        while True:
+            kept = bool(self._idle)
+            connection = self._idle.pop() if kept else await self._connect()
+            try:
+                return await (await connection.execute(statement, parameters)).fetchall()
+            except psycopg.OperationalError:
+                # A kept connection may have died with its server; a new one tells the truth.
+                if not kept:
+                    raise
+            finally:
+                await self._give_back(connection)
+
+    async def _connect(self) -> psycopg.AsyncConnection[Any]:
+        connection = await database.connect("journal", prepare_threshold=0)
+        try:
+            await connection.execute(SETTINGS)
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
+
+    async def _give_back(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        healthy = connection.info.transaction_status == TransactionStatus.IDLE
+        if healthy and not self._closed:
+            self._idle.append(connection)
+        else:
+            await connection.close()
+
+
+def _columns(cursors: Mapping[str, int]) -> dict[str, Any]:
+    return {"sessions": list(cursors), "cursors": list(cursors.values())}
+
+
+def _extend(page: Page, session_id: str, after: int, seq: int, name: str, data: str) -> None:
+    """Add an event to the page, if it is the next; a gap is never sent over."""
+    expected = after + len(page.frames) + 1
+    if seq == expected:
+        page.frames.append(frame.encode(seq, name, data))
+    else:
+        logger.error("The journal of %s has %d where %d belongs.", session_id, seq, expected)

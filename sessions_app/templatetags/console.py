@@ -1,0 +1,55 @@
+"""Numbers and times as the console writes them."""
+
+from datetime import datetime
+
+from django import template
+from django.utils import timezone
+
+from sessions_app.admin.rendering import NOTHING, span
+
+register = template.Library()
+
+UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"))
+
+
+@register.filter
+def figure(value: int) -> str:
+    """Return a whole number with its thousands apart; a large one in short: 12,345, 3.4 M."""
+    for size, unit in UNITS:
+        if value >= size:
+            return f"{value / size:.1f} {unit}"
+    return f"{value:,}"
+
+
+@register.filter
+def decimal(value: float) -> str:
+    """Return a number with as much behind the point as it is worth: 0.25, 3.4, 120."""
+    if value >= 100 or value == int(value):
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 1 else f"{value:.2f}"
+
+
+@register.filter
+def wait(seconds: float | None) -> str:
+    """Return a short time: 45 ms, 1.2 s."""
+    if seconds is None:
+        return NOTHING
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else span(seconds)
+
+
+@register.filter
+def minute(at: datetime) -> str:
+    """Return a time to the minute, in the time zone of the settings."""
+    return timezone.localtime(at).strftime("%Y-%m-%d %H:%M")
+
+
+@register.filter
+def clock(at: datetime) -> str:
+    """Return the time of day."""
+    return timezone.localtime(at).strftime("%H:%M:%S")
+
+
+@register.filter
+def age(since: datetime, now: datetime) -> str:
+    """Return how long something has been there."""
+    return span(max(0.0, (now - since).total_seconds()))

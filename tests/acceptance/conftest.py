@@ -1,0 +1,29 @@
+"""One daemon for the tests that leave it whole; those that break it start their own."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.daemon import Daemon, daemon
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon that no test breaks."""
+    with daemon(tmp_path_factory.mktemp("shared") / "home") as shared:
+        yield shared
+
+
+@pytest.fixture
+def breakable(tmp_path: Path) -> Iterator[Daemon]:
+    """A daemon of the test's own."""
+    with daemon(tmp_path / "home") as own:
+        yield own
+
+
+@pytest.fixture
+def breakable_without_model(tmp_path: Path) -> Iterator[Daemon]:
+    """A daemon on a machine to which the model's files were never fetched."""
+    with daemon(tmp_path / "home", AMPLIFIERD_MODELS=str(tmp_path / "none")) as own:
+        yield own

@@ -1,0 +1,168 @@
+"""A real daemon of a test's own: `manage.py serve` with its data folder, port and processes."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from tests.waiting import PATIENCE, until
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+class Daemon:
+    """The daemon on one data folder; it can be killed in every way and started again."""
+
+    def __init__(self, home: Path, **environment: str) -> None:
+        self.home = home
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.api = httpx.Client(base_url=f"{self.url}/api/v1", timeout=PATIENCE)
+        self.process: subprocess.Popen[bytes] | None = None
+        self.log = home.with_name(f"{home.name}.log")
+        self.environment = {
+            **os.environ,
+            "DATABASE_URL": "",
+            "AMPLIFIERD_HOME": str(home),
+            "AMPLIFIERD_PORT": str(self.port),
+            "AMPLIFIERD_FETCH_MODEL": "0",
+            "AMPLIFIERD_THREADS": "4",
+            "AMPLIFIERD_POOL": "8",
+            **environment,
+        }
+
+    def start(self) -> "Daemon":
+        """Start it, and wait until it is ready."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "manage.py", "serve"],
+                cwd=ROOT,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        until(self.ready, "the daemon to be ready")
+        return self
+
+    def ready(self) -> bool:
+        """Tell whether it answers, and its database too, whichever web process is asked."""
+        assert self.process
+        assert self.process.poll() is None, self.log.read_text()
+        with contextlib.suppress(httpx.TransportError):
+            # Each request is a connection of its own, which any of the processes may take.
+            return all(httpx.get(f"{self.url}/readyz").status_code == 200 for _ in range(8))
+        return False
+
+    def stop(self) -> int:
+        """Stop it as Ctrl-C does; return its exit code."""
+        assert self.process
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(PATIENCE)
+
+    def children(self, command: str = "") -> list[psutil.Process]:
+        """Return its processes, those of one command or all."""
+        assert self.process
+        found = []
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if command in " ".join(child.cmdline()):
+                    found.append(child)
+        return found
+
+    def postmaster(self) -> psutil.Process:
+        """Return the first process of its PostgreSQL."""
+        (pid_file,) = self.home.rglob("postmaster.pid")
+        return psutil.Process(int(pid_file.read_text().split()[0]))
+
+    def kill(self, command: str) -> None:
+        """Kill the processes of a command with SIGKILL, and wait until others are there."""
+        killed = self.children(command)
+        assert killed
+        for process in killed:
+            process.kill()
+        psutil.wait_procs(killed, timeout=PATIENCE)
+        until(lambda: len(self.children(command)) >= len(killed), f"a new {command}")
+
+    def kill_everything(self) -> None:
+        """Kill daemon, web, worker and PostgreSQL, before any can act on it."""
+        assert self.process
+        server = self.postmaster()
+        doomed = [psutil.Process(self.process.pid), *self.children(), server, *server.children()]
+        for process in doomed:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.process.wait(PATIENCE)
+        psutil.wait_procs(doomed, timeout=PATIENCE)
+
+    def discard(self) -> None:
+        """End whatever of it is still there."""
+        self.api.close()
+        if self.process and self.process.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.stop()
+            self.process.kill()
+            self.process.wait()
+        with contextlib.suppress(ValueError, psutil.NoSuchProcess):
+            self.postmaster().send_signal(signal.SIGQUIT)
+
+    def session(self, profile: str = "foundation/test") -> str:
+        """Create and start a session; return its id."""
+        session_id = str(self.ask("POST", "/sessions/", {"profile_name": profile})["sessionId"])
+        self.ask("POST", f"/sessions/{session_id}/start")
+        return session_id
+
+    def send(self, session_id: str, content: str) -> dict[str, Any]:
+        """Send a message; return what was answered."""
+        return dict(self.ask("POST", f"/sessions/{session_id}/send-message", {"content": content}))
+
+    def events(self, session_id: str, after: int = 0) -> list[dict[str, Any]]:
+        """Return the journal."""
+        return list(self.ask("GET", f"/sessions/{session_id}/events?after={after}"))
+
+    def transcript(self, session_id: str) -> list[dict[str, Any]]:
+        """Return the transcript."""
+        return list(self.ask("GET", f"/sessions/{session_id}/transcript"))
+
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """Return the answer to a request that must succeed, None where it has no body.
+
+        Like a good client it repeats what is refused with 503, and under one key what it writes:
+        when the database is back, the processes notice it one after the other.
+        """
+        headers = {"Idempotency-Key": uuid.uuid4().hex} if method == "POST" else {}
+        options: dict[str, Any] = {"headers": headers} | ({} if body is None else {"json": body})
+
+        def answered() -> httpx.Response | None:
+            answer = self.api.request(method, path, **options)
+            return None if answer.status_code == 503 else answer
+
+        answer = until(answered, f"an answer to {method} {path}")
+        assert answer.is_success, answer.text
+        return answer.json() if answer.content else None
+
+
+@contextlib.contextmanager
+def daemon(home: Path, **environment: str) -> Iterator[Daemon]:
+    """A daemon that runs while the block does."""
+    running = Daemon(home, **environment)
+    try:
+        yield running.start()
+    finally:
+        running.discard()

@@ -1,0 +1,140 @@
+"""Turns with tools: a scripted model, tools that remember their calls, a host that keeps steps."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from sessions_app.engine.base import Call, EngineError, Outcome, Turn
+from sessions_app.engine.registry import get_engine
+from sessions_app.engine.tools import registry
+from sessions_app.engine.tools.base import Tool, Toolbox, ToolError, Workplace
+
+DEADLINE = 20
+Events = list[tuple[str, dict[str, Any]]]
+# What the tools of the tests were called with.
+called: list[str] = []
+
+
+async def look(at: str) -> str:
+    """Look at something; looking twice does no harm."""
+    called.append(f"look {at}")
+    if at == "nothing":
+        raise ToolError("There is nothing.")
+    return f"seen {at}"
+
+
+async def push(what: str) -> str:
+    """Push something, which cannot be undone."""
+    called.append(f"push {what}")
+    return f"pushed {what}"
+
+
+async def add(a: int, b: int) -> str:
+    """Add two numbers, which is told to everybody."""
+    called.append(f"add {a} {b}")
+    return str(a + b)
+
+
+@asynccontextmanager
+async def open_tools(config: dict[str, Any], workplace: Workplace) -> AsyncIterator[Toolbox]:
+    yield Toolbox([Tool(look, idempotent=True), Tool(push), Tool(add)])
+
+
+@dataclass
+class Memory:
+    """A host that keeps what it is given, as the database would."""
+
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    usage: dict[str, Any] = field(default_factory=dict)
+    summaries: list[tuple[int, str]] = field(default_factory=list)
+    tree: dict[str, Any] = field(default_factory=dict)
+
+    async def keep(self, steps: Sequence[dict[str, Any]], usage: dict[str, Any]) -> None:
+        self.steps += steps
+        self.usage = usage
+
+    async def settled(self) -> None:
+        pass
+
+    async def compact(self, upto: int, summary: str, usage: dict[str, Any]) -> None:
+        self.summaries.append((upto, summary))
+
+    async def spent(self) -> dict[str, Any]:
+        return self.tree
+
+    async def recall(self, tool: str) -> str | None:
+        return None
+
+
+@dataclass
+class Ended:
+    """How a turn ended, and what was emitted and kept."""
+
+    turn: Turn
+    outcome: Outcome | None
+    error: EngineError | None
+    events: Events
+    memory: Memory
+
+    @property
+    def text(self) -> str:
+        return "".join(data["content"] for kind, data in self.events if kind == "content")
+
+    def told(self, kind: str) -> list[dict[str, Any]]:
+        """What was told of calls: `pre` or `post`."""
+        return [data["hook_data"] for name, data in self.events if name == f"hook:tool:{kind}"]
+
+    def next_turn(self, *, continues: bool = False, **changes: Any) -> Turn:
+        """The turn of the next attempt, as a worker would read it from the journal."""
+        calls: dict[str, Call] = {}
+        for kind, data in self.events:
+            if kind.startswith("hook:tool:"):
+                told = data["hook_data"]
+                result = told.get("error") or told.get("tool_response")
+                calls[told["tool_call_id"]] = Call(
+                    told["tool_call_id"], told["tool_name"], result, "error" in told
+                )
+        said = self.text if continues else ""
+        kept = {"steps": tuple(self.memory.steps), "calls": calls, "usage": self.memory.usage}
+        return replace(self.turn, continues=continues, said=said, **{**kept, **changes})
+
+
+def agent_turn(script: list[dict[str, Any]], **tool_config: Any) -> Turn:
+    """A turn in which the mock plays a script and has the tools of the tests."""
+    mount_plan = {
+        "providers": [{"module": "provider-mock", "config": {"script": script}}],
+        "tools": [{"module": "tool-test", "config": tool_config}],
+    }
+    return Turn(mount_plan, "Do it.", directory=Path("/"))
+
+
+def play(turn: Turn, memory: Memory | None = None) -> Ended:
+    """Run one attempt to its end."""
+    memory = memory or Memory(list(turn.steps), dict(turn.usage))
+    events: Events = []
+
+    async def run() -> tuple[Outcome | None, EngineError | None]:
+        async with asyncio.timeout(DEADLINE):
+            try:
+                given = replace(turn, host=memory)
+                emit = lambda *each: events.append(each)  # noqa: E731
+                return await get_engine().run(given, emit, asyncio.Event()), None
+            except EngineError as error:
+                return None, error
+
+    called.clear()
+    outcome, error = asyncio.run(run())
+    return Ended(turn, outcome, error, events, memory)
+
+
+def register(monkeypatch: Any) -> None:
+    """Have a module `tool-test` with the tools of the tests."""
+    monkeypatch.setitem(registry.MODULES, "tool-test", "tests.agents:open_tools")
+
+
+def calls(name: str, **args: Any) -> dict[str, Any]:
+    """A call in a script."""
+    return {"name": name, "args": args}

@@ -1,0 +1,118 @@
+"""What every test may use: a session in any state, and the API as a client sees it."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.db import connection
+from django.test import Client
+from pytest_django import DjangoDbBlocker
+
+from profiles_app.models import Profile
+from sessions_app.models import Session
+from sessions_app.services import attempts, flush, runs, sessions
+from sessions_app.services.attempts import Attempt
+from sessions_app.services.flush import Said
+from sessions_app.states import SessionStatus
+from sessions_app.streaming import bell
+
+MOCK = "foundation/test"
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """The test database, with the catalogue; whoever holds it lets go before it is dropped."""
+    with django_db_blocker.unblock():
+        call_command("load_profiles", verbosity=0)
+    yield
+    bell.close()
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+
+@pytest.fixture
+def catalogue(db: None) -> None:
+    """The shipped profiles and the root directory, also after a test that emptied all tables."""
+    if not Profile.objects.exists():
+        call_command("load_profiles", verbosity=0)
+
+
+@pytest.fixture
+def no_catalogue(db: None) -> None:
+    """A database without a profile, a collection or a directory, as before the first start."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "TRUNCATE profiles_app_profile, profiles_app_collection,"
+            " profiles_app_amplifieddirectory CASCADE"
+        )
+
+
+def session_in(status: str, **options: Any) -> Session:
+    """Make a session and lead it to a status, through the services."""
+    session = sessions.create(**{"profile_name": MOCK, **options})
+    if status != SessionStatus.CREATED:
+        session = sessions.start(session.id)
+    if status == SessionStatus.FAILED:
+        return sessions.fail(session.id, "it broke")
+    ends = {
+        SessionStatus.COMPLETED: sessions.complete,
+        SessionStatus.TERMINATED: sessions.terminate,
+    }
+    return ends[status](session.id) if status in ends else session
+
+
+@pytest.fixture
+def make(catalogue: None) -> Callable[..., Session]:
+    """`make("active")`: a session in that status."""
+    return session_in
+
+
+@pytest.fixture
+def session(make: Callable[..., Session]) -> Session:
+    """An active session on the mock provider."""
+    return make(SessionStatus.ACTIVE)
+
+
+@pytest.fixture
+def attempt(session: Session) -> Attempt:
+    """A claimed run of the active session, as a worker holds it."""
+    return claimed(session)
+
+
+def claimed(session: Session, content: str = "hello", worker: str = "worker-1") -> Attempt:
+    """Send a message and claim its run."""
+    runs.send(session.id, content)
+    attempt = attempts.claim(session.id, worker)
+    assert attempt is not None
+    return attempt
+
+
+def say(attempt: Attempt, *pieces: str) -> dict[str, int]:
+    """Journal pieces of text for an attempt, as a worker does; return what was written."""
+    said = [Said(attempt, "content", {"content": piece}) for piece in pieces]
+    return flush.flush(said)
+
+
+class Api:
+    """The REST API below /api/v1: JSON in, (status, body) out."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    def __call__(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
+        """Send a request; without a body it has no content type either, as curl sends it."""
+        data, kind = (b"", "") if body is None else (json.dumps(body), "application/json")
+        return self.client.generic(
+            method.upper(), f"/api/v1{path}", data, content_type=kind, headers=headers
+        )
+
+
+@pytest.fixture
+def api(catalogue: None) -> Api:
+    """A client of the API."""
+    return Api(Client())

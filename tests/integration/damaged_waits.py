@@ -1,0 +1,64 @@
+"""Damage done by hand to what waits: approvals, parked runs, steps, calls of tools."""
+
+from tests.integration.damages import Damage, append
+
+WAITS = [
+    Damage(
+        "approval-pending",
+        "resumed",
+        "it goes on before it is answered",
+        """
+        WITH a AS (
+            UPDATE sessions_app_approval SET status = 'pending', answered_at = NULL
+            WHERE run_id = %(resumed)s RETURNING id)
+        UPDATE sessions_app_event SET type = 'noted' FROM a
+        WHERE type = 'approval_resolved' AND data ->> 'approval_id' = a.id
+        """,
+    ),
+    Damage(
+        "run-parked",
+        "parked",
+        "what it has asked is gone",
+        "DELETE FROM sessions_app_approval WHERE run_id = %(parked)s",
+    ),
+    Damage(
+        "approval-told",
+        "parked",
+        "the question is not told",
+        "UPDATE sessions_app_event SET type = 'noted'"
+        " WHERE run_id = %(parked)s AND type = 'hook:approval:required'",
+    ),
+    Damage(
+        "approval-told",
+        "resumed",
+        "the answer is not told",
+        "UPDATE sessions_app_event SET type = 'noted'"
+        " WHERE run_id = %(resumed)s AND type = 'approval_resolved'",
+    ),
+    Damage(
+        "run-steps",
+        "resumed",
+        "the first is missing",
+        "UPDATE sessions_app_step SET number = 2 WHERE run_id = %(resumed)s",
+    ),
+    Damage(
+        "run-calls",
+        "resumed",
+        "a result is told of a call that was not",
+        "UPDATE sessions_app_event SET type = 'noted'"
+        " WHERE run_id = %(resumed)s AND type = 'hook:tool:pre'",
+    ),
+    Damage(
+        "run-attempts",
+        "resumed",
+        "it goes on without having been parked",
+        "UPDATE sessions_app_event SET type = 'run_interrupted'"
+        " WHERE run_id = %(resumed)s AND type = 'run_parked'",
+    ),
+    Damage(
+        "run-speech",
+        "parked",
+        "it speaks while it waits",
+        append("%(asking)s", "content", "%(parked)s", '{"content": ""}'),
+    ),
+]

@@ -1,0 +1,90 @@
+"""Deleting a session while others are at it, and at its children."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from django.db import connection, transaction
+from django.db.backends.utils import CursorWrapper
+
+from sessions_app.models import Event, Run, Session, Task
+from sessions_app.services import copies, locks, parking, runs, sessions
+from sessions_app.services.parking import Wait
+from tests.conftest import claimed, say
+from tests.waiting import until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+Make = Callable[..., Session]
+
+
+@contextmanager
+def deleting(session: Session) -> Iterator[threading.Thread]:
+    """Give a thread that deletes the session; it has ended by itself after the block."""
+
+    def run() -> None:
+        try:
+            sessions.delete(session.id)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=run)
+    yield thread
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+@contextmanager
+def deleted_meanwhile(session: Session) -> Iterator[threading.Thread]:
+    """Have the session deleted, which can begin at once and not end before the block does."""
+
+    with deleting(session) as thread, transaction.atomic(), connection.cursor() as cursor:
+        # As a copy of it does.
+        cursor.execute(copies.HOLD, [[session.id]])
+        thread.start()
+        yield thread
+
+
+def test_a_deletion_that_takes_long_holds_up_no_worker(make: Make) -> None:
+    doomed, another = make("active"), make("active")
+    held = [claimed(doomed), claimed(another)]
+    with deleted_meanwhile(doomed) as deletion:
+        until(lambda: not Run.objects.filter(session=doomed).open().exists(), "the cancel")
+        assert say(held[0], "too late") == {}
+        assert list(say(held[1], "as ever")) == [held[1].run_id]
+        assert deletion.is_alive()
+    assert not Session.objects.filter(pk=doomed.id).exists()
+
+
+def test_the_outcome_of_a_run_is_told_before_its_session_goes(make: Make) -> None:
+    session = make("active")
+    attempt = claimed(session)
+    say(attempt, "half")
+    with deleted_meanwhile(session):
+        until(lambda: Run.objects.get(pk=attempt.run_id).status == "cancelled", "the cancel")
+        newest = Event.objects.in_session(session.id).last()
+        assert newest is not None
+        assert (newest.type, newest.data["content"]) == ("assistant_message_complete", "half")
+
+
+def test_a_session_and_its_sub_session_can_be_deleted_at_once(make: Make) -> None:
+    parent = make("active")
+    attempt = claimed(parent)
+    task = Wait("call_1", "delegate", {}, profile="foundation/test", message="x")
+    parking.park(attempt, [task], {})
+    child = Task.objects.get(run_id=attempt.run_id).session
+    assert child
+    runs.cancel_open(parent.id)
+    sessions.terminate(child.id)
+    with deleting(parent) as deletion, transaction.atomic(), connection.cursor() as cursor:
+        held = locks.locked_whole(child.id)
+        deletion.start()
+        until(lambda: is_waited(cursor), "the deletion to wait for the sub-session")
+        sessions.purge(held)
+    assert not Session.objects.filter(pk__in=[parent.id, child.id]).exists()
+
+
+def is_waited(cursor: CursorWrapper) -> bool:
+    """Tell whether anybody waits for a lock."""
+    cursor.execute("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
+    return bool(cursor.fetchone()[0])

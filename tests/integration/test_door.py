@@ -1,0 +1,273 @@
+"""Streams are let in by the rules of requests, and end with the key that let them in."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from channels.routing import URLRouter
+from django.contrib.auth.models import User
+from django.test import Client as Browser
+from django.urls import URLPattern
+from django.utils import timezone
+
+from amplifierd import asgi
+from amplifierd.access import keys
+from amplifierd.access.callers import ANYBODY
+from amplifierd.access.door import Door, admit_again
+from amplifierd.access.watch import Watch
+from amplifierd.bridge import Bridge
+from amplifierd.guard import Guard
+from amplifierd.wsgi import application as wsgi
+from sessions_app.models import Session
+from sessions_app.streaming import feed, routing
+from tests.integration import streams
+from tests.integration.streams import append, call, run, until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+Make = Callable[..., Session]
+
+
+@pytest.fixture
+def bridge() -> Iterator[Bridge]:
+    """Threads in which callers are looked up."""
+    bridge = Bridge(wsgi, 2, seconds=30)
+    yield bridge
+    bridge.close()
+
+
+@pytest.fixture
+def demanded(settings: Any) -> None:
+    settings.REQUIRE_KEYS = True
+
+
+class Client(streams.Client):
+    """A client before the door, with a key or a cookie."""
+
+    def __init__(self, bridge: Bridge, path: str, **headers: str) -> None:
+        super().__init__("", **headers, host="localhost")
+        self.scope |= {
+            "path": path,
+            "root_path": "",
+            "http_version": "1.1",
+            "server": ("localhost", 80),
+        }
+        self.doors = [Door(route.callback, bridge) for route in routing.urlpatterns]
+
+    async def __aenter__(self) -> "Client":
+        routes = zip(routing.urlpatterns, self.doors, strict=True)
+        router = URLRouter([URLPattern(route.pattern, door) for route, door in routes])
+        for door in self.doors:
+            door.watch = Watch(door.bridge, admit_again, interval=0.05)
+        guarded = Guard(router, hosts=["localhost"], origins=[], body_limit=100)
+        self._inbox.put_nowait({"type": "http.request", "body": b"", "more_body": False})
+        self.task = asyncio.create_task(guarded(self.scope, self._inbox.get, self._send))
+        return self
+
+    @property
+    def refusal(self) -> tuple[int, str]:
+        """The status and code of what was answered instead of a stream."""
+        return self.start["status"], json.loads(self.body)["code"]
+
+
+def stream(session: Session | str) -> str:
+    return f"/api/v1/sessions/{getattr(session, 'id', session)}/stream"
+
+
+def key_of(owner: str, **options: Any) -> tuple[keys.ApiKey, str]:
+    made, key = keys.create(name=owner, owner=owner, **options)
+    return made, f"Bearer {key}"
+
+
+@contextlib.asynccontextmanager
+async def serving() -> AsyncIterator[None]:
+    """Hub and feed for the length of a block."""
+    async with streams.serving():
+        try:
+            yield
+        finally:
+            await feed.shared().close()
+
+
+def test_the_daemon_has_a_door_before_every_stream() -> None:
+    router = asgi.application.app
+    doors = [route for route in router.routes if isinstance(route.callback, Door)]
+    assert [str(door.pattern) for door in doors] == [
+        str(route.pattern) for route in routing.urlpatterns
+    ]
+    assert len(doors) == 2
+
+
+@pytest.mark.parametrize("path", [stream("session_0"), "/api/v1/events/stream"])
+def test_a_stream_demands_a_key(bridge: Bridge, demanded: None, path: str) -> None:
+    async def test() -> None:
+        async with serving(), Client(bridge, path) as client:
+            await client.complete()
+            assert client.refusal == (401, "not_authenticated")
+            assert client.headers["www-authenticate"] == "Bearer"
+
+    run(test())
+
+
+def test_a_bad_key_is_refused_where_none_is_demanded(bridge: Bridge, make: Make) -> None:
+    path = stream(make("active"))
+
+    async def test() -> None:
+        async with serving(), Client(bridge, path, authorization="Bearer x") as client:
+            await client.complete()
+            assert client.refusal == (401, "not_authenticated")
+
+    run(test())
+
+
+def test_nothing_is_looked_up_where_nobody_asks(bridge: Bridge, make: Make) -> None:
+    path = stream(make("active"))
+    bridge.close()
+
+    async def test() -> None:
+        async with serving(), Client(bridge, path) as client:
+            await client.connected()
+            assert client.start["status"] == 200
+
+    run(test())
+
+
+def test_her_own_session_is_streamed_and_nobody_else_s(
+    bridge: Bridge, make: Make, demanded: None
+) -> None:
+    session = make("active", owner="alice")
+    (_, alice), (_, bob), (_, root) = (
+        key_of("alice", scope="read"),
+        key_of("bob"),
+        key_of("root", scope="admin"),
+    )
+
+    async def test() -> None:
+        async with serving():
+            for key in (alice, root):
+                async with Client(bridge, stream(session), authorization=key) as client:
+                    await client.connected()
+                    assert client.start["status"] == 200
+            async with Client(bridge, stream(session), authorization=bob) as client:
+                await client.complete()
+                detail = json.loads(client.body)["detail"]
+                assert client.refusal == (404, "not_found")
+            async with Client(bridge, stream("session_0"), authorization=alice) as client:
+                await client.complete()
+                nowhere = json.loads(client.body)["detail"]
+            assert detail.replace(session.id, "session_0") == nowhere
+
+    run(test())
+
+
+def test_a_nul_in_an_id_is_no_failure(bridge: Bridge, demanded: None) -> None:
+    _, key = key_of("alice")
+
+    async def test() -> None:
+        async with serving(), Client(bridge, stream("a\0b"), authorization=key) as client:
+            await client.complete()
+            assert client.refusal == (404, "not_found")
+
+    run(test())
+
+
+def test_a_stream_ends_when_its_key_is_revoked_and_others_go_on(
+    bridge: Bridge, make: Make, demanded: None
+) -> None:
+    session = make("active", owner="alice")
+    (made, hers), (_, other) = key_of("alice"), key_of("alice")
+
+    async def test() -> None:
+        async with (
+            serving(),
+            Client(bridge, stream(session), authorization=hers) as ending,
+            Client(bridge, stream(session), authorization=other) as staying,
+        ):
+            for client in (ending, staying):
+                await client.connected()
+            await call(keys.revoke, made.prefix)
+            await ending.complete()
+            last = await append(session.id, "more")
+            await until(lambda: last in staying.ids)
+            assert last not in ending.ids
+            assert not staying.is_complete
+
+    run(test())
+
+
+def test_a_stream_ends_when_its_key_expires(bridge: Bridge, make: Make, demanded: None) -> None:
+    session = make("active", owner="alice")
+    _, key = key_of("alice", expires_at=timezone.now() + timedelta(seconds=1))
+
+    async def test() -> None:
+        async with serving(), Client(bridge, stream(session), authorization=key) as client:
+            await client.connected()
+            await client.complete()
+
+    run(test())
+
+
+def test_a_look_that_fails_ends_nothing(bridge: Bridge, make: Make, demanded: None) -> None:
+    asked = []
+
+    def away(scope: Any) -> None:
+        asked.append(scope)
+        raise OSError("no database")
+
+    async def test() -> None:
+        watch = Watch(bridge, away)
+        with watch.over({"headers": [(b"authorization", b"Bearer x")]}) as ended:
+            await watch.look()
+            assert len(asked) == 1
+            assert not ended.is_set()
+
+    run(test())
+
+
+def test_streams_with_the_same_key_are_looked_up_once(bridge: Bridge) -> None:
+    asked = []
+
+    async def test() -> None:
+        watch = Watch(bridge, asked.append)
+        with contextlib.ExitStack() as stack:
+            for key in (b"one", b"one", b"two"):
+                stack.enter_context(watch.over({"headers": [(b"authorization", key)]}))
+            await watch.look()
+        assert len(asked) == 2
+
+    run(test())
+
+
+def test_the_console_s_login_opens_streams_until_it_ends(
+    bridge: Bridge, make: Make, demanded: None
+) -> None:
+    session, browser = make("active", owner="alice"), Browser()
+    browser.force_login(User.objects.create_superuser("root"))
+    cookie = f"sessionid={browser.cookies['sessionid'].value}"
+
+    async def test() -> None:
+        async with serving(), Client(bridge, stream(session), cookie=cookie) as client:
+            await client.connected()
+            assert client.start["status"] == 200
+            await call(browser.logout)
+            await client.complete()
+
+    run(test())
+
+
+def test_who_needs_no_key_sees_all(bridge: Bridge) -> None:
+    seen = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["caller"])
+
+    async def test() -> None:
+        await Door(app, bridge)({"headers": []}, None, None)
+
+    run(test())
+    assert seen == [ANYBODY]
+    assert ANYBODY.owner is None

@@ -1,0 +1,29 @@
+"""What the journal takes: whatever is said, PostgreSQL can hold what is written."""
+
+import math
+from typing import Any
+
+import pytest
+
+from sessions_app.models import Event
+from sessions_app.services.attempts import Attempt
+from sessions_app.services.flush import Said, flush
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (math.nan, None),
+        ([1.5, math.inf, "a\0b"], [1.5, None, "a\ufffdb"]),
+        ({"deep": ({"er": -math.inf},)}, {"deep": [{"er": None}]}),
+    ],
+)
+def test_a_number_that_is_none_is_journalled_as_null(
+    attempt: Attempt, given: Any, kept: Any
+) -> None:
+    said = Said(attempt, "hook:tool:pre", {"hook_data": {"tool_input": {"value": given}}})
+    seq = flush([said])[attempt.run_id]
+    event = Event.objects.get(session_id=attempt.session_id, seq=seq)
+    assert event.data["hook_data"]["tool_input"] == {"value": kept}

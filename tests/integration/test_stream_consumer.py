@@ -1,0 +1,280 @@
+"""The stream's URL, driven by a bare receive/send pair."""
+
+import asyncio
+import contextlib
+import json
+from typing import Any
+
+import pytest
+from pytest_django import Settings
+
+from sessions_app.models import Session
+from sessions_app.streaming import tail as tail_module
+from sessions_app.streaming.subscription import Subscription
+from tests.integration.streams import (
+    Client,
+    append,
+    call,
+    complete,
+    database_away,
+    delete,
+    newest,
+    run,
+    serving,
+    until,
+)
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def answer(*arguments: Any, **options: Any) -> Client:
+    """Return a client that has got its whole answer."""
+
+    async def test() -> Client:
+        async with serving(), Client(*arguments, **options) as client:
+            return await client.complete()
+
+    return run(test())
+
+
+def test_the_first_frame_says_where_the_journal_stands_and_has_no_id(session: Session) -> None:
+    async def test() -> Client:
+        async with serving(), Client(session.id) as client:
+            return await client.connected()
+
+    client = run(test())
+    [connected] = client.frames
+    assert connected.id is None
+    assert connected.event == "connected"
+    assert connected.data["timestamp"].endswith("Z")
+    del connected.data["timestamp"]
+    assert connected.data == {"session_id": session.id, "lastEventId": newest(session.id)}
+
+
+def test_the_headers_keep_proxies_from_holding_the_stream_back(session: Session) -> None:
+    async def test() -> Client:
+        async with serving(), Client(session.id) as client:
+            return await client.connected()
+
+    client = run(test())
+    assert client.start["status"] == 200
+    assert client.headers == {
+        "content-type": "text/event-stream; charset=utf-8",
+        "cache-control": "no-store, no-transform",
+        "x-accel-buffering": "no",
+    }
+
+
+CURSORS: list[tuple[dict[str, str], list[int]]] = [
+    ({}, [5]),
+    ({"query": "after="}, [5]),
+    ({"last_event_id": ""}, [5]),
+    ({"query": "after=0"}, [1, 2, 3, 4, 5]),
+    ({"query": "after=2"}, [3, 4, 5]),
+    ({"last_event_id": "3"}, [4, 5]),
+    ({"last_event_id": "3", "query": "after=1"}, [4, 5]),
+    ({"last_event_id": "", "query": "after=2"}, [3, 4, 5]),
+    ({"last_event_id": "4"}, [5]),
+]
+
+
+def test_a_stream_begins_after_the_cursor_or_with_what_is_new(session: Session) -> None:
+    async def test() -> None:
+        await append(session.id, *"bcd")
+        async with serving(), contextlib.AsyncExitStack() as stack:
+            clients = [
+                await stack.enter_async_context(Client(session.id, **given)) for given, _ in CURSORS
+            ]
+            for client in clients:
+                await client.connected()
+            await append(session.id, "new")
+            for client, (given, expected) in zip(clients, CURSORS, strict=True):
+                await until(lambda client=client: 5 in client.ids)
+                assert client.ids == expected, given
+
+    run(test())
+
+
+@pytest.mark.parametrize("place", ["after", "last_event_id"])
+def test_a_bad_or_future_cursor_is_refused(session: Session, place: str) -> None:
+    for cursor in ("x", "-1", "1.0", "1e3", "٣", "0x1", "99", "9" * 18, "9" * 40):
+        given = {"query": f"after={cursor}"} if place == "after" else {place: cursor}
+        client = answer(session.id, **given)
+        assert client.start["status"] == 400
+        assert client.headers["content-type"] == "application/problem+json"
+        body = json.loads(client.body)
+        assert body.pop("detail")
+        assert list(body.items()) == [
+            ("type", "about:blank"),
+            ("title", "Bad Request"),
+            ("status", 400),
+            ("code", "invalid"),
+        ]
+
+
+@pytest.mark.parametrize("session_id", ["session_0", "a\0b"])
+def test_an_unknown_session_is_not_found(db: None, session_id: str) -> None:
+    client = answer(session_id)
+    assert client.start["status"] == 404
+    assert json.loads(client.body)["code"] == "not_found"
+
+
+def test_a_stream_is_only_read(session: Session) -> None:
+    for method in ("HEAD", "POST", "PUT", "DELETE"):
+        client = answer(session.id, method=method)
+        assert client.start["status"] == 405
+        assert client.headers["allow"] == "GET"
+        assert json.loads(client.body)["code"] == "method_not_allowed"
+
+
+def test_without_its_database_the_stream_asks_to_come_back(session: Session) -> None:
+    with database_away():
+        client = answer(session.id)
+    assert client.start["status"] == 503
+    assert int(client.headers["retry-after"]) > 0
+    assert json.loads(client.body)["code"] == "unavailable"
+
+
+def test_a_silent_stream_says_that_it_is_alive(session: Session, settings: Settings) -> None:
+    settings.STREAM_KEEPALIVE = 0.01
+
+    async def test() -> Client:
+        async with serving(), Client(session.id) as client:
+            await until(lambda: len(client.frames) > 3)
+            return client
+
+    _, *rest = run(test()).frames
+    assert {(frame.id, frame.event) for frame in rest} == {(None, "keepalive")}
+
+
+def test_the_answer_is_complete_when_the_session_has_ended(session: Session) -> None:
+    async def test() -> Client:
+        async with serving(), Client(session.id) as client:
+            await client.connected()
+            await complete(session.id)
+            return await client.complete()
+
+    assert [frame.event for frame in run(test()).frames] == ["connected", "session_ended"]
+
+
+def test_the_answer_is_complete_when_the_session_was_deleted(session: Session) -> None:
+    async def test() -> Client:
+        async with serving(), Client(session.id) as client:
+            await client.connected()
+            await delete(session.id)
+            return await client.complete()
+
+    last = run(test()).frames[-1]
+    assert last == (None, "session_ended", {"status": "deleted"})
+
+
+def test_closing_the_hub_completes_the_answers(session: Session) -> None:
+    async def test() -> None:
+        async with serving() as hub, Client(session.id) as client, Client(session.id) as other:
+            await client.connected()
+            await other.connected()
+            await hub.close()
+            assert client.is_complete
+            assert other.is_complete
+
+    run(test())
+
+
+def test_a_client_that_leaves_leaves_nothing_behind(session: Session) -> None:
+    async def test() -> None:
+        async with serving() as hub:
+            async with Client(session.id) as client:
+                await client.connected()
+                assert hub.streams == 1
+            assert hub.streams == hub.sessions == 0
+
+    run(test())
+
+
+def test_a_client_that_leaves_before_its_answer_leaves_nothing_behind(session: Session) -> None:
+    async def test() -> None:
+        async with serving() as hub:
+            async with Client(session.id):
+                pass
+            assert hub.streams == hub.sessions == 0
+
+    run(test())
+
+
+def test_a_client_that_has_stopped_reading_can_leave(session: Session) -> None:
+    async def test() -> None:
+        async with serving() as hub:
+            async with Client(session.id) as client:
+                await client.connected()
+                client.reads.clear()
+                await append(session.id, "unread")
+            assert hub.streams == hub.sessions == 0
+
+    run(test())
+
+
+def test_a_server_that_cancels_its_application_leaves_nothing_behind(session: Session) -> None:
+    async def test() -> None:
+        async with serving() as hub:
+            client = await Client(session.id).__aenter__()
+            await client.connected()
+            client.task.cancel()
+            await asyncio.wait([client.task])
+            assert hub.streams == hub.sessions == 0
+
+    run(test())
+
+
+def test_a_client_that_pauses_gets_every_event_once_and_in_order(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tail_module, "RING_FRAMES", 16)
+
+    async def test() -> tuple[list[int], int]:
+        start = await call(newest, session.id)
+        async with serving(), Client(session.id) as client:
+            await client.connected()
+            for _ in range(10):
+                client.reads.clear()
+                last = await append(session.id, *map(str, range(50)))
+                client.reads.set()
+            await until(lambda: client.ids[-1:] == [last])
+            return client.ids, start
+
+    seen, start = run(test())
+    assert seen == list(range(start + 1, start + 501))
+
+
+def test_a_mistake_in_mid_stream_is_logged_and_completes_the_answer(
+    session: Session, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def mistaken(self: Subscription) -> bytes:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Subscription, "__anext__", mistaken)
+    client = answer(session.id)
+    assert client.start["status"] == 200
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_mistake_before_the_stream_is_logged_and_answered(
+    session: Session, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def mistaken(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Subscription, "begin", mistaken)
+    client = answer(session.id)
+    assert client.start["status"] == 500
+    assert json.loads(client.body)["code"] == "internal"
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_the_url_is_served_with_and_without_its_trailing_slash(session: Session) -> None:
+    async def test() -> Client:
+        client = Client(session.id)
+        client.scope["path"] += "/"
+        async with serving(), client:
+            return await client.connected()
+
+    assert run(test()).start["status"] == 200

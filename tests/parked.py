@@ -1,0 +1,39 @@
+"""Runs that wait for a person, without an engine."""
+
+from typing import Any
+
+from sessions_app.models import Approval, Run, Session
+from sessions_app.services import attempts, parking, runs
+from sessions_app.services.attempts import Attempt
+from sessions_app.services.parking import Wait
+
+USAGE = {
+    "input_tokens": 1200,
+    "output_tokens": 80,
+    "cached_tokens": 1000,
+    "reasoning_tokens": 16,
+    "requests": 1,
+    "cost": 0.0042,
+}
+
+
+def parked(session: Session, *waits: Wait, usage: dict[str, Any] | None = None) -> Attempt:
+    """Send a message and have its run wait for the calls; without any for `write_file`."""
+    runs.send(session.id, "write it down")
+    attempt = attempts.claim(session.id, "worker-1")
+    assert attempt is not None
+    parking.keep(attempt, 1, [{"calls": len(waits)}], usage or USAGE)
+    parking.park(attempt, waits or (wait(),), usage or USAGE)
+    return attempt
+
+
+def wait(call_id: str = "call_1", tool: str = "write_file", **input_: Any) -> Wait:
+    """A call that waits for a person."""
+    return Wait(call_id, tool, input_ or {"path": "notes.md", "content": "Paris"})
+
+
+def asked(session: Session, *waits: Wait) -> Approval:
+    """Return the approval that a parked run of the session waits for, the first of several."""
+    attempt = parked(session, *waits)
+    assert Run.objects.get(pk=attempt.run_id).status == "parked"
+    return Approval.objects.filter(run_id=attempt.run_id).order_by("created_at", "id")[0]

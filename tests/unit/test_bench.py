@@ -1,0 +1,277 @@
+"""The bench: its arithmetic, its client's parsing, and its report."""
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from amplifierd.bench import document
+from amplifierd.bench.client import Response, checked, chunks, frames, read_response, request_bytes
+from amplifierd.bench.exceptions import BenchError
+from amplifierd.bench.figures import Figures, Measured, percentile
+from amplifierd.bench.first_content import wait_for
+from amplifierd.bench.growth import Growth, Size
+from amplifierd.bench.load import Load, drive, repeat
+from amplifierd.bench.operations import TRANSCRIPTS, operations
+from amplifierd.bench.plans import condensed
+from amplifierd.bench.printing import is_text, plain_table, print_tables
+from amplifierd.bench.report import BUSY, Report, as_json
+from amplifierd.bench.section import with_ratio
+from amplifierd.bench.throwaway import environment, noted_port, tail_of
+from amplifierd.bench.writes import Written
+
+
+def figures(
+    name: str, rate: float = 100.0, cpu: float | None = 2.0, client: float = 0.25
+) -> Figures:
+    return Figures(name, count=50, rate=rate, p50=4.0, p95=8.0, p99=10.0, cpu=cpu, client=client)
+
+
+@pytest.fixture
+def report() -> Report:
+    hello, insert = figures("hello", 400.0, cpu=0.5), figures("INSERT", 200.0, cpu=None)
+    return Report(
+        {"cores": 2, "load before": 0.1},
+        floors=[hello, insert],
+        operations=[Measured(figures("append"), insert, hello)],
+        first_content=Measured(figures("first content"), hello, hello),
+    )
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"), [(0.0, 1), (0.5, 50), (0.501, 51), (0.95, 95), (0.99, 99), (1.0, 100)]
+)
+def test_percentile_is_the_nearest_rank(share: float, expected: int) -> None:
+    assert percentile(range(1, 101), share) == expected
+
+
+def test_percentile_of_one_value_is_that_value() -> None:
+    assert [percentile([7.0], share) for share in (0.5, 0.99)] == [7.0, 7.0]
+
+
+def test_figures_are_per_second_and_in_milliseconds() -> None:
+    load = Load([0.001, 0.002, 0.003, 0.1], elapsed=2.0, server_cpu=0.02, client_cpu=0.5)
+    found = Figures.of("get", load)
+    assert (found.count, found.rate, found.client) == (4, 2.0, 0.25)
+    assert (found.p50, found.p95, found.p99, found.cpu) == (2.0, 100.0, 100.0, 5.0)
+
+
+def test_figures_without_a_server_have_no_processor_time() -> None:
+    assert Figures.of("INSERT", Load([0.001], 1.0, None, 0.1)).cpu is None
+
+
+def test_every_call_is_made_though_the_time_is_up() -> None:
+    assert repeat([lambda: 0.2, lambda: 0.1], seconds=0.0) == [0.1, 0.2]
+
+
+def test_processor_time_is_that_of_the_load_without_its_warming_up() -> None:
+    readings = iter([5.0, 7.5])
+    assert drive([lambda: 0.1], 0.01, lambda: next(readings)).server_cpu == 2.5
+
+
+def test_exception_of_a_call_ends_the_load() -> None:
+    def refuse() -> float:
+        raise BenchError("refused")
+
+    with pytest.raises(BenchError, match="refused"):
+        repeat([refuse], seconds=60.0)
+
+
+def test_request_with_a_body_says_how_long_it_is() -> None:
+    head, _, body = request_bytes(8420, "POST", "/x", b"{}").partition(b"\r\n\r\n")
+    assert head.startswith(b"POST /x HTTP/1.1\r\nhost: 127.0.0.1:8420\r\n")
+    assert b"content-length: 2" in head
+    assert body == b"{}"
+
+
+def test_response_of_known_length_leaves_the_next_one_unread() -> None:
+    file = io.BytesIO(
+        b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\nX: y\r\n\r\n{}HTTP/1.1 204 No\r\n\r\n"
+    )
+    assert read_response(file) == Response(201, b"{}")
+    assert read_response(file) == Response(204, b"")
+
+
+def test_chunked_response_is_joined() -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    file = io.BytesIO(head + b"3\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\nrest")
+    assert read_response(file).body == b"abc0123456789"
+    assert file.read() == b"rest"
+
+
+def test_chunks_end_where_the_server_hangs_up() -> None:
+    assert list(chunks(io.BytesIO(b"1\r\na\r\n"))) == [b"a"]
+
+
+def test_closed_connection_is_an_error() -> None:
+    with pytest.raises(ConnectionError):
+        read_response(io.BytesIO(b""))
+
+
+def test_unexpected_status_is_an_error_with_what_was_said() -> None:
+    with pytest.raises(BenchError, match="append answered 409 instead of 201: not active"):
+        checked(Response(409, b"not active"), 201, "append")
+
+
+def test_frames_are_found_however_they_are_cut() -> None:
+    text = b'id: 1\nevent: content\ndata: {"a": ": "}\n\nevent: keepalive\ndata: {}\n\n'
+    whole = [("content", b'{"a": ": "}'), ("keepalive", b"{}")]
+    for cut in range(len(text)):
+        assert list(frames(iter([text[:cut], text[cut:]]))) == whole
+
+
+def test_failed_run_is_an_error_and_no_wait() -> None:
+    with pytest.raises(BenchError, match="no key"):
+        wait_for("content", iter([("connected", b"{}"), ("execution_error", b"no key")]))
+
+
+def test_end_of_the_stream_is_an_error() -> None:
+    with pytest.raises(BenchError, match="ended before content"):
+        wait_for("content", iter([("connected", b"{}")]))
+
+
+@pytest.mark.parametrize("count", [1, TRANSCRIPTS, TRANSCRIPTS + 1])
+def test_every_operation_has_a_path_however_few_the_sessions(count: int) -> None:
+    assert all(operation.paths for operation in operations(["session_1"] * count))
+
+
+def test_a_plan_is_what_it_reads_and_its_time() -> None:
+    index = {
+        "Node Type": "Index Scan",
+        "Index Name": "run_open",
+        "Relation Name": "sessions_app_run",
+        "Actual Rows": 0.5,
+        "Actual Loops": 50,
+    }
+    table = {
+        "Node Type": "Seq Scan",
+        "Relation Name": "sessions_app_session",
+        "Actual Rows": 1000,
+        "Actual Loops": 2,
+    }
+    plan = {"Plan": {"Node Type": "Limit", "Plans": [table, index]}, "Execution Time": 1.25}
+    assert condensed(plan) == "Seq Scan session: 2,000; Index Scan run_open: 25 (1.2 ms)"
+
+
+def test_daemon_to_be_measured_knows_nothing_of_the_users_settings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://production/")
+    monkeypatch.setenv("AMPLIFIERD_ROOT", "/srv/work")
+    monkeypatch.setenv("AMPLIFIERD_HOME", "/home/someone/.amplifierd")
+    found = environment(tmp_path, 2)
+    # Empty, not absent: a .env file may name them as well.
+    assert (found["DATABASE_URL"], found["AMPLIFIERD_ROOT"]) == ("", "")
+    assert (found["AMPLIFIERD_HOME"], found["AMPLIFIERD_WEB"]) == (str(tmp_path), "2")
+
+
+def test_port_is_unknown_until_the_daemon_has_noted_it(tmp_path: Path) -> None:
+    assert noted_port(tmp_path) is None
+    (tmp_path / "serve.lock").write_text("")
+    assert noted_port(tmp_path) is None
+    (tmp_path / "serve.lock").write_text('{"pid": 1, "url": "http://127.0.0.1:4711"}')
+    assert noted_port(tmp_path) == 4711
+
+
+def test_log_is_shown_by_its_end(tmp_path: Path) -> None:
+    log = tmp_path / "postgres.log"
+    assert tail_of(log) == ""
+    log.write_text("first line\n" + "x" * 3000 + "last line")
+    assert tail_of(log).endswith("last line")
+    assert "first line" not in tail_of(log)
+
+
+@pytest.mark.parametrize(
+    ("figure", "floor", "expected"),
+    [(50.0, 200.0, "50.0 (0.25x)"), (50.0, None, "50.0"), (None, 1.0, "-"), (50.0, 0.0, "50.0")],
+)
+def test_figure_is_shown_with_its_ratio(
+    figure: float | None, floor: float | None, expected: str
+) -> None:
+    assert with_ratio(figure, floor, ".1f") == expected
+
+
+def test_plain_table_has_names_to_the_left_and_figures_to_the_right() -> None:
+    assert plain_table(["what", "per s"], [["get", "1,000"], ["append", "-"]]) == [
+        "what    per s",
+        "get     1,000",
+        "append      -",
+    ]
+
+
+def test_column_of_figures_is_told_from_one_of_names() -> None:
+    rows = [["get", "12 (0.1x)"], ["put", "-"]]
+    assert [is_text(column, rows) for column in (0, 1)] == [True, False]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_report_shows_every_operation_beside_its_floor(report: Report, terminal: bool) -> None:
+    output = io.StringIO()
+    console = Console(file=output, force_terminal=terminal, width=120, highlight=False)
+    print_tables(report, console)
+    [line] = [line for line in output.getvalue().splitlines() if "append" in line]
+    for part in ("100 (0.50x)", "4.00 (1.00x)", "8.00 (1.00x)", "2.00 (4.00x)", "INSERT"):
+        assert part in line
+    assert "400 hello/s with 25% of a core" in output.getvalue()
+    assert "first content" in output.getvalue()
+
+
+@pytest.mark.parametrize(("count", "warned"), [(99, True), (100, False)])
+def test_p99_of_few_messages_is_marked(count: int, warned: bool) -> None:
+    first = replace(figures("first content"), count=count)
+    hello = figures("hello")
+    output = io.StringIO()
+    found = Report({"cores": 2, "load before": 0.0}, first_content=Measured(first, hello, hello))
+    print_tables(found, Console(file=output, width=200))
+    assert ("the slowest of them" in output.getvalue()) is warned
+
+
+@pytest.mark.parametrize(("load", "busy"), [(0.9, False), (1.0, True), (7.5, True)])
+def test_figures_of_a_busy_machine_are_marked(load: float, busy: bool) -> None:
+    output = io.StringIO()
+    print_tables(Report({"cores": 2, "load before": load}), Console(file=output))
+    assert ("busy before the run" in output.getvalue()) is busy
+
+
+@pytest.fixture
+def grown() -> Report:
+    sizes = [
+        Size(100, figures("by status"), ["Seq Scan session: 100 (0.1 ms)"]),
+        Size(10_000, figures("by status"), ["Index Scan session_by_status: 51 (0.2 ms)"]),
+    ]
+    written = Written(figures("append", 90.0), figures("append", 100.0))
+    return Report(
+        {"cores": 2, "load before": 0.0},
+        growth=[Growth("/sessions/?status=active", sizes)],
+        writes=[written],
+    )
+
+
+def test_growth_is_compared_with_the_first_size(grown: Report) -> None:
+    output = io.StringIO()
+    print_tables(grown, Console(file=output, width=200))
+    assert "10,000 sessions" in output.getvalue()
+    assert "4.0 / 8.0 (1.00x)" in output.getvalue()
+    assert "90%" in output.getvalue()
+
+
+def test_the_page_has_every_table_and_the_plan_of_each_list(grown: Report) -> None:
+    page = document.page(grown)
+    assert "| by status | 4.0 / 8.0 (1.00x) | 4.0 / 8.0 (1.00x) |" in page
+    assert "| append | 90 | 8.0 | 100 | 8.0 | 90% |" in page
+    assert "  - Index Scan session_by_status: 51 (0.2 ms)" in page
+    assert BUSY not in page
+
+
+def test_the_page_says_that_the_machine_was_busy(grown: Report) -> None:
+    grown.conditions["load before"] = 1.0
+    assert BUSY in document.page(grown)
+
+
+def test_json_has_the_ratios_to_the_named_floor(report: Report) -> None:
+    [append] = json.loads(json.dumps(as_json(report)))["operations"]
+    assert append["floor"] == "INSERT"
+    assert append["ratios"] == {"rate": 0.5, "p50": 1.0, "p95": 1.0, "p99": 1.0, "cpu": 4.0}

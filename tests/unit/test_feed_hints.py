@@ -1,0 +1,92 @@
+"""Hints on their way: one of a kind and session, in payloads that PostgreSQL takes."""
+
+import pytest
+
+from sessions_app.streaming import feed_hints
+from sessions_app.streaming.feed_hints import LOST, PENDING_LIMIT, Gathering, Hint, pack, unpack
+
+
+def updated(session_id: str, **data: object) -> Hint:
+    return Hint("session_updated", session_id, "", data)
+
+
+def told(gathering: Gathering) -> list[Hint]:
+    return [hint for payload in gathering.take() for hint in unpack(payload)]
+
+
+def test_a_thousand_changes_of_a_session_are_one_hint_of_the_newest() -> None:
+    gathering = Gathering()
+    for count in range(1000):
+        gathering.add(updated("a", messageCount=count))
+    assert told(gathering) == [updated("a", messageCount=999)]
+
+
+def test_what_different_changes_of_a_session_say_is_merged() -> None:
+    gathering = Gathering()
+    gathering.add(updated("a", status="active"))
+    gathering.add(updated("a", messageCount=1))
+    assert told(gathering) == [updated("a", status="active", messageCount=1)]
+
+
+def test_hints_keep_the_order_of_the_last_changes() -> None:
+    gathering = Gathering()
+    for kind, run in [("run_started", "1"), ("run_ended", "1"), ("run_started", "2")]:
+        gathering.add(Hint(kind, "a", "", {"runId": run}))
+    assert [(hint.kind, hint.data["runId"]) for hint in told(gathering)] == [
+        ("run_ended", "1"),
+        ("run_started", "2"),
+    ]
+
+
+def test_hints_are_due_a_moment_after_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    gathering = Gathering()
+    assert not gathering.is_due()
+    gathering.add(updated("a"))
+    due = gathering.due
+    gathering.add(updated("b"))
+    assert gathering.due == due
+    assert not gathering.is_due()
+    monkeypatch.setattr(feed_hints.time, "monotonic", lambda: due)
+    assert gathering.is_due()
+
+
+def test_more_hints_than_are_kept_become_the_word_to_read_the_list() -> None:
+    gathering = Gathering()
+    for number in range(PENDING_LIMIT + 2):
+        gathering.add(updated(f"session_{number}"))
+    lost, *rest = gathering.take()
+    assert lost == LOST
+    assert [hint.session_id for line in rest for hint in unpack(line)] == ["session_1001"]
+
+
+def test_what_could_not_be_told_is_told_first_the_next_time() -> None:
+    gathering = Gathering()
+    gathering.add(updated("a"))
+    payloads = gathering.take()
+    gathering.add(updated("b"))
+    gathering.put_back(payloads)
+    assert gathering.is_due()
+    assert told(gathering) == [updated("a")]
+    assert gathering.is_due()
+    assert told(gathering) == [updated("b")]
+    assert not gathering.is_due()
+
+
+def test_payloads_are_smaller_than_postgresql_takes_whatever_the_names() -> None:
+    hints = [updated(f"session_{number:032x}", name="😀" * 200) for number in range(50)]
+    payloads = pack(hints)
+    assert max(len(payload.encode()) for payload in payloads) < 8000
+    assert [hint for payload in payloads for hint in unpack(payload)] == hints
+
+
+def test_a_hint_too_large_for_a_payload_says_only_which_session() -> None:
+    [payload] = pack([updated("a", name="x" * 9000)])
+    assert list(unpack(payload)) == [updated("a")]
+
+
+@pytest.mark.parametrize(
+    "line", ["", "lost", "7", "[]", "{}", '["a", "b", "", 1]', "[1, 2, 3, {}]"]
+)
+def test_what_is_no_hint_is_passed_over(line: str) -> None:
+    good = updated("a", name="line\nbreak\u2028")
+    assert list(unpack("\n".join([line, *pack([good])]))) == [good]

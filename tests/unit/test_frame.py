@@ -1,0 +1,44 @@
+"""Frames, byte by byte."""
+
+import json
+
+from sessions_app.streaming import frame
+
+
+def test_an_event_has_its_seq_as_id_and_its_data_on_one_line() -> None:
+    assert frame.encode(7, "content", '{"a": 1}') == b'id: 7\nevent: content\ndata: {"a": 1}\n\n'
+
+
+def test_text_is_sent_as_utf_8_and_not_escaped() -> None:
+    sent = frame.encode(1, "content", '{"content": "Grüße 🎈"}')
+    assert "Grüße 🎈".encode() in sent
+
+
+def test_line_breaks_between_json_tokens_do_not_end_the_data() -> None:
+    pretty = json.dumps({"a": [1, "b"]}, indent=2).replace("\n", "\r\n")
+    sent = frame.encode(1, "content", pretty).decode()
+    [line] = [line for line in sent.splitlines() if line.startswith("data: ")]
+    assert json.loads(line.removeprefix("data: ")) == {"a": [1, "b"]}
+    assert sent.count("\n") == 4
+
+
+def test_unicode_line_separators_are_no_line_ends_of_a_stream() -> None:
+    text = "a\u2028b\u2029c\u0085d\vx\fy"
+    sent = frame.encode(1, "content", json.dumps(text, ensure_ascii=False)).decode()
+    assert json.loads(sent.split("\n")[2].removeprefix("data: ")) == text
+
+
+def test_a_name_cannot_smuggle_in_another_field() -> None:
+    assert b"\nid: 9" not in frame.encode(1, "content\nid: 9", "{}")
+
+
+def test_a_notice_leaves_the_clients_cursor_alone() -> None:
+    assert frame.notice("connected", {"lastEventId": 3}) == (
+        b'event: connected\ndata: {"lastEventId": 3}\n\n'
+    )
+
+
+def test_keepalive_has_no_id_and_some_data_so_that_browsers_dispatch_it() -> None:
+    name, data = frame.keepalive().decode().strip().split("\n")
+    assert name == "event: keepalive"
+    assert json.loads(data.removeprefix("data: "))["timestamp"].endswith("Z")

@@ -1,0 +1,21 @@
+"""Identifiers."""
+
+import re
+from unittest import mock
+
+from sessions_app.ids import new_id, new_session_id
+
+
+def test_a_session_id_is_its_kind_and_32_hex_digits() -> None:
+    assert re.fullmatch(r"session_[0-9a-f]{32}", new_session_id())
+
+
+def test_ids_sort_by_the_millisecond_they_were_made_in() -> None:
+    with mock.patch("time.time_ns", side_effect=[n * 1_000_000 for n in range(1, 100)]):
+        ids = [new_id("run") for _ in range(99)]
+    assert ids == sorted(ids)
+
+
+def test_ids_of_one_millisecond_differ() -> None:
+    with mock.patch("time.time_ns", return_value=1):
+        assert len({new_id("run") for _ in range(1000)}) == 1000

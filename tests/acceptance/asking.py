@@ -96,8 +96,7 @@ class Asking:
 
     def fault(self, session: Known) -> None:
         """Something dies, or stands still, in the middle of it."""
-        if self.faults < FAULTS:
-            self.suffer(self.world.dice.choice(FAULT_KINDS))
+        self.suffer(self.world.dice.choice(FAULT_KINDS))
 
     def remove(self, session: Known, place: int) -> None:
         """Delete a sub-session, whatever it does."""

@@ -83,10 +83,10 @@ FROM bench_new AS new, generate_series(1, new.count) AS seq
 JOIN bench_text ON true
 WHERE number = (n * 7 + seq * 13) % 2000;
 INSERT INTO sessions_app_run
-    (id, session_id, message_id, status, attempt, worker, created_at, started_at, ended_at, usage,
-    error_code, error)
+    (id, session_id, message_id, status, attempt, interruptions, worker, created_at, started_at,
+    ended_at, usage, error_code, error)
 SELECT 'run_' || right(new.id, 32) || number, new.id,
-    'message_' || right(new.id, 32) || (2 * number - 1), 'succeeded', 1, 'bench',
+    'message_' || right(new.id, 32) || (2 * number - 1), 'succeeded', 1, 0, 'bench',
     created_at + number * interval '1 ms', created_at, created_at, '{}', '', ''
 FROM bench_new AS new, generate_series(1, new.count / 2) AS number;
 DROP TABLE bench_new, bench_text;

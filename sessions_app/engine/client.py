@@ -1,6 +1,8 @@
 """The HTTP client of a provider on the network, which takes no answer on trust."""
 
+import functools
 import re
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from types import TracebackType
@@ -52,11 +54,18 @@ def guarded_client(module: str, connect_timeout: float, wire: Wire = CHAT) -> ht
         response.stream = Guard(response, module, wire)
 
     return httpx2.AsyncClient(
+        verify=trusted(),
         timeout=timeout,
         # Packed, a little answer may be a large one.
         headers={"Accept-Encoding": "identity"},
         event_hooks={"request": [watch], "response": [guard]},
     )
+
+
+@functools.cache
+def trusted() -> ssl.SSLContext:
+    """Return what TLS trusts, made once in a process: it costs more than many a whole answer."""
+    return httpx2.create_ssl_context()
 
 
 class Handshake:

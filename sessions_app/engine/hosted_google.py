@@ -9,7 +9,7 @@ from pydantic_ai.models import Model, ModelRequestParameters
 from pydantic_ai.models.google import GoogleModel
 from pydantic_ai.providers.google import GoogleProvider
 
-from sessions_app.engine.client import Wire
+from sessions_app.engine.client import Wire, trusted
 from sessions_app.engine.config import Config, required
 from sessions_app.engine.hosted import Hosted, client_of, url_of
 from sessions_app.engine.settings import model_settings, thinking_of
@@ -44,7 +44,11 @@ def open_model(config: Config) -> Model:
     name, key = (required(config, MODULE, each) for each in ("default_model", "api_key"))
     settings, url = _settings(config), url_of(config, MODULE) or _HOME
     http = client_of(config, MODULE, WIRE)
-    options = HttpOptions(base_url=url, httpx_async_client=http)
+    # Unless it is given what TLS trusts, the library reads it anew for each kind of client it has.
+    tls = {"verify": trusted(), "ssl": trusted()}
+    options = HttpOptions(
+        base_url=url, httpx_async_client=http, client_args=tls, async_client_args=tls
+    )
     client = Client(vertexai=False, api_key=key, http_options=options)
     return GeminiModel(name, http, provider=GoogleProvider(client=client), settings=settings)
 

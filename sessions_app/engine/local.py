@@ -16,7 +16,7 @@ from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import RunContext
 
 from sessions_app.engine.base import EngineError
-from sessions_app.engine.client import OwnsClient
+from sessions_app.engine.client import OwnsClient, trusted
 from sessions_app.engine.config import Config
 from sessions_app.engine.local_server import CONTEXT, NAME, LocalServer, local_server
 from sessions_app.engine.model_files import SMOLLM2
@@ -98,6 +98,7 @@ class LocalModel(OwnsClient, WrapperModel):
 def _client(server: LocalServer) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(
         base_url=server.url,
+        verify=trusted(),
         headers={"Authorization": f"Bearer {server.key}"},
         # The engine's own end a silence.
         timeout=httpx2.Timeout(None, connect=5),

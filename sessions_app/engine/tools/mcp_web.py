@@ -14,7 +14,7 @@ from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.message import SessionMessage
 
-from sessions_app.engine.client import Handshake
+from sessions_app.engine.client import Handshake, trusted
 from sessions_app.engine.tools.mcp_config import Server
 from sessions_app.engine.tools.mcp_process import LINE_LIMIT
 from sessions_app.engine.tools.mcp_transport import Message, Session, screened
@@ -61,6 +61,7 @@ class WebTransport(ClientTransport):
     def _client(self) -> httpx2.AsyncClient:
         """Return a client that follows no redirect; the session keeps the time-outs of calls."""
         return httpx2.AsyncClient(
+            verify=trusted(),
             # Packed, a little answer may be a large one.
             headers={**self.server.headers, "Accept-Encoding": "identity"},
             timeout=httpx2.Timeout(None, connect=self.server.timeout),

@@ -20,12 +20,18 @@ def variables() -> Iterator[Finding]:
             users[name].append(profile)
     missing = [name for name in sorted(users) if not os.environ.get(name)]
     for name in missing:
-        level = error if users[name][0].is_active else warning
+        level = error if is_silent(users[name][0]) else warning
         says = f"{name} is not set; needed by {_names(users[name])}"
         todo = f"Put {name}=… into the environment of the workers or into .env, and restart."
         yield level("keys", says, todo)
     if not missing:
         yield ok("keys", f"{', '.join(sorted(users))} set" if users else "no profile needs any")
+
+
+def is_silent(profile: Profile) -> bool:
+    """Tell whether the active profile is meant, and none of its providers has what it needs."""
+    needs = (named([provider]) for provider in profile.definition["providers"])
+    return profile.is_active and not any(all(map(os.environ.get, names)) for names in needs)
 
 
 def _names(profiles: list[Profile]) -> str:

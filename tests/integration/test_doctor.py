@@ -214,6 +214,18 @@ def test_a_variable_that_the_active_profile_needs_is_an_error(
     assert [each.level for each in variables.variables()] == [Level.ERROR, Level.ERROR]
 
 
+def test_a_variable_that_another_provider_makes_up_for_is_no_error(
+    hosted: Profile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.setenv("A_HOST", "https://a-value.example")
+    second = {"module": "provider-mock", "source": None, "config": {}}
+    providers = [*hosted.definition["providers"], second]
+    definition = {**hosted.definition, "providers": providers}
+    Profile.objects.filter(pk=hosted.pk).update(is_active=True, definition=definition)
+    assert only(variables.variables()).level is Level.WARNING
+
+
 def test_values_are_never_told(hosted: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-canary")
     monkeypatch.setenv("A_HOST", "https://canary.example")

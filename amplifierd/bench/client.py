@@ -27,9 +27,11 @@ class Response:
         return json.loads(self.body)
 
 
-def request_bytes(port: int, method: str, path: str, body: bytes = b"") -> bytes:
+def request_bytes(port: int, method: str, path: str, body: bytes = b"", cookie: str = "") -> bytes:
     """Return a request as it goes over the wire; a body is JSON."""
     head = f"{method} {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\n"
+    if cookie:
+        head += f"cookie: {cookie}\r\n"
     if method != "GET":
         head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
     return head.encode() + b"\r\n" + body

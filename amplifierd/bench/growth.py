@@ -11,7 +11,6 @@ from urllib.parse import urlencode
 from amplifierd.bench.client import checked, request_bytes
 from amplifierd.bench.exceptions import BenchError
 from amplifierd.bench.figures import Figures
-from amplifierd.bench.fill import make_origin
 from amplifierd.bench.history import MESSAGES, grow
 from amplifierd.bench.load import drive, timed
 from amplifierd.bench.operations import SESSIONS
@@ -19,7 +18,7 @@ from amplifierd.bench.throwaway import Daemon
 
 SIZES = (100, 10_000, 100_000)
 PAGE = 50
-# What sessions have where nothing else is said.
+# What the sessions have where nothing else is said.
 PROFILE = "foundation/base"
 
 
@@ -40,9 +39,13 @@ class Growth:
     sizes: list[Size]
 
 
-def measure_growth(daemon: Daemon, seconds: float, say: Callable[[str], None]) -> list[Growth]:
-    """Return the figures of every list at each size, one client on one connection."""
-    origin = make_origin(daemon, PROFILE)
+def measure_growth(
+    daemon: Daemon, origin: str, seconds: float, say: Callable[[str], None]
+) -> list[Growth]:
+    """Return the figures of every list at each size, one client on one connection.
+
+    The sessions are copies of the origin.
+    """
     found: dict[str, Growth] = {}
     filled = 0
     for size in SIZES:

@@ -95,9 +95,9 @@ DROP TABLE bench_new, bench_text;
 LONG = "UPDATE sessions_app_session SET name = 'Session 0', message_count = %s, last_event_seq = %s"
 
 
-def grow(daemon: Daemon, origin: str, first: int, last: int) -> None:
-    """Add copies of the origin, numbered `first` to `last`, with their history."""
-    numbers = {"origin": origin, "first": first, "last": last, "messages": MESSAGES}
+def grow(daemon: Daemon, origin: str, first: int, last: int, messages: int = MESSAGES) -> None:
+    """Add copies of the origin, numbered `first` to `last`, with so many messages each."""
+    numbers = {"origin": origin, "first": first, "last": last, "messages": messages}
     with psycopg.connect(daemon.conninfo) as connection, without_indexes(connection):
         connection.execute(QUICKLY)
         connection.execute(TEXTS)

@@ -25,6 +25,7 @@ class Report:
     operations: Sequence[Measured] = ()
     first_content: Measured | None = None
     growth: Sequence[Growth] = ()
+    console: Sequence[Figures] = ()
     writes: Sequence[Written] = ()
     streams: Sequence[Line] = ()
     engine: EngineFigures | None = None
@@ -55,6 +56,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "operations": [measured_json(measured) for measured in report.operations],
         "first_content": measured_json(first) if first else None,
         "growth": [asdict(growth) for growth in report.growth],
+        "console": [asdict(page) for page in report.console],
         "writes": [asdict(written) for written in report.writes],
         "streams": [asdict(line) for line in report.streams],
         "engine": asdict(report.engine) if report.engine else None,

@@ -10,12 +10,14 @@ from amplifierd.bench.writes import Written
 HEADINGS = ["operation", "requests/s", "p50 ms", "p95 ms", "CPU ms", "floor"]
 FIRST_HEADINGS = ["from sending a message to", "messages", "p50 ms", "p99 ms", "floor"]
 WRITE_HEADINGS = ["operation", "per s", "p95 ms", "per s, bare", "p95 ms, bare", "kept"]
+CONSOLE_HEADINGS = ["page", "p50 ms", "p95 ms"]
 STREAM_HEADINGS = ["streams", "measured"]
 GROWTH_NOTES = [
     "Pages of 50; ten messages in each session. p50 / p95 in milliseconds, one client;"
     " (1.00x): the p95 to that of the first size.",
     "Filters fit half of the sessions where they say nothing else.",
 ]
+CONSOLE_NOTES = ["With the most sessions, messages and runs of the table above; one client."]
 WRITE_NOTES = [
     "bare: without the words of messages and the indexes of words and metadata; kept: the rate"
     " with them, of the rate without."
@@ -37,6 +39,9 @@ def sections(report: Report) -> list[Section]:
         sizes = [f"{size.sessions:,} sessions" for size in report.growth[0].sizes]
         rows = [growth_row(growth) for growth in report.growth]
         found.append(Section("Lists and searches", ["list", *sizes], rows, GROWTH_NOTES))
+    if report.console:
+        rows = [[page.name, f"{page.p50:.0f}", f"{page.p95:.0f}"] for page in report.console]
+        found.append(Section("The console", CONSOLE_HEADINGS, rows, CONSOLE_NOTES))
     if report.writes:
         rows = [write_row(written) for written in report.writes]
         found.append(Section("What searching costs writers", WRITE_HEADINGS, rows, WRITE_NOTES))

@@ -246,6 +246,7 @@ def grown() -> Report:
     return Report(
         {"cores": 2, "load before": 0.0},
         growth=[Growth("/sessions/?status=active", sizes)],
+        console=[figures("its journal of 10,000 events")],
         writes=[written],
     )
 
@@ -256,6 +257,7 @@ def test_growth_is_compared_with_the_first_size(grown: Report) -> None:
     assert "10,000 sessions" in output.getvalue()
     assert "4.0 / 8.0 (1.00x)" in output.getvalue()
     assert "90%" in output.getvalue()
+    assert "its journal of 10,000 events" in output.getvalue()
 
 
 def test_the_page_has_every_table_and_the_plan_of_each_list(grown: Report) -> None:

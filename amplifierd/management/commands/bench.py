@@ -13,7 +13,17 @@ import psycopg
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 
-from amplifierd.bench import document, engine, fill, floors, growth, operations, streams, writes
+from amplifierd.bench import (
+    console,
+    document,
+    engine,
+    fill,
+    floors,
+    growth,
+    operations,
+    streams,
+    writes,
+)
 from amplifierd.bench.exceptions import BenchError
 from amplifierd.bench.figures import Figures, Measured
 from amplifierd.bench.first_content import measure_first_content
@@ -90,14 +100,17 @@ class Command(BaseCommand):
             return self.measure_operations(target, options)
 
     def measure_lists(self, report: Report, options: dict[str, Any]) -> dict[str, Any]:
-        """Measure lists with few sessions and with many, then what searching costs writers."""
+        """Measure lists with few sessions and with many, the console, and what searching costs."""
         self.say("Starting a daemon without a worker")
         with daemon(options["web"], AMPLIFIERD_WORKERS="0") as target:
             report.conditions["PostgreSQL"] = target.postgres_version
             seconds, connections = options["seconds"], options["connections"]
-            found = growth.measure_growth(target, seconds / LIST_SHARE, self.say)
+            share, origin = seconds / LIST_SHARE, fill.make_origin(target, growth.PROFILE)
+            found = growth.measure_growth(target, origin, share, self.say)
+            number = growth.SIZES[-1] + 1
+            pages = console.measure_console(target, origin, number, share, self.say)
             written = writes.measure_writes(target, connections, seconds, self.say)
-        return {"growth": found, "writes": written}
+        return {"growth": found, "console": pages, "writes": written}
 
     def measure_streams(self, report: Report, options: dict[str, Any]) -> dict[str, Any]:
         """Measure streams, the rescue of a run and its cancel."""

@@ -6,7 +6,6 @@ PostgreSQL stores. What is refused is named with its place.
 
 import json
 import math
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,12 +18,12 @@ from rest_framework.exceptions import (
 )
 from rest_framework.parsers import JSONParser
 
+from sessions_app.storable import UNSTORABLE, storable
+
 # Levels of lists and objects, one within the other.
 DEPTH = 64
 # Characters of a number or key that a refusal repeats.
 SHOWN = 40
-# NUL, and halves of a pair that stands for one character.
-UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 REFUSED = "Null characters and lone surrogates are not allowed."
 
 
@@ -194,4 +193,4 @@ def _refusal(place: str, flaw: Flaw) -> ParseError | ValidationError:
 
 def _shown(key: str) -> str:
     """Return a key as an answer can carry it."""
-    return UNSTORABLE.sub("\ufffd", key[:SHOWN])
+    return storable(key[:SHOWN])

@@ -18,8 +18,8 @@ from sessions_app.models import Event, Run, Session
 from sessions_app.models.event import EventType
 from sessions_app.services import runs
 from sessions_app.services.approvals import Answer
-from sessions_app.services.journal import clean
 from sessions_app.states import RunStatus
+from sessions_app.storable import storable
 
 # Seconds between two looks for what no bell has told: during a run, and at the prompt.
 POLL, IDLE_POLL = 0.5, 3.0
@@ -73,7 +73,7 @@ class Chat:
         is deleted.
         """
         with Interrupts() as interrupts:
-            run, _ = runs.send(self.session_id, clean(content))
+            run, _ = runs.send(self.session_id, storable(content))
             self._teller.sent(run.id, seen)
             return self._until_settled(run.id, interrupts, lines)
 
@@ -135,7 +135,7 @@ class Chat:
     def _answer(self, approval_id: str, word: str, reason: str) -> None:
         """Answer a question, or say why that was not to be."""
         try:
-            self._questions.answer(approval_id, word, clean(reason))
+            self._questions.answer(approval_id, word, storable(reason))
         except SessionsError as refusal:
             self._teller.remark(str(refusal))
         except (OperationalError, InterfaceError):

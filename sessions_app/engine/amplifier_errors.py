@@ -15,7 +15,7 @@ from amplifier_core.llm_errors import (
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.config import redacted
 from sessions_app.engine.registry import Provider
-from sessions_app.engine.text import keepable
+from sessions_app.storable import storable
 
 # The first class that fits gives the code, and the advice.
 _MEANINGS: list[tuple[type[Exception], str, str]] = [
@@ -37,7 +37,7 @@ _DETAIL_LIMIT = 300
 def described(error: Exception, provider: Provider) -> EngineError:
     """Return the EngineError for a failure inside the kernel; the HTTP status is kept."""
     code, advice = next(each[1:] for each in _MEANINGS if isinstance(error, each[0]))
-    words = " ".join(keepable(redacted(str(error), provider.secrets)).split())
+    words = " ".join(storable(redacted(str(error), provider.secrets)).split())
     said = f"{type(error).__name__}: {words}"[:_DETAIL_LIMIT]
     status = getattr(error, "status_code", None)
     subject = provider.module if isinstance(error, LLMError) else "A module of amplifier-core"

@@ -6,7 +6,7 @@ from typing import Any
 
 from sessions_app.engine.base import Turn, Utterance
 from sessions_app.engine.config import redacted
-from sessions_app.engine.text import keepable
+from sessions_app.storable import storable
 
 ENGINE = "amplifier"
 
@@ -91,4 +91,4 @@ def _clean(value: Any, keys: set[str]) -> Any:
         return {_clean(key, keys): _clean(item, keys) for key, item in value.items()}
     if isinstance(value, list):
         return [_clean(item, keys) for item in value]
-    return keepable(redacted(value, keys)) if isinstance(value, str) else value
+    return storable(redacted(value, keys)) if isinstance(value, str) else value

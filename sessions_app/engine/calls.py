@@ -22,8 +22,8 @@ from sessions_app.engine.config import redacted
 from sessions_app.engine.exchange import Exchange, answer_of
 from sessions_app.engine.history import INTERRUPTED
 from sessions_app.engine.speech import Speech
-from sessions_app.engine.text import keepable, keepable_json
 from sessions_app.engine.tools.base import ToolError, shortened
+from sessions_app.storable import storable, storable_json
 
 logger = logging.getLogger(__name__)
 
@@ -171,7 +171,7 @@ class Calls:
     def _text(self, result: Any) -> str:
         """Return what a tool has returned as the text that the model and the journal get."""
         text = result if isinstance(result, str) else to_json(result, fallback=str).decode()
-        return shortened(redacted(keepable(text), self._secrets))
+        return shortened(redacted(storable(text), self._secrets))
 
 
 @dataclass
@@ -225,4 +225,4 @@ def _input(ctx: RunContext[None], validated: dict[str, Any]) -> dict[str, Any]:
     answer = answer_of(ctx.messages)
     calls = answer.tool_calls if answer else []
     found = next((call for call in calls if call.tool_call_id == ctx.tool_call_id), None)
-    return keepable_json(found.args_as_dict()) if found else validated
+    return storable_json(found.args_as_dict()) if found else validated

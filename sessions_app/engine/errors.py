@@ -23,7 +23,7 @@ from sessions_app.engine.base import EngineError
 from sessions_app.engine.config import redacted
 from sessions_app.engine.limits import late, overrun
 from sessions_app.engine.registry import Provider
-from sessions_app.engine.text import keepable
+from sessions_app.storable import storable
 
 
 class Meaning(NamedTuple):
@@ -144,7 +144,7 @@ def _subject(error: Exception, provider: Provider) -> str:
 
 def _detail(error: Exception, provider: Provider) -> str:
     is_said = isinstance(error, ModelAPIError) and not isinstance(error, ModelConnectionError)
-    words = " ".join(keepable(redacted(_words(error), provider.secrets)).split())
+    words = " ".join(storable(redacted(_words(error), provider.secrets)).split())
     return f"{'It said' if is_said else 'The reason'}: {words[:_DETAIL_LIMIT]}"
 
 

@@ -1,5 +1,6 @@
 """The exchange with a model in one attempt: its messages, what of them is kept, what they cost."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,7 +15,8 @@ from pydantic_ai.usage import RunUsage
 
 from sessions_app.amounts import total
 from sessions_app.engine.base import Turn
-from sessions_app.engine.text import kept_json
+from sessions_app.engine.config import redacted
+from sessions_app.storable import storable_json
 
 Usage = dict[str, Any]
 
@@ -55,7 +57,8 @@ class Exchange:
 
     def _steps(self, messages: Sequence[ModelMessage]) -> list[dict[str, Any]]:
         new = [_without_instructions(message) for message in messages[self._kept :]]
-        return kept_json(ModelMessagesTypeAdapter.dump_json(new).decode(), self.secrets)
+        text = redacted(ModelMessagesTypeAdapter.dump_json(new).decode(), self.secrets)
+        return list(storable_json(json.loads(text)))
 
 
 def answer_of(messages: Sequence[ModelMessage]) -> ModelResponse | None:

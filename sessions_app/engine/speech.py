@@ -14,7 +14,7 @@ from pydantic_ai import (
 from sessions_app.engine.base import Emit, EngineError
 from sessions_app.engine.registry import Provider
 from sessions_app.engine.scrubbing import Scrubber
-from sessions_app.engine.text import keepable
+from sessions_app.storable import storable
 
 
 class Speech:
@@ -94,7 +94,7 @@ class Speech:
             raise self._too_long(f"{self._limits.max_characters} characters of {kind}")
         if self._pieces > self._limits.max_pieces:
             raise self._too_long(f"{self._limits.max_pieces} pieces")
-        return keepable(piece)
+        return storable(piece)
 
     def _too_long(self, amount: str) -> EngineError:
         return EngineError(

@@ -10,7 +10,7 @@ from sessions_app.execution import database
 from sessions_app.models.event import EventType
 from sessions_app.services.attempts import Attempt
 from sessions_app.services.flush import Said, flush, newest
-from sessions_app.services.journal import clean
+from sessions_app.storable import storable
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +25,8 @@ class Voice:
         self.attempt = attempt
         # Set when the attempt no longer holds, or its run was cancelled: the engine stops.
         self.lost = asyncio.Event()
+        # Set, with `lost`, when the journal refuses what this voice says: the run fails.
+        self.refused = False
         self.pending: list[Said] = []
         # The seq of the attempt's newest event that is known to be in the journal.
         self.seq = attempt.seq
@@ -39,7 +41,7 @@ class Voice:
     def emit(self, kind: str, data: dict[str, Any]) -> None:
         """Take an event of the engine; never blocks. Text that follows text is joined to it."""
         if kind == EventType.CONTENT:
-            data = {"type": "content", "content": clean(data["content"])}
+            data = {"type": "content", "content": storable(data["content"])}
             self._pieces.append(data["content"])
         data = {**data, "runId": self.attempt.run_id}
         joined = self.pending and _joined(self.pending[-1], kind, data)
@@ -86,7 +88,8 @@ class Recorder:
     async def write(self) -> None:
         """Write all that is pending, and return when it is in the journal.
 
-        While the database is away this waits. A voice whose attempt no longer holds is lost.
+        While the database is away this waits. A voice whose attempt no longer holds is lost, and
+        one that says what the journal cannot keep is refused.
         """
         async with self._writing:
             batch = {voice: voice.pending for voice in self.voices() if voice.pending}
@@ -108,6 +111,20 @@ class Recorder:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, database.LAST_PAUSE)
                 batch = await self._missing(batch)
+            except Exception:
+                await self._refuse(batch)
+                return
+
+    async def _refuse(self, batch: dict[Voice, list[Said]]) -> None:
+        """Find whose words cannot be kept: nobody else's run shall end for them."""
+        if len(batch) > 1:
+            for voice, items in batch.items():
+                await self._insist({voice: items})
+            return
+        (voice,) = batch
+        logger.exception("The journal refuses what run %s says", voice.attempt.run_id)
+        voice.refused = True
+        voice.lost.set()
 
     async def _missing(self, batch: dict[Voice, list[Said]]) -> dict[Voice, list[Said]]:
         """Return what of a batch is not in the journal: its commit may have succeeded unheard."""

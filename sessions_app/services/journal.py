@@ -5,8 +5,6 @@ the journal: a reader that has seen seq n has seen all before it.
 """
 
 import json
-import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,10 +15,8 @@ from django.db import connection, transaction
 from sessions_app.ids import new_message_id
 from sessions_app.services import hints
 from sessions_app.signals import journal_grew
+from sessions_app.storable import UNSTORABLE, storable_json
 from sessions_app.times import stamp
-
-# NUL, and halves of a pair that stands for one character.
-UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -144,32 +140,16 @@ def ring(session_id: str, seq: int) -> None:
 def encode(data: dict[str, Any]) -> str:
     """Return the data as JSON that PostgreSQL takes.
 
-    It knows neither NUL, nor lone surrogates, nor the NaN and Infinity that Python reads and
-    writes: one of them in the input of a tool would stop the worker that journals it.
+    What it does not know, in the input of a tool say, would stop the worker that journals it.
     """
     try:
         text = json.dumps(data, ensure_ascii=False, allow_nan=False)
     except ValueError:
-        return json.dumps(_cleaned(data), ensure_ascii=False)
+        return json.dumps(storable_json(data), ensure_ascii=False)
     # json.dumps writes NUL as its escape, and a lone surrogate as it is.
     if "\\u0000" in text or UNSTORABLE.search(text):
-        return json.dumps(_cleaned(data), ensure_ascii=False)
+        return json.dumps(storable_json(data), ensure_ascii=False)
     return text
-
-
-def clean(text: str) -> str:
-    """Return the text as PostgreSQL can keep it: what it cannot hold becomes U+FFFD."""
-    return UNSTORABLE.sub("\ufffd", text)
-
-
-def _cleaned(value: Any) -> Any:
-    if isinstance(value, str):
-        return clean(value)
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {clean(str(key)): _cleaned(item) for key, item in value.items()}
-    return [_cleaned(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _line_columns(lines: Sequence[Line]) -> dict[str, list[Any]]:

@@ -14,15 +14,15 @@ from mcp.types import (
     TextContent,
 )
 
-from sessions_app.engine.text import keepable
 from sessions_app.engine.tools.base import shortened
 from sessions_app.engine.tools.mcp_config import Server
+from sessions_app.storable import storable
 
 
 def told(result: CallToolResult, server: Server) -> str:
     """Return an answer as text, without the server's secrets, shortened."""
     text = "\n".join(_parts(result)) or "Nothing was answered."
-    return keepable(shortened(server.shown(text)))
+    return storable(shortened(server.shown(text)))
 
 
 def _parts(result: CallToolResult) -> Iterator[str]:

@@ -18,13 +18,13 @@ from pydantic_ai.mcp import MCPToolset
 from pydantic_ai.toolsets import AbstractToolset, CombinedToolset, ToolsetTool
 
 from sessions_app.engine.base import EngineError
-from sessions_app.engine.text import keepable
 from sessions_app.engine.tools.base import ToolError
 from sessions_app.engine.tools.mcp_answers import told
 from sessions_app.engine.tools.mcp_config import Server
 from sessions_app.engine.tools.mcp_process import Child, running
 from sessions_app.engine.tools.mcp_transport import ChildTransport
 from sessions_app.engine.tools.mcp_web import WebTransport
+from sessions_app.storable import storable
 
 # Tools of one server that a model is told of, and pages of the list of those that it has.
 TOOLS_LIMIT = 200
@@ -121,7 +121,7 @@ class ServerTools(MCPToolset[Any]):
         return self._clean(f"{self.server} {story or _failure(error)}.")
 
     def _clean(self, text: str) -> str:
-        return keepable(" ".join(self.server.shown(text).split()))
+        return storable(" ".join(self.server.shown(text).split()))
 
 
 def joined(toolsets: list[ServerTools]) -> AbstractToolset[Any]:

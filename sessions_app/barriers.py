@@ -12,9 +12,6 @@ from django.conf import settings
 
 # The message is written, its transaction still open.
 SEND_BEFORE_COMMIT = "send-before-commit"
-# The message is accepted, for good unless a key's transaction is around it; the client does not
-# know it yet.
-SEND_BEFORE_ANSWER = "send-before-answer"
 # What a request with an Idempotency-Key has done is done for good, and its answer is kept.
 ANSWER_KEPT = "answer-kept"
 # The run is claimed, nothing is said.
@@ -34,7 +31,6 @@ SETTLED = "settled"
 
 ALL = (
     SEND_BEFORE_COMMIT,
-    SEND_BEFORE_ANSWER,
     ANSWER_KEPT,
     CLAIMED,
     WRITTEN,

@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 # Seconds between two looks whether the runs are still ours: bounds how long a cancel takes.
 WATCH = 0.5
+# What becomes of a run of which the database refuses something for what it is.
+UNKEPT = Failure("internal", "The answer could not be kept; the worker's log says why.")
 
 
 class Executor:
@@ -85,6 +87,8 @@ class Executor:
         except EngineError as error:
             return Failure(error.code, str(error), error.usage)
         except (Cancelled, LeaseLost):
+            if voice.refused:
+                return UNKEPT
             raise
         except Exception:
             logger.exception("The engine failed in run %s", voice.attempt.run_id)
@@ -96,15 +100,14 @@ class Executor:
             await self._settle(voice, desk, ended)
         except (DataError, IntegrityError):
             logger.exception("The end of run %s could not be kept", voice.attempt.run_id)
-            failure = Failure(
-                "internal", "The answer could not be kept; the worker's log says why."
-            )
-            await self._settle(voice, desk, failure)
+            await self._settle(voice, desk, UNKEPT)
 
     async def _settle(self, voice: Voice, desk: Desk, ended: Outcome | Failure) -> None:
         """Write what is left to say, then the outcome, or that the run waits. Raises LeaseLost."""
         await self.recorder.write()
-        if voice.lost.is_set():
+        if voice.refused:
+            ended = UNKEPT
+        elif voice.lost.is_set():
             raise LeaseLost
         if isinstance(ended, Failure):
             await database.insist(attempts.fail, voice.attempt, ended)

@@ -63,7 +63,6 @@ def send(
         run.save(force_insert=True)
         jobs.defer(session_id)
         barriers.reach(barriers.SEND_BEFORE_COMMIT)
-    barriers.reach(barriers.SEND_BEFORE_ANSWER)
     return run, position.last_event_seq
 
 

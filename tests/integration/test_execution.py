@@ -5,9 +5,11 @@ from collections.abc import Callable
 
 import pytest
 
+from sessions_app.engine.base import Cancelled, Emit, Outcome, Turn
 from sessions_app.engine.registry import get_engine
 from sessions_app.execution.executor import Executor
 from sessions_app.models import Event, Message, Session
+from sessions_app.models.event import EventType
 from sessions_app.services import runs
 from sessions_app.states import RunStatus, SessionStatus
 from tests.waiting import until
@@ -129,3 +131,34 @@ def test_an_unknown_provider_fails_the_run_with_its_name(make: Callable[..., Ses
     execute(session)
     (error,) = journal(session, "execution_error")
     assert error["code"] == "bad_config"
+
+
+class Unspeakable:
+    """An engine that says, to one of its messages, what no journal can keep."""
+
+    async def run(self, turn: Turn, emit: Emit, cancel: asyncio.Event) -> Outcome:
+        emit(EventType.CONTENT, {"content": turn.prompt})
+        if turn.prompt == "unspeakable":
+            emit(EventType.TOOL_PRE, {"hook_data": {"input": {1, 2}}})
+            await cancel.wait()
+            raise Cancelled
+        return Outcome(turn.prompt, {}, "none")
+
+
+def test_what_the_journal_refuses_fails_its_own_run_and_no_other(
+    session: Session, make: Callable[..., Session]
+) -> None:
+    other = make(SessionStatus.ACTIVE)
+    refused, _ = runs.send(session.id, "unspeakable")
+    kept, _ = runs.send(other.id, "hello")
+
+    async def both() -> None:
+        executor = Executor(Unspeakable(), "worker-1")
+        await working(executor, executor.advance(session.id), executor.advance(other.id))
+
+    asyncio.run(both())
+    refused.refresh_from_db()
+    kept.refresh_from_db()
+    assert (refused.status, refused.error_code) == (RunStatus.FAILED, "internal")
+    assert kept.status == RunStatus.SUCCEEDED
+    assert [event["content"] for event in journal(other, "content")] == ["hello"]

@@ -7,8 +7,8 @@ and older sessions are left out: the caller is told.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
 
 from django.contrib.postgres.search import SearchQuery
 from django.db import connection, transaction
@@ -16,18 +16,22 @@ from django.db import connection, transaction
 from sessions_app.querysets import SessionQuerySet
 from sessions_app.search import Words, search_vector
 
-# Newest sessions that are looked through first, and where there is too much for the index; and
-# the newest messages of each.
+EPOCH = datetime.fromtimestamp(0, UTC)
+# Newest sessions that are looked through first, and at most where there is too much for the index;
+# and the newest messages of each.
 FEW, MANY, NEWEST = 200, 2_000, 50
 # With so many hits among the first, there is no need of others.
 ENOUGH = FEW // 2
 # Messages, or names, that the index may find.
 INDEXED = 2_000
+# With so many by the planner's estimate, which may be wrong, the index is not asked in vain.
+HOPELESS = 2 * INDEXED
 
 # How well a text fits, from 0 to below 1; long texts do not gain by their length.
 RANK = "ts_rank({words}, %(query)s::tsquery, 33)::float8"
+MICROS = "(extract(epoch FROM {table}.created_at) * 1000000)::bigint"
 RECENT = f"""
-WITH recent AS MATERIALIZED ({{sessions}}), said AS (
+WITH recent AS MATERIALIZED ({{sessions}} LIMIT %(count)s), said AS (
     SELECT recent.id AS session_id, message.*
     FROM recent CROSS JOIN LATERAL (
         SELECT id, seq, {RANK.format(words="words")} AS rank
@@ -39,8 +43,8 @@ WITH recent AS MATERIALIZED ({{sessions}}), said AS (
         ORDER BY rank DESC, seq DESC LIMIT 1
     ) AS message
 ), found AS (
-    SELECT recent.id AS session_id, recent.created_at, said.id, said.seq,
-        COALESCE(said.rank, 0) + (recent.name_words @@ %(query)s::tsquery)::int AS rank
+    SELECT COALESCE(said.rank, 0) + (recent.name_words @@ %(query)s::tsquery)::int AS rank,
+        {MICROS.format(table="recent")}, recent.id AS session_id, said.id, said.seq
     FROM recent LEFT JOIN said ON said.session_id = recent.id
 )
 SELECT looked.*, found.*
@@ -62,13 +66,19 @@ WITH said AS MATERIALIZED (
 ), found AS (
     SELECT session_id, max(id) AS id, max(seq) AS seq, sum(rank) AS rank
     FROM (SELECT * FROM best UNION ALL SELECT id, NULL, NULL, 1 FROM named) AS fit
+    -- Asked before anything is read: where there is too much, nobody needs it in order.
+    WHERE (SELECT most FROM looked) <= {INDEXED}
     GROUP BY session_id
 )
-SELECT looked.most, NULL, found.session_id, session.created_at, found.id, found.seq, found.rank
+SELECT looked.most, NULL, found.rank, {MICROS.format(table="session")}, found.session_id, found.id,
+    found.seq
 FROM looked LEFT JOIN (
     found JOIN sessions_app_session AS session ON session.id = found.session_id
-) ON looked.most <= {INDEXED}
+) ON true
 """  # noqa: S608
+ESTIMATE = """
+EXPLAIN (FORMAT JSON) SELECT FROM sessions_app_message WHERE words @@ %(query)s::tsquery
+"""
 WITHIN = "AND session_id IN ({sessions})"
 # Estimates of what several words have in common are bad, and one that is wrong would read all
 # messages, or all sessions.
@@ -81,15 +91,32 @@ SET LOCAL jit = off
 
 
 @dataclass(frozen=True)
-class Hit:
-    """A session that was found, and its message that fits best; no message: the name alone."""
+class Query:
+    """SQL, and what it is to be given."""
 
-    session_id: str
-    created_at: datetime
-    message_id: str | None
-    seq: int | None
+    sql: str
+    parameters: dict[str, Any]
+
+
+class Hit(NamedTuple):
+    """A session that was found, and its message that fits best; no message: the name alone.
+
+    Of two hits the greater one comes first.
+    """
+
     # Above 1 where the name fits.
     rank: float
+    # When the session was created, in microseconds since 1970: there are many hits, of which few
+    # are shown, and Django takes its time with each datetime.
+    micros: int
+    session_id: str
+    message_id: str | None = None
+    seq: int | None = None
+
+    @property
+    def created_at(self) -> datetime:
+        """Return when the session was created."""
+        return EPOCH + timedelta(microseconds=self.micros)
 
     @property
     def place(self) -> tuple[float, datetime, str]:
@@ -105,22 +132,45 @@ class Found:
     is_whole: bool
 
 
+def micros(moment: datetime) -> int:
+    """Return a time in microseconds since 1970."""
+    return (moment - EPOCH) // timedelta(microseconds=1)
+
+
 def find(sessions: SessionQuerySet, words: Words) -> Found:
     """Return those of the sessions that have the words, in their name or in one message."""
-    found = _among_newest(sessions, words, FEW)
+    newest = _newest(sessions, words)
+    found = _among(newest, FEW)
     if found.is_whole or len(found.hits) >= ENOUGH:
         return found
-    indexed = _by_index(sessions, words)
-    return indexed if indexed.is_whole else _among_newest(sessions, words, MANY)
+    if _estimate(words) <= HOPELESS:
+        indexed = _by_index(sessions, words)
+        if indexed.is_whole:
+            return indexed
+    # As many sessions as probably have enough hits, going by the first ones.
+    return _among(newest, min(MANY, FEW * ENOUGH // max(1, len(found.hits))))
 
 
-def _among_newest(sessions: SessionQuerySet, words: Words, count: int) -> Found:
-    """Look through the newest messages of the newest sessions."""
+def _newest(sessions: SessionQuerySet, words: Words) -> Query:
+    """Return the query that looks through the newest messages of the newest sessions."""
     named = sessions.annotate(name_words=search_vector("name"))
-    newest = named.values("id", "created_at", "message_count", "name_words").newest_first()[:count]
-    rows = _rows(RECENT, words, sessions=newest)
+    newest = named.values("id", "created_at", "message_count", "name_words").newest_first()
+    return _query(RECENT, words, sessions=newest)
+
+
+def _among(newest: Query, count: int) -> Found:
+    """Look through so many of the newest sessions."""
+    rows = _rows(Query(newest.sql, {**newest.parameters, "count": count}))
     looked_at, longest = rows[0][:2]
     return Found(_hits(rows), looked_at < count and longest <= NEWEST)
+
+
+def _estimate(words: Words) -> float:
+    """Return how many messages the planner thinks that the index would find."""
+    with connection.cursor() as cursor:
+        cursor.execute(ESTIMATE, {"query": words.tsquery})
+        [[plan]] = cursor.fetchone()
+    return float(plan["Plan"]["Plan Rows"])
 
 
 def _by_index(sessions: SessionQuerySet, words: Words) -> Found:
@@ -131,12 +181,12 @@ def _by_index(sessions: SessionQuerySet, words: Words) -> Found:
     template = INDEX.replace("{within}", WITHIN if sessions.query.where else "")
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(BY_INDEX_ALONE)
-        rows = _rows(template, words, named=named, sessions=ids)
+        rows = _rows(_query(template, words, named=named, sessions=ids))
     return Found(_hits(rows), rows[0][0] <= INDEXED)
 
 
-def _rows(template: str, words: Words, **parts: SessionQuerySet) -> list[Any]:
-    """Return the rows of a template that is filled with queries of sessions."""
+def _query(template: str, words: Words, **parts: SessionQuerySet) -> Query:
+    """Return a template that is filled with queries of sessions."""
     parameters: dict[str, Any] = {"query": words.tsquery}
     filled = {}
     for part, sessions in parts.items():
@@ -144,11 +194,14 @@ def _rows(template: str, words: Words, **parts: SessionQuerySet) -> list[Any]:
         named = {f"{part}{number}": value for number, value in enumerate(values)}
         parameters |= named
         filled[part] = sql % tuple(f"%({name})s" for name in named)
+    return Query(template.format(**filled), parameters)
+
+
+def _rows(query: Query) -> list[Any]:
     with connection.cursor() as cursor:
-        cursor.execute(template.format(**filled), parameters)
+        cursor.execute(query.sql, query.parameters)
         return cursor.fetchall()
 
 
 def _hits(rows: Sequence[Any]) -> list[Hit]:
-    hits = [Hit(*row[2:]) for row in rows if row[2] is not None]
-    return sorted(hits, key=lambda hit: hit.place, reverse=True)
+    return sorted((Hit(*row[2:]) for row in rows if row[2] is not None), reverse=True)

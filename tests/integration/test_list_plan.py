@@ -56,7 +56,7 @@ def plans_of(api: Api, path: str) -> list[list[dict[str, Any]]]:
         for query in queries:
             if query["sql"].startswith("SET LOCAL"):
                 cursor.execute(query["sql"])
-            elif "FROM" in query["sql"]:
+            elif "FROM" in query["sql"] and "EXPLAIN" not in query["sql"]:
                 cursor.execute(f"EXPLAIN (FORMAT JSON) {query['sql']}")
                 (explained,) = cursor.fetchone()
                 plans.append(list(nodes(explained[0]["Plan"])))

@@ -18,7 +18,7 @@ from sessions_app.admin.steps import STEPS, Step
 from sessions_app.models import Session
 from sessions_app.paging import Cursor
 from sessions_app.search import Words, words_of
-from sessions_app.searching import Hit, find
+from sessions_app.searching import Hit, find, micros
 from sessions_app.snippets import CLOSING, OPENING, marked, snippets
 
 # What may be a part of an id, and how many sessions it may mean.
@@ -205,8 +205,8 @@ def by_id(rows: QuerySet[Session], text: str) -> list[Hit]:
     """Return the sessions whose id has this in it, the newest first."""
     if not PIECE.fullmatch(text):
         return []
-    ids = rows.filter(id__contains=text).order_by("-id").values_list("id", "created_at")
-    return [Hit(found, at, None, None, BY_ID) for found, at in ids[:MEANT]]
+    ids = rows.filter(id__contains=text).order_by("-id").values_list("created_at", "id")
+    return [Hit(BY_ID, micros(at), found) for at, found in ids[:MEANT]]
 
 
 def as_row(session: Session, place: Place | None = None) -> SessionRow:

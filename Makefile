@@ -9,8 +9,8 @@ MANAGE := $(PYTHON) manage.py
 READY := $(VENV)/.ready
 UV := uv==0.13.9
 AMPLIFIER := .venv-amplifier
-# `make test TEST_PROCESSES=3` is a third faster on two cores; 0 is one after the other.
-TEST_PROCESSES ?= 0
+# One for each core, four at most; 0 is one test after the other, without other processes.
+TEST_PROCESSES ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n > 4 ? 4 : n)))
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "  make %-14s %s\n", $$1, $$2 }'

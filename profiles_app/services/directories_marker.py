@@ -7,6 +7,7 @@ directory, and follows no link from there.
 """
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -130,7 +131,14 @@ def _opened(directory: int) -> Iterator[int]:
 @contextlib.contextmanager
 def _file(folder: int, name: str, path: str) -> Iterator[int]:
     # Without waiting: a pipe in the file's place has no end.
-    file = os.open(name, os.O_RDONLY | os.O_NONBLOCK | _FLAGS, dir_fd=folder)
+    try:
+        file = os.open(name, os.O_RDONLY | os.O_NONBLOCK | _FLAGS, dir_fd=folder)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise InvalidPath(
+            f"{path} in the directory is a symbolic link, which is not followed; put a file there."
+        ) from None
     try:
         if not stat.S_ISREG(os.fstat(file).st_mode):
             raise InvalidPath(f"{path} in the directory is no regular file; remove it.")

@@ -130,6 +130,7 @@ def test_instructions_that_cannot_be_read_leave_the_others_to_be_told(
     assert "secret" not in text
     assert text.count("They cannot be read.") == 2
     assert "AGENTS.md in the directory is no regular file" in text
+    assert "AGENTS.md in the directory is a symbolic link, which is not followed" in text
     assert text.endswith("# Instructions for agents in `projects/app`\n\nOf the marker.")
 
 

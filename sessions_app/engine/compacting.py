@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from genai_prices.data_snapshot import get_snapshot
 from pydantic_ai import Agent, AgentRunResultEvent
+from pydantic_ai.exceptions import ModelContextWindowExceededError
 from pydantic_ai.models import Model
 from pydantic_ai.usage import RunUsage
 
@@ -24,6 +25,8 @@ KEPT = 6
 CHARACTERS = 3.5
 # Tokens of a model of which nothing is known: it is asked, and may say that it is too much.
 LEAST = 128_000
+# Characters of a text that any model can read beside the instructions.
+SHORTEST = 4000
 INSTRUCTIONS = (
     "Summarise the conversation below for the assistant who will go on with it and sees nothing "
     "else of it. Keep every fact, decision, name, path, number and open task that may matter; "
@@ -56,12 +59,24 @@ async def summary_of(
     model: Model, before: str, messages: Sequence[Utterance], tokens: int, used: RunUsage
 ) -> str:
     """Have the model summarise messages, and the summary that stands for those before them."""
-    room = int(FULL * tokens * CHARACTERS)
     lines = [f"Summary of what was before: {before}"] if before else []
     lines += [f"{each.role}: {each.content}" for each in messages]
+    # What is newest counts most where not even the older part fits.
+    text = "\n\n".join(lines)[-int(FULL * tokens * CHARACTERS) :]
+    while True:
+        try:
+            return await _summarised(model, text, used)
+        except ModelContextWindowExceededError:
+            # The window is smaller than what is known of it, or nothing is.
+            if len(text) < SHORTEST:
+                raise
+            text = text[-len(text) // 4 :]
+
+
+async def _summarised(model: Model, text: str, used: RunUsage) -> str:
     agent = Agent(model, instructions=INSTRUCTIONS, retries={"output": 1})
-    # What is newest counts most where not even the older part fits. Services stream, or fail.
-    async with agent.run_stream_events("\n\n".join(lines)[-room:], usage=used) as events:
+    # Services stream, or fail.
+    async with agent.run_stream_events(text, usage=used) as events:
         async for event in events:
             if isinstance(event, AgentRunResultEvent):
                 return event.result.output.strip()

@@ -26,8 +26,8 @@ from sessions_app.engine.toolsets import Opened, journalled, opened_tools
 
 # What the model is told, and what it is asked.
 Context = tuple[str, str]
-# Models that are too small to call a tool.
-TOOLLESS = {"provider-local"}
+# Models that are too small to call a tool or to summarise; they leave out what is oldest.
+SMALL = {"provider-local"}
 
 
 class Conversation:
@@ -52,7 +52,7 @@ class Conversation:
         cls, turn: Turn, emit: Emit, chain: Sequence[Provider | EngineError]
     ) -> AsyncIterator[Self]:
         """Give the conversation of a turn; its tools are closed at the end."""
-        able = any(isinstance(each, Provider) and each.module not in TOOLLESS for each in chain)
+        able = any(isinstance(each, Provider) and each.module not in SMALL for each in chain)
         context = await asyncio.to_thread(_context, turn)
         async with opened_tools(turn if able else _toolless(turn)) as tools:
             yield cls(turn, emit, tools, context)
@@ -77,6 +77,8 @@ class Conversation:
 
         Tell whether there was anything to summarise.
         """
+        if provider.module in SMALL:
+            return False
         tokens = window(provider, model) or LEAST
         messages = older(self.turn, self.instructions, 0 if at_any_rate else tokens)
         if not messages:
@@ -89,7 +91,7 @@ class Conversation:
 
     def toolsets(self, provider: Provider) -> list[AbstractToolset[None]]:
         """Return the tools that the provider's model is offered."""
-        return [] if provider.module in TOOLLESS else journalled(self._tools, self._calls)
+        return [] if provider.module in SMALL else journalled(self._tools, self._calls)
 
     def fall_back(
         self, provider: Provider | EngineError, following: object, error: EngineError

@@ -106,6 +106,13 @@ def test_the_oldest_turns_of_a_long_session_are_forgotten(
     assert 100 < long.usage["input_tokens"] - alone.usage["input_tokens"] <= 200
 
 
+def test_a_session_that_became_very_long_is_still_answered(server: LocalServer) -> None:
+    pair = (Utterance("user", "Tell me more. " * 8), Utterance("assistant", "It is so. " * 8))
+    history = (Utterance("user", "word " * 80_000), *pair * 8)
+    [(outcome, _)] = ask(turn("Say hello.", history, max_tokens=2))
+    assert outcome.content
+
+
 def test_a_message_longer_than_the_context_is_refused(server: LocalServer) -> None:
     error = refusal("word " * 5000)
     assert error.code == "too_long"

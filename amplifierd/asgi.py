@@ -31,4 +31,5 @@ application = Guard(
     origins=settings.ALLOWED_ORIGINS,
     body_limit=settings.BODY_LIMIT,
     behind_proxy=settings.BEHIND_PROXY,
+    hsts=settings.SECURE_HSTS_SECONDS,
 )

@@ -59,7 +59,8 @@ class Guard:
     """An ASGI application around another, which only gets requests that may come in.
 
     `hosts` are names without port, as in Django's ALLOWED_HOSTS; `origins` are those of foreign
-    pages that may call; `body_limit` is in bytes. With `behind_proxy` the last proxy's word counts
+    pages that may call; `body_limit` is in bytes, `hsts` the seconds for which browsers shall come
+    over TLS alone, once they came so. With `behind_proxy` the last proxy's word counts
     for the client's address and scheme; else nobody's does.
     """
 
@@ -71,12 +72,14 @@ class Guard:
         origins: Iterable[str],
         body_limit: int,
         behind_proxy: bool = False,
+        hsts: int = 0,
     ) -> None:
         self.app = app
         self.hosts = list(hosts)
         self.origins = {origin.lower().rstrip("/").encode() for origin in origins}
         self.body_limit = body_limit
         self.behind_proxy = behind_proxy
+        self.hsts = (b"strict-transport-security", b"max-age=%d" % hsts) if hsts else None
 
     async def __call__(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
@@ -89,8 +92,7 @@ class Guard:
         headers = collect(scope)
         scope = forwarded(scope, headers, trusted=self.behind_proxy)
         origin = self._foreign_origin(headers)
-        private = not scope["path"].startswith(PUBLIC_PATHS)
-        answer = Answer(send, self._cors(origin), [*STRICT, PRIVATE] if private else STRICT)
+        answer = Answer(send, self._cors(origin), self._defaults(scope))
         try:
             await self._admit(scope, headers, origin, receive, answer)
         except Exception as error:
@@ -98,6 +100,12 @@ class Guard:
             if answer.began:
                 raise
             await send_problem(answer, self._problem(error, scope))
+
+    def _defaults(self, scope: HTTPScope) -> list[tuple[bytes, bytes]]:
+        """Return what the answer says where the application says nothing else of the kind."""
+        private = [] if scope["path"].startswith(PUBLIC_PATHS) else [PRIVATE]
+        secure = [self.hsts] if self.hsts and scope["scheme"] == "https" else []
+        return [*STRICT, *private, *secure]
 
     def _problem(self, error: Exception, scope: HTTPScope) -> Problem:
         if isinstance(error, Refused):

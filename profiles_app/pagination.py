@@ -3,17 +3,18 @@
 import re
 from typing import Any
 
+from django.conf import settings
 from django.db.models import QuerySet
 from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.pagination import Cursor, CursorPagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-LIMIT = 1000
+LIMIT = settings.PAGE_SIZE
 
 
 class ProfilePagination(CursorPagination):
-    """Pages of profiles, newest first; `limit` from 1 to 1000 and an opaque `cursor`."""
+    """Pages of profiles, newest first; with `limit` and an opaque `cursor`."""
 
     ordering = ("-created_at", "collection", "name")
     page_size = LIMIT
@@ -28,7 +29,7 @@ class ProfilePagination(CursorPagination):
     def get_page_size(self, request: Request) -> int:
         """Return the limit, or raise ValidationError for one that is out of bounds."""
         limit = request.query_params.get("limit") or str(LIMIT)
-        if not re.fullmatch(r"[1-9][0-9]{0,3}", limit) or int(limit) > LIMIT:
+        if not re.fullmatch(r"[1-9][0-9]{0,8}", limit) or int(limit) > LIMIT:
             raise ValidationError({"limit": f"Give a whole number from 1 to {LIMIT}."})
         return int(limit)
 

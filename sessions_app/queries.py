@@ -112,10 +112,11 @@ def asked(kind: type[serializers.Serializer], parameters: QueryDict) -> dict[str
 def metadata_filters(parameters: QueryDict) -> list[tuple[list[str], list[Any]]]:
     """Return the `metadata.KEY` parameters: where to look, and what may be there.
 
-    Raises ValidationError.
+    Empty ones count as absent, as they do elsewhere. Raises ValidationError.
     """
     prefix = "metadata."
-    found = [(name, values) for name, values in parameters.lists() if name.startswith(prefix)]
+    given = [(name, values) for name, values in parameters.lists() if name.startswith(prefix)]
+    found = [(name, kept) for name, values in given if (kept := list(filter(None, values)))]
     if len(found) > FILTERS:
         raise ValidationError({"metadata": [f"Filter by at most {FILTERS} keys of the metadata."]})
     filters = []

@@ -8,10 +8,13 @@ from csp.constants import SELF
 from csp.decorators import csp_update
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 from drf_spectacular.generators import SchemaGenerator
+from rest_framework.exceptions import MethodNotAllowed
 
 from amplifierd.openapi import extensions  # noqa: F401  (registers itself)
+from amplifierd.problems import problem_of, respond
 
 
 @cache
@@ -21,9 +24,12 @@ def document() -> str:
     return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
 
 
-@require_safe
+@csrf_exempt
 def openapi_json(request: HttpRequest) -> HttpResponse:
     """Answer with the description of the API; it is no secret."""
+    if request.method not in ("GET", "HEAD"):
+        # Below /api/ no answer is a page.
+        return respond(problem_of(MethodNotAllowed(request.method or "")))
     return HttpResponse(document(), content_type="application/json")
 
 

@@ -95,12 +95,10 @@ def is_wanted(path: str) -> bool:
     *folders, name = path.split("/")
     suffix = PurePosixPath(name).suffix.lower()
     is_readme = name.lower() in {"readme.md", "changelog.md", "license.md"}
-    if folders in ([], ["profiles"]):
-        return suffix == ".md" and not is_readme
-    if folders[0] == "agents":
+    if folders in ([], ["profiles"]) or folders[0] == "agents":
         return suffix == ".md" and not is_readme
     if folders[0] == "context":
-        return suffix in TEXT_SUFFIXES
+        return suffix in TEXT_SUFFIXES and not is_readme
     return folders[0] == "modules" and name == MODULE_FILE
 
 

@@ -122,7 +122,8 @@ JOURNALLED: dict[str, Schema] = {
         {"timestamp": time(), "runId": text()},
     ),
     "run_interrupted": record(
-        "A worker died: what this attempt said is void, the next one follows.",
+        "A worker died: what the run said since its last `assistant_message_start` is void,"
+        " the next attempt follows.",
         {"timestamp": time(), "runId": text(), "attempt": whole()},
     ),
     "provider_retry": record(

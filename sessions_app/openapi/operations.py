@@ -250,7 +250,8 @@ OF_COPIES = {
         "change_profile",
         COPIES,
         "Change a session's profile",
-        "From its next run on. 409 where the session is not active.",
+        "From its next attempt on, also of a run that is under way. 409 where the session is not"
+        " active.",
         {200: ref("Session")},
         body=serializers.ChangeProfile,
         example={"profile_name": "foundation/base"},

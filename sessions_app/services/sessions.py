@@ -118,7 +118,7 @@ def update(session_id: str, changes: dict[str, Any]) -> Session:
 
 
 def change_profile(session_id: str, profile_name: str) -> Session:
-    """Give an active session another profile, from its next run on; its overrides stay.
+    """Give an active session another profile, from its next attempt on; its overrides stay.
 
     A run that is running goes on with what it began with. Raises SessionNotFound,
     InvalidTransition (not active), ProfileNotFound, or InvalidDefinition where the overrides do
@@ -152,12 +152,12 @@ def delete(session_id: str) -> None:
     all else that it executes. Its streams end. Raises SessionNotFound.
     """
     runs.cancel_open(session_id)
-    _end_tasks(session_id)
+    end_tasks(session_id)
     with transaction.atomic():
         purge(locked_whole(session_id))
 
 
-def _end_tasks(session_id: str) -> None:
+def end_tasks(session_id: str) -> None:
     """End the sub-sessions that worked for a session: without their tasks nobody would."""
     given = Task.objects.filter(run__session_id=session_id, session__status=SessionStatus.ACTIVE)
     for child_id in list(given.values_list("session_id", flat=True)):

@@ -16,7 +16,7 @@ class UpkeepActions:
 
     @action(detail=True, methods=["post"], url_path="change-profile")
     def change_profile(self, request: Request, session_id: str) -> Response:
-        """Give an active session another profile, from its next run on."""
+        """Give an active session another profile, from its next attempt on."""
         found_session(session_id)
         sessions.change_profile(session_id, **checked(serializers.ChangeProfile, request.data))
         return Response(session_json(found_session(session_id)))

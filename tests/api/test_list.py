@@ -123,6 +123,11 @@ def test_a_list_has_only_what_its_caller_may_see(
         assert (ids(response), response["X-Total-Count"]) == ([mine.id], "1")
 
 
+def test_an_empty_value_of_metadata_is_no_filter_as_no_empty_value_is(api: Api, make: Make) -> None:
+    made = make(SessionStatus.CREATED, metadata={"team": "red"})
+    assert ids(api("get", "/sessions/?metadata.team=")) == [made.id]
+
+
 @pytest.mark.parametrize("path", ["/sessions/active/list?", "/sessions/?metadata.n=1&"])
 def test_every_list_has_pages_and_a_total(api: Api, make: Make, path: str) -> None:
     made = [make(SessionStatus.ACTIVE, metadata={"n": 1}).id for _ in range(3)]

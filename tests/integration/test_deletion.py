@@ -9,7 +9,7 @@ from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
 
 from sessions_app.models import Event, Run, Session, Task
-from sessions_app.services import copies, locks, parking, runs, sessions
+from sessions_app.services import cleanup, copies, locks, parking, runs, sessions
 from sessions_app.services.parking import Wait
 from tests.conftest import claimed, say
 from tests.waiting import until
@@ -82,6 +82,19 @@ def test_a_session_and_its_sub_session_can_be_deleted_at_once(make: Make) -> Non
         until(lambda: is_waited(cursor), "the deletion to wait for the sub-session")
         sessions.purge(held)
     assert not Session.objects.filter(pk__in=[parent.id, child.id]).exists()
+
+
+def test_a_sub_session_ends_when_its_parent_is_cleaned_up(make: Make) -> None:
+    parent = make("active")
+    attempt = claimed(parent)
+    task = Wait("call_1", "delegate", {}, profile="foundation/test", message="x")
+    parking.park(attempt, [task], {})
+    child = Task.objects.get(run_id=attempt.run_id).session
+    # No worker is there to do what the end of the parent asks for.
+    sessions.terminate(parent.id)
+    assert cleanup.remove(cleanup.removable(older_than_days=0).filter(pk=parent.id)) == 1
+    child.refresh_from_db()
+    assert (child.status, child.parent_id) == ("terminated", None)
 
 
 def is_waited(cursor: CursorWrapper) -> bool:

@@ -19,7 +19,7 @@ def test_texts_in_known_places_are_read_and_nothing_else(tmp_path: Path) -> None
         "one.md": "", "README.md": "", "setup.py": "",
         "profiles/two.md": "", "profiles/README.md": "", "profiles/deep/x.md": "",
         "agents/deep/zen.md": "", "agents/zen.py": "",
-        "context/deep/notes.txt": "", "context/image.png": "",
+        "context/deep/notes.txt": "", "context/image.png": "", "context/README.md": "",
         "modules/tool-x/module.yaml": "", "modules/tool-x/tool.py": "",
         "other/three.md": "",
     }  # fmt: skip

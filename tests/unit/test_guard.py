@@ -95,6 +95,7 @@ def ask(
         origins=[APP],
         body_limit=LIMIT,
         behind_proxy=behind_proxy,
+        hsts=600,
     )
     asyncio.run(guard(scope, receive, send))
     start, *rest = sent
@@ -201,6 +202,12 @@ def test_guard_lets_in_or_refuses(
     status: int, headers: tuple[Header, ...], request_: dict[str, Any]
 ) -> None:
     assert ask(*headers, **request_).status == status
+
+
+def test_browsers_that_came_over_tls_are_told_to_come_so_again_even_when_refused() -> None:
+    for answer in (ask(**TLS), ask(("Host", "evil.example"), **TLS)):
+        assert answer.all("strict-transport-security") == ["max-age=600"]
+    assert ask().all("strict-transport-security") == []
 
 
 def test_refusal_is_a_problem_that_says_what_to_do() -> None:

@@ -158,6 +158,13 @@ def test_an_answer_is_exactly_what_is_described(api: Api, session: Any, path: st
     assert set(answer) == set(component["properties"])
 
 
+@pytest.mark.parametrize("method", ["post", "put", "patch", "delete"])
+def test_the_description_is_only_read_and_says_so_as_a_problem(method: str) -> None:
+    answer = getattr(Client(enforce_csrf_checks=True), method)("/api/v1/openapi.json")
+    assert answer.status_code == 405
+    assert answer["Content-Type"] == "application/problem+json"
+
+
 def test_the_description_and_its_page_are_served(client: Client) -> None:
     assert client.get("/api/v1/openapi.json").json() == DESCRIBED
     for url in ("/docs", "/docs/"):

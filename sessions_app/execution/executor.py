@@ -61,22 +61,23 @@ class Executor:
         while True:
             await asyncio.sleep(WATCH)
             due = loop.time() - renewed > settings.LEASE_SECONDS / 3
-            await self.look(attempts.renew if due else attempts.still_held)
-            renewed = loop.time() if due else renewed
+            done = await self.look(attempts.renew if due else attempts.still_held)
+            renewed = loop.time() if due and done else renewed
 
-    async def look(self, question: Callable[[list[Attempt]], set[str]]) -> None:
-        """Ask once which attempts still hold, and stop the others."""
+    async def look(self, question: Callable[[list[Attempt]], set[str]]) -> bool:
+        """Ask once which attempts still hold, and stop the others; False where nobody answers."""
         voices = self.recorder.voices()
         if not voices:
-            return
+            return True
         try:
             held = await database.call(question, [voice.attempt for voice in voices])
         except (OperationalError, InterfaceError) as error:
             logger.warning("The leases cannot be looked at: %s", error)
-            return
+            return False
         for voice in voices:
             if voice.attempt.run_id not in held:
                 voice.lost.set()
+        return True
 
     async def _ended(self, voice: Voice, desk: Desk) -> Outcome | Failure:
         """Run the engine; return how it ended. Raises Cancelled when the attempt was lost."""

@@ -59,15 +59,20 @@ class Recorder:
         self._voices: dict[str, Voice] = {}
         self._wake = asyncio.Event()
         self._writing = asyncio.Lock()
+        self._writes: set[asyncio.Task[None]] = set()
 
     def open(self, attempt: Attempt) -> Voice:
         """Return the voice of an attempt, to be closed when it is over."""
+        if before := self._voices.get(attempt.run_id):
+            # This worker was away for longer than its lease, and has its own run again.
+            before.lost.set()
         voice = self._voices[attempt.run_id] = Voice(attempt, self._wake)
         return voice
 
     def close(self, voice: Voice) -> None:
         """Forget a voice; what is pending is dropped."""
-        self._voices.pop(voice.attempt.run_id, None)
+        if self._voices.get(voice.attempt.run_id) is voice:
+            del self._voices[voice.attempt.run_id]
 
     def voices(self) -> list[Voice]:
         """Return the voices of the attempts that are being executed."""
@@ -89,8 +94,15 @@ class Recorder:
         """Write all that is pending, and return when it is in the journal.
 
         While the database is away this waits. A voice whose attempt no longer holds is lost, and
-        one that says what the journal cannot keep is refused.
+        one that says what the journal cannot keep is refused. It is written for all voices: that
+        the caller's run is cancelled meanwhile stops nothing.
         """
+        task = asyncio.create_task(self._write())
+        self._writes.add(task)
+        task.add_done_callback(self._writes.discard)
+        await asyncio.shield(task)
+
+    async def _write(self) -> None:
         async with self._writing:
             batch = {voice: voice.pending for voice in self.voices() if voice.pending}
             for voice in batch:

@@ -90,7 +90,8 @@ async def _tell(worker: str) -> None:
 async def care_once(queue: App, executor: Executor) -> None:
     """Rescue runs with an expired lease; forget old keys, and the jobs of workers that are gone."""
     # What is executed here nobody has dropped, even if the database was away for a whole lease.
-    await executor.look(attempts.renew)
+    if not await executor.look(attempts.renew):
+        return
     rescued = await database.call(attempts.rescue)
     if rescued:
         logger.warning("Rescued %d runs whose worker had gone.", rescued)

@@ -1,0 +1,86 @@
+"""What is said goes into the journal whoever waits for it, and whatever becomes of them."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from django.db import OperationalError
+from django.utils import timezone
+
+from sessions_app.engine.registry import get_engine
+from sessions_app.execution import recorder as recorder_module
+from sessions_app.execution import worker
+from sessions_app.execution.executor import Executor
+from sessions_app.execution.recorder import Recorder
+from sessions_app.models import Event, Run, Session
+from sessions_app.services import attempts
+from sessions_app.services.attempts import Attempt
+from sessions_app.services.flush import Said, flush
+from sessions_app.states import RunStatus
+from tests.conftest import claimed
+from tests.waiting import until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def pair(make: Callable[..., Session]) -> list[Attempt]:
+    """Attempts of two sessions."""
+    return [claimed(make("active")) for _ in range(2)]
+
+
+def said(attempt: Attempt) -> str:
+    events = Event.objects.in_session(attempt.session_id).filter(type="content")
+    return "".join(events.values_list("data__content", flat=True))
+
+
+def test_who_is_cancelled_while_it_writes_takes_nothing_of_the_others_along(
+    pair: list[Attempt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[int] = []
+
+    def flush_after_a_fault(said: list[Said]) -> dict[str, int]:
+        tried.append(len(said))
+        if len(tried) == 1:
+            raise OperationalError("the database was away")
+        return flush(said)
+
+    async def run() -> None:
+        recorder = Recorder()
+        for voice in map(recorder.open, pair):
+            voice.emit("content", {"content": "Hello"})
+        writing = asyncio.create_task(recorder.write())
+        await asyncio.to_thread(until, lambda: tried, "the fault")
+        writing.cancel()
+        await asyncio.wait([writing])
+        assert writing.cancelled()
+        await recorder.write()
+
+    monkeypatch.setattr(recorder_module, "flush", flush_after_a_fault)
+    asyncio.run(run())
+    assert [said(attempt) for attempt in pair] == ["Hello", "Hello"]
+
+
+def test_a_worker_that_has_its_own_run_again_speaks_with_the_new_voice_alone() -> None:
+    recorder = Recorder()
+    before = recorder.open(Attempt("session", "run", 1))
+    now = recorder.open(Attempt("session", "run", 2))
+    assert before.lost.is_set()
+    recorder.close(before)
+    assert recorder.voices() == [now]
+    recorder.close(now)
+    assert recorder.voices() == []
+
+
+def test_a_worker_that_could_not_renew_its_leases_rescues_nobody(
+    pair: list[Attempt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(held: list[Attempt]) -> set[str]:
+        raise OperationalError("the database was away")
+
+    Run.objects.filter(pk=pair[0].run_id).update(lease_expires_at=timezone.now())
+    monkeypatch.setattr(attempts, "renew", away)
+    executor = Executor(get_engine(), "worker-1")
+    executor.recorder.open(pair[0])
+    asyncio.run(worker.care_once(None, executor))
+    assert Run.objects.get(pk=pair[0].run_id).status == RunStatus.RUNNING

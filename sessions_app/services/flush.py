@@ -89,6 +89,8 @@ def flush(said: Sequence[Said]) -> dict[str, int]:
 
 
 def newest(attempt: Attempt, after: int) -> int:
-    """Return the seq of the newest event of the attempt's run; `after` if none follows it."""
+    """Return the seq of the newest event that the attempt has said; `after` if none follows it."""
     found = Event.objects.in_session(attempt.session_id).after(after).filter(run_id=attempt.run_id)
+    # Which the service says by itself, between two flushes.
+    found = found.exclude(type=EventType.CONTEXT_COMPACTED)
     return found.aggregate(seq=Max("seq"))["seq"] or after

@@ -11,7 +11,7 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 from sessions_app.exceptions import LeaseLost
 from sessions_app.models import Event, Message, Run, Session
 from sessions_app.querysets import RunQuerySet
-from sessions_app.services import attempts, messages, runs, sessions
+from sessions_app.services import attempts, compaction, messages, runs, sessions
 from sessions_app.services.attempts import Attempt, Failure
 from sessions_app.services.flush import newest
 from sessions_app.states import RunStatus, SessionStatus
@@ -259,4 +259,6 @@ def test_the_newest_event_of_an_attempt_is_found(session: Session, attempt: Atte
     assert newest(attempt, attempt.seq) == attempt.seq
     seq = say(attempt, "a", "b")[attempt.run_id]
     messages.add(session.id, "something else")
+    assert newest(attempt, attempt.seq) == seq
+    compaction.keep(attempt, 1, "In short.", {})
     assert newest(attempt, attempt.seq) == seq

@@ -4,6 +4,7 @@ An engine is given all it needs in a `Turn` and knows neither the database nor t
 """
 
 import asyncio
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,8 +130,11 @@ class Turn:
     # `context` {name: text}, and `session`, its settings.
     mount_plan: dict[str, Any]
     prompt: str
-    # The transcript before the prompt, oldest first.
+    # The transcript before the prompt, oldest first; what was queued behind the prompt is no part
+    # of it, what was said meanwhile is.
     history: tuple[Utterance, ...] = ()
+    # The prompt's own number in the transcript.
+    seq: int = sys.maxsize
     session_id: str = ""
     # The session's amplified directory on the disk: tools stay within it.
     directory: Path | None = None

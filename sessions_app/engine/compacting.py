@@ -6,15 +6,18 @@ transcript stays as it is: the summary stands for its older messages in what the
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import takewhile
 
 from genai_prices.data_snapshot import get_snapshot
-from pydantic_ai import Agent, AgentRunResultEvent
+from pydantic_ai import Agent, AgentRunResultEvent, CancellationToken
 from pydantic_ai.exceptions import ModelContextWindowExceededError
 from pydantic_ai.models import Model
+from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import RunUsage
 
 from sessions_app.engine.base import Turn, Utterance
 from sessions_app.engine.config import number
+from sessions_app.engine.patience import unless_silent
 from sessions_app.engine.registry import Provider
 
 # Of the context window, what a prompt may fill before it is compacted.
@@ -52,20 +55,29 @@ def older(turn: Turn, instructions: str, tokens: int) -> tuple[Utterance, ...]:
     if len(turn.history) <= KEPT or turn.steps:
         return ()
     size = len(instructions) + len(turn.prompt) + len(turn.summary) + sum(map(_size, turn.history))
-    return turn.history[:-KEPT] if size / CHARACTERS > FULL * tokens else ()
+    if size / CHARACTERS <= FULL * tokens:
+        return ()
+    # A summary stands for all up to its last message: not for the prompt, and what waits after it.
+    return tuple(takewhile(lambda each: each.seq < turn.seq, turn.history[:-KEPT]))
+
+
+def written(before: str, messages: Sequence[Utterance], tokens: int) -> str:
+    """Return messages as a model reads them that is to summarise them, after the summary so far.
+
+    What is newest counts most where not even the older part fits.
+    """
+    lines = [f"Summary of what was before: {before}"] if before else []
+    lines += [f"{each.role}: {each.content}" for each in messages]
+    return "\n\n".join(lines)[-int(FULL * tokens * CHARACTERS) :]
 
 
 async def summary_of(
-    model: Model, before: str, messages: Sequence[Utterance], tokens: int, used: RunUsage
+    text: str, provider: Provider, model: Model, token: CancellationToken, used: RunUsage
 ) -> str:
-    """Have the model summarise messages, and the summary that stands for those before them."""
-    lines = [f"Summary of what was before: {before}"] if before else []
-    lines += [f"{each.role}: {each.content}" for each in messages]
-    # What is newest counts most where not even the older part fits.
-    text = "\n\n".join(lines)[-int(FULL * tokens * CHARACTERS) :]
+    """Have the model summarise a text, or as much of its end as the model can read."""
     while True:
         try:
-            return await _summarised(model, text, used)
+            return await _summarised(text, provider, model, token, used)
         except ModelContextWindowExceededError:
             # The window is smaller than what is known of it, or nothing is.
             if len(text) < SHORTEST:
@@ -73,13 +85,23 @@ async def summary_of(
             text = text[-len(text) // 4 :]
 
 
-async def _summarised(model: Model, text: str, used: RunUsage) -> str:
-    agent = Agent(model, instructions=INSTRUCTIONS, retries={"output": 1})
+async def _summarised(
+    text: str, provider: Provider, model: Model, token: CancellationToken, used: RunUsage
+) -> str:
+    limits = provider.limits
     # Services stream, or fail.
-    async with agent.run_stream_events(text, usage=used) as events:
+    stream = Agent(model, instructions=INSTRUCTIONS, retries={"output": 1}).run_stream_events(
+        text,
+        usage=used,
+        cancellation_token=token,
+        timeout=limits.run_timeout,
+        model_settings=ModelSettings(first_event_timeout=limits.first_token_timeout),
+    )
+    async with unless_silent(provider) as patience, stream as events:
         async for event in events:
             if isinstance(event, AgentRunResultEvent):
                 return event.result.output.strip()
+            patience.hear(event)
     raise AssertionError("the agent's run ended without a result or an error")
 
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
-from pydantic_ai import AgentRunResult, DeferredToolRequests
+from pydantic_ai import AgentRunResult, CancellationToken, DeferredToolRequests
 from pydantic_ai.capabilities import Hooks
 from pydantic_ai.messages import ModelResponse, ToolCallPart
 from pydantic_ai.models import Model, ModelRequestContext
@@ -16,7 +16,7 @@ from sessions_app.amounts import total
 from sessions_app.engine.base import Emit, EngineError, Outcome, Turn
 from sessions_app.engine.budget import budgets
 from sessions_app.engine.calls import Calls
-from sessions_app.engine.compacting import LEAST, compacted, older, summary_of, window
+from sessions_app.engine.compacting import LEAST, compacted, older, summary_of, window, written
 from sessions_app.engine.context import instructions, mentioned
 from sessions_app.engine.exchange import Exchange
 from sessions_app.engine.history import opening, restored, spoken
@@ -72,10 +72,13 @@ class Conversation:
         self._speech = speech
         return speech
 
-    async def compact(self, provider: Provider, model: Model, *, at_any_rate: bool) -> bool:
+    async def compact(
+        self, provider: Provider, model: Model, token: CancellationToken, *, at_any_rate: bool
+    ) -> bool:
         """Have a summary stand for older messages if they, or the provider says so, are too long.
 
-        Tell whether there was anything to summarise.
+        Tell whether there was anything to summarise. What the attempt has said and done stays. Ends
+        as a request does: by the token, and by the provider's limits.
         """
         if provider.module in SMALL:
             return False
@@ -83,9 +86,10 @@ class Conversation:
         messages = older(self.turn, self.instructions, 0 if at_any_rate else tokens)
         if not messages:
             return False
-        summary = await summary_of(model, self.turn.summary, messages, tokens, self.exchange.used)
+        text = written(self.turn.summary, messages, tokens)
+        summary = await summary_of(text, provider, model, token, self.exchange.used)
         self.turn = compacted(self.turn, summary, messages)
-        self.exchange.begin(opening(self.turn, self._prompt))
+        self.exchange.reopen(opening(self.turn, self._prompt))
         await self.turn.host.compact(messages[-1].seq, summary, self.exchange.usage())
         return True
 

@@ -29,15 +29,21 @@ class Exchange:
         self._before = turn.usage
         self.has_steps = bool(turn.steps)
         # What the next request says, or, with calls that wait, the answer that is gone on from.
-        self.begin(opening)
+        self.messages = opening
+        self._opened = self._kept = len(opening)
         # What nothing that is kept may show.
         self.secrets: set[str] = set()
         # Of this attempt.
         self.used = RunUsage()
 
-    def begin(self, opening: list[ModelMessage]) -> None:
-        """Begin with other messages than at first."""
-        self.messages, self._kept = opening, len(opening)
+    def reopen(self, opening: list[ModelMessage]) -> None:
+        """Have other messages at the beginning; what came after them stays.
+
+        Without it a model would call once more what it has called already.
+        """
+        self.messages = [*opening, *self.messages[self._opened :]]
+        self._kept += len(opening) - self._opened
+        self._opened = len(opening)
 
     async def keep(self, messages: Sequence[ModelMessage]) -> None:
         """Keep what is new of the messages, so that the next attempt goes on from there."""

@@ -10,10 +10,6 @@ from pydantic_ai import (
     AgentRunResultEvent,
     CancellationToken,
     DeferredToolRequests,
-    FinalResultEvent,
-    PartDeltaEvent,
-    PartEndEvent,
-    PartStartEvent,
     RunCancelled,
 )
 from pydantic_ai.exceptions import (
@@ -30,6 +26,7 @@ from sessions_app.engine.base import Cancelled, Emit, EngineError, Outcome, Turn
 from sessions_app.engine.conversation import Conversation
 from sessions_app.engine.errors import described
 from sessions_app.engine.limits import overrun
+from sessions_app.engine.patience import unless_silent
 from sessions_app.engine.registry import Provider, provider_chain
 from sessions_app.engine.retries import retrying
 from sessions_app.engine.toolsets import WRONG_CALLS
@@ -109,13 +106,13 @@ async def _fitting(
     model: Model, provider: Provider, conversation: Conversation, token: CancellationToken
 ) -> Outcome:
     """Answer with a conversation that fits into the model's context, as far as it can be known."""
-    await conversation.compact(provider, model, at_any_rate=False)
+    await conversation.compact(provider, model, token, at_any_rate=False)
     try:
         return await _answer(model, provider, conversation, token)
     except ModelContextWindowExceededError:
         if not conversation.is_silent:
             raise
-        if not await conversation.compact(provider, model, at_any_rate=True):
+        if not await conversation.compact(provider, model, token, at_any_rate=True):
             raise
         return await _answer(model, provider, conversation, token)
 
@@ -132,12 +129,12 @@ async def _answer(
         # Budgets are the profile's.
         usage_limits=UsageLimits(request_limit=None),
     )
-    async with _unless_silent(provider) as silence, stream as events:
+    async with unless_silent(provider) as patience, stream as events:
         async for event in events:
             if isinstance(event, AgentRunResultEvent):
                 speech.finish()
                 return conversation.outcome(event.result)
-            silence.reschedule(_end_of_patience(event, provider.limits.next_token_timeout))
+            patience.hear(event)
             speech.hear(event)
     raise AssertionError("the agent's run ended without a result or an error")
 
@@ -154,23 +151,3 @@ def _agent(model: Model, provider: Provider, conversation: Conversation) -> Agen
         # An empty answer is an error, not a reason to ask once more unheard.
         retries={"output": 0, "tools": WRONG_CALLS},
     )
-
-
-@asynccontextmanager
-async def _unless_silent(provider: Provider) -> AsyncIterator[asyncio.Timeout]:
-    """Give a time-out, not yet set, that raises EngineError `timeout` when it expires."""
-    silence = asyncio.timeout(None)
-    try:
-        async with silence:
-            yield silence
-    except TimeoutError:
-        if not silence.expired():
-            raise
-        raise overrun(provider.module, provider.limits, "next_token_timeout") from None
-
-
-def _end_of_patience(event: object, patience: float) -> float | None:
-    """Return when the next event is due: within an answer soon, else (a tool works) whenever."""
-    if isinstance(event, PartStartEvent | PartDeltaEvent | PartEndEvent | FinalResultEvent):
-        return asyncio.get_running_loop().time() + patience
-    return None

@@ -29,6 +29,7 @@ def turn_of(attempt: Attempt) -> Turn:
         mount_plan=_for_engine(attempt.mount_plan),
         prompt=run.message.content,
         history=_history(run),
+        seq=run.message.seq,
         session_id=attempt.session_id,
         directory=place_of(run.session.amplified_dir),
         steps=tuple(step.data for step in steps),

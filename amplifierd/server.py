@@ -40,6 +40,8 @@ logger = logging.getLogger(__name__)
 RECEIVE_SECONDS = 60
 # Seconds for which applications may clean up once they have been cancelled.
 CANCEL_SECONDS = 2
+# Digits of a length that anybody can mean.
+LENGTH_DIGITS = 18
 # Bytes of a body that are handed to the application at a time.
 BODY_PIECE = 256 * 1024
 
@@ -77,6 +79,9 @@ class Request(http_protocol.WebRequest):
     def process(self) -> Any:
         """Hand the request to the application, as plain HTTP where it asks for a websocket."""
         self.requestHeaders.removeHeader(b"upgrade")
+        # The guard refuses it; daphne fails where it is no ASCII.
+        if self.requestHeaders.hasHeader(b"daphne-root-path"):
+            self.requestHeaders.setRawHeaders(b"daphne-root-path", [b"/"])
         return super().process()
 
     def handle_reply(self, message: ASGISendEvent) -> None:
@@ -134,6 +139,14 @@ class Request(http_protocol.WebRequest):
 
 class Channel(HTTPChannel):
     """One connection, which says what is wrong with bytes that no request can be read from."""
+
+    def headerReceived(self, line: bytes) -> bool:
+        """Take a header line; refuse a length that Python takes for no number."""
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length" and len(value.strip()) > LENGTH_DIGITS:
+            self._respondToBadRequestAndDisconnect()
+            return False
+        return bool(super().headerReceived(line))
 
     def lineLengthExceeded(self, line: bytes) -> None:
         """Refuse a URL or header that is longer than any line may be."""

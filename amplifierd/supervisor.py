@@ -122,13 +122,17 @@ class Supervisor:
     def _spawn(self, child: Child) -> None:
         """Start the process, in a session of its own: the terminal's Ctrl-C is for us alone."""
         child.started_at = self._clock()
-        child.process = subprocess.Popen(  # noqa: S603
-            child.command,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            pass_fds=(*child.pass_fds, self._lifeline[0]),
-            start_new_session=True,
-        )
+        try:
+            child.process = subprocess.Popen(  # noqa: S603
+                child.command,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                pass_fds=(*child.pass_fds, self._lifeline[0]),
+                start_new_session=True,
+            )
+        except OSError as error:
+            # The machine is short of something: no reason to end those that live.
+            self._delay(child, f"cannot be started: {error}")
 
     def _bury(self, child: Child) -> None:
         """Say how the process ended, and when it is to be started again."""
@@ -136,11 +140,13 @@ class Supervisor:
         if child.once:
             self.children.remove(child)
             return
-        now = self._clock()
-        if now - child.started_at >= SETTLED:
+        if self._clock() - child.started_at >= SETTLED:
             child.delay = FIRST_DELAY
-        child.due_at = now + child.delay
-        how = _manner(process.returncode) if process else "ended"
+        self._delay(child, _manner(process.returncode) if process else "ended")
+
+    def _delay(self, child: Child, how: str) -> None:
+        """Say what happened, and set when the process is to be started."""
+        child.due_at = self._clock() + child.delay
         self._announce(f"{child.name} {how}; starting it again in {child.delay:g} s")
         child.delay = min(2 * child.delay, LONGEST_DELAY)
 

@@ -51,6 +51,9 @@ class Watch:
     async def look(self) -> None:
         """Look once at all credentials that streams are open with, and end what is to end."""
         for streams in list(self._open.values()):
+            # Its last stream may have ended while another one's key was looked up.
+            if not streams:
+                continue
             scope = next(iter(streams.values()))
             try:
                 await self._bridge.call(partial(self._ask, scope))

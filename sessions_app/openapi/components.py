@@ -203,7 +203,7 @@ COMPONENTS: dict[str, Schema] = {
                 *RunStatus.values, description="`parked`: it waits for a person or a sub-session."
             ),
             "attempt": whole(),
-            "interruptions": whole("Attempts that were broken off, as their workers went away."),
+            "interruptions": whole("Attempts that were broken off, as their workers died."),
             "worker": nullable(text()),
             "createdAt": time(),
             "startedAt": nullable(time()),

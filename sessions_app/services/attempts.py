@@ -165,16 +165,16 @@ def fail(attempt: Attempt, failure: Failure) -> None:
 
 
 def release(attempt: Attempt) -> None:
-    """Give a run back unfinished: what this attempt said is void, the next attempt follows.
+    """Give a run back unfinished: what was said is void, the next attempt follows.
 
-    After the last attempt the run fails instead. Raises LeaseLost.
+    That a daemon is stopped in order counts for no worker that has died. Raises LeaseLost.
     """
     with transaction.atomic():
         locked_for(attempt)
         run = Run.objects.held(attempt.run_id, attempt.number).first()
         if run is None:
             raise LeaseLost
-        _interrupt(run)
+        _interrupt(run, run.interruptions)
 
 
 def rescue(limit: int = 100) -> int:
@@ -196,17 +196,19 @@ def _rescue(attempt: Attempt) -> bool:
             locked_for(attempt)
             run = Run.objects.held(attempt.run_id, attempt.number).expired().first()
             if run is not None:
-                _interrupt(run)
+                _interrupt(run, run.interruptions + 1)
     except LeaseLost:
         return False
     return run is not None
 
 
-def _interrupt(run: Run) -> None:
-    """Void the current attempt of a run, under the lock of its session."""
+def _interrupt(run: Run, broken_off: int) -> None:
+    """Void the current attempt of a run, under the lock of its session.
+
+    It has then been broken off so many times.
+    """
     data = {"timestamp": stamp(timezone.now()), "runId": run.id, "attempt": run.attempt}
     interrupted = Entry(EventType.RUN_INTERRUPTED, data, run.id)
-    broken_off = run.interruptions + 1
     Run.objects.filter(pk=run.pk).update(interruptions=broken_off)
     if broken_off < settings.MAX_ATTEMPTS:
         Run.objects.filter(pk=run.pk).update(status=RunStatus.QUEUED, lease_expires_at=None)

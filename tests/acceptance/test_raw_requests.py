@@ -76,6 +76,8 @@ def request(path: bytes = SESSIONS, method: bytes = b"GET", more: bytes = b"") -
         (request(method=b"POST", more=b"Content-Length: -1\r\n"), 400),
         (request(method=b"POST", more=b"Content-Length: x\r\n"), 400),
         (request(method=b"POST", more=b"Content-Length: 1\r\nContent-Length: 2\r\n"), 400),
+        (request(method=b"POST", more=b"Content-Length: " + b"9" * 5000 + b"\r\n"), 400),
+        (request(more=b"Daphne-Root-Path: \xff\r\n"), 400),
         (request(method=b"POST", more=b"Transfer-Encoding: gzip\r\n"), 400),
         (request(method=b"POST", more=b"Transfer-Encoding: chunked\r\n") + b"zz\r\n", 400),
         (request(method=b"POST", more=b"Idempotency-Key: \xff\r\n"), 400),

@@ -154,6 +154,15 @@ def test_an_older_attempt_changes_nothing_while_the_next_one_runs(
     assert Message.objects.get(role="assistant").content == "second try"
 
 
+def test_a_run_survives_any_number_of_orderly_stops(session: Session, attempt: Attempt) -> None:
+    for number in range(2, 8):
+        attempts.release(attempt)
+        attempt = attempts.claim(session.id, "worker-1")
+        assert attempt.number == number
+    attempts.succeed(attempt, "", {})
+    assert Run.objects.get().status == RunStatus.SUCCEEDED
+
+
 def test_a_renewed_lease_lasts_longer(attempt: Attempt) -> None:
     before = Run.objects.get().lease_expires_at
     assert attempts.renew([attempt]) == {attempt.run_id}

@@ -13,6 +13,7 @@ from django.contrib.auth.models import User
 from django.test import Client as Browser
 from django.urls import URLPattern
 from django.utils import timezone
+from rest_framework.exceptions import NotAuthenticated
 
 from amplifierd import asgi
 from amplifierd.access import keys
@@ -226,6 +227,31 @@ def test_a_look_that_fails_ends_nothing(bridge: Bridge, make: Make, demanded: No
             assert not ended.is_set()
 
     run(test())
+
+
+def test_a_stream_that_ends_during_a_look_ends_no_watch(bridge: Bridge) -> None:
+    refused = []
+
+    def refuse(scope: Any) -> None:
+        refused.append(scope)
+        raise NotAuthenticated
+
+    async def test() -> None:
+        watch = Watch(bridge, refuse)
+        with contextlib.ExitStack() as stack:
+            first, last = (
+                stack.enter_context(watch.over({"headers": [(b"authorization", key)]}))
+                for key in (b"one", b"three")
+            )
+            with watch.over({"headers": [(b"authorization", b"two")]}):
+                look = asyncio.create_task(watch.look())
+                await asyncio.sleep(0)
+            await look
+        assert first.is_set()
+        assert last.is_set()
+
+    run(test())
+    assert len(refused) == 2
 
 
 def test_streams_with_the_same_key_are_looked_up_once(bridge: Bridge) -> None:

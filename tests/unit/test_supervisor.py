@@ -137,6 +137,18 @@ def test_a_child_that_ends_by_itself_is_started_again_too(daemon: Daemon) -> Non
     assert daemon.said == ["child ended with exit code 0; starting it again in 0.1 s"]
 
 
+def test_a_child_that_cannot_be_started_is_tried_again_and_harms_no_other(daemon: Daemon) -> None:
+    healthy = daemon.add()
+    child = daemon.add(["/nowhere/at-all"])
+    assert daemon.said[-1].startswith("child cannot be started: ")
+    assert daemon.said[-1].endswith("starting it again in 0.1 s")
+    child.command = SLEEP
+    daemon.clock.now += 0.2
+    daemon.supervisor.tick()
+    assert child.running()
+    assert healthy.running()
+
+
 def test_a_child_to_be_run_once_is_not_started_again(daemon: Daemon) -> None:
     child = daemon.add(["true"], once=True)
     assert child.process

@@ -42,12 +42,16 @@ def plain(value: Any, keys: set[str]) -> Any:
 
 
 def _told(history: Sequence[Utterance]) -> Iterator[Message]:
-    is_answered = False
+    # Runs whose answers were told already, by the messages that were kept of them.
+    answered: set[str] = set()
     for utterance in history:
         kept = _kept(utterance)
-        if not (is_answered and utterance.role == "assistant"):
+        if utterance.role == "assistant" and utterance.run_id in answered:
+            answered.remove(utterance.run_id)
+        else:
             yield from kept or _spoken(utterance)
-        is_answered = bool(kept)
+        if kept:
+            answered.add(utterance.run_id)
 
 
 def _kept(utterance: Utterance) -> list[Message]:

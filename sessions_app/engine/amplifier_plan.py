@@ -37,10 +37,16 @@ class Plan:
 def planned(mount_plan: dict[str, Any]) -> Plan:
     """Return the plan of a turn.
 
-    Raises EngineError `bad_config` where orchestrator, context or provider are missing or a
-    limit cannot be read, and `missing_key` where a config names a variable that is not set.
+    Raises EngineError `bad_config` where orchestrator, context or provider are missing, a limit
+    cannot be read or a budget is set, and `missing_key` where a config names a variable that is
+    not set.
     """
     session = mount_plan.get("session") or {}
+    if session.get("budget"):
+        # Nobody shall believe that it holds.
+        raise EngineError(
+            "bad_config", "The engine 'amplifier' keeps no budget: remove `session.budget`."
+        )
     given = {
         "orchestrator": [_required(session.get("orchestrator"), "session.orchestrator")],
         "context": [_required(session.get("context"), "session.context")],

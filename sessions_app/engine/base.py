@@ -36,6 +36,14 @@ class Decision:
     approved: bool
     # Why not, as the model is told.
     reason: str = ""
+    # Whether nobody has said anything in time.
+    expired: bool = False
+
+    @property
+    def refusal(self) -> str:
+        """Return what the model is told of a call that is not made."""
+        who = "This call counts as denied." if self.expired else "A person has denied this call."
+        return f"{who} {self.reason}".strip()
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,8 @@ class Utterance:
     calls: Mapping[str, Call] = field(default_factory=dict)
     # Whether it is such an answer.
     answers: bool = False
+    # The run that it belongs to, if any. Of messages that waited, all stand before the answers.
+    run_id: str = ""
 
 
 class Host(Protocol):

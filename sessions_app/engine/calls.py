@@ -61,11 +61,15 @@ class Calls:
         self._decisions = dict(turn.decisions)
         # The calls that wait.
         self.waits: list[Ask] = []
+        # Whether calls were made of whose results no model was told yet: made for nothing, and
+        # perhaps once more, if another one were asked instead.
+        self.are_pending = False
 
     def asked_anew(self) -> None:
         """Note that the model is asked again: ids of its next calls may be used a second time."""
         self._earlier.clear()
         self._decisions.clear()
+        self.are_pending = False
 
     def tell_again(
         self, calls: Mapping[str, ToolCallPart], parts: Iterable[ModelRequestPart]
@@ -128,9 +132,10 @@ class Calls:
             raise ApprovalRequired
         if not decision.approved:
             self._tell("pre", request)
-            raise self._failed(request, f"A person has denied this call. {decision.reason}".strip())
+            raise self._failed(request, decision.refusal)
 
     async def _made(self, request: Request, *, begun: bool) -> str:
+        self.are_pending = True
         if not begun:
             self._tell("pre", request)
         # Nothing is done of which the journal does not tell.

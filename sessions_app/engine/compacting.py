@@ -4,19 +4,21 @@ A provider's config sets `context_window`, in tokens; else it is what is known o
 transcript stays as it is: the summary stands for its older messages in what the model is sent.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import takewhile
 
 from genai_prices.data_snapshot import get_snapshot
 from pydantic_ai import Agent, AgentRunResultEvent, CancellationToken
 from pydantic_ai.exceptions import ModelContextWindowExceededError
+from pydantic_ai.messages import ToolCallPart, ToolReturnPart
 from pydantic_ai.models import Model
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import RunUsage
 
 from sessions_app.engine.base import Turn, Utterance
 from sessions_app.engine.config import number
+from sessions_app.engine.history import closed, restored
 from sessions_app.engine.patience import unless_silent
 from sessions_app.engine.registry import Provider
 
@@ -30,6 +32,8 @@ CHARACTERS = 3.5
 LEAST = 128_000
 # Characters of a text that any model can read beside the instructions.
 SHORTEST = 4000
+# Characters of a call, or of its result, that are summarised.
+SHOWN = 500
 INSTRUCTIONS = (
     "Summarise the conversation below for the assistant who will go on with it and sees nothing "
     "else of it. Keep every fact, decision, name, path, number and open task that may matter; "
@@ -67,7 +71,7 @@ def written(before: str, messages: Sequence[Utterance], tokens: int) -> str:
     What is newest counts most where not even the older part fits.
     """
     lines = [f"Summary of what was before: {before}"] if before else []
-    lines += [f"{each.role}: {each.content}" for each in messages]
+    lines += [line for each in messages for line in _lines(each)]
     return "\n\n".join(lines)[-int(FULL * tokens * CHARACTERS) :]
 
 
@@ -108,6 +112,18 @@ async def _summarised(
 def compacted(turn: Turn, summary: str, messages: Sequence[Utterance]) -> Turn:
     """Return the turn with a summary in the place of its oldest messages."""
     return replace(turn, summary=summary, history=turn.history[len(messages) :])
+
+
+def _lines(utterance: Utterance) -> Iterator[str]:
+    """Yield what was said, and what its run has done with tools."""
+    if utterance.content.strip():
+        yield f"{utterance.role}: {utterance.content}"
+    for message in closed(restored(utterance.steps), utterance.calls):
+        for part in message.parts:
+            if isinstance(part, ToolCallPart):
+                yield f"call of {part.tool_name}: {part.args_as_json_str()[:SHOWN]}"
+            elif isinstance(part, ToolReturnPart):
+                yield f"result of {part.tool_name}: {part.model_response_str()[:SHOWN]}"
 
 
 def _size(utterance: Utterance) -> int:

@@ -59,8 +59,8 @@ class Conversation:
 
     @property
     def is_silent(self) -> bool:
-        """Tell whether nothing was said yet to what was asked last."""
-        return self._speech is None or self._speech.is_silent
+        """Tell whether nothing was said yet to what was asked last, and nothing done."""
+        return not self._calls.are_pending and (self._speech is None or self._speech.is_silent)
 
     async def speak_with(self, provider: Provider, model: Model) -> Speech:
         """Return what passes on the words of a provider; an attempt that begins anew tells all."""
@@ -86,6 +86,7 @@ class Conversation:
         messages = older(self.turn, self.instructions, 0 if at_any_rate else tokens)
         if not messages:
             return False
+        await self._check_budgets()
         text = written(self.turn.summary, messages, tokens)
         summary = await summary_of(text, provider, model, token, self.exchange.used)
         self.turn = compacted(self.turn, summary, messages)

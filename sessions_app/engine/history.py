@@ -20,9 +20,11 @@ from pydantic_ai.messages import (
 from sessions_app.engine.base import Call, Turn, Utterance
 
 INTERRUPTED = (
-    "This call was interrupted: the process that made it died, and nobody knows whether it took "
-    "effect. It was not repeated. Look first whether it did, before you call it again."
+    "This call was interrupted: it was begun and not brought to its end, and nobody knows whether "
+    "it took effect. It was not repeated. Look first whether it did, before you call it again."
 )
+# Nothing is done of which the journal does not tell.
+NEVER_MADE = "This call was not made: the run ended before it."
 _SUMMARY = "A summary of the conversation so far, whose older messages are left out here:\n\n"
 
 
@@ -44,18 +46,18 @@ def model_messages(history: Sequence[Utterance]) -> list[ModelMessage]:
     What a run has done with tools stands where its answer would.
     """
     messages: list[ModelMessage] = []
-    told = ""
+    told: dict[str, str] = {}
     for utterance in history:
         content = utterance.content
         if utterance.answers:
             # What the steps do not have: the beginning of an answer that was broken off.
-            content, told = content.removeprefix(told).lstrip(), ""
+            content = content.removeprefix(told.pop(utterance.run_id, "")).lstrip()
         if content.strip():
             messages.append(_model_message(utterance, content))
         if utterance.steps:
             done = closed(restored(utterance.steps), utterance.calls)
             messages += done
-            told = spoken(done)
+            told[utterance.run_id] = spoken(done)
     return messages
 
 
@@ -90,7 +92,9 @@ def spoken(messages: Iterable[ModelMessage]) -> str:
 
 
 def _result(call: Call | None) -> str:
-    return INTERRUPTED if call is None or call.result is None else call.result
+    if call is None:
+        return NEVER_MADE
+    return INTERRUPTED if call.result is None else call.result
 
 
 def _model_message(utterance: Utterance, content: str) -> ModelMessage:

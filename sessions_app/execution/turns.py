@@ -46,7 +46,11 @@ def turn_of(attempt: Attempt) -> Turn:
 def newest_response(session_id: str, tool: str) -> str | None:
     """Return the newest response of a tool in the session; None where there is none."""
     told = Event.objects.filter(
-        session_id=session_id, type=EventType.TOOL_POST, data__hook_data__tool_name=tool
+        session_id=session_id,
+        type=EventType.TOOL_POST,
+        data__hook_data__tool_name=tool,
+        # One that failed has none.
+        data__hook_data__has_key="tool_response",
     )
     return told.order_by("-seq").values_list("data__hook_data__tool_response", flat=True).first()
 
@@ -85,6 +89,7 @@ def _utterance(message: Message, steps: dict[str, list[Step]]) -> Utterance:
         steps=tuple(step.data for step in kept),
         calls=_calls(kept[-1].run, kept[-1]) if broken_off else {},
         answers=message.role == Role.ASSISTANT and message.run_id in steps,
+        run_id=message.run_id or "",
     )
 
 
@@ -121,7 +126,11 @@ def _decisions(run: Run, step: Step) -> dict[str, Decision]:
         status=ApprovalStatus.PENDING
     )
     return {
-        each.tool_call_id: Decision(each.status == ApprovalStatus.APPROVED, each.reason)
+        each.tool_call_id: Decision(
+            each.status == ApprovalStatus.APPROVED,
+            each.reason,
+            each.status == ApprovalStatus.EXPIRED,
+        )
         for each in answered
     }
 

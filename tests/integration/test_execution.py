@@ -8,10 +8,12 @@ import pytest
 from sessions_app.engine.base import Cancelled, Emit, Outcome, Turn
 from sessions_app.engine.registry import get_engine
 from sessions_app.execution.executor import Executor
+from sessions_app.execution.turns import newest_response
 from sessions_app.models import Event, Message, Session
 from sessions_app.models.event import EventType
-from sessions_app.services import runs
+from sessions_app.services import flush, runs
 from sessions_app.states import RunStatus, SessionStatus
+from tests.conftest import claimed
 from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -162,3 +164,12 @@ def test_what_the_journal_refuses_fails_its_own_run_and_no_other(
     assert (refused.status, refused.error_code) == (RunStatus.FAILED, "internal")
     assert kept.status == RunStatus.SUCCEEDED
     assert [event["content"] for event in journal(other, "content")] == ["hello"]
+
+
+def test_the_newest_response_of_a_tool_is_not_that_of_a_call_that_failed(session: Session) -> None:
+    attempt = claimed(session)
+    for told in ({"tool_response": "[1]"}, {"error": "No."}):
+        data = {"hook_data": {"tool_name": "update_todos", **told}, "runId": attempt.run_id}
+        flush.flush([flush.Said(attempt, EventType.TOOL_POST, data)])
+    assert newest_response(session.id, "update_todos") == "[1]"
+    assert newest_response(session.id, "another") is None

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from sessions_app.engine.base import Cancelled, EngineError, Outcome, Turn, Utterance
-from sessions_app.engine.compacting import KEPT, older
+from sessions_app.engine.compacting import KEPT, older, written
+from sessions_app.engine.history import NEVER_MADE
 from sessions_app.engine.registry import get_engine
 from tests.agents import Memory, agent_turn, called, calls, play, register
 from tests.providers import HEAD, FakeProvider, fake_provider, refuses, sends, streams
@@ -85,6 +86,13 @@ def test_what_the_attempt_has_done_is_not_forgotten_and_done_again() -> None:
     assert len(ended.memory.summaries) == 1
     kinds = [step["kind"] for step in (*ended.memory.steps, *ended.outcome.steps)]
     assert kinds == ["response", "request", "response"]
+
+
+def test_what_was_done_with_tools_is_summarised_too() -> None:
+    first = play(agent_turn([{"tools": [calls("push", what="money")]}, {"text": "Done."}]))
+    text = written("", [Utterance("user", "Do it.", steps=tuple(first.memory.steps))], 1000)
+    assert 'call of push: {"what":"money"}' in text
+    assert f"result of push: {NEVER_MADE}" in text
 
 
 def test_what_was_queued_behind_the_prompt_is_not_summarised_away() -> None:

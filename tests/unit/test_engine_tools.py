@@ -1,5 +1,6 @@
 """An agent's tools: journalled, allowed by a person, made once whatever is interrupted."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 import pytest
 
 from sessions_app.engine.base import Call, Decision, Turn, Utterance
-from sessions_app.engine.history import INTERRUPTED, model_messages
+from sessions_app.engine.history import INTERRUPTED, NEVER_MADE, model_messages
+from tests import agents
 from tests.agents import Ended, Memory, agent_turn, called, calls, play, register
 
 PUSH = [{"text": "I push.", "tools": [calls("push", what="it")]}, {"text": "Done."}]
@@ -108,6 +110,34 @@ def test_a_denied_call_is_not_made_although_the_next_one_is_always_allowed() -> 
     assert "denied" in ended.told("post")[0]["error"]
 
 
+def test_what_nobody_answered_is_not_said_to_be_a_person_s_word() -> None:
+    parked = play(agent_turn(PUSH, require_approval=True))
+    decided = {parked.outcome.waits[0].call_id: Decision(False, "Nobody answered.", expired=True)}
+    ended = play(parked.next_turn(continues=True, decisions=decided))
+    assert ended.told("post")[0]["error"] == "This call counts as denied. Nobody answered."
+
+
+def test_calls_that_were_made_are_not_made_again_by_the_next_provider(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def push(what: str) -> str:
+        """Push, and take long if asked to."""
+        called.append(f"push {what}")
+        await asyncio.sleep(60 if what == "slowly" else 0)
+        return "pushed"
+
+    monkeypatch.setattr(agents, "push", push)
+    both = [{"tools": [calls("push", what="it"), calls("push", what="slowly")]}, {"text": "Done."}]
+    parked = play(agent_turn(both, require_approval=True))
+    decisions = {ask.call_id: Decision(True) for ask in parked.outcome.waits}
+    turn = parked.next_turn(continues=True, decisions=decisions)
+    configs = ({"script": both, "run_timeout": 0.5}, {"script": both})
+    chain = [{"module": "provider-mock", "config": config} for config in configs]
+    ended = play(replace(turn, mount_plan={**turn.mount_plan, "providers": chain}))
+    assert ended.error.code == "timeout"
+    assert called == ["push it", "push slowly"]
+
+
 def test_a_misspelt_function_in_require_approval_is_refused() -> None:
     ended = play(agent_turn(PUSH, require_approval=["psuh"]))
     assert ended.error.code == "bad_tool" and "psuh" in str(ended.error)
@@ -166,14 +196,17 @@ def test_usage_counts_all_attempts() -> None:
 
 
 def test_a_run_that_was_broken_off_in_a_call_leaves_a_history_that_every_provider_takes() -> None:
-    first = play(agent_turn(PUSH))
+    both = [{"text": "I push.", "tools": [calls("push", what="it"), calls("push", what="all")]}]
+    parked = play(agent_turn(both, require_approval=True))
+    begun = parked.outcome.waits[0].call_id
+    steps, made = tuple(parked.memory.steps), {begun: Call(begun, "push")}
     history = (
-        Utterance("user", "Do it.", steps=tuple(first.memory.steps)),
+        Utterance("user", "Do it.", steps=steps, calls=made),
         Utterance("assistant", "I push.\n\nAnd then", answers=True),
     )
     messages = model_messages(history)
     assert [message.kind for message in messages] == ["request", "response", "request", "response"]
-    assert messages[2].parts[0].content == INTERRUPTED
+    assert [part.content for part in messages[2].parts] == [INTERRUPTED, NEVER_MADE]
     assert messages[3].parts[0].content == "And then"
 
 
@@ -188,6 +221,19 @@ def test_the_model_sees_what_earlier_runs_did_with_tools() -> None:
     assert [message.kind for message in messages] == ["request", "response", "request", "response"]
     assert messages[2].parts[0].content == "pushed it"
     assert messages[3].parts[0].content == "Done."
+
+
+def test_answers_to_messages_that_waited_are_told_once_each() -> None:
+    first = play(agent_turn(PUSH))
+    steps = (*first.memory.steps, *first.outcome.steps)
+    history = (
+        Utterance("user", "One.", steps=steps, run_id="one"),
+        Utterance("user", "Two.", steps=steps, run_id="two"),
+        Utterance("assistant", first.outcome.content, answers=True, run_id="one"),
+        Utterance("assistant", first.outcome.content, answers=True, run_id="two"),
+    )
+    kinds = [message.kind for message in model_messages(history)]
+    assert kinds == ["request", "response", "request", "response"] * 2
 
 
 @pytest.mark.parametrize(

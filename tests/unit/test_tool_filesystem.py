@@ -75,7 +75,8 @@ def test_an_empty_file_is_told_to_be_empty(here: Path) -> None:
 
 def test_an_offset_behind_the_end_says_how_many_lines_there_are(here: Path) -> None:
     (here / "a").write_text("x\ny\n")
-    assert refusal(here, "read_file", "a", 5) == "`a` has 2 lines only."
+    for offset in (3, 5):
+        assert refusal(here, "read_file", "a", offset) == "`a` has 2 lines only."
     assert "at least 1" in refusal(here, "read_file", "a", 0)
 
 

@@ -69,6 +69,8 @@ class _Lines:
         return decoded(self.path, self.stream.readline(READ_LIMIT))
 
     def _told(self, first: int, text: str, *, more: bool) -> str:
+        if not text and first > 1:
+            raise ToolError(f"`{self.path}` has {first - 1} lines only.")
         if not text:
             return f"[`{self.path}` is empty]"
         cut = text[:ANSWER_LIMIT]

@@ -4,13 +4,17 @@ import asyncio
 import json
 import os
 import resource
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from pydantic_ai import ToolDefinition
 
+from amplifierd.env import BASE_DIR
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.tools.base import ANSWER_LIMIT, Workplace
 from sessions_app.engine.tools.mcp import is_idempotent, open_tools
@@ -91,6 +95,33 @@ def test_nothing_is_left_of_a_program_that_is_cancelled_as_it_starts() -> None:
         return [pid for group in groups for pid in alive(group)]
 
     assert run(started()) == []
+
+
+WORKER = """
+import json, os, signal
+import django
+django.setup()
+from tests.mcp_tools import bare, opened, run
+
+async def killed():
+    async with opened(bare("stays")) as tools:
+        print(json.loads(await tools.call("surroundings"))["pid"], flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+run(killed())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's own doing")
+def test_a_program_does_not_outlive_a_worker_that_is_killed() -> None:
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "amplifierd.settings"}
+    command = [sys.executable, "-c", WORKER]
+    told = subprocess.run(
+        command, cwd=BASE_DIR, env=environment, stdout=subprocess.PIPE, check=False, timeout=60
+    )
+    assert told.returncode == -signal.SIGKILL
+    program = int(told.stdout)
+    until(lambda: not psutil.pid_exists(program), "the program to end")
 
 
 def test_a_server_that_does_not_get_ready_is_told() -> None:

@@ -6,6 +6,7 @@ Linux, and where the kernel is too old, the functions say so and change nothing.
 
 import contextlib
 import ctypes
+import functools
 import os
 import struct
 import sys
@@ -25,6 +26,7 @@ _SCOPES_SINCE, _TRUNCATE_SINCE, _REFER_SINCE, _NETWORK_SINCE = 6, 3, 2, 4
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts")
 
 
+@functools.cache
 def _libc() -> ctypes.CDLL | None:
     return ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 

@@ -5,9 +5,11 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from sessions_app.engine.base import EngineError
+from sessions_app.engine.tools import confinement
 from sessions_app.engine.tools.mcp_config import Server
 
 # Bytes of one line, and of what waits to be read by the program.
@@ -117,6 +119,8 @@ async def _started(server: Server, directory: Path) -> asyncio.subprocess.Proces
             cwd=directory,
             env=_environment(server),
             start_new_session=True,
+            # A worker that is killed closes nothing.
+            preexec_fn=partial(confinement.die_with_parent, signal.SIGKILL),
             limit=LINE_LIMIT,
         )
     except OSError as error:

@@ -10,11 +10,10 @@ import httpx2
 import psycopg
 
 from amplifierd import env
-from amplifierd.bench.client import checked, request_bytes
 from amplifierd.bench.exceptions import BenchError
 from amplifierd.bench.figures import Figures
+from amplifierd.bench.growth import measure_path
 from amplifierd.bench.history import grow
-from amplifierd.bench.load import drive, timed
 from amplifierd.bench.throwaway import Daemon
 
 # Messages of the session whose page is opened.
@@ -38,10 +37,7 @@ def measure_console(
     found = []
     for name, path in pages(numbered(daemon, number)).items():
         say(f"Measuring the console: {name}")
-        request = request_bytes(daemon.port, "GET", path, cookie=cookie)
-        with daemon.client() as client:
-            call = timed(lambda: checked(client.ask(request), 200, f"GET {path}"))  # noqa: B023
-            found.append(Figures.of(name, drive([call], seconds, daemon.web_cpu)))
+        found.append(measure_path(daemon, name, path, seconds, cookie))
     return found
 
 

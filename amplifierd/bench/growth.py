@@ -107,9 +107,9 @@ def shown(path: str) -> str:
     return path.removeprefix("/api/v1").replace(f"&limit={PAGE}", "").replace(f"?limit={PAGE}", "")
 
 
-def measure_path(daemon: Daemon, name: str, path: str, seconds: float) -> Figures:
+def measure_path(daemon: Daemon, name: str, path: str, seconds: float, cookie: str = "") -> Figures:
     """Return the figures of one client that asks for one path."""
-    request = request_bytes(daemon.port, "GET", path)
+    request = request_bytes(daemon.port, "GET", path, cookie=cookie)
     with daemon.client() as client:
         call = timed(lambda: checked(client.ask(request), 200, f"GET {path}"))
         return Figures.of(name, drive([call], seconds, daemon.web_cpu))

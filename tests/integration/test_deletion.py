@@ -69,11 +69,7 @@ def test_the_outcome_of_a_run_is_told_before_its_session_goes(make: Make) -> Non
 
 def test_a_session_and_its_sub_session_can_be_deleted_at_once(make: Make) -> None:
     parent = make("active")
-    attempt = claimed(parent)
-    task = Wait("call_1", "delegate", {}, profile="foundation/test", message="x")
-    parking.park(attempt, [task], {})
-    child = Task.objects.get(run_id=attempt.run_id).session
-    assert child
+    child = delegated(parent)
     runs.cancel_open(parent.id)
     sessions.terminate(child.id)
     with deleting(parent) as deletion, transaction.atomic(), connection.cursor() as cursor:
@@ -86,15 +82,22 @@ def test_a_session_and_its_sub_session_can_be_deleted_at_once(make: Make) -> Non
 
 def test_a_sub_session_ends_when_its_parent_is_cleaned_up(make: Make) -> None:
     parent = make("active")
-    attempt = claimed(parent)
-    task = Wait("call_1", "delegate", {}, profile="foundation/test", message="x")
-    parking.park(attempt, [task], {})
-    child = Task.objects.get(run_id=attempt.run_id).session
+    child = delegated(parent)
     # No worker is there to do what the end of the parent asks for.
     sessions.terminate(parent.id)
     assert cleanup.remove(cleanup.removable(older_than_days=0).filter(pk=parent.id)) == 1
     child.refresh_from_db()
     assert (child.status, child.parent_id) == ("terminated", None)
+
+
+def delegated(parent: Session) -> Session:
+    """Have a run of the session give work to a sub-session, and wait for it."""
+    attempt = claimed(parent)
+    task = Wait("call_1", "delegate", {}, profile="foundation/test", message="x")
+    parking.park(attempt, [task], {})
+    child = Task.objects.get(run_id=attempt.run_id).session
+    assert child
+    return child
 
 
 def is_waited(cursor: CursorWrapper) -> bool:

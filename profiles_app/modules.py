@@ -1,7 +1,26 @@
 """The modules that the daemon has itself. Whoever executes a kind of them registers it here."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a module can do, as far as it matters who may add it to a session.
+
+    The defaults are the worst case: a module that does not say counts as able to do anything.
+    """
+
+    executes_code: bool = True
+    touches_files: bool = True
+    reaches_network: bool = True
+    # Whether it sends a key of its own, also where its config names none.
+    needs_key: bool = True
+    # Whether its config may say where it reaches (`base_url` and the like).
+    has_address: bool = True
+    # Whether its config may script what it does.
+    is_scripted: bool = True
 
 
 class Fault(NamedTuple):

@@ -1,14 +1,15 @@
-"""What a tool is: a function that a model may call, and the place in which it works."""
+"""What a tool is: something that a model may call, and the place in which it works."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 from sessions_app.engine.base import Alone, Host
-
-if TYPE_CHECKING:
-    from pydantic_ai.toolsets import AbstractToolset
+from sessions_app.engine.capabilities import ToolCapabilities
+from sessions_app.engine.messages import ToolSpec
 
 # Characters of a tool's answer that a model is told, at most.
 ANSWER_LIMIT = 50_000
@@ -16,6 +17,15 @@ ANSWER_LIMIT = 50_000
 
 class ToolError(Exception):
     """A call failed for a reason that the model is told, so that it can do better."""
+
+
+class SubSessionNeeded(Exception):
+    """A call is answered by a session of its own: it waits until that has ended."""
+
+    def __init__(self, profile: str, message: str) -> None:
+        super().__init__(profile)
+        self.profile = profile
+        self.message = message
 
 
 @dataclass(frozen=True)
@@ -30,15 +40,20 @@ class Workplace:
 
 @dataclass(frozen=True)
 class Tool:
-    """A function that a model may call.
+    """A tool that a model may call.
 
-    Its name, its typed parameters and its docstring (Google style, with `Args:`) are what the
-    model is told of it; it returns text, and raises ToolError for what the model did wrong.
-    It is cancelled by cancelling its task, and leaves nothing running then.
+    It returns text, and raises ToolError for what the model did wrong. It is cancelled by
+    cancelling its task, and leaves nothing running then.
     """
 
-    function: Callable[..., Awaitable[str]]
-    # Whether it may be called again without harm when nobody knows whether it was.
+    spec: ToolSpec
+    # Takes the arguments as `validate` has returned them.
+    call: Callable[[dict[str, Any]], Awaitable[str]]
+    # Returns the arguments as they will be shown, approved and used; raises ToolError. It puts
+    # right what is unambiguous, such as JSON inside a text.
+    validate: Callable[[dict[str, Any]], dict[str, Any]]
+    # Whether it may be called again without harm when nobody knows whether it was. Such tools are
+    # also called side by side.
     idempotent: bool = False
 
 
@@ -47,11 +62,36 @@ class Toolbox:
     """The tools of one module, opened for one attempt."""
 
     tools: Sequence[Tool] = ()
-    # Tools that come from elsewhere, as pydantic-ai has them.
-    toolset: "AbstractToolset[Any] | None" = None
+    # What could not be offered, a sentence each, for people: a server that is down, a tool
+    # without a usable schema.
+    notes: Sequence[str] = ()
+    # Returns a tool that is not among `tools` now but may be had by trying again, within limits:
+    # for calls that were approved while its server was there. None: no tool of this module.
+    # Raises ToolError where it is this module's, and cannot be had.
+    find: Callable[[str], Awaitable[Tool | None]] | None = None
 
 
-def shortened(text: str, limit: int = ANSWER_LIMIT) -> str:
+class ToolModule(ABC):
+    """A module of tools: a class, which declares what it can do and opens it for an attempt.
+
+    Importing its file loads no heavy library.
+    """
+
+    module: ClassVar[str]
+    capabilities: ClassVar[ToolCapabilities]
+
+    @classmethod
+    @abstractmethod
+    def open(
+        cls, config: dict[str, Any], workplace: Workplace
+    ) -> AbstractAsyncContextManager[Toolbox]:
+        """Open the tools with a resolved config; leaving closes whatever they have started.
+
+        Raises EngineError `bad_tool` for a config, or a place, that cannot be used.
+        """
+
+
+def shorten(text: str, limit: int = ANSWER_LIMIT) -> str:
     """Return the text, or its beginning and a sentence that says how much is missing."""
     if len(text) <= limit:
         return text

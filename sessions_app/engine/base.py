@@ -58,6 +58,8 @@ class Ask:
     message: str = ""
     # Seconds until a person need not answer any more; None for the daemon's default.
     timeout: float | None = None
+    # What an "always" is bound to: the tool as it is defined, its module, its config.
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class Host(Protocol):
     """What an engine may ask of whoever runs it, in the middle of an attempt."""
 
     async def keep(self, steps: Sequence[dict[str, Any]], usage: dict[str, Any]) -> None:
-        """Keep steps of the exchange with the model for good, after all that was emitted before.
+        """Keep checkpoints of the exchange with the model, after all that was emitted before.
 
         Each step is JSON of the engine's own, given back in `Turn.steps` to the next attempt;
         `usage` is all that the run has used so far. Raises Cancelled if the attempt no longer
@@ -152,8 +154,9 @@ class Turn:
     steps: tuple[dict[str, Any], ...] = ()
     calls: Mapping[str, Call] = field(default_factory=dict)
     decisions: Mapping[str, Decision] = field(default_factory=dict)
-    # Tools that a person lets go on without being asked again in this session.
-    always: frozenset[str] = frozenset()
+    # Tools that a person lets go on without being asked again in this session: the name and the
+    # fingerprint of each.
+    always: frozenset[tuple[str, str]] = frozenset()
     # Whether this attempt goes on where a parked one stopped. Else nothing counts of what was
     # emitted before, and what the steps say is emitted anew.
     continues: bool = False
@@ -182,6 +185,8 @@ class Outcome:
     # What is to be kept beside the steps that were: none where the answer is all there was.
     steps: tuple[dict[str, Any], ...] = ()
     waits: tuple[Ask, ...] = ()
+    # Why the model stopped: stop, length, content_filter or tool_calls.
+    finish_reason: str = "stop"
 
 
 class Engine(Protocol):

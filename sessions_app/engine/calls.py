@@ -1,233 +1,317 @@
 """Calls of tools: journalled before and after, asked about, made once.
 
-A call is never repeated in silence. What an earlier attempt has finished is answered from the
-journal; what it has begun is made again only if that does no harm.
+A call is never repeated in silence. What an earlier attempt has finished is answered from its
+checkpoint or the journal; what it has begun is made again only if that does no harm.
 """
 
+import asyncio
+import hashlib
+import json
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
-
-from pydantic_ai.exceptions import ApprovalRequired, CallDeferred, ModelRetry, ToolFailed
-from pydantic_ai.messages import ModelMessage, ModelRequestPart, ToolCallPart, ToolReturnPart
-from pydantic_ai.tools import RunContext, ToolDefinition
-from pydantic_ai.toolsets import ToolsetTool, WrapperToolset
-from pydantic_core import to_json
 
 from profiles_app.masking import masked
 from sessions_app import barriers
-from sessions_app.engine.base import Ask, Call, Emit, EngineError, Turn
-from sessions_app.engine.config import redacted
-from sessions_app.engine.exchange import Exchange, answer_of
-from sessions_app.engine.history import INTERRUPTED
-from sessions_app.engine.speech import Speech
-from sessions_app.engine.tools.base import ToolError, shortened
+from sessions_app.engine.base import Ask, Call, Decision, Emit, EngineError, Turn
+from sessions_app.engine.messages import ToolCall, ToolResult
+from sessions_app.engine.output import RunOutput
+from sessions_app.engine.redaction import redact_json
+from sessions_app.engine.tools.base import SubSessionNeeded, Tool, Toolbox, ToolError, shorten
+from sessions_app.engine.transcript import INTERRUPTED
 from sessions_app.storable import storable, storable_json
 
 logger = logging.getLogger(__name__)
 
 # Characters of a call's id that can be kept.
 LONGEST_ID = 255
+# Tools that are named to a model that has called one that does not exist.
+NAMED_TOOLS = 40
 
 
 @dataclass(frozen=True)
-class Request:
-    """One call that a model wants to be made."""
+class OpenedModule:
+    """A module of tools, opened, and what its config says of its calls."""
+
+    mount: dict[str, Any]
+    box: Toolbox
+    # Which of its tools ask a person first: all of them (True), none (False), or those.
+    gate: bool | frozenset[str] = False
+    # Seconds that a person has to answer; None for the daemon's default.
+    approval_timeout: float | None = None
+    # What was filled into its config and is hidden from people.
+    keys: set[str] = field(default_factory=set, repr=False)
+
+    def asks_for(self, tool: str) -> bool:
+        """Return whether a person must allow a call of the tool."""
+        return self.gate if isinstance(self.gate, bool) else tool in self.gate
+
+    def fingerprint(self, tool: Tool) -> str:
+        """Return what an "always" is bound to: the module, its config as written, the tool."""
+        spec = tool.spec
+        bound = [
+            self.mount.get("module"),
+            self.mount.get("source"),
+            self.mount.get("config") or {},
+            [spec.name, spec.description, spec.parameters],
+        ]
+        return hashlib.sha256(json.dumps(bound, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A call whose tool is there and whose arguments are right."""
 
     id: str
-    tool: str
-    # As the model has put it.
-    input: dict[str, Any]
-    idempotent: bool
-    asks: bool
-    # Seconds that a person has to answer; None for the daemon's default.
-    timeout: float | None
-    make: Callable[[], Awaitable[Any]]
+    name: str
+    # As they are shown, approved and used.
+    arguments: dict[str, Any]
+    tool: Tool
+    module: OpenedModule
+
+
+class Parked(Exception):
+    """A call waits: for a person, or for a session of its own."""
+
+    def __init__(self, ask: Ask) -> None:
+        super().__init__(ask.tool)
+        self.ask = ask
+
+
+class Rejected(Exception):
+    """A call is not made, or failed; the text is what the model is told."""
 
 
 class Calls:
-    """What becomes of the calls of one attempt."""
+    """Answers the calls of one attempt."""
 
-    def __init__(self, turn: Turn, emit: Emit, exchange: Exchange, secrets: set[str]) -> None:
+    def __init__(self, turn: Turn, emit: Emit, modules: Sequence[OpenedModule]) -> None:
         self._turn = turn
         self._emit = emit
-        self._exchange = exchange
-        self._secrets = secrets
-        # Set by whoever talks with a provider; what it holds back is said before a call.
-        self.speech: Speech | None = None
+        self.modules = modules
+        self.tools = _by_name(modules)
+        self.keys: set[str] = set().union(*(module.keys for module in modules))
         # They belong to the answer that an earlier attempt has left.
-        self._earlier = dict(turn.calls)
-        self._decisions = dict(turn.decisions)
-        # The calls that wait.
-        self.waits: list[Ask] = []
-        # Whether calls were made of whose results no model was told yet: made for nothing, and
-        # perhaps once more, if another one were asked instead.
-        self.are_pending = False
+        self._earlier: dict[str, Call] = dict(turn.calls)
+        self._decisions: dict[str, Decision] = dict(turn.decisions)
 
-    def asked_anew(self) -> None:
-        """Note that the model is asked again: ids of its next calls may be used a second time."""
+    def forget_earlier(self) -> None:
+        """Note that the model is asked again: its next calls may use the same ids."""
         self._earlier.clear()
         self._decisions.clear()
-        self.are_pending = False
 
-    def tell_again(
-        self, calls: Mapping[str, ToolCallPart], parts: Iterable[ModelRequestPart]
-    ) -> None:
-        """Emit what earlier attempts have called, and what came of it."""
-        for part in parts:
-            if not isinstance(part, ToolReturnPart) or part.tool_call_id not in calls:
-                continue
-            call = calls[part.tool_call_id]
-            data = {
-                "tool_name": call.tool_name,
-                "tool_input": masked(call.args_as_dict()),
-                "tool_call_id": call.tool_call_id,
-                "replayed": True,
-            }
-            self._emit_event("pre", data)
-            key = "error" if part.outcome == "failed" else "tool_response"
-            self._emit_event("post", {**data, key: part.model_response_str()})
+    async def answer(
+        self,
+        calls: Sequence[ToolCall],
+        output: RunOutput,
+        keep: Callable[[ToolResult], Awaitable[None]],
+        *,
+        was_cut: bool = False,
+    ) -> tuple[list[ToolResult], list[Ask]]:
+        """Return the results of the calls in their order, and what those wait for that wait.
 
-    async def answer(self, request: Request, messages: list[ModelMessage]) -> str:
-        """Return what a call has come to, making it if need be.
-
-        Raises ToolFailed for what the model is told as an error, ApprovalRequired or CallDeferred
-        where the call waits.
+        Calls that do no harm are made side by side, others alone. `keep` is awaited for each
+        result that must not be lost. `was_cut` says that the answer with the calls reached its
+        token limit. Raises Cancelled where the attempt no longer holds.
         """
-        if len(request.id) > LONGEST_ID:
-            raise ToolFailed("The id of this call is too long; it was not made.")
-        if self.speech:
-            self.speech.finish()
-        await self._exchange.keep(messages)
-        earlier = self._earlier.get(request.id)
-        if earlier is not None and earlier.result is not None:
-            return self._repeated(request, earlier)
-        if earlier is not None and not request.idempotent:
-            if not self._turn.continues:
-                self._tell("pre", request, replayed=True)
-            raise self._failed(request, INTERRUPTED)
-        self._refuse_unless_allowed(request)
-        return await self._made(request, begun=earlier is not None and self._turn.continues)
+        results: list[ToolResult] = []
+        asks: list[Ask] = []
+        for group in self._groups(calls):
+            answers = (self._answer(call, output, keep, was_cut) for call in group)
+            for each in await _gather(answers):
+                (asks if isinstance(each, Ask) else results).append(each)
+        return results, asks
 
-    def _repeated(self, request: Request, earlier: Call) -> str:
-        """Return the result of an earlier attempt; tell of it where this attempt tells all anew."""
+    def repeat(self, call: ToolCall, result: ToolResult) -> None:
+        """Emit a call of an earlier attempt, and what came of it."""
+        data = self._describe(call.id, call.name, parse_arguments(call.arguments) or {})
+        self._emit_event("pre", {**data, "replayed": True})
+        key = "error" if result.is_error else "tool_response"
+        self._emit_event("post", {**data, "replayed": True, key: result.content})
+
+    def _groups(self, calls: Sequence[ToolCall]) -> list[list[ToolCall]]:
+        groups: list[list[ToolCall]] = []
+        was_harmless = False
+        for call in calls:
+            found = self.tools.get(call.name)
+            is_harmless = found is not None and found[0].idempotent
+            if groups and was_harmless and is_harmless:
+                groups[-1].append(call)
+            else:
+                groups.append([call])
+            was_harmless = is_harmless
+        return groups
+
+    async def _answer(
+        self,
+        call: ToolCall,
+        output: RunOutput,
+        keep: Callable[[ToolResult], Awaitable[None]],
+        was_cut: bool,
+    ) -> ToolResult | Ask:
+        output.flush()
+        try:
+            if len(call.id) > LONGEST_ID:
+                raise Rejected("The id of this call is too long; it was not made.")
+            earlier = self._earlier.get(call.id)
+            if earlier is not None and earlier.result is not None:
+                return self._repeat_earlier(call, earlier)
+            prepared = await self._prepare(call, was_cut)
+            text = await self._make_if_allowed(prepared, earlier)
+            result = ToolResult(call.id, call.name, text)
+            if not prepared.tool.idempotent:
+                # Else a crash soon after would leave nobody knowing whether it took effect.
+                await keep(result)
+            return result
+        except Parked as parked:
+            return parked.ask
+        except Rejected as rejection:
+            return ToolResult(call.id, call.name, str(rejection), is_error=True)
+
+    def _repeat_earlier(self, call: ToolCall, earlier: Call) -> ToolResult:
+        """Return the result that the journal has; emit it where this attempt tells all anew."""
+        result = ToolResult(call.id, call.name, earlier.result or "", earlier.failed)
+        data = self._describe(call.id, call.name, parse_arguments(call.arguments) or {})
         if not self._turn.continues:
-            self._tell("pre", request, replayed=True)
+            self._emit_event("pre", {**data, "replayed": True})
         if not earlier.told or not self._turn.continues:
             key = "error" if earlier.failed else "tool_response"
-            self._tell("post", request, **{key: earlier.result}, replayed=True)
-        if earlier.failed:
-            raise ToolFailed(earlier.result)
-        return earlier.result
-
-    def _refuse_unless_allowed(self, request: Request) -> None:
-        # An answer to this very call goes before what was said of the tool afterwards.
-        decision = self._decisions.get(request.id)
-        if not request.asks or (decision is None and request.tool in self._turn.always):
-            return
-        if decision is None:
-            ask = Ask(request.id, request.tool, request.input, timeout=request.timeout)
-            self.waits.append(ask)
-            raise ApprovalRequired
-        if not decision.approved:
-            self._tell("pre", request)
-            raise self._failed(request, decision.refusal)
-
-    async def _made(self, request: Request, *, begun: bool) -> str:
-        self.are_pending = True
-        if not begun:
-            self._tell("pre", request)
-        # Nothing is done of which the journal does not tell.
-        await self._turn.host.settled()
-        try:
-            result = self._text(await request.make())
-        except (ToolError, ToolFailed, ModelRetry) as error:
-            raise self._failed(request, self._text(str(error))) from None
-        except CallDeferred as deferral:
-            self.waits.append(Ask(request.id, request.tool, request.input, **deferral.metadata))
-            raise
-        except Exception as error:
-            logger.exception("The tool %s failed", request.tool)
-            raise self._failed(request, f"The tool failed: {type(error).__name__}.") from None
-        barriers.reach(barriers.CALLED)
-        self._tell("post", request, tool_response=result)
-        if not request.idempotent:
-            # Else a crash soon after would leave nobody knowing whether it took effect.
-            await self._turn.host.settled()
+            self._emit_event("post", {**data, key: result.content, "replayed": True})
         return result
 
-    def _failed(self, request: Request, error: str) -> ToolFailed:
-        self._tell("post", request, error=error)
-        return ToolFailed(error)
+    async def _prepare(self, call: ToolCall, was_cut: bool) -> Prepared:
+        """Return a call that can be made; raise Rejected after journalling one that cannot."""
+        arguments = parse_arguments(call.arguments)
+        shown = {"arguments": call.arguments} if arguments is None else arguments
+        try:
+            tool, module = await self._find(call.name)
+            if arguments is None:
+                cut = " Your answer reached its token limit: make it shorter." if was_cut else ""
+                raise ToolError(f"The arguments of this call are not a JSON object.{cut}")
+            checked = tool.validate(arguments)
+        except ToolError as error:
+            data = self._describe(call.id, call.name, shown)
+            self._emit_event("pre", data)
+            raise self._reject(data, str(error)) from None
+        return Prepared(call.id, call.name, checked, tool, module)
 
-    def _tell(self, when: str, request: Request, **more: Any) -> None:
-        data = {
-            "tool_name": request.tool,
-            "tool_input": masked(request.input),
-            "tool_call_id": request.id,
-            **more,
-        }
-        self._emit_event(when, data)
+    async def _find(self, name: str) -> tuple[Tool, OpenedModule]:
+        if found := self.tools.get(name):
+            return found
+        for module in self.modules:
+            if module.box.find and (tool := await module.box.find(name)):
+                return tool, module
+        known = sorted(self.tools)
+        more = ", …" if len(known) > NAMED_TOOLS else ""
+        named = ", ".join(known[:NAMED_TOOLS]) + more
+        there_are = f"There are: {named}." if known else "There are no tools."
+        raise ToolError(f"There is no tool {name[:80]!r}. {there_are}")
+
+    async def _make_if_allowed(self, call: Prepared, earlier: Call | None) -> str:
+        data = self._describe(call.id, call.name, call.arguments)
+        was_begun = earlier is not None
+        if was_begun and not call.tool.idempotent:
+            if not self._turn.continues:
+                self._emit_event("pre", {**data, "replayed": True})
+            raise self._reject(data, INTERRUPTED)
+        self._check_allowed(call, data)
+        if not (was_begun and self._turn.continues):
+            self._emit_event("pre", data)
+        # Nothing is done of which the journal does not tell.
+        await self._turn.host.settled()
+        return await self._make(call, data)
+
+    def _check_allowed(self, call: Prepared, data: dict[str, Any]) -> None:
+        """Raise Parked for a call that a person is to be asked about, Rejected for a denied one."""
+        if not call.module.asks_for(call.name):
+            return
+        decision = self._decisions.get(call.id)
+        fingerprint = call.module.fingerprint(call.tool)
+        # An answer to this very call goes before what was said of the tool afterwards.
+        if decision is None and (call.name, fingerprint) in self._turn.always:
+            return
+        if decision is None:
+            timeout = call.module.approval_timeout
+            shown = redact_json(call.arguments, self.keys)
+            raise Parked(Ask(call.id, call.name, shown, timeout=timeout, fingerprint=fingerprint))
+        if not decision.approved:
+            self._emit_event("pre", data)
+            raise self._reject(data, decision.refusal)
+
+    async def _make(self, call: Prepared, data: dict[str, Any]) -> str:
+        try:
+            result = shorten(storable(await call.tool.call(call.arguments)))
+        except ToolError as error:
+            raise self._reject(data, shorten(storable(str(error)))) from None
+        except SubSessionNeeded as needed:
+            ask = Ask(call.id, call.name, data["tool_input"], needed.profile, needed.message)
+            raise Parked(ask) from None
+        except Exception as error:
+            logger.exception("The tool %s failed", call.name)
+            raise self._reject(data, f"The tool failed: {type(error).__name__}.") from None
+        barriers.reach(barriers.CALLED)
+        self._emit_event("post", {**data, "tool_response": result})
+        return result
+
+    def _reject(self, data: dict[str, Any], error: str) -> Rejected:
+        self._emit_event("post", {**data, "error": error})
+        return Rejected(error)
+
+    def _describe(self, call_id: str, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        return {"tool_name": name, "tool_input": masked(arguments), "tool_call_id": call_id}
 
     def _emit_event(self, when: str, data: dict[str, Any]) -> None:
-        self._emit(f"hook:tool:{when}", {"hook_event": f"tool:{when}", "hook_data": data})
+        shown = {**data, "tool_input": redact_json(data["tool_input"], self.keys)}
+        for key in ("tool_response", "error"):
+            if key in data:
+                shown[key] = redact_json(data[key], self.keys)
+        self._emit(f"hook:tool:{when}", {"hook_event": f"tool:{when}", "hook_data": shown})
 
-    def _text(self, result: Any) -> str:
-        """Return what a tool has returned as the text that the model and the journal get."""
-        text = result if isinstance(result, str) else to_json(result, fallback=str).decode()
-        return shortened(redacted(storable(text), self._secrets))
+
+def parse_arguments(text: str) -> dict[str, Any] | None:
+    """Return a call's arguments as an object; None for what is none."""
+    try:
+        value = json.loads(text or "{}")
+        # Some models write the object as a text.
+        value = json.loads(value or "{}") if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        return None
+    return storable_json(value) if isinstance(value, dict) else {} if value is None else None
 
 
-@dataclass
-class Journalled(WrapperToolset[None]):
-    """Tools whose calls go through `Calls`."""
+def _by_name(modules: Sequence[OpenedModule]) -> dict[str, tuple[Tool, OpenedModule]]:
+    found: dict[str, tuple[Tool, OpenedModule]] = {}
+    for module in modules:
+        names = {tool.spec.name for tool in module.box.tools}
+        _check_gate(module, names)
+        for tool in module.box.tools:
+            if tool.spec.name in found:
+                raise EngineError(
+                    "bad_tool",
+                    f"Two modules of the profile have a tool {tool.spec.name!r}: leave one out.",
+                )
+            found[tool.spec.name] = tool, module
+    return found
 
-    calls: Calls
-    # Which ask a person first: all of them, or those.
-    gated: bool | frozenset[str]
-    # Which may be called again without harm.
-    idempotent: Callable[[ToolDefinition], bool]
-    timeout: float | None = None
 
-    async def get_tools(self, ctx: RunContext[None]) -> dict[str, ToolsetTool[None]]:
-        """Return the tools; those that change something are called one after the other."""
-        tools = await super().get_tools(ctx)
-        if self.gated not in (True, False) and (unknown := sorted(self.gated - set(tools))):
-            # A typo must not open what was meant to be closed.
-            raise EngineError(
-                "bad_tool",
-                f"`require_approval` names {unknown[0]!r}; there are {', '.join(sorted(tools))}.",
-            )
-        return {name: self._ordered(tool) for name, tool in tools.items()}
-
-    async def call_tool(
-        self, name: str, tool_args: dict[str, Any], ctx: RunContext[None], tool: ToolsetTool[None]
-    ) -> str:
-        """Return what a call has come to; see `Calls.answer`."""
-
-        async def make() -> Any:
-            return await self.wrapped.call_tool(name, tool_args, ctx, tool)
-
-        request = Request(
-            ctx.tool_call_id or "",
-            name,
-            _input(ctx, tool_args),
-            self.idempotent(tool.tool_def),
-            self.gated if isinstance(self.gated, bool) else name in self.gated,
-            self.timeout,
-            make,
+def _check_gate(module: OpenedModule, names: set[str]) -> None:
+    # A typo must not open what was meant to be closed. Tools of a server that is down are unknown.
+    if isinstance(module.gate, bool) or module.box.notes:
+        return
+    if unknown := sorted(module.gate - names):
+        raise EngineError(
+            "bad_tool",
+            f"`require_approval` names {unknown[0]!r}; there are {', '.join(sorted(names))}.",
         )
-        return await self.calls.answer(request, ctx.messages)
-
-    def _ordered(self, tool: ToolsetTool[None]) -> ToolsetTool[None]:
-        alone = not self.idempotent(tool.tool_def)
-        return replace(tool, tool_def=replace(tool.tool_def, sequential=alone))
 
 
-def _input(ctx: RunContext[None], validated: dict[str, Any]) -> dict[str, Any]:
-    """Return a call's arguments as the model has put them."""
-    answer = answer_of(ctx.messages)
-    calls = answer.tool_calls if answer else []
-    found = next((call for call in calls if call.tool_call_id == ctx.tool_call_id), None)
-    return storable_json(found.args_as_dict()) if found else validated
+async def _gather(answers: Any) -> list[ToolResult | Ask]:
+    """Await all; if one raises, cancel the others, wait for them, and raise that error."""
+    tasks = [asyncio.ensure_future(answer) for answer in answers]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

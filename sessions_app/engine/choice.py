@@ -19,9 +19,11 @@ class Choice:
     versions: str = ""
 
 
-DEFAULT = "pydantic-ai"
+DEFAULT = "builtin"
+# What profiles of the first release call it.
+FORMER_NAMES = {"pydantic-ai": DEFAULT}
 ENGINES = {
-    DEFAULT: Choice("sessions_app.engine.pydantic_ai:PydanticAIEngine"),
+    DEFAULT: Choice("sessions_app.engine.conversation:ConversationEngine"),
     "amplifier": Choice(
         "sessions_app.engine.amplifier:AmplifierEngine", "amplifier-core", ">=2,<3"
     ),
@@ -53,6 +55,8 @@ def engine_name(turn: Turn) -> str:
     """Return the name of the turn's engine; raise EngineError `bad_config` for an unknown one."""
     session = turn.mount_plan.get("session") or {}
     name = session.get("engine") or DEFAULT
+    if isinstance(name, str):
+        name = FORMER_NAMES.get(name, name)
     if name not in list(ENGINES):
         known = ", ".join(sorted(ENGINES))
         raise EngineError(

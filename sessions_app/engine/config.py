@@ -25,37 +25,46 @@ seen: set[str] = set()
 
 
 class Resolver:
-    """Fills `${NAME}` from the environment, and remembers what must never be shown."""
+    """Fills `${NAME}` from the environment, and remembers what must not be shown.
+
+    `secrets` is whatever was filled in: no error of a service repeats it. `keys` is what people
+    are never shown, also not in what a tool is called with: what stands under a secret's key or
+    has a secret's name, and, in what programs are given (`args`, `env`, `headers`), all but what is
+    evidently no secret, such as a path. What is executed or sent keeps both.
+    """
 
     def __init__(self, module: str) -> None:
         self.module = module
-        # Whatever was filled in, and what of it stands under a secret's key.
         self.secrets: set[str] = set()
         self.keys: set[str] = set()
 
-    def resolve(self, value: Any, *, secret: bool = False) -> Any:
+    def resolve(self, value: Any, *, secret: bool = False, given: bool = False) -> Any:
         """Return the value with every `${NAME}` in it filled, at any depth.
 
-        `secret` says that the value stands under a secret's key.
+        `secret` says that the value stands under a secret's key, `given` that a program gets it.
 
         Raises EngineError `missing_key`, naming the variable, where one is unset or empty.
         """
         if isinstance(value, str):
-            return _VARIABLE.sub(lambda match: self._variable(match[1], secret), value)
+            return _VARIABLE.sub(lambda match: self._variable(match[1], secret, given), value)
         if isinstance(value, dict):
             return {
-                key: self.resolve(item, secret=secret or is_secret(key))
+                key: self.resolve(
+                    item,
+                    secret=secret or is_secret(str(key)),
+                    given=given or str(key) in _GIVEN,
+                )
                 for key, item in value.items()
             }
         if isinstance(value, list):
-            return [self.resolve(item, secret=secret) for item in value]
+            return [self.resolve(item, secret=secret, given=given) for item in value]
         return value
 
-    def _variable(self, name: str, secret: bool) -> str:
+    def _variable(self, name: str, secret: bool, given: bool) -> str:
         value = os.environ.get(name)
         if not value:
             raise missing_key(self.module, name)
-        self.keep(value, secret)
+        self.keep(value, secret or is_secret(name) or (given and not is_public(value)))
         return value
 
     def keep(self, value: str, secret: bool) -> None:
@@ -64,6 +73,23 @@ class Resolver:
         seen.add(value)
         if secret:
             self.keys.add(value)
+
+
+# Keys of a tool's config whose values a program gets, whatever they are.
+_GIVEN = {"args", "command", "env", "headers"}
+# A path, a number, a host name, or a URL without a user: what a person must see to know what is
+# asked, and what gives nothing away.
+_PUBLIC = re.compile(
+    r"~?/[^\s]*|\.{1,2}(/[^\s]*)?|[0-9.]+|(localhost|[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+)(:[0-9]{1,5})?"
+    r"|https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?"
+)
+# Letters and digits in a row that no name is made of, but many a token is.
+_RANDOM = re.compile(r"(?=[A-Za-z]*[0-9])(?=[0-9]*[A-Za-z])[A-Za-z0-9]{20,}")
+
+
+def is_public(value: str) -> bool:
+    """Return whether a value is evidently no secret. What looks like a token is one."""
+    return _PUBLIC.fullmatch(value) is not None and not _RANDOM.search(value)
 
 
 def missing_key(module: str, name: str) -> EngineError:

@@ -1,158 +1,615 @@
-"""One attempt's conversation: its messages, tools and budgets, whichever providers take part."""
+"""The loop of an attempt: ask the model, make the calls that it wants, ask again, until it ends."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from typing import Any, Self
-
-from pydantic_ai import AgentRunResult, CancellationToken, DeferredToolRequests
-from pydantic_ai.capabilities import Hooks
-from pydantic_ai.messages import ModelResponse, ToolCallPart
-from pydantic_ai.models import Model, ModelRequestContext
-from pydantic_ai.tools import RunContext
-from pydantic_ai.toolsets import AbstractToolset
+import math
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any, TypeVar
 
 from sessions_app.amounts import total
-from sessions_app.engine.base import Emit, EngineError, Outcome, Turn
-from sessions_app.engine.budget import budgets
-from sessions_app.engine.calls import Calls
-from sessions_app.engine.compacting import LEAST, compacted, older, summary_of, window, written
+from sessions_app.engine.base import Ask, Cancelled, Emit, EngineError, Outcome, Turn
+from sessions_app.engine.budget import budgets, check_repeats
+from sessions_app.engine.calls import Calls, OpenedModule
+from sessions_app.engine.compaction import (
+    CHARACTERS,
+    INSTRUCTIONS,
+    LEAST,
+    SHORTEST,
+    compact_turn,
+    estimate_tokens,
+    excess_of,
+    older_messages,
+    older_steps,
+    shorten_results,
+    size_of,
+    write_steps,
+    write_transcript,
+)
+from sessions_app.engine.config import Resolver
 from sessions_app.engine.context import instructions, mentioned
-from sessions_app.engine.exchange import Exchange
-from sessions_app.engine.history import opening, restored, spoken
-from sessions_app.engine.registry import Provider
-from sessions_app.engine.speech import Speech
-from sessions_app.engine.toolsets import Opened, journalled, opened_tools
+from sessions_app.engine.errors import describe
+from sessions_app.engine.limits import overrun
+from sessions_app.engine.messages import (
+    AssistantMessage,
+    Message,
+    Request,
+    ToolCall,
+    ToolMessage,
+    ToolResult,
+    UserMessage,
+    dump_checkpoint,
+    load_checkpoints,
+)
+from sessions_app.engine.normalize import Names, build_request
+from sessions_app.engine.output import RunOutput
+from sessions_app.engine.prices import context_window, price_of
+from sessions_app.engine.providers.base import Provider
+from sessions_app.engine.registry import provider_chain
+from sessions_app.engine.retries import retry_event, wait_before
+from sessions_app.engine.time_limit import TimeLimit
+from sessions_app.engine.tools.base import Workplace
+from sessions_app.engine.tools.registry import open_tools, read_gate
+from sessions_app.engine.transcript import merge_results, opening, summary_message
+from sessions_app.engine.wire.events import (
+    Finish,
+    ProviderError,
+    StreamError,
+    TextDelta,
+    ThinkingDelta,
+    ToolCallEvent,
+    Usage,
+)
 
-# What the model is told, and what it is asked.
-Context = tuple[str, str]
-# Models that are too small to call a tool or to summarise; they leave out what is oldest.
-SMALL = {"provider-local"}
+Result = TypeVar("Result")
+
+# Errors that another provider may not have.
+FALLS_BACK = {
+    "provider_error",
+    "timeout",
+    "missing_key",
+    "bad_config",
+    "bad_answer",
+    "unsupported_content",
+}
+# Keys that every tool module's config may have.
+COMMON_CONFIG = ("require_approval", "approval_timeout")
+# Of the size of a request that was refused as too long, what the next one may have; and what it
+# must not have, since nothing could be left out then.
+SMALLER, NEARLY = 0.5, 0.97
+# Of the context window, what instructions and prompt may fill so that summaries still help.
+HALF = 0.5
+# Characters of a refused request from which on its size may be the reason, though it is not said.
+SUSPICIOUS_SIZE = 20_000
+# Characters of a token, for deciding that a text cannot fit.
+CHARACTERS_AT_MOST = 4.0
+# Ten years, in seconds.
+LONGEST_PATIENCE = 10 * 365 * 86_400
+
+
+class ConversationEngine:
+    """Runs turns with our own loop over readers and tools; holds no state between them."""
+
+    async def run(self, turn: Turn, emit: Emit, cancel: asyncio.Event) -> Outcome:
+        """Answer the turn with the providers that its mount plan names; see `Engine.run`."""
+        return await _run_until(cancel, _run(turn, emit))
+
+
+async def _run(turn: Turn, emit: Emit) -> Outcome:
+    chain = provider_chain(turn.mount_plan)
+    async with _open_conversation(turn, emit, chain) as conversation:
+        try:
+            return await _try_providers(chain, conversation)
+        except EngineError as error:
+            error.usage = conversation.usage()
+            raise
+
+
+async def _try_providers(
+    chain: Sequence[Provider | EngineError], conversation: "Conversation"
+) -> Outcome:
+    """Ask one provider after the other, as long as none has said anything to the request."""
+    for provider, following in pairwise([*chain, None]):
+        try:
+            if isinstance(provider, EngineError):
+                raise provider
+            return await conversation.converse(provider)
+        except EngineError as error:
+            if following is None or error.code not in FALLS_BACK or not conversation.is_silent:
+                raise
+            conversation.fall_back(provider, following, error)
+    raise AssertionError("a chain has at least one provider")
+
+
+async def _run_until(cancel: asyncio.Event, work: Coroutine[Any, Any, Result]) -> Result:
+    """Return what the work returns; raise Cancelled once the event is set and it has stopped."""
+    task = asyncio.create_task(work)
+    watcher = asyncio.create_task(cancel.wait())
+    try:
+        await asyncio.wait({task, watcher}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
+            raise Cancelled
+        return task.result()
+    finally:
+        watcher.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
+        if not task.cancelled():
+            # What it says now is of no use; asking for it keeps asyncio from complaining.
+            task.exception()
+
+
+@asynccontextmanager
+async def _open_conversation(
+    turn: Turn, emit: Emit, chain: Sequence[Provider | EngineError]
+) -> AsyncIterator["Conversation"]:
+    """Give the conversation of a turn; its tools are closed at the end."""
+    offers_tools = any(isinstance(each, Provider) and each.can.accepts_tools for each in chain)
+    told, prompt = await asyncio.to_thread(lambda: (instructions(turn), mentioned(turn)))
+    async with AsyncExitStack() as stack:
+        modules = await _open_modules(turn, stack) if offers_tools else []
+        for module in modules:
+            for note in module.box.notes:
+                emit("run_notice", {"code": "tools_left_out", "message": note})
+        yield Conversation(turn, emit, modules, told, prompt)
+
+
+async def _open_modules(turn: Turn, stack: AsyncExitStack) -> list[OpenedModule]:
+    mounts = turn.mount_plan.get("tools") or []
+    if mounts and turn.directory is None:
+        raise EngineError("bad_tool", "The session has no directory for its tools.")
+    return [await _open_module(mount, turn, stack) for mount in mounts]
+
+
+async def _open_module(mount: dict[str, Any], turn: Turn, stack: AsyncExitStack) -> OpenedModule:
+    module = str(mount.get("module"))
+    resolver = Resolver(module)
+    config = resolver.resolve(mount.get("config") or {})
+    own = {key: value for key, value in config.items() if key not in COMMON_CONFIG}
+    gate, patience = read_gate(config), read_patience(config)
+    workplace = Workplace(turn.directory, turn.session_id, turn.host)  # type: ignore[arg-type]
+    box = await stack.enter_async_context(open_tools(module, own, workplace))
+    return OpenedModule(mount, box, gate, patience, resolver.keys)
 
 
 class Conversation:
     """What an attempt says, is told and does, until it ends or waits."""
 
-    def __init__(self, turn: Turn, emit: Emit, tools: list[Opened], context: Context) -> None:
-        self.turn = turn
-        self.emit = emit
-        self.instructions, self._prompt = context
-        self.exchange = Exchange(turn, opening(turn, self._prompt))
-        self._tools = tools
-        secrets = set().union(*(each.secrets for each in tools))
-        self.exchange.secrets |= secrets
-        self._calls = Calls(turn, emit, self.exchange, secrets)
+    def __init__(
+        self, turn: Turn, emit: Emit, modules: list[OpenedModule], told: str, prompt: str
+    ) -> None:
+        self._turn = turn
+        self._emit = emit
+        self._instructions = told
+        self._prompt = prompt
+        self._calls = Calls(turn, emit, modules)
+        self._specs = [tool.spec for tool, _ in self._calls.tools.values()]
+        # What the run itself has said and done, and what of it is kept.
+        self._messages = merge_results(load_checkpoints(turn.steps))
+        self._unkept: list[Message] = []
+        self._has_steps = bool(turn.steps)
+        # What stands for the run's oldest messages, and how many.
+        self._steps_summary, self._steps_summarized = "", 0
         self._budget, self._tree = budgets(turn.mount_plan)
-        self._speech: Speech | None = None
+        self._output: RunOutput | None = None
         self._said = turn.said
-
-    @classmethod
-    @asynccontextmanager
-    async def open(
-        cls, turn: Turn, emit: Emit, chain: Sequence[Provider | EngineError]
-    ) -> AsyncIterator[Self]:
-        """Give the conversation of a turn; its tools are closed at the end."""
-        able = any(isinstance(each, Provider) and each.module not in SMALL for each in chain)
-        context = await asyncio.to_thread(_context, turn)
-        async with opened_tools(turn if able else _toolless(turn)) as tools:
-            yield cls(turn, emit, tools, context)
+        self._has_begun = False
+        self._pending_calls = False
+        # Of this attempt.
+        self._used: dict[str, Any] = {"input_tokens": 0, "output_tokens": 0, "requests": 0}
+        self._noticed: set[str] = set()
 
     @property
     def is_silent(self) -> bool:
-        """Tell whether nothing was said yet to what was asked last, and nothing done."""
-        return not self._calls.are_pending and (self._speech is None or self._speech.is_silent)
+        """Return whether nothing was said yet to what was asked last, and nothing done."""
+        return not self._pending_calls and (self._output is None or self._output.is_silent)
 
-    async def speak_with(self, provider: Provider, model: Model) -> Speech:
-        """Return what passes on the words of a provider; an attempt that begins anew tells all."""
-        said = self._speech.text if self._speech else self._said
-        speech = self._calls.speech = Speech(provider, self.emit, said)
-        self.exchange.secrets |= provider.keys
-        if self._speech is None and self.turn.steps and not self.turn.continues:
-            self._tell_again(speech)
-        self._speech = speech
-        return speech
-
-    async def compact(
-        self, provider: Provider, model: Model, token: CancellationToken, *, at_any_rate: bool
-    ) -> bool:
-        """Have a summary stand for older messages if they, or the provider says so, are too long.
-
-        Tell whether there was anything to summarise. What the attempt has said and done stays. Ends
-        as a request does: by the token, and by the provider's limits.
-        """
-        if provider.module in SMALL:
-            return False
-        tokens = window(provider, model) or LEAST
-        messages = older(self.turn, self.instructions, 0 if at_any_rate else tokens)
-        if not messages:
-            return False
-        await self._check_budgets()
-        text = written(self.turn.summary, messages, tokens)
-        summary = await summary_of(text, provider, model, token, self.exchange.used)
-        self.turn = compacted(self.turn, summary, messages)
-        self.exchange.reopen(opening(self.turn, self._prompt))
-        await self.turn.host.compact(messages[-1].seq, summary, self.exchange.usage())
-        return True
-
-    def toolsets(self, provider: Provider) -> list[AbstractToolset[None]]:
-        """Return the tools that the provider's model is offered."""
-        return [] if provider.module in SMALL else journalled(self._tools, self._calls)
+    def usage(self) -> dict[str, Any]:
+        """Return what the run has used in all attempts."""
+        return total(self._turn.usage, self._used)
 
     def fall_back(
         self, provider: Provider | EngineError, following: object, error: EngineError
     ) -> None:
         """Tell that the next provider is asked instead, and why."""
         names = {"provider": _name(provider), "next": _name(following)}
-        self.emit("provider_fallback", {**names, "error": str(error), "code": error.code})
+        self._emit("provider_fallback", {**names, "error": str(error), "code": error.code})
 
-    def hooks(self) -> Hooks[None]:
-        """Return what is done before each request to a model."""
+    async def converse(self, provider: Provider) -> Outcome:
+        """Go on with a provider until the model has no more calls, or all open ones wait.
 
-        async def before(
-            context: RunContext[None], request: ModelRequestContext
-        ) -> ModelRequestContext:
-            self._calls.asked_anew()
-            self.exchange.messages = list(request.messages)
-            self._speech.begin()
+        Raises EngineError, and Cancelled where the attempt no longer holds.
+        """
+        limit = TimeLimit(provider.limits.run_timeout)
+        output = self._open_output(provider)
+        try:
+            async with limit:
+                return await self._loop(provider, output)
+        except TimeoutError:
+            if not limit.has_expired:
+                raise
+            raise overrun(provider.module, provider.limits, "run_timeout") from None
+
+    async def _loop(self, provider: Provider, output: RunOutput) -> Outcome:
+        window = Window(provider)
+        while True:
+            if calls := self._open_calls():
+                asks = await self._answer_calls(calls, output)
+                if asks:
+                    return self._outcome(output, asks)
             await self._check_budgets()
-            return request
+            self._pending_calls = False
+            answer = await self._ask(provider, output, window)
+            self._calls.forget_earlier()
+            self._append(answer)
+            if not answer.tool_calls:
+                return self._outcome(output)
+            await self._keep()
 
-        return Hooks(before_model_request=before)
+    def _open_output(self, provider: Provider) -> RunOutput:
+        said = self._output.text if self._output else self._said
+        keys = provider.keys | self._calls.keys
+        output = RunOutput(provider.module, provider.limits, keys, self._emit, said)
+        self._output = output
+        if not self._has_begun and self._messages and not self._turn.continues:
+            self._repeat_steps(output)
+        self._has_begun = True
+        return output
 
-    def outcome(self, result: AgentRunResult[Any]) -> Outcome:
-        """Return how the attempt has ended: with an answer, or with calls that wait."""
-        usage, text = self.exchange.usage(), self._speech.text
-        model = result.response.model_name or ""
-        if isinstance(result.output, DeferredToolRequests):
-            return Outcome(text, usage, model, waits=tuple(self._calls.waits))
-        return Outcome(text, usage, model, self.exchange.rest(result.all_messages()))
+    def _repeat_steps(self, output: RunOutput) -> None:
+        """Emit what the checkpoints say; calls of the newest answer are told when they are made."""
+        calls: dict[str, ToolCall] = {}
+        newest = self._newest_answer()
+        for message in self._messages:
+            if isinstance(message, AssistantMessage):
+                output.begin_answer()
+                output.repeat_text(message.text)
+                calls = {call.id: call for call in message.tool_calls}
+            elif isinstance(message, ToolMessage):
+                for result in message.results:
+                    if call := calls.get(result.call_id):
+                        self._calls.repeat(call, result)
+        if newest is None:
+            output.begin_answer()
+
+    # Calls
+
+    def _newest_answer(self) -> AssistantMessage | None:
+        answers = (each for each in reversed(self._messages) if isinstance(each, AssistantMessage))
+        return next(answers, None)
+
+    def _open_calls(self) -> list[ToolCall]:
+        """Return the calls of the newest answer that have no result yet."""
+        answer = self._newest_answer()
+        if answer is None:
+            return []
+        last = self._messages[-1]
+        results = last.results if isinstance(last, ToolMessage) else ()
+        known = {result.call_id for result in results}
+        return [call for call in answer.tool_calls if call.id not in known]
+
+    async def _answer_calls(self, calls: list[ToolCall], output: RunOutput) -> list[Ask]:
+        """Make the calls, and add their results; return what those wait for that wait."""
+        answer = self._newest_answer()
+        was_cut = answer is not None and answer.finish_reason == "length"
+        self._pending_calls = True
+        kept: dict[str, ToolResult] = {}
+
+        async def keep(result: ToolResult) -> None:
+            kept[result.call_id] = result
+            await self._turn.host.keep([dump_checkpoint(ToolMessage((result,)))], self.usage())
+
+        results, asks = await self._calls.answer(calls, output, keep, was_cut=was_cut)
+        self._add_results(results)
+        fresh = tuple(result for result in results if result.call_id not in kept)
+        if fresh:
+            self._unkept.append(ToolMessage(fresh))
+        if asks:
+            await self._keep()
+        else:
+            check_repeats(self._messages, self._budget)
+        return asks
+
+    def _add_results(self, results: Sequence[ToolResult]) -> None:
+        if results:
+            self._messages = merge_results([*self._messages, ToolMessage(tuple(results))])
+
+    # Checkpoints
+
+    def _append(self, answer: AssistantMessage) -> None:
+        self._messages.append(answer)
+        self._unkept.append(answer)
+
+    async def _keep(self) -> None:
+        """Keep what is new, so that the next attempt goes on from there."""
+        if self._unkept:
+            steps, self._unkept = list(map(_dump, self._unkept)), []
+            self._has_steps = True
+            await self._turn.host.keep(steps, self.usage())
+
+    def _outcome(self, output: RunOutput, asks: Sequence[Ask] = ()) -> Outcome:
+        output.flush()
+        answer = self._newest_answer()
+        model, reason = (answer.model, answer.finish_reason) if answer else ("", "stop")
+        if asks:
+            return Outcome(output.text, self.usage(), model, waits=tuple(asks))
+        # Where the answer is all there was, the transcript tells it.
+        rest = tuple(map(_dump, self._unkept)) if self._has_steps else ()
+        return Outcome(output.text, self.usage(), model, rest, finish_reason=reason)
+
+    # Requests
+
+    async def _ask(
+        self, provider: Provider, output: RunOutput, window: "Window"
+    ) -> AssistantMessage:
+        """Return the model's answer to all that was said and done so far; raise EngineError."""
+        retries = 0
+        while True:
+            output.begin_answer()
+            request, names = await self._fit(provider, window)
+            try:
+                return await self._stream(provider, request, names, output)
+            except ProviderError as failure:
+                error = failure.error
+            if self.is_silent and window.may_shrink(error, request):
+                window.shrink(request)
+                continue
+            retries += 1
+            delay = wait_before(error, retries, provider.limits) if self.is_silent else None
+            if delay is None:
+                output.flush()
+                raise describe(error, provider)
+            self._emit("provider_retry", retry_event(error, retries, delay, provider))
+            await asyncio.sleep(delay)
+
+    async def _stream(
+        self, provider: Provider, request: Request, names: Names, output: RunOutput
+    ) -> AssistantMessage:
+        """Stream one answer; raise ProviderError, or EngineError for an answer of no use."""
+        usage: Usage | None = None
+        finish: Finish | None = None
+        try:
+            async with provider.stream(request) as events:
+                async for event in events:
+                    match event:
+                        case TextDelta(text):
+                            output.add_text(text)
+                        case ThinkingDelta(text):
+                            output.add_thinking(text)
+                        case ToolCallEvent(arguments=arguments):
+                            output.count("tool calls", arguments)
+                        case Usage():
+                            usage = event
+                        case Finish():
+                            finish = event
+        finally:
+            if usage or finish or not output.is_silent:
+                self._count(usage or Usage(), provider, finish.model if finish else "")
+        output.flush()
+        if finish is None:
+            raise ProviderError(StreamError("broken_off", "the answer has no end"))
+        answer = AssistantMessage(
+            tuple(_rename(part, names) for part in finish.parts),
+            provider.service,
+            finish.model or provider.model,
+            finish.reason,
+        )
+        self._check_answer(answer, provider)
+        return answer
+
+    def _check_answer(self, answer: AssistantMessage, provider: Provider) -> None:
+        """Raise EngineError for an answer without anything in it, unless that can be meant."""
+        if answer.tool_calls or answer.text.strip():
+            return
+        if answer.finish_reason == "content_filter":
+            error = StreamError("content_filter", "the answer is empty")
+            raise describe(error, provider)
+        # After its work with tools a model may have nothing to add.
+        has_worked = any(isinstance(message, ToolMessage) for message in self._messages)
+        if answer.finish_reason == "length" or has_worked:
+            return
+        raise describe(StreamError("bad_answer", "the answer is empty"), provider)
+
+    def _count(self, usage: Usage, provider: Provider, model: str) -> None:
+        added: dict[str, Any] = {
+            "requests": 1,
+            "input_tokens": usage.input_tokens,
+            "output_tokens": usage.output_tokens,
+        }
+        if usage.cached_tokens:
+            added["cached_tokens"] = usage.cached_tokens
+        if usage.reasoning_tokens:
+            added["reasoning_tokens"] = usage.reasoning_tokens
+        cost = price_of(usage, provider, model or provider.model) if usage.output_tokens else None
+        if cost is not None:
+            added["cost"] = cost
+        self._used = total(self._used, added)
 
     async def _check_budgets(self) -> None:
-        used = self.exchange.usage()
+        used = self.usage()
         self._budget.check(used, "The run")
         if self._tree.is_set:
-            whole = total(used, await self.turn.host.spent())
+            whole = total(used, await self._turn.host.spent())
             self._tree.check(whole, "The tree of sessions that this one belongs to")
 
-    def _tell_again(self, speech: Speech) -> None:
-        """Emit what the kept steps say; calls of the newest one are told of when they are made."""
-        calls: dict[str, ToolCallPart] = {}
-        for message in restored(self.turn.steps):
-            if isinstance(message, ModelResponse):
-                speech.begin()
-                speech.say(spoken([message]))
-                calls = {call.tool_call_id: call for call in message.tool_calls}
-            else:
-                self._calls.tell_again(calls, message.parts)
+    # Fitting into the context
+
+    def _build(
+        self, provider: Provider, messages: Sequence[Message] | None = None
+    ) -> tuple[Request, Names]:
+        specs = self._specs if provider.can.accepts_tools else []
+        if messages is None:
+            messages = self._all_messages()
+        return build_request(messages, specs, self._instructions, provider.can, provider.service)
+
+    def _all_messages(self) -> list[Message]:
+        own = self._messages[self._steps_summarized :]
+        stands_for = [summary_message(self._steps_summary)] if self._steps_summary else []
+        return [*opening(self._turn, self._prompt), *stands_for, *own]
+
+    async def _fit(self, provider: Provider, window: "Window") -> tuple[Request, Names]:
+        """Return the request, made shorter as far as it must be."""
+        request, names = self._build(provider)
+        self._notice_all(names.notes)
+        if not provider.can.summarizes or not window.excess(request):
+            return request, names
+        request, names = self._shorten(provider, window)
+        if not window.leaves_room(self._instructions, self._prompt):
+            # No summary would help.
+            return request, names
+        if window.excess(request) and await self._summarize_transcript(provider, window):
+            request, names = self._shorten(provider, window)
+        if window.excess(request) and await self._summarize_steps(provider, window):
+            request, names = self._shorten(provider, window)
+        return request, names
+
+    def _shorten(self, provider: Provider, window: "Window") -> tuple[Request, Names]:
+        request, names = self._build(provider)
+        shortened = shorten_results(self._all_messages(), window.excess(request))
+        if not shortened.count:
+            return request, names
+        self._notice("Long results of tools were shortened to fit into the model's context.")
+        return self._build(provider, shortened.messages)
+
+    async def _summarize_transcript(self, provider: Provider, window: "Window") -> bool:
+        """Have a summary stand for older messages, for good; return whether there were any."""
+        messages = older_messages(self._turn)
+        if not messages:
+            return False
+        await self._check_budgets()
+        text = write_transcript(self._turn.summary, messages, window.tokens)
+        summary = await self._summarize(provider, text)
+        self._turn = compact_turn(self._turn, summary, messages)
+        await self._turn.host.compact(messages[-1].seq, summary, self.usage())
+        return True
+
+    async def _summarize_steps(self, provider: Provider, window: "Window") -> bool:
+        """Have a summary stand for what the run has done before its newest steps."""
+        upto = older_steps(self._messages)
+        if upto <= self._steps_summarized:
+            return False
+        await self._check_budgets()
+        text = write_steps(
+            self._steps_summary, self._messages[self._steps_summarized : upto], window.tokens
+        )
+        self._steps_summary = await self._summarize(provider, text)
+        self._steps_summarized = upto
+        self._notice("What this run did at first was summarised, to fit into the model's context.")
+        return True
+
+    async def _summarize(self, provider: Provider, text: str) -> str:
+        """Have the model summarise a text, or as much of its end as it can read."""
+        silent = RunOutput(provider.module, provider.limits, set(), lambda *_: None)
+        retries = 0
+        while True:
+            request, names = build_request(
+                [UserMessage(text)], [], INSTRUCTIONS, provider.can, provider.service
+            )
+            try:
+                answer = await self._stream(provider, request, names, silent)
+                return answer.text.strip()
+            except ProviderError as failure:
+                error = failure.error
+            except EngineError as unusable:
+                if unusable.code != "bad_answer":
+                    raise
+                # A summary is no reason to lose the conversation: its end goes on as it was.
+                return text[-SHORTEST:]
+            is_large = error.kind == "rejected" and len(text) > SUSPICIOUS_SIZE
+            if (error.kind == "too_long" or is_large) and len(text) >= SHORTEST:
+                text = text[-len(text) // 4 :]
+                continue
+            retries += 1
+            delay = wait_before(error, retries, provider.limits)
+            if delay is None:
+                raise describe(error, provider)
+            self._emit("provider_retry", retry_event(error, retries, delay, provider))
+            await asyncio.sleep(delay)
+
+    def _notice_all(self, notes: Sequence[str]) -> None:
+        for note in notes:
+            self._notice(note)
+
+    def _notice(self, message: str) -> None:
+        """Tell people something about the run, once an attempt."""
+        if message not in self._noticed:
+            self._noticed.add(message)
+            self._emit("run_notice", {"code": "context", "message": message})
 
 
-def _context(turn: Turn) -> Context:
-    """Return the instructions and the prompt, with what the directory has to say; reads files."""
-    return instructions(turn), mentioned(turn)
+class Window:
+    """How much fits into a model's context, as far as it is known by now."""
+
+    def __init__(self, provider: Provider) -> None:
+        self._provider = provider
+        known = context_window(provider)
+        self._is_known = known is not None
+        self.tokens: float = known or LEAST
+        # Characters of the newest request that was refused as too long.
+        self._refused_size = math.inf
+
+    def excess(self, request: Request) -> float:
+        """Return how many characters of a request are too many."""
+        return excess_of(size_of(request), self.tokens)
+
+    def may_shrink(self, error: StreamError, request: Request) -> bool:
+        """Return whether a refused request may be accepted if it is made shorter."""
+        size = size_of(request)
+        if not self._provider.can.summarizes or size > NEARLY * self._refused_size:
+            return False
+        # In doubt once: many servers say in words of their own that it is too much.
+        in_doubt = error.kind == "rejected" and math.isinf(self._refused_size)
+        return error.kind == "too_long" or (in_doubt and size > SUSPICIOUS_SIZE)
+
+    def shrink(self, request: Request) -> None:
+        """Note that a request was too long."""
+        self._refused_size = size_of(request)
+        self.tokens = min(self.tokens, estimate_tokens(request)) * SMALLER
+
+    def leaves_room(self, told: str, prompt: str) -> bool:
+        """Return whether instructions and prompt leave room for a conversation.
+
+        Raises EngineError `too_long` where they cannot even fit by themselves.
+        """
+        fixed = len(told) + len(prompt)
+        if self._is_known and fixed / CHARACTERS_AT_MOST > self.tokens:
+            raise EngineError(
+                "too_long",
+                f"The profile's instructions ({len(told)} characters) and the message "
+                f"({len(prompt)} characters) do not fit into the context of "
+                f"{self._provider.module} ({self.tokens:.0f} tokens). Shorten them, or choose a "
+                "model that reads more.",
+            )
+        return fixed / CHARACTERS < HALF * self.tokens
 
 
-def _toolless(turn: Turn) -> Turn:
-    return Turn({**turn.mount_plan, "tools": []}, turn.prompt)
+def read_patience(config: dict[str, Any]) -> float | None:
+    """Return how long a person has to answer, in seconds; None for the daemon's default.
+
+    Raises EngineError `bad_tool` for what is no such number.
+    """
+    seconds = config.get("approval_timeout")
+    if seconds is None:
+        return None
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not is_number or not 0 < seconds <= LONGEST_PATIENCE:
+        raise EngineError(
+            "bad_tool", f"`approval_timeout` is a number of seconds from 1 to {LONGEST_PATIENCE}."
+        )
+    return seconds
+
+
+def _dump(message: Message) -> dict[str, Any]:
+    return dump_checkpoint(message)  # type: ignore[arg-type]
+
+
+def _rename(part: Any, names: Names) -> Any:
+    """Return a part of an answer with the tool's own name instead of what the target knows."""
+    return replace(part, name=names.original(part.name)) if isinstance(part, ToolCall) else part
 
 
 def _name(provider: object) -> str:

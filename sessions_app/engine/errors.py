@@ -1,161 +1,108 @@
-"""What a failure of the provider means, in one sentence that a person can act on."""
+"""What a failure of a provider means, in one sentence that a person can act on."""
 
-from collections.abc import Iterator
 from typing import NamedTuple
-
-from pydantic_ai.exceptions import (
-    ContentFilterError,
-    ModelAPIError,
-    ModelAuthenticationError,
-    ModelConnectionError,
-    ModelContextWindowExceededError,
-    ModelNotFoundError,
-    ModelQuotaExceededError,
-    ModelRateLimitError,
-    ModelRequestRejectedError,
-    ModelRequestTimeout,
-    ModelTimeoutError,
-    UnexpectedModelBehavior,
-    UserError,
-)
 
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.config import redacted
 from sessions_app.engine.limits import late, overrun
-from sessions_app.engine.registry import Provider
+from sessions_app.engine.providers.base import Provider
+from sessions_app.engine.wire.events import ErrorKind, StreamError
 from sessions_app.storable import storable
 
 
 class Meaning(NamedTuple):
-    """What a class of errors says of the provider, after its name, and what to do about it."""
+    """What a kind of error says of a provider, after its name, and what to do about it."""
 
-    kind: type[Exception]
     code: str
     fact: str
     advice: str
 
 
-# The first class that fits gives the meaning.
-_MEANINGS = [
-    Meaning(
-        ModelContextWindowExceededError,
+_MEANINGS: dict[ErrorKind, Meaning] = {
+    "connect": Meaning(
+        "provider_error", "cannot be reached.", "Check `base_url` and the network."
+    ),
+    "broken_off": Meaning(
+        "provider_error", "broke off in its answer.", "Send the message again."
+    ),
+    "auth": Meaning("provider_error", "refused the key.", "Check `api_key` in its config."),
+    "not_found": Meaning(
+        "provider_error",
+        "does not know the model, or the path.",
+        "Check `default_model` and `base_url` in its config.",
+    ),
+    "quota": Meaning(
+        "provider_error", "says that the account's quota is used up.", "Check it there."
+    ),
+    "rate_limit": Meaning(
+        "provider_error", "gets too many requests.", "Wait, then try again."
+    ),
+    "too_long": Meaning(
         "too_long",
         "cannot read so long a prompt.",
         "Shorten the message, or start a new session.",
     ),
-    Meaning(
-        ModelConnectionError,
-        "provider_error",
-        "cannot be reached.",
-        "Check `base_url` and the network.",
+    "unsupported_field": Meaning(
+        "provider_error", "refused the request.", "Check the profile's config."
     ),
-    Meaning(
-        ModelAuthenticationError,
-        "provider_error",
-        "refused the key.",
-        "Check `api_key` in its config.",
+    "unsupported_content": Meaning(
+        "unsupported_content",
+        "cannot take this kind of content.",
+        "Leave it out, or choose a profile whose model takes it.",
     ),
-    Meaning(
-        ModelNotFoundError,
-        "provider_error",
-        "does not know the model.",
-        "Check `default_model` in its config.",
-    ),
-    Meaning(
-        ModelQuotaExceededError,
-        "provider_error",
-        "says that the account's quota is used up.",
-        "Check it there.",
-    ),
-    Meaning(
-        ModelRateLimitError,
-        "provider_error",
-        "gets too many requests.",
-        "Wait, then try again.",
-    ),
-    Meaning(
-        ModelRequestRejectedError,
-        "provider_error",
-        "refused the request.",
-        "Check the profile's config.",
-    ),
-    Meaning(ModelAPIError, "provider_error", "failed.", "Try again later."),
-    Meaning(UserError, "bad_config", "cannot be used with this config.", "Correct the profile."),
-    Meaning(
-        ContentFilterError,
+    "rejected": Meaning("provider_error", "refused the request.", "Check the profile's config."),
+    "content_filter": Meaning(
         "bad_answer",
         "withheld its answer for what is in it.",
         "Put the message differently.",
     ),
-    Meaning(UnexpectedModelBehavior, "bad_answer", "gave no usable answer.", "Try again."),
-]
-_ANYTHING_ELSE = Meaning(Exception, "provider_error", "failed.", "Try again.")
-# A connection that was there, and failed.
-_BROKEN_OFF = Meaning(
-    ModelConnectionError, "provider_error", "broke off.", "Send the message again."
-)
-
+    "overloaded": Meaning("provider_error", "failed.", "Try again later."),
+    "too_long_answer": Meaning(
+        "too_long_answer", "said more than it may.", "Ask for less, or raise its limits."
+    ),
+    "bad_answer": Meaning("bad_answer", "gave no usable answer.", "Try again."),
+    "bad_config": Meaning(
+        "bad_config", "cannot be used with this config.", "Correct the profile."
+    ),
+}
+# Kinds in which the message is the service's own words.
+_ITS_WORDS = {
+    "auth",
+    "not_found",
+    "quota",
+    "rate_limit",
+    "too_long",
+    "unsupported_field",
+    "unsupported_content",
+    "rejected",
+    "overloaded",
+}
+_TIMEOUTS = ("connect_timeout", "first_token_timeout", "next_token_timeout")
 # Characters of the provider's own words that are passed on.
 _DETAIL_LIMIT = 300
 
 
-def described(error: Exception, provider: Provider) -> EngineError:
-    """Return the EngineError for a failure inside the agent; the HTTP status is kept."""
-    if name := _overrun(error):
-        return overrun(provider.module, provider.limits, name)
-    meaning = _meaning(error)
-    status = getattr(error, "status_code", None)
+def describe(error: StreamError, provider: Provider) -> EngineError:
+    """Return the EngineError for a failed request; the HTTP status is kept."""
+    if error.kind in _TIMEOUTS:
+        return overrun(provider.module, provider.limits, error.kind)
+    meaning = _MEANINGS[error.kind]
     sentence = f"{_subject(error, provider)} {meaning.fact} {meaning.advice}"
-    return EngineError(meaning.code, f"{sentence} {_detail(error, provider)}", status)
+    return EngineError(meaning.code, f"{sentence} {_detail(error, provider)}", error.status)
 
 
-def fact(error: Exception, provider: Provider) -> str:
+def describe_fact(error: StreamError, provider: Provider) -> str:
     """Return what happened, without advice: for a failure that is dealt with."""
-    if name := _overrun(error):
-        return late(provider.module, provider.limits, name)
-    return f"{_subject(error, provider)} {_meaning(error).fact} {_detail(error, provider)}"
+    if error.kind in _TIMEOUTS:
+        return late(provider.module, provider.limits, error.kind)
+    return f"{_subject(error, provider)} {_MEANINGS[error.kind].fact} {_detail(error, provider)}"
 
 
-def causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield the error and what it came from, down to the first cause."""
-    seen: BaseException | None = error
-    while seen is not None:
-        yield seen
-        seen = seen.__cause__ or seen.__context__
+def _subject(error: StreamError, provider: Provider) -> str:
+    return f"{provider.module} (HTTP {error.status})" if error.status else provider.module
 
 
-def _overrun(error: Exception) -> str | None:
-    """Return the name of the time-out that the error tells of."""
-    if isinstance(error, ModelRequestTimeout):
-        return "first_token_timeout"
-    return "connect_timeout" if isinstance(error, ModelTimeoutError) else None
-
-
-def _meaning(error: Exception) -> Meaning:
-    if isinstance(error, ModelConnectionError) and error.phase == "read":
-        return _BROKEN_OFF
-    return next((each for each in _MEANINGS if isinstance(error, each.kind)), _ANYTHING_ELSE)
-
-
-def _subject(error: Exception, provider: Provider) -> str:
-    status = getattr(error, "status_code", None)
-    return f"{provider.module} (HTTP {status})" if status else provider.module
-
-
-def _detail(error: Exception, provider: Provider) -> str:
-    is_said = isinstance(error, ModelAPIError) and not isinstance(error, ModelConnectionError)
-    words = " ".join(storable(redacted(_words(error), provider.secrets)).split())
-    return f"{'It said' if is_said else 'The reason'}: {words[:_DETAIL_LIMIT]}"
-
-
-def _words(error: Exception) -> str:
-    """Return the provider's message where its answer has one in the usual place, or our own."""
-    if isinstance(error, ModelConnectionError):
-        # Only the innermost cause tells more than that the connection failed.
-        return next((text for text in map(str, reversed([*causes(error)])) if text), "unknown")
-    if isinstance(error, UnexpectedModelBehavior):
-        return error.message
-    body = getattr(error, "body", None)
-    inner = body.get("error", body) if isinstance(body, dict) else body
-    message = inner.get("message") if isinstance(inner, dict) else inner
-    return str(message or error)
+def _detail(error: StreamError, provider: Provider) -> str:
+    words = " ".join(storable(redacted(error.message, provider.secrets)).split())
+    said = "It said" if error.kind in _ITS_WORDS else "The reason"
+    return f"{said}: {words[:_DETAIL_LIMIT] or 'unknown'}"

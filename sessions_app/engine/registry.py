@@ -1,43 +1,34 @@
 """Which providers a mount plan means. Importing this loads no provider's client."""
 
+import functools
 import math
 import os
-import pkgutil
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from profiles_app.modules import Fault
+from profiles_app.modules import Capabilities, Fault
 from sessions_app.engine import config as configs
+from sessions_app.engine import providers
 from sessions_app.engine.base import Engine, EngineError
 from sessions_app.engine.choice import Engines
 from sessions_app.engine.config import Config, Resolver, missing_key, number
-from sessions_app.engine.limits import Limits, limits_of
-from sessions_app.engine.provider_modules import MODULES
-
-if TYPE_CHECKING:
-    from pydantic_ai.models import Model
+from sessions_app.engine.discovery import find_classes
+from sessions_app.engine.providers.base import Provider
 
 
-@dataclass(frozen=True)
-class Provider:
-    """A provider of a mount plan, its config resolved and checked, and what it is granted."""
-
-    module: str
-    config: Config = field(repr=False)
-    # What was filled in, which no error repeats; and the keys in it, which nothing repeats.
-    secrets: set[str] = field(repr=False)
-    keys: set[str] = field(repr=False)
-    limits: Limits
-
-    def open(self) -> "AbstractAsyncContextManager[Model]":
-        """Load the provider's client and build the model. Blocks, the first time for seconds."""
-        return pkgutil.resolve_name(MODULES[self.module].builder)(self.config)
+@functools.cache
+def provider_classes() -> dict[str, type[Provider]]:
+    """Return the classes of all provider modules, by their names."""
+    return find_classes(providers, Provider)
 
 
 def known_providers() -> list[str]:
     """Return the names of all provider modules."""
-    return sorted(MODULES)
+    return sorted(provider_classes())
+
+
+def provider_capabilities() -> dict[str, Capabilities]:
+    """Return what each provider module can do."""
+    return {name: each.capabilities for name, each in provider_classes().items()}
 
 
 def get_engine() -> Engine:
@@ -63,76 +54,77 @@ def provider_chain(mount_plan: dict[str, Any]) -> list[Provider | EngineError]:
     In the place of one that cannot be used is the EngineError that says why; the place of one
     whose priority is no number is the first. Raises EngineError `bad_config` where there is none.
     """
-    providers = mount_plan.get("providers") or []
-    if not providers:
+    mounts = mount_plan.get("providers") or []
+    if not mounts:
         raise EngineError("bad_config", "The profile has no provider. Add one to `providers`.")
-    return list(map(_attempted, sorted(providers, key=_rank, reverse=True)))
+    return list(map(_try_to_build, sorted(mounts, key=_rank, reverse=True)))
 
 
-def faults(providers: list[dict[str, Any]]) -> list[Fault]:
+def faults(mounts: list[dict[str, Any]]) -> list[Fault]:
     """Return what keeps the providers of a profile from being used in this process.
 
     Variables that are not set are faults only where no provider has all of its own. That a
     module does not exist is none.
     """
-    found = [_faults(index, provider) for index, provider in enumerate(providers)]
+    found = [_faults(index, mount) for index, mount in enumerate(mounts)]
     beside = {"unknown_module", "missing_key" if [] in found else ""}
     return [fault for each in found for fault in each if fault.code not in beside]
 
 
-def variables(providers: list[dict[str, Any]]) -> set[str]:
+def variables(mounts: list[dict[str, Any]]) -> set[str]:
     """Return the names of the variables that the providers of a profile cannot do without."""
-    return set().union(*(configs.variables(_config(provider)) for provider in providers))
+    return set().union(*(configs.variables(_config(mount)) for mount in mounts))
 
 
-def _faults(index: int, provider: dict[str, Any]) -> list[Fault]:
-    name = str(provider.get("module"))
-    missing = sorted(each for each in variables([provider]) if not os.environ.get(each))
-    if name in MODULES and missing:
+def _faults(index: int, mount: dict[str, Any]) -> list[Fault]:
+    name = str(mount.get("module"))
+    missing = sorted(each for each in variables([mount]) if not os.environ.get(each))
+    if name in provider_classes() and missing:
         errors = [missing_key(name, each) for each in missing]
     else:
-        attempted = _attempted(provider)
-        errors = [attempted] if isinstance(attempted, EngineError) else []
+        built = _try_to_build(mount)
+        errors = [built] if isinstance(built, EngineError) else []
     return [Fault(index, error.code, str(error)) for error in errors]
 
 
-def _config(provider: dict[str, Any]) -> Config:
+def _config(mount: dict[str, Any]) -> Config:
     """Return the provider's config, with what goes without saying."""
-    given = {k: v for k, v in (provider.get("config") or {}).items() if v is not None}
-    module = MODULES.get(str(provider.get("module")))
-    return {**module.defaults, **given} if module else given
+    given = {k: v for k, v in (mount.get("config") or {}).items() if v is not None}
+    provider = provider_classes().get(str(mount.get("module")))
+    return {**provider.defaults, **given} if provider else given
 
 
-def _priority(provider: dict[str, Any]) -> int | float:
-    config = {"priority": 0, **(provider.get("config") or {})}
-    return number(config, str(provider.get("module")), "priority", float)
+def _priority(mount: dict[str, Any]) -> int | float:
+    config = {"priority": 0, **(mount.get("config") or {})}
+    return number(config, str(mount.get("module")), "priority", float)
 
 
-def _rank(provider: dict[str, Any]) -> int | float:
+def _rank(mount: dict[str, Any]) -> int | float:
     try:
-        return _priority(provider)
+        return _priority(mount)
     except EngineError:
         return math.inf
 
 
-def _attempted(provider: dict[str, Any]) -> Provider | EngineError:
+def _try_to_build(mount: dict[str, Any]) -> Provider | EngineError:
     try:
-        _priority(provider)
-        return _resolved(provider)
+        _priority(mount)
+        return _build(mount)
     except EngineError as error:
         return error
 
 
-def _resolved(provider: dict[str, Any]) -> Provider:
-    name = str(provider.get("module"))
-    if name not in MODULES:
+def _build(mount: dict[str, Any]) -> Provider:
+    name = str(mount.get("module"))
+    provider = provider_classes().get(name)
+    if provider is None:
         raise EngineError(
             "unknown_module",
             f"There is no provider module {name!r}. Known are: {', '.join(known_providers())}.",
         )
     resolver = Resolver(name)
-    config = resolver.resolve(_config(provider))
+    config = resolver.resolve(_config(mount))
     if key := config.get("api_key"):
         resolver.keep(str(key), secret=True)
-    MODULES[name].check(config, name)
-    return Provider(name, config, resolver.secrets, resolver.keys, limits_of(config, name))
+    provider.check(config)
+    return provider(config, resolver.secrets, resolver.keys)

@@ -1,11 +1,12 @@
 """What an engine needs to know for an attempt, read from the session."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from profiles_app.services.directories import place_of
 from sessions_app.engine.base import Call, Decision, Turn, Utterance
+from sessions_app.engine.compaction import history_room
 from sessions_app.exceptions import LeaseLost
 from sessions_app.models import Approval, Event, Message, Run, Session, Step, Task
 from sessions_app.models.event import EventType
@@ -14,8 +15,10 @@ from sessions_app.services import tasks
 from sessions_app.services.attempts import Attempt
 from sessions_app.states import ApprovalStatus, RunStatus
 
-# The newest messages that an engine gets; it leaves out more where its context is smaller.
+# The newest messages that an engine gets, at most, and how many are read at a time. Fewer are read
+# where they fill its context already, so that a long session costs no more than what is sent.
 HISTORY = 1000
+PAGE = 20
 TOOL_EVENTS = (EventType.TOOL_PRE, EventType.TOOL_POST)
 
 
@@ -25,16 +28,18 @@ def turn_of(attempt: Attempt) -> Turn:
     if run is None:
         raise LeaseLost(f"Session {attempt.session_id} was deleted.")
     steps = list(Step.objects.filter(run=run))
+    answer = _newest_answer(steps)
+    mount_plan = _for_engine(attempt.mount_plan)
     return Turn(
-        mount_plan=_for_engine(attempt.mount_plan),
+        mount_plan=mount_plan,
         prompt=run.message.content,
-        history=_history(run),
+        history=_history(run, history_room(mount_plan)),
         seq=run.message.seq,
         session_id=attempt.session_id,
         directory=place_of(run.session.amplified_dir),
         steps=tuple(step.data for step in steps),
-        calls=_calls(run, steps[-1]) | _tasks(run, steps[-1]) if steps else {},
-        decisions=_decisions(run, steps[-1]) if steps else {},
+        calls=_calls(run, answer) | _tasks(run, answer) if answer else {},
+        decisions=_decisions(run, answer) if answer else {},
         always=_always(attempt.session_id),
         continues=attempt.continues,
         said=attempt.said,
@@ -55,8 +60,21 @@ def newest_response(session_id: str, tool: str) -> str | None:
     return told.order_by("-seq").values_list("data__hook_data__tool_response", flat=True).first()
 
 
-def _history(run: Run) -> tuple[Utterance, ...]:
-    """Return what was said before the run's message, as far as no summary stands for it."""
+def _history(run: Run, room: float) -> tuple[Utterance, ...]:
+    """Return what was said before the run's message, as far as no summary stands for it.
+
+    Messages are read from the newest on, until they have about `room` characters.
+    """
+    newest_first: list[Utterance] = []
+    for utterance in _newest_utterances(run):
+        newest_first.append(utterance)
+        room -= len(utterance.content) + sum(len(str(step)) for step in utterance.steps)
+        if room <= 0 or len(newest_first) >= HISTORY:
+            break
+    return tuple(reversed(newest_first))
+
+
+def _newest_utterances(run: Run) -> Iterator[Utterance]:
     session: Session = run.session
     earlier = (
         Message.objects.in_session(session.pk)
@@ -64,37 +82,56 @@ def _history(run: Run) -> tuple[Utterance, ...]:
         # Messages that still wait for their own run were not said yet.
         .exclude(run__status=RunStatus.QUEUED)
         .exclude(run_id=run.pk)
-        .last(HISTORY)
+        .order_by("-seq")
     )
-    steps = _steps_of(session.pk, run.pk)
-    return tuple(_utterance(message, steps) for message in earlier)
+    page = list(earlier[:PAGE])
+    while page:
+        steps = _steps_of({message.run_id for message in page if message.run_id})
+        for message in page:
+            yield _utterance(message, steps)
+        page = list(earlier.filter(seq__lt=page[-1].seq)[:PAGE])
 
 
-def _steps_of(session_id: str, but: str) -> dict[str, list[Step]]:
-    """Return the steps of the session's other runs, by the run."""
+def _steps_of(run_ids: set[str]) -> dict[str, list[Step]]:
+    """Return the steps of runs, by the run."""
     found = defaultdict(list)
-    rows = Step.objects.filter(run__session_id=session_id).exclude(run_id=but)
+    rows = Step.objects.filter(run_id__in=run_ids)
     for step in rows.select_related("run").order_by("run_id", "number"):
         found[step.run_id].append(step)
     return found
 
 
+def _newest_answer(steps: Sequence[Step]) -> Step | None:
+    """Return the newest step that is an answer of the model; the newest one where none says so.
+
+    What was asked and called since then belongs to it: results are steps of their own.
+    """
+    kinds = (("role", "assistant"), ("kind", "response"))
+    answers = (
+        step
+        for step in reversed(steps)
+        if isinstance(step.data, dict) and any(step.data.get(key) == kind for key, kind in kinds)
+    )
+    return next(answers, steps[-1] if steps else None)
+
+
 def _utterance(message: Message, steps: dict[str, list[Step]]) -> Utterance:
     kept = steps.get(message.run_id or "", []) if message.role == Role.USER else []
-    broken_off = bool(kept) and kept[-1].run.status != RunStatus.SUCCEEDED
+    answer = _newest_answer(kept)
+    broken_off = answer is not None and answer.run.status != RunStatus.SUCCEEDED
     return Utterance(
         message.role,
         message.content,
         seq=message.seq,
         steps=tuple(step.data for step in kept),
-        calls=_calls(kept[-1].run, kept[-1]) if broken_off else {},
+        calls=_calls(answer.run, answer) if answer and broken_off else {},
         answers=message.role == Role.ASSISTANT and message.run_id in steps,
         run_id=message.run_id or "",
     )
 
 
 def _calls(run: Run, step: Step) -> dict[str, Call]:
-    """Return the calls that followed a run's newest step, as the journal has them."""
+    """Return the calls that followed a step, as the journal has them."""
     told = (
         Event.objects.in_session(run.session_id)
         .after(step.event_seq)
@@ -112,9 +149,9 @@ def _calls(run: Run, step: Step) -> dict[str, Call]:
 
 
 def _tasks(run: Run, step: Step) -> dict[str, Call]:
-    """Return the calls of the newest step that sub-sessions have answered."""
+    """Return the calls since a step that sub-sessions have answered."""
     calls = {}
-    for task in Task.objects.filter(run=run, step=step.number):
+    for task in Task.objects.filter(run=run, step__gte=step.number):
         if (result := tasks.result(task)) is not None:
             id_ = task.tool_call_id
             calls[id_] = Call(id_, "", result.text, result.failed, told=False)
@@ -122,7 +159,7 @@ def _tasks(run: Run, step: Step) -> dict[str, Call]:
 
 
 def _decisions(run: Run, step: Step) -> dict[str, Decision]:
-    answered: Iterable[Approval] = Approval.objects.filter(run=run, step=step.number).exclude(
+    answered: Iterable[Approval] = Approval.objects.filter(run=run, step__gte=step.number).exclude(
         status=ApprovalStatus.PENDING
     )
     return {

@@ -23,6 +23,8 @@ class Provider(ABC):
 
     module: ClassVar[str]
     capabilities: ClassVar[ProviderCapabilities]
+    # How the list of prices names its vendor; empty where it knows none.
+    vendor: ClassVar[str] = ""
     # The config that goes without saying.
     defaults: ClassVar[Config] = {}
     # What its config cannot do without: of each line, one of the keys.

@@ -1,0 +1,88 @@
+"""What an attempt says, passed on piece by piece, within the limits of its provider."""
+
+from sessions_app.engine.base import Emit, EngineError
+from sessions_app.engine.limits import Limits
+from sessions_app.engine.redaction import StreamRedactor
+from sessions_app.storable import storable
+
+
+class RunOutput:
+    """Emits text and thinking as they come, and keeps the text.
+
+    Secrets in them are hidden here: what is emitted is shown to people. What the model is sent
+    again is kept elsewhere, as it came.
+    """
+
+    def __init__(
+        self, module: str, limits: Limits, keys: set[str], emit: Emit, said: str = ""
+    ) -> None:
+        self._module = module
+        self._limits = limits
+        self._emit = emit
+        self._texts: list[str] = [said]
+        # Whether the answer under way has given any piece yet.
+        self.is_silent = True
+        # What divides the answer under way from the one before.
+        self._gap = "\n\n" if said else ""
+        # By kind, since none of them should use up what another needs.
+        self._characters: dict[str, int] = {}
+        self._pieces = 0
+        self._text_redactor = StreamRedactor(keys)
+        self._thinking_redactor = StreamRedactor(keys)
+
+    @property
+    def text(self) -> str:
+        """Return the text so far: what earlier attempts have said, and what was emitted."""
+        return "".join(self._texts)
+
+    def begin_answer(self) -> None:
+        """Note that the model is asked: what it says next stands apart from what was said."""
+        self.is_silent = True
+        self._gap = "\n\n" if any(self._texts) else ""
+
+    def add_text(self, piece: str) -> None:
+        """Emit a piece of text; raise EngineError `too_long_answer` instead, past the limits."""
+        self.count("text", piece)
+        self._say(self._text_redactor.feed(storable(piece)))
+
+    def add_thinking(self, piece: str) -> None:
+        """Emit a piece of thinking; raise EngineError `too_long_answer` instead."""
+        self.count("thinking", piece)
+        self._think(self._thinking_redactor.feed(storable(piece)))
+
+    def repeat_text(self, text: str) -> None:
+        """Emit what an earlier attempt has said; it counts for no limit."""
+        self._say(self._text_redactor.feed(text))
+        self.flush()
+
+    def flush(self) -> None:
+        """Emit what was held back, as nothing more comes for now."""
+        self._think(self._thinking_redactor.flush())
+        self._say(self._text_redactor.flush())
+
+    def count(self, kind: str, piece: str) -> None:
+        """Count a piece; raise EngineError `too_long_answer` where it is too much."""
+        self.is_silent = False
+        self._pieces += 1
+        self._characters[kind] = self._characters.get(kind, 0) + len(piece)
+        if self._characters[kind] > self._limits.max_characters:
+            raise self._too_long(f"{self._limits.max_characters} characters of {kind}")
+        if self._pieces > self._limits.max_pieces:
+            raise self._too_long(f"{self._limits.max_pieces} pieces")
+
+    def _say(self, piece: str) -> None:
+        if piece:
+            piece, self._gap = self._gap + piece, ""
+            self._texts.append(piece)
+            self._emit("content", {"content": piece})
+
+    def _think(self, piece: str) -> None:
+        if piece:
+            self._emit("hook:thinking:delta", {"hook_data": {"delta": piece}})
+
+    def _too_long(self, amount: str) -> EngineError:
+        return EngineError(
+            "too_long_answer",
+            f"{self._module} was stopped after {amount}. Ask for less, or set `max_tokens` in its "
+            "config.",
+        )

@@ -1,0 +1,113 @@
+"""The transcript of a session as messages for a model: what was said and done before a prompt."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from sessions_app.engine.base import Call, Turn, Utterance
+from sessions_app.engine.messages import (
+    AssistantMessage,
+    Message,
+    SystemMessage,
+    Text,
+    ToolMessage,
+    ToolResult,
+    UserMessage,
+    load_checkpoints,
+)
+
+INTERRUPTED = (
+    "This call was interrupted: it was begun and not brought to its end, and nobody knows whether "
+    "it took effect. It was not repeated. Look first whether it did, before you call it again."
+)
+# Nothing is done of which the journal does not tell.
+NEVER_MADE = "This call was not made: the run ended before it."
+_SUMMARY = "A summary of the conversation so far, whose older messages are left out here:\n\n"
+
+
+def summary_message(summary: str) -> UserMessage:
+    """Return the message that stands for what a summary replaces."""
+    return UserMessage(_SUMMARY + summary)
+
+
+def opening(turn: Turn, prompt: str) -> list[Message]:
+    """Return what a model is sent before what the run itself has done."""
+    messages = transcript_messages(turn.history)
+    if turn.summary:
+        messages.insert(0, summary_message(turn.summary))
+    return [*messages, UserMessage(prompt)]
+
+
+def transcript_messages(history: Sequence[Utterance]) -> list[Message]:
+    """Return the transcript as messages, without blank ones.
+
+    What a run has done with tools stands where its answer would.
+    """
+    messages: list[Message] = []
+    # By the run: the text that its checkpoints have already.
+    known: dict[str, str] = {}
+    for utterance in history:
+        content = utterance.content
+        if utterance.answers:
+            # What the checkpoints do not have: the beginning of an answer that was broken off.
+            content = content.removeprefix(known.pop(utterance.run_id, "")).lstrip()
+        if content.strip():
+            messages.append(_message(utterance, content))
+        if utterance.steps:
+            done = close_calls(merge_results(load_checkpoints(utterance.steps)), utterance.calls)
+            messages += done
+            known[utterance.run_id] = answer_text(done)
+    return messages
+
+
+def merge_results(messages: Iterable[Message]) -> list[Message]:
+    """Return messages with neighbouring results joined: each result is kept by itself."""
+    merged: list[Message] = []
+    for message in messages:
+        if isinstance(message, ToolMessage) and merged and isinstance(merged[-1], ToolMessage):
+            merged[-1] = ToolMessage((*merged[-1].results, *message.results))
+        else:
+            merged.append(message)
+    return merged
+
+
+def close_calls(messages: list[Message], calls: Mapping[str, Call]) -> list[Message]:
+    """Return messages in which every call of the last answer has a result.
+
+    Those that are missing are told by the journal: as they ended, or that they were interrupted.
+    """
+    results: tuple[ToolResult, ...] = ()
+    answer = messages[-1] if messages else None
+    if isinstance(answer, ToolMessage):
+        results, messages = answer.results, messages[:-1]
+        answer = messages[-1] if messages else None
+    if not isinstance(answer, AssistantMessage) or not answer.tool_calls:
+        return [*messages, ToolMessage(results)] if results else messages
+    known = {result.call_id for result in results}
+    missing = (
+        ToolResult(call.id, call.name, *_outcome(calls.get(call.id)))
+        for call in answer.tool_calls
+        if call.id not in known
+    )
+    return [*messages, ToolMessage((*results, *missing))]
+
+
+def answer_text(messages: Iterable[Message]) -> str:
+    """Return the text of answers as people see it: with a blank line between them."""
+    texts = (message.text for message in messages if isinstance(message, AssistantMessage))
+    return "\n\n".join(text for text in texts if text)
+
+
+def _outcome(call: Call | None) -> tuple[str, bool]:
+    if call is None:
+        return NEVER_MADE, True
+    return (INTERRUPTED, True) if call.result is None else (call.result, call.failed)
+
+
+def _message(utterance: Utterance, content: str) -> Message:
+    if utterance.role == "assistant":
+        return AssistantMessage((Text(content),))
+    if utterance.role == "system":
+        return SystemMessage(content)
+    if utterance.role == "tool":
+        # A bare message of a tool names no call that it could answer.
+        return UserMessage(f"Result of a tool:\n{content}")
+    return UserMessage(content)

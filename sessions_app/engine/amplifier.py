@@ -13,7 +13,7 @@ from typing import Any
 # task is cancelled, the call of the provider goes on.
 from amplifier_core.session import AmplifierSession
 
-from sessions_app.engine.amplifier_calls import ApprovalProvider, Gatekeeper
+from sessions_app.engine.amplifier_calls import FINGERPRINT, ApprovalProvider, Gatekeeper
 from sessions_app.engine.amplifier_errors import described
 from sessions_app.engine.amplifier_listener import Listener
 from sessions_app.engine.amplifier_loader import Loader
@@ -74,7 +74,7 @@ async def _session(
         listener.plan.config,
         loader=loader,
         session_id=turn.session_id or None,
-        approval_system=Gatekeeper(listener.calls, turn.always),
+        approval_system=Gatekeeper(listener.calls, _allowed(turn)),
         is_resumed=bool(turn.history),
     )
     listener.attach(session.coordinator.hooks)
@@ -118,7 +118,11 @@ async def _mounted(session: AmplifierSession, turn: Turn, listener: Listener) ->
     listener.check()
     register = session.coordinator.get_capability("approval.register_provider")
     if register:
-        register(ApprovalProvider(listener.calls, turn.always))
+        register(ApprovalProvider(listener.calls, _allowed(turn)))
+
+
+def _allowed(turn: Turn) -> frozenset[str]:
+    return frozenset(name for name, fingerprint in turn.always if fingerprint == FINGERPRINT)
 
 
 async def _until(

@@ -7,12 +7,14 @@ from amplifier_core import ApprovalRequest, ApprovalResponse
 
 from sessions_app.engine.amplifier_messages import plain
 from sessions_app.engine.base import Emit
-from sessions_app.engine.tools.base import shortened
+from sessions_app.engine.tools.base import shorten
 
 REFUSED = (
     "Denied without being asked: the engine 'amplifier' cannot wait for a person. "
-    "Let the tool go on in this session, or use the engine 'pydantic-ai'."
+    "Let the tool go on in this session, or use the engine 'builtin'."
 )
+# What an "always" under this engine is bound to: it knows no more of a tool than its name.
+FINGERPRINT = "amplifier"
 UNHEARD = "The call was refused, or ended without a word."
 
 Data = dict[str, Any]
@@ -86,7 +88,7 @@ class Calls:
     def _text(self, value: Any) -> str:
         words = value.get("message") or value.get("msg") if isinstance(value, dict) else None
         told = plain(words or value, self._keys)
-        return shortened(told if isinstance(told, str) else json.dumps(told) if told else "")
+        return shorten(told if isinstance(told, str) else json.dumps(told) if told else "")
 
     def _tell(self, event: str, call: Data) -> None:
         self._emit(f"hook:{event}", {"hook_event": event, "hook_data": call})

@@ -12,9 +12,9 @@ from amplifier_core.llm_errors import (
     RateLimitError,
 )
 
+from sessions_app.engine.amplifier_plan import MainProvider
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.config import redacted
-from sessions_app.engine.registry import Provider
 from sessions_app.storable import storable
 
 # The first class that fits gives the code, and the advice.
@@ -34,7 +34,7 @@ _MEANINGS: list[tuple[type[Exception], str, str]] = [
 _DETAIL_LIMIT = 300
 
 
-def described(error: Exception, provider: Provider) -> EngineError:
+def described(error: Exception, provider: MainProvider) -> EngineError:
     """Return the EngineError for a failure inside the kernel; the HTTP status is kept."""
     code, advice = next(each[1:] for each in _MEANINGS if isinstance(error, each[0]))
     words = " ".join(storable(redacted(str(error), provider.secrets)).split())

@@ -5,18 +5,15 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from amplifier_core import HookRegistry, HookResult
-from pydantic_ai import PartDeltaEvent, TextPartDelta, ThinkingPartDelta
 
 from sessions_app.engine.amplifier_calls import Calls
 from sessions_app.engine.amplifier_plan import Plan, failed
 from sessions_app.engine.amplifier_usage import Tally
 from sessions_app.engine.base import Emit, EngineError, Outcome, Turn
-from sessions_app.engine.speech import Speech
+from sessions_app.engine.output import RunOutput
 
 # Before every hook of a module: a lower priority comes first.
 FIRST = -1_000_000
-
-_DELTAS = {"text": TextPartDelta, "thinking": ThinkingPartDelta}
 
 Data = dict[str, Any]
 
@@ -30,7 +27,8 @@ class Listener:
         # Set to what went wrong here: the kernel would log it, and go on.
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._turn = turn
-        self._speech = Speech(plan.provider, emit)
+        provider = plan.provider
+        self._output = RunOutput(provider.module, provider.limits, provider.keys, emit)
         self._tally = Tally(turn.usage)
         # Since the last request to the model: the kinds that came in pieces, or came at all.
         self._streamed: set[str] = set()
@@ -63,19 +61,19 @@ class Listener:
         """Take what the orchestrator returns, unless it was heard; return all that was said."""
         if "text" not in self._heard:
             self._hear("text", _text(answer))
-        self._speech.finish()
+        self._output.flush()
         self.calls.close()
-        return self._speech.text
+        return self._output.text
 
     def outcome(self, steps: tuple[Data, ...]) -> Outcome:
         """Return the outcome of a run that is finished.
 
         Raises EngineError `bad_answer` where nothing was said.
         """
-        if not self._speech.text.strip():
+        if not self._output.text.strip():
             raise EngineError("bad_answer", f"{self.plan.provider.module} gave no answer.")
         said = self._turn.said if self._turn.continues else ""
-        return Outcome(said + self._speech.text, self._tally.usage, self._tally.model, steps=steps)
+        return Outcome(said + self._output.text, self._tally.usage, self._tally.model, steps=steps)
 
     def _guarded(self, ear: Callable[[Data], Awaitable[None]]) -> Any:
         async def handle(event: str, data: Data) -> HookResult:
@@ -100,7 +98,7 @@ class Listener:
         self.calls.close()
 
     def _begin_answer(self) -> None:
-        self._speech.finish()
+        self._output.flush()
         self._streamed.clear()
         self._heard.clear()
 
@@ -123,11 +121,11 @@ class Listener:
 
     def _hear(self, kind: str, piece: str) -> None:
         """Say or think a piece; pieces of other kinds, as of a tool's input, are not told."""
-        if not piece or kind not in _DELTAS:
+        add = {"text": self._output.add_text, "thinking": self._output.add_thinking}.get(kind)
+        if not piece or add is None:
             return
         self._heard.add(kind)
-        delta = _DELTAS[kind](content_delta=piece)
-        self._speech.hear(PartDeltaEvent(index=0, delta=delta))
+        add(piece)
 
     async def _response(self, data: Data) -> None:
         self._tally.add(data)

@@ -6,8 +6,7 @@ from typing import Any
 
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.config import Config, Resolver, number, redacted
-from sessions_app.engine.limits import limits_of
-from sessions_app.engine.registry import Provider
+from sessions_app.engine.limits import Limits, limits_of
 
 # Where packages tell of their modules.
 GROUP = "amplifier.modules"
@@ -24,14 +23,25 @@ LIMITS = ("run_timeout", "max_characters", "max_pieces")
 
 
 @dataclass(frozen=True)
+class MainProvider:
+    """The provider of the highest priority, and what no module may show."""
+
+    module: str
+    config: Config = field(repr=False)
+    # Of all modules: what was filled in, and the secrets in it.
+    secrets: set[str] = field(repr=False)
+    keys: set[str] = field(repr=False)
+    limits: Limits
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a turn's mount plan becomes: the kernel's config, its variables filled."""
 
     config: Config = field(repr=False)
     # The kind and the name of each module, in the order in which the kernel mounts them.
     modules: tuple[tuple[str, str], ...]
-    # The provider of the highest priority, with the secrets of all modules.
-    provider: Provider
+    provider: MainProvider
 
 
 def planned(mount_plan: dict[str, Any]) -> Plan:
@@ -111,10 +121,10 @@ def _config(filled: dict[str, list[dict[str, Any]]]) -> Config:
     }
 
 
-def _provider(providers: list[dict[str, Any]], resolvers: list[Resolver]) -> Provider:
+def _provider(providers: list[dict[str, Any]], resolvers: list[Resolver]) -> MainProvider:
     chosen = max(providers, key=_priority)
     name, config = chosen["module"], chosen["config"]
-    return Provider(
+    return MainProvider(
         module=name,
         config=config,
         secrets=set().union(*(each.secrets for each in resolvers)),

@@ -104,7 +104,7 @@ def test_the_model_is_told_why_an_approval_is_denied_where_the_hook_passes_it_on
 def test_a_tool_that_may_always_go_on_needs_no_approval(hook: str) -> None:
     script = ({"call": {"q": 1}}, {"say": ["Done."]})
     hooks = [{"module": hook}]
-    Played(plan(*script, tools=LOOK, hooks=hooks), always=frozenset({"look"}))
+    Played(plan(*script, tools=LOOK, hooks=hooks), always=frozenset({("look", FINGERPRINT)}))
     assert looks() == [{"q": 1}]
 
 

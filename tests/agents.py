@@ -48,6 +48,8 @@ class Memory:
     """A host that keeps what it is given, as the database would."""
 
     steps: list[dict[str, Any]] = field(default_factory=list)
+    # How many steps were kept each time that a call was about to be made.
+    kept_before_calls: list[int] = field(default_factory=list)
     usage: dict[str, Any] = field(default_factory=dict)
     summaries: list[tuple[int, str]] = field(default_factory=list)
     tree: dict[str, Any] = field(default_factory=dict)
@@ -57,7 +59,7 @@ class Memory:
         self.usage = usage
 
     async def settled(self) -> None:
-        pass
+        self.kept_before_calls.append(len(self.steps))
 
     async def compact(self, upto: int, summary: str, usage: dict[str, Any]) -> None:
         self.summaries.append((upto, summary))

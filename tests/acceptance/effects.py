@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sessions_app.engine.history import INTERRUPTED
+from sessions_app.engine.transcript import INTERRUPTED
 from sessions_app.states import ApprovalStatus, RunStatus
 from tests.acceptance.agents import BEATS, LEDGER, MARK, WRITTEN
 

@@ -25,7 +25,7 @@ def refusal(mount_plan: dict[str, Any]) -> EngineError:
 
 
 def test_choosing_loads_no_engine() -> None:
-    heavy = ["pydantic_ai", "amplifier_core", "sessions_app.engine.amplifier"]
+    heavy = ["sessions_app.engine.conversation", "amplifier_core", "sessions_app.engine.amplifier"]
     code = (
         "import sys; from sessions_app.engine.registry import get_engine; get_engine();"
         f"print(*set({heavy}) & set(sys.modules))"
@@ -34,8 +34,8 @@ def test_choosing_loads_no_engine() -> None:
     assert loaded.stdout.split() == []
 
 
-@pytest.mark.parametrize("session", [None, {}, {"engine": None}, {"engine": "pydantic-ai"}])
-def test_pydantic_ai_answers_unless_the_profile_says_otherwise(session: Any) -> None:
+@pytest.mark.parametrize("session", [None, {}, {"engine": None}, {"engine": "builtin"}, {"engine": "pydantic-ai"}])
+def test_our_own_engine_answers_unless_the_profile_says_otherwise(session: Any) -> None:
     turn = Turn({"session": session, "providers": [{"module": "provider-mock"}]}, "hello")
     outcome = asyncio.run(get_engine().run(turn, lambda *_: None, asyncio.Event()))
     assert outcome.content == "Echo: hello"
@@ -45,7 +45,7 @@ def test_pydantic_ai_answers_unless_the_profile_says_otherwise(session: Any) -> 
 def test_an_unknown_engine_is_an_error_that_names_the_known_ones(name: Any) -> None:
     error = refusal({"session": {"engine": name}})
     assert error.code == "bad_config"
-    assert "amplifier, pydantic-ai" in str(error)
+    assert "amplifier, builtin" in str(error)
 
 
 @pytest.mark.parametrize("found", [None, "1.6.0", "3.0.0"])

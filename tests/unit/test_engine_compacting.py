@@ -8,9 +8,25 @@ from typing import Any
 import pytest
 
 from sessions_app.engine.base import Cancelled, EngineError, Outcome, Turn, Utterance
-from sessions_app.engine.compacting import KEPT, older, written
-from sessions_app.engine.history import NEVER_MADE
+from sessions_app.engine.compaction import (
+    KEPT,
+    excess_of,
+    history_room,
+    message_size,
+    older_messages,
+    older_steps,
+    shorten_results,
+    write_transcript,
+)
+from sessions_app.engine.messages import (
+    AssistantMessage,
+    ToolCall,
+    ToolMessage,
+    ToolResult,
+    UserMessage,
+)
 from sessions_app.engine.registry import get_engine
+from sessions_app.engine.transcript import NEVER_MADE
 from tests.agents import Memory, agent_turn, called, calls, play, register
 from tests.providers import HEAD, FakeProvider, fake_provider, refuses, sends, streams
 from tests.turns import DEADLINE, turn
@@ -48,8 +64,8 @@ def test_older_messages_are_summarised_when_the_context_is_nearly_full() -> None
 
 
 def test_the_newest_messages_are_never_summarised() -> None:
-    assert older(long_turn(KEPT), "", 1) == ()
-    assert [each.seq for each in older(long_turn(KEPT + 2), "", 1)] == [1, 2]
+    assert older_messages(long_turn(KEPT)) == ()
+    assert [each.seq for each in older_messages(long_turn(KEPT + 2))] == [1, 2]
 
 
 TOO_MUCH = refuses(400, "maximum context length is 8192 tokens", "context_length_exceeded")
@@ -84,19 +100,20 @@ def test_what_the_attempt_has_done_is_not_forgotten_and_done_again() -> None:
     assert called == ["push money"]
     assert ended.outcome.content == "Done."
     assert len(ended.memory.summaries) == 1
-    kinds = [step["kind"] for step in (*ended.memory.steps, *ended.outcome.steps)]
-    assert kinds == ["response", "request", "response"]
+    roles = [step["role"] for step in (*ended.memory.steps, *ended.outcome.steps)]
+    assert roles == ["assistant", "tool", "assistant"]
 
 
 def test_what_was_done_with_tools_is_summarised_too() -> None:
     first = play(agent_turn([{"tools": [calls("push", what="money")]}, {"text": "Done."}]))
-    text = written("", [Utterance("user", "Do it.", steps=tuple(first.memory.steps))], 1000)
-    assert 'call of push: {"what":"money"}' in text
+    asked = tuple(first.memory.steps[:1])
+    text = write_transcript("", [Utterance("user", "Do it.", steps=asked)], 1000)
+    assert 'call of push: {"what": "money"}' in text
     assert f"result of push: {NEVER_MADE}" in text
 
 
 def test_what_was_queued_behind_the_prompt_is_not_summarised_away() -> None:
-    seqs = [each.seq for each in older(replace(long_turn(20), seq=9), "", 1)]
+    seqs = [each.seq for each in older_messages(replace(long_turn(20), seq=9))]
     assert seqs == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
@@ -138,3 +155,92 @@ def test_a_cancel_ends_a_summary_that_does_not_come() -> None:
 
 def test_a_context_window_that_is_no_number_is_refused() -> None:
     assert play(long_turn(20, context_window="wide")).error.code == "bad_config"
+
+
+def step(number: int, length: int) -> list[AssistantMessage | ToolMessage]:
+    """A call, and a result of so many characters."""
+    call = ToolCall(f"c{number}", "read", "{}")
+    result = ToolResult(f"c{number}", "read", f"{number}" * length)
+    return [AssistantMessage((call,)), ToolMessage((result,))]
+
+
+def result_sizes(messages: list[Any]) -> list[int]:
+    return [message_size(each) for each in messages if isinstance(each, ToolMessage)]
+
+
+def test_the_oldest_results_are_cut_first_and_the_newest_stays() -> None:
+    messages = [UserMessage("Go."), *step(1, 50_000), *step(2, 50_000), *step(3, 50_000)]
+    cut = shorten_results(messages, 60_000)
+    first, second, third = result_sizes(cut.messages)
+    assert first < 1500 and second < 1500 and third == 50_000
+    assert cut.count == 2
+
+
+def test_what_is_cut_keeps_its_beginning_and_end_and_says_what_is_missing() -> None:
+    text = "BEGIN" + "x" * 50_000 + "END"
+    messages = [*step(1, 5), AssistantMessage((ToolCall("a", "read", "{}"),))]
+    messages.append(ToolMessage((ToolResult("a", "read", text),)))
+    (_, _, _, newest) = shorten_results(messages, 40_000).messages
+    shown = newest.results[0].content
+    assert shown.startswith("BEGIN") and shown.endswith("END")
+    assert "characters of this result are left out" in shown
+    assert len(shown) <= len(text) - 40_000
+
+
+def test_five_large_results_of_one_answer_are_cut_alike() -> None:
+    calls_ = tuple(ToolCall(f"c{n}", "read", "{}") for n in range(5))
+    results = tuple(ToolResult(f"c{n}", "read", "x" * 50_000) for n in range(5))
+    small = ToolResult("s", "read", "small")
+    messages = [AssistantMessage(calls_), ToolMessage((*results, small))]
+    cut = shorten_results(messages, 150_000).messages[1]
+    sizes = {len(result.content) for result in cut.results[:5]}
+    assert len(sizes) == 1 and max(sizes) < 21_000
+    assert cut.results[5] == small
+
+
+def test_the_excess_grows_in_leaps_so_that_a_prompt_is_found_again_in_a_cache() -> None:
+    leaps = {excess_of(size, 1000) for size in range(2_900, 3_400)}
+    assert len(leaps) == 1
+    assert excess_of(2_800, 1000) == 0
+
+
+def test_a_run_s_older_steps_end_before_an_answer() -> None:
+    messages = [each for n in range(6) for each in step(n, 10)]
+    split = older_steps(messages)
+    assert 0 < split < len(messages)
+    assert isinstance(messages[split], AssistantMessage)
+    assert older_steps(messages[:4]) == 0
+
+
+def test_how_much_of_a_transcript_is_read_depends_on_the_model() -> None:
+    def plan(**config: Any) -> dict[str, Any]:
+        return {"providers": [{"module": "provider-mock", "config": config}]}
+
+    assert history_room(plan(context_window=1000)) == 7000
+    assert history_room(plan()) > history_room(plan(context_window=1000))
+    assert history_room({"providers": []}) == history_room(plan())
+
+
+def test_a_long_run_is_summarised_in_its_middle_and_does_not_forget_its_newest_steps() -> None:
+    large = [{"tools": [calls("look", at="x" * 900)]} for _ in range(12)]
+    turn = agent_turn([*large, {"text": "Done."}])
+    plan = {**turn.mount_plan, "tools": [{"module": "tool-test"}]}
+    plan["providers"] = [
+        {
+            "module": "provider-mock",
+            "config": {"script": [*large, {"text": "Done."}], "context_window": 2000},
+        }
+    ]
+    ended = play(replace(turn, mount_plan=plan))
+    notices = [data["message"] for kind, data in ended.events if kind == "run_notice"]
+    assert ended.error is None
+    assert any("summarised" in notice for notice in notices)
+
+
+def test_instructions_that_cannot_fit_are_one_clear_error() -> None:
+    turn = long_turn(20, context_window=1000)
+    plan = {**turn.mount_plan, "instruction": "Do as I say. " * 1000}
+    ended = play(replace(turn, mount_plan=plan))
+    assert ended.error.code == "too_long"
+    assert "instructions" in str(ended.error) and "1000 tokens" in str(ended.error)
+    assert ended.memory.summaries == []

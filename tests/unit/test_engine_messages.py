@@ -1,35 +1,28 @@
-"""How the transcript becomes the agent's messages."""
+"""How the transcript becomes messages for a model."""
 
 import pytest
-from pydantic_ai.messages import (
-    ModelRequest,
-    ModelResponse,
-    SystemPromptPart,
-    TextPart,
-    UserPromptPart,
-)
 
 from sessions_app.engine.base import Utterance
-from sessions_app.engine.history import model_messages
+from sessions_app.engine.messages import AssistantMessage, SystemMessage, Text, UserMessage
+from sessions_app.engine.transcript import transcript_messages
 
 
-def test_user_and_assistant_alternate_as_request_and_response() -> None:
-    request, response = model_messages((Utterance("user", "a"), Utterance("assistant", "b")))
-    assert isinstance(request, ModelRequest)
-    assert isinstance(request.parts[0], UserPromptPart)
-    assert response == ModelResponse(parts=[TextPart("b")], timestamp=response.timestamp)
+def test_each_role_becomes_a_message_of_its_own_kind() -> None:
+    request, response = transcript_messages((Utterance("user", "a"), Utterance("assistant", "b")))
+    assert request == UserMessage("a")
+    assert response == AssistantMessage((Text("b"),))
 
 
 def test_a_system_message_keeps_its_role() -> None:
-    (request,) = model_messages((Utterance("system", "a"),))
-    assert isinstance(request.parts[0], SystemPromptPart)
+    assert transcript_messages((Utterance("system", "a"),)) == [SystemMessage("a")]
 
 
 def test_a_tool_message_says_what_it_is() -> None:
-    (request,) = model_messages((Utterance("tool", "42"),))
-    assert request.parts[0].content == "Result of a tool:\n42"
+    assert transcript_messages((Utterance("tool", "42"),)) == [
+        UserMessage("Result of a tool:\n42")
+    ]
 
 
 @pytest.mark.parametrize("content", ["", " \n"])
 def test_a_blank_message_is_left_out(content: str) -> None:
-    assert model_messages((Utterance("assistant", content),)) == []
+    assert transcript_messages((Utterance("assistant", content),)) == []

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from sessions_app.engine.base import Call, Cancelled, Outcome, Turn
-from sessions_app.engine.history import INTERRUPTED
 from sessions_app.engine.registry import get_engine
+from sessions_app.engine.transcript import INTERRUPTED
 from tests.agents import Memory, called, register
 from tests.protocols import CALL, PROTOCOLS, Protocol
 from tests.providers import HEAD, Answer, FakeProvider, fake_provider, sends
@@ -60,9 +60,9 @@ def test_a_provider_hears_of_the_call_that_was_interrupted(protocol: Protocol) -
             with pytest.raises(Cancelled):
                 await attempted(replace(first, host=memory), [])
             (call,) = [
-                part["tool_call_id"]
+                part["id"]
                 for part in memory.steps[-1]["parts"]
-                if part["part_kind"] == "tool-call"
+                if part["type"] == "tool_call"
             ]
             known = {call: Call(call, CALL["name"])}
             again = replace(first, steps=tuple(memory.steps), calls=known, host=Memory())

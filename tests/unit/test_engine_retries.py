@@ -1,15 +1,14 @@
 """Which failures of a provider are tried again, how often, and how soon."""
 
 import asyncio
-import ssl
 
 import pytest
-from pydantic_ai.exceptions import ModelConnectionError, ModelHTTPError
 
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.limits import Limits
 from sessions_app.engine.registry import get_engine
 from sessions_app.engine.retries import LONGEST_WAIT, may_pass, wait_before
+from sessions_app.engine.wire.events import StreamError
 from tests.providers import (
     CHUNKED,
     HEAD,
@@ -116,7 +115,7 @@ def test_a_secret_is_not_told_with_a_retry(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_wait_doubles_with_each_retry_and_varies_by_half() -> None:
-    error = ModelHTTPError(503, "x")
+    error = StreamError("overloaded", "x", 503)
     for retry, least in ((1, 1.0), (2, 2.0), (3, 4.0)):
         wait = wait_before(error, retry, Limits())
         assert wait is not None
@@ -125,14 +124,12 @@ def test_the_wait_doubles_with_each_retry_and_varies_by_half() -> None:
 
 
 def test_the_wait_is_never_shorter_than_the_provider_asks_for() -> None:
-    error = ModelHTTPError(429, "x", headers={"Retry-After": "17"})
+    error = StreamError("rate_limit", "x", 429, retry_after=17.0)
     wait = wait_before(error, 1, Limits())
     assert wait is not None
     assert 17 <= wait <= 1.5 * 17
 
 
 def test_a_certificate_that_is_refused_stays_refused() -> None:
-    error = ModelConnectionError("x", "no", phase="connect")
-    assert may_pass(error)
-    error.__cause__ = ssl.SSLCertVerificationError()
-    assert not may_pass(error)
+    assert may_pass(StreamError("connect", "no"))
+    assert not may_pass(StreamError("connect", "its certificate is refused", retry=False))

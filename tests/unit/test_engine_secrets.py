@@ -10,7 +10,7 @@ import pytest
 from sessions_app.engine import config
 from sessions_app.engine.config import MASK, redacted
 from sessions_app.engine.logs import RedactingFormatter
-from sessions_app.engine.scrubbing import Scrubber
+from sessions_app.engine.redaction import StreamRedactor
 from tests.providers import refuses, streams
 from tests.turns import play
 
@@ -63,12 +63,12 @@ def test_the_log_masks_what_was_filled_in_also_in_a_traceback(
     assert text.count(MASK) == 2
 
 
-def passed(scrubber: Scrubber, *pieces: str) -> list[str]:
-    return [*map(scrubber.pass_on, pieces), scrubber.rest()]
+def passed(redactor: StreamRedactor, *pieces: str) -> list[str]:
+    return [*map(redactor.feed, pieces), redactor.flush()]
 
 
 def test_speech_without_a_secret_is_passed_on_at_once() -> None:
-    assert passed(Scrubber({"sk-123456"}), "Hello", " world", "!") == ["Hello", " world", "!", ""]
+    assert passed(StreamRedactor({"sk-123456"}), "Hello", " world", "!") == ["Hello", " world", "!", ""]
 
 
 @pytest.mark.parametrize(
@@ -81,12 +81,12 @@ def test_speech_without_a_secret_is_passed_on_at_once() -> None:
     ],
 )
 def test_a_secret_in_pieces_is_masked(pieces: list[str]) -> None:
-    assert "".join(passed(Scrubber({"sk-123456"}), *pieces)) == f"It is {MASK}."
+    assert "".join(passed(StreamRedactor({"sk-123456"}), *pieces)) == f"It is {MASK}."
 
 
 @pytest.mark.parametrize("pieces", [["a sk-1234", "x"], ["a sk-12345"], ["sk-sk-12345", "7"]])
 def test_what_only_begins_like_a_secret_is_told_whole(pieces: list[str]) -> None:
-    assert "".join(passed(Scrubber({"sk-123456"}), *pieces)) == "".join(pieces)
+    assert "".join(passed(StreamRedactor({"sk-123456"}), *pieces)) == "".join(pieces)
 
 
 def test_an_answer_that_repeats_the_key_is_masked() -> None:

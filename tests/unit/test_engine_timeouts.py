@@ -33,10 +33,11 @@ asks_to_wait = sends(no, waits=True)
     [
         (says_nothing, "first_token_timeout"),
         (sends_a_head_only, "first_token_timeout"),
-        (floods(HEAD, b": alive\n\n"), "first_token_timeout"),
+        # Signs of life count, up to the limit of the whole run.
+        (floods(HEAD, b": alive\n\n"), "run_timeout"),
         (falls_silent, "next_token_timeout"),
-        (floods(ONE, b": alive\n\n" * 100), "next_token_timeout"),
-        (floods(ONE, chunk("") * 100), "next_token_timeout"),
+        (floods(ONE, b": alive\n\n" * 100), "run_timeout"),
+        (floods(ONE, chunk("") * 100), "run_timeout"),
         (says_nothing, "run_timeout"),
         (falls_silent, "run_timeout"),
         (asks_to_wait, "run_timeout"),

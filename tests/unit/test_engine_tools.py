@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from sessions_app.engine.base import Call, Decision, Turn, Utterance
-from sessions_app.engine.history import INTERRUPTED, NEVER_MADE, model_messages
+from sessions_app.engine.messages import AssistantMessage, ToolMessage, UserMessage
+from sessions_app.engine.transcript import INTERRUPTED, NEVER_MADE, transcript_messages
 from tests import agents
 from tests.agents import Ended, Memory, agent_turn, called, calls, play, register
 
@@ -19,6 +20,10 @@ LOOK = [{"text": "I look.", "tools": [calls("look", at="it")]}, {"text": "Done."
 @pytest.fixture(autouse=True)
 def tools(monkeypatch: pytest.MonkeyPatch) -> None:
     register(monkeypatch)
+
+
+def kinds(messages: list[Any]) -> list[type]:
+    return [type(message) for message in messages]
 
 
 def interrupted(ended: Ended, when: Callable[[dict[str, Any]], bool]) -> Turn:
@@ -50,8 +55,9 @@ def test_a_call_is_told_before_and_after_and_the_answer_goes_on() -> None:
 def test_what_the_model_wants_is_kept_before_it_is_done() -> None:
     memory = Memory()
     ended = play(agent_turn(PUSH), memory)
-    assert [step["kind"] for step in memory.steps] == ["response"]
-    assert [step["kind"] for step in ended.outcome.steps] == ["request", "response"]
+    assert [step["role"] for step in memory.steps] == ["assistant", "tool"]
+    assert memory.kept_before_calls == [1]
+    assert [step["role"] for step in ended.outcome.steps] == ["assistant"]
 
 
 def test_without_a_call_nothing_is_kept() -> None:
@@ -68,6 +74,15 @@ def test_an_error_of_a_tool_is_told_to_the_model_and_the_run_goes_on() -> None:
 def test_wrong_arguments_are_told_to_the_model_and_nothing_is_called() -> None:
     ended = play(agent_turn([{"tools": [calls("look", to="it")]}, {"text": "Sorry."}]))
     assert called == [] and ended.text == "Sorry."
+    assert "at" in ended.told("post")[0]["error"]
+
+
+def test_a_tool_that_does_not_exist_is_told_to_the_model_and_to_people() -> None:
+    ended = play(agent_turn([{"tools": [calls("fly", to="Mars")]}, {"text": "Sorry."}]))
+    (pre,), (post,) = ended.told("pre"), ended.told("post")
+    assert pre["tool_input"] == {"to": "Mars"}
+    assert "no tool 'fly'" in post["error"] and "look" in post["error"]
+    assert ended.text == "Sorry."
 
 
 def test_a_tool_that_asks_parks_the_run_and_is_not_called() -> None:
@@ -95,8 +110,27 @@ def test_a_denied_call_is_not_made_and_the_model_is_told_why() -> None:
 
 
 def test_a_tool_that_is_always_allowed_does_not_ask() -> None:
-    turn = replace(agent_turn(PUSH, require_approval=True), always=frozenset({"push"}))
+    parked = play(agent_turn(PUSH, require_approval=True))
+    bound = ("push", parked.outcome.waits[0].fingerprint)
+    turn = replace(agent_turn(PUSH, require_approval=True), always=frozenset({bound}))
     assert play(turn).outcome.waits == () and called == ["push it"]
+
+
+@pytest.mark.parametrize(
+    "always",
+    [("push", ""), ("push", "0" * 64), ("look", "")],
+    ids=["without a tool", "of another tool", "of another name"],
+)
+def test_what_was_always_allowed_is_that_tool_and_no_other(always: tuple[str, str]) -> None:
+    turn = replace(agent_turn(PUSH, require_approval=True), always=frozenset({always}))
+    assert len(play(turn).outcome.waits) == 1 and called == []
+
+
+def test_a_tool_with_another_config_is_another_tool() -> None:
+    parked = play(agent_turn(PUSH, require_approval=True))
+    bound = ("push", parked.outcome.waits[0].fingerprint)
+    other = agent_turn(PUSH, require_approval=True, approval_timeout=60)
+    assert len(play(replace(other, always=frozenset({bound}))).outcome.waits) == 1
 
 
 def test_a_denied_call_is_not_made_although_the_next_one_is_always_allowed() -> None:
@@ -104,7 +138,8 @@ def test_a_denied_call_is_not_made_although_the_next_one_is_always_allowed() -> 
     parked = play(agent_turn(both, require_approval=True))
     it, all_ = (ask.call_id for ask in parked.outcome.waits)
     decided = {it: Decision(False), all_: Decision(True)}
-    allowed = {"decisions": decided, "always": frozenset({"push"})}
+    bound = ("push", parked.outcome.waits[1].fingerprint)
+    allowed = {"decisions": decided, "always": frozenset({bound})}
     ended = play(parked.next_turn(continues=True, **allowed))
     assert called == ["push all"]
     assert "denied" in ended.told("post")[0]["error"]
@@ -204,10 +239,10 @@ def test_a_run_that_was_broken_off_in_a_call_leaves_a_history_that_every_provide
         Utterance("user", "Do it.", steps=steps, calls=made),
         Utterance("assistant", "I push.\n\nAnd then", answers=True),
     )
-    messages = model_messages(history)
-    assert [message.kind for message in messages] == ["request", "response", "request", "response"]
-    assert [part.content for part in messages[2].parts] == [INTERRUPTED, NEVER_MADE]
-    assert messages[3].parts[0].content == "And then"
+    messages = transcript_messages(history)
+    assert kinds(messages) == [UserMessage, AssistantMessage, ToolMessage, AssistantMessage]
+    assert [result.content for result in messages[2].results] == [INTERRUPTED, NEVER_MADE]
+    assert messages[3].text == "And then"
 
 
 def test_the_model_sees_what_earlier_runs_did_with_tools() -> None:
@@ -217,10 +252,10 @@ def test_the_model_sees_what_earlier_runs_did_with_tools() -> None:
         Utterance("user", "Do it.", steps=steps),
         Utterance("assistant", first.outcome.content, answers=True),
     )
-    messages = model_messages(history)
-    assert [message.kind for message in messages] == ["request", "response", "request", "response"]
-    assert messages[2].parts[0].content == "pushed it"
-    assert messages[3].parts[0].content == "Done."
+    messages = transcript_messages(history)
+    assert kinds(messages) == [UserMessage, AssistantMessage, ToolMessage, AssistantMessage]
+    assert messages[2].results[0].content == "pushed it"
+    assert messages[3].text == "Done."
 
 
 def test_answers_to_messages_that_waited_are_told_once_each() -> None:
@@ -232,8 +267,8 @@ def test_answers_to_messages_that_waited_are_told_once_each() -> None:
         Utterance("assistant", first.outcome.content, answers=True, run_id="one"),
         Utterance("assistant", first.outcome.content, answers=True, run_id="two"),
     )
-    kinds = [message.kind for message in model_messages(history)]
-    assert kinds == ["request", "response", "request", "response"] * 2
+    once = [UserMessage, AssistantMessage, ToolMessage, AssistantMessage]
+    assert kinds(transcript_messages(history)) == once * 2
 
 
 @pytest.mark.parametrize(
@@ -276,3 +311,48 @@ def test_an_unknown_tool_module_stops_the_run() -> None:
 @pytest.mark.parametrize("script", [[], "no list", [{"say": "x"}], [{"tools": [{}]}]])
 def test_a_script_that_cannot_be_read_is_refused(script: Any) -> None:
     assert play(agent_turn(script)).error.code == "bad_script"
+
+
+def test_a_model_that_calls_the_same_for_ever_is_stopped() -> None:
+    ended = play(agent_turn([{"tools": [calls("look", at="it")]}]))
+    assert ended.error.code == "repeated_calls"
+    assert "look" in str(ended.error) and "max_repeats" in str(ended.error)
+    assert called == ["look it"] * 20
+
+
+def test_how_often_a_call_may_be_repeated_can_be_set() -> None:
+    turn = agent_turn([{"tools": [calls("look", at="it")]}])
+    session = {"budget": {"max_repeats": 3}}
+    ended = play(replace(turn, mount_plan={**turn.mount_plan, "session": session}))
+    assert ended.error.code == "repeated_calls" and called == ["look it"] * 3
+
+
+def test_a_run_has_a_bound_of_turns_though_its_profile_sets_none() -> None:
+    script = [{"tools": [calls("look", at=f"place {n}")]} for n in range(250)]
+    ended = play(agent_turn(script))
+    assert ended.error.code == "budget_exhausted" and "max_turns" in str(ended.error)
+    assert len(called) == 200
+
+
+def test_a_result_goes_to_the_model_as_it_is_and_to_people_without_secrets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PUSH_TOKEN", "sekret-123456")
+    script = [{"tools": [calls("push", what="sekret-123456 to /srv/data")]}, {"text": "Done."}]
+    ended = play(agent_turn(script, token="${PUSH_TOKEN}"))
+    assert called == ["push sekret-123456 to /srv/data"]
+    assert ended.told("post")[0]["tool_response"] == "pushed *** to /srv/data"
+    (result,) = ended.memory.steps[1]["results"]
+    assert result["content"] == "pushed sekret-123456 to /srv/data"
+
+
+def test_what_is_approved_is_made_byte_for_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATA_DIR", "/srv/data")
+    script = [{"tools": [calls("push", what="rm -rf /srv/data/old")]}, {"text": "Done."}]
+    config = {"require_approval": True, "args": ["${DATA_DIR}"]}
+    parked = play(agent_turn(script, **config))
+    (ask,) = parked.outcome.waits
+    assert ask.input == {"what": "rm -rf /srv/data/old"}
+    ended = play(parked.next_turn(continues=True, decisions={ask.call_id: Decision(True)}))
+    assert called == ["push rm -rf /srv/data/old"]
+    assert ended.told("pre")[0]["tool_input"] == {"what": "rm -rf /srv/data/old"}

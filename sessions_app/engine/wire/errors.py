@@ -84,7 +84,8 @@ _STATUS: dict[ErrorKind, int] = {
 
 _TOO_LONG = re.compile(
     r"""
-    context[ _-]?(length|window|size|limit)s?\b .{0,60} (exceed|overflow|too\ (small|short)|of\ only)
+    context[ _-]?(length|window|size|limit)s?\b .{0,60}
+        (exceed|overflow|too\ (small|short)|of\ only)
     | exceed\w* .{0,80} \b context
     | (larger|longer|greater|bigger|more) .{0,20} than .{0,40}
         ( context | maximum\ (model|input|prompt)\ length | maximum\ number\ of\ (input\ )?tokens )
@@ -135,7 +136,8 @@ _NO_CONTENT_KIND = re.compile(
     r"(image|audio|video|file|multimodal|vision|modalit)",
     re.I | re.S,
 )
-_NAME = r"[`'\"“‘]?(?:body\.)?([A-Za-z_][\w.\[\]-]*)[`'\"”’]?"
+_QUOTE = "[`'\"\u201c\u201d\u2018\u2019]?"
+_NAME = rf"{_QUOTE}(?:body\.)?([A-Za-z_][\w.\[\]-]*){_QUOTE}"
 # A field that is refused, in the words of one server each. The first group is its name.
 _FIELDS = [
     re.compile(pattern, re.I)
@@ -146,8 +148,8 @@ _FIELDS = [
         rf"(?:request )?(?:parameter|field|name|argument|property|key|option|input)s?(?:\(s\))?"
         rf"(?: supplied)?:? {_NAME}",
         rf"(?:parameter|field|property|argument|key|option|attribute)s? {_NAME} "
-        rf"(?:is |are |was )?(?:not|un)[ -]?(?:supported|permitted|allowed|expected|known|recognized"
-        rf"|available|accepted)",
+        rf"(?:is |are |was )?(?:not|un)[ -]?(?:supported|permitted|allowed|expected|known"
+        rf"|recognized|available|accepted)",
         rf"{_NAME}:? extra (?:inputs|fields?) (?:are )?not (?:permitted|allowed)",
         rf"additional properties are not allowed \({_NAME}",
         rf"additional propert(?:y|ies) {_NAME}",
@@ -251,6 +253,10 @@ def _kind(status: int | None, message: str, codes: Any) -> ErrorKind:
 
 def _is_quota(message: str) -> bool:
     return bool(_QUOTA.search(message)) and not re.search(r"per (minute|min|second)", message, re.I)
+
+
+# Where servers put their words, the best first.
+_WORDS = ("error", "message", "detail", "details", "msg", "error_message", "errors", "reason")
 
 
 def _find_message(value: Any) -> str:

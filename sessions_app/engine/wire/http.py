@@ -29,6 +29,8 @@ from sessions_app.engine.wire.events import (
     Finish,
     ProviderError,
     StreamError,
+    TextDelta,
+    ThinkingDelta,
     Usage,
 )
 from sessions_app.engine.wire.json_text import dump_body
@@ -50,15 +52,22 @@ _DRAIN_TIME, _DRAIN_BYTES = 0.1, 64_000
 class Reader(Protocol):
     """Turns the server-sent events of one answer into events; never raises.
 
-    The last event is `Finish` or `StreamError`; nothing is fed after it.
+    The last event is `Finish` or `StreamError`; nothing is read after it.
     """
 
-    def feed(self, event: ServerEvent) -> list[Event]:
+    # Whether the server has given the reason why its answer ends: only usage may follow. What
+    # fails from then on does no harm.
+    is_complete: bool
+    # Characters of the arguments of all calls so far: no event tells of them before a call is
+    # whole.
+    call_characters: int
+
+    def read(self, event: ServerEvent) -> list[Event]:
         """Return what an event of the server says."""
         ...
 
-    def close(self) -> list[Event]:
-        """Return what is left to say, the last event at least, now that the body has ended."""
+    def finish(self) -> list[Event]:
+        """Return what is still due, the last event at least, now that the body has ended."""
         ...
 
 
@@ -97,6 +106,7 @@ class Silence:
         if not self._is_over:
             return
         self._is_over = False
+        self._schedule(self._loop.time())
         if self._task and self._task.uncancel() <= self._cancels and kind is asyncio.CancelledError:
             raise ProviderError(
                 StreamError(self._kind, f"nothing was received for {self._seconds:g} s")
@@ -141,29 +151,72 @@ async def stream_events(
     place: str = "base_url",
 ) -> AsyncGenerator[AsyncIterator[Event]]:
     """Post a request and give the events that the reader makes of the answer; see `open_stream`."""
-    async with open_stream(url, headers, body, limits, place=place) as stream:
-        async with aclosing(_read(stream, reader)) as events:
-            yield events
+    async with (
+        open_stream(url, headers, body, limits, place=place) as stream,
+        aclosing(_read(stream, reader, limits)) as events,
+    ):
+        yield events
 
 
-async def _read(stream: "EventStream", reader: Reader) -> AsyncGenerator[Event]:
-    async for batch in stream.batches():
-        for server_event in batch:
-            for event in reader.feed(server_event):
-                if isinstance(event, StreamError):
-                    raise ProviderError(event)
-                if not isinstance(event, Usage):
-                    stream.has_begun = True
-                yield event
-                if isinstance(event, Finish):
-                    stream.is_whole = True
-                    return
-    if stream.is_empty:
-        raise ProviderError(StreamError("bad_answer", "it hung up without an answer.", retry=True))
-    for event in reader.close():
-        if isinstance(event, StreamError):
-            raise ProviderError(event)
+async def _read(stream: "EventStream", reader: Reader, limits: Limits) -> AsyncGenerator[Event]:
+    meter = Meter(limits)
+    try:
+        async for batch in stream.batches():
+            for server_event in batch:
+                meter.count_piece()
+                for event in reader.read(server_event):
+                    if not isinstance(event, Usage):
+                        stream.has_begun = True
+                    meter.count(event)
+                    yield event
+                    if isinstance(event, Finish):
+                        stream.is_whole = True
+                        return
+                meter.count_calls(reader.call_characters)
+    except ProviderError as error:
+        if not reader.is_complete or error.error.kind not in _LATE:
+            raise
+    for event in reader.finish():
+        meter.count(event)
         yield event
+
+
+# What does no harm once an answer is complete.
+_LATE = ("broken_off", "next_token_timeout", "first_token_timeout")
+
+
+class Meter:
+    """Counts what one answer says, and refuses what is beyond the limits of one request."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._characters = {TextDelta: 0, ThinkingDelta: 0}
+        self._pieces = 0
+
+    def count(self, event: Event) -> None:
+        """Count an event; raise ProviderError for one too many, and for an error."""
+        kind = type(event)
+        if isinstance(event, TextDelta | ThinkingDelta):
+            self._characters[kind] = size = self._characters[kind] + len(event.text)
+            if size > self._limits.max_characters:
+                self._refuse("text" if kind is TextDelta else "thinking")
+        elif isinstance(event, StreamError):
+            raise ProviderError(event)
+
+    def count_piece(self) -> None:
+        """Count an event of the server; raise ProviderError for one too many."""
+        self._pieces += 1
+        if self._pieces > self._limits.max_pieces:
+            raise ProviderError(StreamError("too_long_answer", f"{self._limits.max_pieces} pieces"))
+
+    def count_calls(self, call_characters: int) -> None:
+        """Take in how many characters the calls have by now; raise ProviderError for too many."""
+        if call_characters > self._limits.max_characters:
+            self._refuse("tool calls")
+
+    def _refuse(self, what: str) -> None:
+        amount = f"{self._limits.max_characters} characters of {what}"
+        raise ProviderError(StreamError("too_long_answer", amount))
 
 
 class EventStream:
@@ -177,8 +230,6 @@ class EventStream:
         # Set by who reads: that the answer has begun (so that `next_token_timeout` counts), and
         # that it has been read to its end.
         self.has_begun = self.is_whole = False
-        # Whether not a single event came.
-        self.is_empty = True
 
     async def __aiter__(self) -> AsyncGenerator[ServerEvent]:
         async for batch in self.batches():
@@ -203,18 +254,17 @@ class EventStream:
                         if is_web_page(plain):
                             raise ProviderError(_WEB_PAGE)
                     if events := decoder.feed(plain):
-                        self.is_empty = False
                         yield events
                 if self.has_begun:
                     self._silence.expect(self._limits.next_token_timeout, "next_token_timeout")
             if events := decoder.finish():
-                self.is_empty = False
                 yield events
         except EventTooLongError as error:
             message = f"it sent {error}. Ask for less, or set `max_tokens` in its config."
             raise ProviderError(StreamError("too_long_answer", message)) from None
         except zlib.error:
-            raise ProviderError(StreamError("bad_answer", "its compression is damaged.")) from None
+            message = "it compressed its answer, unasked, and damaged it."
+            raise ProviderError(StreamError("bad_answer", message)) from None
         except httpx2.HTTPError as error:
             raise ProviderError(_failed(error)) from error
 
@@ -385,6 +435,10 @@ def check_headers(headers: Mapping[str, str]) -> None:
                     "environment variable that it is taken from.",
                 )
             )
+
+
+# What no server was asked for.
+_IMPOSSIBLE = (httpx2.UnsupportedProtocol, httpx2.InvalidURL, httpx2.LocalProtocolError)
 
 
 def _failed(error: Exception) -> StreamError:

@@ -8,8 +8,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Iterator
-
-import httpx2
+from urllib.parse import urlsplit
 
 from sessions_app.engine.base import EngineError
 
@@ -27,16 +26,15 @@ def find_proxy(url: str) -> str | None:
 
     Raises EngineError `bad_config`, naming the variable, for a proxy that cannot be used.
     """
-    place = httpx2.URL(url)
-    host, port = place.host.strip("[]").rstrip(".").lower(), place.port
+    try:
+        place = urlsplit(url)
+        host, port = (place.hostname or "").rstrip("."), place.port
+    except ValueError:
+        return None  # Whoever sends the request says what is wrong with it.
     for name in _VARIABLES.get(place.scheme, ()):
         variable, value = _variable(name)
-        if value:
-            return (
-                None
-                if _is_direct(host, port or _port(place.scheme))
-                else parse_proxy(variable, value)
-            )
+        if value and not _is_direct(host, port or (443 if place.scheme == "https" else 80)):
+            return parse_proxy(variable, value)
     return None
 
 
@@ -47,9 +45,10 @@ def parse_proxy(variable: str, value: str) -> str:
     """
     text = value if "://" in value else f"http://{value}"
     try:
-        url = httpx2.URL(text)
-        is_usable = url.scheme.lower() in (*SCHEMES, "socks") and bool(url.host)
-    except (httpx2.InvalidURL, ValueError):
+        url = urlsplit(text)
+        is_usable = url.scheme in (*SCHEMES, "socks") and bool(url.hostname) and url.port != 0
+        is_usable = is_usable and text.isascii() and text.isprintable() and " " not in text
+    except ValueError:
         is_usable = False
     if not is_usable:
         raise EngineError(
@@ -57,7 +56,7 @@ def parse_proxy(variable: str, value: str) -> str:
             f"The environment variable {variable} is no proxy that can be used: it must be like "
             "http://host:port or socks5://host:port. Correct it, or unset it, and restart.",
         )
-    return str(url.copy_with(scheme="socks5")) if url.scheme.lower() == "socks" else text
+    return f"socks5{text[text.index('://') :]}" if url.scheme == "socks" else text
 
 
 def find_bad_variables() -> Iterator[tuple[str, str]]:
@@ -78,10 +77,6 @@ def _variable(name: str) -> tuple[str, str]:
         if value := os.environ.get(spelling, "").strip().strip("'\""):
             return spelling, value
     return name.upper(), ""
-
-
-def _port(scheme: str) -> int:
-    return 443 if scheme == "https" else 80
 
 
 def _is_direct(host: str, port: int) -> bool:

@@ -19,6 +19,8 @@ from sessions_app.engine.wire.events import (
 from sessions_app.engine.wire.json_text import TextJoiner, clean_arguments, clean_text, parse_json
 from sessions_app.engine.wire.sse import ServerEvent
 
+# Reasons for which an answer may end in the middle of a call.
+CUT = ("length", "content_filter", "error")
 _DONE = "[DONE]"
 
 
@@ -99,14 +101,19 @@ class Reader(ABC):
         )
         return self._usage
 
+    def _call_id(self, given: Any, prefix: str = "call_") -> str:
+        """Return the id of a new call: the given one, unless it is none or another call has it."""
+        call_id = as_text(given)
+        if not call_id or call_id in self._call_ids:
+            call_id = f"{prefix}{uuid4().hex}"
+        self._call_ids.add(call_id)
+        return call_id
+
     def _make_call(
         self, given_id: Any, name: Any, arguments: str, opaque: str = "", prefix: str = "call_"
     ) -> ToolCall:
         """Return a new call; one without an id, or with that of another one, gets its own."""
-        call_id = as_text(given_id)
-        if not call_id or call_id in self._call_ids:
-            call_id = f"{prefix}{uuid4().hex}"
-        self._call_ids.add(call_id)
+        call_id = self._call_id(given_id, prefix)
         if not arguments.strip():
             self._empty.add(call_id)
         return ToolCall(call_id, as_text(name), clean_arguments(arguments).strip() or "{}", opaque)
@@ -119,7 +126,7 @@ class Reader(ABC):
         if call.id in self._empty or not _is_object(call.arguments):
             return []
         self._emitted.add(call.id)
-        return [ToolCallEvent(call.id, call.name, call.arguments)]
+        return [tool_call_event(call)]
 
     def _end_answer(
         self, reason: FinishReason, parts: Sequence[Part], explanation: str = ""
@@ -129,24 +136,17 @@ class Reader(ABC):
         Of an answer that was cut, or withheld, a call that did not come whole is left out. An
         answer that is withheld as a whole is an error.
         """
-        if reason in ("stop", "tool_calls"):
-            calls = any(isinstance(part, ToolCall) for part in parts)
-            reason = "tool_calls" if calls else "stop"
-        else:
+        if reason in CUT:
             parts = [part for part in parts if self._is_whole(part)]
-        has_content = any(
-            isinstance(part, ToolCall) or (isinstance(part, Text) and part.text) for part in parts
-        )
-        if reason == "content_filter" and not has_content:
-            return [StreamError("content_filter", explanation or "it withheld the answer")]
-        if reason == "error" and not has_content:
-            return [StreamError("bad_answer", explanation or "it gave no answer", retry=True)]
+        last = end_answer(reason, parts, self._model, explanation)
+        if isinstance(last[-1], StreamError):
+            return last
         late = [
-            ToolCallEvent(part.id, part.name, part.arguments)
+            tool_call_event(part)
             for part in parts
             if isinstance(part, ToolCall) and part.id not in self._emitted
         ]
-        return [*late, Finish(reason, tuple(parts), self._model)]
+        return [*late, *last]
 
     def _is_whole(self, part: Part) -> bool:
         is_call = isinstance(part, ToolCall)
@@ -192,6 +192,41 @@ class TextBlock:
         return [self._event(text)]
 
 
+def end_answer(
+    reason: FinishReason, parts: Sequence[Part], model: str, explanation: str = ""
+) -> list[Event]:
+    """Return the last event of an answer.
+
+    Of an answer that was cut, or withheld, a call whose arguments are no JSON is left out: it did
+    not come whole. An answer that is withheld as a whole is an error.
+    """
+    kept = tuple(part for part in parts if _may_be_whole(part, reason))
+    has_calls = any(isinstance(part, ToolCall) for part in kept)
+    has_text = any(isinstance(part, Text) and part.text for part in kept)
+    if reason in ("stop", "tool_calls"):
+        reason = "tool_calls" if has_calls else "stop"
+    elif not has_calls and not has_text:
+        if reason == "content_filter":
+            return [StreamError("content_filter", explanation or "it withheld the answer")]
+        if reason == "error":
+            return [StreamError("bad_answer", explanation or "it gave no answer", retry=True)]
+    return [Finish(reason, kept, model)]
+
+
+def tool_call_event(call: ToolCall) -> ToolCallEvent:
+    """Return the event that tells of a call."""
+    return ToolCallEvent(call.id, call.name, call.arguments)
+
+
+def is_json(text: str) -> bool:
+    """Tell whether a text is JSON."""
+    try:
+        parse_json(text)
+    except ValueError:
+        return False
+    return True
+
+
 def as_dict(value: Any) -> dict[str, Any]:
     """Return a value if it is an object of JSON, else an empty one."""
     return value if isinstance(value, dict) else {}
@@ -212,6 +247,10 @@ def as_count(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e15:
         return 0
     return int(value)
+
+
+def _may_be_whole(part: Part, reason: FinishReason) -> bool:
+    return not (reason in CUT and isinstance(part, ToolCall) and not is_json(part.arguments))
 
 
 def _is_object(arguments: str) -> bool:

@@ -6,7 +6,7 @@ model is sent as it always was; what it refuses then is left out by the provider
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from sessions_app.engine.capabilities import ProviderCapabilities
@@ -520,5 +520,4 @@ def _index(document: dict[str, Any]) -> int:
 def _read_error(document: dict[str, Any]) -> StreamError:
     kind = as_dict(document.get("error")).get("type")
     status = _STATUS.get(kind) if isinstance(kind, str) else None
-    error = read_payload(document, status)
-    return error if error.status else replace(error, status=500)
+    return read_payload(document, status)

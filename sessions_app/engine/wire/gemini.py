@@ -425,14 +425,12 @@ class GeminiReader(Reader):
         return events
 
     def _finish(self) -> list[Event]:
-        events = self._end_block()
-        for joiner_events in (self._flush(False), self._flush(True)):
-            events += joiner_events
+        if not self._reason:
+            return [self._break_off()]
         if self._reason in _BAD_CALLS:
             text = f"the model's call of a tool cannot be read ({self._reason})"
-            return [*events, StreamError("bad_answer", self._explanation or text, retry=True)]
-        if not self._reason:
-            return [*events, self._break_off()]
+            return [StreamError("bad_answer", self._explanation or text, retry=True)]
+        events = [*self._end_block(), *self._flush(False), *self._flush(True)]
         reason = _REASONS.get(self._reason, "stop")
         parts = [
             part.part(self._opaque.get(number, "")) if isinstance(part, TextBlock) else part

@@ -219,7 +219,7 @@ class ResponsesReader(Reader):
         return []
 
     def _finish(self) -> list[Event]:
-        return [*(event for item in self._items for event in item.flush()), self._break_off()]
+        return [self._break_off()]
 
     def _find(self, document: dict[str, Any], kind: str) -> "_Item":
         """Return the item that an event is about; a new one where it never began.
@@ -377,7 +377,7 @@ class _Item:
     )
 
     def __init__(self, data: dict[str, Any]) -> None:
-        self.kind = as_text(data.get("type"))
+        self.kind = _kind(data)
         self.data = data
         self.text = TextBlock(is_thinking=self.kind == "reasoning")
         # What has come of each of its contents, and those that have come whole.
@@ -415,27 +415,26 @@ class _Item:
         """Tell whether it may be the same item, by another id: of its kind, and no other call."""
         ours, theirs = self.data.get("call_id"), data.get("call_id")
         is_same = not ours or not theirs or ours == theirs
-        return is_same and self.kind == as_text(data.get("type"))
+        return is_same and self.kind == _kind(data)
 
     def complete(self, data: dict[str, Any]) -> list[Event]:
         """Take in the whole item, or that no more comes of it."""
         events: list[Event] = []
         if data:
-            self.data = {**self.data, **data}
+            known = ("type", "id", "call_id", "name")
+            before = {key: self.data[key] for key in known if key in self.data}
+            self.data = data | {key: value for key, value in before.items() if not data.get(key)}
+        if data and self.kind in ("message", "reasoning"):
             for place, index, text in _contents(data):
                 events += self.fill(text, index if place == "content" else (place, index))
             self.is_refusal = self.is_refusal or _is_refusal(data)
-            text = data.get("arguments")
-            if isinstance(text, str) and text.strip():
-                self.json = [text]
-            elif isinstance(text, dict):
-                self.json = [dump_arguments(text)]
+        text = data.get("arguments")
+        if isinstance(text, str) and text.strip():
+            self.json = [text]
+        elif isinstance(text, dict):
+            self.json = [dump_arguments(text)]
         self.is_done = True
         return events + self.text.finish()
-
-    def flush(self) -> list[Event]:
-        """Return what is left of its text, now that nothing more comes."""
-        return self.text.finish()
 
     def arguments(self) -> str:
         """Return the arguments of a call as JSON text; empty where none came."""
@@ -464,9 +463,18 @@ class _Item:
         return Thinking("", dump_json(self.data)) if self.data.get("id") else None
 
 
+def _kind(data: dict[str, Any]) -> str:
+    """Return the type of an item; where it has none, the one that it looks like."""
+    if kind := as_text(data.get("type")):
+        return kind
+    if data.get("call_id"):
+        return "function_call"
+    return "reasoning" if "summary" in data else "message" if "content" in data else ""
+
+
 def _contents(data: dict[str, Any]) -> Iterable[tuple[str, Any, Any]]:
     """Yield the texts of a whole item: where each stands, its number there, and itself."""
-    is_message = data.get("type") == "message"
+    is_message = _kind(data) == "message"
     for number, each in enumerate(as_dicts(data.get("summary"))):
         yield "summary_index", number, each.get("text")
     content = data.get("content")

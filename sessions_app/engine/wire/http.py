@@ -29,11 +29,10 @@ from sessions_app.engine.wire.events import (
     Finish,
     ProviderError,
     StreamError,
-    TextDelta,
-    ThinkingDelta,
     Usage,
 )
 from sessions_app.engine.wire.json_text import dump_body
+from sessions_app.engine.wire.meter import Meter
 from sessions_app.engine.wire.proxies import find_proxy
 from sessions_app.engine.wire.sse import EventDecoder, EventTooLongError, ServerEvent
 
@@ -91,7 +90,7 @@ class Silence:
 
     def expect(self, seconds: float, kind: Any) -> None:
         """Wait for so long from now on; `kind` is that of the error."""
-        if kind != self._kind:
+        if (seconds, kind) != (self._seconds, self._kind):
             self._seconds, self._kind = seconds, kind
             self._stop_timer()
             self._schedule(self._loop.time())
@@ -173,6 +172,8 @@ async def _read(stream: "EventStream", reader: Reader, limits: Limits) -> AsyncG
                         stream.is_whole = True
                         return
                 meter.count_calls(reader.call_characters)
+            if reader.is_complete:
+                stream.expect_end()
     except ProviderError as error:
         if not reader.is_complete or error.error.kind not in _LATE:
             raise
@@ -181,42 +182,10 @@ async def _read(stream: "EventStream", reader: Reader, limits: Limits) -> AsyncG
         yield event
 
 
+# Seconds for which a complete answer may be silent before its end.
+_LATE_TIME = 5.0
 # What does no harm once an answer is complete.
 _LATE = ("broken_off", "next_token_timeout", "first_token_timeout")
-
-
-class Meter:
-    """Counts what one answer says, and refuses what is beyond the limits of one request."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._characters = {TextDelta: 0, ThinkingDelta: 0}
-        self._pieces = 0
-
-    def count(self, event: Event) -> None:
-        """Count an event; raise ProviderError for one too many, and for an error."""
-        kind = type(event)
-        if isinstance(event, TextDelta | ThinkingDelta):
-            self._characters[kind] = size = self._characters[kind] + len(event.text)
-            if size > self._limits.max_characters:
-                self._refuse("text" if kind is TextDelta else "thinking")
-        elif isinstance(event, StreamError):
-            raise ProviderError(event)
-
-    def count_piece(self) -> None:
-        """Count an event of the server; raise ProviderError for one too many."""
-        self._pieces += 1
-        if self._pieces > self._limits.max_pieces:
-            raise ProviderError(StreamError("too_long_answer", f"{self._limits.max_pieces} pieces"))
-
-    def count_calls(self, call_characters: int) -> None:
-        """Take in how many characters the calls have by now; raise ProviderError for too many."""
-        if call_characters > self._limits.max_characters:
-            self._refuse("tool calls")
-
-    def _refuse(self, what: str) -> None:
-        amount = f"{self._limits.max_characters} characters of {what}"
-        raise ProviderError(StreamError("too_long_answer", amount))
 
 
 class EventStream:
@@ -230,6 +199,8 @@ class EventStream:
         # Set by who reads: that the answer has begun (so that `next_token_timeout` counts), and
         # that it has been read to its end.
         self.has_begun = self.is_whole = False
+        # Whether the limit for the time after the beginning counts by now.
+        self._has_followed = False
 
     async def __aiter__(self) -> AsyncGenerator[ServerEvent]:
         async for batch in self.batches():
@@ -255,7 +226,8 @@ class EventStream:
                             raise ProviderError(_WEB_PAGE)
                     if events := decoder.feed(plain):
                         yield events
-                if self.has_begun:
+                if self.has_begun and not self._has_followed:
+                    self._has_followed = True
                     self._silence.expect(self._limits.next_token_timeout, "next_token_timeout")
             if events := decoder.finish():
                 yield events
@@ -267,6 +239,11 @@ class EventStream:
             raise ProviderError(StreamError("bad_answer", message)) from None
         except httpx2.HTTPError as error:
             raise ProviderError(_failed(error)) from error
+
+    def expect_end(self) -> None:
+        """Wait for what may follow a complete answer, but not for long."""
+        seconds = min(_LATE_TIME, self._limits.next_token_timeout)
+        self._silence.expect(seconds, "next_token_timeout")
 
     async def drain(self) -> None:
         """Read the little that may follow a whole answer, so that its connection can be kept."""

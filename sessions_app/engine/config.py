@@ -20,6 +20,11 @@ MASK = "***"
 # Characters of a secret, at least.
 SHORTEST = 6
 
+# Keys of a config whose values become headers of HTTP.
+_IN_HEADERS = frozenset({"api_key", "headers"})
+# What stands around a key by accident: white space, a byte order mark, characters without width.
+_AROUND = " \t\r\n\v\f\x00\x85\xa0\u200b\u200c\u200d\u2028\u2029\u2060\ufeff"
+
 # What this process has filled in, ever: what its log must not show.
 seen: set[str] = set()
 
@@ -38,33 +43,51 @@ class Resolver:
         self.secrets: set[str] = set()
         self.keys: set[str] = set()
 
-    def resolve(self, value: Any, *, secret: bool = False, given: bool = False) -> Any:
+    def resolve(
+        self, value: Any, *, secret: bool = False, given: bool = False, header: str = ""
+    ) -> Any:
         """Return the value with every `${NAME}` in it filled, at any depth.
 
-        `secret` says that the value stands under a secret's key, `given` that a program gets it.
+        `secret` says that the value stands under a secret's key, `given` that a program gets it;
+        `header`, not empty, is the key of a value that becomes part of a header of HTTP:
+        `api_key`, or one below `headers`. What came along with it by accident (white space and
+        quotes around it) is taken off.
 
-        Raises EngineError `missing_key`, naming the variable, where one is unset or empty.
+        Raises EngineError `missing_key`, naming the variable, where one is unset or empty, and
+        `bad_config`, naming the variable or the key, for what no header can carry.
         """
         if isinstance(value, str):
-            return _VARIABLE.sub(lambda match: self._variable(match[1], secret, given), value)
+            filled = _VARIABLE.sub(
+                lambda match: self._variable(match[1], secret, given, header), value
+            )
+            return clean_key(filled, self.module, f"`{header}` in its config") if header else filled
         if isinstance(value, dict):
             return {
                 key: self.resolve(
                     item,
                     secret=secret or is_secret(str(key)),
                     given=given or str(key) in _GIVEN,
+                    header=str(key) if header or key in _IN_HEADERS else "",
                 )
                 for key, item in value.items()
             }
         if isinstance(value, list):
-            return [self.resolve(item, secret=secret, given=given) for item in value]
+            return [
+                self.resolve(item, secret=secret, given=given, header=header) for item in value
+            ]
         return value
 
-    def _variable(self, name: str, secret: bool, given: bool) -> str:
+    def _variable(self, name: str, secret: bool, given: bool, header: str) -> str:
         value = os.environ.get(name)
         if not value:
             raise missing_key(self.module, name)
-        self.keep(value, secret or is_secret(name) or (given and not is_public(value)))
+        is_hidden = secret or is_secret(name) or (given and not is_public(value))
+        self.keep(value, is_hidden)
+        if header:
+            value = clean_key(value, self.module, f"the environment variable {name}")
+            if not value:
+                raise missing_key(self.module, name)
+            self.keep(value, is_hidden)
         return value
 
     def keep(self, value: str, secret: bool) -> None:
@@ -90,6 +113,26 @@ _RANDOM = re.compile(r"(?=[A-Za-z]*[0-9])(?=[0-9]*[A-Za-z])[A-Za-z0-9]{20,}")
 def is_public(value: str) -> bool:
     """Return whether a value is evidently no secret. What looks like a token is one."""
     return _PUBLIC.fullmatch(value) is not None and not _RANDOM.search(value)
+
+
+def clean_key(text: str, module: str, source: str) -> str:
+    """Return a key, or any other value of a header, without what came along with it by accident.
+
+    That is white space around it, a line break at its end, and one pair of quotes. Raises
+    EngineError `bad_config`, naming the source, where a character is left that no header has.
+    """
+    key = text.strip(_AROUND)
+    if len(key) > 1 and key[0] == key[-1] and key[0] in "\"'`":
+        key = key[1:-1].strip(_AROUND)
+    wrong = next((place for place, each in enumerate(key) if not " " <= each <= "~"), None)
+    if wrong is None:
+        return key
+    raise EngineError(
+        "bad_config",
+        f"{module} cannot send {source} as a key: character {wrong + 1} of {len(key)} is "
+        f"U+{ord(key[wrong]):04X}, which no header of HTTP may have. It may have come along when "
+        "the key was copied: enter the key again, and restart.",
+    )
 
 
 def missing_key(module: str, name: str) -> EngineError:

@@ -17,6 +17,9 @@ def find_classes(package: ModuleType, base: Class) -> dict[str, Class]:
     found: dict[str, Class] = {}
     for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
         for each in vars(importlib.import_module(info.name)).values():
-            if inspect.isclass(each) and issubclass(each, base) and not inspect.isabstract(each):
+            # By its true type: `isinstance` would have a lazy object, such as Django's settings,
+            # load what it stands for.
+            is_class = issubclass(type(each), type)
+            if is_class and issubclass(each, base) and not inspect.isabstract(each):
                 found[each.module] = each
     return dict(sorted(found.items()))

@@ -1,0 +1,311 @@
+"""provider-mock: answers without a model, at once or by a script.
+
+It echoes the message. A message that begins with `BENCH` scripts the answer, and its faults:
+
+    BENCH tokens=200 delay_ms=20 think=10   200 pieces, 20 ms apart, after 10 of thinking
+    BENCH fail_after=50                     fails for good after 50 pieces
+    BENCH status=429                        refuses every request, with that HTTP status
+    BENCH status=503 retries=2              refuses twice, then answers
+    BENCH hang_before=1                     accepts the request, and says nothing
+    BENCH hang_after=50                     falls silent after 50 pieces
+
+The pieces are ` tok0`, ` tok1`, …; those of thinking ` think0`, ` think1`, …
+
+A profile may script it, too: `script` in its config is a list of answers, given one after the
+other to the requests of each run (the last one ever again), each with any of `thinking`, `text`,
+`tools` (a list of `name` and `args`) and `status` (the HTTP status with which it refuses).
+"""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from sessions_app.engine.base import EngineError
+from sessions_app.engine.capabilities import ProviderCapabilities
+from sessions_app.engine.config import Config
+from sessions_app.engine.messages import (
+    AssistantMessage,
+    Part,
+    Request,
+    Text,
+    Thinking,
+    ToolCall,
+    UserMessage,
+)
+from sessions_app.engine.providers.base import Provider
+from sessions_app.engine.wire.errors import read_payload
+from sessions_app.engine.wire.events import (
+    ErrorKind,
+    Event,
+    Finish,
+    ProviderError,
+    StreamError,
+    TextDelta,
+    ThinkingDelta,
+    ToolCallEvent,
+    Usage,
+)
+from sessions_app.engine.wire.json_text import clean_text
+from sessions_app.engine.wire.meter import Meter
+
+NAME = "mock"
+KEYS = {"thinking", "text", "tools", "status"}
+# Tokens that count as read, whatever is asked.
+_INPUT_TOKENS = 50
+_WORDS = re.compile(r"\S+\s*|\s+")
+# Between what counts as a token.
+_BETWEEN_TOKENS = re.compile(r'[\s",.:]+')
+
+
+@dataclass(frozen=True)
+class Script:
+    """What a BENCH message asks for."""
+
+    # Pieces of text: ` tok0`, ` tok1`, …
+    tokens: int = 100
+    # Milliseconds before each piece.
+    delay_ms: int = 0
+    # Pieces of text after which the provider fails.
+    fail_after: int | None = None
+    # Pieces of thinking before the text.
+    think: int = 0
+    # The HTTP status with which requests are refused: all, or so many.
+    status: int | None = None
+    retries: int | None = None
+    # 1 to be silent from the start, or the pieces of text after which it is.
+    hang_before: int = 0
+    hang_after: int | None = None
+
+
+LIMITS = {
+    "tokens": range(1, 100_001),
+    "delay_ms": range(60_001),
+    "fail_after": range(100_001),
+    "think": range(100_001),
+    "status": range(400, 600),
+    "retries": range(101),
+    "hang_before": range(2),
+    "hang_after": range(100_001),
+}
+
+
+def parse_script(message: str) -> Script | None:
+    """Return the script of a BENCH message, None for any other.
+
+    Raises EngineError `bad_script` naming the argument that cannot be read.
+    """
+    first, *arguments = message.split(maxsplit=1) or [""]
+    if first != "BENCH":
+        return None
+    script = Script(**dict(map(_parse_argument, arguments[0].split() if arguments else ())))
+    if script.retries is not None and script.status is None:
+        raise EngineError("bad_script", "BENCH takes retries=N only with status=N: add it.")
+    return script
+
+
+def _parse_argument(text: str) -> tuple[str, int]:
+    name, _, value = text.partition("=")
+    if name not in LIMITS:
+        raise EngineError("bad_script", f"BENCH knows {', '.join(LIMITS)}, not {name!r}.")
+    limits = LIMITS[name]
+    if not (value.isascii() and value.isdigit() and int(value) in limits):
+        raise EngineError(
+            "bad_script",
+            f"BENCH takes {name}=N, a whole number from {limits[0]} to {limits[-1]}, not {text!r}.",
+        )
+    return name, int(value)
+
+
+class Mock(Provider):
+    """The mock: its events are those of any other provider, without a wire."""
+
+    module = "provider-mock"
+    capabilities = ProviderCapabilities(
+        reaches_network=False,
+        needs_key=False,
+        has_address=False,
+        is_scripted=True,
+        strict_roles=False,
+        leading_system=False,
+        tool_history_without_tools=True,
+        lenient_schemas=True,
+    )
+
+    def __init__(self, config: Config, secrets: set[str], keys: set[str]) -> None:
+        super().__init__(config, secrets, keys)
+        # Of this attempt, the refused ones included.
+        self._requests = 0
+
+    @property
+    def model(self) -> str:
+        """Return the name of the model that is asked."""
+        return NAME
+
+    @asynccontextmanager
+    async def stream(self, request: Request) -> AsyncGenerator[AsyncIterator[Event]]:
+        """Give the events of an answer; raise EngineError `bad_script` for no readable script."""
+        self._requests += 1
+        answer = _Answer(self)
+        async with aclosing(self._play(request, answer)) as events:
+            yield events
+
+    async def _play(self, request: Request, answer: "_Answer") -> AsyncGenerator[Event]:
+        script = self.config.get("script")
+        if script is not None:
+            for event in answer.read(_next_answer(script, request)):
+                yield event
+        elif (bench := parse_script(message := _last_prompt(request))) is None:
+            for piece in _WORDS.findall(clean_text(f"Echo: {message}")):
+                yield answer.say(piece)
+        else:
+            self._refuse(bench)
+            if bench.hang_before:
+                await answer.hang()
+            async for event in _play_bench(bench, answer):
+                yield event
+        yield Usage(_INPUT_TOKENS, answer.tokens)
+        yield answer.finish()
+
+    def _refuse(self, script: Script) -> None:
+        is_refused = script.retries is None or self._requests <= script.retries
+        if script.status and is_refused:
+            raise _refusal(script.status, f"BENCH refuses with status {script.status}.")
+
+
+async def _play_bench(script: Script, answer: "_Answer") -> AsyncGenerator[Event]:
+    delay = script.delay_ms / 1000
+    for number in range(script.think):
+        await answer.wait(delay)
+        yield answer.think(f" think{number}")
+    for number in range(script.tokens):
+        await _fail_or_hang(script, number, answer)
+        # Also without a delay: other work of the event loop gets its turn at every piece.
+        await answer.wait(delay)
+        yield answer.say(f" tok{number}")
+    await _fail_or_hang(script, script.tokens, answer)
+
+
+async def _fail_or_hang(script: Script, said: int, answer: "_Answer") -> None:
+    if said == script.hang_after:
+        await answer.hang()
+    if said == script.fail_after:
+        message = f"BENCH fails after {said} tokens."
+        raise ProviderError(StreamError("overloaded", message, 503, retry=False))
+
+
+class _Answer:
+    """An answer that grows, within the limits of its provider."""
+
+    def __init__(self, provider: Provider) -> None:
+        self._limits = provider.limits
+        self._meter = Meter(provider.limits)
+        self._thoughts: list[str] = []
+        self._texts: list[str] = []
+        self._calls: list[ToolCall] = []
+        # Tokens that it has written so far.
+        self.tokens = 0
+
+    def think(self, piece: str) -> Event:
+        """Think a piece."""
+        self._thoughts.append(piece)
+        return self._count(ThinkingDelta(piece), piece)
+
+    def say(self, piece: str) -> Event:
+        """Say a piece."""
+        self._texts.append(piece)
+        return self._count(TextDelta(piece), piece)
+
+    def call(self, name: str, arguments: str) -> Event:
+        """Call a tool."""
+        call = ToolCall(f"call_{uuid4().hex[:12]}", name, arguments)
+        self._calls.append(call)
+        return self._count(ToolCallEvent(call.id, name, arguments), arguments)
+
+    def read(self, answer: dict[str, Any]) -> Iterator[Event]:
+        """Yield the events of an answer of a script; raise ProviderError where it refuses."""
+        if status := answer.get("status"):
+            raise _refusal(status, f"The script refuses with status {status}.")
+        for piece in _WORDS.findall(clean_text(answer.get("thinking") or "")):
+            yield self.think(piece)
+        for piece in _WORDS.findall(clean_text(answer.get("text") or "")):
+            yield self.say(piece)
+        for call in answer.get("tools") or ():
+            yield self.call(call["name"], json.dumps(call.get("args") or {}))
+
+    async def wait(self, seconds: float) -> None:
+        """Wait before the next piece; raise ProviderError where it is due earlier."""
+        limit = self._limit
+        if seconds <= limit:
+            await asyncio.sleep(seconds)
+        else:
+            await self.hang()
+
+    async def hang(self) -> None:
+        """Be silent until the provider is given up."""
+        await asyncio.sleep(self._limit)
+        name: ErrorKind = "next_token_timeout" if self._has_begun else "first_token_timeout"
+        raise ProviderError(StreamError(name, f"nothing was received for {self._limit:g} s"))
+
+    def finish(self) -> Finish:
+        """Return the end of the answer, with all its parts."""
+        parts: list[Part] = []
+        if self._thoughts:
+            parts.append(Thinking("".join(self._thoughts)))
+        if self._texts:
+            parts.append(Text("".join(self._texts)))
+        reason = "tool_calls" if self._calls else "stop"
+        return Finish(reason, (*parts, *self._calls), NAME)
+
+    @property
+    def _has_begun(self) -> bool:
+        return bool(self._texts or self._thoughts)
+
+    @property
+    def _limit(self) -> float:
+        limits = self._limits
+        return limits.next_token_timeout if self._has_begun else limits.first_token_timeout
+
+    def _count(self, event: Event, text: str) -> Event:
+        self._meter.count_piece()
+        self._meter.count(event)
+        self.tokens += len(_BETWEEN_TOKENS.split(text.strip()))
+        return event
+
+
+def _next_answer(script: Any, request: Request) -> dict[str, Any]:
+    """Return the answer that is next after those which the run has had.
+
+    Those are the answers since the newest message of a user.
+    """
+    if not isinstance(script, list) or not script or not all(map(_is_answer, script)):
+        raise EngineError(
+            "bad_script",
+            f"`script` of provider-mock is a list of answers with {', '.join(sorted(KEYS))}.",
+        )
+    count = 0
+    for message in reversed(request.messages):
+        if isinstance(message, UserMessage):
+            break
+        count += isinstance(message, AssistantMessage)
+    return script[min(count, len(script) - 1)]
+
+
+def _is_answer(answer: Any) -> bool:
+    if not isinstance(answer, dict) or set(answer) - KEYS:
+        return False
+    tools = answer.get("tools") or []
+    return isinstance(tools, list) and all(isinstance(t, dict) and "name" in t for t in tools)
+
+
+def _last_prompt(request: Request) -> str:
+    prompts = (each for each in reversed(request.messages) if isinstance(each, UserMessage))
+    return next((prompt.content for prompt in prompts), "")
+
+
+def _refusal(status: int, message: str) -> ProviderError:
+    return ProviderError(read_payload({"message": message}, status))

@@ -1,0 +1,37 @@
+"""provider-openai: OpenAI itself, or a transparent proxy of it at `base_url`."""
+
+from sessions_app.engine.capabilities import ProviderCapabilities
+from sessions_app.engine.config import Config, required
+from sessions_app.engine.providers.chat_completions import ChatProvider, join_url
+from sessions_app.engine.settings import SAMPLING, THINKING
+
+URL = "https://api.openai.com/v1"
+# What the models of OpenAI take, wherever they are hosted.
+MODELS = ProviderCapabilities(
+    input=("text", "image"),
+    strict_roles=False,
+    leading_system=False,
+    tool_history_without_tools=True,
+    call_id_pattern=r"[\x21-\x7e]{1,40}",
+    max_tokens_field="max_completion_tokens",
+)
+
+
+class OpenAI(ChatProvider):
+    """OpenAI: chat completions, or Responses with `api: responses`."""
+
+    module = "provider-openai"
+    capabilities = MODELS
+    defaults = {"api_key": "${OPENAI_API_KEY}"}
+    needs = (("default_model",),)
+    settings = SAMPLING | THINKING | {"api"}
+
+    @classmethod
+    def check(cls, config: Config) -> None:
+        """Raise EngineError `bad_config` where a resolved config lacks something, or is wrong."""
+        super().check(config)
+        required(config, cls.module, "api_key")
+
+    def url(self, path: str) -> str:
+        """Return the URL of a path of its API."""
+        return join_url(str(self.config.get("base_url") or URL), path)

@@ -1,0 +1,551 @@
+"""The Gemini API: the body of a request, and the reader of what is streamed back."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import quote
+
+from sessions_app.engine.capabilities import ProviderCapabilities
+from sessions_app.engine.messages import (
+    AssistantMessage,
+    Message,
+    Part,
+    Request,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolMessage,
+    ToolResult,
+    ToolSpec,
+)
+from sessions_app.engine.settings import Thinking as ThinkingSettings
+from sessions_app.engine.wire.answer import (
+    Reader,
+    TextBlock,
+    as_count,
+    as_dict,
+    as_dicts,
+    as_text,
+)
+from sessions_app.engine.wire.errors import read_payload
+from sessions_app.engine.wire.events import Event, FinishReason, StreamError
+from sessions_app.engine.wire.json_text import (
+    TextJoiner,
+    dump_arguments,
+    dump_json,
+    parse_json,
+)
+from sessions_app.engine.wire.sse import ServerEvent
+
+# Tokens of thinking for an effort, for models that take no level.
+BUDGETS = {"low": 2_048, "medium": 8_192, "high": 24_576}
+# Beginnings of models' names, and the levels of thinking that they take.
+_LEVELS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("gemini-3.1-flash-lite-image", ("MINIMAL", "HIGH")),
+    ("gemini-3-pro-preview", ("LOW", "HIGH")),
+)
+_ORDER = ("MINIMAL", "LOW", "MEDIUM", "HIGH")
+_WITHOUT_LEVELS = re.compile(r"gemini-(1|2)\b|gemini-(1|2)\.|gemini-pro$|gemma")
+# What a call of another model has in place of a signature, by Google's documentation.
+_NO_SIGNATURE = "skip_thought_signature_validator"
+
+
+def takes_levels(model: str) -> bool:
+    """Tell whether a model is told how much to think by a level, and signs its calls."""
+    return not _WITHOUT_LEVELS.search(model)
+
+
+def build_path(model: str) -> str:
+    """Return the path of a model's stream, with its query; `model` may name a collection."""
+    name = model if "/" in model else f"models/{model}"
+    return f"/{quote(name, safe='/')}:streamGenerateContent?alt=sse"
+
+
+def build_body(
+    request: Request,
+    *,
+    model: str,
+    service: str,
+    settings: dict[str, Any],
+    thinking: ThinkingSettings,
+    can: ProviderCapabilities,
+    with_opaque: bool = True,
+) -> dict[str, Any]:
+    """Return the body of a request for a stream.
+
+    `settings` are those of `engine.settings.model_settings`; `with_opaque` says whether the
+    service's own signatures go back to it.
+    """
+    body: dict[str, Any] = {
+        "contents": _build_contents(
+            request.messages, service if with_opaque else None, takes_levels(model)
+        )
+    }
+    if request.instructions.strip():
+        body["systemInstruction"] = {"parts": [{"text": request.instructions}]}
+    if request.tools:
+        body["tools"] = [{"functionDeclarations": [_build_tool(each) for each in request.tools]}]
+    names = {
+        "temperature": "temperature",
+        "top_p": "topP",
+        "max_tokens": "maxOutputTokens",
+        "stop_sequences": "stopSequences",
+        "seed": "seed",
+    }
+    generation = {names[key]: value for key, value in settings.items() if key in names}
+    if thinking_config := _thinking_config(thinking, model):
+        generation["thinkingConfig"] = thinking_config
+    generation = {key: value for key, value in generation.items() if key not in can.without}
+    if generation:
+        body["generationConfig"] = generation
+    return {key: value for key, value in body.items() if key not in can.without}
+
+
+def _thinking_config(thinking: ThinkingSettings, model: str) -> dict[str, Any]:
+    if thinking.wanted is False or thinking == ThinkingSettings():
+        return {}
+    if thinking.budget:
+        return {"include_thoughts": True, "thinking_budget": thinking.budget}
+    config: dict[str, Any] = {"include_thoughts": True}
+    if thinking.effort and takes_levels(model):
+        config["thinking_level"] = _level(thinking.effort.upper(), model)
+    elif thinking.effort:
+        config["thinking_budget"] = BUDGETS[thinking.effort]
+    return config
+
+
+def _level(wanted: str, model: str) -> str:
+    """Return the nearest level that the model has, of two the lower."""
+    name = model.rpartition("/")[2]
+    levels = next((levels for head, levels in _LEVELS if name.startswith(head)), _ORDER)
+    return min(levels, key=lambda level: abs(_ORDER.index(level) - _ORDER.index(wanted)))
+
+
+def _build_contents(
+    messages: Iterable[Message], service: str | None, signs: bool
+) -> list[dict[str, Any]]:
+    """Return the messages; neighbours of the same role become one, blank ones none."""
+    built: list[dict[str, Any]] = []
+    for message in messages:
+        if isinstance(message, AssistantMessage):
+            role, parts = "model", _build_answer(message, message.service == service, signs)
+        elif isinstance(message, ToolMessage):
+            role, parts = "user", [_build_result(result) for result in message.results]
+        else:
+            role = "user"
+            parts = [{"text": message.content}] if message.content.strip() else []
+        if built and built[-1]["role"] == role:
+            built[-1]["parts"].extend(parts)
+        elif parts:
+            built.append({"role": role, "parts": parts})
+    return built
+
+
+def _build_answer(message: AssistantMessage, is_own: bool, signs: bool) -> list[dict[str, Any]]:
+    parts: list[dict[str, Any]] = []
+    is_first_call = True
+    for part in message.parts:
+        opaque = as_dict(parse_json(part.opaque)) if part.opaque and is_own else {}
+        if isinstance(part, ToolCall):
+            call = {"id": part.id, "name": part.name, "args": _build_args(part.arguments)}
+            built: dict[str, Any] = {"functionCall": call, **opaque}
+            if is_first_call and signs and "thoughtSignature" not in built:
+                built["thoughtSignature"] = _NO_SIGNATURE
+            is_first_call = False
+            parts.append(built)
+        elif opaque:
+            parts.append(opaque)
+        elif isinstance(part, Text) and part.text:
+            parts.append({"text": part.text})
+    return parts
+
+
+def _build_args(arguments: str) -> dict[str, Any]:
+    try:
+        value = parse_json(arguments or "{}")
+    except ValueError:
+        value = arguments
+    # Only an object is accepted; the model has been told what was wrong with anything else.
+    return value if isinstance(value, dict) else {"arguments": arguments}
+
+
+def _build_result(result: ToolResult) -> dict[str, Any]:
+    response = {"error" if result.is_error else "result": result.content}
+    return {"functionResponse": {"id": result.call_id, "name": result.name, "response": response}}
+
+
+def _build_tool(tool: ToolSpec) -> dict[str, Any]:
+    schema = simplify_schema(tool.parameters)
+    # A tool without parameters must not have a schema of them.
+    parameters = {"parameters": schema} if schema.get("properties") else {}
+    return {"name": tool.name, "description": tool.description or tool.name, **parameters}
+
+
+# The types of the API's schemas, and the bounds that each may have.
+_BOUNDS: dict[str, tuple[str, ...]] = {
+    "string": ("minLength", "maxLength"),
+    "number": ("minimum", "maximum"),
+    "integer": ("minimum", "maximum"),
+    "boolean": (),
+    "array": ("minItems", "maxItems"),
+    "object": (),
+}
+_FORMATS = {
+    "string": ("date-time",),
+    "number": ("float", "double"),
+    "integer": ("int32", "int64"),
+}
+# Schemas that one may grow to whose references are filled in.
+_SCHEMAS = 1000
+_OBJECT_AS_TEXT = "A JSON object, written as text."
+_VALUE_AS_TEXT = "A JSON value, written as text."
+
+
+def simplify_schema(schema: Any) -> dict[str, Any]:
+    """Return a JSON schema of an object in the subset that the Gemini API understands.
+
+    References are filled in (one to itself two levels deep), `allOf` is merged, `oneOf` becomes
+    `anyOf`, `const` a single `enum`; what has no counterpart is told in the description, or left
+    out. The tool itself checks the arguments by its own schema.
+    """
+    return _Simplifier(as_dict(schema)).simplify(schema, is_root=True)
+
+
+class _Simplifier:
+    def __init__(self, root: dict[str, Any]) -> None:
+        self._root = root
+        # The references that are being filled in, and how many schemas may still be written.
+        self._path: list[str] = []
+        self._left = _SCHEMAS
+
+    def simplify(self, schema: Any, is_root: bool = False) -> dict[str, Any]:
+        places: list[str] = []
+        schema = self._resolve(as_dict(schema), places)
+        self._left -= 1
+        if self._left < 0 or any(self._path.count(place) > 1 for place in places):
+            return {"type": "string", "description": _VALUE_AS_TEXT}
+        self._path += places
+        simple, notes = self._simplify(schema, is_root)
+        del self._path[len(self._path) - len(places) :]
+        if note := " ".join(filter(None, [as_text(schema.get("description")), *notes])):
+            simple["description"] = note
+        return simple
+
+    def _simplify(self, schema: dict[str, Any], is_root: bool) -> tuple[dict[str, Any], list[str]]:
+        """Return a schema whose references are filled in, and what can only be told of it."""
+        kinds, is_nullable = _read_types(schema)
+        options = as_dicts(schema.get("anyOf")) or as_dicts(schema.get("oneOf"))
+        choices = [option for option in options if option.get("type") != "null"]
+        nullable = {"nullable": True} if is_nullable or len(choices) < len(options) else {}
+        if is_root:
+            # It must be one object: it gets what any of them has, and asks for what all ask for.
+            merged = self._merge([*choices, schema])
+            merged["required"] = schema.get("required")
+            return self._fill("object", merged, is_root)
+        if choices and not schema.get("properties"):
+            if len(choices) == 1:
+                chosen = self.simplify(choices[0])
+                return {**chosen, **nullable}, [chosen.get("description", "")]
+            return {"anyOf": [self.simplify(choice) for choice in choices], **nullable}, []
+        if len(kinds) > 1:
+            each = [self._fill(kind, schema, is_root)[0] for kind in kinds]
+            return {"anyOf": each, **nullable}, []
+        simple, notes = self._fill(kinds[0] if kinds else "string", schema, is_root)
+        return {**simple, **nullable}, notes
+
+    def _fill(
+        self, kind: str, schema: dict[str, Any], is_root: bool
+    ) -> tuple[dict[str, Any], list[str]]:
+        """Return a schema of one type, and what can only be told of it."""
+        simple: dict[str, Any] = {"type": kind}
+        notes = []
+        if kind == "object":
+            properties = self._properties(schema)
+            if not properties and not is_root:
+                # An object without properties is refused.
+                return {"type": "string"}, [_OBJECT_AS_TEXT]
+            simple["properties"] = properties
+            wanted = schema.get("required")
+            required = wanted if isinstance(wanted, list) else []
+            if names := [name for name in required if isinstance(name, str) and name in properties]:
+                simple["required"] = list(dict.fromkeys(names))
+        elif kind == "array":
+            simple["items"] = self._items(schema)
+        for key in _BOUNDS[kind]:
+            if isinstance(bound := schema.get(key), int | float) and not isinstance(bound, bool):
+                simple[key] = bound
+        values = [schema["const"]] if "const" in schema else schema.get("enum")
+        if isinstance(values, list) and values:
+            texts = [value for value in values if isinstance(value, str) and value]
+            if kind == "string" and texts:
+                simple["enum"] = list(dict.fromkeys(texts))
+            else:
+                notes.append(f"One of: {', '.join(map(dump_arguments, values))}.")
+        style = schema.get("format")
+        if isinstance(style, str) and style in _FORMATS.get(kind, ()):
+            simple["format"] = style
+        elif isinstance(style, str):
+            notes.append(f"Format: {style}.")
+        for key in ("pattern", "default"):
+            if schema.get(key) is not None:
+                notes.append(f"{key.capitalize()}: {dump_arguments(schema[key])}.")
+        return simple, notes
+
+    def _properties(self, schema: dict[str, Any]) -> dict[str, Any]:
+        given = as_dict(schema.get("properties"))
+        return {name: self.simplify(each) for name, each in given.items() if each is not False}
+
+    def _items(self, schema: dict[str, Any]) -> dict[str, Any]:
+        items = schema.get("items")
+        if several := as_dicts(schema.get("prefixItems")) or as_dicts(items):
+            simple = [self.simplify(each) for each in several]
+            unique = [each for number, each in enumerate(simple) if each not in simple[:number]]
+            return unique[0] if len(unique) == 1 else {"anyOf": unique}
+        return self.simplify(items)
+
+    def _resolve(self, schema: dict[str, Any], places: list[str]) -> dict[str, Any]:
+        """Return a schema with its reference and its `allOf` filled in; collect the references."""
+        while isinstance(place := schema.get("$ref"), str):
+            rest = {key: value for key, value in schema.items() if key != "$ref"}
+            if place in places:
+                return rest
+            places.append(place)
+            schema = {**self._find(place), **rest}
+        if parts := as_dicts(schema.get("allOf")):
+            rest = {key: value for key, value in schema.items() if key != "allOf"}
+            schema = self._merge([*(self._resolve(each, places) for each in parts), rest])
+        return schema
+
+    def _find(self, place: str) -> dict[str, Any]:
+        found: Any = self._root
+        for name in place.removeprefix("#").strip("/").split("/"):
+            key = name.replace("~1", "/").replace("~0", "~")
+            found = as_dict(found).get(key) if key else found
+        return as_dict(found)
+
+    def _merge(self, schemas: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return what all of several schemas ask for; of what two say, the later counts."""
+        merged: dict[str, Any] = {}
+        properties: dict[str, Any] = {}
+        required: list[Any] = []
+        for each in schemas:
+            schema = self._resolve(each, [])
+            merged |= schema
+            properties |= as_dict(schema.get("properties"))
+            names = schema.get("required")
+            required += names if isinstance(names, list) else []
+        return {**merged, "properties": properties, "required": required}
+
+
+def _read_types(schema: dict[str, Any]) -> tuple[list[str], bool]:
+    """Return the types of a schema, guessed where it names none, and whether null is allowed."""
+    given = schema.get("type")
+    named = given if isinstance(given, list) else [given]
+    is_nullable = schema.get("nullable") is True or ("null" in named and len(named) > 1)
+    kinds = [kind for kind in named if isinstance(kind, str) and kind in _BOUNDS]
+    if kinds:
+        return kinds, is_nullable
+    if as_dict(schema.get("properties")):
+        return ["object"], is_nullable
+    if "items" in schema or "prefixItems" in schema:
+        return ["array"], is_nullable
+    values = [schema["const"]] if "const" in schema else schema.get("enum")
+    known = {bool: "boolean", int: "integer", float: "number"}
+    first = values[0] if isinstance(values, list) and values else ""
+    return [known.get(type(first), "string")], is_nullable
+
+
+# What any chunk has one of.
+_KNOWN = {"candidates", "usageMetadata", "promptFeedback"}
+# Why an answer ends: what is not here is a normal end.
+_REASONS: dict[str, FinishReason] = {
+    "MAX_TOKENS": "length",
+    "CONTINUATION": "length",
+    "SAFETY": "content_filter",
+    "RECITATION": "content_filter",
+    "LANGUAGE": "content_filter",
+    "BLOCKLIST": "content_filter",
+    "PROHIBITED_CONTENT": "content_filter",
+    "SPII": "content_filter",
+    "MODEL_ARMOR": "content_filter",
+    "IMAGE_SAFETY": "content_filter",
+    "IMAGE_PROHIBITED_CONTENT": "content_filter",
+    "IMAGE_RECITATION": "content_filter",
+    "OTHER": "error",
+    "IMAGE_OTHER": "error",
+    "NO_IMAGE": "error",
+    "TOO_MANY_TOOL_CALLS": "error",
+}
+# The model's call could not be read by the service, so that it is lost: another try may do.
+_BAD_CALLS = (
+    "MALFORMED_FUNCTION_CALL",
+    "UNEXPECTED_TOOL_CALL",
+    "MALFORMED_RESPONSE",
+    "MISSING_THOUGHT_SIGNATURE",
+)
+
+
+class GeminiReader(Reader):
+    """Reads the chunks of `streamGenerateContent`, or the same as a JSON array or document."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._parts: list[TextBlock | Part] = []
+        # The block that the next piece of text may belong to.
+        self._block: TextBlock | None = None
+        self._candidate: int | None = None
+        self._reason = ""
+        self._explanation = ""
+        self._opaque: dict[int, str] = {}
+        self._calls: dict[str, tuple[str, str]] = {}
+        self._joiners = {False: TextJoiner(), True: TextJoiner()}
+
+    def _read(self, document: Any, event: ServerEvent) -> list[Event]:
+        if isinstance(document, list):
+            events: list[Event] = []
+            for item in document:
+                events += self._read(item, event)
+                if events and isinstance(events[-1], StreamError):
+                    break
+            return events
+        document = as_dict(document)
+        if document.get("error") or event.event == "error":
+            return [read_payload(document)]
+        candidates = document.get("candidates")
+        feedback = document.get("promptFeedback")
+        if not candidates and isinstance(feedback, dict) and (error := _read_feedback(feedback)):
+            return [error]
+        if event.is_document and not document.keys() & _KNOWN:
+            return [StreamError("bad_answer", "it sent JSON that is no answer of the Gemini API")]
+        events = self._read_usage(document.get("usageMetadata"))
+        if isinstance(model := document.get("modelVersion"), str):
+            self._model = as_text(model)
+        for candidate in as_dicts(candidates):
+            events += self._read_candidate(candidate)
+        return events
+
+    def _finish(self) -> list[Event]:
+        if not self._reason:
+            return [self._break_off()]
+        if self._reason in _BAD_CALLS:
+            text = f"the model's call of a tool cannot be read ({self._reason})"
+            return [StreamError("bad_answer", self._explanation or text, retry=True)]
+        events = [*self._end_block(), *self._flush(False), *self._flush(True)]
+        reason = _REASONS.get(self._reason, "stop")
+        parts = [
+            part.part(self._opaque.get(number, "")) if isinstance(part, TextBlock) else part
+            for number, part in enumerate(self._parts)
+        ]
+        text = self._explanation or f"it withheld the answer ({self._reason})"
+        return events + self._end_answer(reason, parts, text)
+
+    def _read_usage(self, given: Any) -> list[Event]:
+        if not isinstance(given, dict):
+            return []
+        before = self._usage
+        thoughts = as_count(given.get("thoughtsTokenCount"))
+        usage = self._count(
+            as_count(given.get("promptTokenCount"))
+            + as_count(given.get("toolUsePromptTokenCount")),
+            as_count(given.get("candidatesTokenCount")) + thoughts,
+            as_count(given.get("cachedContentTokenCount")),
+            thoughts,
+        )
+        return [usage] if usage != before else []
+
+    def _read_candidate(self, candidate: dict[str, Any]) -> list[Event]:
+        index = candidate.get("index") or 0
+        if self._candidate is None:
+            self._candidate = index
+        if index != self._candidate:
+            return []
+        events: list[Event] = []
+        content, before = candidate.get("content"), len(self._parts)
+        for part in as_dicts(content.get("parts")) if isinstance(content, dict) else ():
+            events += self._read_part(part)
+        reason = candidate.get("finishReason")
+        if reason and isinstance(reason, str) and not reason.endswith("UNSPECIFIED"):
+            self._reason, self.is_complete = reason.upper(), True
+            self._explanation = as_text(candidate.get("finishMessage")) or self._explanation
+        elif self._reason and (events or len(self._parts) > before):
+            # It goes on after all.
+            self._reason, self.is_complete = "", False
+        return events
+
+    def _read_part(self, part: dict[str, Any]) -> list[Event]:
+        text = part.get("text")
+        if isinstance(text, str):
+            return self._read_text(part, text)
+        if isinstance(call := part.get("functionCall"), dict):
+            return self._read_call(part, call)
+        if not part:
+            return []
+        # What only the service can read: code that it has run, files, a signature on its own.
+        events = self._end_block()
+        self._parts.append(Thinking("", dump_json(part)))
+        return events
+
+    def _read_text(self, part: dict[str, Any], text: str) -> list[Event]:
+        is_thinking = part.get("thought") is True
+        block = self._block
+        if "thoughtSignature" in part or "thought_signature" in part:
+            # A part that is signed stays as it is: nothing is joined to it.
+            events = self._end_block(is_thinking)
+            self._opaque[len(self._parts)] = dump_json(part)
+            events += self._begin_block(is_thinking).add(text)
+            self._block = None
+            return events
+        if not text:
+            return []
+        if block is None or block.is_thinking != is_thinking:
+            events = self._end_block(is_thinking)
+            return events + self._begin_block(is_thinking).add(text)
+        return block.add(text)
+
+    def _begin_block(self, is_thinking: bool) -> TextBlock:
+        self._block = TextBlock(is_thinking, self._joiners[is_thinking])
+        self._parts.append(self._block)
+        return self._block
+
+    def _end_block(self, next_is_thinking: bool | None = None) -> list[Event]:
+        """End the block of text; half of a character may go on in the next one of its kind."""
+        block, self._block = self._block, None
+        if block is None or block.is_thinking == next_is_thinking:
+            return []
+        return block.finish()
+
+    def _flush(self, is_thinking: bool) -> list[Event]:
+        """Return what a signed part, which is never gone on with, has left over."""
+        blocks = [
+            part
+            for part in self._parts
+            if isinstance(part, TextBlock) and part.is_thinking == is_thinking
+        ]
+        return blocks[-1].finish() if blocks else []
+
+    def _read_call(self, part: dict[str, Any], call: dict[str, Any]) -> list[Event]:
+        events = self._end_block()
+        args = call.get("args")
+        if args is None or isinstance(args, str):
+            arguments = (args or "").strip() or "{}"
+        else:
+            arguments = dump_arguments(args)
+        given, same = call.get("id"), (as_text(call.get("name")), arguments)
+        if isinstance(given, str) and given:
+            if self._calls.get(given) == same:
+                # The same call once more.
+                return events
+            self._calls.setdefault(given, same)
+        rest = {key: value for key, value in part.items() if key != "functionCall"}
+        made = self._make_call(given, call.get("name"), arguments, dump_json(rest) if rest else "")
+        self._parts.append(made)
+        self.call_characters += len(arguments)
+        return events + self._emit_call(made)
+
+
+def _read_feedback(feedback: dict[str, Any]) -> StreamError | None:
+    reason = as_text(feedback.get("blockReason"))
+    if not reason or reason.endswith("UNSPECIFIED"):
+        return None
+    message = as_text(feedback.get("blockReasonMessage"))
+    return StreamError("content_filter", message or f"it blocked the prompt ({reason})")

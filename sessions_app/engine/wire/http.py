@@ -1,0 +1,509 @@
+"""Asking a model server over HTTP, and reading what it streams.
+
+    async with stream_events(url, headers, body, limits, reader) as events:
+        async for event in events: ...
+
+`reader` turns server-sent events into those of `wire.events` (see `Reader`). `open_stream` gives
+the server-sent events themselves. Both raise ProviderError for whatever goes wrong, also in the
+middle, and close the connection when they are left early.
+
+Connections are kept and used again, within one event loop. A proxy is used as `wire.proxies` says.
+"""
+
+import asyncio
+import functools
+import ssl
+import weakref
+import zlib
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, Protocol
+
+import httpx2
+
+from sessions_app.engine.base import EngineError
+from sessions_app.engine.limits import Limits
+from sessions_app.engine.wire.errors import is_web_page, read_error
+from sessions_app.engine.wire.events import (
+    Event,
+    Finish,
+    ProviderError,
+    StreamError,
+    Usage,
+)
+from sessions_app.engine.wire.json_text import dump_body
+from sessions_app.engine.wire.meter import Meter
+from sessions_app.engine.wire.proxies import find_proxy
+from sessions_app.engine.wire.sse import EventDecoder, EventTooLongError, ServerEvent
+
+# Bytes of an answer that is an error.
+ERROR_LIMIT = 64_000
+# Seconds for which an idle connection is kept.
+_KEEP_ALIVE = 30.0
+# Seconds between two looks at a time limit, and the delay of one that means that the process, or
+# the whole machine, stood still.
+_TICK = 5.0
+_JUMP = 2.0
+# Seconds, and bytes, that the end of a whole answer may take, so that its connection can be kept.
+_DRAIN_TIME, _DRAIN_BYTES = 0.1, 64_000
+
+
+class Reader(Protocol):
+    """Turns the server-sent events of one answer into events; never raises.
+
+    The last event is `Finish` or `StreamError`; nothing is read after it.
+    """
+
+    # Whether the server has given the reason why its answer ends: only usage may follow. What
+    # fails from then on does no harm.
+    is_complete: bool
+    # Characters of the arguments of all calls so far: no event tells of them before a call is
+    # whole.
+    call_characters: int
+
+    def read(self, event: ServerEvent) -> list[Event]:
+        """Return what an event of the server says."""
+        ...
+
+    def finish(self) -> list[Event]:
+        """Return what is still due, the last event at least, now that the body has ended."""
+        ...
+
+
+class Silence:
+    """Ends a wait for bytes that lasts too long: one timer for a whole request.
+
+    Where the process stood still (stopped, or the laptop asleep), the limit starts anew.
+    """
+
+    def __init__(self, seconds: float, kind: Any) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        self._seconds = seconds
+        self._kind = kind
+        self._since = self._loop.time()
+        self._is_waiting = self._is_over = False
+        self._cancels = 0
+        self._due = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._schedule(self._since)
+
+    def expect(self, seconds: float, kind: Any) -> None:
+        """Wait for so long from now on; `kind` is that of the error."""
+        if (seconds, kind) != (self._seconds, self._kind):
+            self._seconds, self._kind = seconds, kind
+            self._stop_timer()
+            self._schedule(self._loop.time())
+
+    def __enter__(self) -> None:
+        self._since = self._loop.time()
+        self._cancels = self._task.cancelling() if self._task else 0
+        self._is_waiting = True
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._is_waiting = False
+        if not self._is_over:
+            return
+        self._is_over = False
+        self._schedule(self._loop.time())
+        if self._task and self._task.uncancel() <= self._cancels and kind is asyncio.CancelledError:
+            raise ProviderError(
+                StreamError(self._kind, f"nothing was received for {self._seconds:g} s")
+            ) from None
+
+    def stop(self) -> None:
+        """End nothing any more."""
+        self._is_waiting = False
+        self._stop_timer()
+
+    def _stop_timer(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+
+    def _schedule(self, now: float) -> None:
+        left = self._since + self._seconds - now
+        self._due = now + min(left if self._is_waiting or left > 0 else self._seconds, _TICK)
+        self._timer = self._loop.call_at(self._due, self._look)
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        if now - self._due > _JUMP:
+            self._since = now
+        if self._is_waiting and now - self._since >= self._seconds:
+            self._is_over = True
+            self._timer = None
+            if self._task:
+                self._task.cancel()
+            return
+        self._schedule(now)
+
+
+@asynccontextmanager
+async def stream_events(
+    url: str,
+    headers: Mapping[str, str],
+    body: Any,
+    limits: Limits,
+    reader: Reader,
+    *,
+    place: str = "base_url",
+) -> AsyncGenerator[AsyncIterator[Event]]:
+    """Post a request and give the events that the reader makes of the answer; see `open_stream`."""
+    async with (
+        open_stream(url, headers, body, limits, place=place) as stream,
+        aclosing(_read(stream, reader, limits)) as events,
+    ):
+        yield events
+
+
+async def _read(stream: "EventStream", reader: Reader, limits: Limits) -> AsyncGenerator[Event]:
+    meter = Meter(limits)
+    try:
+        async for batch in stream.batches():
+            for server_event in batch:
+                meter.count_piece()
+                for event in reader.read(server_event):
+                    if not isinstance(event, Usage):
+                        stream.has_begun = True
+                    meter.count(event)
+                    yield event
+                    if isinstance(event, Finish):
+                        stream.is_whole = True
+                        return
+                meter.count_calls(reader.call_characters)
+            if reader.is_complete:
+                stream.expect_end()
+    except ProviderError as error:
+        if not reader.is_complete or error.error.kind not in _LATE:
+            raise
+    for event in reader.finish():
+        meter.count(event)
+        yield event
+
+
+# Seconds for which a complete answer may be silent before its end.
+_LATE_TIME = 5.0
+# What does no harm once an answer is complete.
+_LATE = ("broken_off", "next_token_timeout", "first_token_timeout")
+
+
+class EventStream:
+    """The server-sent events of one answer."""
+
+    def __init__(self, response: httpx2.Response, limits: Limits, silence: Silence) -> None:
+        self._response = response
+        self._limits = limits
+        self._silence = silence
+        self._chunks: AsyncIterator[bytes] | None = None
+        # Set by who reads: that the answer has begun (so that `next_token_timeout` counts), and
+        # that it has been read to its end.
+        self.has_begun = self.is_whole = False
+        # Whether the limit for the time after the beginning counts by now.
+        self._has_followed = False
+
+    async def __aiter__(self) -> AsyncGenerator[ServerEvent]:
+        async for batch in self.batches():
+            for event in batch:
+                yield event
+
+    async def batches(self) -> AsyncGenerator[list[ServerEvent]]:
+        """Yield the events as they come, those of one read together; raise ProviderError."""
+        decoder = EventDecoder()
+        unpack = _unpacker(self._response)
+        chunks = self._chunks = self._response.aiter_raw()
+        is_first = True
+        try:
+            while True:
+                with self._silence:
+                    chunk = await anext(chunks, None)
+                if chunk is None:
+                    break
+                for plain in unpack(chunk):
+                    if is_first and plain.strip():
+                        is_first = False
+                        if is_web_page(plain):
+                            raise ProviderError(_WEB_PAGE)
+                    if events := decoder.feed(plain):
+                        yield events
+                if self.has_begun and not self._has_followed:
+                    self._has_followed = True
+                    self._silence.expect(self._limits.next_token_timeout, "next_token_timeout")
+            if events := decoder.finish():
+                yield events
+        except EventTooLongError as error:
+            message = f"it sent {error}. Ask for less, or set `max_tokens` in its config."
+            raise ProviderError(StreamError("too_long_answer", message)) from None
+        except zlib.error:
+            message = "it compressed its answer, unasked, and damaged it."
+            raise ProviderError(StreamError("bad_answer", message)) from None
+        except httpx2.HTTPError as error:
+            raise ProviderError(_failed(error)) from error
+
+    def expect_end(self) -> None:
+        """Wait for what may follow a complete answer, but not for long."""
+        seconds = min(_LATE_TIME, self._limits.next_token_timeout)
+        self._silence.expect(seconds, "next_token_timeout")
+
+    async def drain(self) -> None:
+        """Read the little that may follow a whole answer, so that its connection can be kept."""
+        if self._chunks is None:
+            return
+        left = _DRAIN_BYTES
+        try:
+            async with asyncio.timeout(_DRAIN_TIME):
+                while left > 0 and (chunk := await anext(self._chunks, None)) is not None:
+                    left -= len(chunk)
+        except (TimeoutError, httpx2.HTTPError):
+            return
+
+
+@asynccontextmanager
+async def open_stream(
+    url: str,
+    headers: Mapping[str, str],
+    body: Any,
+    limits: Limits,
+    *,
+    place: str = "base_url",
+) -> AsyncGenerator[EventStream]:
+    """Post a JSON body and give the server-sent events of the answer.
+
+    `place` is the key of the config that holds the URL, for advice. The request is sent on
+    entering; what is refused raises ProviderError there. Times in `limits` count from the last
+    byte, so comments and pings keep an answer alive: `first_token_timeout` until `has_begun` is
+    set, then `next_token_timeout`.
+    """
+    silence = Silence(limits.first_token_timeout, "first_token_timeout")
+    try:
+        response = await _send(url, headers, dump_body(body), limits, silence)
+        try:
+            await _refuse(response, silence, place)
+            stream = EventStream(response, limits, silence)
+            yield stream
+            silence.stop()
+            if stream.is_whole:
+                await stream.drain()
+        finally:
+            await response.aclose()
+    finally:
+        silence.stop()
+
+
+_WEB_PAGE = StreamError(
+    "bad_answer",
+    "it sent a web page, not an answer. Check its `base_url`: many services need /v1 at its end.",
+)
+
+
+async def _send(
+    url: str, headers: Mapping[str, str], body: bytes, limits: Limits, silence: Silence
+) -> httpx2.Response:
+    """Return the head of the answer; a request that a stale connection lost is sent again."""
+    check_headers(headers)
+    try:
+        client = await shared_client(url)
+    except EngineError as error:
+        raise ProviderError(StreamError("bad_config", str(error))) from None
+    while True:
+        handshake = Handshake()
+        request = client.build_request(
+            "POST",
+            url,
+            content=body,
+            headers={"Content-Type": "application/json", "Accept": "text/event-stream", **headers},
+            timeout=httpx2.Timeout(None, connect=limits.connect_timeout),
+            extensions={"trace": handshake.trace},
+        )
+        began = asyncio.get_running_loop().time()
+        try:
+            with silence:
+                return await client.send(request, stream=True)
+        except (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError) as error:
+            # It had been idle, and the server closed it just now; what it has got it has not read.
+            if handshake.is_new:
+                raise ProviderError(_failed(error)) from error
+        except httpx2.ConnectTimeout as error:
+            elapsed = asyncio.get_running_loop().time() - began
+            if elapsed < limits.connect_timeout + _JUMP:
+                text = f"no connection within {limits.connect_timeout:g} s"
+                raise ProviderError(StreamError("connect_timeout", text)) from error
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            raise ProviderError(_failed(error)) from error
+
+
+async def _refuse(response: httpx2.Response, silence: Silence, place: str) -> None:
+    """Raise ProviderError for an answer that is none."""
+    if response.status_code == 200:
+        kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind in ("text/html", "application/xhtml+xml"):
+            raise ProviderError(_WEB_PAGE)
+        return
+    if 300 <= response.status_code < 400:
+        there = response.headers.get("location", "elsewhere").partition("?")[0]
+        raise ProviderError(
+            StreamError(
+                "bad_config",
+                f"it redirects to {there}, where no key is sent. Set `{place}` to the address "
+                "that answers itself.",
+                response.status_code,
+            )
+        )
+    body = await _read_refusal(response, silence)
+    error = read_error(response.status_code, response.headers, body)
+    raise ProviderError(error)
+
+
+async def _read_refusal(response: httpx2.Response, silence: Silence) -> bytes:
+    """Return the beginning of a refusal's body; what fails meanwhile only makes it shorter."""
+    body = bytearray()
+    try:
+        unpack = _unpacker(response)
+        async with aclosing(response.aiter_raw()) as chunks:
+            while len(body) < ERROR_LIMIT:
+                with silence:
+                    chunk = await anext(chunks, None)
+                if chunk is None:
+                    break
+                for plain in unpack(chunk):
+                    body += plain[: ERROR_LIMIT - len(body)]
+                    if len(body) >= ERROR_LIMIT:
+                        break
+    except (httpx2.HTTPError, ProviderError, zlib.error):
+        pass
+    return bytes(body)
+
+
+def _unpacker(response: httpx2.Response) -> Callable[[bytes], Iterable[bytes]]:
+    """Return what unpacks the chunks of an answer, in pieces that a little input cannot make large.
+
+    Nobody asked for compression, and some servers compress all the same.
+    """
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding in ("", "identity"):
+        return lambda chunk: (chunk,)
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        raise ProviderError(
+            StreamError(
+                "bad_answer",
+                f"it compressed its answer, unasked, by {encoding[:40]!r}. Check its `base_url`.",
+            )
+        )
+    # 47 takes the header of gzip or zlib.
+    inflater = zlib.decompressobj(47)
+
+    def unpack(chunk: bytes) -> Iterator[bytes]:
+        while chunk:
+            yield inflater.decompress(chunk, ERROR_LIMIT)
+            chunk = inflater.unconsumed_tail
+
+    return unpack
+
+
+def check_headers(headers: Mapping[str, str]) -> None:
+    """Raise ProviderError `bad_config` for a header that HTTP cannot carry; no value is told."""
+    for name, text in headers.items():
+        if not text.isascii() or not text.isprintable():
+            raise ProviderError(
+                StreamError(
+                    "bad_config",
+                    f"the header {name} has characters that HTTP does not allow: a line break, a "
+                    "control character, or one beyond ASCII. Correct it in the config, or in the "
+                    "environment variable that it is taken from.",
+                )
+            )
+
+
+# What no server was asked for.
+_IMPOSSIBLE = (httpx2.UnsupportedProtocol, httpx2.InvalidURL, httpx2.LocalProtocolError)
+
+
+def _failed(error: Exception) -> StreamError:
+    """Return what the failure of a connection means."""
+    causes = list(_causes(error))
+    reason = next((text for text in map(str, reversed(causes)) if text), type(error).__name__)
+    if isinstance(error, httpx2.ProxyError):
+        return StreamError("connect", f"the proxy failed: {reason}")
+    if isinstance(
+        error, httpx2.UnsupportedProtocol | httpx2.InvalidURL | httpx2.LocalProtocolError
+    ):
+        return StreamError("bad_config", f"the request could not be made: {reason}")
+    if isinstance(error, httpx2.ConnectError):
+        refused = any(isinstance(each, ssl.SSLCertVerificationError) for each in causes)
+        return StreamError("connect", reason, retry=False if refused else None)
+    return StreamError("broken_off", reason)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__ or seen.__context__
+
+
+@functools.cache
+def trusted() -> ssl.SSLContext:
+    """Return what TLS trusts, made once in a process: it costs more than many a whole answer."""
+    return httpx2.create_ssl_context()
+
+
+class Handshake:
+    """Closes a connection that is given up in its TLS handshake, which the client forgets to do."""
+
+    def __init__(self) -> None:
+        self._connection: Any = None
+        # Whether a connection was opened for this request.
+        self.is_new = False
+
+    async def trace(self, step: str, details: dict[str, Any]) -> None:
+        """Follow a request on its way, step by step."""
+        if step.endswith("connect_tcp.started"):
+            self.is_new = True
+        elif step.endswith("connect_tcp.complete"):
+            self._connection = details["return_value"]
+        elif step.endswith("start_tls.failed") and self._connection:
+            await self._connection.aclose()
+
+
+# Of each event loop, its clients by proxy, and what closes them when the loop ends.
+_clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str | None, Any]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+async def shared_client(url: str) -> httpx2.AsyncClient:
+    """Return this event loop's client for a URL, with the proxy that is due for it.
+
+    It keeps connections and closes them when the loop shuts down. It follows no redirect, keeps no
+    cookie, and takes nothing else from the environment. Raises EngineError `bad_config` for a
+    proxy that cannot be used.
+    """
+    proxy = find_proxy(url)
+    clients = _clients.setdefault(asyncio.get_running_loop(), {})
+    if proxy not in clients:
+        owner = _own(_new_client(proxy))
+        clients[proxy] = await anext(owner), owner
+    return clients[proxy][0]
+
+
+def _new_client(proxy: str | None) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(
+        verify=trusted(),
+        proxy=proxy,
+        trust_env=False,
+        timeout=httpx2.Timeout(None),
+        # Packed, a little answer may be a large one.
+        headers={"Accept-Encoding": "identity", "User-Agent": "amplifierd"},
+        limits=httpx2.Limits(
+            max_connections=None, max_keepalive_connections=50, keepalive_expiry=_KEEP_ALIVE
+        ),
+    )
+
+
+async def _own(client: httpx2.AsyncClient) -> AsyncGenerator[httpx2.AsyncClient]:
+    """Give a client, and close it when the event loop closes its generators, as it ends."""
+    try:
+        yield client
+    finally:
+        _clients.pop(asyncio.get_running_loop(), None)
+        await client.aclose()

@@ -1,0 +1,121 @@
+"""Where text from servers becomes clean, and JSON is read and written.
+
+Clean text has no NUL and no half of a surrogate pair. A server may cut an emoji in two and send
+each half in a JSON text of its own (`"\\ud83d"`, then `"\\ude00"`): whoever reads pieces of text
+passes them through one `TextJoiner` per channel, which joins the halves again. What stays alone
+becomes U+FFFD.
+"""
+
+import json
+import re
+from typing import Any
+
+import jiter
+
+REPLACEMENT = "\ufffd"
+_UNCLEAN = re.compile("[\0\ud800-\udfff]")
+# Escapes of JSON: a pair that belongs together, one that is not to be kept, or any other.
+_ESCAPES = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    r"|(\\u0000|\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+    r"|\\.",
+    re.DOTALL,
+)
+_UNCLEAN_ESCAPE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return what a JSON text says. Raises ValueError for whatever is none.
+
+    Its texts may hold halves of surrogate pairs and NUL: see `TextJoiner` and `clean_text`. Bytes
+    that are no UTF-8 count as U+FFFD, and control characters inside texts are accepted.
+    """
+    try:
+        return jiter.from_json(text.encode() if isinstance(text, str) else text, cache_mode="keys")
+    except ValueError:  # UnicodeEncodeError is one, too
+        pass
+    try:
+        plain = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+        return json.loads(plain, strict=False)
+    except RecursionError:
+        raise ValueError("the JSON is nested too deeply") from None
+
+
+def dump_json(value: Any) -> str:
+    """Return JSON text in ASCII: for opaque content, which it keeps as it is, halves included."""
+    return json.dumps(value, separators=(",", ":"))
+
+
+def dump_body(value: Any) -> bytes:
+    """Return the body of a request. NaN and Infinity, which JSON does not have, become null."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except ValueError:
+        return dump_body(_without_nan(value))
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return dump_json(value).encode()
+
+
+def clean_text(text: str) -> str:
+    """Return the text with surrogate halves joined where they are neighbours, else replaced.
+
+    NUL is replaced, too.
+    """
+    if text.isascii():
+        return text.replace("\0", REPLACEMENT) if "\0" in text else text
+    if not _UNCLEAN.search(text):
+        return text
+    units = text.encode("utf-16-le", "surrogatepass")
+    return units.decode("utf-16-le", "replace").replace("\0", REPLACEMENT)
+
+
+def clean_arguments(text: str) -> str:
+    """Return the JSON text of a call's arguments, clean itself and in what its escapes stand for.
+
+    `\\u0000` and lone `\\udXXX` in it become `\\ufffd`; an escaped backslash before them counts.
+    Nothing else changes, whether it is JSON or not.
+    """
+    text = clean_text(text)
+    if not _UNCLEAN_ESCAPE.search(text):
+        return text
+    return _ESCAPES.sub(lambda match: r"\ufffd" if match[1] else match[0], text)
+
+
+def dump_arguments(value: Any) -> str:
+    """Return arguments that came as a JSON value, instead of as text, as clean JSON text."""
+    return clean_arguments(json.dumps(value, ensure_ascii=False))
+
+
+class TextJoiner:
+    """Makes the pieces of one channel of text clean, and joins what was cut between two."""
+
+    __slots__ = ("_held",)
+
+    def __init__(self) -> None:
+        # The first half of a pair, at the end of the piece before.
+        self._held = ""
+
+    def add(self, piece: str) -> str:
+        """Return a piece, clean. A first half at its end is held back until the next one."""
+        if not self._held and piece.isascii():
+            return piece.replace("\0", REPLACEMENT) if "\0" in piece else piece
+        text = self._held + piece
+        self._held = ""
+        if text and "\ud800" <= text[-1] <= "\udbff":
+            text, self._held = text[:-1], text[-1]
+        return clean_text(text)
+
+    def finish(self) -> str:
+        """Return what was held back, now that no more comes."""
+        held, self._held = self._held, ""
+        return REPLACEMENT if held else ""
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if value - value == 0 else None
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    return [_without_nan(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,125 @@
+"""Which proxy a request goes through: one rule for every HTTP client of the daemon.
+
+`HTTPS_PROXY`, `HTTP_PROXY` and `ALL_PROXY` name proxies, in upper or lower case; `NO_PROXY` names
+hosts that are reached without one. Loopback and private hosts never need to be named there.
+"""
+
+import ipaddress
+import os
+import re
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from sessions_app.engine.base import EngineError
+
+SCHEMES = ("http", "https", "socks5", "socks5h")
+_VARIABLES = {"http": ("http_proxy", "all_proxy"), "https": ("https_proxy", "all_proxy")}
+_NAME_WITH_PORT = re.compile(r"(.*?):(\d+)")
+# Names that are never on the internet.
+_LOCAL_NAMES = ("localhost", ".localhost", ".local", ".internal", ".lan", ".home.arpa")
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def find_proxy(url: str) -> str | None:
+    """Return the URL of the proxy for a URL; None where it is reached without one.
+
+    Raises EngineError `bad_config`, naming the variable, for a proxy that cannot be used.
+    """
+    try:
+        place = urlsplit(url)
+        host, port = (place.hostname or "").rstrip("."), place.port
+    except ValueError:
+        return None  # Whoever sends the request says what is wrong with it.
+    for name in _VARIABLES.get(place.scheme, ()):
+        variable, value = _variable(name)
+        if value and not _is_direct(host, port or (443 if place.scheme == "https" else 80)):
+            return parse_proxy(variable, value)
+    return None
+
+
+def parse_proxy(variable: str, value: str) -> str:
+    """Return a variable's value as the URL of a proxy; raise EngineError `bad_config`.
+
+    Without a scheme it is http://, as for curl.
+    """
+    text = value if "://" in value else f"http://{value}"
+    try:
+        url = urlsplit(text)
+        is_usable = url.scheme in (*SCHEMES, "socks") and bool(url.hostname) and url.port != 0
+        is_usable = is_usable and text.isascii() and text.isprintable() and " " not in text
+    except ValueError:
+        is_usable = False
+    if not is_usable:
+        raise EngineError(
+            "bad_config",
+            f"The environment variable {variable} is no proxy that can be used: it must be like "
+            "http://host:port or socks5://host:port. Correct it, or unset it, and restart.",
+        )
+    return f"socks5{text[text.index('://') :]}" if url.scheme == "socks" else text
+
+
+def find_bad_variables() -> Iterator[tuple[str, str]]:
+    """Yield each proxy variable that cannot be used, and the sentence that says why."""
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        variable, value = _variable(name)
+        try:
+            if value:
+                parse_proxy(variable, value)
+        except EngineError as error:
+            yield variable, str(error)
+
+
+def _variable(name: str) -> tuple[str, str]:
+    """Return a variable's name, as it is spelled in the environment, and its value."""
+    # HTTP_PROXY in upper case could be a client's header in a CGI script, which this is not.
+    for spelling in (name, name.upper()):
+        if value := os.environ.get(spelling, "").strip().strip("'\""):
+            return spelling, value
+    return name.upper(), ""
+
+
+def _is_direct(host: str, port: int) -> bool:
+    """Tell whether a host is reached without a proxy."""
+    address = _address(host)
+    if address is not None:
+        if address.is_loopback or address.is_private or address.is_link_local:
+            return True
+    elif "." not in host or host.endswith(_LOCAL_NAMES):
+        return True
+    entries = re.split(r"[\s,;]+", _variable("no_proxy")[1])
+    return any(_matches(entry.strip("'\""), host, address, port) for entry in entries)
+
+
+def _matches(entry: str, host: str, address: Address | None, port: int) -> bool:
+    """Tell whether an entry of NO_PROXY means a host; one that cannot be read means none."""
+    name = entry.rpartition("://")[2].lower()
+    if name in ("", "*"):
+        return name == "*"
+    name, wanted = _split_port(name)
+    if wanted not in (None, port):
+        return False
+    if address is not None:
+        try:
+            return address in ipaddress.ip_network(name, strict=False)
+        except (ValueError, TypeError):
+            return False
+    suffix = name.removeprefix("*").strip(".")
+    return bool(suffix) and (host == suffix or host.endswith(f".{suffix}"))
+
+
+def _split_port(name: str) -> tuple[str, int | None]:
+    if name.startswith("["):
+        inside, _, after = name[1:].partition("]")
+        rest = after.removeprefix(":")
+        return inside, int(rest) if rest.isdigit() else None
+    if name.count(":") == 1 and (match := _NAME_WITH_PORT.fullmatch(name)):
+        return match[1], int(match[2])
+    return name, None
+
+
+def _address(host: str) -> Address | None:
+    try:
+        return ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return None

@@ -1,0 +1,163 @@
+"""Server-sent events, decoded from bytes that may be cut anywhere.
+
+By the WHATWG's rules (lines end in CR, LF or CRLF; comments and unknown fields are skipped; one
+space after the colon is dropped), with three differences that real servers make necessary:
+
+- An event that the end of the body cuts off before its blank line counts if it is whole: if its
+  data is JSON or `[DONE]`, or if it is an `error`.
+- A body that begins with `{` or `[` is no stream of events but JSON, whatever its label says. It
+  is given as one event, an array as one for each item; JSON Lines as one for each line.
+- Events and bodies have limits.
+
+    decoder = EventDecoder()
+    for chunk in body:
+        for event in decoder.feed(chunk): ...
+    for event in decoder.finish(): ...
+"""
+
+from typing import NamedTuple
+
+from sessions_app.engine.wire.json_text import dump_json, parse_json
+
+# Bytes, and lines, of one event.
+EVENT_LIMIT = 1_000_000
+LINE_LIMIT = 1000
+# Bytes of a body that is JSON.
+DOCUMENT_LIMIT = 8_000_000
+
+_BOM = b"\xef\xbb\xbf"
+
+
+class ServerEvent(NamedTuple):
+    """One event: its name, empty where it has none, and its data, never empty."""
+
+    event: str
+    data: str
+    # Whether the body is JSON instead of a stream: then the data is a whole answer, or an error.
+    is_document: bool = False
+
+
+class EventTooLongError(Exception):
+    """The body has an event, or is a document, beyond the limits."""
+
+
+class EventDecoder:
+    """Turns the bytes of a body into events; keeps no more than one of them."""
+
+    def __init__(self) -> None:
+        # Of the line that has no end yet.
+        self._pieces: list[bytes] = []
+        # Of the event that has no end yet.
+        self._data: list[bytes] = []
+        self._event = b""
+        # Bytes and lines of that event so far.
+        self._size = self._lines = 0
+        # Whether the chunk before ended in CR, so that a LF now belongs to it.
+        self._after_cr = False
+        # None until the first bytes tell whether the body is a JSON document.
+        self._is_document: bool | None = None
+
+    def feed(self, chunk: bytes) -> list[ServerEvent]:
+        """Return the events that are complete with these bytes; raise EventTooLongError."""
+        if self._is_document is None:
+            chunk = self._begin(chunk)
+        if self._is_document:
+            self._keep(chunk, DOCUMENT_LIMIT)
+            return []
+        if self._after_cr and chunk:
+            self._after_cr = False
+            if chunk[0] == 10:
+                chunk = chunk[1:]
+        if b"\n" not in chunk and b"\r" not in chunk:
+            self._keep(chunk, EVENT_LIMIT)
+            return []
+        self._after_cr = chunk[-1] == 13
+        # Of bytes, unlike of text, these are split at CR, LF and CRLF only.
+        lines = chunk.splitlines()
+        if self._pieces:
+            lines[0] = b"".join((*self._pieces, lines[0]))
+            self._size -= sum(map(len, self._pieces))
+            self._pieces = []
+        rest = b"" if chunk[-1] in b"\r\n" else lines.pop()
+        events = self._read(lines)
+        self._keep(rest, EVENT_LIMIT)
+        return events
+
+    def finish(self) -> list[ServerEvent]:
+        """Return what is still due now that the body has ended."""
+        rest, self._pieces = b"".join(self._pieces), []
+        if self._is_document or self._is_document is None:
+            return _read_document(rest)
+        events = self._read([rest]) if rest else []
+        last = self._dispatch()
+        return [*events, last] if last and _is_whole(last) else events
+
+    def _begin(self, chunk: bytes) -> bytes:
+        """Look at the first bytes; return what is to be read now."""
+        self._pieces.append(chunk)
+        seen = b"".join(self._pieces)
+        start = seen.removeprefix(_BOM).lstrip()
+        if not start or (len(seen) < len(_BOM) and _BOM.startswith(seen)):
+            # Nothing but white space so far, of which nothing needs to be kept.
+            self._pieces = [seen if len(seen) < len(_BOM) else seen[: len(_BOM)]]
+            return b""
+        self._pieces = []
+        self._is_document = start[:1] in (b"{", b"[")
+        return start
+
+    def _keep(self, chunk: bytes, limit: int) -> None:
+        if chunk:
+            self._pieces.append(chunk)
+            self._grow(len(chunk), limit)
+
+    def _grow(self, size: int, limit: int = EVENT_LIMIT) -> None:
+        self._size += size
+        if self._size > limit or self._lines > LINE_LIMIT:
+            raise EventTooLongError(f"more than {limit} bytes, or {LINE_LIMIT} lines, in one piece")
+
+    def _read(self, lines: list[bytes]) -> list[ServerEvent]:
+        events = []
+        for line in lines:
+            if not line:
+                if event := self._dispatch():
+                    events.append(event)
+                continue
+            self._lines += 1
+            self._grow(len(line))
+            if line[:5] == b"data:":
+                self._data.append(line[6:] if line[5:6] == b" " else line[5:])
+            elif line[:6] == b"event:":
+                self._event = line[7:] if line[6:7] == b" " else line[6:]
+        return events
+
+    def _dispatch(self) -> ServerEvent | None:
+        data, event = self._data, self._event
+        self._data, self._event = [], b""
+        self._size = self._lines = 0
+        text = (data[0] if len(data) == 1 else b"\n".join(data)).decode("utf-8", "replace")
+        name = event.decode("utf-8", "replace").strip() if event else ""
+        return ServerEvent(name, text) if text else None
+
+
+def _is_whole(event: ServerEvent) -> bool:
+    if event.event == "error" or event.data.strip() == "[DONE]":
+        return True
+    try:
+        parse_json(event.data)
+    except ValueError:
+        return False
+    return True
+
+
+def _read_document(body: bytes) -> list[ServerEvent]:
+    """Return a body that is JSON as events; nothing of one that is cut."""
+    try:
+        value = parse_json(body)
+    except ValueError:
+        lines = [line for line in body.splitlines() if line.strip()]
+        texts = [line.decode("utf-8", "replace") for line in lines]
+        whole = [event for text in texts if _is_whole(event := ServerEvent("", text, True))]
+        return whole if len(texts) > 1 else []
+    if not isinstance(value, list):
+        return [ServerEvent("", body.decode("utf-8", "replace"), True)]
+    return [ServerEvent("", dump_json(item), True) for item in value]

@@ -6,6 +6,7 @@ writes as JSON.
 
 import math
 import re
+import unicodedata
 from typing import Any
 
 # NUL, and halves of a pair that stands for one character.
@@ -26,3 +27,17 @@ def storable_json(value: Any) -> Any:
     if isinstance(value, dict):
         return {storable(str(key)): storable_json(item) for key, item in value.items()}
     return [storable_json(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def is_blank(text: str) -> bool:
+    """Tell whether nobody could see anything in a text: blanks, and characters without a width."""
+    return all(
+        char.isspace() or char in _FILLERS or unicodedata.category(char) in _INVISIBLE
+        for char in text
+    )
+
+
+# Control characters, formats such as the zero-width space, and separators.
+_INVISIBLE = {"Cc", "Cf", "Zl", "Zp", "Zs"}
+# Letters and symbols that show nothing: fillers of Hangul, the blank of Braille.
+_FILLERS = frozenset("\u115f\u1160\u3164\uffa0\u2800")

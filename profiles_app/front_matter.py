@@ -1,5 +1,9 @@
 """Markdown with YAML front matter, read within bounds.
 
+Scalars are read by the core schema of YAML 1.2, as other tools read them: `yes`, `12:30` and
+`2024-01-01` are text, `0755` is the number 755. Command lines, environments and headers are text
+whatever stands there: a program is given `0755` and `1.10` as they were written.
+
 PyYAML's C loader crashes on deep nesting and its aliases can expand without limit, so the pure
 Python one is used, and only after its events have been found shallow and free of aliases.
 """
@@ -144,29 +148,93 @@ def _problem(event: yaml.Event, depth: int) -> str | None:
     return None
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML whose dates stay text, with text keys only, each once, and no merge keys."""
+_STR = "tag:yaml.org,2002:str"
+# The core schema of YAML 1.2: what a plain scalar is, and the characters that it can begin with.
+CORE_SCHEMA: tuple[tuple[str, str, str], ...] = (
+    ("null", r"~|null|Null|NULL|", "~nN"),
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    (
+        "float",
+        r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+)
+# What a program or a server is given as text: all below these keys of a module's `config`.
+AS_WRITTEN = frozenset({"args", "env", "headers"})
 
-    yaml_implicit_resolvers = {
-        first: [
-            (tag, pattern)
-            for tag, pattern in resolvers
-            if tag.rpartition(":")[2] not in {"timestamp", "merge", "value"}
-        ]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
+
+def add_core_schema(resolver: type[yaml.resolver.BaseResolver]) -> None:
+    """Have a loader, or a dumper, tell plain scalars apart by the core schema too."""
+    for name, pattern, first in CORE_SCHEMA:
+        letters: list[str] = [*first, *([""] if name == "null" else [])]
+        compiled = re.compile(rf"(?:{pattern})\Z")
+        resolver.add_implicit_resolver(f"tag:yaml.org,2002:{name}", compiled, letters)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 with text keys only, each once, and no merge keys."""
+
+    yaml_implicit_resolvers = {}
+
+    def construct_document(self, node: yaml.Node) -> Any:
+        """Build a document, in which what is text by its key stays as it was written."""
+        _keep_texts(node)
+        return super().construct_document(node)
+
+    def construct_core_int(self, node: yaml.ScalarNode) -> int:
+        """Build a whole number: decimal, whatever zeros it begins with, `0o17` or `0x0f`."""
+        return int(node.value, {"0o": 8, "0x": 16}.get(node.value[:2], 10))
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[str, Any]:
         """Build a mapping, refusing a key that is no text or stands twice."""
         seen = set()
         for key, _ in node.value:
             line = _line(key.start_mark)
-            if key.tag != "tag:yaml.org,2002:str":
+            if key.tag != _STR:
                 raise InvalidDefinition(f"Line {line}: a key must be text; quote it.")
             if key.value in seen:
                 raise InvalidDefinition(f"Line {line}: the key {key.value!r} stands twice.")
             seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+add_core_schema(_Loader)
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_core_int)
+
+
+def _entries(node: yaml.Node) -> list[tuple[str, yaml.Node]]:
+    if not isinstance(node, yaml.MappingNode):
+        return []
+    return [(key.value, value) for key, value in node.value if isinstance(key, yaml.ScalarNode)]
+
+
+def _items(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.SequenceNode):
+        return node.value
+    return [value for _, value in node.value] if isinstance(node, yaml.MappingNode) else []
+
+
+def _keep_texts(node: yaml.Node, *, in_config: bool = False) -> None:
+    """Find the configs below a node, and what is text in them."""
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _keep_texts(item, in_config=in_config)
+    for key, value in _entries(node):
+        if in_config and key in AS_WRITTEN:
+            for item in _items(value):
+                _keep_written(item)
+        else:
+            _keep_texts(value, in_config=in_config or key == "config")
+
+
+def _keep_written(node: yaml.Node) -> None:
+    """Make texts of the plain scalars of a node; nothing at all stays nothing."""
+    if isinstance(node, yaml.ScalarNode) and node.value:
+        node.tag = _STR
+    for item in _items(node):
+        _keep_written(item)
 
 
 def _construct(front: str) -> Any:

@@ -5,7 +5,7 @@ from typing import Any
 import yaml
 
 from profiles_app.definition import MODULE_LISTS, SCHEMA_VERSION, SESSION_MODULES, TEXTS
-from profiles_app.front_matter import FENCE
+from profiles_app.front_matter import FENCE, add_core_schema
 from profiles_app.masking import masked
 from profiles_app.models import ProfileVersion
 
@@ -65,3 +65,5 @@ def _block(dumper: _Dumper, value: str) -> yaml.Node:
 
 
 _Dumper.add_representer(str, _block)
+# A text that would be read as something else is quoted: for readers of YAML 1.1, and for our own.
+add_core_schema(_Dumper)

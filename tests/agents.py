@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from sessions_app.engine.base import Call, EngineError, Outcome, Turn
+from sessions_app.engine.capabilities import ToolCapabilities
 from sessions_app.engine.registry import get_engine
 from sessions_app.engine.tools import registry
-from sessions_app.engine.tools.base import Tool, Toolbox, ToolError, Workplace
+from sessions_app.engine.tools.base import Toolbox, ToolError, ToolModule, Workplace
+from sessions_app.engine.tools.functions import make_tool
 
 DEADLINE = 20
 Events = list[tuple[str, dict[str, Any]]]
@@ -38,9 +40,16 @@ async def add(a: int, b: int) -> str:
     return str(a + b)
 
 
-@asynccontextmanager
-async def open_tools(config: dict[str, Any], workplace: Workplace) -> AsyncIterator[Toolbox]:
-    yield Toolbox([Tool(look, idempotent=True), Tool(push), Tool(add)])
+class TestTools(ToolModule):
+    """The tools of the tests."""
+
+    module = "tool-test"
+    capabilities = ToolCapabilities()
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, config: dict[str, Any], workplace: Workplace) -> AsyncIterator[Toolbox]:
+        yield Toolbox([make_tool(look, idempotent=True), make_tool(push), make_tool(add)])
 
 
 @dataclass
@@ -134,7 +143,8 @@ def play(turn: Turn, memory: Memory | None = None) -> Ended:
 
 def register(monkeypatch: Any) -> None:
     """Have a module `tool-test` with the tools of the tests."""
-    monkeypatch.setitem(registry.MODULES, "tool-test", "tests.agents:open_tools")
+    modules = {**registry.tool_modules(), TestTools.module: TestTools}
+    monkeypatch.setattr(registry, "tool_modules", lambda: modules)
 
 
 def calls(name: str, **args: Any) -> dict[str, Any]:

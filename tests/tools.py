@@ -1,18 +1,21 @@
-"""Tools as the engine calls them: opened for a directory, called by name."""
+"""Tools as the engine calls them: opened for a directory, called by name with checked arguments."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from sessions_app.engine.tools.base import Toolbox, Workplace
+from sessions_app.engine.tools.base import Tool, Toolbox, Workplace
 from sessions_app.engine.tools.registry import open_tools
+
+Functions = dict[str, Callable[..., Awaitable[str]]]
 
 
 def with_tools(
     module: str,
     workplace: Workplace,
-    work: Callable[[dict[str, Callable[..., Awaitable[str]]]], Awaitable[Any]],
+    work: Callable[[Functions], Awaitable[Any]],
     **config: Any,
 ) -> Any:
     """Return what the work returns, given the module's functions by name."""
@@ -24,9 +27,26 @@ def with_tools(
     return asyncio.run(run())
 
 
-def by_name(toolbox: Toolbox) -> dict[str, Callable[..., Awaitable[str]]]:
-    """Return a toolbox's functions, as a model knows them."""
-    return {tool.function.__name__: tool.function for tool in toolbox.tools}
+def by_name(toolbox: Toolbox) -> Functions:
+    """Return a toolbox's tools as functions: their arguments are checked, and then used."""
+    return {tool.spec.name: as_function(tool) for tool in toolbox.tools}
+
+
+def as_function(tool: Tool) -> Callable[..., Awaitable[str]]:
+    """Return a tool as a function, whose arguments may come in their order."""
+
+    async def function(*arguments: Any, **named: Any) -> str:
+        given = dict(zip(tool.spec.parameters["properties"], arguments, strict=False)) | named
+        return await tool.call(tool.validate({key: as_json(each) for key, each in given.items()}))
+
+    return function
+
+
+def as_json(value: Any) -> Any:
+    """Return a value as a model sends it."""
+    if isinstance(value, list):
+        return list(map(as_json, value))
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 
 def call(module: str, directory: Path, name: str, *arguments: Any, **config: Any) -> str:
@@ -35,18 +55,11 @@ def call(module: str, directory: Path, name: str, *arguments: Any, **config: Any
 
 
 def schemas(toolbox: Toolbox) -> dict[str, dict[str, Any]]:
-    """Return what a model is told of each function, as pydantic-ai makes it of them."""
-    from pydantic_ai.toolsets import FunctionToolset
-
-    toolset = FunctionToolset(
-        [tool.function for tool in toolbox.tools],
-        docstring_format="google",
-        require_parameter_descriptions=True,
-    )
+    """Return what a model is told of each function."""
     return {
-        name: {
-            "description": tool.tool_def.description,
-            "parameters": tool.tool_def.parameters_json_schema,
+        tool.spec.name: {
+            "description": tool.spec.description,
+            "parameters": tool.spec.parameters,
         }
-        for name, tool in toolset.tools.items()
+        for tool in toolbox.tools
     }

@@ -14,6 +14,7 @@ from sessions_app.engine.tools.base import ToolError, Workplace
 from sessions_app.engine.tools.registry import open_tools
 from tests.integration.test_collection_https import HOST
 from tests.sites import Answer, Site, site
+from tests.tools import as_function
 
 DEADLINE = 30
 PLACE = Workplace(Path("/"))
@@ -67,7 +68,7 @@ def watched() -> Iterator[Network]:
 
 async def fetch(url: str, **config: Any) -> str:
     async with open_tools("tool-web", config, PLACE) as toolbox, asyncio.timeout(DEADLINE):
-        return await toolbox.tools[0].function(url)
+        return await as_function(toolbox.tools[0])(url)
 
 
 async def fetch_from(here: Site, path: str, **config: Any) -> str:

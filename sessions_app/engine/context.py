@@ -14,8 +14,8 @@ from profiles_app.services import directories_marker as marker
 from sessions_app.engine.base import Turn
 from sessions_app.engine.mentions import Mention, mentions
 from sessions_app.engine.tools.base import ToolError
-from sessions_app.engine.tools.inside import Missing
-from sessions_app.engine.tools.text_files import read_text
+from sessions_app.engine.tools.filesystem.inside import Missing
+from sessions_app.engine.tools.filesystem.text_files import read_text
 
 # Bytes of one file of instructions for agents.
 AGENTS_LIMIT = 32 * 1024

@@ -50,7 +50,7 @@ from sessions_app.engine.registry import provider_chain
 from sessions_app.engine.retries import retry_event, wait_before
 from sessions_app.engine.time_limit import TimeLimit
 from sessions_app.engine.tools.base import Workplace
-from sessions_app.engine.tools.registry import open_tools, read_gate
+from sessions_app.engine.tools.registry import open_tools, parse_approval
 from sessions_app.engine.transcript import merge_results, opening, summary_message
 from sessions_app.engine.wire.events import (
     Finish,
@@ -170,10 +170,10 @@ async def _open_module(mount: dict[str, Any], turn: Turn, stack: AsyncExitStack)
     resolver = Resolver(module)
     config = resolver.resolve(mount.get("config") or {})
     own = {key: value for key, value in config.items() if key not in COMMON_CONFIG}
-    gate, patience = read_gate(config), read_patience(config)
+    gate, patience = parse_approval(config), read_patience(config)
     workplace = Workplace(turn.directory, turn.session_id, turn.host)  # type: ignore[arg-type]
     box = await stack.enter_async_context(open_tools(module, own, workplace))
-    return OpenedModule(mount, box, gate, patience, resolver.keys)
+    return OpenedModule(mount, box, gate, patience, resolver.keys | box.secrets)
 
 
 class Conversation:

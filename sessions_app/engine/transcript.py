@@ -13,13 +13,8 @@ from sessions_app.engine.messages import (
     UserMessage,
     load_checkpoints,
 )
+from sessions_app.engine.normalize import INTERRUPTED, NEVER_MADE
 
-INTERRUPTED = (
-    "This call was interrupted: it was begun and not brought to its end, and nobody knows whether "
-    "it took effect. It was not repeated. Look first whether it did, before you call it again."
-)
-# Nothing is done of which the journal does not tell.
-NEVER_MADE = "This call was not made: the run ended before it."
 _SUMMARY = "A summary of the conversation so far, whose older messages are left out here:\n\n"
 
 

@@ -110,7 +110,7 @@ def test_a_wrong_value_is_refused_by_its_key(front: str, place: str) -> None:
         ("hooks: *a", "Line 4: anchors"),
         ("hooks: !!python/name:os.system", "Line 4: tags"),
         ("1: a", "Line 4: a key must be text"),
-        ("yes: a", "Line 4: a key must be text"),
+        ("true: a", "Line 4: a key must be text"),
         ("? [a]\n: b", "Line 4: a key must be text"),
         ("tools:\n\t- a", "Line 5: "),
         ("agents: " + "[" * 30 + "]" * 30, "Line 4: nested too deeply"),

@@ -75,3 +75,14 @@ def test_secrets_are_masked_and_names_of_texts_are_none() -> None:
     text = text_of(version(sections))
     assert "sk-canary" not in text
     assert "Count the tokens." in text
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["0755", "1e3", "yes", "1.10", "0x10", "0o17", "12:30", "2024-01-01", "null", "~", ".5"],
+)
+def test_a_text_that_looks_like_something_else_is_a_text_again(value: str) -> None:
+    config = {"args": [value], "mode": value, "env": {"A": value}}
+    written = text_of(version({"tools": [{"module": "tool-mcp", "config": config}]}))
+    [tool] = profile_file.parse(written.encode()).definition["tools"]
+    assert tool["config"] == config

@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 from sessions_app.engine.base import EngineError
-from sessions_app.engine.tools import bash_config, confinement
+from sessions_app.engine.tools import confinement
 from sessions_app.engine.tools.base import ToolError, Workplace
+from sessions_app.engine.tools.bash import config
 from sessions_app.engine.tools.registry import open_tools
 from tests.tools import by_name, call, with_tools
 from tests.unit.test_tool_bash import running
@@ -295,9 +296,9 @@ from sessions_app.engine.tools.registry import open_tools
 
 async def work():
     async with open_tools("tool-bash", {}, Workplace(pathlib.Path(sys.argv[1]))) as toolbox:
-        bash = toolbox.tools[0].function
-        print(json.dumps([await bash(each.replace("WORKER", str(os.getpid())), 20)
-                          for each in json.loads(sys.argv[2])]))
+        bash = toolbox.tools[0].call
+        commands = [each.replace("WORKER", str(os.getpid())) for each in json.loads(sys.argv[2])]
+        print(json.dumps([await bash({"command": each, "timeout": 20}) for each in commands]))
 
 asyncio.run(work())
 """
@@ -344,7 +345,7 @@ def test_a_concealed_process_hides_its_environment_from_its_own_user(concealed: 
         pytest.skip("root sees everything, and nobody else has a Python here")
     shown = subprocess.run(
         [python, "-B", "-c", CONCEALED, concealed],
-        env={"PATH": bash_config.PATH, "API_KEY": SECRET, "PYTHONPATH": str(Path.cwd())},
+        env={"PATH": config.PATH, "API_KEY": SECRET, "PYTHONPATH": str(Path.cwd())},
         capture_output=True,
         check=True,
         **options,

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from sessions_app.engine.base import EngineError
-from sessions_app.engine.tools import text_files, walking
 from sessions_app.engine.tools.base import ANSWER_LIMIT, ToolError, Workplace
+from sessions_app.engine.tools.filesystem import text_files, walking
 from sessions_app.engine.tools.registry import open_tools
 from tests.tools import call, schemas, with_tools
 
@@ -64,8 +64,10 @@ def test_a_line_that_is_too_long_is_shortened_and_told(here: Path) -> None:
     (here / "a").write_text("x" * (ANSWER_LIMIT + 7) + "\nnext")
     answer = do(here, "read_file", "a")
     assert answer.endswith(
-        "[lines 1 to 1, of which 8 characters were left out; go on with offset=2]"
+        "x\n[line 1, characters 1 to 50000, more follow; go on with offset=1 and column=50001]"
     )
+    rest = do(here, "read_file", "a", 1, 1, 50001)
+    assert rest == "xxxxxxx\n[lines 1 to 1, from character 50001 on; go on with offset=2]"
 
 
 def test_an_empty_file_is_told_to_be_empty(here: Path) -> None:
@@ -80,11 +82,25 @@ def test_an_offset_behind_the_end_says_how_many_lines_there_are(here: Path) -> N
     assert "at least 1" in refusal(here, "read_file", "a", 0)
 
 
-@pytest.mark.parametrize("content", [b"a\0b", b"\xff\xfe", b"caf\xe9"])
-def test_a_binary_file_is_refused_in_a_sentence(here: Path, content: bytes) -> None:
+BINARY, OTHER = "is a binary file", "is text, but not in UTF-8"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"a\0b", BINARY),
+        (b"\x89PNG\r\n\x1a\n\0", BINARY),
+        (b"\xff\x01\x02\x03\x04", BINARY),
+        (b"caf\xe9", OTHER),
+        ("Größe — “quoted”".encode("windows-1252"), OTHER),
+        (b"\xef\xbb\xbfcaf\xe9", OTHER),
+        (b"cut in the middle \xe6\xbc", OTHER),
+    ],
+)
+def test_what_is_no_text_is_refused_in_a_sentence(here: Path, content: bytes, words: str) -> None:
     (here / "a").write_bytes(content)
-    assert "is a binary file, or not in UTF-8" in refusal(here, "read_file", "a")
-    assert "is a binary file, or not in UTF-8" in refusal(here, "edit_file", "a", "x", "y")
+    assert words in refusal(here, "read_file", "a")
+    assert words in refusal(here, "edit_file", "a", "x", "y")
 
 
 def test_what_is_not_there_is_said_by_its_name(here: Path) -> None:
@@ -329,7 +345,7 @@ def test_a_directory_that_is_not_there_is_an_error_of_the_tool(here: Path) -> No
 def test_only_an_edit_must_not_be_repeated_blindly(here: Path) -> None:
     async def run() -> list[str]:
         async with open_tools("tool-filesystem", {}, Workplace(here)) as toolbox:
-            return [each.function.__name__ for each in toolbox.tools if not each.idempotent]
+            return [each.spec.name for each in toolbox.tools if not each.idempotent]
 
     assert asyncio.run(run()) == ["edit_file"]
 

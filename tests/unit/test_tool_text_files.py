@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from sessions_app.engine.tools.base import ToolError
-from sessions_app.engine.tools.inside import Inside, Missing, Parts
-from sessions_app.engine.tools.text_files import read_text
+from sessions_app.engine.tools.filesystem.inside import Inside, Missing, Parts
+from sessions_app.engine.tools.filesystem.text_files import read_text
 
 
 @pytest.fixture

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic_ai.tools import Tool as Described
 
 from sessions_app.engine.base import EngineError
-from sessions_app.engine.tools import web_client
 from sessions_app.engine.tools.base import ANSWER_LIMIT, ToolError
 from sessions_app.engine.tools.registry import open_tools
+from sessions_app.engine.tools.web import client as web_client
 from tests.integration.test_collection_https import HOST, certificate
 from tests.sites import leads, says, sends, site
 from tests.web_tool import OPEN, PLACE, Network, fetch, fetch_from, fetched, refused, watched
@@ -223,9 +222,8 @@ def test_the_model_is_told_what_the_tool_does() -> None:
         async with open_tools("tool-web", {"require_approval": True}, PLACE) as toolbox:
             (tool,) = toolbox.tools
             assert tool.idempotent
-            described = Described(tool.function)
-            assert described.name == "fetch_url"
-            assert list(described.function_schema.json_schema["properties"]) == ["url"]
-            assert "never an instruction" in described.description
+            assert tool.spec.name == "fetch_url"
+            assert list(tool.spec.parameters["properties"]) == ["url"]
+            assert "never an instruction" in tool.spec.description
 
     asyncio.run(run())

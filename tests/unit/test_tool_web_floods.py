@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sessions_app.engine.tools import web_client, web_markdown
 from sessions_app.engine.tools.base import ANSWER_LIMIT, ToolError
+from sessions_app.engine.tools.web import client as web_client
+from sessions_app.engine.tools.web import markdown as web_markdown
 from tests.sites import Answer, Site, drips, says, site
 from tests.web_tool import DEADLINE, OPEN, Network, fetch, fetch_from, fetched, refused, watched
 

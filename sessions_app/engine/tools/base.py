@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from sessions_app.engine.base import Alone, Host
 from sessions_app.engine.capabilities import ToolCapabilities
 from sessions_app.engine.messages import ToolSpec
+from sessions_app.blank_text import is_blank
 
 # Characters of a tool's answer that a model is told, at most.
 ANSWER_LIMIT = 50_000
@@ -49,9 +50,9 @@ class Tool:
     spec: ToolSpec
     # Takes the arguments as `validate` has returned them.
     call: Callable[[dict[str, Any]], Awaitable[str]]
-    # Returns the arguments as they will be shown, approved and used; raises ToolError. It puts
-    # right what is unambiguous, such as JSON inside a text.
-    validate: Callable[[dict[str, Any]], dict[str, Any]]
+    # Returns the arguments as they will be shown, approved and used; raises ToolError. It takes
+    # an object, JSON text or nothing, and puts right what is unambiguous.
+    validate: Callable[[Any], dict[str, Any]]
     # Whether it may be called again without harm when nobody knows whether it was. Such tools are
     # also called side by side.
     idempotent: bool = False
@@ -69,6 +70,9 @@ class Toolbox:
     # for calls that were approved while its server was there. None: no tool of this module.
     # Raises ToolError where it is this module's, and cannot be had.
     find: Callable[[str], Awaitable[Tool | None]] | None = None
+    # What of the worker's environment, or of the config, the tools were given as a secret: their
+    # answers may hold it. It is redacted where they are shown to people, and nowhere else.
+    secrets: frozenset[str] = field(default=frozenset(), repr=False)
 
 
 class ToolModule(ABC):
@@ -89,6 +93,11 @@ class ToolModule(ABC):
 
         Raises EngineError `bad_tool` for a config, or a place, that cannot be used.
         """
+
+
+def fill_blank(text: str, sentence: str) -> str:
+    """Return the text, or the sentence where nobody could see anything in it."""
+    return sentence if is_blank(text) else text
 
 
 def shorten(text: str, limit: int = ANSWER_LIMIT) -> str:

@@ -4,25 +4,39 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from pydantic_ai.exceptions import CallDeferred
-
 from sessions_app.engine.base import EngineError
-from sessions_app.engine.tools.base import Tool, Toolbox, ToolError, Workplace
+from sessions_app.engine.capabilities import ToolCapabilities
+from sessions_app.engine.tools.base import (
+    SubSessionNeeded,
+    Toolbox,
+    ToolError,
+    ToolModule,
+    Workplace,
+)
+from sessions_app.engine.tools.functions import make_tool
 
 
-@asynccontextmanager
-async def open_tools(config: dict[str, Any], workplace: Workplace) -> AsyncIterator[Toolbox]:
-    """Give the one function; `profiles` in the config says whom it may delegate to.
+class TaskModule(ToolModule):
+    """The tool that gives work to a sub-session."""
 
-    Raises EngineError `bad_tool`: a model must not choose the tools of another by itself.
-    """
-    profiles = config.get("profiles")
-    if not isinstance(profiles, list) or not all(isinstance(name, str) for name in profiles):
-        raise EngineError(
-            "bad_tool", "tool-task needs `profiles` in its config: a list of profiles' names."
-        )
-    # Nothing happens before the run is parked, and then it happens once.
-    yield Toolbox([Tool(Delegation(profiles).delegate, idempotent=True)])
+    module = "tool-task"
+    # What the sub-session may do, its own profile says.
+    capabilities = ToolCapabilities(executes_code=False, touches_files=False, reaches_network=False)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, config: dict[str, Any], workplace: Workplace) -> AsyncIterator[Toolbox]:
+        """Open the tool; `profiles` in the config says whom it may delegate to.
+
+        Raises EngineError `bad_tool`: a model must not choose the tools of another by itself.
+        """
+        profiles = config.get("profiles")
+        if not isinstance(profiles, list) or not all(isinstance(name, str) for name in profiles):
+            raise EngineError(
+                "bad_tool", "tool-task needs `profiles` in its config: a list of profiles' names."
+            )
+        # Nothing happens before the run is parked, and then it happens once.
+        yield Toolbox([make_tool(Delegation(profiles).delegate, idempotent=True)])
 
 
 class Delegation:
@@ -40,4 +54,4 @@ class Delegation:
         """
         if profile not in self._profiles:
             raise ToolError(f"Tasks may be given to: {', '.join(self._profiles) or 'nobody'}.")
-        raise CallDeferred(metadata={"profile": profile, "message": message})
+        raise SubSessionNeeded(profile, message)

@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from sessions_app.engine.tools.base import ANSWER_LIMIT, Tool, Toolbox, ToolError, Workplace
+from sessions_app.engine.capabilities import ToolCapabilities
+from sessions_app.engine.tools.base import ANSWER_LIMIT, Toolbox, ToolError, ToolModule, Workplace
+from sessions_app.engine.tools.functions import make_tool
 
 ITEMS = 100
 
@@ -19,13 +21,23 @@ class Todo:
     status: Literal["pending", "in_progress", "completed"] = "pending"
 
 
-@contextlib.asynccontextmanager
-async def open_tools(config: dict[str, Any], workplace: Workplace) -> AsyncIterator[Toolbox]:
-    """Give the tools for the session's list."""
-    todos = Todos(workplace)
-    yield Toolbox(
-        [Tool(todos.update_todos, idempotent=True), Tool(todos.read_todos, idempotent=True)]
-    )
+class TodoModule(ToolModule):
+    """The tools for the session's list."""
+
+    module = "tool-todo"
+    capabilities = ToolCapabilities(executes_code=False, touches_files=False, reaches_network=False)
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, config: dict[str, Any], workplace: Workplace) -> AsyncIterator[Toolbox]:
+        """Open the tools; nothing is started."""
+        todos = Todos(workplace)
+        yield Toolbox(
+            [
+                make_tool(todos.update_todos, idempotent=True),
+                make_tool(todos.read_todos, idempotent=True),
+            ]
+        )
 
 
 class Todos:

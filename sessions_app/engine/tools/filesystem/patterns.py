@@ -22,7 +22,7 @@ _COUNT = re.compile(r"\{\s*(\d+)")
 _CALLS_ITSELF = re.compile(r"\(\?(R|[-+]?\d|&|P>)")
 
 
-def compiled(pattern: str, *, ignore_case: bool = False) -> "regex.Pattern[str]":
+def compile_pattern(pattern: str, *, ignore_case: bool = False) -> "regex.Pattern[str]":
     """Return the pattern, ready to search with a time-out; raise ToolError for a bad one."""
     import regex
 

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sessions_app.engine.scrubbing import Scrubber
 from sessions_app.engine.tools.base import ToolError
 
 # Seconds from SIGTERM to SIGKILL, and from then on until the launcher is given up: it has 30 to
@@ -22,7 +21,7 @@ GIVEN_UP = 35.0
 FLOOD = 64 * 1024 * 1024
 
 _PIECE = 64 * 1024
-_ROOT = str(Path(__file__).resolve().parents[3])
+_ROOT = str(Path(__file__).resolve().parents[4])
 _START = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
     "from sessions_app.engine.tools.launcher import main; main()"
@@ -49,10 +48,9 @@ class Launch:
 
 @dataclass
 class Output:
-    """The beginning and the end of what a command says, as many characters as fit, scrubbed."""
+    """The beginning and the end of what a command says, as many characters as fit."""
 
     limit: int
-    secrets: set[str] = field(repr=False)
     # Bytes that came.
     size: int = 0
     head: str = ""
@@ -61,12 +59,11 @@ class Output:
 
     def __post_init__(self) -> None:
         self._decoder = getincrementaldecoder("utf-8")(errors="replace")
-        self._scrubber = Scrubber(self.secrets)
 
     def add(self, piece: bytes) -> None:
         """Take a piece; nothing is kept beyond the limit."""
         self.size += len(piece)
-        self._keep(self._scrubber.pass_on(self._decoder.decode(piece)))
+        self._keep(self._decoder.decode(piece))
 
     def _keep(self, text: str) -> None:
         # NUL can be neither stored nor shown.
@@ -80,8 +77,7 @@ class Output:
 
     def text(self) -> str:
         """Return all that is kept, with a line where something was left out."""
-        self._keep(self._scrubber.pass_on(self._decoder.decode(b"", final=True)))
-        self._keep(self._scrubber.rest())
+        self._keep(self._decoder.decode(b"", final=True))
         if not self.left_out:
             return self.head + self.tail
         return f"{self.head}\n[… {self.left_out} characters were left out …]\n{self.tail}"

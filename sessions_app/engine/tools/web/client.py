@@ -15,8 +15,8 @@ import httpx2
 
 from profiles_app.sources.hosts import Address
 from sessions_app.engine.client import Handshake
-from sessions_app.engine.tools.base import ToolError, shortened
-from sessions_app.engine.tools.web_reach import Reach, host_of, parsed
+from sessions_app.engine.tools.base import ToolError, shorten
+from sessions_app.engine.tools.web.reach import Reach, host_of, parsed
 
 REDIRECTS = 5
 # Bytes of an answer that are read, and that are kept of it once unpacked.
@@ -61,7 +61,7 @@ async def fetch(text: str, reach: Reach, connect_timeout: float) -> Page:
                     return await _page(url, response)
                 url = parsed(response.headers["location"], url)
         except httpx2.HTTPError as error:
-            raise ToolError(f"{host_of(url)} broke off: {shortened(str(error), 200)}") from None
+            raise ToolError(f"{host_of(url)} broke off: {shorten(str(error), 200)}") from None
     raise ToolError(f"The address leads elsewhere more than {REDIRECTS} times; it is given up.")
 
 

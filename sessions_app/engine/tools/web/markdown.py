@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sessions_app.engine.tools.base import ToolError
 
-_PROGRAM = Path(__file__).with_name("web_converter.py")
+_PROGRAM = Path(__file__).with_name("converter.py")
 
 
 async def markdown(html: bytes, charset: str, url: str) -> str:

@@ -8,6 +8,7 @@ is put in between a look and a use. There is no way up: `..` is refused before a
 
 import contextlib
 import errno
+import itertools
 import os
 import stat
 import unicodedata
@@ -21,6 +22,8 @@ from sessions_app.engine.tools.base import ToolError
 
 # The folder in an amplified directory that is the daemon's own.
 MARKER = ".amplified"
+# Names that are looked at for another normal form.
+_NAMES = 50_000
 # Bytes of a path.
 PATH_LIMIT = 1024
 
@@ -41,6 +44,8 @@ _REFUSALS = {
     errno.ENAMETOOLONG: "has a name in it that is too long; most disks take 255 bytes",
     errno.EACCES: "may not be reached: the daemon has no right to it",
     errno.EPERM: "may not be reached: the daemon has no right to it",
+    errno.EBUSY: "cannot be replaced: it is mounted, or in use",
+    errno.EXDEV: "cannot be replaced: it is mounted, or in use",
     errno.EROFS: "cannot be written: the disk is read-only",
     errno.ENOSPC: "cannot be written: the disk is full",
     errno.EDQUOT: "cannot be written: the disk is full",
@@ -92,7 +97,7 @@ class Inside:
 
         Raises ToolError for what is no folder.
         """
-        with told(parts):
+        with explain_errors(parts):
             folder = _walked(os.dup(self.root), parts, create)
         try:
             yield folder
@@ -102,8 +107,8 @@ class Inside:
     @contextlib.contextmanager
     def file(self, parts: Parts) -> Iterator[int]:
         """Give the descriptor of a regular file to read; raise ToolError for anything else."""
-        with self.folder(parts[:-1]) as folder, told(parts):
-            file = open_file(folder, parts[-1] if parts else ".")
+        with self.folder(parts[:-1]) as folder, explain_errors(parts):
+            file = open_file(folder, find_name(folder, parts[-1]) if parts else ".")
         try:
             yield file
         finally:
@@ -125,13 +130,33 @@ def open_file(folder: int, name: str) -> int:
     return file
 
 
+def find_name(folder: int, name: str) -> str:
+    """Return a name as it stands in a folder, if it does in another normal form of Unicode.
+
+    A model composes what some disks and archives keep decomposed. Where there is nothing such, or
+    not one alone, the name is returned as it is.
+    """
+    if name.isascii():
+        return name
+    with contextlib.suppress(OSError):
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+        return name
+    form = unicodedata.normalize("NFC", name)
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        names = (entry.name for entry in itertools.islice(entries, _NAMES))
+        same = [each for each in names if unicodedata.normalize("NFC", each) == form]
+        if len(same) == 1:
+            return same[0]
+    return name
+
+
 def open_folder(folder: int, name: str) -> int:
     """Return the descriptor of a folder in another one, following no link; raise OSError."""
     return os.open(name, _FOLDER, dir_fd=folder)
 
 
 @contextlib.contextmanager
-def told(parts: Parts) -> Iterator[None]:
+def explain_errors(parts: Parts) -> Iterator[None]:
     """Turn what the disk refuses into a sentence for the model."""
     try:
         yield
@@ -175,8 +200,9 @@ def _opened(directory: Path) -> Iterator[int]:
 
 def _walked(folder: int, parts: Parts, create: bool = False) -> int:
     """Return the descriptor at the end of a walk; the one at its beginning is closed."""
-    for name in parts:
+    for part in parts:
         try:
+            name = find_name(folder, part)
             if create:
                 _make(folder, name)
             inner = open_folder(folder, name)

@@ -8,9 +8,19 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from sessions_app.engine.tools import bash_config, commands, confinement
-from sessions_app.engine.tools.base import Tool, Toolbox, ToolError, Workplace
-from sessions_app.engine.tools.inside import Inside
+from sessions_app.engine.capabilities import ToolCapabilities
+from sessions_app.engine.tools import confinement
+from sessions_app.engine.tools.base import Toolbox, ToolError, ToolModule, Workplace
+from sessions_app.engine.tools.bash import commands
+from sessions_app.engine.tools.bash.config import (
+    environment_of,
+    make_home,
+    parse_settings,
+    user_for,
+    writable_of,
+)
+from sessions_app.engine.tools.filesystem.inside import Inside
+from sessions_app.engine.tools.functions import make_tool
 
 # Bytes of a command; the kernel takes 128 KB in one argument.
 COMMAND_LIMIT = 100_000
@@ -22,34 +32,44 @@ _REASONS = {
 }
 
 
-@contextlib.asynccontextmanager
-async def open_tools(config: dict[str, Any], workplace: Workplace) -> AsyncIterator[Toolbox]:
-    """Give the tool for commands, and hide this process's environment from them.
+class BashModule(ToolModule):
+    """The tool for commands."""
 
-    Raises EngineError `bad_tool` for a config that cannot be used.
-    """
-    confinement.conceal()
-    inside = await asyncio.to_thread(Inside, workplace.directory)
-    try:
-        yield Toolbox([Tool(Bash(config, inside).bash)])
-    finally:
-        inside.close()
+    module = "tool-bash"
+    capabilities = ToolCapabilities(executes_code=True, touches_files=True, reaches_network=True)
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, config: dict[str, Any], workplace: Workplace) -> AsyncIterator[Toolbox]:
+        """Open the tool, and hide this process's environment from its commands.
+
+        Raises EngineError `bad_tool` for a config that cannot be used.
+        """
+        confinement.conceal()
+        inside = await asyncio.to_thread(Inside, workplace.directory)
+        try:
+            shell = await asyncio.to_thread(Bash, config, inside)
+            yield Toolbox([make_tool(shell.bash)], secrets=shell.secrets)
+        finally:
+            inside.close()
 
 
 class Bash:
     """The tool."""
 
     def __init__(self, config: dict[str, Any], inside: Inside) -> None:
-        self.settings = bash_config.settings_of(config)
+        self.settings = parse_settings(config)
         directory = inside.directory
-        self.environment, self.secrets = bash_config.environment_of(config, directory)
+        user = user_for(directory, inside.root)
+        home = make_home(directory, user)
+        self.environment, self.secrets = environment_of(config, directory, home)
         self.launch = commands.Launch(
             directory=inside.root,
             shell="/bin/bash" if Path("/bin/bash").exists() else "/bin/sh",
-            writable=bash_config.writable_of(config),
+            writable=(*writable_of(config), str(home)),
             limits=self.settings.limits,
             processes=self.settings.processes,
-            user=bash_config.user_for(directory, inside.root),
+            user=user,
         )
         # What is still being stopped, though nobody waits for it any more.
         self._stopping: set[asyncio.Task[str]] = set()
@@ -86,7 +106,7 @@ class Bash:
         return min(timeout, self.settings.max_timeout)
 
     async def _run(self, command: str, seconds: float, ended: asyncio.Event) -> str:
-        output = commands.Output(self.settings.max_output, self.secrets)
+        output = commands.Output(self.settings.max_output)
         begun = time.monotonic()
         running = await commands.start(self.launch, command, self.environment, output)
         waiting = asyncio.create_task(_when(ended, running))

@@ -1,0 +1,422 @@
+"""The arguments of a call, put right where it is clear what a model meant.
+
+Models put JSON inside a text, send null for what they leave out, and write numbers as texts. Each
+of these is put right by the tool's schema, for all tools alike. What is wrong beyond that is said
+in words that a model can act on.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from sessions_app.engine.tools.base import ToolError
+
+# References that are followed, one after the other, until a schema counts as one without an end.
+_REFERENCES = 50
+# JSON inside JSON inside a text.
+_NESTED_TEXTS = 3
+# Levels of data, and looks at a schema: what would take more is left to the tool.
+_DEPTH, _STEPS = 64, 100_000
+# Mistakes that are told, and characters of a value that is repeated in one.
+_TOLD, _SHOWN = 10, 60
+
+_NUMBER = re.compile(r"-?\d{1,300}(\.\d{1,300})?([eE][-+]?\d{1,3})?")
+_NOTHING = {"", "null", "none"}
+_NOUNS = {
+    "object": "an object",
+    "array": "a list",
+    "string": "a text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "null": "null",
+}
+
+Schema = dict[str, Any]
+
+
+class _Wrong(Exception):
+    """A value that fits its schema in no way; the mistakes, as the ends of sentences."""
+
+    def __init__(self, *mistakes: str) -> None:
+        super().__init__("; ".join(mistakes))
+        self.mistakes = mistakes
+
+
+def coerce_arguments(arguments: Any, schema: Schema) -> dict[str, Any]:
+    """Return the arguments of a call as its schema wants them, where that is unambiguous.
+
+    Takes what a model has put: an object, nothing, or a text of JSON. A text stays a text where the
+    schema takes one. Null is left out where nothing is required. Raises ToolError, which names
+    every argument that is wrong and what it must be.
+    """
+    given = _read_object(arguments)
+    try:
+        fitting = _Coercion(schema).fit(given, {"type": "object", **schema}, "")
+    except _Wrong as wrong:
+        raise ToolError(
+            f"The arguments do not fit: {'; '.join(wrong.mistakes[:_TOLD])}. "
+            "Correct them, and call the tool again."
+        ) from None
+    except RecursionError:
+        raise ToolError("The arguments are nested too deeply: make them simpler.") from None
+    return fitting
+
+
+def _read_object(arguments: Any) -> dict[str, Any]:
+    value = arguments
+    for _ in range(_NESTED_TEXTS):
+        if not isinstance(value, str):
+            break
+        if not value.strip():
+            value = {}
+            break
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError) as error:
+            where = f" ({error})" if isinstance(error, json.JSONDecodeError) else ""
+            raise ToolError(
+                f"The arguments are no valid JSON{where}. Send one JSON object with the "
+                "arguments by their names."
+            ) from None
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ToolError(
+            f"The arguments must be one JSON object with the arguments by their names, not "
+            f"{_kind_of(value)}."
+        )
+    return value
+
+
+class _Coercion:
+    """Values fitted to the schemas of one document, whose references are within it."""
+
+    def __init__(self, root: Schema) -> None:
+        self.root = root
+        self.steps = 0
+
+    def fit(self, value: Any, schema: Any, path: str, depth: int = 0) -> Any:
+        """Return the value as the schema wants it; raise _Wrong."""
+        schema = self._resolve(schema)
+        if not isinstance(schema, dict) or self._is_too_long(depth):
+            return value
+        for key in ("anyOf", "oneOf"):
+            if isinstance(schema.get(key), list) and schema[key]:
+                value = self._fit_one(value, schema[key], path, depth)
+        for each in schema["allOf"] if isinstance(schema.get("allOf"), list) else ():
+            value = self.fit(value, each, path, depth + 1)
+        if options := _options(schema):
+            return _fit_option(value, options, path)
+        value = self._fit_type(value, _types(schema), path)
+        if isinstance(value, dict):
+            return self._fit_properties(value, schema, path, depth)
+        if isinstance(value, list):
+            return self._fit_items(value, schema, path, depth)
+        return value
+
+    def _is_too_long(self, depth: int) -> bool:
+        self.steps += 1
+        return depth > _DEPTH or self.steps > _STEPS
+
+    def _resolve(self, schema: Any) -> Any:
+        """Return a schema without a reference at its top; the true schema for one to nowhere."""
+        for _ in range(_REFERENCES):
+            reference = schema.get("$ref") if isinstance(schema, dict) else None
+            if not isinstance(reference, str):
+                return schema
+            target: Any = self.root
+            for part in reference.removeprefix("#").strip("/").split("/"):
+                name = part.replace("~1", "/").replace("~0", "~")
+                if name:
+                    target = target.get(name) if isinstance(target, dict) else None
+            if not reference.startswith("#") or not isinstance(target, dict):
+                return {key: item for key, item in schema.items() if key != "$ref"}
+            schema = {**target, **{key: item for key, item in schema.items() if key != "$ref"}}
+        return {}
+
+    def _fit_one(self, value: Any, schemas: list[Any], path: str, depth: int) -> Any:
+        """Return the value as one of the schemas wants it, best as it is."""
+        fitting, mistakes = [], []
+        for each in schemas:
+            try:
+                fitting.append(self.fit(value, each, path, depth + 1))
+            except _Wrong as wrong:
+                mistakes.append(wrong)
+        if not fitting:
+            # Where but one of them is not about null, it says best what is wrong.
+            real = [
+                wrong
+                for each, wrong in zip(schemas, mistakes, strict=True)
+                if _types(self._resolve(each)) != {"null"}
+            ]
+            if len(real) == 1:
+                raise real[0]
+            kinds = " or ".join(dict.fromkeys(_noun(self._resolve(each)) for each in schemas))
+            raise _Wrong(_mistake(path, f"must be {kinds}", value))
+        return next((each for each in fitting if _is_same(each, value)), fitting[0])
+
+    def _fit_type(self, value: Any, types: set[str], path: str) -> Any:
+        if not types or any(_IS[name](value) for name in types):
+            if (
+                isinstance(value, float)
+                and value.is_integer()
+                and types & _IS.keys() == {"integer"}
+            ):
+                return int(value)
+            return value
+        # The more definite first.
+        for name in ("null", "boolean", "integer", "number", "array", "object", "string"):
+            if name in types:
+                fitting = _CONVERT[name](value)
+                if fitting is not _UNFIT:
+                    return fitting
+        noun = " or ".join(_NOUNS[name] for name in _NOUNS if name in types)
+        raise _Wrong(_mistake(path, f"must be {noun}", value))
+
+    def _fit_properties(
+        self, value: dict[str, Any], schema: Schema, path: str, depth: int
+    ) -> dict[str, Any]:
+        known = schema.get("properties")
+        known = known if isinstance(known, dict) else {}
+        required = schema.get("required")
+        required = {n for n in required if isinstance(n, str)} if isinstance(required, list) else ()
+        others = schema.get("additionalProperties", True)
+        has_patterns = isinstance(schema.get("patternProperties"), dict)
+        fitting, mistakes = {}, []
+        for name, item in value.items():
+            each = known.get(name, True if has_patterns else others)
+            place = f"{path}.{name}" if path else str(name)
+            if name not in known and each is False:
+                if item is not None:
+                    mistakes.append(_unknown(place, known))
+                continue
+            if name in known and name not in required and self._is_left_out(item, each):
+                continue
+            try:
+                fitting[name] = self.fit(item, each, place, depth + 1)
+            except _Wrong as wrong:
+                mistakes.extend(wrong.mistakes)
+        mistakes += [
+            f"`{path}.{name}` is missing: {_noun(self._resolve(known.get(name, {})))}"
+            if path
+            else f"`{name}` is missing: {_noun(self._resolve(known.get(name, {})))}"
+            for name in sorted(set(required) - set(value))
+        ]
+        if mistakes:
+            raise _Wrong(*mistakes)
+        return fitting
+
+    def _is_left_out(self, item: Any, schema: Any) -> bool:
+        """Tell whether a value says that an optional argument is not given."""
+        is_text = isinstance(item, str)
+        if not (item is None or (is_text and item.strip().lower() in _NOTHING)):
+            return False
+        kinds = self._kinds(schema)
+        if is_text:
+            # To some these are values: a text, or one of several; an empty object is one, too.
+            return bool(kinds) and not kinds & {"string", "object", "null"}
+        return bool(kinds) and "null" not in kinds
+
+    def _kinds(self, schema: Any, depth: int = 0) -> set[str]:
+        """Return all types that a schema takes; none where it takes any."""
+        schema = self._resolve(schema)
+        if not isinstance(schema, dict) or self._is_too_long(depth):
+            return set()
+        if options := _options(schema):
+            return {_type_of(option) for option in options}
+        kinds = _types(schema)
+        for key in ("anyOf", "oneOf"):
+            for each in schema[key] if isinstance(schema.get(key), list) else ():
+                inner = self._kinds(each, depth + 1)
+                if not inner:
+                    return set()
+                kinds |= inner
+        return kinds
+
+    def _fit_items(self, value: list[Any], schema: Schema, path: str, depth: int) -> list[Any]:
+        first = schema.get("prefixItems")
+        first = first if isinstance(first, list) else []
+        fitting, mistakes = [], []
+        for index, item in enumerate(value):
+            each = first[index] if index < len(first) else schema.get("items", True)
+            try:
+                fitting.append(self.fit(item, each, f"{path}[{index}]", depth + 1))
+            except _Wrong as wrong:
+                mistakes.extend(wrong.mistakes)
+        if mistakes:
+            raise _Wrong(*mistakes)
+        return fitting
+
+
+def _is_whole(value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and (isinstance(value, int) or value.is_integer())
+
+
+_IS: dict[str, Callable[[Any], bool]] = {
+    "object": lambda value: isinstance(value, dict),
+    "array": lambda value: isinstance(value, list),
+    "string": lambda value: isinstance(value, str),
+    "integer": _is_whole,
+    "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+    "boolean": lambda value: isinstance(value, bool),
+    "null": lambda value: value is None,
+}
+_UNFIT = object()
+
+
+def _to_null(value: Any) -> Any:
+    return None if isinstance(value, str) and value.strip().lower() in _NOTHING else _UNFIT
+
+
+def _to_boolean(value: Any) -> Any:
+    words = {"true": True, "false": False}
+    return words.get(value.strip().lower(), _UNFIT) if isinstance(value, str) else _UNFIT
+
+
+def _to_number(value: Any) -> Any:
+    if not isinstance(value, str) or not _NUMBER.fullmatch(value.strip()):
+        return _UNFIT
+    text = value.strip()
+    number = int(text) if text.lstrip("-").isdecimal() else float(text)
+    return number if math.isfinite(number) else _UNFIT
+
+
+def _to_integer(value: Any) -> Any:
+    number = _to_number(value)
+    return int(number) if number is not _UNFIT and _is_whole(number) else _UNFIT
+
+
+def _to_array(value: Any) -> Any:
+    return _parsed(value, list)
+
+
+def _to_object(value: Any) -> Any:
+    if isinstance(value, str) and not value.strip():
+        return {}
+    return _parsed(value, dict)
+
+
+def _to_string(value: Any) -> Any:
+    # Of other values nobody knows how they were to be written.
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else _UNFIT
+
+
+_CONVERT: dict[str, Callable[[Any], Any]] = {
+    "null": _to_null,
+    "boolean": _to_boolean,
+    "integer": _to_integer,
+    "number": _to_number,
+    "array": _to_array,
+    "object": _to_object,
+    "string": _to_string,
+}
+
+
+def _parsed(value: Any, kind: type) -> Any:
+    """Return what the JSON in a text says, if it is of the kind."""
+    for _ in range(_NESTED_TEXTS):
+        if not isinstance(value, str):
+            break
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return _UNFIT
+    return value if isinstance(value, kind) else _UNFIT
+
+
+def _types(schema: Any) -> set[str]:
+    """Return the types that a schema names, or shows by what else it says."""
+    if not isinstance(schema, dict):
+        return set()
+    named = schema.get("type")
+    types = {named} if isinstance(named, str) else set(filter(_is_text, named or ()))
+    types &= _IS.keys()
+    if not types and not any(key in schema for key in ("anyOf", "oneOf", "allOf", "type")):
+        if isinstance(schema.get("properties"), dict):
+            types = {"object"}
+        elif "items" in schema or "prefixItems" in schema:
+            types = {"array"}
+    return types | {"null"} if types and schema.get("nullable") is True else types
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _type_of(value: Any) -> str:
+    return next((name for name in ("null", "boolean", "integer") if _IS[name](value)), "") or next(
+        name for name in ("number", "string", "array", "object") if _IS[name](value)
+    )
+
+
+def _options(schema: Schema) -> list[Any]:
+    """Return the only values that a schema takes; none where it does not say."""
+    if "const" in schema:
+        return [schema["const"]]
+    return schema["enum"] if isinstance(schema.get("enum"), list) else []
+
+
+def _fit_option(value: Any, options: list[Any], path: str) -> Any:
+    if any(_is_same(option, value) for option in options):
+        return value
+    # Written as a text, or as a text too many.
+    same = [option for option in options if _written(option) == _written(value)]
+    if not same and isinstance(value, str):
+        same = [option for option in options if _written(option) == _written(value.strip())]
+    if len(same) == 1:
+        return same[0]
+    listed = ", ".join(json.dumps(option, ensure_ascii=False) for option in options[:20])
+    raise _Wrong(_mistake(path, f"must be {'one of ' if len(options) > 1 else ''}{listed}", value))
+
+
+def _written(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Tell whether values are the same to JSON, to which 1 and true are not."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_is_same(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_is_same, one, other))
+    return one == other
+
+
+def _noun(schema: Any) -> str:
+    if isinstance(schema, dict):
+        if options := _options(schema):
+            return " or ".join(json.dumps(each, ensure_ascii=False) for each in options[:20])
+        for key in ("anyOf", "oneOf"):
+            if isinstance(schema.get(key), list) and schema[key]:
+                return " or ".join(dict.fromkeys(map(_noun, schema[key])))
+        if types := _types(schema):
+            return " or ".join(_NOUNS[name] for name in _NOUNS if name in types)
+    return "a value"
+
+
+def _mistake(path: str, must: str, value: Any) -> str:
+    return f"`{path}` {must}, not {_kind_of(value)}" if path else f"they {must}"
+
+
+def _kind_of(value: Any) -> str:
+    if value is None or isinstance(value, bool | int | float):
+        return json.dumps(value)
+    if isinstance(value, str):
+        text = json.dumps(value[:_SHOWN], ensure_ascii=False)
+        return f"the text {text}{'…' if len(value) > _SHOWN else ''}"
+    return "a list" if isinstance(value, list) else "an object"
+
+
+def _unknown(place: str, known: dict[str, Any]) -> str:
+    names = ", ".join(f"`{name}`" for name in _first(known, 40)) or "none"
+    return f"`{place}` is not known here; there are {names}"
+
+
+def _first(names: dict[str, Any], count: int) -> Iterator[str]:
+    return (name for name, _ in zip(names, range(count), strict=False))

@@ -1,0 +1,399 @@
+"""Schemas of tools' arguments, in a form that every model server takes.
+
+Tools bring what their authors wrote: MCP servers above all. A server refuses the whole request for
+one schema that it does not like, so each is put right here. Nothing is lost that matters to a call:
+the tool itself still checks its arguments.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from typing import Any
+
+Schema = dict[str, Any]
+
+_TYPES = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
+# What authors write who think in a programming language.
+_SPELLINGS = {
+    "string": "str text",
+    "integer": "int long",
+    "number": "float double decimal",
+    "boolean": "bool",
+    "object": "dict map",
+    "array": "list tuple",
+    "null": "none",
+}
+_ALIASES = {alias: name for name, aliases in _SPELLINGS.items() for alias in aliases.split()}
+# Items of an array about which nothing is known. Empty items count as missing ones at some
+# servers; `array` is not among the types because it would need items itself.
+_ANY_ITEMS: Schema = {"type": ["string", "number", "boolean", "object"]}
+_COMBINATIONS = ("allOf", "anyOf", "oneOf")
+# Names of the schema itself, which some servers refuse and none needs.
+_NAMES = frozenset({"$schema", "$id", "id", "$anchor", "$comment", "$vocabulary", "$dynamicAnchor"})
+_DEFINITIONS = ("$defs", "definitions")
+_SCHEMAS_BY_NAME = frozenset({"properties", "patternProperties", "dependentSchemas"})
+_ONE_SCHEMA = frozenset(
+    {"not", "if", "then", "else", "contains", "propertyNames", "additionalItems"}
+    | {"unevaluatedItems", "unevaluatedProperties", "additionalProperties"}
+)
+# At the top, no server takes these; in lenient ones, only the combinations are allowed.
+_NEVER_AT_TOP = frozenset({"enum", "const", "not", "if", "then", "else", "items", "default"})
+# Bounds of what inlining may make of a schema: recursion ends there in "anything".
+_MOST_DEPTH = 40
+_MOST_NODES = 3_000
+
+
+class SchemaError(Exception):
+    """A schema cannot be one of a tool's arguments; the message says why."""
+
+
+def normalize_schema(schema: Any, lenient: bool) -> Schema:
+    """Return a JSON schema of type object for a tool's arguments. The result must not be changed.
+
+    `lenient` keeps combinations at the top, and references. Raises SchemaError where a tool could
+    not be called with it.
+    """
+    try:
+        # Schemas are the same in each request of a session.
+        text = json.dumps(schema, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return _Normalizer(schema, lenient).run()
+    return _normalize_text(text, lenient)
+
+
+@lru_cache(maxsize=256)
+def _normalize_text(text: str, lenient: bool) -> Schema:
+    return _Normalizer(json.loads(text), lenient).run()
+
+
+class _Normalizer:
+    def __init__(self, root: Any, lenient: bool) -> None:
+        self._root = root
+        self._lenient = lenient
+        self._nodes = 0
+
+    def run(self) -> Schema:
+        root = {} if self._root is True else self._root
+        if root is False:
+            raise SchemaError("its input schema allows no arguments at all")
+        if not isinstance(root, dict):
+            raise SchemaError("it has no input schema")
+        schema = self._schema(root, (), 0)
+        if not self._lenient:
+            wanted = root.get("required")
+            if _is_list(wanted) and any(key in schema for key in _COMBINATIONS):
+                # Of properties that only its branches have.
+                schema["required"] = [name for name in wanted if isinstance(name, str)]
+            schema = _flatten(schema)
+        types = schema.get("type", "object")
+        if "object" not in ([types] if isinstance(types, str) else types):
+            raise SchemaError(f"its input schema is of type {types}, not object")
+        top = {key: value for key, value in schema.items() if key not in _NEVER_AT_TOP}
+        top["type"] = "object"
+        top.setdefault("properties", {})
+        _repair_required(top)
+        if self._lenient:
+            self._keep_definitions(root, top)
+        # The type first, as everybody writes it.
+        return {"type": top.pop("type"), **top}
+
+    def _keep_definitions(self, root: Schema, top: Schema) -> None:
+        for key in _DEFINITIONS:
+            if isinstance(root.get(key), dict):
+                top[key] = {str(k): self._any_schema(v, (), 1) for k, v in root[key].items()}
+
+    def _any_schema(self, value: Any, refs: tuple[str, ...], depth: int) -> Schema:
+        """Return what stands where a schema should: anything where it is none."""
+        return self._schema(value, refs, depth) if isinstance(value, dict) else {}
+
+    def _schema(self, given: Schema, refs: tuple[str, ...], depth: int) -> Schema:
+        self._nodes += 1
+        if depth > _MOST_DEPTH or self._nodes > _MOST_NODES:
+            return _bare(given)
+        if "$ref" in given or "$dynamicRef" in given or "$recursiveRef" in given:
+            inlined = self._inline(given, refs, depth)
+            if inlined is not None:
+                return inlined
+        out: Schema = {}
+        for key, value in given.items():
+            if key in _NAMES and not isinstance(value, dict | bool):
+                continue
+            if key in _DEFINITIONS or key in ("$dynamicRef", "$recursiveRef"):
+                continue
+            if key == "const" and value is None:
+                out["type"] = "null"
+                continue
+            kept = self._keyword(str(key), value, refs, depth)
+            if kept is not None:
+                out[str(key)] = kept
+        _repair(out, given)
+        return out
+
+    def _inline(self, given: Schema, refs: tuple[str, ...], depth: int) -> Schema | None:
+        """Return a reference's schema in its place; None where the reference itself may stay."""
+        ref = given.get("$ref")
+        target = self._resolve(ref)
+        if self._lenient and target is not None and _is_definition(ref):
+            return None
+        beside = {k: v for k, v in given.items() if not str(k).endswith(("$ref", "Ref"))}
+        if isinstance(target, dict) and ref not in refs:
+            # What stands beside a reference says more than its target, such as a description.
+            return self._schema({**target, **beside}, (*refs, str(ref)), depth + 1)
+        # Dangling, or recursive: from here on it is anything of that kind.
+        kind = _bare(target) if isinstance(target, dict) else {}
+        return self._schema({**kind, **beside}, refs, depth + 1)
+
+    def _resolve(self, ref: Any) -> Any:
+        if not isinstance(ref, str) or not ref.startswith("#"):
+            return None
+        found = self._root
+        for step in filter(None, ref[1:].split("/")):
+            name = step.replace("%25", "%").replace("~1", "/").replace("~0", "~")
+            if isinstance(found, dict):
+                found = found.get(name)
+            elif isinstance(found, list) and name.isdecimal() and int(name) < len(found):
+                found = found[int(name)]
+            else:
+                return None
+        return {} if found is True else found
+
+    def _keyword(self, key: str, value: Any, refs: tuple[str, ...], depth: int) -> Any:
+        """Return a keyword's value; None where it says nothing, or nothing valid."""
+        deeper = depth + 1
+        if key in _SCHEMAS_BY_NAME:
+            return self._by_name(value, refs, deeper)
+        if key in _COMBINATIONS or key == "prefixItems":
+            branches = value if isinstance(value, list) else []
+            usable = [self._any_schema(b, refs, deeper) for b in branches if b is not False]
+            return usable or None
+        if key == "items":
+            return self._items(value, refs, deeper)
+        if key in _ONE_SCHEMA:
+            if isinstance(value, dict):
+                return self._schema(value, refs, deeper)
+            return value if isinstance(value, bool) and key == "additionalProperties" else None
+        if key == "type":
+            return _clean_type(value)
+        if key in ("title", "description", "format", "pattern", "$ref"):
+            return value if isinstance(value, str) else None
+        return value if value is not None and _is_json(value) else None
+
+    def _by_name(self, value: Any, refs: tuple[str, ...], depth: int) -> Schema:
+        # A property whose schema is `false` must not be there.
+        pairs = value.items() if isinstance(value, dict) else ()
+        return {str(k): self._any_schema(v, refs, depth) for k, v in pairs if v is not False}
+
+    def _items(self, value: Any, refs: tuple[str, ...], depth: int) -> Schema:
+        if isinstance(value, list):
+            return _either([self._any_schema(each, refs, depth) for each in value])
+        return self._any_schema(value, refs, depth) or _ANY_ITEMS
+
+
+def _repair(out: Schema, given: Schema) -> None:
+    """Make the keywords of a schema fit each other."""
+    if "type" not in out and (implied := _implied_type(out)):
+        out["type"] = implied
+    types = _types(out)
+    if "prefixItems" in out:
+        rest = [out["items"]] if isinstance(given.get("items"), dict) else []
+        out["items"] = _either([*out.pop("prefixItems"), *rest])
+    if "array" in types:
+        out.setdefault("items", _ANY_ITEMS)
+    _repair_required(out)
+    _repair_enum(out, types)
+
+
+def _repair_required(out: Schema) -> None:
+    if "required" not in out:
+        return
+    wanted = out.pop("required")
+    names = list(dict.fromkeys(n for n in wanted if isinstance(n, str))) if _is_list(wanted) else []
+    if "properties" in out:
+        names = [name for name in names if name in out["properties"]]
+    elif "object" in _types(out):
+        names = []
+    if names:
+        out["required"] = names
+
+
+def _repair_enum(out: Schema, types: set[str]) -> None:
+    if "enum" not in out:
+        return
+    values = out.pop("enum")
+    if not _is_list(values):
+        return
+    if "string" in types and types <= {"string", "null"}:
+        # `enum: [1, on]` of a YAML file.
+        nullable = "null" in types
+        values = [_as_text(v) for v in values if v is not None or nullable]
+    # By their JSON, because 1 == True.
+    unique = {json.dumps(value, sort_keys=True): value for value in values}
+    if unique:
+        out["enum"] = list(unique.values())
+        if not types and all(isinstance(value, str) for value in values):
+            out["type"] = "string"
+
+
+def _as_text(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else json.dumps(value)
+
+
+def _flatten(schema: Schema) -> Schema:
+    """Return a schema without combinations at its top: one object with the properties of all.
+
+    Which of them belong together is lost; the tool refuses what does not.
+    """
+    if not any(key in schema for key in _COMBINATIONS):
+        return schema
+    out = {key: value for key, value in schema.items() if key not in _COMBINATIONS}
+    properties = dict(out.get("properties", {}))
+    required = list(out.get("required", ()))
+    for key in _COMBINATIONS:
+        branches = [b for b in map(_as_object, schema.get(key, ())) if b is not None]
+        if schema.get(key) and not branches and "properties" not in schema:
+            raise SchemaError("its input schema allows no object")
+        for branch in branches:
+            for name, value in branch.get("properties", {}).items():
+                known = properties.get(name)
+                join = _both if key == "allOf" else _join
+                properties[name] = value if known is None else join(known, value)
+            for extra in ("title", "description"):
+                if extra in branch and key == "allOf":
+                    out.setdefault(extra, branch[extra])
+        required += _required_of(branches, key == "allOf")
+        if any("additionalProperties" in branch for branch in branches):
+            # A branch's own says nothing of the others' properties.
+            out.pop("additionalProperties", None)
+    out["type"] = "object"
+    out["properties"] = properties
+    out.pop("required", None)
+    if names := [name for name in dict.fromkeys(required) if name in properties]:
+        out["required"] = names
+    return out
+
+
+def _as_object(branch: Schema) -> Schema | None:
+    """Return a branch, flattened; None if it is no object: `null`, most often."""
+    try:
+        flat = _flatten(branch)
+    except SchemaError:
+        return None
+    return flat if not _types(flat) or "object" in _types(flat) else None
+
+
+def _required_of(branches: list[Schema], all_of: bool) -> Iterable[str]:
+    lists = [branch.get("required", []) for branch in branches]
+    if all_of or not lists:
+        return [name for names in lists for name in names]
+    return [name for name in lists[0] if all(name in names for names in lists)]
+
+
+def _both(first: Schema, second: Schema) -> Schema:
+    return {**first, **second}
+
+
+def _join(first: Schema, second: Schema) -> Schema:
+    """Return a schema for what is allowed by either of two."""
+    if first == second:
+        return first
+    values = [*_values(first), *_values(second)]
+    same_rest = _without_values(first) == _without_values(second)
+    if same_rest and _values(first) and _values(second):
+        unique = list({json.dumps(v, sort_keys=True): v for v in values}.values())
+        return {**_without_values(first), "enum": unique}
+    known = first["anyOf"] if set(first) == {"anyOf"} else [first]
+    return {"anyOf": known if second in known else [*known, second]}
+
+
+def _values(schema: Schema) -> list[Any]:
+    return [schema["const"]] if "const" in schema else list(schema.get("enum", ()))
+
+
+def _without_values(schema: Schema) -> Schema:
+    rest = {key: value for key, value in schema.items() if key not in ("const", "enum")}
+    values = _values(schema)
+    if "type" not in rest and values and all(isinstance(value, str) for value in values):
+        rest["type"] = "string"
+    return rest
+
+
+def _either(schemas: list[Schema]) -> Schema:
+    unique = [each for i, each in enumerate(schemas) if each not in schemas[:i]]
+    if not unique or {} in unique:
+        return _ANY_ITEMS
+    return unique[0] if len(unique) == 1 else {"anyOf": unique}
+
+
+def _clean_type(value: Any) -> Any:
+    if not isinstance(value, list):
+        return _type_name(value)
+    names = list(dict.fromkeys(filter(None, map(_type_name, value))))
+    return names or None
+
+
+def _type_name(value: Any) -> str | None:
+    name = value.lower() if isinstance(value, str) else ""
+    name = _ALIASES.get(name, name)
+    return name if name in _TYPES else None
+
+
+def _types(schema: Schema) -> set[str]:
+    types = schema.get("type", [])
+    return {types} if isinstance(types, str) else set(types)
+
+
+def _implied_type(schema: Schema) -> str | None:
+    if "properties" in schema:
+        return "object"
+    return "array" if "items" in schema or "prefixItems" in schema else None
+
+
+def _bare(schema: Schema) -> Schema:
+    """Return no more of a schema than its type and description."""
+    out: Schema = {}
+    if kind := _clean_type(schema.get("type")):
+        out["type"] = kind
+    elif isinstance(schema.get("properties"), dict):
+        out["type"] = "object"
+    if isinstance(schema.get("description"), str):
+        out["description"] = schema["description"]
+    if "array" in _types(out):
+        out["items"] = _ANY_ITEMS
+    return out
+
+
+def _is_definition(ref: Any) -> bool:
+    return isinstance(ref, str) and ref.startswith(tuple(f"#/{key}/" for key in _DEFINITIONS))
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)
+
+
+def _is_json(value: Any) -> bool:
+    """Return whether a value can be sent: YAML also makes dates, and Python NaN."""
+    try:
+        return all(_is_plain(each) for each in _walk(value, 0))
+    except RecursionError:
+        return False
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, str | int)
+
+
+def _walk(value: Any, depth: int) -> Iterator[Any]:
+    if depth > _MOST_DEPTH:
+        raise RecursionError
+    if isinstance(value, dict):
+        for key, each in value.items():
+            yield key if isinstance(key, str) else object()
+            yield from _walk(each, depth + 1)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _walk(each, depth + 1)
+    else:
+        yield value

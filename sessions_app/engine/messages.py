@@ -1,14 +1,17 @@
 """The messages of a conversation, as every provider and every checkpoint has them.
 
-Text in them is clean: no NUL and no half of a surrogate pair (the readers see to that). What a
-service adds for itself alone (signatures, encrypted reasoning, ids of its items) is `opaque`: its
-own JSON, kept as the text that came, and returned byte for byte to the same service only.
+Text in them is clean: no NUL and no half of a surrogate pair (the readers see to that, and
+`dump_checkpoint` once more, for the tools). What a service adds for itself alone (signatures,
+encrypted reasoning, ids of its items) is `opaque`: its own JSON, kept as the text that came, and
+returned byte for byte to the same service only.
 """
 
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from sessions_app.storable import storable_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,7 @@ class ToolSpec:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a provider is asked: already in a form that it accepts (see `history.build_request`)."""
+    """What a provider is asked, in a form that it accepts: `normalize.build_request` makes it."""
 
     # The leading system message; empty where there is none.
     instructions: str
@@ -120,29 +123,31 @@ _PARTS: dict[str, type[Text | Thinking]] = {"text": Text, "thinking": Thinking}
 
 
 def dump_checkpoint(message: AssistantMessage | ToolMessage) -> dict[str, Any]:
-    """Return a message as the JSON of a checkpoint."""
+    """Return a message as the JSON of a checkpoint, which PostgreSQL can keep."""
     if isinstance(message, ToolMessage):
         results = [
             {"id": r.call_id, "name": r.name, "content": r.content, "error": r.is_error}
             for r in message.results
         ]
-        return {"role": "tool", "results": results}
-    return {
-        "role": "assistant",
-        "parts": list(map(_dump_part, message.parts)),
-        "service": message.service,
-        "model": message.model,
-        "finishReason": message.finish_reason,
-    }
+        return storable_json({"role": "tool", "results": results})
+    return storable_json(
+        {
+            "role": "assistant",
+            "parts": list(map(_dump_part, message.parts)),
+            "service": message.service,
+            "model": message.model,
+            "finishReason": message.finish_reason,
+        }
+    )
 
 
-def load_checkpoints(data: Iterable[dict[str, Any]]) -> list[Message]:
-    """Return checkpoints as messages; those of another engine are left out.
+def load_checkpoints(data: Iterable[Any]) -> list[Message]:
+    """Return checkpoints as messages; what is unknown in them is left out. Raises nothing.
 
-    Checkpoints of release 0.1 (`kind` instead of `role`) are read, too.
+    Those of other engines are unknown, those of release 0.1 (`kind` instead of `role`) are not.
     """
     loaded = (_load(each) for each in data if isinstance(each, dict))
-    return [message for message in loaded if message is not None]
+    return [message for messages in loaded for message in messages]
 
 
 def _dump_part(part: Part) -> dict[str, str]:
@@ -153,56 +158,79 @@ def _dump_part(part: Part) -> dict[str, str]:
     return {"type": "text" if isinstance(part, Text) else "thinking", "text": part.text, **opaque}
 
 
-def _load(data: dict[str, Any]) -> Message | None:
+def _load(data: dict[str, Any]) -> Iterable[Message]:
     if data.get("role") == "assistant":
-        return AssistantMessage(
-            tuple(map(_load_part, data["parts"])),
-            data.get("service", ""),
-            data.get("model", ""),
-            data.get("finishReason", ""),
-        )
+        parts = (part for part in map(_load_part, _dicts(data.get("parts"))) if part is not None)
+        about = (_as_text(data.get(key)) for key in ("service", "model", "finishReason"))
+        return [AssistantMessage(tuple(parts), *about)]
     if data.get("role") == "tool":
-        return ToolMessage(
-            tuple(
-                ToolResult(r["id"], r["name"], r["content"], bool(r.get("error")))
-                for r in data["results"]
-            )
-        )
-    if data.get("kind") in ("request", "response"):
-        return _load_first_release(data["kind"], data.get("parts") or [])
-    return None
+        return [ToolMessage(tuple(map(_load_result, _dicts(data.get("results")))))]
+    if data.get("kind") == "request":
+        return _load_first_request(_dicts(data.get("parts")))
+    if data.get("kind") == "response":
+        return [_load_first_response(_dicts(data.get("parts")))]
+    return []
 
 
-def _load_part(data: dict[str, Any]) -> Part:
-    opaque = data.get("opaque", "")
-    if data["type"] == "tool_call":
-        return ToolCall(data["id"], data["name"], data["arguments"], opaque)
-    return _PARTS[data["type"]](data["text"], opaque)
+def _load_part(data: dict[str, Any]) -> Part | None:
+    opaque = _as_text(data.get("opaque"))
+    if data.get("type") == "tool_call":
+        id_, name, arguments = (_as_text(data.get(key)) for key in ("id", "name", "arguments"))
+        return ToolCall(id_, name, arguments, opaque)
+    part = _PARTS.get(_as_text(data.get("type")))
+    return part(_as_text(data.get("text")), opaque) if part else None
 
 
-def _load_first_release(kind: str, parts: Sequence[dict[str, Any]]) -> Message | None:
-    """Return a checkpoint of release 0.1, without its opaque content, which was not kept whole."""
-    if kind == "request":
-        results = tuple(
-            ToolResult(
-                part.get("tool_call_id") or "",
-                part.get("tool_name") or "",
-                _as_text(part.get("content")),
-                part.get("outcome") == "failed" or part["part_kind"] == "retry-prompt",
-            )
-            for part in parts
-            if part.get("part_kind") in ("tool-return", "retry-prompt")
-        )
-        return ToolMessage(results) if results else None
+def _load_result(data: dict[str, Any]) -> ToolResult:
+    id_, name, content = (_as_text(data.get(key)) for key in ("id", "name", "content"))
+    return ToolResult(id_, name, content, bool(data.get("error")))
+
+
+def _load_first_request(parts: Sequence[dict[str, Any]]) -> Iterable[Message]:
+    """Return a request of release 0.1: results, then what was said beside them."""
+    results: list[ToolResult] = []
+    said: list[Message] = []
+    for part in parts:
+        kind, content = part.get("part_kind"), part.get("content")
+        tool = _as_text(part.get("tool_name"))
+        if kind == "tool-return" or (kind == "retry-prompt" and tool):
+            is_error = kind == "retry-prompt" or part.get("outcome", "success") != "success"
+            call_id = _as_text(part.get("tool_call_id"))
+            results.append(ToolResult(call_id, tool, _as_text(content), is_error))
+        elif kind in ("user-prompt", "retry-prompt", "retry-feedback"):
+            said.append(UserMessage(_as_prompt(content)))
+        elif kind == "system-prompt":
+            said.append(SystemMessage(_as_text(content)))
+    return [ToolMessage(tuple(results)), *said] if results else said
+
+
+def _load_first_response(parts: Sequence[dict[str, Any]]) -> AssistantMessage:
+    """Return an answer of release 0.1, without its opaque content, which was not kept whole.
+
+    Its thinking goes, too: without the service that it came from, it is sent to none.
+    """
     loaded: list[Part] = []
     for part in parts:
         if part.get("part_kind") == "text":
-            loaded.append(Text(part.get("content") or ""))
+            loaded.append(Text(_as_text(part.get("content"))))
         elif part.get("part_kind") == "tool-call":
-            call_id, name = part.get("tool_call_id") or "", part.get("tool_name") or ""
+            call_id, name = _as_text(part.get("tool_call_id")), _as_text(part.get("tool_name"))
             loaded.append(ToolCall(call_id, name, _as_text(part.get("args") or {})))
     return AssistantMessage(tuple(loaded))
 
 
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def _as_prompt(content: Any) -> str:
+    """Return the texts of a prompt of several parts; release 0.1 had no other parts in it."""
+    if isinstance(content, list) and any(isinstance(each, str) for each in content):
+        return "\n\n".join(each for each in content if isinstance(each, str))
+    return _as_text(content)
+
+
 def _as_text(value: Any) -> str:
+    if value is None:
+        return ""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

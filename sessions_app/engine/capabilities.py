@@ -42,6 +42,8 @@ class ProviderCapabilities(Capabilities):
     leading_system: bool = True
     # Whether calls and results of earlier turns may stand in a request that offers no tools.
     tool_history_without_tools: bool = False
+    # Whether an answer may end in thinking: Gemini's signature of a text comes after it.
+    trailing_thinking: bool = False
     # Regular expressions that ids of calls and names of tools must match.
     call_id_pattern: str = r"[A-Za-z0-9_-]{1,64}"
     tool_name_pattern: str = r"[A-Za-z0-9_-]{1,64}"
@@ -67,7 +69,9 @@ def override_capabilities(
     """
     given = config.get("capabilities") or {}
     if not isinstance(given, dict):
-        raise EngineError("bad_config", f"`capabilities` of {module} must be a mapping: correct it.")
+        raise EngineError(
+            "bad_config", f"`capabilities` of {module} must be a mapping: correct it."
+        )
     fixed = {field.name for field in fields(Capabilities)}
     known = {field.name for field in fields(ProviderCapabilities)} - fixed
     for name, value in given.items():
@@ -87,7 +91,12 @@ def _check_kind(name: str, value: Any, declared: Any, module: str) -> None:
     if is_right and wanted is list:
         is_right = all(isinstance(item, str) for item in value)
     if not is_right:
-        nouns = {int: "a whole number", bool: "true or false", list: "a list of texts", str: "a text"}
+        nouns = {
+            int: "a whole number",
+            bool: "true or false",
+            list: "a list of texts",
+            str: "a text",
+        }
         raise EngineError(
             "bad_config", f"`capabilities.{name}` of {module} must be {nouns[wanted]}: correct it."
         )

@@ -181,6 +181,7 @@ targets = st.builds(
     strict_roles=st.booleans(),
     leading_system=st.booleans(),
     tool_history_without_tools=st.booleans(),
+    trailing_thinking=st.booleans(),
     call_id_pattern=patterns,
     tool_name_pattern=st.sampled_from(
         [r"[A-Za-z0-9_-]{1,64}", r"(?s).+", r"[a-zA-Z_][a-zA-Z0-9_]{0,62}", r"[a-z0-9_]{1,20}"]
@@ -565,6 +566,8 @@ def test_thinking_after_which_nothing_was_said_is_left_out() -> None:
     silent = says(thinking, Text("", "{}"))
     request = build(user("q"), says(thinking), silent, user("r"), says("a", thinking))
     assert request.messages == (user("q\n\nr"), says("a"), user(CONTINUE))
+    can = replace(STRICT, trailing_thinking=True)
+    assert build(user("q"), says("a", thinking), can=can).messages[1] == says("a", thinking)
 
 
 # C6: schemas of tools

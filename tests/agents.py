@@ -21,7 +21,11 @@ called: list[str] = []
 
 
 async def look(at: str) -> str:
-    """Look at something; looking twice does no harm."""
+    """Look at something; looking twice does no harm.
+
+    Args:
+        at: What to look at.
+    """
     called.append(f"look {at}")
     if at == "nothing":
         raise ToolError("There is nothing.")
@@ -29,13 +33,22 @@ async def look(at: str) -> str:
 
 
 async def push(what: str) -> str:
-    """Push something, which cannot be undone."""
+    """Push something, which cannot be undone.
+
+    Args:
+        what: What to push.
+    """
     called.append(f"push {what}")
     return f"pushed {what}"
 
 
 async def add(a: int, b: int) -> str:
-    """Add two numbers, which is told to everybody."""
+    """Add two numbers, which is told to everybody.
+
+    Args:
+        a: The first number.
+        b: The second number.
+    """
     called.append(f"add {a} {b}")
     return str(a + b)
 
@@ -57,11 +70,11 @@ class Memory:
     """A host that keeps what it is given, as the database would."""
 
     steps: list[dict[str, Any]] = field(default_factory=list)
-    # How many steps were kept each time that a call was about to be made.
-    kept_before_calls: list[int] = field(default_factory=list)
     usage: dict[str, Any] = field(default_factory=dict)
     summaries: list[tuple[int, str]] = field(default_factory=list)
     tree: dict[str, Any] = field(default_factory=dict)
+    # How many steps were kept each time that a call was about to be made.
+    kept_before_calls: list[int] = field(default_factory=list)
 
     async def keep(self, steps: Sequence[dict[str, Any]], usage: dict[str, Any]) -> None:
         self.steps += steps

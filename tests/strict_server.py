@@ -37,7 +37,7 @@ def complaints(
         *_check_roles(request.messages, can),
         *_check_pairs(request, can),
         *_check_names(request, can),
-        *_check_content(request),
+        *_check_content(request, can),
         *_check_opaque(request, service),
         *_check_tools(request, can),
     ]
@@ -122,21 +122,23 @@ def _check_names(request: Request, can: ProviderCapabilities) -> Iterator[str]:
             yield f"the result {result.call_id} has another name than its call"
 
 
-def _check_content(request: Request) -> Iterator[str]:
+def _check_content(request: Request, can: ProviderCapabilities) -> Iterator[str]:
     for number, message in enumerate(request.messages):
         if isinstance(message, ToolMessage):
             if not message.results or any(is_empty(r.content) for r in message.results):
                 yield f"messages.{number}: a result without content"
         elif isinstance(message, AssistantMessage):
-            yield from _check_answer(number, message)
+            yield from _check_answer(number, message, can)
         elif is_empty(message.content):
             yield f"messages.{number}: content must not be empty"
 
 
-def _check_answer(number: int, message: AssistantMessage) -> Iterator[str]:
+def _check_answer(
+    number: int, message: AssistantMessage, can: ProviderCapabilities
+) -> Iterator[str]:
     if not message.parts or all(isinstance(part, Thinking) for part in message.parts):
         yield f"messages.{number}: an answer without content"
-    elif isinstance(message.parts[-1], Thinking):
+    elif isinstance(message.parts[-1], Thinking) and not can.trailing_thinking:
         yield f"messages.{number}: the final block must not be thinking"
     for part in message.parts:
         if not isinstance(part, ToolCall):

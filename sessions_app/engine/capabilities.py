@@ -42,6 +42,8 @@ class ProviderCapabilities(Capabilities):
     leading_system: bool = True
     # Whether calls and results of earlier turns may stand in a request that offers no tools.
     tool_history_without_tools: bool = False
+    # Whether an answer may end in thinking: Gemini's signature of a text comes after it.
+    trailing_thinking: bool = False
     # Regular expressions that ids of calls and names of tools must match.
     call_id_pattern: str = r"[A-Za-z0-9_-]{1,64}"
     tool_name_pattern: str = r"[A-Za-z0-9_-]{1,64}"

@@ -92,7 +92,7 @@ def build_request(
         _CallWriter(turns, pseudonyms, can.call_id_pattern) if as_blocks else _TextWriter(turns)
     )
     leading = [] if is_blank(instructions) else [instructions]
-    for item in _pair(messages, service):
+    for item in _pair(messages, service, can.trailing_thinking):
         if isinstance(item, _Exchange):
             writer.add(item)
         elif isinstance(item, SystemMessage) and can.leading_system:
@@ -126,7 +126,9 @@ class _Exchange:
             yield call, result
 
 
-def _pair(messages: Sequence[Message], service: str) -> list[Message | _Exchange]:
+def _pair(
+    messages: Sequence[Message], service: str, trailing_thinking: bool
+) -> list[Message | _Exchange]:
     """Return the messages that say something, each call with its result.
 
     A result belongs to the last answer that called its id, wherever it stands: ids are used again
@@ -142,7 +144,7 @@ def _pair(messages: Sequence[Message], service: str) -> list[Message | _Exchange
             if told := [_describe_result(r) for r in orphans]:
                 items.append(UserMessage("\n\n".join(told)))
         elif isinstance(message, AssistantMessage):
-            answer = _clean(message, service)
+            answer = _clean(message, service, trailing_thinking)
             calls = answer.tool_calls
             if calls:
                 exchange = _Exchange(answer, calls, [None] * len(calls))
@@ -170,7 +172,7 @@ def _place(result: ToolResult, waiting: dict[str, list[tuple[_Exchange, int, str
     return True
 
 
-def _clean(message: AssistantMessage, service: str) -> AssistantMessage:
+def _clean(message: AssistantMessage, service: str, trailing_thinking: bool) -> AssistantMessage:
     """Return an answer as `service` may see it, without anything that says nothing."""
     is_own = message.service == service
     parts: list[Part] = []
@@ -183,12 +185,16 @@ def _clean(message: AssistantMessage, service: str) -> AssistantMessage:
         if isinstance(part, Text) and is_blank(part.text) and not (is_own and part.opaque):
             continue
         parts.append(part if is_own or not part.opaque else replace(part, opaque=""))
-    # Services refuse thinking after which nothing was said.
-    while parts and isinstance(parts[-1], Thinking):
+    # Most services refuse thinking after which nothing was said.
+    while not trailing_thinking and parts and isinstance(parts[-1], Thinking):
         parts.pop()
-    if not any(isinstance(p, ToolCall) or not is_blank(p.text) for p in parts):
+    if not any(map(_says_something, parts)):
         parts = []
     return _with_parts(message, parts)
+
+
+def _says_something(part: Part) -> bool:
+    return isinstance(part, ToolCall) or (isinstance(part, Text) and not is_blank(part.text))
 
 
 def _with_parts(message: AssistantMessage, parts: Iterable[Part]) -> AssistantMessage:
@@ -268,7 +274,7 @@ class _TextWriter:
             if isinstance(p, ToolCall)
             else p.text
             for p in exchange.answer.parts
-            if isinstance(p, ToolCall) or (isinstance(p, Text) and not is_blank(p.text))
+            if _says_something(p)
         ]
         self._turns.add(_with_parts(exchange.answer, [Text("\n\n".join(texts))]))
         told = [_describe_result(result) for _, result in exchange.pairs()]

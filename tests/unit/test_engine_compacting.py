@@ -1,8 +1,10 @@
 """A conversation that is near the end of its context is summarised; the transcript stays."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,7 +30,17 @@ from sessions_app.engine.messages import (
 from sessions_app.engine.registry import get_engine
 from sessions_app.engine.transcript import NEVER_MADE
 from tests.agents import Memory, agent_turn, called, calls, play, register
-from tests.providers import HEAD, FakeProvider, fake_provider, refuses, sends, streams
+from tests.providers import (
+    DONE,
+    HEAD,
+    FakeProvider,
+    choice,
+    chunk,
+    fake_provider,
+    refuses,
+    sends,
+    streams,
+)
 from tests.turns import DEADLINE, turn
 
 SCRIPT = [{"text": "In short: they counted."}]
@@ -221,20 +233,48 @@ def test_how_much_of_a_transcript_is_read_depends_on_the_model() -> None:
     assert history_room({"providers": []}) == history_room(plan())
 
 
-def test_a_long_run_is_summarised_in_its_middle_and_does_not_forget_its_newest_steps() -> None:
-    large = [{"tools": [calls("look", at="x" * 900)]} for _ in range(12)]
-    turn = agent_turn([*large, {"text": "Done."}])
-    plan = {**turn.mount_plan, "tools": [{"module": "tool-test"}]}
-    plan["providers"] = [
-        {
-            "module": "provider-mock",
-            "config": {"script": [*large, {"text": "Done."}], "context_window": 2000},
-        }
-    ]
-    ended = play(replace(turn, mount_plan=plan))
-    notices = [data["message"] for kind, data in ended.events if kind == "run_notice"]
-    assert ended.error is None
+async def calls_twelve_times(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, fake: FakeProvider
+) -> None:
+    """Call a tool with much to say twelve times, summarise when asked to, then be done."""
+    asked = [str(request["messages"][0]) for request in fake.requests]
+    count = sum("Summarise" not in each for each in asked)
+    if "Summarise" in asked[-1]:
+        answer = streams("It looked at much.")
+    elif count > 12:
+        answer = streams("Done.")
+    else:
+        function = {"name": "look", "arguments": json.dumps({"at": f"{count} " + "x" * 900})}
+        call = {"index": 0, "id": f"call_{count}", "type": "function", "function": function}
+        answer = sends(
+            HEAD + chunk(choices=[choice({"tool_calls": [call]})]),
+            chunk(choices=[choice({}, "tool_calls")]) + DONE,
+        )
+    await answer(reader, writer, fake)
+
+
+def test_a_long_run_is_summarised_in_its_middle_and_keeps_its_newest_steps() -> None:
+    memory = Memory()
+
+    async def run() -> tuple[Outcome, list[tuple[str, dict[str, Any]]], list[dict[str, Any]]]:
+        events: list[tuple[str, dict[str, Any]]] = []
+        async with fake_provider(calls_twelve_times) as fake, asyncio.timeout(DEADLINE):
+            given = turn(fake, context_window=2000)
+            plan = {**given.mount_plan, "tools": [{"module": "tool-test"}]}
+            given = replace(given, mount_plan=plan, host=memory, directory=Path("/"))
+            emit = lambda *each: events.append(each)  # noqa: E731
+            outcome = await get_engine().run(given, emit, asyncio.Event())
+        return outcome, events, fake.requests
+
+    outcome, events, requests = asyncio.run(run())
+    assert outcome.content == "Done." and len(called) == 12
+    notices = [data["message"] for kind, data in events if kind == "run_notice"]
     assert any("summarised" in notice for notice in notices)
+    newest = requests[-1]["messages"]
+    assert any("It looked at much." in str(message["content"]) for message in newest)
+    assert "12 xxx" in str(newest) and "1 xxx" not in str(newest).replace("11 xxx", "")
+    # The checkpoints stay whole.
+    assert sum(step["role"] == "assistant" for step in memory.steps) == 12
 
 
 def test_instructions_that_cannot_fit_are_one_clear_error() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sessions_app.engine.base import Cancelled
-from sessions_app.engine.client import EVENT_LIMIT
+from sessions_app.engine.wire.sse import EVENT_LIMIT
 from sessions_app.engine.registry import get_engine
 from tests.providers import (
     DONE,

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from sessions_app.engine.base import EngineError
-from sessions_app.engine.client import EVENT_LIMIT, LINE_LIMIT
+from sessions_app.engine.wire.sse import EVENT_LIMIT, LINE_LIMIT
 from sessions_app.engine.config import MASK
 from sessions_app.engine.registry import get_engine
 from tests.protocols import KEY, PROTOCOLS, Protocol, candidate

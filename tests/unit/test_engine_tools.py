@@ -156,7 +156,11 @@ def test_calls_that_were_made_are_not_made_again_by_the_next_provider(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def push(what: str) -> str:
-        """Push, and take long if asked to."""
+        """Push, and take long if asked to.
+
+        Args:
+            what: What to push.
+        """
         called.append(f"push {what}")
         await asyncio.sleep(60 if what == "slowly" else 0)
         return "pushed"

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sessions_app.engine.base import Cancelled, EngineError, Outcome, Turn, Utterance
-from sessions_app.engine.mock import Script, parse_script
+from sessions_app.engine.providers.mock import Script, parse_script
 from sessions_app.engine.registry import get_engine
 
 Events = list[tuple[str, dict[str, Any]]]

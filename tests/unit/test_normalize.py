@@ -181,6 +181,7 @@ targets = st.builds(
     strict_roles=st.booleans(),
     leading_system=st.booleans(),
     tool_history_without_tools=st.booleans(),
+    trailing_thinking=st.booleans(),
     call_id_pattern=patterns,
     tool_name_pattern=st.sampled_from(
         [r"[A-Za-z0-9_-]{1,64}", r"(?s).+", r"[a-zA-Z_][a-zA-Z0-9_]{0,62}", r"[a-z0-9_]{1,20}"]
@@ -561,8 +562,12 @@ def test_opaque_content_goes_to_no_other_service(service: str) -> None:
 
 
 def test_thinking_after_which_nothing_was_said_is_left_out() -> None:
-    request = build(user("q"), says(Thinking("t", "{}")), user("r"), says("a", Thinking("t", "{}")))
+    thinking = Thinking("t", "{}")
+    silent = says(thinking, Text("", "{}"))
+    request = build(user("q"), says(thinking), silent, user("r"), says("a", thinking))
     assert request.messages == (user("q\n\nr"), says("a"), user(CONTINUE))
+    can = replace(STRICT, trailing_thinking=True)
+    assert build(user("q"), says("a", thinking), can=can).messages[1] == says("a", thinking)
 
 
 # C6: schemas of tools

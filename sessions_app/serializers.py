@@ -6,6 +6,7 @@ from django.conf import settings
 from rest_framework import serializers
 
 from profiles_app.bodies import Body, Flag, Nothing, Number, Object, Text, checked, snake
+from sessions_app.blank_text import is_blank
 from sessions_app.models.message import Role
 from sessions_app.services import cleanup
 from sessions_app.services.approvals import Answer
@@ -39,10 +40,23 @@ class FailSession(Body):
     error_details = Object(default=None, allow_null=True)
 
 
+class MessageText(Text):
+    """The content of a message: services refuse one in which nobody could see anything."""
+
+    default_error_messages = {"blank": "There is no visible character in it: write something."}
+
+    def to_internal_value(self, data: Any) -> str:
+        """Return the text; raise ValidationError for a blank one."""
+        text = super().to_internal_value(data)
+        if is_blank(text):
+            self.fail("blank")
+        return text
+
+
 class AddMessage(Body):
     """POST /sessions/{id}/messages"""
 
-    content = Text()
+    content = MessageText()
     role = serializers.ChoiceField(choices=Role.values, default=Role.USER.value)
     agent = Text(default=None, allow_null=True, max_length=200)
     token_count = Number(default=None, allow_null=True, min_value=0, max_value=2**31 - 1)
@@ -52,7 +66,7 @@ class AddMessage(Body):
 class SendMessage(Body):
     """POST /sessions/{id}/send-message"""
 
-    content = Text()
+    content = MessageText()
     multitask_strategy = serializers.ChoiceField(
         choices=Strategy.ALL, default=Strategy.ENQUEUE, source="strategy"
     )

@@ -120,3 +120,28 @@ def _streamed(response: object) -> list[dict]:
 
     body = response.getvalue() if response.streaming else response.content
     return json.loads(body)
+
+
+@pytest.mark.parametrize("path", ["messages", "send-message"])
+@pytest.mark.parametrize(
+    "content",
+    ["", "   ", "\n\t", "\u00a0", "\u200b\u200d\ufeff", "\u3164", "\u2800 ", "\u202e"],
+    ids=ascii,
+)
+def test_a_message_in_which_nobody_could_see_anything_is_refused(
+    api: Api, session: Session, path: str, content: str
+) -> None:
+    response = api("post", f"/sessions/{session.id}/{path}", {"content": content})
+    assert response.status_code == 400
+    (error,) = response.json()["errors"]
+    assert (error["field"], error["code"]) == ("content", "blank")
+    assert "visible" in error["detail"]
+    assert not Message.objects.in_session(session.id).exists()
+
+
+@pytest.mark.parametrize("content", ["👍", "…", "0", " x ", "e\u0301"], ids=ascii)
+def test_a_message_of_one_visible_character_is_kept_as_it_is(
+    api: Api, session: Session, content: str
+) -> None:
+    response = api("post", f"/sessions/{session.id}/messages", {"content": content})
+    assert response.json()["content"] == content

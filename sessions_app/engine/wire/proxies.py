@@ -89,7 +89,7 @@ def _is_direct(host: str, port: int) -> bool:
     """Tell whether a host is reached without a proxy."""
     address = _address(host)
     if address is not None:
-        if address.is_loopback or address.is_private or address.is_link_local:
+        if not address.is_global:
             return True
     elif "." not in host or host.endswith(_LOCAL_NAMES):
         return True

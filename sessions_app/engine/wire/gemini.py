@@ -17,6 +17,7 @@ from sessions_app.engine.messages import (
     ToolMessage,
     ToolResult,
     ToolSpec,
+    UserMessage,
 )
 from sessions_app.engine.settings import Thinking as ThinkingSettings
 from sessions_app.engine.wire.answer import (
@@ -56,9 +57,9 @@ def takes_levels(model: str) -> bool:
 
 
 def build_path(model: str) -> str:
-    """Return the path of a model's stream, with its query; `model` may name a collection."""
+    """Return the path of a model's stream; `model` may name its collection, too."""
     name = model if "/" in model else f"models/{model}"
-    return f"/{quote(name, safe='/')}:streamGenerateContent?alt=sse"
+    return f"{quote(name, safe='/')}:streamGenerateContent"
 
 
 def build_body(
@@ -69,18 +70,16 @@ def build_body(
     settings: dict[str, Any],
     thinking: ThinkingSettings,
     can: ProviderCapabilities,
-    with_opaque: bool = True,
 ) -> dict[str, Any]:
     """Return the body of a request for a stream.
 
-    `settings` are those of `engine.settings.model_settings`; `with_opaque` says whether the
-    service's own signatures go back to it.
+    `settings` are those of `engine.settings.model_settings`. A model that takes no
+    `systemInstruction` is told the instructions before the first message.
     """
-    body: dict[str, Any] = {
-        "contents": _build_contents(
-            request.messages, service if with_opaque else None, takes_levels(model)
-        )
-    }
+    messages = request.messages
+    if request.instructions.strip() and "systemInstruction" in can.without:
+        messages = (UserMessage(request.instructions), *messages)
+    body: dict[str, Any] = {"contents": _build_contents(messages, service, takes_levels(model))}
     if request.instructions.strip():
         body["systemInstruction"] = {"parts": [{"text": request.instructions}]}
     if request.tools:
@@ -93,7 +92,8 @@ def build_body(
         "seed": "seed",
     }
     generation = {names[key]: value for key, value in settings.items() if key in names}
-    if thinking_config := _thinking_config(thinking, model):
+    thinking_config = _thinking_config(thinking, model)
+    if thinking_config := {k: v for k, v in thinking_config.items() if k not in can.without}:
         generation["thinkingConfig"] = thinking_config
     generation = {key: value for key, value in generation.items() if key not in can.without}
     if generation:
@@ -121,9 +121,7 @@ def _level(wanted: str, model: str) -> str:
     return min(levels, key=lambda level: abs(_ORDER.index(level) - _ORDER.index(wanted)))
 
 
-def _build_contents(
-    messages: Iterable[Message], service: str | None, signs: bool
-) -> list[dict[str, Any]]:
+def _build_contents(messages: Iterable[Message], service: str, signs: bool) -> list[dict[str, Any]]:
     """Return the messages; neighbours of the same role become one, blank ones none."""
     built: list[dict[str, Any]] = []
     for message in messages:

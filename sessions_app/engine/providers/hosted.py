@@ -34,7 +34,7 @@ _learned: dict[tuple[str, str], Lessons] = {}
 # What a service says of content that it does not take back: its own signed or encrypted thinking,
 # after the key, the instructions or the messages before it have changed.
 _STALE = re.compile(
-    r"signature|encrypted|bound to|reasoning.{0,20} item"
+    r"signature|encrypted|bound to|reasoning.{0,20} item|required.{0,20} item"
     r"|(thinking|thought|reasoning).{0,20} blocks?\b|expected `?(redacted_)?thinking",
     re.I,
 )
@@ -42,8 +42,8 @@ _STALE = re.compile(
 _REFUSES = re.compile(
     r"not (be )?(support|permit|allow|accept|enabl|available|expect|recogni|known)|n't support"
     r"|unsupported|unexpected|unknown|unrecogni|extra (input|field)|deprecated|cannot find field"
-    r"|must be verified|cannot both|cannot be (used|set|specified|combined)|use only one|may only be set"
-    r"|or unset|is invalid|incompatible|mutually exclusive|disallow|reject",
+    r"|must be verified|cannot both|cannot be (used|set|specified|combined)|use only one"
+    r"|may only be set|or unset|is invalid|incompatible|mutually exclusive|disallow|reject",
     re.I,
 )
 

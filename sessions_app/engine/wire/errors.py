@@ -43,6 +43,8 @@ _CODES: dict[str, ErrorKind] = {
     "credit_balance_too_low": "quota",
     "access_terminated": "auth",
     "invalid_api_key": "auth",
+    "api_key_invalid": "auth",
+    "api_key_expired": "auth",
     "authentication_error": "auth",
     "permission_error": "auth",
     "permission_denied": "auth",

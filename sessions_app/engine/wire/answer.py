@@ -21,6 +21,7 @@ from sessions_app.engine.wire.sse import ServerEvent
 
 # Reasons for which an answer may end in the middle of a call.
 CUT = ("length", "content_filter", "error")
+_LAST = (Finish, StreamError)
 _DONE = "[DONE]"
 
 
@@ -80,7 +81,7 @@ class Reader(ABC):
         return self._end([StreamError("bad_answer", "it sent what is no JSON")])
 
     def _end(self, events: list[Event]) -> list[Event]:
-        if events and isinstance(events[-1], Finish | StreamError):
+        if events and isinstance(events[-1], _LAST):
             self.is_finished = True
         return events
 
@@ -92,14 +93,20 @@ class Reader(ABC):
 
     def _count(self, input_tokens: int, output_tokens: int, cached: int, reasoning: int) -> Usage:
         """Return what is used so far. All numbers of a server are totals, and never shrink."""
-        before = self._usage
-        self._usage = Usage(
-            max(before.input_tokens, input_tokens),
-            max(before.output_tokens, output_tokens),
-            max(before.cached_tokens, cached),
-            max(before.reasoning_tokens, reasoning),
-        )
-        return self._usage
+        now = self._usage
+        if (
+            input_tokens > now.input_tokens
+            or output_tokens > now.output_tokens
+            or cached > now.cached_tokens
+            or reasoning > now.reasoning_tokens
+        ):
+            self._usage = now = Usage(
+                max(now.input_tokens, input_tokens),
+                max(now.output_tokens, output_tokens),
+                max(now.cached_tokens, cached),
+                max(now.reasoning_tokens, reasoning),
+            )
+        return now
 
     def _call_id(self, given: Any, prefix: str = "call_") -> str:
         """Return the id of a new call: the given one, unless it is none or another call has it."""
@@ -170,7 +177,11 @@ class TextBlock:
         if not piece or not isinstance(piece, str):
             return []
         self._raw.append(piece)
-        return self._emit(self._joiner.add(piece))
+        # As `_emit` does: this is done for every piece of every answer.
+        if not (text := self._joiner.add(piece)):
+            return []
+        self._text.append(text)
+        return [self._event(text)]
 
     def finish(self) -> list[Event]:
         """Take in that no more comes."""

@@ -392,6 +392,7 @@ class GeminiReader(Reader):
         # The block that the next piece of text may belong to.
         self._block: TextBlock | None = None
         self._candidate: int | None = None
+        self._given_usage: Any = None
         self._reason = ""
         self._explanation = ""
         self._opaque: dict[int, str] = {}
@@ -416,8 +417,8 @@ class GeminiReader(Reader):
         if event.is_document and not document.keys() & _KNOWN:
             return [StreamError("bad_answer", "it sent JSON that is no answer of the Gemini API")]
         events = self._read_usage(document.get("usageMetadata"))
-        if isinstance(model := document.get("modelVersion"), str):
-            self._model = as_text(model)
+        if (model := document.get("modelVersion")) != self._model:
+            self._model = as_text(model) or self._model
         for candidate in as_dicts(candidates):
             events += self._read_candidate(candidate)
         return events
@@ -438,9 +439,9 @@ class GeminiReader(Reader):
         return events + self._end_answer(reason, parts, text)
 
     def _read_usage(self, given: Any) -> list[Event]:
-        if not isinstance(given, dict):
+        if given == self._given_usage or not isinstance(given, dict):
             return []
-        before = self._usage
+        self._given_usage, before = given, self._usage
         thoughts = as_count(given.get("thoughtsTokenCount"))
         usage = self._count(
             as_count(given.get("promptTokenCount"))
@@ -449,7 +450,7 @@ class GeminiReader(Reader):
             as_count(given.get("cachedContentTokenCount")),
             thoughts,
         )
-        return [usage] if usage != before else []
+        return [] if usage is before else [usage]
 
     def _read_candidate(self, candidate: dict[str, Any]) -> list[Event]:
         index = candidate.get("index") or 0

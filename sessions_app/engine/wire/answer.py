@@ -36,7 +36,7 @@ class Reader(ABC):
         self.is_finished = False
         # Whether the server has given the reason why its answer ends: only usage may follow.
         self.is_complete = False
-        # Characters of the arguments of all calls so far.
+        # Characters of the arguments of all calls so far, and of what only the service can read.
         self.call_characters = 0
         self._has_begun = False
         self._model = ""
@@ -107,6 +107,18 @@ class Reader(ABC):
                 max(now.reasoning_tokens, reasoning),
             )
         return now
+
+    def _count_opaque(self, value: Any) -> None:
+        """Count what is kept of an answer, and no event of a piece of text tells of."""
+        texts = [value]
+        while texts:
+            each = texts.pop()
+            if isinstance(each, str):
+                self.call_characters += len(each)
+            elif isinstance(each, dict):
+                texts += each.values()
+            elif isinstance(each, list):
+                texts += each
 
     def _call_id(self, given: Any, prefix: str = "call_") -> str:
         """Return the id of a new call: the given one, unless it is none or another call has it."""

@@ -152,11 +152,11 @@ def build_body(
         body["system"] = request.instructions
     if request.tools:
         body["tools"] = [_build_tool(tool) for tool in request.tools]
-    if not traits.adaptive_only and asked.get("thinking", {}).get("type") != "enabled":
-        body |= {k: settings[k] for k in ("temperature", "top_p") if k in settings}
-    elif not traits.adaptive_only and settings.get("top_p", 0) >= 0.95:
-        # All of sampling that goes together with a budget.
-        body["top_p"] = settings["top_p"]
+    if not traits.adaptive_only:
+        # While it thinks, a model takes no temperature, and `top_p` only near 1.
+        sampling = {k: settings[k] for k in ("temperature", "top_p") if k in settings}
+        thinks = "thinking" in asked
+        body |= {k: v for k, v in sampling.items() if not thinks or (k == "top_p" and v >= 0.95)}
     if "stop_sequences" in settings:
         body["stop_sequences"] = settings["stop_sequences"]
     body |= asked
@@ -367,6 +367,7 @@ class AnthropicReader(Reader):
         # One of the same index that is open still has lost its end.
         events = self._end_block(index)
         block = _Block(data)
+        self._count_opaque(data)
         self._blocks.append(block)
         self._open[index] = block
         return events + block.begin()

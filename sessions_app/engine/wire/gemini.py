@@ -481,6 +481,7 @@ class GeminiReader(Reader):
             return []
         # What only the service can read: code that it has run, files, a signature on its own.
         events = self._end_block()
+        self._count_opaque(part)
         self._parts.append(Thinking("", dump_json(part)))
         return events
 
@@ -490,6 +491,7 @@ class GeminiReader(Reader):
         if "thoughtSignature" in part or "thought_signature" in part:
             # A part that is signed stays as it is: nothing is joined to it.
             events = self._end_block(is_thinking)
+            self._count_opaque(part)
             self._opaque[len(self._parts)] = dump_json(part)
             events += self._begin_block(is_thinking).add(text)
             self._block = None
@@ -536,9 +538,10 @@ class GeminiReader(Reader):
                 return events
             self._calls.setdefault(given, same)
         rest = {key: value for key, value in part.items() if key != "functionCall"}
-        made = self._make_call(given, call.get("name"), arguments, dump_json(rest) if rest else "")
+        opaque = dump_json(rest) if rest else ""
+        made = self._make_call(given, call.get("name"), arguments, opaque)
         self._parts.append(made)
-        self.call_characters += len(arguments)
+        self.call_characters += len(arguments) + len(opaque)
         return events + self._emit_call(made)
 
 

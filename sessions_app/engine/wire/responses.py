@@ -273,6 +273,10 @@ class ResponsesReader(Reader):
         """Take in all of an item, or, without data, that no more comes of it."""
         if item.is_done:
             return []
+        if item.kind == "function_call":
+            self._count_opaque("" if item.json else data.get("arguments"))
+        elif item.kind != "message":
+            self._count_opaque(data)
         events = item.complete(data)
         if item.kind == "function_call":
             given = item.data.get("call_id") or item.data.get("id")

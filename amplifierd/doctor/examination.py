@@ -18,6 +18,7 @@ BEFORE: tuple[Look, ...] = (
     machine.model,
     reach.port,
     reach.address,
+    reach.proxies,
 )
 WITH_DATABASE: tuple[Look, ...] = (
     database.migrations,

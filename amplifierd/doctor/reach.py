@@ -20,6 +20,7 @@ from amplifierd.access import exposure
 from amplifierd.doctor import daemon
 from amplifierd.doctor.findings import Finding, error, ok, warning
 from amplifierd.models import ApiKey
+from sessions_app.engine.wire.proxies import find_bad_variables, find_variables
 
 # Seconds for an answer of the daemon.
 PATIENCE = 5.0
@@ -55,6 +56,17 @@ def address() -> Iterator[Finding]:
         keys = "API keys are demanded" if settings.REQUIRE_KEYS else "no keys are demanded"
         who = "others can reach it" if settings.PUBLIC else "only this machine reaches it"
         yield ok("address", f"{settings.HOST}: {who}, {keys}")
+
+
+def proxies() -> Iterator[Finding]:
+    """Look whether the proxies that the environment names can be used."""
+    bad = list(find_bad_variables())
+    for variable, says in bad:
+        todo = f"Set {variable} to http://host:port or socks5://host:port, or unset it; restart."
+        yield error("proxies", says.partition(":")[0], todo)
+    if not bad:
+        used = find_variables()
+        yield ok("proxies", f"{', '.join(used)} can be used" if used else "none are named")
 
 
 def api_keys() -> Iterator[Finding]:

@@ -337,3 +337,16 @@ def test_what_is_wrong_is_shown_on_a_terminal(whole: None, monkeypatch: pytest.M
     lines = out.getvalue().splitlines()
     assert any(line.startswith("✓ python") for line in lines)
     assert any(line.startswith("! model") for line in lines)
+
+
+def test_a_proxy_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    assert only(reach.proxies()).level is Level.OK
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1080")
+    assert only(reach.proxies()).says == "ALL_PROXY can be used"
+    monkeypatch.setenv("HTTPS_PROXY", "ftp://proxy.example")
+    finding = only(reach.proxies())
+    assert finding.level is Level.ERROR
+    assert "HTTPS_PROXY" in finding.says

@@ -352,3 +352,14 @@ def test_a_whole_message_is_read_as_a_stream_is() -> None:
 )
 def test_what_is_no_answer_at_all_is_told(body: bytes) -> None:
     assert error_of(read(AnthropicReader(), body)).kind == "bad_answer"
+
+
+def test_what_no_piece_of_text_tells_of_is_counted() -> None:
+    for events in (
+        call(0, "a", "add", '{"a": "', "x" * 500, '"}'),
+        [begin(0, "tool_use", id="a", name="add", input={"a": "x" * 500}), stop(0)],
+        [begin(0, "redacted_thinking", data="x" * 500), stop(0)],
+    ):
+        reader = AnthropicReader()
+        read(reader, encode([start(), *events, *ending("tool_use")]))
+        assert 500 <= reader.call_characters < 600

@@ -393,3 +393,10 @@ def check_schema(schema: dict[str, Any], is_root: bool = True) -> None:
     inner = [*schema.get("properties", {}).values(), *schema.get("anyOf", ())]
     for each in [*inner, *([schema["items"]] if "items" in schema else [])]:
         check_schema(each, is_root=False)
+
+
+def test_what_no_piece_of_text_tells_of_is_counted() -> None:
+    for part in (call(args={"a": "x" * 500}), {"inlineData": {"data": "x" * 500}}):
+        reader = GeminiReader()
+        read(reader, encode([chunk(part), chunk(finish="STOP")]))
+        assert 500 <= reader.call_characters < 600

@@ -385,3 +385,18 @@ def test_a_whole_response_is_read_as_a_stream_is() -> None:
 )
 def test_what_is_no_answer_at_all_is_told(body: bytes) -> None:
     assert error_of(read(ResponsesReader(), body)).kind == "bad_answer"
+
+
+def test_what_no_piece_of_text_tells_of_is_counted() -> None:
+    made = function_call(json.dumps({"a": "x" * 500}))
+    pieces = [delta("function_call_arguments", 0, made["id"], made["arguments"])]
+    for events in (
+        [*pieces, done(0, made)],
+        [done(0, made)],
+        [],
+        [done(0, reasoning(encrypted_content="x" * 500))],
+    ):
+        reader = ResponsesReader()
+        output = [] if events else [made]
+        read(reader, encode([*events, response("completed", *output)]))
+        assert 500 <= reader.call_characters < 600

@@ -4,7 +4,8 @@ from urllib.parse import quote
 
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.config import Config, required
-from sessions_app.engine.providers.chat_completions import ChatProvider, join_url
+from sessions_app.engine.providers.chat_completions import ChatProvider
+from sessions_app.engine.providers.hosted import join_url
 from sessions_app.engine.providers.openai import MODELS
 from sessions_app.engine.settings import SAMPLING, THINKING
 

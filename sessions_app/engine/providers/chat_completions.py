@@ -1,25 +1,18 @@
 """What all providers have in common that speak OpenAI's protocols: chat completions, Responses."""
 
+import re
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Collection
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
-from sessions_app.engine.base import EngineError
 from sessions_app.engine.config import Config
 from sessions_app.engine.messages import Request
-from sessions_app.engine.providers.base import Provider
+from sessions_app.engine.providers.hosted import HostedProvider, Lessons, has_field
 from sessions_app.engine.settings import api_of, model_settings, thinking_of
 from sessions_app.engine.wire import chat
-from sessions_app.engine.wire.events import Event, ProviderError, StreamError
+from sessions_app.engine.wire.events import StreamError
 
-# The fields that a service has refused, by the service and its model: it is not asked again with
-# them for as long as this process lives.
-_refused: dict[tuple[str, str], set[str]] = {}
-# How many fields of one request may be refused, one after the other.
-_LESSONS = 4
 # Named in a refusal that is not understood otherwise, these are what it is about.
 _NAMED_ALONE = (
     "stream_options",
@@ -32,20 +25,20 @@ _NAMED_ALONE = (
 _PATHS = {"chat": "chat/completions", "responses": "responses"}
 
 
-class ChatProvider(Provider):
+class ChatProvider(HostedProvider):
     """A provider that speaks chat completions or, where its config says so, Responses."""
+
+    # Fields of Responses that a service may refuse without their names.
+    optional = {
+        "include": re.compile(r"encrypted[ _]content|`?include`?\b", re.I),
+        "summary": re.compile(r"reasoning summar", re.I),
+    }
 
     @classmethod
     def check(cls, config: Config) -> None:
         """Raise EngineError `bad_config` where a resolved config lacks something, or is wrong."""
         super().check(config)
-        check_url(config, cls.module, cls.place_of(config))
         api_of(config, cls.module)
-
-    @classmethod
-    def place_of(cls, config: Config) -> str:
-        """Return the key of a config that says where the service is."""
-        return "base_url"
 
     @property
     def deployment(self) -> str:
@@ -61,67 +54,44 @@ class ChatProvider(Provider):
         key = self.config.get("api_key")
         return {"Authorization": f"Bearer {key}"} if key else {}
 
-    @asynccontextmanager
-    async def stream(self, request: Request) -> AsyncGenerator[AsyncIterator[Event]]:
-        """Give the events of an answer.
+    def endpoint(self) -> tuple[str, dict[str, str]]:
+        """Return the URL of an answer's stream, and the headers that say who asks."""
+        return self.url(_PATHS[self._api]), self.headers()
 
-        A service that refuses an optional field is asked once more without it, and never again
-        with it.
-        """
-        async with AsyncExitStack() as stack:
-            yield await self._open(request, stack)
-
-    async def _open(self, request: Request, stack: AsyncExitStack) -> AsyncIterator[Event]:
-        # Late, because whoever only wants to know which providers there are needs no HTTP.
-        from sessions_app.engine.wire.http import stream_events
-
-        refused = _refused.setdefault((self.service, self.deployment), set())
-        for _ in range(_LESSONS):
-            body = self._build_body(request, refused)
-            opening = stream_events(
-                self.url(_PATHS[self._api]),
-                self.headers(),
-                body,
-                self.limits,
-                self._reader(),
-                place=self.place_of(self.config),
-            )
-            try:
-                return await stack.enter_async_context(opening)
-            except ProviderError as error:
-                field = find_refused_field(error.error, body, refused)
-                if not field:
-                    raise
-                refused.add(field)
-        raise ProviderError(
-            StreamError("unsupported_field", f"it refused {', '.join(sorted(refused))}", 400)
-        )
-
-    @property
-    def _api(self) -> str:
-        return api_of(self.config, self.module)
-
-    def _build_body(self, request: Request, refused: Collection[str]) -> dict[str, Any]:
+    def build_body(self, request: Request, lessons: Lessons) -> dict[str, Any]:
+        """Return the body of a request, as far as is known what the service takes."""
         common = {
             "model": self.deployment,
             "service": self.service,
             "settings": model_settings(self.config, self.module),
             "thinking": thinking_of(self.config, self.module),
         }
+        refused = lessons.refused
         if self._api == "chat":
             return chat.build_body(request, can=self.can, without=refused, **common)
         from sessions_app.engine.wire.responses import build_responses_body
 
         can = replace(self.can, without=(*self.can.without, *refused))
-        with_opaque = "encrypted_content" not in refused
-        return build_responses_body(request, can=can, with_opaque=with_opaque, **common)
+        return build_responses_body(request, can=can, **common)
 
-    def _reader(self) -> Any:
+    def reader(self) -> Any:
+        """Return a reader for one answer."""
         if self._api == "chat":
             return chat.ChatReader()
         from sessions_app.engine.wire.responses import ResponsesReader
 
         return ResponsesReader()
+
+    def learn(self, error: StreamError, body: dict[str, Any], lessons: Lessons) -> Lessons | None:
+        """Return what a refusal says of requests like this one; None where it says nothing."""
+        if field := find_refused_field(error, body, lessons.refused):
+            lessons.refused.add(field)
+            return lessons
+        return super().learn(error, body, lessons)
+
+    @property
+    def _api(self) -> str:
+        return api_of(self.config, self.module)
 
 
 def find_refused_field(error: StreamError, body: dict[str, Any], refused: Collection[str]) -> str:
@@ -139,44 +109,21 @@ def find_refused_field(error: StreamError, body: dict[str, Any], refused: Collec
 
 def find_optional_field(place: str) -> str:
     """Return the optional field that a path such as `messages.3.reasoning_content` means."""
+    if place == "reasoning.summary":
+        return "summary"
     if found := chat.find_optional_field(place):
         return found
     names = place.replace("[", ".").replace("]", "").split(".")
     return next((name for name in names if name in _OF_RESPONSES), "")
 
 
-_OF_RESPONSES = ("max_output_tokens", "include", "store", "encrypted_content")
+_OF_RESPONSES = ("max_output_tokens", "include", "store", "reasoning")
 
 
 def _has_field(body: Any, field: str) -> bool:
     """Tell whether a request has a field, at its top or in its messages."""
-    if field in body:
+    if has_field(body, field):
         return True
     messages = [each for each in body.get("messages", body.get("input")) or () if each]
     calls = [call for each in messages for call in each.get("tool_calls") or ()]
     return any(field in each for each in (*messages, *calls))
-
-
-def check_url(config: Config, module: str, key: str) -> None:
-    """Raise EngineError `bad_config` where a config has something that is no URL."""
-    if not (url := config.get(key)):
-        return
-    try:
-        parts = urlsplit(str(url))
-        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        is_url = is_url and str(url).isprintable() and " " not in str(url)
-    except ValueError:
-        is_url = False
-    if not is_url:
-        raise EngineError(
-            "bad_config", f"`{key}` of {module} must be a URL, http:// or https://: correct it."
-        )
-
-
-def join_url(base: str, path: str, query: str = "") -> str:
-    """Return a path below a URL, which may have a query of its own, or end with the path."""
-    parts = urlsplit(base)
-    head = parts.path.rstrip("/")
-    joined = head if head.endswith(f"/{path}") else f"{head}/{path}"
-    queries = "&".join(filter(None, (parts.query, query)))
-    return urlunsplit((parts.scheme, parts.netloc, joined, queries, ""))

@@ -2,7 +2,8 @@
 
 from sessions_app.engine.capabilities import ProviderCapabilities
 from sessions_app.engine.config import Config, required
-from sessions_app.engine.providers.chat_completions import ChatProvider, join_url
+from sessions_app.engine.providers.chat_completions import ChatProvider
+from sessions_app.engine.providers.hosted import join_url
 from sessions_app.engine.settings import SAMPLING, THINKING
 
 URL = "https://api.openai.com/v1"

@@ -1,7 +1,8 @@
 """provider-openai-compatible: any service that speaks OpenAI's chat completions."""
 
 from sessions_app.engine.capabilities import ProviderCapabilities
-from sessions_app.engine.providers.chat_completions import ChatProvider, join_url
+from sessions_app.engine.providers.chat_completions import ChatProvider
+from sessions_app.engine.providers.hosted import join_url
 from sessions_app.engine.settings import SAMPLING, THINKING
 
 

@@ -21,6 +21,7 @@ from sessions_app.engine.wire.sse import ServerEvent
 
 # Reasons for which an answer may end in the middle of a call.
 CUT = ("length", "content_filter", "error")
+_LAST = (Finish, StreamError)
 _DONE = "[DONE]"
 
 
@@ -35,7 +36,7 @@ class Reader(ABC):
         self.is_finished = False
         # Whether the server has given the reason why its answer ends: only usage may follow.
         self.is_complete = False
-        # Characters of the arguments of all calls so far.
+        # Characters of the arguments of all calls so far, and of what only the service can read.
         self.call_characters = 0
         self._has_begun = False
         self._model = ""
@@ -80,7 +81,7 @@ class Reader(ABC):
         return self._end([StreamError("bad_answer", "it sent what is no JSON")])
 
     def _end(self, events: list[Event]) -> list[Event]:
-        if events and isinstance(events[-1], Finish | StreamError):
+        if events and isinstance(events[-1], _LAST):
             self.is_finished = True
         return events
 
@@ -92,14 +93,32 @@ class Reader(ABC):
 
     def _count(self, input_tokens: int, output_tokens: int, cached: int, reasoning: int) -> Usage:
         """Return what is used so far. All numbers of a server are totals, and never shrink."""
-        before = self._usage
-        self._usage = Usage(
-            max(before.input_tokens, input_tokens),
-            max(before.output_tokens, output_tokens),
-            max(before.cached_tokens, cached),
-            max(before.reasoning_tokens, reasoning),
-        )
-        return self._usage
+        now = self._usage
+        if (
+            input_tokens > now.input_tokens
+            or output_tokens > now.output_tokens
+            or cached > now.cached_tokens
+            or reasoning > now.reasoning_tokens
+        ):
+            self._usage = now = Usage(
+                max(now.input_tokens, input_tokens),
+                max(now.output_tokens, output_tokens),
+                max(now.cached_tokens, cached),
+                max(now.reasoning_tokens, reasoning),
+            )
+        return now
+
+    def _count_opaque(self, value: Any) -> None:
+        """Count what is kept of an answer, and no event of a piece of text tells of."""
+        texts = [value]
+        while texts:
+            each = texts.pop()
+            if isinstance(each, str):
+                self.call_characters += len(each)
+            elif isinstance(each, dict):
+                texts += each.values()
+            elif isinstance(each, list):
+                texts += each
 
     def _call_id(self, given: Any, prefix: str = "call_") -> str:
         """Return the id of a new call: the given one, unless it is none or another call has it."""
@@ -170,7 +189,11 @@ class TextBlock:
         if not piece or not isinstance(piece, str):
             return []
         self._raw.append(piece)
-        return self._emit(self._joiner.add(piece))
+        # As `_emit` does: this is done for every piece of every answer.
+        if not (text := self._joiner.add(piece)):
+            return []
+        self._text.append(text)
+        return [self._event(text)]
 
     def finish(self) -> list[Event]:
         """Take in that no more comes."""

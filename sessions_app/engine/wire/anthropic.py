@@ -123,51 +123,44 @@ def build_body(
     settings: dict[str, Any],
     thinking: ThinkingSettings,
     can: ProviderCapabilities,
-    with_opaque: bool = True,
+    most: int | None = None,
 ) -> dict[str, Any]:
     """Return the body of a request for a stream.
 
-    `settings` are those of `engine.settings.model_settings`; `with_opaque` says whether the
-    service's own thinking goes back to it.
+    `settings` are those of `engine.settings.model_settings`; `most` are the tokens of an answer
+    that the service grants, where it has said so.
     """
     traits = model_traits(model)
-    opaque_for = service if with_opaque else None
-    asked = _thinking_fields(thinking, settings.get("max_tokens"), traits)
+    limits = [each for each in (settings.get("max_tokens"), most) if each is not None]
+    limit = min(limits) if limits else None
+    asked = _thinking_fields(thinking, limit, traits)
+    if "thinking" in can.without:
+        asked.pop("thinking", None)
     if asked.get("thinking", {}).get("type") == "enabled" and _lacks_thinking(
-        request.messages, opaque_for
+        request.messages, service
     ):
         # With a budget, a model wants its own thinking before each call of the turn: calls that
         # another model has made in it have none.
         del asked["thinking"]
     body: dict[str, Any] = {
         "model": model,
-        "max_tokens": _max_tokens(settings.get("max_tokens"), asked, traits),
-        "messages": _build_messages(request.messages, opaque_for),
+        "max_tokens": _max_tokens(limit, asked, traits),
+        "messages": _build_messages(request.messages, service),
         "stream": True,
     }
     if request.instructions.strip():
         body["system"] = request.instructions
     if request.tools:
         body["tools"] = [_build_tool(tool) for tool in request.tools]
-    if not traits.adaptive_only and asked.get("thinking", {}).get("type") != "enabled":
-        body |= {k: settings[k] for k in ("temperature", "top_p") if k in settings}
-    elif not traits.adaptive_only and settings.get("top_p", 0) >= 0.95:
-        # All of sampling that goes together with a budget.
-        body["top_p"] = settings["top_p"]
+    if not traits.adaptive_only:
+        # While it thinks, a model takes no temperature, and `top_p` only near 1.
+        sampling = {k: settings[k] for k in ("temperature", "top_p") if k in settings}
+        thinks = "thinking" in asked
+        body |= {k: v for k, v in sampling.items() if not thinks or (k == "top_p" and v >= 0.95)}
     if "stop_sequences" in settings:
         body["stop_sequences"] = settings["stop_sequences"]
     body |= asked
     return {key: value for key, value in body.items() if key not in can.without}
-
-
-def has_opaque(request: Request, service: str) -> bool:
-    """Tell whether a request returns content to a service that only it can read."""
-    return any(
-        isinstance(message, AssistantMessage)
-        and message.service == service
-        and any(part.opaque for part in message.parts)
-        for message in request.messages
-    )
 
 
 def _thinking_fields(
@@ -176,7 +169,9 @@ def _thinking_fields(
     if thinking.wanted is False or thinking == ThinkingSettings():
         return {}
     if thinking.budget:
-        return {"thinking": {"type": "enabled", "budget_tokens": thinking.budget}}
+        fits = most is None or thinking.budget < most
+        enabled = {"type": "enabled", "budget_tokens": thinking.budget}
+        return {"thinking": enabled} if fits else {}
     effort = {"output_config": {"effort": thinking.effort}} if thinking.effort else {}
     if traits.adaptive:
         # Newer models think without telling, unless they are asked to.
@@ -198,7 +193,7 @@ def _max_tokens(given: int | None, asked: dict[str, Any], traits: ModelTraits) -
     return max(traits.default_tokens, budget + _ANSWER_TOKENS if budget else 0)
 
 
-def _lacks_thinking(messages: Iterable[Message], service: str | None) -> bool:
+def _lacks_thinking(messages: Iterable[Message], service: str) -> bool:
     """Tell whether a call of the newest turn comes without thinking of this service before it."""
     lacks = False
     for message in messages:
@@ -212,7 +207,7 @@ def _lacks_thinking(messages: Iterable[Message], service: str | None) -> bool:
     return lacks
 
 
-def _build_messages(messages: Iterable[Message], service: str | None) -> list[dict[str, Any]]:
+def _build_messages(messages: Iterable[Message], service: str) -> list[dict[str, Any]]:
     """Return the messages; neighbours of the same role become one, blank ones none."""
     built: list[dict[str, Any]] = []
     for message in messages:
@@ -372,6 +367,7 @@ class AnthropicReader(Reader):
         # One of the same index that is open still has lost its end.
         events = self._end_block(index)
         block = _Block(data)
+        self._count_opaque(data)
         self._blocks.append(block)
         self._open[index] = block
         return events + block.begin()

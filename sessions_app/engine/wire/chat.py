@@ -382,12 +382,12 @@ class ChatReader(Reader):
             self._reason = self._reason or "stop"
             return self._end(self._close())
         if event.event == "error":
-            return self._end([*self._flush(), read_payload(event.data)])
+            return self._end([read_payload(event.data)])
         return super()._read_other(event)
 
     def _finish(self) -> list[Event]:
         if self._reason is None:
-            return [*self._flush(), self._break_off()]
+            return [self._break_off()]
         return self._close()
 
     def _flush(self) -> list[Event]:
@@ -454,7 +454,7 @@ class _ThinkTags:
         # What may be the beginning of a tag.
         self.held = ""
         self._closing = ""
-        self._is_after = False
+        self._has_thought = self._is_after = False
 
     def skip(self) -> None:
         """Take in that there is thinking in a field of its own: tags are text then."""
@@ -471,7 +471,10 @@ class _ThinkTags:
                 return [(False, text)] if text else []
         if self._closing:
             thought, text = self._close(text)
+            if not self._has_thought:
+                thought = thought.lstrip("\n")
             if thought:
+                self._has_thought = True
                 pieces.append((True, thought))
         if self._is_after and (text := text.lstrip()):
             self.is_over = True
@@ -489,7 +492,7 @@ class _ThinkTags:
         for tag in _OPENING:
             if start.startswith(tag):
                 self._closing = f"</{tag[1:]}"
-                return start[len(tag) :].lstrip("\n")
+                return start[len(tag) :]
         if any(tag.startswith(start) for tag in _OPENING):
             self.held = text
             return ""

@@ -43,6 +43,8 @@ _CODES: dict[str, ErrorKind] = {
     "credit_balance_too_low": "quota",
     "access_terminated": "auth",
     "invalid_api_key": "auth",
+    "api_key_invalid": "auth",
+    "api_key_expired": "auth",
     "authentication_error": "auth",
     "permission_error": "auth",
     "permission_denied": "auth",
@@ -137,7 +139,7 @@ _NO_CONTENT_KIND = re.compile(
     re.I | re.S,
 )
 _QUOTE = "[`'\"\u201c\u201d\u2018\u2019]?"
-_NAME = rf"{_QUOTE}(?:body\.)?([A-Za-z_][\w.\[\]-]*){_QUOTE}"
+_NAME = rf"{_QUOTE}(?:body\.)?([A-Za-z_][\w.\[\]-]{{0,100}}){_QUOTE}"
 # A field that is refused, in the words of one server each. The first group is its name.
 _FIELDS = [
     re.compile(pattern, re.I)
@@ -156,12 +158,12 @@ _FIELDS = [
         rf"unexpected keyword argument {_NAME}",
         rf"does not (?:support|accept|recognize|allow) (?:the )?"
         rf"(?:parameter|field|argument|option|property)(?:\(?s\)?)?:? {_NAME}",
-        r"[`'\"]([A-Za-z_][\w.]*)[`'\"] (?:is|are) (?:not (?:supported|allowed|permitted)"
+        r"[`'\"]([A-Za-z_][\w.]{0,100})[`'\"] (?:is|are) (?:not (?:supported|allowed|permitted)"
         r"|unsupported|unknown|unexpected)",
-        r"[`'\"]([A-Za-z_][\w.]*)[`'\"] was unexpected",
-        r"unsupported value: [`'\"]([A-Za-z_][\w.]*)[`'\"] does not support",
-        r"^([a-z]+_[a-z_]+) (?:is|are) (?:not (?:supported|allowed|permitted)|unsupported)",
-        r"does not support (?:the )?[`'\"]?([a-z]+_[a-z_]+)[`'\"]?",
+        r"[`'\"]([A-Za-z_][\w.]{0,100})[`'\"] was unexpected",
+        r"unsupported value: [`'\"]([A-Za-z_][\w.]{0,100})[`'\"] does not support",
+        r"^([a-z]{1,40}_[a-z_]{1,60}) (?:is|are) (?:not (?:supported|allowed|permitted)|unsupported)",
+        r"does not support (?:the )?[`'\"]?([a-z]{1,40}_[a-z_]{1,60})[`'\"]?",
     )
 ]
 _FIELD_CODES = {
@@ -199,7 +201,8 @@ def read_payload(value: Any, status: int | None = None) -> StreamError:
     `value` is the whole event or body, with `error` in it or not. Without `status`, one in it, or
     the one that its code stands for, is the error's.
     """
-    message = _find_message(value)
+    # What is searched with patterns must not be long.
+    message = _find_message(value)[:MESSAGE_LIMIT]
     codes = {code.lower() for code in _find_codes(value)}
     if status is None:
         numbers = (int(code) for code in codes if code.isascii() and code.isdigit())

@@ -17,6 +17,7 @@ from sessions_app.engine.messages import (
     ToolMessage,
     ToolResult,
     ToolSpec,
+    UserMessage,
 )
 from sessions_app.engine.settings import Thinking as ThinkingSettings
 from sessions_app.engine.wire.answer import (
@@ -56,9 +57,9 @@ def takes_levels(model: str) -> bool:
 
 
 def build_path(model: str) -> str:
-    """Return the path of a model's stream, with its query; `model` may name a collection."""
+    """Return the path of a model's stream; `model` may name its collection, too."""
     name = model if "/" in model else f"models/{model}"
-    return f"/{quote(name, safe='/')}:streamGenerateContent?alt=sse"
+    return f"{quote(name, safe='/')}:streamGenerateContent"
 
 
 def build_body(
@@ -69,18 +70,16 @@ def build_body(
     settings: dict[str, Any],
     thinking: ThinkingSettings,
     can: ProviderCapabilities,
-    with_opaque: bool = True,
 ) -> dict[str, Any]:
     """Return the body of a request for a stream.
 
-    `settings` are those of `engine.settings.model_settings`; `with_opaque` says whether the
-    service's own signatures go back to it.
+    `settings` are those of `engine.settings.model_settings`. A model that takes no
+    `systemInstruction` is told the instructions before the first message.
     """
-    body: dict[str, Any] = {
-        "contents": _build_contents(
-            request.messages, service if with_opaque else None, takes_levels(model)
-        )
-    }
+    messages = request.messages
+    if request.instructions.strip() and "systemInstruction" in can.without:
+        messages = (UserMessage(request.instructions), *messages)
+    body: dict[str, Any] = {"contents": _build_contents(messages, service, takes_levels(model))}
     if request.instructions.strip():
         body["systemInstruction"] = {"parts": [{"text": request.instructions}]}
     if request.tools:
@@ -93,7 +92,8 @@ def build_body(
         "seed": "seed",
     }
     generation = {names[key]: value for key, value in settings.items() if key in names}
-    if thinking_config := _thinking_config(thinking, model):
+    thinking_config = _thinking_config(thinking, model)
+    if thinking_config := {k: v for k, v in thinking_config.items() if k not in can.without}:
         generation["thinkingConfig"] = thinking_config
     generation = {key: value for key, value in generation.items() if key not in can.without}
     if generation:
@@ -121,9 +121,7 @@ def _level(wanted: str, model: str) -> str:
     return min(levels, key=lambda level: abs(_ORDER.index(level) - _ORDER.index(wanted)))
 
 
-def _build_contents(
-    messages: Iterable[Message], service: str | None, signs: bool
-) -> list[dict[str, Any]]:
+def _build_contents(messages: Iterable[Message], service: str, signs: bool) -> list[dict[str, Any]]:
     """Return the messages; neighbours of the same role become one, blank ones none."""
     built: list[dict[str, Any]] = []
     for message in messages:
@@ -394,6 +392,7 @@ class GeminiReader(Reader):
         # The block that the next piece of text may belong to.
         self._block: TextBlock | None = None
         self._candidate: int | None = None
+        self._given_usage: Any = None
         self._reason = ""
         self._explanation = ""
         self._opaque: dict[int, str] = {}
@@ -418,8 +417,8 @@ class GeminiReader(Reader):
         if event.is_document and not document.keys() & _KNOWN:
             return [StreamError("bad_answer", "it sent JSON that is no answer of the Gemini API")]
         events = self._read_usage(document.get("usageMetadata"))
-        if isinstance(model := document.get("modelVersion"), str):
-            self._model = as_text(model)
+        if (model := document.get("modelVersion")) != self._model:
+            self._model = as_text(model) or self._model
         for candidate in as_dicts(candidates):
             events += self._read_candidate(candidate)
         return events
@@ -440,9 +439,9 @@ class GeminiReader(Reader):
         return events + self._end_answer(reason, parts, text)
 
     def _read_usage(self, given: Any) -> list[Event]:
-        if not isinstance(given, dict):
+        if given == self._given_usage or not isinstance(given, dict):
             return []
-        before = self._usage
+        self._given_usage, before = given, self._usage
         thoughts = as_count(given.get("thoughtsTokenCount"))
         usage = self._count(
             as_count(given.get("promptTokenCount"))
@@ -451,7 +450,7 @@ class GeminiReader(Reader):
             as_count(given.get("cachedContentTokenCount")),
             thoughts,
         )
-        return [usage] if usage != before else []
+        return [] if usage is before else [usage]
 
     def _read_candidate(self, candidate: dict[str, Any]) -> list[Event]:
         index = candidate.get("index") or 0
@@ -482,6 +481,7 @@ class GeminiReader(Reader):
             return []
         # What only the service can read: code that it has run, files, a signature on its own.
         events = self._end_block()
+        self._count_opaque(part)
         self._parts.append(Thinking("", dump_json(part)))
         return events
 
@@ -491,6 +491,7 @@ class GeminiReader(Reader):
         if "thoughtSignature" in part or "thought_signature" in part:
             # A part that is signed stays as it is: nothing is joined to it.
             events = self._end_block(is_thinking)
+            self._count_opaque(part)
             self._opaque[len(self._parts)] = dump_json(part)
             events += self._begin_block(is_thinking).add(text)
             self._block = None
@@ -537,9 +538,10 @@ class GeminiReader(Reader):
                 return events
             self._calls.setdefault(given, same)
         rest = {key: value for key, value in part.items() if key != "functionCall"}
-        made = self._make_call(given, call.get("name"), arguments, dump_json(rest) if rest else "")
+        opaque = dump_json(rest) if rest else ""
+        made = self._make_call(given, call.get("name"), arguments, opaque)
         self._parts.append(made)
-        self.call_characters += len(arguments)
+        self.call_characters += len(arguments) + len(opaque)
         return events + self._emit_call(made)
 
 

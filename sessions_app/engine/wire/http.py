@@ -229,6 +229,8 @@ class EventStream:
                 if self.has_begun and not self._has_followed:
                     self._has_followed = True
                     self._silence.expect(self._limits.next_token_timeout, "next_token_timeout")
+            if is_first and "content-encoding" in self._response.headers:
+                raise zlib.error("nothing came out of it")
             if events := decoder.finish():
                 yield events
         except EventTooLongError as error:

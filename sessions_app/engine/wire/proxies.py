@@ -14,6 +14,7 @@ from sessions_app.engine.base import EngineError
 
 SCHEMES = ("http", "https", "socks5", "socks5h")
 _VARIABLES = {"http": ("http_proxy", "all_proxy"), "https": ("https_proxy", "all_proxy")}
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 _NAME_WITH_PORT = re.compile(r"(.*?):(\d+)")
 # Names that are never on the internet.
 _LOCAL_NAMES = ("localhost", ".localhost", ".local", ".internal", ".lan", ".home.arpa")
@@ -59,9 +60,14 @@ def parse_proxy(variable: str, value: str) -> str:
     return f"socks5{text[text.index('://') :]}" if url.scheme == "socks" else text
 
 
+def find_variables() -> list[str]:
+    """Return the names of the variables that are set and name a proxy."""
+    return [variable for variable, value in map(_variable, _PROXIES) if value]
+
+
 def find_bad_variables() -> Iterator[tuple[str, str]]:
     """Yield each proxy variable that cannot be used, and the sentence that says why."""
-    for name in ("http_proxy", "https_proxy", "all_proxy"):
+    for name in _PROXIES:
         variable, value = _variable(name)
         try:
             if value:
@@ -83,7 +89,7 @@ def _is_direct(host: str, port: int) -> bool:
     """Tell whether a host is reached without a proxy."""
     address = _address(host)
     if address is not None:
-        if address.is_loopback or address.is_private or address.is_link_local:
+        if not address.is_global:
             return True
     elif "." not in host or host.endswith(_LOCAL_NAMES):
         return True

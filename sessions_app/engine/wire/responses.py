@@ -41,17 +41,14 @@ def build_responses_body(
     settings: dict[str, Any],
     thinking: ThinkingSettings,
     can: ProviderCapabilities,
-    with_opaque: bool = True,
 ) -> dict[str, Any]:
     """Return the body of a request for a stream.
 
-    `settings` are those of `engine.settings.model_settings`; `with_opaque` says whether the
-    service's own reasoning goes back to it.
+    `settings` are those of `engine.settings.model_settings`.
     """
-    opaque_for = service if with_opaque else None
     body: dict[str, Any] = {
         "model": model,
-        "input": _build_input(request.messages, opaque_for, can.system_role),
+        "input": _build_input(request.messages, service, can.system_role),
         "stream": True,
         "store": False,
         "include": ["reasoning.encrypted_content"],
@@ -66,12 +63,13 @@ def build_responses_body(
         effort = {"effort": thinking.effort} if thinking.effort else {}
         # Else it thinks without telling.
         summary = {"summary": "auto"} if thinking.wanted else {}
-        body["reasoning"] = {**effort, **summary}
-    return {key: value for key, value in body.items() if key not in can.without}
+        reasoning = {**effort, **summary}
+        body["reasoning"] = {k: v for k, v in reasoning.items() if k not in can.without}
+    return {key: value for key, value in body.items() if key not in can.without and value != {}}
 
 
 def _build_input(
-    messages: Iterable[Message], service: str | None, system_role: str
+    messages: Iterable[Message], service: str, system_role: str
 ) -> list[dict[str, Any]]:
     items: list[dict[str, Any]] = []
     for message in messages:
@@ -275,6 +273,10 @@ class ResponsesReader(Reader):
         """Take in all of an item, or, without data, that no more comes of it."""
         if item.is_done:
             return []
+        if item.kind == "function_call":
+            self._count_opaque("" if item.json else data.get("arguments"))
+        elif item.kind != "message":
+            self._count_opaque(data)
         events = item.complete(data)
         if item.kind == "function_call":
             given = item.data.get("call_id") or item.data.get("id")

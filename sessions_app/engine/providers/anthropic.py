@@ -1,0 +1,104 @@
+"""provider-anthropic: Claude, behind Anthropic's Messages API."""
+
+import re
+from dataclasses import replace
+from typing import Any
+
+from sessions_app.engine.base import EngineError
+from sessions_app.engine.capabilities import ProviderCapabilities
+from sessions_app.engine.config import Config, required
+from sessions_app.engine.messages import Request
+from sessions_app.engine.providers.hosted import HostedProvider, Lessons, join_url
+from sessions_app.engine.settings import SAMPLING, THINKING, model_settings, thinking_of
+from sessions_app.engine.wire import anthropic
+from sessions_app.engine.wire.events import StreamError
+
+URL = "https://api.anthropic.com"
+
+_MAXIMUM = re.compile(r"max_tokens`?: \d+ > (\d+)")
+_NO_ROOM = re.compile(r"`?max_tokens`? exceed context limit: (\d+) \+ \d+ > (\d+)")
+# Tokens of an answer that are worth asking for.
+_SMALLEST_ANSWER = 1_024
+
+
+class Anthropic(HostedProvider):
+    """Anthropic, or a transparent proxy of it at `base_url`."""
+
+    module = "provider-anthropic"
+    capabilities = ProviderCapabilities(
+        input=("text", "image"), tool_name_pattern=r"[A-Za-z0-9_-]{1,128}"
+    )
+    defaults = {"api_key": "${ANTHROPIC_API_KEY}"}
+    needs = (("default_model",),)
+    settings = (SAMPLING - {"seed"}) | THINKING | {"thinking_budget"}
+    optional = {
+        "temperature": re.compile(r"\btemperature\b"),
+        "top_p": re.compile(r"\btop_p\b"),
+        "output_config": re.compile(r"\boutput_config\b|\beffort\b"),
+        "thinking": re.compile(r"thinking", re.I),
+        "stop_sequences": re.compile(r"\bstop_sequences\b"),
+    }
+
+    @classmethod
+    def check(cls, config: Config) -> None:
+        """Raise EngineError `bad_config` where a resolved config lacks something, or is wrong."""
+        super().check(config)
+        required(config, cls.module, "api_key")
+        model, thinking = str(config["default_model"]), thinking_of(config, cls.module)
+        if not thinking.budget or thinking.wanted is False:
+            return
+        if anthropic.model_traits(model).adaptive_only:
+            raise _bad_budget(f"{model} takes none; remove it, and set `reasoning_effort`.")
+        most = model_settings(config, cls.module).get("max_tokens")
+        if most is not None and thinking.budget >= most:
+            raise _bad_budget("must be below `max_tokens`, which it counts towards.")
+
+    def endpoint(self) -> tuple[str, dict[str, str]]:
+        """Return the URL of an answer's stream, and the headers that say who asks."""
+        base = str(self.config.get("base_url") or URL)
+        has_version = base.rstrip("/").endswith(("/v1", "/v1/messages"))
+        key = str(self.config["api_key"])
+        headers = {
+            # Anthropic takes a key in either of them, and its proxies in one of the two.
+            "x-api-key": key,
+            "Authorization": f"Bearer {key}",
+            "anthropic-version": anthropic.VERSION,
+        }
+        return join_url(base, "messages" if has_version else "v1/messages"), headers
+
+    def build_body(self, request: Request, lessons: Lessons) -> dict[str, Any]:
+        """Return the body of a request, as far as is known what the service takes."""
+        return anthropic.build_body(
+            request,
+            model=self.model,
+            service=self.service,
+            settings=model_settings(self.config, self.module),
+            thinking=thinking_of(self.config, self.module),
+            can=replace(self.can, without=(*self.can.without, *lessons.refused)),
+            most=lessons.max_tokens,
+        )
+
+    def reader(self) -> anthropic.AnthropicReader:
+        """Return a reader for one answer."""
+        return anthropic.AnthropicReader()
+
+    def learn(self, error: StreamError, body: dict[str, Any], lessons: Lessons) -> Lessons | None:
+        """Return what a refusal says of requests like this one; None where it says nothing."""
+        if match := _MAXIMUM.search(error.message):
+            # The model's own maximum, which nobody has told so far.
+            most = int(match[1])
+            if not 0 < most < body["max_tokens"]:
+                return None
+            lessons.max_tokens = most
+            return lessons
+        if match := _NO_ROOM.search(error.message):
+            # This prompt leaves less room for an answer than is asked for.
+            room = int(match[2]) - int(match[1]) - 1
+            if not _SMALLEST_ANSWER <= room < body["max_tokens"]:
+                return None
+            return replace(lessons, max_tokens=room)
+        return super().learn(error, body, lessons)
+
+
+def _bad_budget(what: str) -> EngineError:
+    return EngineError("bad_config", f"`thinking_budget` of {Anthropic.module}: {what}")

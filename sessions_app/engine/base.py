@@ -58,6 +58,11 @@ class Ask:
     message: str = ""
     # Seconds until a person need not answer any more; None for the daemon's default.
     timeout: float | None = None
+    # What an "always" is bound to: the tool as it is defined, its module, its config.
+    fingerprint: str = ""
+    # The input as people are shown it: without the secrets that are known by their values. None:
+    # as it is.
+    visible_input: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -152,8 +157,9 @@ class Turn:
     steps: tuple[dict[str, Any], ...] = ()
     calls: Mapping[str, Call] = field(default_factory=dict)
     decisions: Mapping[str, Decision] = field(default_factory=dict)
-    # Tools that a person lets go on without being asked again in this session.
-    always: frozenset[str] = frozenset()
+    # Tools that a person lets go on without being asked again in this session: the name and the
+    # fingerprint of each.
+    always: frozenset[tuple[str, str]] = frozenset()
     # Whether this attempt goes on where a parked one stopped. Else nothing counts of what was
     # emitted before, and what the steps say is emitted anew.
     continues: bool = False
@@ -182,6 +188,8 @@ class Outcome:
     # What is to be kept beside the steps that were: none where the answer is all there was.
     steps: tuple[dict[str, Any], ...] = ()
     waits: tuple[Ask, ...] = ()
+    # Why the model stopped: stop, length, content_filter or tool_calls.
+    finish_reason: str = "stop"
 
 
 class Engine(Protocol):

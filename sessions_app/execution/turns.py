@@ -1,7 +1,7 @@
 """What an engine needs to know for an attempt, read from the session."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from profiles_app.services.directories import place_of
@@ -135,11 +135,12 @@ def _decisions(run: Run, step: Step) -> dict[str, Decision]:
     }
 
 
-def _always(session_id: str) -> frozenset[str]:
-    names: Sequence[str] = Approval.objects.filter(
+def _always(session_id: str) -> frozenset[tuple[str, str]]:
+    """Return the tools that go on unasked, each by its name and its fingerprint."""
+    approved = Approval.objects.filter(
         session_id=session_id, always=True, status=ApprovalStatus.APPROVED
-    ).values_list("tool_name", flat=True)
-    return frozenset(names)
+    ).exclude(fingerprint="")
+    return frozenset(approved.values_list("tool_name", "fingerprint"))
 
 
 def _for_engine(mount_plan: dict[str, Any]) -> dict[str, Any]:

@@ -67,9 +67,7 @@ def override_capabilities(
     """
     given = config.get("capabilities") or {}
     if not isinstance(given, dict):
-        raise EngineError(
-            "bad_config", f"`capabilities` of {module} must be a mapping: correct it."
-        )
+        raise EngineError("bad_config", f"`capabilities` of {module} must be a mapping: correct it.")
     fixed = {field.name for field in fields(Capabilities)}
     known = {field.name for field in fields(ProviderCapabilities)} - fixed
     for name, value in given.items():
@@ -89,12 +87,7 @@ def _check_kind(name: str, value: Any, declared: Any, module: str) -> None:
     if is_right and wanted is list:
         is_right = all(isinstance(item, str) for item in value)
     if not is_right:
-        nouns = {
-            int: "a whole number",
-            bool: "true or false",
-            list: "a list of texts",
-            str: "a text",
-        }
+        nouns = {int: "a whole number", bool: "true or false", list: "a list of texts", str: "a text"}
         raise EngineError(
             "bad_config", f"`capabilities.{name}` of {module} must be {nouns[wanted]}: correct it."
         )

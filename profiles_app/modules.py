@@ -1,6 +1,6 @@
 """The modules that the daemon has itself. Whoever executes a kind of them registers it here."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -34,25 +34,32 @@ class Fault(NamedTuple):
 # Takes the modules of one type in a profile, and tells what is wrong with their config here.
 Check = Callable[[list[dict[str, Any]]], Iterable[Fault]]
 
-# Type of module → ids. The types are those of a mount plan.
-_BUILTIN: dict[str, set[str]] = {
-    "orchestrator": {"loop-streaming"},
-    "context-manager": {"context-simple"},
-    "provider": set(),
-    "tool": set(),
-    "hook": set(),
+# These name how the daemon works anyway; nothing is executed for them.
+_INERT = Capabilities(*[False] * 6)
+# Type of module → id → what it can do. The types are those of a mount plan.
+_BUILTIN: dict[str, dict[str, Capabilities]] = {
+    "orchestrator": {"loop-streaming": _INERT},
+    "context-manager": {"context-simple": _INERT},
+    "provider": {},
+    "tool": {},
+    "hook": {},
 }
 _CHECKS: dict[str, Check] = {}
 
 
-def register(kind: str, modules: Iterable[str]) -> None:
-    """Add to the modules of a type; adding one again changes nothing."""
+def register(kind: str, modules: Mapping[str, Capabilities]) -> None:
+    """Add to the modules of a type; adding one again replaces what it was said to do."""
     _BUILTIN[kind].update(modules)
 
 
 def builtin(kind: str) -> list[str]:
     """Return the ids of the modules of a type, in order."""
     return sorted(_BUILTIN[kind])
+
+
+def find_capabilities(kind: str, module: str) -> Capabilities | None:
+    """Return what a module of a type can do; None for one that the daemon does not have."""
+    return _BUILTIN[kind].get(module)
 
 
 def register_check(kind: str, check: Check) -> None:

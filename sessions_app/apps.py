@@ -12,11 +12,11 @@ class SessionsConfig(AppConfig):
     def ready(self) -> None:
         """Ring the bell of the streams whenever a journal has grown, and tell of the modules."""
         from profiles_app import modules
-        from sessions_app.engine.registry import faults, known_providers
-        from sessions_app.engine.tools.registry import known_tools
+        from sessions_app.engine.registry import faults, provider_capabilities
+        from sessions_app.engine.tools.registry import tool_capabilities
         from sessions_app.streaming import bell
 
-        modules.register("provider", known_providers())
+        modules.register("provider", provider_capabilities())
         modules.register_check("provider", faults)
-        modules.register("tool", known_tools())
+        modules.register("tool", tool_capabilities())
         bell.connect()

@@ -3,7 +3,6 @@
 from datetime import datetime
 from typing import Any
 
-from profiles_app.masking import masked
 from sessions_app.models import Approval, Event, Message, Run, Session
 from sessions_app.times import stamp
 
@@ -49,6 +48,7 @@ def message_json(message: Message) -> JSON:
         "agent": message.agent,
         "tokenCount": message.token_count,
         "runId": message.run_id,
+        "finishReason": message.finish_reason,
         "metadata": message.metadata,
     }
 
@@ -68,20 +68,21 @@ def run_json(run: Run) -> JSON:
         "endedAt": _stamp(run.ended_at),
         "leaseExpiresAt": _stamp(run.lease_expires_at),
         "usage": run.usage,
+        "finishReason": run.finish_reason,
         "errorCode": run.error_code or None,
         "error": run.error or None,
     }
 
 
 def approval_json(approval: Approval) -> JSON:
-    """Return an approval; a secret in what the tool is to be given is masked."""
+    """Return an approval; a secret in what the tool is to be given is hidden."""
     return {
         "approvalId": approval.id,
         "sessionId": approval.session_id,
         "runId": approval.run_id,
         "toolCallId": approval.tool_call_id,
         "toolName": approval.tool_name,
-        "toolInput": masked(approval.tool_input),
+        "toolInput": approval.visible_input,
         "prompt": approval.prompt,
         "options": list(Approval.OPTIONS),
         "status": approval.status,

@@ -37,6 +37,26 @@ class RunStatus(TextChoices):
     CANCELLED = "cancelled"
 
 
+class FinishReason(TextChoices):
+    """Why an answer ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    CONTENT_FILTER = "content_filter"
+    TOOL_CALLS = "tool_calls"
+    ERROR = "error"
+    CANCELLED = "cancelled"
+
+
+# What people are told of an answer that is not whole, though its run succeeded.
+CUT_OFF: dict[str, str] = {
+    FinishReason.LENGTH: "Cut off: the answer reached its token limit",
+    FinishReason.CONTENT_FILTER: "Cut off: the provider's content filter stopped the answer",
+    FinishReason.TOOL_CALLS: "Cut off: the answer ended with tool calls that were not made",
+}
+# How the answer of a run that succeeded may end.
+FINISHED = (FinishReason.STOP, *CUT_OFF)
+
 SESSION_TRANSITIONS: dict[str, tuple[str, ...]] = {
     SessionStatus.CREATED: (SessionStatus.ACTIVE,),  # start: from now on it takes messages
     SessionStatus.ACTIVE: (

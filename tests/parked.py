@@ -1,5 +1,6 @@
 """Runs that wait for a person, without an engine."""
 
+from hashlib import sha256
 from typing import Any
 
 from sessions_app.models import Approval, Run, Session
@@ -29,7 +30,13 @@ def parked(session: Session, *waits: Wait, usage: dict[str, Any] | None = None) 
 
 def wait(call_id: str = "call_1", tool: str = "write_file", **input_: Any) -> Wait:
     """A call that waits for a person."""
-    return Wait(call_id, tool, input_ or {"path": "notes.md", "content": "Paris"})
+    given = input_ or {"path": "notes.md", "content": "Paris"}
+    return Wait(call_id, tool, given, fingerprint=fingerprint(tool))
+
+
+def fingerprint(tool: str, definition: str = "") -> str:
+    """What an "always" to a tool is bound to."""
+    return sha256(f"{tool} {definition}".encode()).hexdigest()
 
 
 def asked(session: Session, *waits: Wait) -> Approval:

@@ -10,29 +10,18 @@
 - Any other key is a setting of the session, for whoever reads it.
 
 Mappings merge key by key at any depth; a list, a text, a number and null replace. `${NAME}`
-stays as it is written. What overrides may not do is in `overrides_guard`, with secrets, and in
-`overrides_tools`, with programs and with a person's word.
+stays as it is written. What overrides may not do is in `overrides_rules`.
 """
 
 from typing import Any
 
 from profiles_app import definition, values
 from profiles_app.definition import MODULE_LISTS, SECTIONS, TEXTS
-from profiles_app.services import overrides_guard, overrides_session, overrides_tools
+from profiles_app.services import overrides_rules
 from profiles_app.services.merging import merge
+from profiles_app.services.overrides_rules import FOR_PROVIDERS
 
 WHERE = "settings_overrides"
-FOR_PROVIDERS = (
-    "temperature",
-    "max_tokens",
-    "top_p",
-    "timeout",
-    "stop",
-    "seed",
-    "extended_thinking",
-    "thinking_budget",
-    "reasoning_effort",
-)
 
 
 def apply(profile: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
@@ -44,17 +33,10 @@ def apply(profile: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
     for section in {"session", *TEXTS} & set(overrides):
         definition.mapping(overrides[section], f"{WHERE}.{section}")
     base = definition.checked(profile)
-    overrides_guard.check_texts(base, overrides, WHERE)
-    overrides_session.check(base, overrides, WHERE)
-    base["providers"] = _with_settings(base["providers"], overrides)
-    merged = merge(base, {key: overrides[key] for key in SECTIONS if key in overrides})
-    for section in set(MODULE_LISTS) & set(overrides):
-        extra = definition.entries(overrides[section], f"{WHERE}.{section}")
-        overrides_guard.check_modules(section, base[section], extra, f"{WHERE}.{section}")
-        if section == "tools":
-            overrides_tools.check(base[section], extra, f"{WHERE}.{section}")
-        merged[section] = _merge_modules(base[section], extra)
-    return definition.checked(merged, f"{WHERE}.")
+    overrides_rules.check_values(base, overrides, WHERE)
+    merged = definition.checked(_merge(base, overrides), f"{WHERE}.")
+    overrides_rules.check_changes(base, overrides, merged, WHERE)
+    return merged
 
 
 def plain_settings(overrides: dict[str, Any]) -> dict[str, Any]:
@@ -67,6 +49,15 @@ def instruction(profile: str, overrides: dict[str, Any]) -> str:
     if "instruction" not in overrides:
         return profile
     return definition.text(overrides["instruction"], f"{WHERE}.instruction")
+
+
+def _merge(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    base = base | {"providers": _with_settings(base["providers"], overrides)}
+    merged = merge(base, {key: overrides[key] for key in SECTIONS if key in overrides})
+    for section in set(MODULE_LISTS) & set(overrides):
+        extra = definition.entries(overrides[section], f"{WHERE}.{section}")
+        merged[section] = _merge_modules(base[section], extra)
+    return merged
 
 
 def _merge_modules(base: list[dict[str, Any]], over: list[dict[str, Any]]) -> list[dict[str, Any]]:

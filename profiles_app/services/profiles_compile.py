@@ -10,8 +10,7 @@ from profiles_app.definition import MODULE_LISTS, SESSION_MODULES
 from profiles_app.exceptions import InvalidDefinition, NotCompilable
 from profiles_app.models import Profile
 from profiles_app.module_list import TYPES, all_modules
-from profiles_app.services.overrides_session import ENGINE, OWN_ENGINE
-from profiles_app.services.overrides_tools import ASKS, is_approval
+from profiles_app.services.overrides_rules import ASKS, ENGINE, OWN_ENGINE, is_approval
 from profiles_app.services.profiles import resolve_profile
 
 # What begins like a reference and is none.

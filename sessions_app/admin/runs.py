@@ -18,6 +18,7 @@ from sessions_app.admin.rendering import (
     visible,
 )
 from sessions_app.models import Run
+from sessions_app.states import CUT_OFF
 
 
 @admin.register(Run)
@@ -40,6 +41,7 @@ class RunAdmin(ListingAdmin):
         "started",
         "ended",
         "usage_text",
+        "answer_ended",
         "whole_error",
     )
 
@@ -90,6 +92,11 @@ class RunAdmin(ListingAdmin):
     def usage_text(self, run: Run) -> SafeString:
         """Return what the run has used, as JSON."""
         return format_html('<pre class="written">{}</pre>', pretty(run.usage))
+
+    @admin.display(description="answer ended")
+    def answer_ended(self, run: Run) -> str:
+        """Return why the answer ended; in words if it is not whole."""
+        return CUT_OFF.get(run.finish_reason or "", run.finish_reason or NOTHING)
 
     @admin.display(description="error")
     def whole_error(self, run: Run) -> SafeString:

@@ -16,7 +16,7 @@ from sessions_app.admin.waits import Waits, have_waited, lead_on, waits_of
 from sessions_app.models import Message, Run, Session
 from sessions_app.models.message import Role
 from sessions_app.services.runs import OUTCOMES
-from sessions_app.states import RUN_OPEN, RUN_TERMINAL, RUN_UNDER_WAY, RunStatus
+from sessions_app.states import CUT_OFF, RUN_OPEN, RUN_TERMINAL, RUN_UNDER_WAY, RunStatus
 
 # Messages of one window, and characters of each.
 WINDOW = 50
@@ -26,7 +26,10 @@ PLAIN_FROM = 100_000
 # Seconds that formatting one window may take; what is left is shown as it was written.
 PATIENCE = 2.0
 
-COLUMNS = ("seq", "role", "created_at", "agent", "token_count", "metadata", "run_id")
+COLUMNS = (
+    *("seq", "role", "created_at", "agent", "token_count", "metadata", "run_id"),
+    "finish_reason",
+)
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ class ShownMessage:
     is_plain: bool
     length: int
     is_cut: bool
+    # Why the answer is not whole, in words, though its run succeeded.
+    cut_off: str = ""
     # The run that it belongs to, where it is the last message of it in the window.
     run: Run | None = None
     parts: Parts = field(default_factory=Parts)
@@ -194,6 +199,7 @@ def _message(
         is_plain=is_plain,
         length=row["length"],
         is_cut=row["length"] > len(text),
+        cut_off=CUT_OFF.get(row["finish_reason"], ""),
         run=run if run and _tells(run) else None,
         parts=parts,
         waits=waits,

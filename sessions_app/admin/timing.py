@@ -13,7 +13,7 @@ from sessions_app.admin.waits import have_waited
 from sessions_app.amounts import used
 from sessions_app.models import Run
 from sessions_app.models.event import EventType
-from sessions_app.states import RunStatus
+from sessions_app.states import CUT_OFF, RunStatus
 
 # Runs on one page.
 RUNS = 50
@@ -76,6 +76,8 @@ class TimedRun:
     spent: list[str]
     usage: str
     error: str
+    # Why its answer is not whole, in words, though it succeeded.
+    cut_off: str
     attempts: list[Attempt]
 
     @property
@@ -123,6 +125,7 @@ def _timed(
         spent=_spent(bar),
         usage=used(run.usage),
         error=visible(": ".join(filter(None, (run.error_code, run.error[:2000])))),
+        cut_off=CUT_OFF.get(run.finish_reason or "", ""),
         attempts=attempts if len(attempts) > 1 else [],
     )
 

@@ -6,7 +6,6 @@ from datetime import datetime
 
 from django.utils.safestring import SafeString
 
-from profiles_app.masking import masked
 from sessions_app.admin.highlighting import json_html
 from sessions_app.admin.parts import Parts
 from sessions_app.admin.rendering import badge, page_url, pretty, short, visible
@@ -113,8 +112,8 @@ def have_waited(runs: Iterable[Run]) -> list[str]:
 
 
 def shown(approval: Approval) -> ShownApproval:
-    """Return an approval as a page shows it; secrets in the input are masked."""
-    text = pretty(masked(approval.tool_input))
+    """Return an approval as a page shows it; secrets in the input are hidden."""
+    text = pretty(approval.visible_input)
     return ShownApproval(
         id=approval.id,
         session_id=approval.session_id,

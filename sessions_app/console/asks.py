@@ -5,7 +5,6 @@ from collections.abc import Iterable
 
 from rich.console import Console
 
-from profiles_app.masking import masked
 from sessions_app.console import tables
 from sessions_app.console.text import age, moment, one_line, put
 from sessions_app.exceptions import ApprovalNotFound
@@ -77,4 +76,4 @@ def found(given: str) -> Approval:
 
 
 def _input(approval: Approval) -> str:
-    return json.dumps(masked(approval.tool_input), ensure_ascii=False)
+    return json.dumps(approval.visible_input, ensure_ascii=False)

@@ -10,6 +10,7 @@ from sessions_app.console.text import moment, one_line
 from sessions_app.models import Event, Message, Run, Session
 from sessions_app.querysets import SessionQuerySet
 from sessions_app.representations import event_json, message_json, run_json, session_json
+from sessions_app.states import CUT_OFF
 from sessions_app.transcripts import transcript_pages
 
 FORMATS = ("json", "jsonl", "markdown")
@@ -102,7 +103,8 @@ def _message(message: Message) -> str:
     who = one_line(message.agent or message.role)
     heading = f"\n## {message.seq}. {who}, {moment(message.created_at)}\n\n"
     outcome = message.metadata.get("outcome") if isinstance(message.metadata, dict) else None
-    mark = f"\n*{one_line(str(outcome))}: not whole*\n" if outcome else ""
+    why = f"{one_line(str(outcome))}: not whole" if outcome else CUT_OFF.get(message.finish_reason)
+    mark = f"\n*{why}*\n" if why else ""
     return f"{heading}{message.content.rstrip()}\n{mark}"
 
 

@@ -13,6 +13,7 @@ from sessions_app.console.lookup import PREFIX
 from sessions_app.console.text import age, moment, put
 from sessions_app.models import Approval, Message, Run, Session
 from sessions_app.representations import approval_json, message_json, run_json, session_json
+from sessions_app.states import CUT_OFF
 
 # Messages, and runs, that are shown of a session: the newest.
 SHOWN = 10
@@ -65,12 +66,12 @@ def show(screen: Console, session: Session) -> None:
     tables.show(screen, ("SESSION", session.id), _facts(session))
     if messages:
         put(screen, "")
-        lines = [(line.seq, line.role, when(line.created_at), line.content) for line in messages]
+        lines = [(line.seq, line.role, when(line.created_at), _content(line)) for line in messages]
         tables.show(screen, ("SEQ", "ROLE", "TIME", "CONTENT"), lines)
     if runs:
         put(screen, "")
         lines = [
-            (run.id, run.status, run.attempt, when(run.created_at), _error(run)) for run in runs
+            (run.id, run.status, run.attempt, when(run.created_at), _ending(run)) for run in runs
         ]
         tables.show(screen, ("RUN", "STATUS", "ATTEMPT", "CREATED", "ERROR"), lines)
     if asked := pending(session):
@@ -100,8 +101,17 @@ def _facts(session: Session) -> list[tuple[str, object]]:
     return [(name, "-" if value is None else value) for name, value in facts.items()]
 
 
-def _error(run: Run) -> str:
-    return f"{run.error_code}: {run.error}" if run.error_code else "-"
+def _content(message: Message) -> str:
+    """Return what a message says; before it, because lines are shortened, why it is not whole."""
+    why = CUT_OFF.get(message.finish_reason or "")
+    return f"[{why}] {message.content}" if why else message.content
+
+
+def _ending(run: Run) -> str:
+    """Return what was wrong with the end of a run."""
+    if run.error_code:
+        return f"{run.error_code}: {run.error}"
+    return CUT_OFF.get(run.finish_reason or "", "-")
 
 
 def _json(value: dict[str, Any] | None) -> str | None:

@@ -10,6 +10,7 @@ from sessions_app.console.text import moment, one_line, put, put_json
 from sessions_app.models import Event, Session
 from sessions_app.models.event import EventType
 from sessions_app.representations import event_json
+from sessions_app.states import CUT_OFF
 
 # Events that are shown of a session before those that come.
 SHOWN = 10
@@ -26,6 +27,7 @@ STYLES = {
     EventType.RUN_INTERRUPTED: "yellow",
     EventType.PROVIDER_RETRY: "yellow",
     EventType.PROVIDER_FALLBACK: "yellow",
+    EventType.RUN_NOTICE: "yellow",
     EventType.APPROVAL_REQUIRED: "magenta",
     EventType.APPROVAL_RESOLVED: "magenta",
     EventType.RUN_PARKED: "magenta",
@@ -34,7 +36,7 @@ STYLES = {
 # What of an event's data says most, by the first of these that is there.
 TELLING = (
     *("error", "content", "errorMessage", "hook_data", "prompt", "summary", "attempt"),
-    *("name", "status"),
+    *("message", "name", "status"),
 )
 
 
@@ -92,6 +94,9 @@ def first(session: Session, after: int | None, count: int) -> int:
 def summary(data: dict[str, Any]) -> str:
     """Return in one line what an event says, without its ids and times."""
     told = next((data[key] for key in TELLING if data.get(key) not in (None, "")), "")
+    if why := CUT_OFF.get(data.get("finishReason")):
+        # First, because the end of a long line is not shown.
+        told = f"[{why}] {told}"
     if isinstance(told, dict):
         pairs = (f"{key}={value}" for key, value in told.items() if value is not None)
         return one_line(" ".join(pairs))

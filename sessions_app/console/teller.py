@@ -12,7 +12,7 @@ from sessions_app.console.text import harmless, printable, put, shortened
 from sessions_app.models import Event
 from sessions_app.models.event import EventType
 from sessions_app.models.message import Role
-from sessions_app.states import ApprovalStatus
+from sessions_app.states import CUT_OFF, ApprovalStatus
 
 # Characters of what a tool was given, and of what it answered.
 GLIMPSE = 160
@@ -62,6 +62,7 @@ class Teller:
             EventType.PROVIDER_RETRY: self._retry,
             EventType.PROVIDER_FALLBACK: self._fallback,
             EventType.CONTEXT_COMPACTED: self._compacted,
+            EventType.RUN_NOTICE: self._notice,
             EventType.APPROVAL_REQUIRED: self._question,
             EventType.APPROVAL_RESOLVED: self._resolved,
             EventType.RUN_PARKED: self._parked,
@@ -164,6 +165,9 @@ class Teller:
         upto = event.data["upto"]
         self._line(f"A summary stands for the messages up to {upto} from now on.", "dim")
 
+    def _notice(self, event: Event) -> None:
+        self._line(event.data["message"], "yellow")
+
     def _question(self, event: Event) -> None:
         self._line(event.data["prompt"], "bold magenta")
         given = json.dumps(masked(event.data.get("tool_input")), indent=2, ensure_ascii=False)
@@ -203,6 +207,8 @@ class Teller:
 
     def _complete(self, event: Event) -> None:
         self.finish()
+        if why := CUT_OFF.get(event.data.get("finishReason")):
+            self._line(f"{why}.", "yellow")
 
     def _ended(self, event: Event) -> None:
         why = f": {event.data['errorMessage']}" if event.data.get("errorMessage") else ""
@@ -241,9 +247,10 @@ class OneAnswer(Teller):
             super()._content(event)
 
     def _complete(self, event: Event) -> None:
-        super()._complete(event)
         if not self._screen.is_terminal and event.data["content"]:
+            self.finish()
             put(self._screen, printable(event.data["content"]))
+        super()._complete(event)
 
 
 def _glimpse(value: Any) -> str:

@@ -60,6 +60,9 @@ class Ask:
     timeout: float | None = None
     # What an "always" is bound to: the tool as it is defined, its module, its config.
     fingerprint: str = ""
+    # The input as people are shown it: without the secrets that are known by their values. None:
+    # as it is.
+    visible_input: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

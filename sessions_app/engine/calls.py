@@ -232,9 +232,16 @@ class Calls:
         if decision is None and (call.name, fingerprint) in self._turn.always:
             return
         if decision is None:
-            timeout = call.module.approval_timeout
-            shown = redact_json(call.arguments, self.keys)
-            raise Parked(Ask(call.id, call.name, shown, timeout=timeout, fingerprint=fingerprint))
+            raise Parked(
+                Ask(
+                    call.id,
+                    call.name,
+                    call.arguments,
+                    timeout=call.module.approval_timeout,
+                    fingerprint=fingerprint,
+                    visible_input=redact_json(masked(call.arguments), self.keys),
+                )
+            )
         if not decision.approved:
             self._emit_event("pre", data)
             raise self._reject(data, decision.refusal)
@@ -245,7 +252,7 @@ class Calls:
         except ToolError as error:
             raise self._reject(data, shorten(storable(str(error)))) from None
         except SubSessionNeeded as needed:
-            ask = Ask(call.id, call.name, data["tool_input"], needed.profile, needed.message)
+            ask = Ask(call.id, call.name, call.arguments, needed.profile, needed.message)
             raise Parked(ask) from None
         except Exception as error:
             logger.exception("The tool %s failed", call.name)

@@ -17,6 +17,7 @@ from sessions_app.execution.turns import turn_of
 from sessions_app.services import attempts, parking, tasks
 from sessions_app.services.attempts import Attempt, Failure
 from sessions_app.services.parking import Wait
+from sessions_app.states import FINISHED
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ class Executor:
         try:
             turn = await database.insist(turn_of, voice.attempt)
             desk.steps = len(turn.steps)
-            return await self.engine.run(replace(turn, host=desk), voice.emit, voice.lost)
+            return _checked(await self.engine.run(replace(turn, host=desk), voice.emit, voice.lost))
         except EngineError as error:
             return Failure(error.code, str(error), error.usage)
         except (Cancelled, LeaseLost):
@@ -116,7 +117,7 @@ class Executor:
             waits = [_wait(ask) for ask in ended.waits]
             await database.insist(parking.park, voice.attempt, waits, ended.usage)
         else:
-            answer = (voice.text, ended.usage, ended.steps, desk.steps + 1)
+            answer = (voice.text, ended.usage, ended.steps, desk.steps + 1, ended.finish_reason)
             await database.insist(attempts.succeed, voice.attempt, *answer)
 
     async def _give_back(self, voice: Voice) -> None:
@@ -128,5 +129,25 @@ class Executor:
             logger.info("Run %s is left to its lease.", voice.attempt.run_id)
 
 
+def _checked(outcome: Outcome) -> Outcome | Failure:
+    """Return the outcome; a failure in place of an answer of which nobody can say how it ended."""
+    if outcome.waits or outcome.finish_reason in FINISHED:
+        return outcome
+    return Failure(
+        "bad_answer",
+        f"The provider broke off its answer ({outcome.finish_reason[:80]}); send it again.",
+        outcome.usage,
+    )
+
+
 def _wait(ask: Ask) -> Wait:
-    return Wait(ask.call_id, ask.tool, ask.input, ask.profile, ask.message, ask.timeout)
+    return Wait(
+        ask.call_id,
+        ask.tool,
+        ask.input,
+        ask.profile,
+        ask.message,
+        ask.timeout,
+        ask.fingerprint,
+        ask.visible_input,
+    )

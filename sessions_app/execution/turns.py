@@ -49,15 +49,28 @@ def turn_of(attempt: Attempt) -> Turn:
 
 
 def newest_response(session_id: str, tool: str) -> str | None:
-    """Return the newest response of a tool in the session; None where there is none."""
-    told = Event.objects.filter(
+    """Return the newest response of a tool in the session; None where there is none.
+
+    As the model had it: the journal, in which people read, has it without secrets.
+    """
+    responses = Event.objects.filter(
         session_id=session_id,
         type=EventType.TOOL_POST,
         data__hook_data__tool_name=tool,
         # One that failed has none.
         data__hook_data__has_key="tool_response",
     )
-    return told.order_by("-seq").values_list("data__hook_data__tool_response", flat=True).first()
+    newest = responses.order_by("-seq").values_list("run_id", "data__hook_data").first()
+    if newest is None:
+        return None
+    run_id, data = newest
+    kept = (
+        result["content"]
+        for step in Step.objects.filter(run_id=run_id).order_by("-number")
+        for result in step.data.get("results") or ()
+        if result.get("id") == data["tool_call_id"]
+    )
+    return next(kept, data["tool_response"])
 
 
 def _history(run: Run, room: float) -> tuple[Utterance, ...]:
@@ -172,11 +185,12 @@ def _decisions(run: Run, step: Step) -> dict[str, Decision]:
     }
 
 
-def _always(session_id: str) -> frozenset[str]:
-    names: Sequence[str] = Approval.objects.filter(
+def _always(session_id: str) -> frozenset[tuple[str, str]]:
+    """Return the tools that go on unasked, each by its name and its fingerprint."""
+    approved = Approval.objects.filter(
         session_id=session_id, always=True, status=ApprovalStatus.APPROVED
-    ).values_list("tool_name", flat=True)
-    return frozenset(names)
+    ).exclude(fingerprint="")
+    return frozenset(approved.values_list("tool_name", "fingerprint"))
 
 
 def _for_engine(mount_plan: dict[str, Any]) -> dict[str, Any]:

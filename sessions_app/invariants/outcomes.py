@@ -38,6 +38,18 @@ WHERE e.type = 'assistant_message_complete'
        OR e.data ->> 'content' IS DISTINCT FROM coalesce(m.content, ''))
 """
 
+# Runs of versions that kept no reason have none anywhere.
+ENDED_ALIKE = """
+SELECT r.id, 'ended with ' || coalesce(r.finish_reason, 'null') || ', its event says '
+    || coalesce(e.data ->> 'finishReason', 'null') || ' and its answer '
+    || coalesce(m.finish_reason, 'null')
+FROM sessions_app_run r
+JOIN sessions_app_event e ON e.run_id = r.id AND e.type = 'assistant_message_complete'
+LEFT JOIN sessions_app_message m ON m.run_id = r.id AND m.role = 'assistant'
+WHERE r.finish_reason IS DISTINCT FROM e.data ->> 'finishReason'
+   OR m.id IS NOT NULL AND m.finish_reason IS DISTINCT FROM r.finish_reason
+"""
+
 NOTHING_AFTER = """
 SELECT e.run_id, 'was settled by event ' || min(done.seq) || ' and speaks until ' || max(e.seq)
 FROM sessions_app_event e
@@ -82,5 +94,6 @@ CHECKS = (
     ),
     Check("run-answer", "A succeeded run has one answer in the transcript.", ANSWERED),
     Check("run-answer-told", "The outcome tells the answer that is kept.", TOLD_AS_KEPT),
+    Check("run-ending", "Run, outcome and answer say the same of why it ended.", ENDED_ALIKE),
     Check("run-silence", "Nothing of a run follows its outcome.", NOTHING_AFTER),
 )

@@ -1,4 +1,11 @@
-"""No literal secret in what a session keeps of its profile; as `profiles_app.masking` knows one."""
+"""No literal secret in what a session keeps of its profile, nor in what the journal tells of calls.
+
+As `profiles_app.masking` knows one: by the key that it stands under. The steps of a run, and the
+inputs of tools that wait for approval, are not looked into: they are what a model and its tools
+wrote, kept as it is executed and sent, and never shown.
+"""
+
+import re
 
 from profiles_app import masking
 from profiles_app.definition import TEXTS
@@ -20,14 +27,25 @@ WITH kept AS (
 )
 """
 
-BY_KEY = f"""{KEPT}
+# What people are shown of calls, without secrets.
+TOLD = """
+WITH kept AS (
+    SELECT session_id AS id, 'event ' || seq AS place, jsonb_build_array(
+        data -> 'tool_input', data -> 'hook_data' -> 'tool_input',
+        jsonb_path_query_array(data, '$.waits[*].tool_input')) AS data
+    FROM sessions_app_event
+    WHERE type IN ('hook:tool:pre', 'hook:tool:post', 'hook:approval:required', 'run_parked')
+)
+"""
+
+UNDER_KEY = """
 SELECT DISTINCT id, 'has one in its ' || place || ' under ' || (pair ->> 'key')
 FROM kept,
     jsonb_path_query(data, '$.** ? (@.type() == "object").keyvalue()') pair,
     jsonb_path_query(pair -> 'value', '$.** ? (@.type() == "string" || @.type() == "number")') leaf
 WHERE lower(regexp_replace(pair ->> 'key', %(word_break)s, '_', 'g')) ~ %(key)s
-  AND leaf #>> '{{}}' !~ %(harmless)s
-"""  # noqa: S608 - our own text
+  AND leaf #>> '{}' !~ %(harmless)s
+"""
 
 BY_URL = f"""{KEPT}
 SELECT DISTINCT id, 'has one in a URL in its ' || place
@@ -35,18 +53,27 @@ FROM kept, jsonb_path_query(data, '$.** ? (@.type() == "string")') leaf
 WHERE leaf #>> '{{}}' ~ %(user_info)s
 """  # noqa: S608 - our own text
 
+PATTERNS = {"word_break": masking.WORD_BREAK, "key": masking.KEY_PATTERN}
 RULE = "No settings_overrides and no mount plan has a literal secret."
 
 CHECKS = (
     Check(
         "secret-key",
         RULE,
-        BY_KEY,
+        f"{KEPT}{UNDER_KEY}",
         {
+            **PATTERNS,
             "texts": [*TEXTS, "instruction"],
-            "word_break": masking.WORD_BREAK,
-            "key": masking.KEY_PATTERN,
             "harmless": f"^({masking.REFERENCE})?$",
+        },
+    ),
+    Check(
+        "secret-told",
+        "The journal tells of the input of a tool without what stands under a secret's key.",
+        f"{TOLD}{UNDER_KEY}",
+        {
+            **PATTERNS,
+            "harmless": f"^({masking.REFERENCE}|{re.escape(masking.MASK)})?$",
         },
     ),
     Check(

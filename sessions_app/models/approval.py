@@ -1,9 +1,12 @@
 """An approval: a call of a tool that waits for a person."""
 
+from typing import Any
+
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
+from profiles_app.masking import masked
 from sessions_app.ids import new_approval_id
 from sessions_app.models import triggers
 from sessions_app.querysets import ApprovalQuerySet
@@ -27,13 +30,19 @@ class Approval(models.Model):
     step = models.PositiveIntegerField()
     tool_call_id = models.CharField(max_length=255)
     tool_name = models.CharField(max_length=255)
+    # As the tool is called with it, secrets included; nothing but `visible_input` is shown.
     tool_input = models.JSONField(default=dict)
+    # The same without the secrets that the worker knew by their values; null where it knew none.
+    redacted_input = models.JSONField(null=True, blank=True)
+    # SHA-256 of all that makes the tool what it is: module, source and config, name, description
+    # and schema. An "always" holds as long as it is the same; without one it never does.
+    fingerprint = models.CharField(max_length=64, blank=True, default="", db_default="")
     status = models.CharField(
         max_length=16, choices=ApprovalStatus.choices, default=ApprovalStatus.PENDING
     )
     # Why it was denied, as the model is told.
     reason = models.TextField(blank=True)
-    # Whether the tool goes on without being asked about in this session from now on.
+    # Whether the tool, as long as it stays as it is, goes on in this session without a question.
     always = models.BooleanField(default=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     expires_at = models.DateTimeField()
@@ -78,6 +87,11 @@ class Approval(models.Model):
 
     def __str__(self) -> str:
         return f"{self.tool_name} ({self.status})"
+
+    @property
+    def visible_input(self) -> Any:
+        """Return what the tool is to be called with, as people are shown it: without secrets."""
+        return masked(self.tool_input if self.redacted_input is None else self.redacted_input)
 
     @property
     def prompt(self) -> str:

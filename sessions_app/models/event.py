@@ -32,6 +32,7 @@ class EventType(models.TextChoices):
     RUN_PARKED = "run_parked"
     RUN_RESUMED = "run_resumed"
     CONTEXT_COMPACTED = "context_compacted"
+    RUN_NOTICE = "run_notice"
 
 
 class Event(models.Model):

@@ -10,6 +10,7 @@ from sessions_app.ids import new_message_id
 from sessions_app.models import triggers
 from sessions_app.querysets import MessageManager
 from sessions_app.search import search_vector
+from sessions_app.states import FinishReason
 
 
 class Role(models.TextChoices):
@@ -45,6 +46,10 @@ class Message(models.Model):
         db_index=False,
         db_constraint=False,
     )
+    # Why it ended, if it is the answer of a run. Null: no run said it, or nobody knows.
+    finish_reason = models.CharField(  # noqa: DJ001 - null: nobody says
+        max_length=16, choices=FinishReason.choices, null=True, blank=True
+    )
     metadata = models.JSONField(default=dict, blank=True)
     # For searching alone, kept so that ranking need not read and part the texts again.
     words = models.GeneratedField(
@@ -65,6 +70,10 @@ class Message(models.Model):
             models.UniqueConstraint("session", "seq", name="message_seq_once"),
             models.CheckConstraint(condition=Q(seq__gte=1), name="message_seq_from_one"),
             models.CheckConstraint(condition=Q(role__in=Role.values), name="message_role_known"),
+            models.CheckConstraint(
+                condition=Q(finish_reason__isnull=True) | Q(finish_reason__in=FinishReason.values),
+                name="message_finish_reason_known",
+            ),
         ]
         triggers = [
             triggers.numbered("message_numbered", "message_count", triggers.takes_no_messages("s")),

@@ -8,10 +8,12 @@ from sessions_app.ids import new_run_id
 from sessions_app.models import triggers
 from sessions_app.querysets import RunQuerySet
 from sessions_app.states import (
+    FINISHED,
     RUN_OPEN,
     RUN_TERMINAL,
     RUN_TRANSITIONS,
     RUN_UNDER_WAY,
+    FinishReason,
     RunStatus,
     pairs,
 )
@@ -65,6 +67,10 @@ class Run(models.Model):
     output_tokens = models.GeneratedField(
         expression=tokens("output_tokens"), output_field=models.BigIntegerField(), db_persist=True
     )
+    # Why its answer ended; null before, and for runs of versions that did not say.
+    finish_reason = models.CharField(  # noqa: DJ001 - null: nobody says
+        max_length=16, choices=FinishReason.choices, null=True, blank=True
+    )
     error_code = models.CharField(max_length=64, blank=True)
     error = models.TextField(blank=True)
 
@@ -115,6 +121,14 @@ class Run(models.Model):
                 condition=Q(status=RunStatus.RUNNING, lease_expires_at__isnull=False)
                 | (~Q(status=RunStatus.RUNNING) & Q(lease_expires_at__isnull=True)),
                 name="run_lease_iff_running",
+            ),
+            # An answer that was cut, or broken off, is never told as whole.
+            models.CheckConstraint(
+                condition=Q(finish_reason__isnull=True)
+                | Q(status=RunStatus.SUCCEEDED, finish_reason__in=FINISHED)
+                | Q(status=RunStatus.FAILED, finish_reason=FinishReason.ERROR)
+                | Q(status=RunStatus.CANCELLED, finish_reason=FinishReason.CANCELLED),
+                name="run_finish_reason_fits",
             ),
         ]
         triggers = [

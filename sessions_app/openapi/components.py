@@ -17,7 +17,7 @@ from profiles_app.openapi.schema import (
     whole,
 )
 from sessions_app.models.message import Role
-from sessions_app.states import ApprovalStatus, RunStatus, SessionStatus
+from sessions_app.states import ApprovalStatus, FinishReason, RunStatus, SessionStatus
 
 NOW = "2026-01-31T12:00:00.000000Z"
 SESSION_ID = "session_019c13a5d0f57d3e9a4cb6e07a1b2c3d"
@@ -54,6 +54,7 @@ MESSAGE = {
     "agent": None,
     "tokenCount": None,
     "runId": None,
+    "finishReason": None,
     "metadata": {},
 }
 RUN = {
@@ -69,6 +70,7 @@ RUN = {
     "endedAt": NOW,
     "leaseExpiresAt": None,
     "usage": {"input_tokens": 9, "output_tokens": 3},
+    "finishReason": "stop",
     "errorCode": None,
     "error": None,
 }
@@ -94,6 +96,13 @@ APPROVAL = {
 _usage = free(
     "`input_tokens`, `output_tokens`, `cached_tokens`, `reasoning_tokens`, `requests`, and `cost`"
     " in US dollars; what nobody knows is left out."
+)
+FINISH_REASON = nullable(
+    choice(
+        *FinishReason.values,
+        description="Why the answer ended: anything but `stop` means that it is not whole."
+        " null: no run has said it (yet).",
+    )
 )
 _session = {
     "sessionId": text(),
@@ -125,12 +134,14 @@ _approval = {
     "runId": text(),
     "toolCallId": text(),
     "toolName": text(),
-    "toolInput": anything("What the tool is to be given; a secret in it is masked."),
+    "toolInput": anything("What the tool is to be given; a secret in it is hidden."),
     "prompt": text("The question, for people."),
     "options": listed(choice("approve", "deny", "always"), "What may be answered."),
     "status": choice(*ApprovalStatus.values),
     "reason": nullable(text("Why, as the model is told.")),
-    "always": flag("The tool goes on in this session without being asked about again."),
+    "always": flag(
+        "The tool, as long as it stays as it is, goes on in this session without a question."
+    ),
     "createdAt": time(),
     "expiresAt": time("From then on nobody need answer: it counts as a denial."),
     "answeredAt": nullable(time()),
@@ -165,6 +176,7 @@ COMPONENTS: dict[str, Schema] = {
             "agent": nullable(text()),
             "tokenCount": nullable(whole()),
             "runId": nullable(text("The run that it answers or belongs to.")),
+            "finishReason": FINISH_REASON,
             "metadata": free(),
         },
         example=MESSAGE,
@@ -210,6 +222,7 @@ COMPONENTS: dict[str, Schema] = {
             "endedAt": nullable(time()),
             "leaseExpiresAt": nullable(time()),
             "usage": _usage,
+            "finishReason": FINISH_REASON,
             "errorCode": nullable(text()),
             "error": nullable(text()),
         },

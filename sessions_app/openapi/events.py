@@ -15,7 +15,7 @@ from profiles_app.openapi.schema import (
     whole,
 )
 from sessions_app.models.message import Role
-from sessions_app.openapi.components import MESSAGE, NOW, RUN, SESSION_ID
+from sessions_app.openapi.components import FINISH_REASON, MESSAGE, NOW, RUN, SESSION_ID
 from sessions_app.openapi.waits import WAITS
 from sessions_app.states import SessionStatus
 
@@ -107,11 +107,18 @@ JOURNALLED: dict[str, Schema] = {
             "messageId": nullable(text("null: nothing was said.")),
             "runId": text(),
             "usage": free("Tokens."),
+            "finishReason": FINISH_REASON,
             "outcome": choice("failed", "cancelled"),
         },
-        optional="outcome seq",
+        optional="outcome seq finishReason",
         example=_said_example
-        | {"role": "assistant", "content": "Paris.", "runId": RUN_ID, "usage": {}},
+        | {
+            "role": "assistant",
+            "content": "Paris.",
+            "runId": RUN_ID,
+            "usage": {},
+            "finishReason": "stop",
+        },
     ),
     "execution_error": record(
         "The run failed; `assistant_message_complete` follows with what had been said.",
@@ -137,6 +144,19 @@ JOURNALLED: dict[str, Schema] = {
             "runId": text(),
         },
         optional="status",
+    ),
+    "run_notice": record(
+        "Something that people should know of the run, which goes on.",
+        {
+            "runId": text(),
+            "code": text("For programs, such as `tools_left_out`."),
+            "message": text("For people."),
+        },
+        example={
+            "runId": RUN_ID,
+            "code": "tools_left_out",
+            "message": "The MCP server search does not answer; its tools are left out.",
+        },
     ),
     "provider_fallback": record(
         "A provider failed; the next one of the profile is asked instead.",

@@ -209,7 +209,8 @@ OF_APPROVALS = {
         APPROVALS,
         "Answer an approval",
         "Answers a tool call that waits for a person, in upper or lower case; `always` also lets"
-        " the tool go on in this session without being asked about again. 404 for an unknown one,"
+        " the tool go on in this session without being asked about again, as long as its module,"
+        " config, description and schema stay as they are. 404 for an unknown one,"
         " 409 `already_answered` for one that is not `pending`: of those who answer at once one"
         " does. The run goes on once all that it asked is answered.",
         {200: ref("ApprovalAnswered")},

@@ -65,7 +65,9 @@ WAITS: dict[str, Schema] = {
             "approval_id": text(),
             "tool_name": text(),
             "status": choice("approved", "denied", "expired", "withdrawn"),
-            "always": flag("The tool is not asked about again in this session."),
+            "always": flag(
+                "The tool, as long as it stays as it is, is not asked about again in this session."
+            ),
             "reason": nullable(text("As the model is told.")),
         },
         example={

@@ -24,7 +24,7 @@ class Answer:
 
     APPROVE = "approve"
     DENY = "deny"
-    # Yes, and do not ask about this tool again in this session.
+    # Yes, and do not ask about this tool again in this session, as long as it stays as it is.
     ALWAYS = "always"
     ALL = (APPROVE, DENY, ALWAYS)
 
@@ -34,8 +34,9 @@ def answer(
 ) -> Approval:
     """Answer an approval; the run goes on once all that it asked is answered.
 
-    `always` answers the tool's other questions in the session, too. Raises SessionNotFound,
-    ApprovalNotFound, or ApprovalAnswered: of those who answer at once, one does.
+    `always` answers the other questions in the session about the same tool with the same
+    fingerprint, too; where the question has no fingerprint, it counts for this call alone. Raises
+    SessionNotFound, ApprovalNotFound, or ApprovalAnswered: of those who answer at once, one does.
     """
     with transaction.atomic():
         locked(session_id)
@@ -48,8 +49,12 @@ def answer(
             raise ApprovalAnswered.with_(approval)
         denies = response == Answer.DENY
         status = ApprovalStatus.DENIED if denies else ApprovalStatus.APPROVED
-        always = response == Answer.ALWAYS
-        same = Approval.objects.filter(session_id=session_id, tool_name=approval.tool_name)
+        always = response == Answer.ALWAYS and approval.fingerprint != ""
+        same = Approval.objects.filter(
+            session_id=session_id,
+            tool_name=approval.tool_name,
+            fingerprint=approval.fingerprint,
+        )
         asked = same.pending() if always else [approval]
         _resolve(asked, status, reason=reason, always=always, by=by)
         approval.refresh_from_db()

@@ -23,7 +23,7 @@ from sessions_app.services import jobs, journal, runs
 from sessions_app.services import steps as run_steps
 from sessions_app.services.journal import Entry
 from sessions_app.services.locks import locked
-from sessions_app.states import RunStatus, SessionStatus
+from sessions_app.states import FinishReason, RunStatus, SessionStatus
 from sessions_app.times import stamp
 
 
@@ -137,19 +137,20 @@ def succeed(
     usage: dict[str, Any],
     steps: Sequence[dict[str, Any]] = (),
     first: int = 1,
+    finish_reason: str = FinishReason.STOP,
 ) -> None:
     """Settle a run with its answer, keeping what is left of its steps, numbered from `first`.
 
-    Raises LeaseLost if the attempt no longer holds.
+    `finish_reason` is one of FINISHED. Raises LeaseLost if the attempt no longer holds.
     """
     with transaction.atomic():
-        run = _settled(attempt, RunStatus.SUCCEEDED, usage=usage)
+        run = _settled(attempt, RunStatus.SUCCEEDED, finish_reason, usage=usage)
         Session.objects.filter(pk=attempt.session_id).update(
             agent_invocations=F("agent_invocations") + 1
         )
         if steps:
             run_steps.add(Session.objects.get(pk=attempt.session_id), run.pk, first, steps)
-        journal.append(attempt.session_id, runs.told(run, None, content, usage=usage))
+        journal.append(attempt.session_id, runs.told(run, None, content))
         barriers.reach(barriers.BEFORE_SETTLING)
     barriers.reach(barriers.SETTLED)
 
@@ -219,9 +220,9 @@ def _interrupt(run: Run, broken_off: int) -> None:
         "too_many_attempts",
         f"The worker went away in each of {broken_off} attempts; send the message again.",
     )
-    _failed(Attempt(run.session_id, run.id, run.attempt), failure)
+    given_up = _failed(Attempt(run.session_id, run.id, run.attempt), failure)
     # What was said is void, so there is nothing to keep of it.
-    journal.append(run.session_id, [interrupted, *_error(run, failure, "")])
+    journal.append(run.session_id, [interrupted, *_error(given_up, failure, "")])
 
 
 FORGOTTEN = """
@@ -257,11 +258,15 @@ def _forgotten(limit: int) -> list[str]:
         return [row[0] for row in cursor.fetchall()]
 
 
-def _settled(attempt: Attempt, status: RunStatus, **changes: object) -> Run:
+def _settled(attempt: Attempt, status: RunStatus, finish_reason: str, **changes: object) -> Run:
     """Take a held run to its outcome, under the lock of its session; raise LeaseLost."""
     session = locked_for(attempt)
     won = Run.objects.held(attempt.run_id, attempt.number).update(
-        status=status, ended_at=Now(), lease_expires_at=None, **changes
+        status=status,
+        ended_at=Now(),
+        lease_expires_at=None,
+        finish_reason=finish_reason,
+        **changes,
     )
     if not won:
         raise LeaseLost
@@ -273,7 +278,12 @@ def _settled(attempt: Attempt, status: RunStatus, **changes: object) -> Run:
 def _failed(attempt: Attempt, failure: Failure) -> Run:
     used = {} if failure.usage is None else {"usage": failure.usage}
     return _settled(
-        attempt, RunStatus.FAILED, error_code=failure.code, error=failure.message, **used
+        attempt,
+        RunStatus.FAILED,
+        FinishReason.ERROR,
+        error_code=failure.code,
+        error=failure.message,
+        **used,
     )
 
 

@@ -168,7 +168,8 @@ def _marked(name: str | None, mark: str) -> str | None:
 # The numbers of events and messages agree, because a copy has no other events yet.
 FILL = """
 WITH line AS (
-    SELECT i.id, m.seq, m.role, m.content, m.created_at, m.agent, m.token_count, m.metadata
+    SELECT i.id, m.seq, m.role, m.content, m.created_at, m.agent, m.token_count, m.metadata,
+        m.finish_reason
     FROM unnest(%(ids)s::text[]) WITH ORDINALITY AS i(id, ord)
     JOIN sessions_app_message m ON m.seq = %(after)s + i.ord
     WHERE m.session_id = %(original)s
@@ -180,8 +181,11 @@ WITH line AS (
     WHERE id = %(copy)s
 ), message AS (
     INSERT INTO sessions_app_message
-        (id, session_id, seq, role, content, created_at, agent, token_count, metadata)
-    SELECT id, %(copy)s, seq, role, content, created_at, agent, token_count, metadata FROM line
+        (id, session_id, seq, role, content, created_at, agent, token_count, metadata,
+        finish_reason)
+    SELECT id, %(copy)s, seq, role, content, created_at, agent, token_count, metadata,
+        finish_reason
+    FROM line
 )
 INSERT INTO sessions_app_event (session_id, seq, type, data)
 SELECT %(copy)s, seq, %(type)s, jsonb_build_object(

@@ -44,6 +44,8 @@ class Line:
     agent: str | None = None
     token_count: int | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+    # Why it ended, if a run said it.
+    finish_reason: str | None = None
     id: str = field(default_factory=new_message_id)
 
     def told(self) -> dict[str, Any]:
@@ -78,12 +80,16 @@ WITH session AS (
     SELECT l.*, s.message_count - cardinality(%(line_ids)s::text[]) + l.ord AS seq
     FROM session s, unnest(
         %(line_ids)s::text[], %(roles)s::text[], %(contents)s::text[], %(ats)s::timestamptz[],
-        %(line_runs)s::text[], %(agents)s::text[], %(token_counts)s::int[], %(metadatas)s::jsonb[]
-    ) WITH ORDINALITY AS l(id, role, content, at, run_id, agent, token_count, metadata, ord)
+        %(line_runs)s::text[], %(agents)s::text[], %(token_counts)s::int[],
+        %(metadatas)s::jsonb[], %(finish_reasons)s::text[]
+    ) WITH ORDINALITY
+        AS l(id, role, content, at, run_id, agent, token_count, metadata, finish_reason, ord)
 ), message AS (
     INSERT INTO sessions_app_message
-        (id, session_id, seq, role, content, created_at, run_id, agent, token_count, metadata)
-    SELECT id, %(session_id)s, seq, role, content, at, run_id, agent, token_count, metadata
+        (id, session_id, seq, role, content, created_at, run_id, agent, token_count, metadata,
+        finish_reason)
+    SELECT id, %(session_id)s, seq, role, content, at, run_id, agent, token_count, metadata,
+        finish_reason
     FROM line
 ), event AS (
     INSERT INTO sessions_app_event (session_id, seq, type, data, run_id)
@@ -162,6 +168,7 @@ def _line_columns(lines: Sequence[Line]) -> dict[str, list[Any]]:
         "agents": [line.agent for line in lines],
         "token_counts": [line.token_count for line in lines],
         "metadatas": [encode(line.metadata) for line in lines],
+        "finish_reasons": [line.finish_reason for line in lines],
     }
 
 

@@ -53,6 +53,7 @@ def saved(line: Line, session_id: str, seq: int) -> Message:
         agent=line.agent,
         token_count=line.token_count,
         metadata=line.metadata,
+        finish_reason=line.finish_reason,
     )
 
 

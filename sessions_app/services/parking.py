@@ -12,7 +12,6 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from profiles_app.masking import masked
 from sessions_app import barriers
 from sessions_app.exceptions import LeaseLost
 from sessions_app.models import Approval, Run, Step
@@ -36,6 +35,10 @@ class Wait:
     message: str = ""
     # Seconds until a person need not answer any more; None: AMPLIFIERD_APPROVAL_DAYS.
     timeout: float | None = None
+    # What an "always" is bound to, SHA-256 in hex; empty: an "always" counts this once.
+    fingerprint: str = ""
+    # The input as people are shown it; None: as it is, but for what stands under a secret's key.
+    visible_input: dict[str, Any] | None = None
 
 
 def keep(
@@ -83,6 +86,8 @@ def _asked(run: Run, step: int, wait: Wait) -> dict[str, Any]:
         tool_call_id=wait.call_id,
         tool_name=wait.tool,
         tool_input=wait.input,
+        redacted_input=wait.visible_input,
+        fingerprint=wait.fingerprint,
         expires_at=timezone.now() + timedelta(seconds=seconds),
     )
     return {
@@ -90,7 +95,7 @@ def _asked(run: Run, step: int, wait: Wait) -> dict[str, Any]:
         "approval_id": approval.id,
         "tool_call_id": wait.call_id,
         "tool_name": wait.tool,
-        "tool_input": masked(wait.input),
+        "tool_input": approval.visible_input,
         "timeout": seconds,
         "prompt": approval.prompt,
     }

@@ -22,7 +22,7 @@ from sessions_app.models.message import Role
 from sessions_app.services import approvals, jobs, journal, usage
 from sessions_app.services.journal import Entry, Line
 from sessions_app.services.locks import locked
-from sessions_app.states import RunStatus, SessionStatus
+from sessions_app.states import FinishReason, RunStatus, SessionStatus
 from sessions_app.times import stamp
 
 
@@ -139,9 +139,15 @@ def _cancel(session: Session, run: Run) -> bool:
     won = (
         Run.objects.filter(pk=run.pk)
         .open()
-        .update(status=RunStatus.CANCELLED, ended_at=timezone.now(), lease_expires_at=None)
+        .update(
+            status=RunStatus.CANCELLED,
+            ended_at=timezone.now(),
+            lease_expires_at=None,
+            finish_reason=FinishReason.CANCELLED,
+        )
     )
     if won:
+        run.finish_reason = FinishReason.CANCELLED
         approvals.withdraw(run.pk)
         journal.append(run.session_id, told(run, EventType.EXECUTION_CANCELLED, said(run)))
         settled(session, run)
@@ -170,15 +176,10 @@ def said(run: Run) -> str:
     return "".join(pieces)
 
 
-def told(
-    run: Run,
-    ending: EventType | None,
-    content: str,
-    *,
-    usage: dict[str, Any] | None = None,
-    **reason: Any,
-) -> list[Entry]:
+def told(run: Run, ending: EventType | None, content: str, **reason: Any) -> list[Entry]:
     """Return the events of an outcome: how it ended where it ended early, then what was said.
+
+    The run is as it was settled, its usage and its finish reason included.
 
     What was said becomes a message of the transcript, marked with the outcome if it is not whole.
     """
@@ -187,13 +188,21 @@ def told(
     if ending:
         entries.append(Entry(ending, {"timestamp": stamp(now), "runId": run.id, **reason}, run.id))
     marks = {} if ending is None else {"outcome": OUTCOMES[ending]}
-    used = run.usage if usage is None else usage
+    used = run.usage
     line = None
     if content or ending is None:
         kept = {**marks, "usage": used} if used else marks
         tokens = used.get("output_tokens")
-        line = Line(Role.ASSISTANT, content, now, run_id=run.id, token_count=tokens, metadata=kept)
-    whole = {"runId": run.id, "usage": used, **marks}
+        line = Line(
+            Role.ASSISTANT,
+            content,
+            now,
+            run_id=run.id,
+            token_count=tokens,
+            metadata=kept,
+            finish_reason=run.finish_reason,
+        )
+    whole = {"runId": run.id, "usage": used, "finishReason": run.finish_reason, **marks}
     silent = {"role": "assistant", "content": "", "timestamp": stamp(now), "messageId": None}
     data = whole if line else {**silent, **whole}
     entries.append(Entry(EventType.ASSISTANT_MESSAGE_COMPLETE, data, run.id, message=line))

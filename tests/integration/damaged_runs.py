@@ -92,7 +92,12 @@ OUTCOMES = [
         "run-outcome",
         "cancelled",
         "its outcome is told twice",
-        append("%(busy)s", "assistant_message_complete", "%(cancelled)s", SILENT),
+        append(
+            "%(busy)s",
+            "assistant_message_complete",
+            "%(cancelled)s",
+            '{"messageId": null, "content": "", "finishReason": "cancelled"}',
+        ),
         "event_one_outcome_per_run",
     ),
     Damage(
@@ -133,7 +138,8 @@ OUTCOMES = [
         WITH m AS (
             UPDATE sessions_app_message SET role = 'system'
             WHERE run_id = %(succeeded)s AND role = 'assistant')
-        UPDATE sessions_app_event SET data = '{"messageId": null, "content": ""}'
+        UPDATE sessions_app_event SET
+            data = '{"messageId": null, "content": "", "finishReason": "stop"}'
         WHERE run_id = %(succeeded)s AND type = 'assistant_message_complete'
         """,
     ),
@@ -160,6 +166,21 @@ OUTCOMES = [
         """
         UPDATE sessions_app_event SET data = data || '{"messageId": "message_gone"}'
         WHERE run_id = %(succeeded)s AND type = 'assistant_message_complete'
+        """,
+    ),
+    Damage(
+        "run-ending",
+        "succeeded",
+        "a cut answer is told as whole",
+        "UPDATE sessions_app_run SET finish_reason = 'length' WHERE id = %(succeeded)s",
+    ),
+    Damage(
+        "run-ending",
+        "succeeded",
+        "a cut answer is kept as whole",
+        """
+        UPDATE sessions_app_message SET finish_reason = 'length'
+        WHERE run_id = %(succeeded)s AND role = 'assistant'
         """,
     ),
     Damage(

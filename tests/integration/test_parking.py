@@ -9,6 +9,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
+from profiles_app.masking import MASK
 from sessions_app.engine.registry import get_engine
 from sessions_app.engine.tools.registry import MODULES
 from sessions_app.exceptions import ApprovalAnswered, ApprovalNotFound, LeaseLost, RunInProgress
@@ -23,6 +24,7 @@ from tests.agents import called, calls, register
 from tests.conftest import claimed, say
 from tests.integration.racing import race
 from tests.integration.test_execution import working
+from tests.parked import fingerprint
 
 pytestmark = pytest.mark.django_db(transaction=True)
 USAGE = {"input_tokens": 3, "output_tokens": 2, "requests": 1}
@@ -153,10 +155,55 @@ def test_a_run_waits_until_all_its_questions_are_answered(session: Session) -> N
 
 
 def test_always_answers_the_tool_s_other_questions_and_asks_no_more(session: Session) -> None:
-    parked(session, Wait("a", "push", {}), Wait("b", "push", {}))
+    same = fingerprint("push")
+    parked(session, *(Wait(each, "push", {}, fingerprint=same) for each in ("a", "b")))
     approvals.answer(session.id, asked(session).id, "always")
     assert not Approval.objects.pending().exists()
-    assert turn_of(attempts.claim(session.id, "worker-2")).always == {"push"}
+    assert turn_of(attempts.claim(session.id, "worker-2")).always == {("push", same)}
+
+
+def test_always_is_bound_to_what_the_tool_is(session: Session) -> None:
+    before, after = fingerprint("push", "before"), fingerprint("push", "after")
+    waits = [
+        Wait("a", "push", {}, fingerprint=before),
+        Wait("b", "push", {}, fingerprint=before),
+        Wait("c", "push", {}, fingerprint=after),
+        Wait("d", "pull", {}, fingerprint=before),
+        Wait("e", "push", {}),
+    ]
+    parked(session, *waits)
+    first = Approval.objects.get(tool_call_id="a")
+    approvals.answer(session.id, first.id, "always")
+    assert [each.tool_call_id for each in Approval.objects.pending()] == ["c", "d", "e"]
+    for each in Approval.objects.pending():
+        approvals.answer(session.id, each.id, "approve")
+    assert turn_of(attempts.claim(session.id, "worker-2")).always == {("push", before)}
+
+
+def test_without_a_fingerprint_always_is_for_this_call_alone(session: Session) -> None:
+    parked(session, Wait("a", "push", {}), Wait("b", "push", {}))
+    told = approvals.answer(session.id, Approval.objects.get(tool_call_id="a").id, "always")
+    assert (told.status, told.always) == (ApprovalStatus.APPROVED, False)
+    (left,) = Approval.objects.pending()
+    approvals.answer(session.id, left.id, "deny")
+    # As an earlier version has kept it.
+    Approval.objects.filter(tool_call_id="a").update(always=True)
+    assert turn_of(attempts.claim(session.id, "worker-2")).always == frozenset()
+
+
+def test_what_is_called_is_kept_as_it_is_and_shown_without_secrets(session: Session) -> None:
+    given = {"path": "/srv/data", "note": "sk-canary", "password": "p"}
+    shown = {"path": "/srv/data", "note": "***", "password": "p"}
+    parked(session, Wait("a", "push", given, visible_input=shown))
+    approval = Approval.objects.get()
+    assert approval.tool_input == given
+    people_see = shown | {"password": MASK}
+    assert approval.visible_input == people_see
+    required, parking_ = Event.objects.filter(
+        session=session, type__in=("hook:approval:required", "run_parked")
+    )
+    assert required.data["tool_input"] == people_see
+    assert parking_.data["waits"][0]["tool_input"] == people_see
 
 
 def test_a_new_message_denies_what_waits_and_says_so(session: Session) -> None:

@@ -55,6 +55,7 @@ RUN_COLUMNS: list[Column] = [
     ("seconds", lambda row: row.seconds),
     ("seconds_to_first_token", lambda row: row.first_token_seconds),
     ("usage", lambda row: row.usage),
+    ("finish_reason", lambda row: row.run.finish_reason),
     ("error_code", lambda row: row.run.error_code),
     ("error", lambda row: row.run.error),
 ]

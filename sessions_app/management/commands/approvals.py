@@ -35,7 +35,11 @@ class Command(ConsoleCommand):
         show = _action(actions, "show", "Show an approval, with all that the tool would be given.")
         show.add_argument("id", metavar="ID", help=ID)
         approve = _action(actions, "approve", "Let tools be called.")
-        approve.add_argument("--always", action="store_true", help="do not ask about them again")
+        approve.add_argument(
+            "--always",
+            action="store_true",
+            help="do not ask about them again in their sessions, as long as they stay as they are",
+        )
         deny = _action(actions, "deny", "Have tools not be called.")
         for answer in (approve, deny):
             answer.add_argument("ids", nargs="+", metavar="ID", help=ID)

@@ -175,6 +175,10 @@ export class Live {
     this.note(runId, `A summary stands for the messages up to ${upto} from now on`);
   }
 
+  noticed({ runId, message }) {
+    this.note(runId, message);
+  }
+
   note(runId, text) {
     const notes = this.cardFor(runId).querySelector(".live-notes");
     notes.append(element("p", "run-note", visible(text)));
@@ -194,7 +198,7 @@ export class Live {
       const asked = document.querySelector(`.message[data-run="${CSS.escape(data.runId)}"]`);
       if (asked) await this.talk.render(asked.dataset.seq);
     }
-    if (!data.outcome) tell("The answer is complete.");
+    if (!data.outcome) tell(CUT_OFF[data.finishReason] ?? "The answer is complete.");
     this.changed();
     if (stick && this.talk.isAtNewest) toEnd();
   }
@@ -207,6 +211,13 @@ export class Live {
   }
 }
 
+// What is told of an answer that is not whole, by why it ended; the message says it in full.
+const CUT_OFF = {
+  length: "The answer was cut off: it reached its token limit.",
+  content_filter: "The answer was cut off by the provider's content filter.",
+  tool_calls: "The answer was cut off: it ended with tool calls that were not made.",
+};
+
 const HANDLERS = {
   message_added: "added",
   user_message_saved: "added",
@@ -218,6 +229,7 @@ const HANDLERS = {
   provider_retry: "retried",
   provider_fallback: "fellBack",
   context_compacted: "compacted",
+  run_notice: "noticed",
   "hook:approval:required": "asked",
   approval_resolved: "answeredFor",
   run_parked: "parked",

@@ -20,7 +20,7 @@ from sessions_app.engine.messages import (
     ToolResult,
     UserMessage,
 )
-from sessions_app.engine.providers import chat_completions
+from sessions_app.engine.providers import hosted
 from sessions_app.engine.providers.base import Provider
 from sessions_app.engine.providers.local import Local
 from sessions_app.engine.wire.events import (
@@ -42,7 +42,7 @@ CLASSES = find_classes(providers, Provider)
 
 @pytest.fixture(autouse=True)
 def nothing_learned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat_completions, "_refused", {})
+    monkeypatch.setattr(hosted, "_learned", {})
 
 
 def build(module: str, **config: Any) -> Provider:

@@ -45,7 +45,8 @@ from profiles_app.services.merging import merge
 
 ENGINE = "engine"
 # The engine whose modules are the daemon's own.
-OWN_ENGINE = "pydantic-ai"
+# Its name, and the one that it had in release 0.1.
+OWN_ENGINES = (None, "builtin", "pydantic-ai")
 ASKS = "require_approval"
 # What overrides set in the config of each of the profile's providers.
 FOR_PROVIDERS = (
@@ -128,7 +129,7 @@ def check_changes(
 
     Both definitions are in their full form.
     """
-    is_foreign = base["session"].get(ENGINE, OWN_ENGINE) != OWN_ENGINE
+    is_foreign = base["session"].get(ENGINE) not in OWN_ENGINES
     _check_session(base["session"], overrides.get("session") or {}, f"{where}.session")
     for change in _changes(base, overrides, merged, where, is_foreign):
         if is_foreign:

@@ -10,7 +10,7 @@ from profiles_app.definition import MODULE_LISTS, SESSION_MODULES
 from profiles_app.exceptions import InvalidDefinition, NotCompilable
 from profiles_app.models import Profile
 from profiles_app.module_list import TYPES, all_modules
-from profiles_app.services.overrides_rules import ASKS, ENGINE, OWN_ENGINE, is_approval
+from profiles_app.services.overrides_rules import ASKS, ENGINE, OWN_ENGINES, is_approval
 from profiles_app.services.profiles import resolve_profile
 
 # What begins like a reference and is none.
@@ -59,7 +59,7 @@ def _errors(sections: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _all_module_errors(checked: dict[str, Any]) -> Iterator[dict[str, Any]]:
     known = _known()
-    foreign = checked["session"].get(ENGINE, OWN_ENGINE) != OWN_ENGINE
+    foreign = checked["session"].get(ENGINE) not in OWN_ENGINES
     for kind, where, entry in _modules(checked):
         # Whether another engine has a module, it alone can tell.
         if not foreign:

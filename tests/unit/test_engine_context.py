@@ -13,7 +13,7 @@ from sessions_app.engine.base import Turn
 from sessions_app.engine.context import fenced, instructions, mentioned
 from sessions_app.engine.mentions import mentions
 
-BINARY = "`file` is a binary file, or not in UTF-8: it cannot be shown as text."
+BINARY = "`file` is a binary file: it cannot be shown as text."
 
 
 @pytest.fixture
@@ -243,7 +243,8 @@ def test_without_a_directory_nothing_is_attached() -> None:
         (b"a\0b", BINARY),
         (
             "Grüße".encode("latin-1"),
-            BINARY,
+            "`file` is text, but not in UTF-8: it may be in Latin-1 or Windows-1252. Convert it "
+            "first, for example with `iconv -f WINDOWS-1252 -t UTF-8`.",
         ),
         (b"x" * (context.FILE_LIMIT + 1), "`file` has more than 65536 bytes."),
     ],

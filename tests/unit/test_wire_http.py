@@ -594,7 +594,7 @@ def test_a_prompt_that_is_too_long_is_known_in_any_words(status: int, body: Any)
                     "details": [{"reason": "API_KEY_INVALID"}],
                 }
             },
-            "rejected",
+            "auth",
         ),
         (418, b"\xff\xfe", "rejected"),
     ],

@@ -25,6 +25,7 @@ class Anthropic(HostedProvider):
     """Anthropic, or a transparent proxy of it at `base_url`."""
 
     module = "provider-anthropic"
+    vendor = "anthropic"
     capabilities = ProviderCapabilities(
         input=("text", "image"), tool_name_pattern=r"[A-Za-z0-9_-]{1,128}"
     )

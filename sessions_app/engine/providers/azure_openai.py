@@ -17,6 +17,7 @@ class AzureOpenAI(ChatProvider):
     """
 
     module = "provider-azure-openai"
+    vendor = "azure"
     capabilities = MODELS
     defaults = {"api_key": "${AZURE_OPENAI_API_KEY}"}
     needs = (("azure_endpoint", "base_url"), ("deployment", "default_model"))

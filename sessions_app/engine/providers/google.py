@@ -21,6 +21,7 @@ class Google(HostedProvider):
     """Google, or a transparent proxy of it at `base_url`."""
 
     module = "provider-google"
+    vendor = "google"
     capabilities = ProviderCapabilities(
         input=("text", "image"),
         tool_name_pattern=r"[A-Za-z_][A-Za-z0-9_-]{0,62}",

@@ -22,6 +22,7 @@ class OpenAI(ChatProvider):
     """OpenAI: chat completions, or Responses with `api: responses`."""
 
     module = "provider-openai"
+    vendor = "openai"
     capabilities = MODELS
     defaults = {"api_key": "${OPENAI_API_KEY}"}
     needs = (("default_model",),)

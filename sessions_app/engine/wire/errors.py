@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from sessions_app.engine.wire.events import ErrorKind, StreamError
-from sessions_app.engine.wire.json_text import clean_text, dump_json, parse_json
+from sessions_app.engine.wire.json_text import clean_text, parse_json
 
 # Characters of a server's own words that are kept.
 MESSAGE_LIMIT = 2000
@@ -162,7 +162,8 @@ _FIELDS = [
         r"|unsupported|unknown|unexpected)",
         r"[`'\"]([A-Za-z_][\w.]{0,100})[`'\"] was unexpected",
         r"unsupported value: [`'\"]([A-Za-z_][\w.]{0,100})[`'\"] does not support",
-        r"^([a-z]{1,40}_[a-z_]{1,60}) (?:is|are) (?:not (?:supported|allowed|permitted)|unsupported)",
+        r"^([a-z]{1,40}_[a-z_]{1,60}) (?:is|are) (?:not (?:supported|allowed|permitted)"
+        r"|unsupported)",
         r"does not support (?:the )?[`'\"]?([a-z]{1,40}_[a-z_]{1,60})[`'\"]?",
     )
 ]
@@ -413,8 +414,3 @@ def _web_page_message(status: int) -> str:
 
 def _default_message(status: int | None) -> str:
     return f"nothing but the status {status}" if status else "nothing about the reason"
-
-
-def unknown_payload(value: Any) -> str:
-    """Return an error's payload as text, where no message is found in it."""
-    return clean_text(dump_json(value))[:MESSAGE_LIMIT]

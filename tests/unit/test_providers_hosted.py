@@ -26,6 +26,7 @@ from sessions_app.engine.providers.anthropic import Anthropic
 from sessions_app.engine.providers.base import Provider
 from sessions_app.engine.providers.google import Google
 from sessions_app.engine.providers.openai import OpenAI
+from sessions_app.engine.providers.openai_compatible import OpenAICompatible
 from sessions_app.engine.wire.events import (
     Event,
     Finish,
@@ -42,8 +43,9 @@ CLASSES: dict[str, type[Provider]] = {
     "anthropic": Anthropic,
     "google": Google,
     "responses": OpenAI,
+    "compatible": OpenAICompatible,
 }
-each_protocol = pytest.mark.parametrize("name", CLASSES)
+each_protocol = pytest.mark.parametrize("name", ["anthropic", "google", "responses"])
 HELLO = Request("Be brief.", (UserMessage("Hello."),))
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
 
@@ -126,7 +128,7 @@ def refuses_in_words(name: str, message: str, status: int = 400) -> Answer:
         "google": {"error": {"code": status, "message": message, "status": "INVALID_ARGUMENT"}},
         "responses": {"error": {"message": message, "type": "invalid_request_error", "code": None}},
     }
-    return refuses(status, bodies[name])
+    return refuses(status, bodies.get(name, bodies["responses"]))
 
 
 @each_protocol
@@ -644,6 +646,12 @@ def test_calls_that_another_model_made_in_this_turn_keep_anthropic_from_thinking
             {},
         ),
         ("responses", "Encrypted content is not supported with this model.", "include", {}),
+        (
+            "compatible",
+            "Unrecognized request argument supplied: stream_options",
+            "stream_options",
+            {},
+        ),
         (
             "responses",
             "Unsupported parameter: 'temperature' is not supported with this model.",

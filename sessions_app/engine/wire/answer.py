@@ -250,6 +250,14 @@ def is_json(text: str) -> bool:
     return True
 
 
+def load_opaque(part: Part) -> dict[str, Any]:
+    """Return what a part keeps for its service alone, as JSON; nothing where it cannot be read."""
+    try:
+        return as_dict(parse_json(part.opaque)) if part.opaque else {}
+    except ValueError:
+        return {}
+
+
 def as_dict(value: Any) -> dict[str, Any]:
     """Return a value if it is an object of JSON, else an empty one."""
     return value if isinstance(value, dict) else {}

@@ -29,6 +29,7 @@ from sessions_app.engine.wire.answer import (
     as_dict,
     as_dicts,
     as_text,
+    load_opaque,
 )
 from sessions_app.engine.wire.errors import read_payload
 from sessions_app.engine.wire.events import Event, FinishReason, StreamError
@@ -229,7 +230,7 @@ def _build_messages(messages: Iterable[Message], service: str) -> list[dict[str,
 
 
 def _build_part(part: Part, is_own: bool) -> dict[str, Any] | None:
-    opaque = as_dict(parse_json(part.opaque)) if part.opaque and is_own else {}
+    opaque = load_opaque(part) if is_own else {}
     if isinstance(part, ToolCall):
         call = {"type": "tool_use", "id": part.id, "name": part.name}
         return {**call, "input": _build_input(part.arguments), **opaque}

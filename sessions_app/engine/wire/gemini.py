@@ -27,6 +27,7 @@ from sessions_app.engine.wire.answer import (
     as_dict,
     as_dicts,
     as_text,
+    load_opaque,
 )
 from sessions_app.engine.wire.errors import read_payload
 from sessions_app.engine.wire.events import Event, FinishReason, StreamError
@@ -143,7 +144,7 @@ def _build_answer(message: AssistantMessage, is_own: bool, signs: bool) -> list[
     parts: list[dict[str, Any]] = []
     is_first_call = True
     for part in message.parts:
-        opaque = as_dict(parse_json(part.opaque)) if part.opaque and is_own else {}
+        opaque = load_opaque(part) if is_own else {}
         if isinstance(part, ToolCall):
             call = {"id": part.id, "name": part.name, "args": _build_args(part.arguments)}
             built: dict[str, Any] = {"functionCall": call, **opaque}

@@ -26,10 +26,11 @@ from sessions_app.engine.wire.answer import (
     as_dict,
     as_dicts,
     as_text,
+    load_opaque,
 )
 from sessions_app.engine.wire.errors import read_payload
 from sessions_app.engine.wire.events import Event, FinishReason, StreamError
-from sessions_app.engine.wire.json_text import dump_arguments, dump_json, parse_json
+from sessions_app.engine.wire.json_text import dump_arguments, dump_json
 from sessions_app.engine.wire.sse import ServerEvent
 
 
@@ -91,9 +92,7 @@ def _build_input(
 
 
 def _build_answer(message: AssistantMessage, is_own: bool) -> list[dict[str, Any]]:
-    opaque = [
-        as_dict(parse_json(part.opaque)) if part.opaque and is_own else {} for part in message.parts
-    ]
+    opaque = [load_opaque(part) if is_own else {} for part in message.parts]
     # Reasoning that is not encrypted is stored nowhere, and would not be found by its id; then
     # what follows it must not have one either.
     lost = [each for each in opaque if each.get("type") == "reasoning" and not _is_readable(each)]

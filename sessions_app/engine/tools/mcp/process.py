@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.tools import confinement
-from sessions_app.engine.tools.mcp_config import Server
+from sessions_app.engine.tools.mcp.config import Server
 
 # Bytes of one line, and of what waits to be read by the program.
 LINE_LIMIT = 4_000_000

@@ -49,18 +49,19 @@ class Server:
     def _where(self) -> str:
         return PurePath(self.command[0]).name if self.command else urlsplit(self.url).hostname or ""
 
-    def shown(self, text: str) -> str:
-        """Return the text without what the server is given as a secret."""
-        return redacted(text, self._secrets)
+    def redact(self, text: str) -> str:
+        """Return a sentence for people without what the server is given as a secret."""
+        return redacted(text, self.secrets)
 
     @property
-    def _secrets(self) -> set[str]:
+    def secrets(self) -> set[str]:
+        """What the server is given as a secret."""
         given = {value for key, value in self.env.items() if is_secret(key)}
         # A header may have a word before the secret: Bearer.
         return given | set(self.headers.values()) | {v.split()[-1] for v in self.headers.values()}
 
 
-def servers_of(config: Config) -> list[Server]:
+def parse_servers(config: Config) -> list[Server]:
     """Return the servers of a module's config, each with the time-outs of the module or its own.
 
     Raises EngineError `bad_tool`, naming the key, for a config that cannot be used.

@@ -1,55 +1,64 @@
 """An MCP server over HTTP: its session, and the limits of what it may answer."""
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
-from anyio.abc import ObjectReceiveStream, ObjectSendStream
-from fastmcp.client.transports import ClientTransport
-from fastmcp.client.transports.base import TransportOptions
-from fastmcp.mcp_config import infer_transport_type_from_url
 from mcp import ClientSession
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
-from mcp.shared.message import SessionMessage
 
 from sessions_app.engine.client import Handshake, trusted
-from sessions_app.engine.tools.mcp_config import Server
-from sessions_app.engine.tools.mcp_process import LINE_LIMIT
-from sessions_app.engine.tools.mcp_transport import Message, Session, screened
+from sessions_app.engine.tools.mcp.config import Server
+from sessions_app.engine.tools.mcp.process import LINE_LIMIT
+from sessions_app.engine.tools.mcp.transport import Screen, Session
 
-Streams = tuple[ObjectReceiveStream[Message], ObjectSendStream[SessionMessage]]
+# What a server answers that does not know our session any more, as after a restart.
+_FORGOTTEN = frozenset({400, 404, 410})
 
 
-class WebTransport(ClientTransport):
+class Web:
     """Streamable HTTP; or SSE, which older servers have below a path that ends in /sse."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
-        self.legacy_only = infer_transport_type_from_url(server.url) == "sse"
+        self.is_sse = bool(re.search(r"/sse/?$", urlsplit(server.url).path))
         # The HTTP status of the newest request, where that was refused.
         self.refusal: int | None = None
+        # What kept the newest request from being answered.
+        self.failure: httpx2.TransportError | None = None
+        self._has_session = False
 
     @asynccontextmanager
-    async def connect_session(
-        self, *, transport_options: TransportOptions | None = None, **options: Any
-    ) -> AsyncIterator[ClientSession]:
+    async def connect(self, screen: Screen, **options: Any) -> AsyncIterator[ClientSession]:
         """Give a session over HTTP."""
         async with (
-            self._connected() as (read, write),
-            screened(read, write) as heard,
-            Session(heard, write, **options) as session,
+            self._streams() as (read, write),
+            screen.between(read, write) as (incoming, outgoing),
+            Session(incoming, outgoing, **options) as session,
         ):
             yield session
 
-    def _connected(self) -> AbstractAsyncContextManager[Streams]:
-        if self.legacy_only:
+    def forget(self) -> None:
+        """Forget what went wrong before."""
+        self.refusal = self.failure = None
+
+    @property
+    def was_not_done(self) -> bool:
+        """Whether the newest request was certainly not done: never sent, or of no known session."""
+        unsent = isinstance(self.failure, httpx2.ConnectError | httpx2.ConnectTimeout)
+        return unsent or (self._has_session and self.refusal in _FORGOTTEN)
+
+    def _streams(self) -> AbstractAsyncContextManager[Any]:
+        if self.is_sse:
             return sse_client(self.server.url, httpx_client_factory=lambda **_: self._client())
         return self._streamable()
 
     @asynccontextmanager
-    async def _streamable(self) -> AsyncIterator[Streams]:
+    async def _streamable(self) -> AsyncIterator[Any]:
         async with (
             self._client() as client,
             streamable_http_client(
@@ -60,7 +69,8 @@ class WebTransport(ClientTransport):
 
     def _client(self) -> httpx2.AsyncClient:
         """Return a client that follows no redirect; the session keeps the time-outs of calls."""
-        return httpx2.AsyncClient(
+        return _Client(
+            self,
             verify=trusted(),
             # Packed, a little answer may be a large one.
             headers={**self.server.headers, "Accept-Encoding": "identity"},
@@ -70,14 +80,32 @@ class WebTransport(ClientTransport):
 
     async def _watch(self, request: httpx2.Request) -> None:
         resumes = "last-event-id" in request.headers
-        if request.method == "GET" and not (self.legacy_only or resumes):
+        if request.method == "GET" and not (self.is_sse or resumes):
             raise httpx2.RequestError("nobody hears what a server says unasked")
+        self._has_session = "mcp-session-id" in request.headers
         request.extensions["trace"] = Handshake().trace
 
     async def _guard(self, response: httpx2.Response) -> None:
-        if response.request.method == "POST" or self.legacy_only:
+        if response.request.method == "POST" or self.is_sse:
             self.refusal = response.status_code if response.status_code >= 400 else None
         response.stream = Bounded(response)
+
+
+class _Client(httpx2.AsyncClient):
+    """A client that notes what kept a request from being answered: the session tells no more."""
+
+    def __init__(self, web: Web, **options: Any) -> None:
+        super().__init__(**options)
+        self._web = web
+
+    async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+        """Send a request; raise as the library does."""
+        try:
+            return await super().send(request, **options)
+        except httpx2.TransportError as error:
+            if request.method == "POST" or self._web.is_sse:
+                self._web.failure = error
+            raise
 
 
 class Bounded(httpx2.AsyncByteStream):

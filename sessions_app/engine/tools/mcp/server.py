@@ -245,7 +245,7 @@ class ServerTools:
         Raises ToolError where the server cannot be asked.
         """
         if self._is_listed or not name.startswith(self._prefix):
-            return None
+            return self.tools.get(name)
         try:
             await self._connected()
         except _Down as down:

@@ -27,7 +27,7 @@ FILES: dict[str, bytes] = {
     "src/[id].ts": b"export const needle = 5\n",
     "src/.hidden.ts": b"export const needle = 6\n",
     ".github/workflows/ci.yml": b"on: push # needle\n",
-    ".gitignore": b"\xef\xbb\xbf*.log\n/out/\r\nsecret*.txt\n!secret.example.txt\ncache/\n# a comment\n",
+    ".gitignore": BOM + b"*.log\n/out/\r\nsecret*.txt\n!secret.example.txt\ncache/\n# a comment\n",
     "debug.log": b"needle\n",
     "secret.txt": b"needle\n",
     "secret.example.txt": b"needle\n",

@@ -477,13 +477,13 @@ def bash(here: Path, command: str, **config: Any) -> str:
 
 def test_git_works_and_leaves_no_litter(here: Path) -> None:
     commit(here)
-    before = set(os.listdir(here))
+    before = {each.name for each in here.iterdir()}
     answer = bash(
         here, "git log --oneline; touch ~/.litter; cd ~ && pwd; npm config ls 2>&1 | true"
     )
     assert "Begin\n" in answer and "[exit code 0; " in answer
     assert str(here) not in answer
-    assert set(os.listdir(here)) == before
+    assert {each.name for each in here.iterdir()} == before
     # It is there for the next command.
     assert ".litter" in bash(here, "ls -A ~; rm ~/.litter")
 

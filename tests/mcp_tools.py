@@ -9,14 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from pydantic_ai import RunContext
-from pydantic_ai.models.test import TestModel
-from pydantic_ai.toolsets import ToolsetTool
-from pydantic_ai.usage import RunUsage
 
 from sessions_app.engine.base import EngineError
-from sessions_app.engine.tools.base import ToolError, Workplace
-from sessions_app.engine.tools.mcp import open_tools
+from sessions_app.engine.tools.base import Tool, Toolbox, ToolError, Workplace
+from sessions_app.engine.tools.registry import open_tools
 
 SERVERS = Path(__file__).parent / "mcp_servers"
 # Seconds after which a test has hung.
@@ -26,31 +22,29 @@ PATIENCE = 60
 class Tools:
     """An opened toolbox, as the engine uses it."""
 
-    def __init__(self, toolset: Any) -> None:
-        self.toolset = toolset
-        self.context = RunContext(deps=None, model=TestModel(), usage=RunUsage())
+    def __init__(self, toolbox: Toolbox) -> None:
+        self.toolbox = toolbox
 
-    async def all(self) -> dict[str, ToolsetTool[Any]]:
-        """Return the tools by the names that a model knows."""
-        return await self.toolset.get_tools(self.context)
+    @property
+    def all(self) -> dict[str, Tool]:
+        """The tools by the names that a model knows."""
+        return {tool.spec.name: tool for tool in self.toolbox.tools}
 
     async def call(self, name: str, **arguments: Any) -> str:
         """Call a tool as a model would; return its answer, or what the model is told instead."""
-        tool = (await self.all())[name]
         try:
-            return await self.toolset.call_tool(name, arguments, self.context, tool)
+            tool = self.all.get(name) or await self.toolbox.find(name)
+            assert tool is not None, name
+            return await tool.call(tool.validate(arguments))
         except ToolError as error:
             return f"ToolError: {error}"
 
 
 @asynccontextmanager
 async def opened(config: dict[str, Any], directory: Path | None = None) -> AsyncIterator[Tools]:
-    """Open the tools of a config, and use them as an agent does that enters them again."""
-    async with (
-        open_tools(config, Workplace(directory or Path.cwd())) as box,
-        box.toolset as toolset,
-    ):
-        yield Tools(toolset)
+    """Open the tools of a config."""
+    async with open_tools("tool-mcp", config, Workplace(directory or Path.cwd())) as box:
+        yield Tools(box)
 
 
 def bare(*manners: str, **config: Any) -> dict[str, Any]:
@@ -89,6 +83,16 @@ def refusal(config: dict[str, Any], directory: Path | None = None) -> str:
             return str(error)
 
     return run(tried())
+
+
+def notes(config: dict[str, Any]) -> str:
+    """Return what people are told of the tools of a config that could be opened."""
+
+    async def told() -> str:
+        async with opened(config) as tools:
+            return "\n".join(tools.toolbox.notes)
+
+    return run(told())
 
 
 def children() -> set[int]:

@@ -49,6 +49,11 @@ def call(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
     if name == "die":
         print("about to die", file=sys.stderr, flush=True)
         os._exit(3)
+    if "mark" in arguments:
+        mark = Path(arguments["mark"])
+        if not mark.exists():
+            mark.touch()
+            os._exit(3)
     if name == "sleep":
         time.sleep(60)
     if name == "ask":
@@ -71,13 +76,53 @@ def answered(message: dict[str, Any]) -> None:
             "serverInfo": {"name": "bare", "version": "1"},
         }
     elif method == "tools/list":
-        result = {"tools": [tool(name) for name in TOOLS]}
+        result = listed(sys.argv[1:], params.get("cursor"))
     elif method == "tools/call":
         manner(sys.argv[1:], params)
         result = call(params["name"], params.get("arguments", {}))
     else:
         return
     send(id=message["id"], result=result)
+
+
+def listed(manners: list[str], cursor: str | None) -> dict[str, Any]:
+    """Return a page of the list of tools."""
+    tools = [tool(name) for name in TOOLS]
+    if "is slow" in manners:
+        time.sleep(0.5)
+    if "has odd tools" in manners:
+        tools += ODD_TOOLS
+    if "has twins" in manners:
+        tools += [tool("files.read"), tool("files_read")]
+    if "has long names" in manners:
+        tools += [tool("long" * 30 + end) for end in "ab"]
+    if "repeats a page" in manners:
+        return {"tools": tools, "nextCursor": "again"}
+    if "has pages" in manners:
+        page = int(cursor or 0)
+        more = {"nextCursor": str(page + 1)} if page + 1 < len(tools) else {}
+        return {"tools": tools[page : page + 1], **more}
+    return {"tools": tools}
+
+
+# Only the last two can be offered.
+ODD_TOOLS = [
+    {"name": "no_schema"},
+    {"name": "null_schema", "inputSchema": None},
+    {"name": "list_schema", "inputSchema": {"type": "array"}},
+    {"inputSchema": {"type": "object"}},
+    "no tool",
+    {"name": "no_type", "inputSchema": {"properties": {"a": {"type": "integer"}}}},
+    {
+        "name": "odd_rest",
+        "description": 5,
+        "title": "Odd",
+        "inputSchema": {"type": ["object"], "properties": None, "required": "a"},
+        "annotations": {"readOnlyHint": "yes", "idempotentHint": True},
+        "icons": "x",
+        "outputSchema": {"type": "array"},
+    },
+]
 
 
 def tool(name: str) -> dict[str, Any]:
@@ -113,6 +158,10 @@ def main() -> None:
     if "forks" in manners:
         child = subprocess.Popen(["sleep", "600"])
         print(f"child {child.pid}", flush=True)
+    for each in manners:
+        needed = each.removeprefix("needs ")
+        if needed != each and not Path(needed).exists():
+            sys.exit(f"there is no {needed}")
     if "silent" in manners:
         time.sleep(600)
     if "fails" in manners:

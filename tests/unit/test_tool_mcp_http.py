@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from sessions_app.engine.base import EngineError
-from sessions_app.engine.tools.mcp_process import LINE_LIMIT
+from sessions_app.engine.tools.mcp.process import LINE_LIMIT
 from tests.mcp_servers.library import server
 from tests.mcp_tools import opened, run
 from tests.providers import Answer, fake_provider, head, sends
@@ -79,11 +78,10 @@ def refused(*answers: Answer, accepts: bool = True, **config: Any) -> str:
     async def tried() -> str:
         async with fake_provider(*answers, accepts=accepts) as fake:
             given = {"url": fake.url, "headers": {"X-Api-Key": KEY}, "timeout": 20, **config}
-            with pytest.raises(EngineError) as caught:
-                async with opened(given):
-                    pass
-        assert caught.value.code == "bad_tool"
-        return str(caught.value)
+            async with opened(given) as tools:
+                assert tools.all == {}
+                (note,) = tools.toolbox.notes
+                return note
 
     said = run(tried())
     assert KEY not in said
@@ -160,7 +158,7 @@ def reply(message: dict[str, Any]) -> dict[str, Any]:
     return {**answered, "error": {"code": -32601, "message": "not here"}}
 
 
-def test_a_server_over_http_gets_no_model_and_shows_no_secret() -> None:
+def test_a_server_over_http_gets_no_model_and_its_answer_is_told_as_it_is() -> None:
     asked = {"jsonrpc": "2.0", "id": "q", "method": "sampling/createMessage", "params": {}}
     received: list[dict[str, Any]] = []
 
@@ -183,7 +181,7 @@ def test_a_server_over_http_gets_no_model_and_shows_no_secret() -> None:
             async with opened(config) as tools:
                 return await tools.call("one")
 
-    assert run(spoken()) == "the key is ***"
+    assert run(spoken()) == f"the key is {KEY}"
     answers = [message["error"]["message"] for message in received if "error" in message]
     assert answers == [
         "sampling/createMessage is not offered: servers get no model, no files and no person."

@@ -333,18 +333,14 @@ def _types(schema: Any) -> set[str]:
     if not isinstance(schema, dict):
         return set()
     named = schema.get("type")
-    types = {named} if isinstance(named, str) else set(filter(_is_text, named or ()))
-    types &= _IS.keys()
+    several = named if isinstance(named, list) else [named]
+    types = {each for each in several if isinstance(each, str)} & _IS.keys()
     if not types and not any(key in schema for key in ("anyOf", "oneOf", "allOf", "type")):
         if isinstance(schema.get("properties"), dict):
             types = {"object"}
         elif "items" in schema or "prefixItems" in schema:
             types = {"array"}
     return types | {"null"} if types and schema.get("nullable") is True else types
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
 
 
 def _type_of(value: Any) -> str:

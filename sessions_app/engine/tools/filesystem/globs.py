@@ -14,7 +14,7 @@ LENGTH, ALTERNATIVES = 1000, 500
 SECONDS = 0.5
 
 # Of one alternative, which shells leave as it is.
-_SINGLE = re.compile(r"(?<!\\)\{([^{},\\]*)\}")
+_SINGLE = re.compile(r"(?<!\\)\{((?:(?!\.\.)[^{},\\])*)\}")
 
 
 class Glob:
@@ -51,17 +51,20 @@ class Glob:
 
 
 def _compile(text: str, pattern: str) -> "regex.Pattern[str]":
+    import bracex
     import regex
     from wcmatch import glob
 
     if len(text) > LENGTH or "\0" in text:
         raise ToolError(f"A pattern of names has 1 to {LENGTH} characters.")
-    flags = glob.GLOBSTAR | glob.BRACE | glob.DOTGLOB | glob.FORCEUNIX
+    flags = glob.GLOBSTAR | glob.DOTGLOB | glob.FORCEUNIX
     try:
-        found, _ = glob.translate(_SINGLE.sub(r"\1", text), flags=flags, limit=ALTERNATIVES)
+        single = _SINGLE.sub(r"\1", text)
+        expanded = bracex.expand(single, keep_escapes=True, limit=ALTERNATIVES)
+        found, _ = glob.translate(expanded, flags=flags, limit=0)
         # Not by `re`, which cannot be stopped.
         return regex.compile("|".join(f"(?:{each})" for each in found))
-    except glob.PatternLimitException:
+    except bracex.ExpansionLimitException:
         raise ToolError(f"`{pattern}` stands for more than {ALTERNATIVES} patterns.") from None
     except (regex.error, re.error, ValueError, RecursionError) as error:
         raise ToolError(f"`{pattern}` cannot be read as a pattern of names: {error}.") from None

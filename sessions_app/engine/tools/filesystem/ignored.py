@@ -1,6 +1,7 @@
 """What nobody wants to see who looks through everything: `.gitignore`, and folders known to all."""
 
 import contextlib
+import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -25,6 +26,16 @@ WELL_KNOWN = frozenset(
 # Bytes and lines of one file of rules, and seconds for one name.
 _BYTES, _LINES, _SECONDS = 256 * 1024, 5000, 0.5
 _RULES = ".gitignore"
+# How a pattern begins that is for every folder.
+_ANYWHERE = "^(?:.+/)?"
+
+
+@dataclass(frozen=True)
+class _Rule:
+    pattern: "regex.Pattern[str]"
+    ignores: bool
+    # Whether it is for names, in whichever folder: the walk has been through those above.
+    is_name: bool
 
 
 @dataclass(frozen=True)
@@ -33,15 +44,16 @@ class _Rules:
 
     # Folders from the root down to the file's own.
     depth: int
-    # The last one that matches decides: whether it ignores.
-    patterns: "tuple[tuple[regex.Pattern[str], bool], ...]"
+    # The last one that matches decides.
+    patterns: "tuple[_Rule, ...]"
 
     def decide(self, parts: Parts, is_folder: bool) -> bool | None:
-        path = "/".join(parts[self.depth :]) + ("/" if is_folder else "")
-        for pattern, ignores in reversed(self.patterns):
+        end = "/" if is_folder else ""
+        name, path = parts[-1] + end, "/".join(parts[self.depth :]) + end
+        for rule in reversed(self.patterns):
             with contextlib.suppress(TimeoutError):
-                if pattern.match(path, timeout=_SECONDS):
-                    return ignores
+                if rule.pattern.match(name if rule.is_name else path, timeout=_SECONDS):
+                    return rule.ignores
         return None
 
 
@@ -86,7 +98,7 @@ def rules_at(inside: Inside, parts: Parts) -> Ignored:
     return ignored
 
 
-def _read(folder: int) -> Iterator[tuple["regex.Pattern[str]", bool]]:
+def _read(folder: int) -> Iterator[_Rule]:
     """Yield the rules of a folder, neighbours that say the same as one."""
     try:
         file = open_file(folder, _RULES)
@@ -94,28 +106,25 @@ def _read(folder: int) -> Iterator[tuple["regex.Pattern[str]", bool]]:
         return
     with os.fdopen(file, "rb") as stream:
         text = stream.read(_BYTES).decode("utf-8-sig", errors="replace")
-    together: list[str] = []
-    kind = True
-    for pattern, ignores in _translate(text.splitlines()[:_LINES]):
-        if together and ignores != kind:
-            yield _join(together), kind
-            together = []
-        kind = ignores
-        together.append(pattern)
-    if together:
-        yield _join(together), kind
+    rules = _translate(text.splitlines()[:_LINES])
+    for (ignores, is_name), neighbours in itertools.groupby(rules, key=lambda rule: rule[1:]):
+        yield _Rule(_join([pattern for pattern, *_ in neighbours]), ignores, is_name)
 
 
-def _translate(lines: list[str]) -> Iterator[tuple[str, bool]]:
+def _translate(lines: list[str]) -> Iterator[tuple[str, bool, bool]]:
+    """Yield of each rule its pattern, whether it ignores, and whether it is for names."""
     from pathspec.patterns.gitignore import GitIgnorePatternError
     from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
     for line in lines:
         with contextlib.suppress(GitIgnorePatternError):
-            pattern, ignores = GitIgnoreSpecPattern.pattern_to_regex(line)
-            if pattern is not None and ignores is not None:
-                # A name is for one place in a pattern only.
-                yield str(pattern).replace("(?P<ps_d>", "(?:"), ignores
+            found, ignores = GitIgnoreSpecPattern.pattern_to_regex(line)
+            if found is None or ignores is None:
+                continue
+            # A name is for one place in a pattern only.
+            pattern = str(found).replace("(?P<ps_d>", "(?:")
+            is_name = pattern.startswith(_ANYWHERE) and "/" not in line.strip().rstrip("/")
+            yield pattern.removeprefix(_ANYWHERE) if is_name else pattern, ignores, is_name
 
 
 def _join(patterns: list[str]) -> "regex.Pattern[str]":

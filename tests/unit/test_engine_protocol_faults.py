@@ -94,7 +94,7 @@ def test_garbage_in_the_middle_is_a_bad_answer(protocol: Protocol) -> None:
 def test_what_is_no_stream_says_what_it_is(protocol: Protocol) -> None:
     for answer, words in (
         (sends(head("text/html") + b"<html>"), "a web page"),
-        (sends(head("application/json") + b"{}"), "as a whole"),
+        (sends(head("application/json") + b"{}"), "it sent"),
         (sends(HEAD), "without an answer"),
         (sends(HEAD + protocol.begin + protocol.end), "empty"),
     ):

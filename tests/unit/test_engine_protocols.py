@@ -1,14 +1,18 @@
-"""Every provider's own client, against a server that speaks its protocol as it should."""
+"""Every provider, against a server that speaks its protocol as it should."""
 
 import asyncio
+import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic_ai import Agent, ModelRequest, ThinkingPart, ToolCallPart
-from pydantic_ai.direct import model_request_stream
-from pydantic_ai.messages import ModelResponse
 
-from sessions_app.engine.registry import choose_provider
+from sessions_app.engine.base import Outcome
+from sessions_app.engine.messages import Request, Text, Thinking, ToolCall, UserMessage
+from sessions_app.engine.registry import choose_provider, get_engine
+from sessions_app.engine.wire.events import Finish, Usage
+from tests.agents import called, register
 from tests.protocols import CALL, KEY, PROTOCOLS, USED, Protocol
 from tests.providers import HEAD, Answer, FakeProvider, fake_provider, sends
 from tests.turns import DEADLINE, Played, play, turn
@@ -25,18 +29,20 @@ def played(protocol: Protocol, *answers: Answer, **config: Any) -> Played:
     return play(*answers, protocol=protocol, **config)
 
 
-def asked(protocol: Protocol, *parts: bytes) -> tuple[ModelResponse, FakeProvider]:
-    """What one request to the model itself comes to."""
+def asked(protocol: Protocol, *parts: bytes) -> tuple[Finish, Usage]:
+    """What one request to the provider itself comes to, and what it has used."""
 
-    async def run() -> tuple[ModelResponse, FakeProvider]:
+    async def run() -> tuple[Finish, Usage]:
+        usage = Usage()
         async with fake_provider(answer(protocol, *parts)) as fake, asyncio.timeout(DEADLINE):
             provider = choose_provider(turn(fake, protocol=protocol).mount_plan)
-            async with provider.open() as model:
-                request = [ModelRequest.user_text_prompt("Go.")]
-                async with model_request_stream(model, request) as stream:
-                    async for _ in stream:
-                        pass
-                    return stream.get(), fake
+            async with provider.stream(Request("", (UserMessage("Go."),))) as events:
+                async for event in events:
+                    if isinstance(event, Usage):
+                        usage = event
+                    last = event
+        assert isinstance(last, Finish)
+        return last, usage
 
     return asyncio.run(run())
 
@@ -61,16 +67,16 @@ def test_thinking_is_told_apart_from_the_answer(protocol: Protocol) -> None:
 
 @every_protocol
 def test_thinking_is_a_part_of_its_own(protocol: Protocol) -> None:
-    response, _ = asked(protocol, protocol.thinking("Hm", ", so"), protocol.text("One"))
-    [thought] = [part for part in response.parts if isinstance(part, ThinkingPart)]
-    assert (thought.content, response.text) == ("Hm, so", "One")
+    finish, _ = asked(protocol, protocol.thinking("Hm", ", so"), protocol.text("One"))
+    [thought] = [part for part in finish.parts if isinstance(part, Thinking)]
+    texts = [part.text for part in finish.parts if isinstance(part, Text)]
+    assert (thought.text, texts) == ("Hm, so", ["One"])
 
 
 @every_protocol
 def test_what_was_used_is_counted_and_what_the_cache_had(protocol: Protocol) -> None:
-    response, _ = asked(protocol, protocol.text("One"))
-    usage = response.usage
-    assert (usage.input_tokens, usage.cache_read_tokens, usage.output_tokens) == USED
+    _, usage = asked(protocol, protocol.text("One"))
+    assert (usage.input_tokens, usage.cached_tokens, usage.output_tokens) == USED
 
 
 @every_protocol
@@ -83,46 +89,30 @@ def test_the_key_and_the_model_are_sent_where_the_config_says(protocol: Protocol
 
 
 @every_protocol
-def test_a_tool_is_called_and_its_result_goes_back(protocol: Protocol) -> None:
-    calls: list[tuple[int, int]] = []
+def test_a_tool_is_called_and_its_result_goes_back(
+    protocol: Protocol, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(monkeypatch)
 
-    def add(a: int, b: int) -> str:
-        """Add two numbers."""
-        calls.append((a, b))
-        return f"It is {a + b}."
-
-    async def run() -> tuple[str, FakeProvider]:
+    async def run() -> tuple[Outcome, FakeProvider]:
         first = answer(protocol, protocol.call, end=protocol.end_of_call)
         second = answer(protocol, protocol.text("Three."))
         async with fake_provider(first, second) as fake, asyncio.timeout(DEADLINE):
-            provider = choose_provider(turn(fake, protocol=protocol).mount_plan)
-            async with (
-                provider.open() as model,
-                Agent(model, tools=[add]).run_stream("How much is it?") as result,
-            ):
-                return await result.get_output(), fake
+            given = turn(fake, protocol=protocol)
+            plan = {**given.mount_plan, "tools": [{"module": "tool-test", "config": {}}]}
+            given = replace(given, mount_plan=plan, directory=Path("/"))
+            return await get_engine().run(given, lambda *_: None, asyncio.Event()), fake
 
-    output, fake = asyncio.run(run())
-    assert (output, calls) == ("Three.", [(1, 2)])
+    called.clear()
+    outcome, fake = asyncio.run(run())
+    assert (outcome.content, called) == ("Three.", ["add 1 2"])
     offered, told = fake.requests
     assert CALL["name"] in str(offered["tools"])
-    assert "It is 3." in str(told)
+    assert "'3'" in str(told) or '"3"' in str(told)
 
 
 @every_protocol
 def test_the_call_of_a_tool_arrives_whole(protocol: Protocol) -> None:
-    response, _ = asked(protocol, protocol.call)
-    [call] = [part for part in response.parts if isinstance(part, ToolCallPart)]
-    assert (call.tool_name, call.args_as_dict()) == (CALL["name"], CALL["args"])
-
-
-@every_protocol
-def test_leaving_the_model_closes_its_connections(protocol: Protocol) -> None:
-    async def run() -> bool:
-        async with fake_provider(answer(protocol, protocol.text("One"))) as fake:
-            provider = choose_provider(turn(fake, protocol=protocol).mount_plan)
-            async with provider.open() as model:
-                pass
-        return model.http.is_closed
-
-    assert asyncio.run(run())
+    finish, _ = asked(protocol, protocol.call)
+    [call] = [part for part in finish.parts if isinstance(part, ToolCall)]
+    assert (call.name, json.loads(call.arguments)) == (CALL["name"], CALL["args"])

@@ -38,7 +38,7 @@ def text_of(events: Events) -> list[str]:
     return [data["content"] for kind, data in events if kind == "content"]
 
 
-@pytest.mark.parametrize("prompt", ["hello", "two  words\nand a line", "<system>x</system>", ""])
+@pytest.mark.parametrize("prompt", ["hello", "two  words\nand a line", "<system>x</system>", "0"])
 def test_it_echoes_the_newest_message_exactly(prompt: str) -> None:
     outcome, events = play(prompt)
     assert outcome.content == f"Echo: {prompt}"

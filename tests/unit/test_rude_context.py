@@ -85,7 +85,7 @@ def long_talk(server: RudeServer, protocol: str, **config: Any) -> Talk:
     """A conversation of 48 kB."""
     talk = Talk(provider(server, protocol, **config))
     for number in range(12):
-        talk.post(("user", "assistant")[number % 2], f"message {number} " * 300)
+        talk.post(("user", "assistant")[number % 2], f"message {number} " * 400)
     return talk
 
 

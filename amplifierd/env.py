@@ -110,7 +110,7 @@ def database(
     if absent:
         pool["reconnect_failed"] = absent
     return {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": "amplifierd.database",
         **known,
         "CONN_MAX_AGE": 0,
         # After a restart of the server no request gets one of the old connections.

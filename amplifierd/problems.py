@@ -16,8 +16,9 @@ import psycopg
 from asgiref.typing import ASGISendCallable
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.core.exceptions import ValidationError as ModelError
-from django.db import DataError, InterfaceError, OperationalError
+from django.db import DataError
 from django.http import Http404, HttpRequest, HttpResponse
+from django.template.loader import render_to_string
 from django.views import defaults
 from rest_framework import exceptions as drf
 from rest_framework.response import Response
@@ -27,6 +28,7 @@ from rest_framework.views import set_rollback
 
 from profiles_app.exceptions import ProfilesError
 from sessions_app.exceptions import SessionsError
+from sessions_app.outage import DATABASE_UNAVAILABLE
 
 logger = logging.getLogger(__name__)
 
@@ -77,9 +79,6 @@ class Problem:
         }
 
 
-# The database is away, or its pool has no connection to spare; Django's names and psycopg's own.
-AWAY = (OperationalError, InterfaceError, psycopg.OperationalError, psycopg.InterfaceError)
-
 INTERNAL = Problem(500, "internal", "The server failed; its log says why.")
 UNAVAILABLE = Problem(503, "unavailable", "The database does not answer; try again in a moment.")
 DISK_FULL = Problem(
@@ -91,8 +90,19 @@ TOO_SLOW = Problem(
     "The query took too long and was stopped; ask for less, by a limit or a filter, or raise"
     " AMPLIFIERD_STATEMENT_TIMEOUT.",
 )
+READ_ONLY = Problem(
+    503,
+    "unavailable",
+    "The database takes no writes at the moment (it is read-only or in recovery); reading works, so"
+    " try again in a moment.",
+    retry_after=5,
+)
 # The database is there, and has a reason of its own.
-NOT_AWAY = {psycopg.errors.DiskFull: DISK_FULL, psycopg.errors.QueryCanceled: TOO_SLOW}
+NOT_AWAY = {
+    psycopg.errors.DiskFull: DISK_FULL,
+    psycopg.errors.QueryCanceled: TOO_SLOW,
+    psycopg.errors.ReadOnlySqlTransaction: READ_ONLY,
+}
 NOT_FOUND = Problem(404, "not_found", "There is nothing at this URL.")
 
 
@@ -100,7 +110,7 @@ def problem_of(error: BaseException) -> Problem:
     """Return the problem that tells of an exception; what is not foreseen is `internal`."""
     if isinstance(error, (SessionsError, ProfilesError)):
         return Problem(error.status, error.code, str(error), getattr(error, "extra", {}))
-    if isinstance(error, AWAY):
+    if isinstance(error, DATABASE_UNAVAILABLE):
         # Django puts an error of its own around that of psycopg.
         cause = type(error.__cause__ or error)
         return NOT_AWAY.get(cause, UNAVAILABLE)
@@ -227,6 +237,15 @@ def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpR
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """Answer an exception outside API views; Django has logged it."""
+    problem = problem_of(sys.exc_info()[1] or RuntimeError())
     if _is_api(request):
-        return respond(problem_of(sys.exc_info()[1] or RuntimeError()))
+        return respond(problem)
+    if problem.status in PASSING:
+        return page(problem)
     return defaults.server_error(request)
+
+
+def page(problem: Problem) -> HttpResponse:
+    """Return the problem as a page for people. It needs no database, nor anything of a request."""
+    text = render_to_string("problem.html", {"problem": problem, "title": problem.body["title"]})
+    return HttpResponse(text, status=problem.status, headers=problem.headers)

@@ -4,7 +4,7 @@ import asyncio
 import logging
 
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, OperationalError
+from django.db import DatabaseError, InterfaceError
 from procrastinate import App
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Status
@@ -14,6 +14,7 @@ from sessions_app.execution import database
 from sessions_app.execution.executor import Executor
 from sessions_app.execution.queue import worker_queue
 from sessions_app.models.process import ProcessKind
+from sessions_app.outage import DATABASE_UNAVAILABLE
 from sessions_app.services import approvals, attempts, idempotency, processes
 
 logger = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ async def _care(queue: App, executor: Executor) -> None:
     while True:
         try:
             await care_once(queue, executor)
-        except (OperationalError, InterfaceError, ConnectorException) as error:
+        except (*DATABASE_UNAVAILABLE, ConnectorException) as error:
             logger.warning("Nothing could be rescued: %s", error)
         await asyncio.sleep(settings.LEASE_SECONDS / 3)
 

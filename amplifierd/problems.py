@@ -26,6 +26,7 @@ from rest_framework.serializers import as_serializer_error
 from rest_framework.settings import api_settings
 from rest_framework.views import set_rollback
 
+from amplifierd import schema
 from profiles_app.exceptions import ProfilesError
 from sessions_app.exceptions import SessionsError
 from sessions_app.outage import DATABASE_UNAVAILABLE
@@ -90,6 +91,18 @@ TOO_SLOW = Problem(
     "The query took too long and was stopped; ask for less, by a limit or a filter, or raise"
     " AMPLIFIERD_STATEMENT_TIMEOUT.",
 )
+NOT_MIGRATED = Problem(
+    503,
+    "unavailable",
+    "The database does not have its tables yet; run `manage.py migrate`, or start `serve`.",
+    retry_after=5,
+)
+# What a statement meets that is ahead of the migrations.
+MISSING = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.UndefinedFunction,
+)
 READ_ONLY = Problem(
     503,
     "unavailable",
@@ -114,6 +127,8 @@ def problem_of(error: BaseException) -> Problem:
         # Django puts an error of its own around that of psycopg.
         cause = type(error.__cause__ or error)
         return NOT_AWAY.get(cause, UNAVAILABLE)
+    if _is_ahead_of_migrations(error):
+        return NOT_MIGRATED
     if isinstance(error, DataError):
         # The value passed our checks but PostgreSQL cannot hold it: a NUL, a number too large.
         return Problem(400, "invalid", "The database cannot store one of the values sent.")
@@ -122,6 +137,16 @@ def problem_of(error: BaseException) -> Problem:
     if api_error := _as_api_error(error):
         return _of_api_error(api_error)
     return INTERNAL
+
+
+def _is_ahead_of_migrations(error: BaseException) -> bool:
+    """Tell whether the error is explained by migrations that another process still has to apply."""
+    if not isinstance(error.__cause__ or error, MISSING):
+        return False
+    try:
+        return not schema.is_migrated()
+    except DATABASE_UNAVAILABLE:
+        return True
 
 
 def _as_api_error(error: BaseException) -> drf.APIException | None:

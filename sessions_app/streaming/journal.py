@@ -83,8 +83,8 @@ class Page:
 class Journal:
     """Reads on at most `limit` connections, which are opened when needed and kept.
 
-    Every method raises Unavailable if the database does not answer; that is known as soon as a new
-    connection fails, because nothing here waits for a pool to recover.
+    Every method raises Unavailable if the database does not answer, or has no tables yet. That is
+    known as soon as a new connection fails, because nothing here waits for a pool to recover.
     """
 
     def __init__(self, limit: int) -> None:
@@ -119,7 +119,7 @@ class Journal:
         try:
             async with asyncio.timeout(PATIENCE), self._slots:
                 return await self._answer(statement, parameters)
-        except (*DATABASE_UNAVAILABLE, OSError) as error:
+        except (*DATABASE_UNAVAILABLE, psycopg.errors.UndefinedTable, OSError) as error:
             raise Unavailable from error
 
     async def _answer(self, statement: str, parameters: dict[str, Any]) -> Sequence[Any]:

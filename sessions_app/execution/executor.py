@@ -13,6 +13,7 @@ from sessions_app.exceptions import LeaseLost
 from sessions_app.execution import database
 from sessions_app.execution.desk import Desk
 from sessions_app.execution.recorder import Recorder, Voice
+from sessions_app.execution.standstill import now
 from sessions_app.execution.turns import turn_of
 from sessions_app.outage import DATABASE_UNAVAILABLE
 from sessions_app.services import attempts, parking, tasks
@@ -57,13 +58,12 @@ class Executor:
 
     async def watch(self) -> None:
         """Keep the leases, and stop what is no longer held, until cancelled."""
-        renewed = 0.0
-        loop = asyncio.get_running_loop()
+        renewed = -float("inf")
         while True:
             await asyncio.sleep(WATCH)
-            due = loop.time() - renewed > settings.LEASE_SECONDS / 3
+            due = now() - renewed > settings.LEASE_SECONDS / 3
             done = await self.look(attempts.renew if due else attempts.still_held)
-            renewed = loop.time() if due and done else renewed
+            renewed = now() if due and done else renewed
 
     async def look(self, question: Callable[[list[Attempt]], set[str]]) -> bool:
         """Ask once which attempts still hold, and stop the others; False where nobody answers."""

@@ -236,7 +236,7 @@ async def send_problem(send: ASGISendCallable, problem: Problem) -> None:
 
 
 def _is_api(request: HttpRequest) -> bool:
-    return request.path.startswith("/api/")
+    return request.path_info.startswith("/api/")
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:

@@ -106,8 +106,8 @@ class Command(BaseCommand):
         """Say what runs and where to look."""
         database = f"embedded PostgreSQL {postgres.version}" if postgres else "from DATABASE_URL"
         self.say(f"amplifierd {__version__}", style="bold")
-        self.say(f"  API        {url}/api/v1/")
-        self.say(f"  Console    {url}/admin/")
+        self.say(f"  API        {url}{settings.PREFIX}/api/v1/")
+        self.say(f"  Console    {url}{settings.PREFIX}/admin/")
         self.say(f"  Data       {settings.HOME}")
         self.say(f"  Database   {database}")
         processes = f"{settings.WEB_PROCESSES} web, {settings.WORKER_PROCESSES} worker"

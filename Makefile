@@ -1,4 +1,4 @@
-# `make` lists what there is to make. Nothing has to be installed first but Python 3.11 and make.
+# `make` lists what there is to make. Nothing has to be installed first but Python (3.11.2 or newer) and make.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .PHONY: help setup model run test test-long test-browser test-amplifier chromium screenshots lint bench openapi
@@ -65,29 +65,16 @@ openapi: $(READY) ## write docs/openapi.json, which a test compares with the cod
 bench: setup ## measure all of it, for some minutes, and write docs/performance.md
 	@$(MANAGE) bench --write docs/performance.md
 
-# Made anew when the requirements change. The stamp comes last: what was interrupted is repeated.
-# uv installs ten times as fast as pip, which brings it along where it is not there; pip alone does
-# it where uv cannot. The system's certificates are for networks with a proxy of their own.
+# Made anew when the requirements change, and when its Python is there no longer. The stamp comes
+# last: what was interrupted is repeated.
+ifneq ($(wildcard $(READY)),)
+ifneq ($(shell $(PYTHON) -c 'print(1)' 2>/dev/null),1)
+$(shell rm -f $(READY))
+endif
+endif
+
 $(READY): requirements.txt
-	@python=$$(for name in python3.11 python3.12 python3.13 python3; do \
-		$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; \
-	done); \
-	export UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1; \
-	uv_install() { "$$1" pip install --quiet --python $(PYTHON) -r requirements.txt; }; \
-	with_uv() { \
-		command -v uv >/dev/null 2>&1 && echo "Installing into $(VENV) with uv" && \
-		uv venv --quiet --allow-existing --python "$${python:-3.11}" $(VENV) && uv_install uv; \
-	}; \
-	pip() { $(PYTHON) -m pip install --quiet --disable-pip-version-check "$$@"; }; \
-	with_pip() { \
-		[ -n "$$python" ] && echo "Installing into $(VENV); this takes a minute" && \
-		$$python -m venv $(VENV) && \
-		{ pip $(UV) && uv_install $(VENV)/bin/uv || pip --no-compile -r requirements.txt; }; \
-	}; \
-	with_uv || with_pip || { \
-		echo "$(VENV) could not be made. It needs Python 3.11 or newer and a package index." >&2; \
-		exit 1; \
-	}
+	@UV=$(UV) $(SHELL) scripts/make_venv.sh $(VENV) requirements.txt
 	@touch $@
 
 # A path file and not a copy of the requirements: seconds instead of minutes.

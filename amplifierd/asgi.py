@@ -32,4 +32,5 @@ application = Guard(
     body_limit=settings.BODY_LIMIT,
     behind_proxy=settings.BEHIND_PROXY,
     hsts=settings.SECURE_HSTS_SECONDS,
+    prefix=settings.PREFIX,
 )

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
-from django.db import InterfaceError, OperationalError
 
 from amplifierd.postgres import serving
+from sessions_app import outage
 
 # They outlive an absence of the database, and the log should tell of it.
 LASTING = {"serve", "run_web", "run_worker"}
@@ -34,10 +34,8 @@ def run(argv: Sequence[str]) -> None:
         if not error.filename:
             raise
         sys.exit(f"{error.filename} cannot be used: {error.strerror}. Is AMPLIFIERD_HOME yours?")
-    except (OperationalError, InterfaceError) as error:
-        sys.exit(
-            f"The database does not answer ({_first_line(error)}). `manage.py doctor` says why."
-        )
+    except outage.DATABASE_UNAVAILABLE as error:
+        sys.exit(f"The database {outage.describe(error)}. `manage.py doctor` says why.")
 
 
 def _run(argv: Sequence[str]) -> None:

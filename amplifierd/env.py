@@ -1,8 +1,9 @@
 """Settings from the environment, and from a `.env` file beside `manage.py`."""
 
 import os
+import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,24 @@ def flag(name: str, default: bool = False) -> bool:
 def words(name: str) -> list[str]:
     """Return the variable split at commas, without blanks."""
     return [word.strip() for word in text(name).split(",") if word.strip()]
+
+
+def url_prefix(name: str, taken: Collection[str]) -> str:
+    """Return the variable as a path without a slash at its end, empty if it is not set or `/`.
+
+    `taken` are first parts of our own paths, which nobody could tell from the prefix.
+    """
+    value = text(name).strip("/")
+    if not value:
+        return ""
+    if not re.fullmatch(r"[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*", value) or ".." in value:
+        raise ImproperlyConfigured(
+            f"{name} must be a path such as /amplifierd, of letters, digits, dots and dashes,"
+            f" not {value!r}."
+        )
+    if value.partition("/")[0] in taken:
+        raise ImproperlyConfigured(f"{name} must not begin with /{value}, which is a path of ours.")
+    return f"/{value}"
 
 
 def folder(name: str, default: Path) -> Path:
@@ -110,7 +129,7 @@ def database(
     if absent:
         pool["reconnect_failed"] = absent
     return {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": "amplifierd.database",
         **known,
         "CONN_MAX_AGE": 0,
         # After a restart of the server no request gets one of the old connections.

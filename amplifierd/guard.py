@@ -19,7 +19,7 @@ from asgiref.typing import (
 )
 from django.http.request import split_domain_port, validate_host
 
-from amplifierd.problems import Problem, log_failure, problem_of, send_problem
+from amplifierd.problems import Problem, log_failure, page, problem_of, send_problem
 
 Headers = dict[bytes, list[bytes]]
 
@@ -35,6 +35,8 @@ STRICT = [
 # And what is for its caller alone.
 PRIVATE = (b"cache-control", b"no-store")
 PUBLIC_PATHS = ("/static/",)
+# What is no page: for programs, probes, and as part of a page.
+FOR_PROGRAMS = ("/api/", "/livez", "/readyz", "/static/", "/favicon.ico")
 VARY_ORIGIN = (b"vary", b"Origin")
 EXPOSED = b"Link, X-Total-Count, X-Search-Incomplete, Retry-After, Idempotent-Replayed"
 PREFLIGHT = [
@@ -58,6 +60,7 @@ class Refused(Exception):
 class Guard:
     """An ASGI application around another, which only gets requests that may come in.
 
+    `prefix` is the path below which a proxy serves the daemon: it may take it off, or leave it.
     `hosts` are names without port, as in Django's ALLOWED_HOSTS; `origins` are those of foreign
     pages that may call; `body_limit` is in bytes, `hsts` the seconds for which browsers shall come
     over TLS alone, once they came so. With `behind_proxy` the last proxy's word counts
@@ -73,12 +76,14 @@ class Guard:
         body_limit: int,
         behind_proxy: bool = False,
         hsts: int = 0,
+        prefix: str = "",
     ) -> None:
         self.app = app
         self.hosts = list(hosts)
         self.origins = {origin.lower().rstrip("/").encode() for origin in origins}
         self.body_limit = body_limit
         self.behind_proxy = behind_proxy
+        self.prefix = prefix
         self.hsts = (b"strict-transport-security", b"max-age=%d" % hsts) if hsts else None
 
     async def __call__(
@@ -90,7 +95,7 @@ class Guard:
         if scope["type"] != "http":
             return
         headers = collect(scope)
-        scope = forwarded(scope, headers, trusted=self.behind_proxy)
+        scope = forwarded(without_prefix(scope, self.prefix), headers, trusted=self.behind_proxy)
         origin = self._foreign_origin(headers)
         answer = Answer(send, self._cors(origin), self._defaults(scope))
         try:
@@ -99,7 +104,7 @@ class Guard:
             # Once a response has begun there is no way back; the server cuts the connection.
             if answer.began:
                 raise
-            await send_problem(answer, self._problem(error, scope))
+            await send_refusal(answer, self._problem(error, scope), scope, headers)
 
     def _defaults(self, scope: HTTPScope) -> list[tuple[bytes, bytes]]:
         """Return what the answer says where the application says nothing else of the kind."""
@@ -124,8 +129,9 @@ class Guard:
     ) -> None:
         self._check_host(headers.get(b"host", []))
         self._check_target(scope, headers)
+        self._check_scheme(scope, headers)
         if origin is None:
-            check_origin(scope, headers)
+            check_origin(scope, headers, self.behind_proxy)
         elif scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
             return await answer.preflight()
         self._check_length(headers)
@@ -150,6 +156,24 @@ class Guard:
             )
         if not scope["path"].startswith("/"):
             raise Refused(400, "invalid", "Send the path alone as the request's target.")
+
+    def _check_scheme(self, scope: HTTPScope, headers: Headers) -> None:
+        """Refuse what a browser sends through a proxy that does not tell how it was reached.
+
+        Its cookies and forms are bound to the scheme: they would be refused for reasons that
+        nobody understands. Programs with a key are let in.
+        """
+        if not self.behind_proxy or last_word(headers, b"x-forwarded-proto"):
+            return
+        if scope["path"].startswith(FOR_PROGRAMS) and b"cookie" not in headers:
+            return
+        raise Refused(
+            400,
+            "invalid",
+            "The proxy before this daemon does not send the header X-Forwarded-Proto, so nobody can"
+            " tell whether this came over TLS. Have it send the header (nginx: proxy_set_header"
+            " X-Forwarded-Proto $scheme;), or unset AMPLIFIERD_BEHIND_PROXY if there is no proxy.",
+        )
 
     def _check_length(self, headers: Headers) -> None:
         for length in headers.get(b"content-length", []):
@@ -269,7 +293,32 @@ def address_in(word: str) -> str:
         return ""
 
 
-def check_origin(scope: HTTPScope, headers: Headers) -> None:
+def without_prefix(scope: HTTPScope, prefix: str) -> HTTPScope:
+    """Return the scope with its path as it would be without the prefix.
+
+    `root_path` stays empty: what is behind the guard knows the prefix from the settings.
+    """
+    path = scope["path"]
+    if not prefix or not f"{path}/".startswith(f"{prefix}/"):
+        return scope
+    return {**scope, "path": path[len(prefix) :] or "/"}
+
+
+async def send_refusal(
+    send: ASGISendCallable, problem: Problem, scope: HTTPScope, headers: Headers
+) -> None:
+    """Send a problem: to a browser that asks for a page as a page, to all others as JSON."""
+    wants_page = b"text/html" in b",".join(headers.get(b"accept", []))
+    if not wants_page or scope["path"].startswith(FOR_PROGRAMS):
+        return await send_problem(send, problem)
+    answer = page(problem)
+    fields = {**answer.headers, "content-security-policy": "default-src 'none'; style-src 'self'"}
+    pairs = [(name.lower().encode(), value.encode()) for name, value in fields.items()]
+    await send({"type": "http.response.start", "status": problem.status, "headers": pairs})
+    await send({"type": "http.response.body", "body": answer.content})
+
+
+def check_origin(scope: HTTPScope, headers: Headers, behind_proxy: bool = False) -> None:
     """Raise Refused where a browser says that a foreign page sent the request."""
     host = headers[b"host"][0].lower()
     own = {b"https://" + host}
@@ -278,7 +327,7 @@ def check_origin(scope: HTTPScope, headers: Headers) -> None:
         own.add(b"http://" + host)
     for origin in headers.get(b"origin", []):
         if origin.lower() not in own:
-            raise foreign(origin)
+            raise foreign(origin, behind_proxy)
     sites = headers.get(b"sec-fetch-site", [])
     ours = all(site in (b"same-origin", b"none") for site in sites)
     if not ours and not is_navigation(scope, headers):
@@ -295,13 +344,20 @@ def is_navigation(scope: HTTPScope, headers: Headers) -> bool:
     )
 
 
-def foreign(origin: bytes) -> Refused:
+def foreign(origin: bytes, behind_proxy: bool = False) -> Refused:
     """Return the refusal of a page from elsewhere."""
+    # A proxy that asks for us by another name makes our own pages foreign.
+    hint = (
+        " If that is the daemon's own address, have the proxy pass the header Host on unchanged"
+        " (nginx: proxy_set_header Host $http_host;)."
+        if behind_proxy
+        else ""
+    )
     return Refused(
         403,
         "origin_not_allowed",
         f"Pages from {origin.decode('latin-1')} may not call this daemon; to let them, add their"
-        " origin to AMPLIFIERD_ALLOWED_ORIGINS.",
+        f" origin to AMPLIFIERD_ALLOWED_ORIGINS.{hint}",
     )
 
 

@@ -29,7 +29,7 @@ class IdempotencyMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """Answer the request."""
         key = request.headers.get(HEADER)
-        if key is None or request.method != "POST" or not request.path.startswith("/api/"):
+        if key is None or request.method != "POST" or not request.path_info.startswith("/api/"):
             return self.get_response(request)
         try:
             return self._once(request, key)

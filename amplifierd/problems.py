@@ -16,8 +16,9 @@ import psycopg
 from asgiref.typing import ASGISendCallable
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.core.exceptions import ValidationError as ModelError
-from django.db import DataError, InterfaceError, OperationalError
+from django.db import DataError
 from django.http import Http404, HttpRequest, HttpResponse
+from django.template.loader import render_to_string
 from django.views import defaults
 from rest_framework import exceptions as drf
 from rest_framework.response import Response
@@ -25,8 +26,10 @@ from rest_framework.serializers import as_serializer_error
 from rest_framework.settings import api_settings
 from rest_framework.views import set_rollback
 
+from amplifierd import schema
 from profiles_app.exceptions import ProfilesError
 from sessions_app.exceptions import SessionsError
+from sessions_app.outage import DATABASE_UNAVAILABLE
 
 logger = logging.getLogger(__name__)
 
@@ -77,9 +80,6 @@ class Problem:
         }
 
 
-# The database is away, or its pool has no connection to spare; Django's names and psycopg's own.
-AWAY = (OperationalError, InterfaceError, psycopg.OperationalError, psycopg.InterfaceError)
-
 INTERNAL = Problem(500, "internal", "The server failed; its log says why.")
 UNAVAILABLE = Problem(503, "unavailable", "The database does not answer; try again in a moment.")
 DISK_FULL = Problem(
@@ -91,8 +91,31 @@ TOO_SLOW = Problem(
     "The query took too long and was stopped; ask for less, by a limit or a filter, or raise"
     " AMPLIFIERD_STATEMENT_TIMEOUT.",
 )
+NOT_MIGRATED = Problem(
+    503,
+    "unavailable",
+    "The database does not have its tables yet; run `manage.py migrate`, or start `serve`.",
+    retry_after=5,
+)
+# What a statement meets that is ahead of the migrations.
+MISSING = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.UndefinedFunction,
+)
+READ_ONLY = Problem(
+    503,
+    "unavailable",
+    "The database takes no writes at the moment (it is read-only or in recovery); reading works, so"
+    " try again in a moment.",
+    retry_after=5,
+)
 # The database is there, and has a reason of its own.
-NOT_AWAY = {psycopg.errors.DiskFull: DISK_FULL, psycopg.errors.QueryCanceled: TOO_SLOW}
+NOT_AWAY = {
+    psycopg.errors.DiskFull: DISK_FULL,
+    psycopg.errors.QueryCanceled: TOO_SLOW,
+    psycopg.errors.ReadOnlySqlTransaction: READ_ONLY,
+}
 NOT_FOUND = Problem(404, "not_found", "There is nothing at this URL.")
 
 
@@ -100,10 +123,12 @@ def problem_of(error: BaseException) -> Problem:
     """Return the problem that tells of an exception; what is not foreseen is `internal`."""
     if isinstance(error, (SessionsError, ProfilesError)):
         return Problem(error.status, error.code, str(error), getattr(error, "extra", {}))
-    if isinstance(error, AWAY):
+    if isinstance(error, DATABASE_UNAVAILABLE):
         # Django puts an error of its own around that of psycopg.
         cause = type(error.__cause__ or error)
         return NOT_AWAY.get(cause, UNAVAILABLE)
+    if _is_ahead_of_migrations(error):
+        return NOT_MIGRATED
     if isinstance(error, DataError):
         # The value passed our checks but PostgreSQL cannot hold it: a NUL, a number too large.
         return Problem(400, "invalid", "The database cannot store one of the values sent.")
@@ -112,6 +137,16 @@ def problem_of(error: BaseException) -> Problem:
     if api_error := _as_api_error(error):
         return _of_api_error(api_error)
     return INTERNAL
+
+
+def _is_ahead_of_migrations(error: BaseException) -> bool:
+    """Tell whether the error is explained by migrations that another process still has to apply."""
+    if not isinstance(error.__cause__ or error, MISSING):
+        return False
+    try:
+        return not schema.is_migrated()
+    except DATABASE_UNAVAILABLE:
+        return True
 
 
 def _as_api_error(error: BaseException) -> drf.APIException | None:
@@ -201,7 +236,7 @@ async def send_problem(send: ASGISendCallable, problem: Problem) -> None:
 
 
 def _is_api(request: HttpRequest) -> bool:
-    return request.path.startswith("/api/")
+    return request.path_info.startswith("/api/")
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
@@ -227,6 +262,15 @@ def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpR
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """Answer an exception outside API views; Django has logged it."""
+    problem = problem_of(sys.exc_info()[1] or RuntimeError())
     if _is_api(request):
-        return respond(problem_of(sys.exc_info()[1] or RuntimeError()))
+        return respond(problem)
+    if problem.status in PASSING:
+        return page(problem)
     return defaults.server_error(request)
+
+
+def page(problem: Problem) -> HttpResponse:
+    """Return the problem as a page for people. It needs no database, nor anything of a request."""
+    text = render_to_string("problem.html", {"problem": problem, "title": problem.body["title"]})
+    return HttpResponse(text, status=problem.status, headers=problem.headers)

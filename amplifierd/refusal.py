@@ -20,6 +20,6 @@ class AbsenceMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """Answer the request."""
-        if request.path.startswith(REFUSED) and absence.is_known():
+        if request.path_info.startswith(REFUSED) and absence.is_known():
             return respond(UNAVAILABLE)
         return self.get_response(request)

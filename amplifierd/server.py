@@ -38,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 # Seconds within which a request's headers and body must have come in.
 RECEIVE_SECONDS = 60
+# Seconds at a time for which a client that makes no room is waited for.
+STALL_STEP = 1.0
 # Seconds for which applications may clean up once they have been cancelled.
 CANCEL_SECONDS = 2
 # Digits of a length that anybody can mean.
@@ -249,10 +251,22 @@ class Server(DaphneServer):
             protocol.close_afterwards()
         await super().handle_reply(protocol, message)
         if protocol.gate and not protocol.gate.is_set():
+            await self._wait_for_room(protocol, protocol.gate)
+
+    async def _wait_for_room(self, protocol: Request, gate: asyncio.Event) -> None:
+        """Return once the client has room for more; cut it if that takes too long.
+
+        Awake time alone counts: a client that could have read while we stood still has had no
+        chance to make us write.
+        """
+        left = self.stall_seconds
+        while not gate.is_set() and left > 0:
             try:
-                await asyncio.wait_for(protocol.gate.wait(), self.stall_seconds)
+                await asyncio.wait_for(gate.wait(), min(left, STALL_STEP))
             except TimeoutError:
-                protocol.cut()
+                left -= STALL_STEP
+        if not gate.is_set():
+            protocol.cut()
 
     def drain(self) -> None:
         """Take no more connections, end the streams, let requests finish, then stop.

@@ -17,6 +17,9 @@ HOST = env.text("AMPLIFIERD_HOST", "127.0.0.1")
 PORT = env.number("AMPLIFIERD_PORT", 8420)
 # Whether a proxy that ends TLS is before it, whose X-Forwarded-For and -Proto are believed.
 BEHIND_PROXY = env.flag("AMPLIFIERD_BEHIND_PROXY")
+# The path below which a proxy serves the daemon, without a slash at its end; empty for none.
+OWN_PATHS = ("admin", "api", "docs", "favicon.ico", "livez", "readyz", "static")
+PREFIX = env.url_prefix("AMPLIFIERD_PREFIX", OWN_PATHS)
 # The certificate with its chain, and its key, as PEM files: TLS without a proxy.
 TLS_CERT = env.text("AMPLIFIERD_TLS_CERT")
 TLS_KEY = env.text("AMPLIFIERD_TLS_KEY")
@@ -187,6 +190,9 @@ CONTENT_SECURITY_POLICY = {
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
+# Every URL that we write begins with it, whether or not the proxy has taken it off the request.
+FORCE_SCRIPT_NAME = PREFIX or None
+SESSION_COOKIE_PATH = CSRF_COOKIE_PATH = PREFIX or "/"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PUBLIC or bool(TLS_CERT)
 # Sent over TLS alone.
 SECURE_HSTS_SECONDS = env.number("AMPLIFIERD_HSTS", 365 * 24 * 3600)
@@ -203,6 +209,7 @@ SILENCED_SYSTEM_CHECKS = [
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_TZ = True
+# Below the prefix, which Django puts before it.
 STATIC_URL = "static/"
 # The daemon serves the admin's files straight from the packages: nothing to collect.
 WHITENOISE_USE_FINDERS = True
@@ -239,8 +246,8 @@ SPECTACULAR_SETTINGS = {
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
     "PREPROCESSING_HOOKS": ["amplifierd.openapi.hooks.once"],
     "POSTPROCESSING_HOOKS": ["amplifierd.openapi.hooks.complete"],
-    # The paths have the prefix; where the daemon is, who fetched this knows.
-    "SERVERS": [{"url": "/"}],
+    # Where the daemon is, who fetched this knows.
+    "SERVERS": [{"url": PREFIX or "/"}],
 }
 
 PROCRASTINATE_AUTODISCOVER_MODULE_NAME = "execution.jobs"

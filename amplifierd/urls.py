@@ -2,6 +2,7 @@
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponseRedirect
+from django.templatetags.static import static
 from django.urls import include, path, re_path
 from django.views.decorators.csrf import csrf_exempt
 from django.views.generic import RedirectView
@@ -17,7 +18,7 @@ def add_slash(request: HttpRequest) -> HttpResponseRedirect:
 
 
 urlpatterns = [
-    path("", RedirectView.as_view(url="/admin/")),
+    path("", RedirectView.as_view(pattern_name="admin:index")),
     re_path(r"^livez/?$", views.livez),
     re_path(r"^readyz/?$", views.readyz),
     re_path(r"^api/v1/status/?$", views.status),
@@ -28,7 +29,7 @@ urlpatterns = [
     path("api/v1/", include("profiles_app.urls")),
     # Before Django's own answer, which is a page where DEBUG is on.
     re_path(r"^api/", csrf_exempt(problems.not_found)),
-    path("favicon.ico", RedirectView.as_view(url="/static/sessions_app/favicon.svg")),
+    path("favicon.ico", RedirectView.as_view(url=static("sessions_app/favicon.svg"))),
     re_path(r"^admin(?:/.*)?(?<!/)$", add_slash),
     path("admin/sign-in/<str:token>/", sign_in, name="sign-in"),
     path("admin/", admin.site.urls),

@@ -2,17 +2,15 @@
 
 import time
 from collections.abc import Callable
-from functools import cache
 
 from django.conf import settings
 from django.db import connection
-from django.db.migrations.executor import MigrationExecutor
 from rest_framework.decorators import api_view, authentication_classes, permission_classes
 from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from amplifierd import __version__
+from amplifierd import __version__, schema
 
 STARTED = time.monotonic()
 ALIVE = {"status": "alive"}
@@ -65,7 +63,8 @@ def livez(request: Request) -> Response:
 def readyz(request: Request) -> Response:
     """Say whether this process can do its work: the database answers, with the right schema."""
     ask_database()
-    check_migrations()
+    if not schema.is_migrated():
+        raise MigrationsPending
     return Response({"status": "ready"})
 
 
@@ -73,11 +72,3 @@ def ask_database() -> None:
     """Raise OperationalError unless the database answers."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
-
-
-@cache
-def check_migrations() -> None:
-    """Raise MigrationsPending unless all are applied; once they are, they remain so."""
-    executor = MigrationExecutor(connection)
-    if executor.migration_plan(executor.loader.graph.leaf_nodes()):
-        raise MigrationsPending

@@ -3,6 +3,8 @@
 from datetime import datetime
 from typing import Any
 
+from django.conf import settings
+
 from sessions_app.models import Approval, Event, Message, Run, Session
 from sessions_app.times import stamp
 
@@ -29,7 +31,7 @@ def session_json(session: Session) -> JSON:
         "errorMessage": session.error_message,
         "errorDetails": session.error_details,
         "metadata": session.metadata,
-        "mountPlanPath": f"/api/v1/sessions/{session.id}/mount-plan",
+        "mountPlanPath": f"{settings.PREFIX}/api/v1/sessions/{session.id}/mount-plan",
         "activeRunId": getattr(session, "active_run_id", None),
         "lastEventId": session.last_event_seq,
         "isUnread": session.is_unread,

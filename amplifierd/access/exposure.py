@@ -3,11 +3,11 @@
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError
-from django.db import OperationalError
 
 from amplifierd import tls
 from amplifierd.access.addresses import is_loopback
 from amplifierd.models import ApiKey
+from sessions_app.outage import DATABASE_UNAVAILABLE
 
 NO_KEYS = (
     "Nobody could call: there is no API key yet. Make one first, it is shown once:\n"
@@ -37,7 +37,7 @@ def check_keys(address: str) -> None:
     try:
         if not ApiKey.objects.kept().exists():
             raise CommandError(NO_KEYS)
-    except OperationalError:
+    except DATABASE_UNAVAILABLE:
         pass
 
 

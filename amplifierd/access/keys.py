@@ -1,5 +1,6 @@
 """API keys: made, checked, revoked. The only writer of them."""
 
+import contextlib
 import hashlib
 import hmac
 import re
@@ -14,6 +15,7 @@ from django.utils import timezone
 
 from amplifierd.access.scopes import Scope
 from amplifierd.models import ApiKey
+from sessions_app.outage import DATABASE_UNAVAILABLE
 
 ALPHABET = string.ascii_lowercase + string.digits
 KEY = re.compile(r"amp_([a-z0-9]{8})_([A-Za-z0-9_-]{43})", re.ASCII)
@@ -75,7 +77,11 @@ def digest_of(key: str) -> str:
 
 
 def _note_use(key: ApiKey) -> None:
-    """Write down that the key is used, if that was not done within the last minute."""
+    """Write down that the key is used, if that was not done within the last minute.
+
+    A database that takes no writes is no reason to keep out whoever only reads.
+    """
     if key.last_used_at is None or key.last_used_at < timezone.now() - USED:
         stale = Q(last_used_at=None) | Q(last_used_at__lt=Now() - USED)
-        ApiKey.objects.filter(stale, pk=key.pk).update(last_used_at=Now())
+        with contextlib.suppress(*DATABASE_UNAVAILABLE):
+            ApiKey.objects.filter(stale, pk=key.pk).update(last_used_at=Now())

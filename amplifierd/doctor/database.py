@@ -9,13 +9,12 @@ from django.conf import settings
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
+from amplifierd import schema
 from amplifierd.doctor.findings import Finding, error, ok, warning
 from amplifierd.postgres import PostgresError, embedded_url, leaving_on_signals, running
 from amplifierd.postgres.layout import Layout
 from sessions_app.streaming.database import parameters
 
-# The oldest major version of PostgreSQL that will do.
-OLDEST = 15
 # Seconds by which the clocks may differ: what people notice, and what is surely a mistake.
 SKEW, WILD = 2.0, 60.0
 # Part of the connections in use from which on there may soon be none.
@@ -24,10 +23,8 @@ CROWDED = 0.8
 NOT_MADE = warning(
     "database", "there is none yet in this data folder", "Start the daemon with `make run`."
 )
-VERSION = """
-SELECT current_setting('server_version_num')::int / 10000, current_setting('server_version'),
-       pg_size_pretty(pg_database_size(current_database()))
-"""
+SIZE = "SELECT pg_size_pretty(pg_database_size(current_database()))"
+WRITES = "SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only')::bool"
 
 
 @contextmanager
@@ -108,11 +105,19 @@ def _reached(which: str, todo: str) -> Finding:
     """Ask the database on a connection of its own: a pool would not say why there is none."""
     try:
         with psycopg.connect(**parameters("doctor")) as reached:
-            major, version, size = reached.execute(VERSION).fetchone()
+            name, encoding, major, version = reached.execute(schema.FACTS).fetchone()
+            (size,) = reached.execute(SIZE).fetchone()
+            in_recovery, is_read_only = reached.execute(WRITES).fetchone()
     except psycopg.Error as reason:
         lines = [line.strip() for line in str(reason).splitlines() if line.strip()]
         return error("database", f"{which}, does not answer: {lines[0]}", todo)
-    says = f"{which}, PostgreSQL {version}, {size}"
-    if major < OLDEST:
-        return error("database", says, f"Use PostgreSQL {OLDEST} or newer.")
+    says = f"{which}, PostgreSQL {version}, {encoding}, {size}"
+    for fault, remedy in schema.find_faults(major, version, encoding, name):
+        return error("database", f"{says}: {fault}", f"{remedy}.")
+    if in_recovery:
+        remedy = "Name the primary in DATABASE_URL, or wait until this one is promoted."
+        return error("database", f"{says}: in recovery, it takes no writes", remedy)
+    if is_read_only:
+        remedy = "Reset default_transaction_read_only of the server, the database or the role."
+        return error("database", f"{says}: read-only, it takes no writes", remedy)
     return ok("database", says)

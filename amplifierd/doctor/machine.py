@@ -15,7 +15,7 @@ from amplifierd import __version__
 from amplifierd.doctor.findings import Finding, error, ok, warning
 from sessions_app.engine.model_files import SMOLLM2, fault
 
-OLDEST = (3, 11)
+OLDEST = (3, 11, 2)
 REQUIREMENTS = settings.BASE_DIR / "requirements.txt"
 # Packages that are named; of more only the number.
 SHOWN = 4
@@ -27,7 +27,7 @@ OTHERS_READ_OR_WRITE = 0o066
 def python() -> Iterator[Finding]:
     """Look at the interpreter."""
     found = ".".join(map(str, sys.version_info[:3]))
-    if sys.version_info[:2] < OLDEST:
+    if sys.version_info[:3] < OLDEST:
         yield error("python", found, f"Use Python {'.'.join(map(str, OLDEST))} or newer.")
     else:
         yield ok("python", f"{found}, amplifierd {__version__}")
@@ -39,7 +39,9 @@ def packages() -> Iterator[Finding]:
         yield warning("packages", "requirements.txt is not there", "Get the whole of the source.")
         return
     lines = (line.partition("#")[0].strip() for line in REQUIREMENTS.read_text().splitlines())
-    pins = [pin for line in lines if line and _is_for_us(pin := Requirement(line))]
+    # What begins with a dash is an option of pip.
+    texts = [line for line in lines if line and not line.startswith("-")]
+    pins = [pin for text in texts if _is_for_us(pin := Requirement(text))]
     others = [text for pin in pins if (text := _other(pin))]
     if not others:
         yield ok("packages", f"all {len(pins)} as pinned")

@@ -94,7 +94,7 @@ def _failure(row: dict[str, Any]) -> dict[str, Any]:
 def _beginning(request: HttpRequest) -> dict[str, Any]:
     """Return what the first steps need: where the API is, and whether it wants a key."""
     return {
-        "api": request.build_absolute_uri("/api/v1"),
+        "api": request.build_absolute_uri(f"{settings.PREFIX}/api/v1"),
         "needs_key": settings.REQUIRE_KEYS,
         "may_try": request.user.has_perm("sessions_app.change_session"),
     }

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import Self
 
-from django.db import InterfaceError, OperationalError, connection
+from django.db import connection
 from django.db.models import Q
 from django.db.models.functions import Now
 
@@ -16,6 +16,7 @@ from sessions_app.console.teller import Teller
 from sessions_app.exceptions import SessionsError
 from sessions_app.models import Event, Run, Session
 from sessions_app.models.event import EventType
+from sessions_app.outage import DATABASE_UNAVAILABLE
 from sessions_app.services import runs
 from sessions_app.services.approvals import Answer
 from sessions_app.states import RunStatus
@@ -83,7 +84,7 @@ class Chat:
             self.ask(content, lines, seen=lines.echoes)
         except SessionsError as refusal:
             self._teller.remark(str(refusal))
-        except (OperationalError, InterfaceError):
+        except DATABASE_UNAVAILABLE:
             connection.close()
             self._teller.remark(
                 "The database is away. If the message was sent all the same, it will be shown here."
@@ -138,7 +139,7 @@ class Chat:
             self._questions.answer(approval_id, word, storable(reason))
         except SessionsError as refusal:
             self._teller.remark(str(refusal))
-        except (OperationalError, InterfaceError):
+        except DATABASE_UNAVAILABLE:
             connection.close()
             self._teller.remark("The database is away; `manage.py approvals` answers it later.")
 

@@ -9,10 +9,11 @@ from io import TextIOBase
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, OutputWrapper
-from django.db import InterfaceError, OperationalError, ProgrammingError
+from django.db import ProgrammingError
 from rich.console import Console
 
 from profiles_app.exceptions import ProfilesError
+from sessions_app import outage
 from sessions_app.exceptions import SessionsError
 
 
@@ -55,9 +56,9 @@ def reasons() -> Iterator[None]:
     except BrokenPipeError:
         _close_output()
         sys.exit(1)
-    except (OperationalError, InterfaceError) as error:
+    except outage.DATABASE_UNAVAILABLE as error:
         raise CommandError(
-            f"The database does not answer ({_first_line(error)}). "
+            f"The database {outage.describe(error)}. "
             "Start the daemon with `make run`, or set DATABASE_URL."
         ) from error
     except ProgrammingError as error:

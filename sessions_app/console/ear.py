@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 
+from sessions_app.outage import DATABASE_UNAVAILABLE
 from sessions_app.streaming import database
 from sessions_app.streaming.bell import CHANNEL, unpack
 
@@ -51,7 +52,7 @@ class Ear:
             if self._connection is None:
                 self._connection = psycopg.connect(**database.parameters("chat"))
                 self._connection.execute(f"LISTEN {CHANNEL}")
-        except psycopg.OperationalError:
+        except DATABASE_UNAVAILABLE:
             self.close()
         return [self._connection] if self._connection else []
 
@@ -59,7 +60,7 @@ class Ear:
         """Take what was heard; tell whether it was for this session, or the connection was lost."""
         try:
             heard = list(self._connection.notifies(timeout=0)) if self._connection else []
-        except psycopg.OperationalError:
+        except DATABASE_UNAVAILABLE:
             self.close()
             return True
         return any(

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from django.db import InterfaceError, OperationalError, connection
+from django.db import connection
 
 from sessions_app.console.ear import Ear
 from sessions_app.exceptions import SessionNotFound
 from sessions_app.models import Event, Session
+from sessions_app.outage import DATABASE_UNAVAILABLE
 
 Answer = TypeVar("Answer")
 
@@ -44,7 +45,7 @@ class Follower:
         """Return the answer of the database, or `otherwise` while it is away."""
         try:
             answer = question()
-        except (OperationalError, InterfaceError):
+        except DATABASE_UNAVAILABLE:
             connection.close()
             self.is_away = True
             return otherwise

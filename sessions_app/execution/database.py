@@ -6,7 +6,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from django.db import InterfaceError, OperationalError, connection
+from django.db import connection
+
+from sessions_app.outage import DATABASE_UNAVAILABLE
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -32,7 +34,7 @@ async def insist(function: Callable[..., Result], *args: Any) -> Result:
     while True:
         try:
             return await call(function, *args)
-        except (OperationalError, InterfaceError) as error:
+        except DATABASE_UNAVAILABLE as error:
             logger.warning("The database is away, trying again in %.1f s: %s", pause, error)
             await asyncio.sleep(pause)
             pause = min(2 * pause, LAST_PAUSE)

@@ -6,14 +6,16 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from django.conf import settings
-from django.db import DataError, IntegrityError, InterfaceError, OperationalError
+from django.db import DataError, IntegrityError
 
 from sessions_app.engine.base import Ask, Cancelled, Engine, EngineError, Outcome
 from sessions_app.exceptions import LeaseLost
 from sessions_app.execution import database
 from sessions_app.execution.desk import Desk
 from sessions_app.execution.recorder import Recorder, Voice
+from sessions_app.execution.standstill import now
 from sessions_app.execution.turns import turn_of
+from sessions_app.outage import DATABASE_UNAVAILABLE
 from sessions_app.services import attempts, parking, tasks
 from sessions_app.services.attempts import Attempt, Failure
 from sessions_app.services.parking import Wait
@@ -37,9 +39,9 @@ class Executor:
 
     async def advance(self, session_id: str) -> None:
         """Execute the session's queued runs, until none is left or another worker has one."""
-        while attempt := await database.call(attempts.claim, session_id, self.worker):
+        while attempt := await database.insist(attempts.claim, session_id, self.worker):
             await self.execute(attempt)
-        await database.call(tasks.close, session_id)
+        await database.insist(tasks.close, session_id)
 
     async def execute(self, attempt: Attempt) -> None:
         """Execute one attempt up to its outcome; give it back if this worker has to stop."""
@@ -57,13 +59,12 @@ class Executor:
 
     async def watch(self) -> None:
         """Keep the leases, and stop what is no longer held, until cancelled."""
-        renewed = 0.0
-        loop = asyncio.get_running_loop()
+        renewed = -float("inf")
         while True:
             await asyncio.sleep(WATCH)
-            due = loop.time() - renewed > settings.LEASE_SECONDS / 3
+            due = now() - renewed > settings.LEASE_SECONDS / 3
             done = await self.look(attempts.renew if due else attempts.still_held)
-            renewed = loop.time() if due and done else renewed
+            renewed = now() if due and done else renewed
 
     async def look(self, question: Callable[[list[Attempt]], set[str]]) -> bool:
         """Ask once which attempts still hold, and stop the others; False where nobody answers."""
@@ -72,7 +73,7 @@ class Executor:
             return True
         try:
             held = await database.call(question, [voice.attempt for voice in voices])
-        except (OperationalError, InterfaceError) as error:
+        except DATABASE_UNAVAILABLE as error:
             logger.warning("The leases cannot be looked at: %s", error)
             return False
         for voice in voices:
@@ -125,7 +126,7 @@ class Executor:
         try:
             await self.recorder.write()
             await database.call(attempts.release, voice.attempt)
-        except (LeaseLost, OperationalError, InterfaceError):
+        except (LeaseLost, *DATABASE_UNAVAILABLE):
             logger.info("Run %s is left to its lease.", voice.attempt.run_id)
 
 

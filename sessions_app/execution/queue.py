@@ -5,11 +5,11 @@ it has come to their ends; ours waits until the database is back.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
-import psycopg
 from procrastinate import App, PsycopgConnector
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.utils import connector_params
@@ -17,7 +17,10 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager, NotificationCallback
 
+from sessions_app.outage import DATABASE_UNAVAILABLE
+
 logger = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
 
 # Seconds between two tries while the database is away.
 PAUSE = 0.5
@@ -53,6 +56,15 @@ class PatientJobManager(JobManager):
         """Note the end of a job."""
         await _insist(super().finish_job, job, status, delete_job)
 
+    async def unregister_worker(self, worker_id: int) -> None:
+        """Remove a worker that ends; one that cannot say so is forgotten after a while."""
+        with contextlib.suppress(ConnectorException):
+            await super().unregister_worker(worker_id)
+
+    async def list_jobs_to_abort_async(self, queue: str | None = None) -> Iterable[int]:
+        """Return the ids of jobs that somebody wants stopped."""
+        return await _insist(super().list_jobs_to_abort_async, queue)
+
     async def update_heartbeat(self, worker_id: int) -> None:
         """Tell that the worker lives."""
         await _insist(super().update_heartbeat, worker_id)
@@ -70,7 +82,7 @@ class PatientJobManager(JobManager):
         await _insist(listen)
 
 
-async def _insist(function: Callable[..., Awaitable[None]], *args: Any) -> None:
+async def _insist(function: Callable[..., Awaitable[Answer]], *args: Any) -> Answer:
     while True:
         try:
             return await function(*args)
@@ -80,7 +92,7 @@ async def _insist(function: Callable[..., Awaitable[None]], *args: Any) -> None:
 
 async def _pause(error: ConnectorException) -> None:
     """Wait a moment if the database is away; any other fault ends the worker."""
-    if not isinstance(error.__cause__, (psycopg.OperationalError, psycopg.InterfaceError)):
+    if not isinstance(error.__cause__, DATABASE_UNAVAILABLE):
         raise error
     logger.warning("The queue cannot be reached, trying again: %s", error.__cause__)
     await asyncio.sleep(PAUSE)

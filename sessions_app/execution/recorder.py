@@ -4,10 +4,9 @@ import asyncio
 import logging
 from typing import Any
 
-from django.db import InterfaceError, OperationalError
-
 from sessions_app.execution import database
 from sessions_app.models.event import EventType
+from sessions_app.outage import DATABASE_UNAVAILABLE
 from sessions_app.services.attempts import Attempt
 from sessions_app.services.flush import Said, flush, newest
 from sessions_app.storable import storable
@@ -118,7 +117,7 @@ class Recorder:
                 said = [item for items in batch.values() for item in items]
                 _note(batch, await database.call(flush, said))
                 return
-            except (OperationalError, InterfaceError) as error:
+            except DATABASE_UNAVAILABLE as error:
                 logger.warning("The journal cannot be written, trying again: %s", error)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, database.LAST_PAUSE)

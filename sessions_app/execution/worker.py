@@ -4,7 +4,7 @@ import asyncio
 import logging
 
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, OperationalError
+from django.db import DatabaseError, InterfaceError
 from procrastinate import App
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Status
@@ -13,7 +13,9 @@ from sessions_app.engine.registry import get_engine
 from sessions_app.execution import database
 from sessions_app.execution.executor import Executor
 from sessions_app.execution.queue import worker_queue
+from sessions_app.execution.standstill import Steadiness
 from sessions_app.models.process import ProcessKind
+from sessions_app.outage import DATABASE_UNAVAILABLE
 from sessions_app.services import approvals, attempts, idempotency, processes
 
 logger = logging.getLogger(__name__)
@@ -23,6 +25,8 @@ POLL = 2.0
 # Seconds of silence after which the queue forgets a worker. One that is only slow must not be
 # forgotten, since it could fetch no job any more; a dead one costs a row. Leases are not of this.
 FORGOTTEN = 3600.0
+# Seconds within which the queue has heard of every worker that lives.
+HEARD = 60.0
 
 
 async def work() -> None:
@@ -69,12 +73,16 @@ async def _jobs(queue: App, executor: Executor) -> None:
 
 async def _care(queue: App, executor: Executor) -> None:
     """Look after what dead workers left, three times per lease, until cancelled."""
+    pause = settings.LEASE_SECONDS / 3
+    steadiness = Steadiness(2 * pause)
     while True:
         try:
-            await care_once(queue, executor)
-        except (OperationalError, InterfaceError, ConnectorException) as error:
+            if not await care_once(queue, executor, steadiness):
+                steadiness.disturb()
+        except (*DATABASE_UNAVAILABLE, ConnectorException) as error:
             logger.warning("Nothing could be rescued: %s", error)
-        await asyncio.sleep(settings.LEASE_SECONDS / 3)
+            steadiness.disturb()
+        await asyncio.sleep(pause)
 
 
 async def _tell(worker: str) -> None:
@@ -87,16 +95,30 @@ async def _tell(worker: str) -> None:
         await asyncio.sleep(processes.BEAT)
 
 
-async def care_once(queue: App, executor: Executor) -> None:
-    """Rescue runs with an expired lease; forget old keys, and the jobs of workers that are gone."""
+async def care_once(queue: App, executor: Executor, steadiness: Steadiness) -> bool:
+    """Rescue runs with an expired lease; forget old keys, and the jobs of workers that are gone.
+
+    Whose lease or heartbeat has expired is not judged shortly after a standstill. Return whether
+    the database answered.
+    """
     # What is executed here nobody has dropped, even if the database was away for a whole lease.
     if not await executor.look(attempts.renew):
-        return
-    rescued = await database.call(attempts.rescue)
-    if rescued:
-        logger.warning("Rescued %d runs whose worker had gone.", rescued)
+        return False
+    steadiness.note()
+    # By then every worker that lives has renewed its leases, too.
+    if steadiness.lasts(settings.LEASE_SECONDS / 3):
+        rescued = await database.call(attempts.rescue)
+        if rescued:
+            logger.warning("Rescued %d runs whose worker had gone.", rescued)
     await database.call(approvals.expire)
     await database.call(idempotency.forget)
+    if steadiness.lasts(HEARD):
+        await _forget_workers(queue)
+    return True
+
+
+async def _forget_workers(queue: App) -> None:
+    """Remove workers that the queue has not heard of for long, and the jobs that they had."""
     await queue.job_manager.prune_stalled_workers(FORGOTTEN)
     for job in await queue.job_manager.get_stalled_jobs(seconds_since_heartbeat=FORGOTTEN):
         await queue.job_manager.finish_job(job, status=Status.FAILED, delete_job=True)

@@ -10,10 +10,10 @@ import itertools
 import logging
 from collections.abc import Awaitable, Callable
 
-import psycopg
 from django.conf import settings
 
 from sessions_app.exceptions import SessionNotFound
+from sessions_app.outage import DATABASE_UNAVAILABLE
 from sessions_app.streaming import database
 from sessions_app.streaming.exceptions import BadCursor, TooManyStreams, Unavailable
 from sessions_app.streaming.journal import END, Journal, Page
@@ -214,7 +214,7 @@ async def keep(doing: str, step: Callable[[], Awaitable[None]]) -> None:
             try:
                 await step()
                 break
-            except (Unavailable, psycopg.OperationalError, OSError) as error:
+            except (Unavailable, *DATABASE_UNAVAILABLE, OSError) as error:
                 level = logging.DEBUG if failures else logging.WARNING
                 logger.log(level, "%s failed, trying again: %s", doing, error.__cause__ or error)
             except Exception:

@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 from psycopg.pq import TransactionStatus
 
+from sessions_app.outage import DATABASE_UNAVAILABLE
 from sessions_app.streaming import database, frame
 from sessions_app.streaming.exceptions import Unavailable
 
@@ -82,8 +83,8 @@ class Page:
 class Journal:
     """Reads on at most `limit` connections, which are opened when needed and kept.
 
-    Every method raises Unavailable if the database does not answer; that is known as soon as a new
-    connection fails, because nothing here waits for a pool to recover.
+    Every method raises Unavailable if the database does not answer, or has no tables yet. That is
+    known as soon as a new connection fails, because nothing here waits for a pool to recover.
     """
 
     def __init__(self, limit: int) -> None:
@@ -118,7 +119,7 @@ class Journal:
         try:
             async with asyncio.timeout(PATIENCE), self._slots:
                 return await self._answer(statement, parameters)
-        except (psycopg.OperationalError, psycopg.InterfaceError, OSError) as error:
+        except (*DATABASE_UNAVAILABLE, psycopg.errors.UndefinedTable, OSError) as error:
             raise Unavailable from error
 
     async def _answer(self, statement: str, parameters: dict[str, Any]) -> Sequence[Any]:
@@ -127,7 +128,7 @@ class Journal:
             connection = self._idle.pop() if kept else await self._connect()
             try:
                 return await (await connection.execute(statement, parameters)).fetchall()
-            except psycopg.OperationalError:
+            except DATABASE_UNAVAILABLE:
                 # A kept connection may have died with its server; a new one tells the truth.
                 if not kept:
                     raise

@@ -6,6 +6,7 @@ from typing import Any
 
 import psycopg
 
+from sessions_app.outage import DATABASE_UNAVAILABLE
 from sessions_app.streaming import database
 from sessions_app.streaming.bell import CHANNEL, unpack
 
@@ -47,5 +48,5 @@ async def _hear(connection: psycopg.AsyncConnection[Any], heard: Callable[[str],
     try:
         async for notification in connection.notifies():
             heard(notification.payload)
-    except psycopg.OperationalError as error:
+    except DATABASE_UNAVAILABLE as error:
         logger.warning("Bells are not heard until there is a new connection: %s", error)

@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from django import template
+from django.conf import settings
 from django.utils import timezone
 
 from sessions_app.admin.rendering import NOTHING, span
@@ -10,6 +11,12 @@ from sessions_app.admin.rendering import NOTHING, span
 register = template.Library()
 
 UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"))
+
+
+@register.simple_tag
+def api_root() -> str:
+    """Return the path of the API, without a slash at its end."""
+    return f"{settings.PREFIX}/api/v1"
 
 
 @register.filter

@@ -48,6 +48,12 @@ class Daemon:
 
     def start(self) -> "Daemon":
         """Start it, and wait until it is ready."""
+        self.launch()
+        until(self.ready, "the daemon to be ready")
+        return self
+
+    def launch(self) -> None:
+        """Start it, without waiting for anything."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "manage.py", "serve"],
@@ -58,8 +64,6 @@ class Daemon:
                 stderr=log,
                 start_new_session=True,
             )
-        until(self.ready, "the daemon to be ready")
-        return self
 
     def ready(self) -> bool:
         """Tell whether it answers, and its database too, whichever web process is asked."""

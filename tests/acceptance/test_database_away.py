@@ -1,5 +1,8 @@
 """PostgreSQL goes away, or stands still, and comes back: everybody waits and goes on."""
 
+import contextlib
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,11 +11,12 @@ from pathlib import Path
 
 import httpx
 import psutil
+import psycopg
 import pytest
 
 from amplifierd.postgres import EmbeddedPostgres
 from tests.acceptance.certain import Certain
-from tests.acceptance.daemon import Daemon, daemon
+from tests.acceptance.daemon import ROOT, Daemon, daemon
 from tests.acceptance.known import Known
 from tests.acceptance.trouble import checked
 from tests.acceptance.watcher import Watcher
@@ -145,6 +149,112 @@ def test_liveness_is_told_although_every_thread_waits_for_the_database(apart: Ap
             assert_unavailable(future.result())
     apart.postgres.start()
     until(apart.own.ready, "the daemon to be ready")
+
+
+@contextlib.contextmanager
+def read_only(apart: Apart) -> Iterator[None]:
+    """Have the server take no writes while the block runs, as during a failover."""
+    with psycopg.connect(apart.postgres.url, autocommit=True) as admin:
+        admin.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+        admin.execute("SELECT pg_reload_conf()")
+        try:
+            yield
+        finally:
+            # This session is read-only as well by now; ALTER SYSTEM is no write to it.
+            admin.execute("ALTER SYSTEM RESET default_transaction_read_only")
+            admin.execute("SELECT pg_reload_conf()")
+
+
+def test_a_read_only_database_refuses_writes_and_everything_goes_on_afterwards(
+    apart: Apart,
+) -> None:
+    session, watcher = begun(apart)
+    path = f"/sessions/{session.session_id}"
+    waiting = apart.own.session()
+    workers, web = apart.workers(), [child.pid for child in apart.own.children("run_web")]
+    with read_only(apart):
+        until(lambda: apart.own.api.post("/sessions/", json={}).status_code == 503, "no writes")
+        writes: list[Callable[[], httpx.Response]] = [
+            lambda: apart.own.api.post("/sessions/", json={"profile_name": "foundation/test"}),
+            lambda: apart.own.api.post(f"{path}/messages", json={"content": "not now"}),
+            lambda: apart.own.api.post(
+                f"{path}/messages", json={"content": "not now"}, headers={"Idempotency-Key": "r"}
+            ),
+            lambda: apart.own.api.post(f"{path}/send-message", json={"content": "not now"}),
+            lambda: apart.own.api.post(f"{path}/cancel-execution"),
+            lambda: apart.own.api.patch(path, json={"name": "not now"}),
+            lambda: apart.own.api.post(f"/sessions/{waiting}/complete"),
+            lambda: apart.own.api.delete(f"/sessions/{waiting}"),
+            lambda: apart.own.api.delete("/profiles/active"),
+            lambda: apart.own.api.post("/amplified-directories/", json={"relative_path": "new"}),
+        ]
+        for write in writes:
+            answer = write()
+            assert_unavailable(answer)
+            assert "takes no writes" in answer.json()["detail"]
+        for read in ("/sessions/", path, f"{path}/transcript", f"{path}/events", "/profiles/"):
+            assert apart.own.api.get(read).status_code == 200
+        assert_console_says_so(apart)
+        assert_command_says_so(apart, "sessions", "complete", waiting)
+        # Longer than a lease is renewed at: every part of a worker meets it.
+        kept = watcher.keepalives
+        until(lambda: watcher.keepalives > kept + 12, "the stream to go on")
+    session.settle()
+    assert watcher.connections == 1
+    assert apart.own.transcript(session.session_id)[-1]["content"] == ANSWER
+    apart.own.send(waiting, "still there?")
+    Follower(apart.own.url, waiting).until("assistant_message_complete")
+    assert apart.workers() == workers
+    assert [child.pid for child in apart.own.children("run_web")] == web
+    assert checked(apart.postgres.url) == []
+
+
+def assert_console_says_so(apart: Apart) -> None:
+    """Try to sign in, which keeps a session: a page for people, not a traceback or a 500."""
+    with httpx.Client(base_url=apart.own.url, timeout=10) as browser:
+        page = browser.get("/admin/login/")
+        form = {"username": "anybody", "password": "wrong", "next": "/admin/"}
+        form["csrfmiddlewaretoken"] = page.text.partition('name="csrfmiddlewaretoken" value="')[
+            2
+        ].partition('"')[0]
+        answer = browser.post("/admin/login/", data=form)
+    assert answer.status_code == 503
+    assert answer.headers["content-type"].startswith("text/html")
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert "takes no writes" in answer.text
+
+
+def assert_command_says_so(apart: Apart, *words: str) -> None:
+    """Run a command that writes: one sentence and exit code 1."""
+    done = subprocess.run(
+        [sys.executable, "manage.py", *words],
+        cwd=ROOT,
+        env=apart.own.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "takes no writes" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_crash_and_recovery_of_the_database_are_waited_for(apart: Apart) -> None:
+    session, watcher = begun(apart)
+    workers = apart.workers()
+    with psycopg.connect(apart.postgres.url, autocommit=True) as admin:
+        # Those that are asked to leave (57P01); then the server ends all the others for one that
+        # crashes (57P02), starts and recovers (57P03).
+        admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name LIKE 'amplifierd%' OR pid <> pg_backend_pid()"
+        )
+        until(lambda: "content" in [frame.event for frame in watcher.seen], "the run to go on")
+        psutil.Process(admin.info.backend_pid).kill()
+    session.settle()
+    assert apart.own.transcript(session.session_id)[-1]["content"] == ANSWER
+    assert apart.workers() == workers
+    assert checked(apart.postgres.url) == []
 
 
 def test_a_database_that_stands_still_holds_nothing_up_for_ever(apart: Apart) -> None:

@@ -10,16 +10,16 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
-from amplifierd import __version__, views
+from amplifierd import __version__, schema
 from tests.conftest import Api
 
 
 @pytest.fixture
 def unchecked() -> Iterator[None]:
     """Forget that the migrations were found applied."""
-    views.check_migrations.cache_clear()
+    schema.forget()
     yield
-    views.check_migrations.cache_clear()
+    schema.forget()
 
 
 def test_status_tells_version_age_and_root(api: Api) -> None:

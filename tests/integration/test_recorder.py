@@ -12,6 +12,7 @@ from sessions_app.execution import recorder as recorder_module
 from sessions_app.execution import worker
 from sessions_app.execution.executor import Executor
 from sessions_app.execution.recorder import Recorder
+from sessions_app.execution.standstill import Steadiness
 from sessions_app.models import Event, Run, Session
 from sessions_app.services import attempts
 from sessions_app.services.attempts import Attempt
@@ -82,5 +83,5 @@ def test_a_worker_that_could_not_renew_its_leases_rescues_nobody(
     monkeypatch.setattr(attempts, "renew", away)
     executor = Executor(get_engine(), "worker-1")
     executor.recorder.open(pair[0])
-    asyncio.run(worker.care_once(None, executor))
+    asyncio.run(worker.care_once(None, executor, Steadiness(10)))
     assert Run.objects.get(pk=pair[0].run_id).status == RunStatus.RUNNING

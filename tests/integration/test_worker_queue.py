@@ -10,6 +10,7 @@ from procrastinate.jobs import Job, Status
 from sessions_app.engine.registry import get_engine
 from sessions_app.execution.executor import Executor
 from sessions_app.execution.queue import worker_queue
+from sessions_app.execution.standstill import Steadiness
 from sessions_app.execution.worker import care_once
 from sessions_app.models import Run, Session
 from sessions_app.services import runs
@@ -28,7 +29,7 @@ async def cared_for(attempt: Attempt) -> None:
     executor, queue = idle(), worker_queue()
     async with queue.open_async():
         executor.recorder.open(attempt)
-        await care_once(queue, executor)
+        await care_once(queue, executor, Steadiness(10))
 
 
 async def fetched_after_silence() -> Job | None:
@@ -37,7 +38,7 @@ async def fetched_after_silence() -> Job | None:
     async with queue.open_async():
         worker_id = await queue.job_manager.register_worker()
         await queue.connector.execute_query_async(SILENT)
-        await care_once(queue, idle())
+        await care_once(queue, idle(), Steadiness(10))
         job = await queue.job_manager.fetch_job(None, worker_id)
         if job:
             await queue.job_manager.finish_job(job, Status.SUCCEEDED, delete_job=True)

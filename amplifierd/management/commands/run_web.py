@@ -1,6 +1,7 @@
 """`manage.py run_web`: one web process."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import resource
@@ -14,7 +15,7 @@ from amplifierd.server import Server
 
 # The reactor is installed now, before anything that uses Twisted.
 # isort: split
-from amplifierd import heartbeat, tls
+from amplifierd import heartbeat, schema, tls
 from amplifierd.access import exposure
 from amplifierd.access.options import add_proxy_option
 from amplifierd.asgi import application, bridge
@@ -22,6 +23,7 @@ from amplifierd.instance import PortTaken, listen
 from amplifierd.parent import watch_parent
 from amplifierd.statements import WEB_PATIENCE, let_go, limit
 from sessions_app.engine.tools.confinement import conceal
+from sessions_app.outage import DATABASE_UNAVAILABLE
 from sessions_app.streaming import feed, hub
 
 # Open files of a web process, where the system lets it have as many.
@@ -43,6 +45,9 @@ class Command(BaseCommand):
         let_go(WEB_PATIENCE)
         if fd is None:
             exposure.check(settings.HOST)
+            # A database that is away is no reason not to start: requests are answered with 503.
+            with contextlib.suppress(*DATABASE_UNAVAILABLE):
+                schema.check_database()
             exposure.check_keys(settings.HOST)
         server = Server(
             application,

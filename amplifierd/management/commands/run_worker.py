@@ -6,6 +6,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
+from amplifierd import schema
 from amplifierd.parent import watch_parent
 from amplifierd.statements import let_go
 from sessions_app.engine.tools.confinement import conceal
@@ -19,4 +20,5 @@ class Command(BaseCommand):
         conceal()
         watch_parent()
         let_go(settings.LEASE_SECONDS // 3)
+        schema.wait_until_migrated()
         asyncio.run(work())

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import OperationalError, connection
+from django.db import connection
 from rich.console import Console
 
 from amplifierd import __version__, instance, signin
@@ -27,6 +27,7 @@ from amplifierd.postgres import (
     running,
 )
 from amplifierd.supervisor import Child, Supervisor
+from sessions_app import outage
 from sessions_app.engine.model_files import SMOLLM2
 from sessions_app.engine.tools.confinement import conceal
 
@@ -53,8 +54,8 @@ class Command(BaseCommand):
             raise CommandError("Stopped before it was up.", returncode=130) from None
         except (instance.AlreadyRunning, instance.PortTaken, PostgresError) as error:
             raise CommandError(str(error)) from None
-        except OperationalError as error:
-            raise CommandError(f"The database does not answer: {error}") from None
+        except outage.DATABASE_UNAVAILABLE as error:
+            raise CommandError(f"The database {outage.describe(error)}.") from None
 
     def serve(self) -> None:
         """Bring everything up, in the order in which each part needs the one before it.
@@ -105,8 +106,8 @@ class Command(BaseCommand):
         """Say what runs and where to look."""
         database = f"embedded PostgreSQL {postgres.version}" if postgres else "from DATABASE_URL"
         self.say(f"amplifierd {__version__}", style="bold")
-        self.say(f"  API        {url}/api/v1/")
-        self.say(f"  Console    {url}/admin/")
+        self.say(f"  API        {url}{settings.PREFIX}/api/v1/")
+        self.say(f"  Console    {url}{settings.PREFIX}/admin/")
         self.say(f"  Data       {settings.HOME}")
         self.say(f"  Database   {database}")
         processes = f"{settings.WEB_PROCESSES} web, {settings.WORKER_PROCESSES} worker"

@@ -2,7 +2,7 @@
 // over. The server writes all of it; only the charts are drawn here.
 
 import { draw } from "./charts.js";
-import { calmly, listen, shownIn } from "./shared.js";
+import { FEED, calmly, listen, shownIn } from "./shared.js";
 
 // Milliseconds between two looks, at least after a hint, and at most without one.
 const GAP = 1000;
@@ -52,6 +52,6 @@ async function refresh() {
 
 const soon = calmly(refresh, GAP);
 redraw();
-listen("/api/v1/events/stream", HINTS, soon, { state: show });
+listen(FEED, HINTS, soon, { state: show });
 setInterval(soon, QUIET);
 document.addEventListener("visibilitychange", soon);

@@ -2,7 +2,7 @@
 // takes its place; what somebody is about to answer stays until it is answered.
 
 import { serve } from "./acts.js";
-import { calmly, listen, shownIn } from "./shared.js";
+import { FEED, calmly, listen, shownIn } from "./shared.js";
 
 // Milliseconds between two looks, at least after a hint, and at most without one.
 const GAP = 500;
@@ -46,6 +46,6 @@ async function refresh() {
 
 const soon = calmly(refresh, GAP);
 serve(document.getElementById("content-main"), soon);
-listen("/api/v1/events/stream", HINTS, soon, { state: shownIn(live) });
+listen(FEED, HINTS, soon, { state: shownIn(live) });
 setInterval(soon, QUIET);
 document.addEventListener("visibilitychange", soon);

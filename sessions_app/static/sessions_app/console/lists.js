@@ -1,9 +1,8 @@
 // The lists of sessions and runs: filters that apply themselves, selecting, the rows' menus, and
 // rows that follow what happens. Without this module all of it works by its forms.
 
-import { calmly, listen, request, shownIn } from "./shared.js";
+import { FEED, calmly, listen, request, shownIn } from "./shared.js";
 
-const FEED = "/api/v1/events/stream";
 const HINTS = [
   "connected",
   "session_created",

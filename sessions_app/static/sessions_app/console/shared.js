@@ -1,5 +1,10 @@
 // What the console's modules share: requests to the daemon, its event streams, and times.
 
+// The path of the API, which is below a prefix where a proxy gives the daemon one.
+export const API = document.querySelector("meta[name=api]")?.content ?? "/api/v1";
+// Live hints about all sessions.
+export const FEED = `${API}/events/stream`;
+
 // Why the daemon refused a request, in its own words.
 export class Refusal extends Error {
   constructor(status, code, detail) {

@@ -1,0 +1,17 @@
+"""`manage.py migrate`: Django's own, by one process at a time, on a database that will do."""
+
+from typing import Any
+
+from django.core.management.commands import migrate
+
+from amplifierd import schema
+
+
+class Command(migrate.Command):
+    def handle(self, *args: Any, **options: Any) -> None:
+        schema.check_database()
+        with schema.migration_lock(self.announce):
+            super().handle(*args, **options)
+
+    def announce(self, line: str) -> None:
+        self.stderr.write(line)

@@ -1,0 +1,35 @@
+"""A page's stream meets answers at which a browser gives up for good, and goes on all the same."""
+
+import pytest
+from playwright.sync_api import Route, expect
+
+from tests.acceptance.daemon import Daemon
+from tests.browser.conftest import Open
+
+ANSWERS = (502, 429, 503)
+
+
+@pytest.mark.parametrize("status", ANSWERS)
+def test_a_stream_is_opened_again_after_a_refusal(
+    open_console: Open, running: Daemon, status: int
+) -> None:
+    console = open_console()
+    console.watch.allow(f"status of {status}")
+    session = running.session()
+    asked: list[str] = []
+
+    def refuse_twice(route: Route) -> None:
+        asked.append(route.request.url)
+        if len(asked) <= 2:
+            route.fulfill(status=status, headers={"Retry-After": "1"}, body="not now")
+        else:
+            route.continue_()
+
+    console.context.route("**/stream?*", refuse_twice)
+    page = console.open_session(session)
+    expect(page.get_by_role("main")).to_be_visible()
+    running.send(session, "still there?")
+    expect(page.get_by_role("main").get_by_text("still there?").first).to_be_visible()
+    assert len(asked) >= 3
+    # Each attempt begins where the page is, so that nothing is missed meanwhile.
+    assert all("after=" in url for url in asked)

@@ -18,7 +18,7 @@ def add_slash(request: HttpRequest) -> HttpResponseRedirect:
 
 
 urlpatterns = [
-    path("", RedirectView.as_view(pattern_name="admin:index")),
+    path("", views.index),
     re_path(r"^livez/?$", views.livez),
     re_path(r"^readyz/?$", views.readyz),
     re_path(r"^api/v1/status/?$", views.status),

@@ -5,6 +5,10 @@ from collections.abc import Callable
 
 from django.conf import settings
 from django.db import connection
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.urls import get_script_prefix, reverse
+from django.utils.cache import patch_vary_headers
+from django.views.decorators.http import require_safe
 from rest_framework.decorators import api_view, authentication_classes, permission_classes
 from rest_framework.exceptions import APIException
 from rest_framework.request import Request
@@ -66,6 +70,28 @@ def readyz(request: Request) -> Response:
     if not schema.is_migrated():
         raise MigrationsPending
     return Response({"status": "ready"})
+
+
+@require_safe
+def index(request: HttpRequest) -> HttpResponse:
+    """Lead people to the console, and tell programs where things are."""
+    if request.get_preferred_type(["application/json", "text/html"]) == "text/html":
+        answer: HttpResponse = HttpResponseRedirect(reverse("admin:index"))
+    else:
+        prefix = get_script_prefix().rstrip("/")
+        answer = JsonResponse(
+            {
+                "name": "amplifierd",
+                "version": __version__,
+                "status": "running",
+                "api": f"{prefix}/api/v1",
+                "docs": f"{prefix}/docs",
+                "openapi": f"{prefix}/api/v1/openapi.json",
+                "console": f"{prefix}/admin/",
+            }
+        )
+    patch_vary_headers(answer, ["Accept"])
+    return answer
 
 
 def ask_database() -> None:

@@ -3,7 +3,7 @@
 from profiles_app.openapi.operation import PAGED, Operation
 from profiles_app.openapi.schema import listed, ref
 from sessions_app import queries, serializers
-from sessions_app.openapi.events import EVENTS, FEED, STREAM
+from sessions_app.openapi.events import EVENTS, FEED, STREAM, TREE
 
 LIFE, HISTORY, EXECUTION = "sessions", "history", "execution"
 APPROVALS, COPIES, UPKEEP, STREAMS = "approvals", "copies", "upkeep", "streams"
@@ -52,7 +52,8 @@ OF_LIFE = {
         "update_session",
         LIFE,
         "Change a session",
-        "Renames it, merges into its metadata; a value of null removes a key.",
+        "Renames it (an empty name or null clears it), merges into its metadata; a value of null"
+        " removes a key.",
         {200: ref("Session")},
         body=serializers.UpdateSession,
         example={"name": "Capitals", "metadata": {"colour": "blue"}},
@@ -142,8 +143,9 @@ OF_HISTORY = {
         "list_events",
         HISTORY,
         "Read the journal",
-        "What the stream carries, oldest first.",
-        {200: listed(EVENTS)},
+        "What the stream carries, oldest first; with `include_children` a page of the journals of"
+        " the session and all below it, of another shape and with up to 5,000 events.",
+        {200: {"oneOf": [listed(EVENTS), ref("TreeEvents")]}},
         query=queries.EventsQuery,
     ),
     "POST /sessions/{session_id}/mark-read": Operation(
@@ -167,11 +169,26 @@ OF_EXECUTION = {
         EXECUTION,
         "Send a message for execution",
         "202: there will be one outcome in the journal, whatever dies. The answer comes over the"
-        " stream. 409 where the session is not active, or has a run and the strategy is `reject`;"
-        " 429 where too many runs wait.",
-        {202: ref("Accepted")},
+        " stream. With `wait` (or `Prefer: wait=N`) the request waits for it: 200 with the run and"
+        " its message if the run ends in time, otherwise 202 as usual. 409 where the session is"
+        " not active, or has a run and the strategy is `reject`; 429 where too many runs wait.",
+        {202: ref("Accepted"), 200: ref("Outcome")},
         body=serializers.SendMessage,
         example={"content": "What is the capital of France?"},
+        query=queries.SendQuery,
+        errors=(429,),
+        gives={"run_id": "$response.body#/runId", **GIVES_SESSION},
+    ),
+    "POST /sessions/{session_id}/execute": Operation(
+        "execute",
+        EXECUTION,
+        "Send a message and wait for its answer",
+        "`send-message` that waits 300 seconds where `wait` does not say otherwise: 200 with the"
+        " run and its message, 202 where it takes longer.",
+        {200: ref("Outcome"), 202: ref("Accepted")},
+        body=serializers.SendMessage,
+        example={"content": "What is the capital of France?"},
+        query=queries.SendQuery,
         errors=(429,),
         gives={"run_id": "$response.body#/runId", **GIVES_SESSION},
     ),
@@ -287,6 +304,19 @@ OF_COPIES = {
     ),
 }
 
+OF_TREES = {
+    "GET /sessions/{session_id}/execution-trace": Operation(
+        "get_execution_trace",
+        HISTORY,
+        "See what runs have done",
+        "The newest runs, the oldest of them first, each with its steps as the journal tells them:"
+        " thinking, text, calls of tools, and sub-sessions that were given work. Long texts are"
+        " shortened, secrets masked.",
+        {200: ref("ExecutionTrace")},
+        query=queries.TraceQuery,
+    ),
+}
+
 # Served outside Django, so no view tells of them.
 OF_STREAMS = {
     "GET /sessions/{session_id}/stream": Operation(
@@ -294,10 +324,27 @@ OF_STREAMS = {
         STREAMS,
         "Follow a session",
         "The journal as server-sent events. With a cursor (`Last-Event-ID`, or `after`) everything"
-        " after it and then what is new; without one only what is new. `connected` comes first,"
-        " `keepalive` after 15 s of silence, `session_ended` last.",
-        {200: STREAM},
+        " after it and then what is new; without one only what is new. `connected` comes first; a"
+        " client without a cursor then gets a `keepalive` with its first one, and without an id"
+        " what a run waits for. `keepalive` comes after 15 s of silence, `session_ended` last."
+        " 204 where the session has ended and the cursor is at its end.",
+        {200: STREAM, 204: None},
         errors=(429,),
+        media_type="text/event-stream",
+    ),
+    "GET /events": Operation(
+        "stream_tree",
+        STREAMS,
+        "Follow a session and its sub-sessions",
+        "What happens in the session (`session`, required) and in all below it from now on, as"
+        " server-sent events whose data is `{event, ts, data, session_id, seq}`; `filter` has names"
+        " of events or patterns such as `hook:*`, with commas. There are no ids and no replay: who"
+        " must miss nothing reads `events`, or follows each session. It ends with the session; 204"
+        " where that has ended.",
+        {200: TREE, 204: None},
+        words=("session", "filter"),
+        needs=("session",),
+        errors=(404, 429),
         media_type="text/event-stream",
     ),
     "GET /events/stream": Operation(
@@ -312,4 +359,4 @@ OF_STREAMS = {
     ),
 }
 
-OPERATIONS = OF_LIFE | OF_HISTORY | OF_EXECUTION | OF_APPROVALS | OF_COPIES
+OPERATIONS = OF_TREES | OF_LIFE | OF_HISTORY | OF_EXECUTION | OF_APPROVALS | OF_COPIES

@@ -97,6 +97,7 @@ def _asked(run: Run, step: int, wait: Wait) -> dict[str, Any]:
         "tool_name": wait.tool,
         "tool_input": approval.visible_input,
         "timeout": seconds,
+        "expiresAt": stamp(approval.expires_at),
         "prompt": approval.prompt,
     }
 

@@ -6,6 +6,7 @@ import json
 import logging
 import random
 import re
+from collections import defaultdict
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -18,8 +19,9 @@ from django.conf import settings
 
 from sessions_app.exceptions import SessionsError
 from sessions_app.streaming import frame, hub
-from sessions_app.streaming.exceptions import BadCursor, Broken, MethodNotAllowed
+from sessions_app.streaming.exceptions import BadCursor, BadQuery, Broken, MethodNotAllowed
 from sessions_app.streaming.subscription import Subscription
+from sessions_app.streaming.tree import Tree, parse_patterns
 from sessions_app.times import stamp
 
 logger = logging.getLogger(__name__)
@@ -101,8 +103,12 @@ class Streamer(AsyncHttpConsumer):
         """Return what is to be sent; raise SessionsError where the stream is refused."""
         raise NotImplementedError
 
-    def greeting(self, frames: Any) -> dict[str, Any]:
-        """Return the data of `connected`, the first frame."""
+    def is_complete(self, frames: Any) -> bool:
+        """Say whether nothing will ever follow: 204, which ends an `EventSource` for good."""
+        return False
+
+    def greet(self, frames: Any) -> bytes:
+        """Return what is sent at once: `connected`, and what goes with it."""
         raise NotImplementedError
 
     async def _serve(self) -> None:
@@ -118,6 +124,9 @@ class Streamer(AsyncHttpConsumer):
             await self._refuse(Broken())
             return
         with contextlib.closing(frames), _mortal(frames):
+            if self.is_complete(frames):
+                await self.send_response(HTTPStatus.NO_CONTENT, b"")
+                return
             await self.send_headers(headers=HEADERS)
             try:
                 await self._send_all(frames)
@@ -126,7 +135,7 @@ class Streamer(AsyncHttpConsumer):
             await self.send_body(b"")
 
     async def _send_all(self, frames: Frames) -> None:
-        await self.send_body(frame.notice("connected", self.greeting(frames)), more_body=True)
+        await self.send_body(self.greet(frames), more_body=True)
         async for some in frames:
             await self.send_body(some, more_body=True)
 
@@ -144,17 +153,47 @@ class StreamConsumer(Streamer):
             self._session_id, _cursor(self.scope), settings.STREAM_KEEPALIVE
         )
 
-    def greeting(self, frames: Subscription) -> dict[str, Any]:
-        """Return where the journal stands."""
-        return {
+    def is_complete(self, frames: Subscription) -> bool:
+        """Say whether the client's cursor is at the end of a session that has ended."""
+        return _cursor(self.scope) is not None and frames.is_at_end
+
+    def greet(self, frames: Subscription) -> bytes:
+        """Return where the journal stands; to a client without a cursor, what it has to know."""
+        connected = {
             "session_id": self._session_id,
             "timestamp": stamp(datetime.now(UTC)),
             "lastEventId": frames.last,
         }
+        return frame.notice("connected", connected) + frames.preface
 
     @property
     def _session_id(self) -> str:
         return self.scope["url_route"]["kwargs"]["session_id"]
+
+
+class TreeConsumer(Streamer):
+    """One client's stream of a session and its sub-sessions: GET /api/v1/events?session=…"""
+
+    async def subscribe(self) -> Tree:
+        """Return what happens from now on."""
+        query = _query(self.scope)
+        if not query["session"]:
+            raise BadQuery
+        caller = self.scope.get("caller")
+        owner = None if caller is None else caller.owner
+        patterns = parse_patterns(query["filter"])
+        tree = Tree(query["session"], owner, patterns, settings.STREAM_KEEPALIVE)
+        await tree.open()
+        return tree
+
+    def is_complete(self, frames: Tree) -> bool:
+        """Say whether the session at the top has ended."""
+        return frames.is_at_end
+
+    def greet(self, frames: Tree) -> bytes:
+        """Return what is followed."""
+        connected = {"session_id": frames.session_id, "timestamp": stamp(datetime.now(UTC))}
+        return frame.notice("connected", connected)
 
 
 @contextlib.contextmanager
@@ -174,13 +213,18 @@ def _cursor(scope: dict[str, Any]) -> int | None:
     The header wins over the query, because a browser that reconnects sends both.
     """
     headers = dict(scope["headers"])
-    query = parse_qs(scope["query_string"].decode("latin-1"))
-    given = headers.get(b"last-event-id", b"").decode("latin-1") or query.get("after", [""])[-1]
+    given = headers.get(b"last-event-id", b"").decode("latin-1") or _query(scope)["after"]
     if not given:
         return None
     if not CURSOR.fullmatch(given):
         raise BadCursor(f"The cursor {given!r} is not the id of an event; send a whole number.")
     return int(given)
+
+
+def _query(scope: dict[str, Any]) -> defaultdict[str, str]:
+    """Return the last value of each parameter; empty for one that is not there."""
+    query = parse_qs(scope["query_string"].decode("latin-1"))
+    return defaultdict(str, {name: values[-1] for name, values in query.items()})
 
 
 def _problem(refusal: SessionsError) -> bytes:

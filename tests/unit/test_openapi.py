@@ -92,13 +92,29 @@ def test_the_examples_fit(name: str) -> None:
     contents = [operation.get("requestBody", {"content": {}})["content"]]
     contents += [answer.get("content", {}) for answer in operation["responses"].values()]
     for content in (body for each in contents for body in each.values()):
-        check(content["schema"], content["example"])
+        check(content.get("itemSchema", content["schema"]), content["example"])
 
 
 def check(schema: dict[str, Any], value: Any) -> None:
     """Raise unless the value fits the schema."""
     whole = {**schema, "components": DESCRIBED["components"]}
     Draft202012Validator(whole).validate(value)
+
+
+def test_no_property_of_a_body_has_a_default_that_would_make_it_required_in_typed_clients() -> None:
+    bodies = {
+        operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+        for operation in OPERATIONS.values()
+        if "requestBody" in operation
+    }
+    schemas = DESCRIBED["components"]["schemas"]
+    properties = {
+        (name, key): s for name in bodies for key, s in schemas[name]["properties"].items()
+    }
+    assert len(properties) > 40
+    assert [place for place, schema in properties.items() if "default" in schema] == []
+    assert "required" not in schemas["CreateSession"]
+    assert 'By default "."' in properties["CreateSession", "amplified_dir"]["description"]
 
 
 def test_every_group_of_operations_is_explained() -> None:

@@ -215,6 +215,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.long
 def test_a_process_that_stood_still_does_not_fail_a_healthy_stream() -> None:
     async def run() -> list[bytes]:
         go_on = asyncio.Event()
@@ -506,6 +507,43 @@ TOO_LONG = [
     ),
     (400, {"error": {"message": json.dumps(openai("x", "context_length_exceeded"))}}),
 ]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "'max_tokens' or 'max_completion_tokens' is too large: 2000. This model's maximum context "
+        "length is 4096 tokens and your request has 5000 input tokens.",
+        "too many tokens: size limit exceeded by 9 tokens. Try using shorter inputs.",
+        "input tokens exceed the configured limit of 272000 tokens.",
+        "The total number of tokens exceeds the limit of 4096",
+        "Token limit exceeded",
+        "Your request contains 5000 tokens which is more than the 4096 allowed",
+        "the conversation is too long to fit the model, start a new one",
+        "Request payload size exceeds the limit: 20971520 bytes.",
+        "输入长度超过模型最大上下文长度",
+    ],
+)
+def test_other_words_for_a_prompt_that_is_too_long(words: str) -> None:
+    assert refusal(400, openai(words)).kind == "too_long"
+    assert read_payload({"error": {"message": words}}).kind == "too_long"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "max_tokens (5000) exceeds the limit of 4096",
+        "The max_tokens must be less than 8192",
+        "temperature must be between 0 and 2",
+        "After the optional system message, conversation roles must alternate user/assistant",
+        "messages: text content blocks must be non-empty",
+        "Missing `reasoning_content` field in the assistant message at message index 2.",
+        "Requests which include `tool_use` or `tool_result` blocks must define tools",
+        "Invalid schema for function 'f': In context=('properties',), array schema missing items.",
+    ],
+)
+def test_what_is_wrong_otherwise_is_not_too_long(words: str) -> None:
+    assert refusal(400, openai(words)).kind == "rejected"
 
 
 @pytest.mark.parametrize(("status", "body"), TOO_LONG, ids=str)

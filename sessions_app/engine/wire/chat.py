@@ -318,7 +318,7 @@ class ChatReader(Reader):
             thought = thought or "".join(map(_text_of, as_dicts(details)))
         if thought:
             self._tags.skip()
-            events += self._block(True).add(thought)
+            self._add(True, thought, events)
         if content:
             self._read_content(content, events)
         if refusal := delta.get("refusal"):
@@ -344,22 +344,24 @@ class ChatReader(Reader):
             if isinstance(item, dict) and (
                 thought := item.get("thinking") or item.get("reasoning")
             ):
-                events += self._block(True).add(_text_of(thought))
+                self._add(True, _text_of(thought), events)
             else:
                 self._say(_text_of(item), events)
 
     def _say(self, text: str, events: list[Event]) -> None:
         if self._tags.is_over:
-            events += self._block(False).add(text)
+            self._add(False, text, events)
             return
         for is_thinking, piece in self._tags.split(text):
-            events += self._block(is_thinking).add(piece)
+            self._add(is_thinking, piece, events)
 
-    def _block(self, is_thinking: bool) -> TextBlock:
-        """Return the block that grows; another one where thinking and text take turns."""
+    def _add(self, is_thinking: bool, piece: str, events: list[Event]) -> None:
+        """Let the block grow; where thinking and text take turns, another one begins."""
         if not self._blocks or self._blocks[-1].is_thinking is not is_thinking:
+            if self._blocks:
+                events += self._blocks[-1].finish()
             self._blocks.append(TextBlock(is_thinking))
-        return self._blocks[-1]
+        events += self._blocks[-1].add(piece)
 
     def _read_usage(self, usage: dict[str, Any], events: list[Event]) -> None:
         before = self._usage
@@ -394,7 +396,7 @@ class ChatReader(Reader):
         """Return what the blocks have held back."""
         events: list[Event] = []
         for is_thinking, piece in self._tags.finish():
-            events += self._block(is_thinking).add(piece)
+            self._add(is_thinking, piece, events)
         for block in self._blocks:
             events += block.finish()
         return events
@@ -504,12 +506,13 @@ class _ThinkTags:
         tag = self._closing
         if (end := text.find(tag)) >= 0:
             self._closing, self._is_after = "", True
-            return text[:end], text[end + len(tag) :]
-        for size in range(min(len(tag) - 1, len(text)), 0, -1):
-            if text.endswith(tag[:size]):
-                self.held = text[-size:]
-                return text[:-size], ""
-        return text, ""
+            return text[:end].rstrip("\n"), text[end + len(tag) :]
+        sizes = range(min(len(tag) - 1, len(text)), 0, -1)
+        size = next((size for size in sizes if text.endswith(tag[:size])), 0)
+        # The line breaks before the closing tag are dropped with it.
+        thought = text[: len(text) - size].rstrip("\n")
+        self.held = text[len(thought) :]
+        return thought, ""
 
 
 class _Call:

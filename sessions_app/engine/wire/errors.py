@@ -101,7 +101,10 @@ _TOO_LONG = re.compile(
     | exceed\w* .{0,60} (maximum\ number\ of\ tokens | max(imum)?\ (prompt|input|length)
         | (model\ )?token\ limit | max_model_len | max_seq_len | n_ctx )
     | (input|prompt)\ token\ count .{0,40} exceed
-    | tokens?\ (in|of)\ .{0,30} exceed
+    | (?<![a-z_])tokens?\b .{0,60} (exceed | more\ than | greater\ than | over\ the)
+    | token\ limit\ (was\ |is\ |has\ been\ )?(exceeded|reached)
+    | (string|text|payload|body|content|request) \b .{0,20} too\ (long|large)
+    | (payload|body|request)\ (body\ )?size\ exceed
     | (reduce|shorten) .{0,30} (length|size|number|prompt|input|messages|context)
     | range\ of\ input\ length
     | inputs?`?\ (tokens\ \+|must\ have\ less\ than)
@@ -112,13 +115,15 @@ _TOO_LONG = re.compile(
     """,
     re.I | re.X | re.S,
 )
-# Of a server that counts requests or tokens by the minute, or speaks of the answer's length.
-_NOT_TOO_LONG = re.compile(
-    r"per (minute|min|day|hour|second)|\b(tpm|rpm|tpd|rpd)\b|rate.?limit"
-    r"|max_(completion_|output_)?tokens`?'? (is too large|must be|value|should be|has to be)"
+# Of a server that counts requests or tokens by the minute.
+_RATED = re.compile(r"per (minute|min|day|hour|second)|\b(tpm|rpm|tpd|rpd)\b|rate.?limit", re.I)
+# Of the length of the answer alone. Where the context is named beside it, that is too short.
+_ANSWER_TOO_LONG = re.compile(
+    r"max_(completion_|output_)?tokens`?'? (is too large|must be|value|should be|has to be)"
     r"|at most \d+ completion tokens|maximum (allowed )?(number of )?(output|completion) tokens",
     re.I,
 )
+_CONTEXT = re.compile(r"context|prompt|input|messages", re.I)
 _TOO_LARGE_EVER = re.compile(r"request too large|must be reduced", re.I)
 _QUOTA = re.compile(
     r"insufficient.{0,20}(quota|balance|credit|fund)|billing|credit balance|out of credits"
@@ -240,7 +245,7 @@ def _kind(status: int | None, message: str, codes: Any) -> ErrorKind:
         return "quota" if _QUOTA.search(message) else "auth"
     if status == 429:
         return "quota" if _is_quota(message) else "rate_limit"
-    if _TOO_LONG.search(message) and not _NOT_TOO_LONG.search(message):
+    if _is_too_long(message):
         return "too_long"
     if status == 404:
         return "not_found"
@@ -253,6 +258,12 @@ def _kind(status: int | None, message: str, codes: Any) -> ErrorKind:
     if by_code == "auth" and status == 400:
         return by_code
     return "overloaded" if status >= 500 or status in (408, 409, 425) else "rejected"
+
+
+def _is_too_long(message: str) -> bool:
+    if _RATED.search(message) or not _TOO_LONG.search(message):
+        return False
+    return not _ANSWER_TOO_LONG.search(message) or bool(_CONTEXT.search(message))
 
 
 def _is_quota(message: str) -> bool:

@@ -307,6 +307,7 @@ async def _send(
         client = await shared_client(url)
     except EngineError as error:
         raise ProviderError(StreamError("bad_config", str(error))) from None
+    may_have_slept = True
     while True:
         handshake = Handshake()
         request = client.build_request(
@@ -327,9 +328,10 @@ async def _send(
                 raise ProviderError(_failed(error)) from error
         except httpx2.ConnectTimeout as error:
             elapsed = asyncio.get_running_loop().time() - began
-            if elapsed < limits.connect_timeout + _JUMP:
+            if elapsed < limits.connect_timeout + _JUMP or not may_have_slept:
                 text = f"no connection within {limits.connect_timeout:g} s"
                 raise ProviderError(StreamError("connect_timeout", text)) from error
+            may_have_slept = False
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise ProviderError(_failed(error)) from error
 

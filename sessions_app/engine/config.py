@@ -72,9 +72,7 @@ class Resolver:
                 for key, item in value.items()
             }
         if isinstance(value, list):
-            return [
-                self.resolve(item, secret=secret, given=given, header=header) for item in value
-            ]
+            return [self.resolve(item, secret=secret, given=given, header=header) for item in value]
         return value
 
     def _variable(self, name: str, secret: bool, given: bool, header: str) -> str:

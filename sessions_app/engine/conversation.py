@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from itertools import pairwise
@@ -387,6 +387,8 @@ class Conversation:
                         case Finish():
                             finish = event
         finally:
+            self._notice_all(provider.notices)
+            provider.notices.clear()
             if usage or finish or not output.is_silent:
                 self._count(usage or Usage(), provider, finish.model if finish else "")
         output.flush()

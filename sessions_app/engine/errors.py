@@ -19,12 +19,8 @@ class Meaning(NamedTuple):
 
 
 _MEANINGS: dict[ErrorKind, Meaning] = {
-    "connect": Meaning(
-        "provider_error", "cannot be reached.", "Check `base_url` and the network."
-    ),
-    "broken_off": Meaning(
-        "provider_error", "broke off in its answer.", "Send the message again."
-    ),
+    "connect": Meaning("provider_error", "cannot be reached.", "Check `base_url` and the network."),
+    "broken_off": Meaning("provider_error", "broke off in its answer.", "Send the message again."),
     "auth": Meaning("provider_error", "refused the key.", "Check `api_key` in its config."),
     "not_found": Meaning(
         "provider_error",
@@ -34,9 +30,7 @@ _MEANINGS: dict[ErrorKind, Meaning] = {
     "quota": Meaning(
         "provider_error", "says that the account's quota is used up.", "Check it there."
     ),
-    "rate_limit": Meaning(
-        "provider_error", "gets too many requests.", "Wait, then try again."
-    ),
+    "rate_limit": Meaning("provider_error", "gets too many requests.", "Wait, then try again."),
     "too_long": Meaning(
         "too_long",
         "cannot read so long a prompt.",
@@ -61,9 +55,7 @@ _MEANINGS: dict[ErrorKind, Meaning] = {
         "too_long_answer", "said more than it may.", "Ask for less, or raise its limits."
     ),
     "bad_answer": Meaning("bad_answer", "gave no usable answer.", "Try again."),
-    "bad_config": Meaning(
-        "bad_config", "cannot be used with this config.", "Correct the profile."
-    ),
+    "bad_config": Meaning("bad_config", "cannot be used with this config.", "Correct the profile."),
 }
 # Kinds in which the message is the service's own words.
 _ITS_WORDS = {

@@ -13,7 +13,9 @@ def redact_json(value: Any, secrets: set[str]) -> Any:
     if isinstance(value, str):
         return redacted(value, secrets)
     if isinstance(value, dict):
-        return {redact_json(key, secrets): redact_json(item, secrets) for key, item in value.items()}
+        return {
+            redact_json(key, secrets): redact_json(item, secrets) for key, item in value.items()
+        }
     return [redact_json(item, secrets) for item in value] if isinstance(value, list) else value
 
 

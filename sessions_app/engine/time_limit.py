@@ -38,9 +38,10 @@ class TimeLimit:
         trace: TracebackType | None,
     ) -> None:
         self._timer.cancel()
-        if self.has_expired and self._task.uncancel() <= self._cancelling:
-            if kind is not None and issubclass(kind, asyncio.CancelledError):
-                raise TimeoutError from error
+        if not self.has_expired or self._task.uncancel() > self._cancelling:
+            return
+        if kind is not None and issubclass(kind, asyncio.CancelledError):
+            raise TimeoutError from error
 
     def restart(self, seconds: float | None = None) -> None:
         """Begin anew, with other seconds if they are given."""

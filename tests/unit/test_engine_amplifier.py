@@ -10,7 +10,7 @@ pytest.importorskip(
     "amplifier_core", reason="amplifier-core is not installed; `make test-amplifier` has it"
 )
 
-from sessions_app.engine.amplifier_calls import REFUSED
+from sessions_app.engine.amplifier_calls import FINGERPRINT, REFUSED
 from sessions_app.engine.base import Utterance
 from tests import amplifier_modules as modules
 from tests.amplifier import Played, install, plan

@@ -34,7 +34,9 @@ def test_choosing_loads_no_engine() -> None:
     assert loaded.stdout.split() == []
 
 
-@pytest.mark.parametrize("session", [None, {}, {"engine": None}, {"engine": "builtin"}, {"engine": "pydantic-ai"}])
+@pytest.mark.parametrize(
+    "session", [None, {}, *({"engine": name} for name in (None, "builtin", "pydantic-ai"))]
+)
 def test_our_own_engine_answers_unless_the_profile_says_otherwise(session: Any) -> None:
     turn = Turn({"session": session, "providers": [{"module": "provider-mock"}]}, "hello")
     outcome = asyncio.run(get_engine().run(turn, lambda *_: None, asyncio.Event()))

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from sessions_app.engine.base import Cancelled
-from sessions_app.engine.wire.sse import EVENT_LIMIT
 from sessions_app.engine.registry import get_engine
+from sessions_app.engine.wire.sse import EVENT_LIMIT
 from tests.providers import (
     DONE,
     HEAD,

@@ -18,9 +18,7 @@ def test_a_system_message_keeps_its_role() -> None:
 
 
 def test_a_tool_message_says_what_it_is() -> None:
-    assert transcript_messages((Utterance("tool", "42"),)) == [
-        UserMessage("Result of a tool:\n42")
-    ]
+    assert transcript_messages((Utterance("tool", "42"),)) == [UserMessage("Result of a tool:\n42")]
 
 
 @pytest.mark.parametrize("content", ["", " \n"])

@@ -6,9 +6,9 @@ import json
 import pytest
 
 from sessions_app.engine.base import EngineError
-from sessions_app.engine.wire.sse import EVENT_LIMIT, LINE_LIMIT
 from sessions_app.engine.config import MASK
 from sessions_app.engine.registry import get_engine
+from sessions_app.engine.wire.sse import EVENT_LIMIT, LINE_LIMIT
 from tests.protocols import KEY, PROTOCOLS, Protocol, candidate
 from tests.providers import HEAD, Answer, event, fake_provider, floods, head, sends
 from tests.turns import DEADLINE, Played, code_of, play, turn

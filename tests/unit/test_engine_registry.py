@@ -29,7 +29,7 @@ def refusal(*providers: dict[str, Any]) -> EngineError:
 
 
 def test_importing_the_registry_loads_no_client() -> None:
-    heavy = ["pydantic_ai", "openai", "xllamacpp", "httpx2", "django.db"]
+    heavy = ["openai", "mcp", "xllamacpp", "httpx2", "django.db"]
     code = f"import sys, sessions_app.engine.registry; print(*set({heavy}) & set(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert loaded.stdout.split() == []

@@ -60,9 +60,7 @@ def test_a_provider_hears_of_the_call_that_was_interrupted(protocol: Protocol) -
             with pytest.raises(Cancelled):
                 await attempted(replace(first, host=memory), [])
             (call,) = [
-                part["id"]
-                for part in memory.steps[-1]["parts"]
-                if part["type"] == "tool_call"
+                part["id"] for part in memory.steps[-1]["parts"] if part["type"] == "tool_call"
             ]
             known = {call: Call(call, CALL["name"])}
             again = replace(first, steps=tuple(memory.steps), calls=known, host=Memory())

@@ -68,7 +68,12 @@ def passed(redactor: StreamRedactor, *pieces: str) -> list[str]:
 
 
 def test_speech_without_a_secret_is_passed_on_at_once() -> None:
-    assert passed(StreamRedactor({"sk-123456"}), "Hello", " world", "!") == ["Hello", " world", "!", ""]
+    assert passed(StreamRedactor({"sk-123456"}), "Hello", " world", "!") == [
+        "Hello",
+        " world",
+        "!",
+        "",
+    ]
 
 
 @pytest.mark.parametrize(

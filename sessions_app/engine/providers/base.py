@@ -37,6 +37,9 @@ class Provider(ABC):
         self.secrets = secrets
         self.keys = keys
         self.limits = limits_of(config, self.module)
+        # What people should know of its requests, a sentence each: a field was left out. Whoever
+        # asks takes them from here.
+        self.notices: list[str] = []
         # What it can do, as far as the config does not say otherwise.
         self.can = override_capabilities(self.capabilities, config, self.module)
 

@@ -100,6 +100,9 @@ class HostedProvider(Provider):
         if not name or name in lessons.refused:
             return None
         lessons.refused.add(name)
+        self.notices.append(
+            f"{self.module} does not take `{name}` for {self.model}: it was left out of the request."
+        )
         return lessons
 
     def _find_refused(self, error: StreamError, body: dict[str, Any]) -> str:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from sessions_app.blank_text import is_blank
 from sessions_app.engine.base import Alone, Host
 from sessions_app.engine.capabilities import ToolCapabilities
 from sessions_app.engine.messages import ToolSpec
-from sessions_app.blank_text import is_blank
 
 # Characters of a tool's answer that a model is told, at most.
 ANSWER_LIMIT = 50_000

@@ -18,6 +18,7 @@ from tests.providers import (
     sends,
     streams,
 )
+from tests.turns import play
 
 KEY = "sk-canary-0123456789"
 says_one_word_and_hangs = sends(head() + chunk("One"), waits=True)
@@ -178,3 +179,12 @@ def test_an_empty_answer_is_a_bad_answer() -> None:
 def test_a_config_without_a_model_says_so() -> None:
     error = failure(streams("ok"), default_model=None)
     assert (error.code, "default_model" in str(error)) == ("bad_config", True)
+
+
+def test_a_setting_that_the_service_does_not_take_is_left_out_and_that_is_said() -> None:
+    refusal = refuses(400, "Unsupported parameter: 'temperature'", "unsupported_parameter")
+    played = play(refusal, streams("One"), temperature=0.5, default_model="picky")
+    assert played.content == "One"
+    assert "temperature" not in played.fake.requests[1]
+    (notice,) = [data["message"] for kind, data in played.events if kind == "run_notice"]
+    assert "`temperature`" in notice and "picky" in notice

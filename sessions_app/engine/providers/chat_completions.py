@@ -85,8 +85,7 @@ class ChatProvider(HostedProvider):
     def learn(self, error: StreamError, body: dict[str, Any], lessons: Lessons) -> Lessons | None:
         """Return what a refusal says of requests like this one; None where it says nothing."""
         if field := find_refused_field(error, body, lessons.refused):
-            lessons.refused.add(field)
-            return lessons
+            return self.leave_out(field, lessons)
         return super().learn(error, body, lessons)
 
     @property

@@ -12,8 +12,11 @@ from sessions_app.engine.base import EngineError
 from sessions_app.engine.config import Config
 from sessions_app.engine.messages import AssistantMessage, Request
 from sessions_app.engine.providers.base import Provider
+from sessions_app.engine.settings import SAMPLING, THINKING
 from sessions_app.engine.wire.events import Event, ProviderError, StreamError
 
+# Fields that a person has chosen: that one is left out is no matter of the wire alone.
+_CHOSEN = (SAMPLING | THINKING | {"thinking", "generation_config"}) - {"max_tokens"}
 # How often one request is changed for what the service says of it, and sent again.
 _LESSONS = 4
 
@@ -99,10 +102,16 @@ class HostedProvider(Provider):
         name = self._find_refused(error, body)
         if not name or name in lessons.refused:
             return None
+        return self.leave_out(name, lessons)
+
+    def leave_out(self, name: str, lessons: Lessons) -> Lessons:
+        """Return the lessons with a field that requests do without from now on."""
         lessons.refused.add(name)
-        self.notices.append(
-            f"{self.module} does not take `{name}` for {self.model}: it was left out of the request."
-        )
+        if name in _CHOSEN:
+            self.notices.append(
+                f"{self.module} does not take `{name}` for the model {self.model}: the request was "
+                "sent without it."
+            )
         return lessons
 
     def _find_refused(self, error: StreamError, body: dict[str, Any]) -> str:

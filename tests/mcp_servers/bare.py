@@ -13,7 +13,18 @@ from pathlib import Path
 from typing import Any
 
 ANNOTATED = {"reads": {"readOnlyHint": True}, "puts": {"idempotentHint": True}}
-TOOLS = ["echo", "surroundings", "reads", "puts", "files.read", "ask", "content", "die", "sleep"]
+TOOLS = [
+    "echo",
+    "surroundings",
+    "reads",
+    "puts",
+    "files.read",
+    "ask",
+    "content",
+    "die",
+    "sleep",
+    "refuses",
+]
 
 
 def send(**message: Any) -> None:
@@ -79,6 +90,8 @@ def answered(message: dict[str, Any]) -> None:
         result = listed(sys.argv[1:], params.get("cursor"))
     elif method == "tools/call":
         manner(sys.argv[1:], params)
+        if params["name"] == "refuses":
+            return send(id=message["id"], error="not today")
         result = call(params["name"], params.get("arguments", {}))
     else:
         return

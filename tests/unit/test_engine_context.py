@@ -14,6 +14,10 @@ from sessions_app.engine.context import fenced, instructions, mentioned
 from sessions_app.engine.mentions import mentions
 
 BINARY = "`file` is a binary file: it cannot be shown as text."
+OTHER = (
+    "`file` is text, but not in UTF-8: it may be in Latin-1 or Windows-1252. Convert it first, for "
+    "example with `iconv -f WINDOWS-1252 -t UTF-8`."
+)
 
 
 @pytest.fixture
@@ -243,8 +247,7 @@ def test_without_a_directory_nothing_is_attached() -> None:
         (b"a\0b", BINARY),
         (
             "Grüße".encode("latin-1"),
-            "`file` is text, but not in UTF-8: it may be in Latin-1 or Windows-1252. Convert it "
-            "first, for example with `iconv -f WINDOWS-1252 -t UTF-8`.",
+            OTHER,
         ),
         (b"x" * (context.FILE_LIMIT + 1), "`file` has more than 65536 bytes."),
     ],
@@ -253,6 +256,12 @@ def test_without_a_directory_nothing_is_attached() -> None:
 def test_what_cannot_be_attached_is_told(app: Path, content: bytes, reason: str) -> None:
     (app / "file").write_bytes(content)
     assert asked(app, "Read @file") == f"\n\nNote: the file file is not attached. {reason}"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_file_is_attached_without_its_byte_order_mark(app: Path, encoding: str) -> None:
+    (app / "file").write_bytes("Grüße\n".encode(encoding))
+    assert asked(app, "Read @file") == "\n\nThe file file:\n```\nGrüße\n```"
 
 
 def test_a_file_of_just_the_limit_is_attached(app: Path) -> None:

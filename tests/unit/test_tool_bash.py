@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -28,6 +29,12 @@ def seen_again() -> Iterator[None]:
     """Other tests look into their own process."""
     yield
     confinement._prctl(confinement._SET_DUMPABLE, 1)
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave no folders of commands behind."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
 
 
 @pytest.fixture

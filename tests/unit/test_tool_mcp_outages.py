@@ -326,3 +326,14 @@ def test_long_names_stay_apart() -> None:
     names = run(used())
     assert len(set(names)) == 2
     assert all(len(name) <= 64 for name in names)
+
+
+def test_a_refusal_of_a_server_that_is_well_is_told_at_once() -> None:
+    async def used() -> tuple[str, float]:
+        async with opened(bare()) as tools:
+            begun = time.monotonic()
+            return await tools.call("refuses"), time.monotonic() - begun
+
+    said, seconds = run(used())
+    assert said.startswith("ToolError: The MCP server ") and said.endswith("failed: not today.")
+    assert seconds < 0.4

@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import subprocess
+import tempfile
 import time
 import unicodedata
 from collections.abc import Iterator
@@ -23,6 +24,12 @@ from tests.tools import call
 from tests.trees import BOM, LONG, NEEDLES, commit, make_repository
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts, and gives files away")
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave no folders of commands behind."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
 
 
 @pytest.fixture
@@ -547,3 +554,10 @@ def test_what_stands_in_the_place_of_a_home_is_not_used(here: Path) -> None:
         shutil.rmtree(other)
     finally:
         home.unlink()
+
+
+def test_a_command_runs_where_there_is_no_place_for_a_home(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/dev/null/nowhere")
+    assert bash(here, "echo $HOME; true").startswith("/nonexistent\n[exit code 0; ")

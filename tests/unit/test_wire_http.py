@@ -120,7 +120,24 @@ def test_an_answer_is_read_and_the_request_is_what_was_asked() -> None:
             "e.example",
         ),
     ],
-    ids=str,
+    ids=[
+        "no event",
+        "plain words",
+        "nothing at all",
+        "no chunk",
+        "an unfinished chunk",
+        "no end",
+        "HTML",
+        "HTML without its label",
+        "an empty object",
+        "damaged gzip",
+        "brotli",
+        "no HTTP",
+        "an endless line",
+        "endless lines",
+        "endless text",
+        "a redirect",
+    ],
 )
 def test_what_is_no_answer_is_told_as_what_it_is(answer: Answer, kind: str, words: str) -> None:
     found = error(answer, max_characters=1000)

@@ -147,8 +147,16 @@ def make_home(directory: Path, user: tuple[int, int] | None) -> Path:
     """Return a private folder for what programs keep in `HOME`, the same for each call.
 
     It is not in the directory, where it would be litter in a repository. What stands in its place
-    and is not its user's alone is left as it is, and another one is made.
+    and is not its user's alone is left as it is, and another one is made. Where there is no place
+    for any, it is one that does not exist.
     """
+    try:
+        return _make_home(directory, user)
+    except OSError:
+        return Path("/nonexistent")
+
+
+def _make_home(directory: Path, user: tuple[int, int] | None) -> Path:
     owner = user or (os.geteuid(), os.getegid())
     digest = hashlib.sha256(os.fsencode(directory)).hexdigest()[:16]
     # One that another user must reach is where all may go.

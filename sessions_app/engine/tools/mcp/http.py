@@ -11,10 +11,11 @@ from mcp import ClientSession
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
-from sessions_app.engine.client import Handshake, trusted
 from sessions_app.engine.tools.mcp.config import Server
 from sessions_app.engine.tools.mcp.process import LINE_LIMIT
 from sessions_app.engine.tools.mcp.transport import Screen, Session
+from sessions_app.engine.wire.http import Handshake, trusted
+from sessions_app.engine.wire.proxies import find_proxy
 
 # What a server answers that does not know our session any more, as after a restart.
 _FORGOTTEN = frozenset({400, 404, 410})
@@ -68,10 +69,15 @@ class Web:
             yield streams
 
     def _client(self) -> httpx2.AsyncClient:
-        """Return a client that follows no redirect; the session keeps the time-outs of calls."""
+        """Return a client that follows no redirect; the session keeps the time-outs of calls.
+
+        Raises EngineError `bad_config` for a proxy in the environment that cannot be used.
+        """
         return _Client(
             self,
             verify=trusted(),
+            proxy=find_proxy(self.server.url),
+            trust_env=False,
             # Packed, a little answer may be a large one.
             headers={**self.server.headers, "Accept-Encoding": "identity"},
             timeout=httpx2.Timeout(None, connect=self.server.timeout),

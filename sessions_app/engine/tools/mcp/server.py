@@ -190,7 +190,9 @@ class Connection:
 
     async def _explain(self, error: BaseException) -> str:
         """Return what went wrong, in a sentence without secrets."""
-        story = await self._child.story() if self._child else ""
+        story = ""
+        if self._child and (self._child.fault or not self._screen.is_open):
+            story = await self._child.story()
         if self._web and self._web.refusal:
             story = f"answered with HTTP {self._web.refusal}"
         elif self._web and self._web.failure:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import httpx2
 
 from profiles_app.sources.hosts import Address
-from sessions_app.engine.client import Handshake
 from sessions_app.engine.tools.base import ToolError, shorten
 from sessions_app.engine.tools.web.reach import Reach, host_of, parsed
+from sessions_app.engine.wire.http import Handshake
 
 REDIRECTS = 5
 # Bytes of an answer that are read, and that are kept of it once unpacked.

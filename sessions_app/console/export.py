@@ -1,12 +1,10 @@
 """Sessions written out whole, as JSON or Markdown; memory does not grow with them."""
 
-import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from django.core.serializers.json import DjangoJSONEncoder
-
 from sessions_app.console.text import moment, one_line
+from sessions_app.json_lines import dump_line
 from sessions_app.models import Event, Message, Run, Session
 from sessions_app.querysets import SessionQuerySet
 from sessions_app.representations import event_json, message_json, run_json, session_json
@@ -53,13 +51,13 @@ def written(
 
 def _json(session: Session, with_events: bool) -> Iterator[tuple[str, int]]:
     """Yield one object: the session as the API writes it, its messages, runs and events."""
-    yield f'{_dump(session_json(session))[:-1]}, "messages": [', 0
+    yield f'{dump_line(session_json(session))[:-1]}, "messages": [', 0
     comma = ""
     for page in transcript_pages(session.id):
-        yield comma + ", ".join(_dump(message_json(message)) for message in page), len(page)
+        yield comma + ", ".join(dump_line(message_json(message)) for message in page), len(page)
         comma = ", "
     runs = Run.objects.filter(session=session).order_by("created_at", "id")
-    yield f'], "runs": {_dump([run_json(run) for run in runs])}', 0
+    yield f'], "runs": {dump_line([run_json(run) for run in runs])}', 0
     if with_events:
         yield from _events(session.id)
     yield "}", 0
@@ -69,7 +67,7 @@ def _events(session_id: str) -> Iterator[tuple[str, int]]:
     yield ', "events": [', 0
     seq, comma = 0, ""
     while page := list(Event.objects.in_session(session_id).after(seq)[:PAGE]):
-        yield comma + ", ".join(_dump(event_json(event)) for event in page), 0
+        yield comma + ", ".join(dump_line(event_json(event)) for event in page), 0
         seq, comma = page[-1].seq, ", "
     yield "]", 0
 
@@ -104,7 +102,3 @@ def _message(message: Message) -> str:
     outcome = message.metadata.get("outcome") if isinstance(message.metadata, dict) else None
     mark = f"\n*{one_line(str(outcome))}: not whole*\n" if outcome else ""
     return f"{heading}{message.content.rstrip()}\n{mark}"
-
-
-def _dump(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, cls=DjangoJSONEncoder)

@@ -1,12 +1,12 @@
 """Text for a terminal or a pipe."""
 
-import json
 import re
 from datetime import UTC, datetime
 from typing import Any
 
-from django.core.serializers.json import DjangoJSONEncoder
 from rich.console import Console
+
+from sessions_app.json_lines import dump_line
 
 # All control characters but tab and new line: a terminal would obey them.
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -26,7 +26,7 @@ def put(screen: Console, text: str, style: str | None = None, end: str = "\n") -
 
 def put_json(screen: Console, value: Any) -> None:
     """Print a value as JSON on a line of its own, as other programs read it."""
-    line = json.dumps(value, ensure_ascii=False, cls=DjangoJSONEncoder)
+    line = dump_line(value)
     put(screen, printable(line) if screen.is_terminal else line)
 
 

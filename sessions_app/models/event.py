@@ -63,6 +63,10 @@ class Event(models.Model):
 
     class Meta:
         ordering = ("session_id", "seq")
+        indexes = [
+            # what a stream tells its client that a run waits for
+            models.Index("run", condition=Q(type__endswith=":required"), name="event_requires"),
+        ]
         constraints = [
             models.CheckConstraint(condition=Q(seq__gte=1), name="event_seq_from_one"),
             # Whatever a run came to, it is told once: every outcome ends with this event.

@@ -163,7 +163,10 @@ NOTICES: dict[str, Schema] = {
         {"session_id": text(), "timestamp": time(), "lastEventId": whole()},
         example={"session_id": SESSION_ID, "timestamp": NOW, "lastEventId": 7},
     ),
-    "keepalive": record("Nothing has happened for a while.", {"timestamp": time()}),
+    "keepalive": record(
+        "Nothing has happened for a while; with an id it is a client's first cursor.",
+        {"timestamp": time()},
+    ),
 }
 _hint = {"sessionId": text(), "lastEventId": whole("How far its journal had reached.")}
 _name = {"name": nullable(text()), "profileName": text(), "status": choice(*SessionStatus.values)}

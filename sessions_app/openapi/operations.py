@@ -293,9 +293,11 @@ OF_STREAMS = {
         STREAMS,
         "Follow a session",
         "The journal as server-sent events. With a cursor (`Last-Event-ID`, or `after`) everything"
-        " after it and then what is new; without one only what is new. `connected` comes first,"
-        " `keepalive` after 15 s of silence, `session_ended` last.",
-        {200: STREAM},
+        " after it and then what is new; without one only what is new. `connected` comes first; a"
+        " client without a cursor then gets a `keepalive` with its first one, and without an id"
+        " what a run waits for. `keepalive` comes after 15 s of silence, `session_ended` last."
+        " 204 where the session has ended and the cursor is at its end.",
+        {200: STREAM, 204: None},
         errors=(429,),
         media_type="text/event-stream",
     ),

@@ -22,6 +22,8 @@ _asked_example = {
     "tool_name": "write_file",
     "tool_input": {"path": "notes.md", "content": "Paris."},
 }
+# Events that were journalled before it existed have none.
+_EXPIRES_AT = time("When it counts as a denial.")
 _wait = record(
     "A call that waits: for a person (`approval_id`), or for a sub-session (`session_id`).",
     {
@@ -31,10 +33,11 @@ _wait = record(
         "approval_id": text(),
         "tool_input": anything(),
         "timeout": number("Seconds until it counts as a denial."),
+        "expiresAt": _EXPIRES_AT,
         "session_id": nullable(text("null: there is no sub-session, `error` says why.")),
         "error": nullable(text()),
     },
-    optional="approval_id tool_input timeout session_id error",
+    optional="approval_id tool_input timeout expiresAt session_id error",
 )
 
 WAITS: dict[str, Schema] = {
@@ -48,13 +51,16 @@ WAITS: dict[str, Schema] = {
             "prompt": text(),
             "options": listed(text()),
             "timeout": nullable(number("Seconds until it counts as a denial.")),
+            "expiresAt": _EXPIRES_AT,
             "runId": text(),
         },
+        optional="expiresAt",
         example=_asked_example
         | {
             "prompt": "May write_file be called?",
             "options": ["approve", "deny", "always"],
             "timeout": 2_592_000,
+            "expiresAt": NOW,
         },
     ),
     "approval_resolved": record(

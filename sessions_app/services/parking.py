@@ -92,6 +92,7 @@ def _asked(run: Run, step: int, wait: Wait) -> dict[str, Any]:
         "tool_name": wait.tool,
         "tool_input": masked(wait.input),
         "timeout": seconds,
+        "expiresAt": stamp(approval.expires_at),
         "prompt": approval.prompt,
     }
 

@@ -101,8 +101,12 @@ class Streamer(AsyncHttpConsumer):
         """Return what is to be sent; raise SessionsError where the stream is refused."""
         raise NotImplementedError
 
-    def greeting(self, frames: Any) -> dict[str, Any]:
-        """Return the data of `connected`, the first frame."""
+    def is_complete(self, frames: Any) -> bool:
+        """Say whether nothing will ever follow: 204, which ends an `EventSource` for good."""
+        return False
+
+    def greet(self, frames: Any) -> bytes:
+        """Return what is sent at once: `connected`, and what goes with it."""
         raise NotImplementedError
 
     async def _serve(self) -> None:
@@ -118,6 +122,9 @@ class Streamer(AsyncHttpConsumer):
             await self._refuse(Broken())
             return
         with contextlib.closing(frames), _mortal(frames):
+            if self.is_complete(frames):
+                await self.send_response(HTTPStatus.NO_CONTENT, b"")
+                return
             await self.send_headers(headers=HEADERS)
             try:
                 await self._send_all(frames)
@@ -126,7 +133,7 @@ class Streamer(AsyncHttpConsumer):
             await self.send_body(b"")
 
     async def _send_all(self, frames: Frames) -> None:
-        await self.send_body(frame.notice("connected", self.greeting(frames)), more_body=True)
+        await self.send_body(self.greet(frames), more_body=True)
         async for some in frames:
             await self.send_body(some, more_body=True)
 
@@ -144,13 +151,18 @@ class StreamConsumer(Streamer):
             self._session_id, _cursor(self.scope), settings.STREAM_KEEPALIVE
         )
 
-    def greeting(self, frames: Subscription) -> dict[str, Any]:
-        """Return where the journal stands."""
-        return {
+    def is_complete(self, frames: Subscription) -> bool:
+        """Say whether the client's cursor is at the end of a session that has ended."""
+        return _cursor(self.scope) is not None and frames.is_at_end
+
+    def greet(self, frames: Subscription) -> bytes:
+        """Return where the journal stands; to a client without a cursor, what it has to know."""
+        connected = {
             "session_id": self._session_id,
             "timestamp": stamp(datetime.now(UTC)),
             "lastEventId": frames.last,
         }
+        return frame.notice("connected", connected) + frames.preface
 
     @property
     def _session_id(self) -> str:

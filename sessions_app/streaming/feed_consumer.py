@@ -7,7 +7,7 @@ from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
 from django_eventstream.utils import get_channelmanager
 
-from sessions_app.streaming import feed
+from sessions_app.streaming import feed, frame
 from sessions_app.streaming.consumer import Streamer
 from sessions_app.streaming.feed import Place
 
@@ -19,9 +19,9 @@ class FeedConsumer(Streamer):
         """Return a place in the feed, on the channels that the caller may hear."""
         return await feed.shared().enter(channels(self.scope), settings.STREAM_KEEPALIVE)
 
-    def greeting(self, frames: Place) -> dict[str, Any]:
+    def greet(self, frames: Place) -> bytes:
         """Return what tells a client to read the list."""
-        return feed.greeting()
+        return frame.notice("connected", feed.greeting())
 
 
 def channels(scope: dict[str, Any]) -> set[str]:

@@ -1,10 +1,10 @@
 """Frames of the event stream, in the format of text/event-stream."""
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from sessions_app.json_lines import dump_line, escape_line_ends
 from sessions_app.times import stamp
 
 
@@ -13,12 +13,17 @@ def encode(seq: int, name: str, data_json: str) -> bytes:
 
     The client keeps `seq` as its cursor.
     """
-    return f"id: {seq}\nevent: {_one_line(name)}\ndata: {_one_line(data_json)}\n\n".encode()
+    return f"id: {seq}\nevent: {_one_line(name)}\ndata: {escape_line_ends(data_json)}\n\n".encode()
 
 
 def notice(name: str, data: Mapping[str, Any]) -> bytes:
     """Return a frame that is no journal event: it has no id, so the client's cursor stays."""
-    return f"event: {_one_line(name)}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
+    return repeat(name, dump_line(data))
+
+
+def repeat(name: str, data_json: str) -> bytes:
+    """Return the frame of a journal event without its id, for a client that has it not yet read."""
+    return f"event: {_one_line(name)}\ndata: {escape_line_ends(data_json)}\n\n".encode()
 
 
 def keepalive() -> bytes:
@@ -27,10 +32,9 @@ def keepalive() -> bytes:
 
 
 def bookmark(seq: int) -> bytes:
-    """Return a keepalive that gives a client its cursor, though it was sent no event."""
+    """Return a keepalive that gives a client its cursor, before it is sent any event."""
     return f"id: {seq}\n".encode() + keepalive()
 
 
-def _one_line(text: str) -> str:
-    # CR and LF alone end a line of a stream; in JSON they stand raw only where a blank may.
-    return text.replace("\r", " ").replace("\n", " ")
+def _one_line(name: str) -> str:
+    return " ".join(name.split())

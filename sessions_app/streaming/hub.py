@@ -16,7 +16,7 @@ from django.conf import settings
 from sessions_app.exceptions import SessionNotFound
 from sessions_app.streaming import database
 from sessions_app.streaming.exceptions import BadCursor, TooManyStreams, Unavailable
-from sessions_app.streaming.journal import END, Journal, Page
+from sessions_app.streaming.journal import Journal, Page, State
 from sessions_app.streaming.listener import listen
 from sessions_app.streaming.subscription import Subscription
 from sessions_app.streaming.tail import Tail
@@ -77,14 +77,14 @@ class Hub:
         subscription = Subscription(tail, self._read_for_client, self._forget, keepalive)
         self._subscriptions.add(subscription)
         try:
-            page = await self._look(session_id, after)
+            state = await self._look(session_id, after)
         except BaseException:
             subscription.close()
             raise
         was_open = tail.is_open
-        subscription.begin(page, after)
+        subscription.begin(state, after)
         # A tail that was not open yet has heard no bell.
-        self.ring(session_id, page.last if was_open else None)
+        self.ring(session_id, state.last if was_open else None)
         return subscription
 
     def ring(self, session_id: str, seq: int | None = None) -> None:
@@ -183,18 +183,18 @@ class Hub:
             if page and page.frames:
                 self.ring(session_id, page.last)
 
-    async def _look(self, session_id: str, after: int | None) -> Page:
-        """Return where the journal stands, without frames, if a stream may begin at the cursor."""
+    async def _look(self, session_id: str, after: int | None) -> State:
+        """Return where the session stands, if a stream may begin at the cursor."""
         # PostgreSQL knows no NUL in a text, so no session has such an id.
-        page = None if "\0" in session_id else await self._read_for_client(session_id, END)
-        if page is None:
+        state = None if "\0" in session_id else await self._clients_journal.state(session_id)
+        if state is None:
             raise SessionNotFound(f"There is no session {session_id!r}.")
-        if after is not None and after > page.last:
+        if after is not None and after > state.last:
             raise BadCursor(
-                f"The journal of this session ends at {page.last}, before the cursor {after}; "
+                f"The journal of this session ends at {state.last}, before the cursor {after}; "
                 "send the id of an event that it has."
             )
-        return page
+        return state
 
     async def _read_for_client(self, session_id: str, after: int) -> Page | None:
         return (await self._clients_journal.read({session_id: after}))[session_id]

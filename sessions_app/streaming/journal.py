@@ -49,6 +49,32 @@ LEFT JOIN LATERAL (
 ORDER BY wanted.session_id, event.seq
 """
 
+# Where a session stands, and what its open run waits for: the events that asked, oldest first. It
+# is one snapshot: each of these events lies before `last_event_seq`, and its answer after it. What
+# else may be pending joins `pending`: the type of the event that asks for it, and how its data name
+# it. The event is found by its index `event_requires`.
+STATE = """
+WITH parked AS (
+    SELECT id FROM sessions_app_run WHERE session_id = %(session)s AND status = 'parked'
+), pending AS (
+    SELECT approval.run_id, 'hook:approval:required' AS type, 'approval_id' AS key, approval.id
+    FROM parked JOIN sessions_app_approval AS approval ON approval.run_id = parked.id
+    WHERE approval.status = 'pending'
+)
+SELECT session.last_event_seq, session.status, session.ended_at IS NOT NULL, event.type,
+       event.data::text
+FROM sessions_app_session AS session
+LEFT JOIN (
+    pending JOIN sessions_app_event AS event
+        ON event.run_id = pending.run_id
+        AND event.type LIKE '%%:required'
+        AND event.type = pending.type
+        AND event.data ->> pending.key = pending.id
+) ON true
+WHERE session.id = %(session)s
+ORDER BY event.seq
+"""
+
 # The sessions that have something to read, an end included.
 STALE = """
 SELECT known.session_id
@@ -65,9 +91,6 @@ SELECT set_config('plan_cache_mode', 'force_generic_plan', false),
        set_config('enable_bitmapscan', 'off', false)
 """
 
-# A cursor behind every journal: of the session only its state is read.
-END = 2**63 - 1
-
 
 @dataclass(slots=True)
 class Page:
@@ -77,6 +100,16 @@ class Page:
     status: str
     ended: bool
     frames: list[bytes]
+
+
+@dataclass(slots=True)
+class State:
+    """Where a session stands, and notices of what its open run waits for."""
+
+    last: int
+    status: str
+    ended: bool
+    pending: list[bytes]
 
 
 class Journal:
@@ -103,6 +136,15 @@ class Journal:
             if page is not None and event[0] is not None:
                 _extend(page, session_id, cursors[session_id], *event)
         return pages
+
+    async def state(self, session_id: str) -> State | None:
+        """Return where a session stands; None for one that is not there."""
+        state = None
+        for last, status, ended, *event in await self._fetch(STATE, {"session": session_id}):
+            state = state or State(last, status, ended, [])
+            if event[0] is not None:
+                state.pending.append(frame.repeat(*event))
+        return state
 
     async def stale(self, known: Mapping[str, int]) -> list[str]:
         """Return the sessions whose journal goes on after what is known of it, or has ended."""

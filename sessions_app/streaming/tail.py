@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 
-from sessions_app.streaming.journal import Page
+from sessions_app.streaming.journal import Page, State
 
 # Frames kept of one session, the newest; the last one stays, however large it is.
 RING_FRAMES = 1024
@@ -32,7 +32,7 @@ class Tail:
         self._ring: deque[bytes] = deque()
         self._size = 0
 
-    def open(self, page: Page) -> None:
+    def open(self, page: Page | State) -> None:
         """Learn where the journal stands; the first to do so says where the tail begins."""
         if not self.is_open:
             self.is_open = True

@@ -247,8 +247,9 @@ class Client:
 
     @property
     def ids(self) -> list[int]:
-        """The ids of the events received so far."""
-        return [frame.id for frame in self.frames if frame.id is not None]
+        """The ids of the events received so far; a keepalive is none, though it may have an id."""
+        found = [frame.id for frame in self.frames if frame.event != "keepalive"]
+        return [number for number in found if number is not None]
 
     @property
     def headers(self) -> dict[str, str]:
@@ -256,7 +257,7 @@ class Client:
         return {name.decode(): value.decode() for name, value in self.start["headers"]}
 
     async def connected(self) -> "Client":
-        """Wait for the first frame."""
+        """Wait for `connected`, and what comes with it."""
         await until(lambda: self.body)
         return self
 

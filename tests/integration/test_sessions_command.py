@@ -236,6 +236,17 @@ def test_a_line_of_jsonl_is_a_session(told: Session, make: Make) -> None:
     assert [len(line["messages"]) for line in lines] == [0, 2]
 
 
+@pytest.mark.parametrize(
+    "arguments", [("export", "--format", "jsonl"), ("show", "--json"), ("export",)]
+)
+def test_readers_of_lines_find_no_end_in_a_text(told: Session, arguments: tuple[str, ...]) -> None:
+    sessions.update(told.id, {"name": "a\u2028b\u2029c\u0085d\ve\x1cf"})
+    shown = [arguments[0], told.id, *arguments[1:]]
+    lines = manage(*shown).splitlines()
+    [line] = [line for line in lines if line not in "[]"]
+    assert json.loads(line)["name"] == "a\u2028b\u2029c\u0085d\ve\x1cf"
+
+
 def test_markdown_is_for_people(told: Session) -> None:
     lines = manage("export", "Told", "--format", "markdown").splitlines()
     assert lines[0] == "# Told"

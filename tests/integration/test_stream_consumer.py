@@ -3,26 +3,33 @@
 import asyncio
 import contextlib
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from pytest_django import Settings
 
-from sessions_app.models import Session
+from sessions_app.models import Approval, Event, Session
+from sessions_app.services import approvals, parking, sessions
 from sessions_app.streaming import tail as tail_module
 from sessions_app.streaming.subscription import Subscription
+from sessions_app.times import stamp
+from tests.conftest import claimed
 from tests.integration.streams import (
     Client,
+    Frame,
     append,
     call,
     complete,
     database_away,
     delete,
+    grow,
     newest,
     run,
     serving,
     until,
 )
+from tests.parked import parked, wait
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -37,18 +44,117 @@ def answer(*arguments: Any, **options: Any) -> Client:
     return run(test())
 
 
-def test_the_first_frame_says_where_the_journal_stands_and_has_no_id(session: Session) -> None:
+def connected(session_id: str, **given: str) -> list[Frame]:
+    """Return what a client gets at once."""
+
     async def test() -> Client:
-        async with serving(), Client(session.id) as client:
+        async with serving(), Client(session_id, **given) as client:
             return await client.connected()
 
-    client = run(test())
-    [connected] = client.frames
-    assert connected.id is None
-    assert connected.event == "connected"
-    assert connected.data["timestamp"].endswith("Z")
-    del connected.data["timestamp"]
-    assert connected.data == {"session_id": session.id, "lastEventId": newest(session.id)}
+    return run(test()).frames
+
+
+@pytest.mark.parametrize("query", ["", "after=0"])
+def test_the_first_frame_says_where_the_journal_stands_and_has_no_id(
+    session: Session, query: str
+) -> None:
+    first, *_ = connected(session.id, query=query)
+    assert first.id is None
+    assert first.event == "connected"
+    assert first.data["timestamp"].endswith("Z")
+    del first.data["timestamp"]
+    assert first.data == {"session_id": session.id, "lastEventId": newest(session.id)}
+
+
+@pytest.mark.parametrize("status", ["created", "active"])
+def test_a_client_without_a_cursor_is_given_one_at_once(
+    make: Callable[..., Session], status: str
+) -> None:
+    session = make(status)
+    _, bookmark = connected(session.id)
+    assert (bookmark.id, bookmark.event) == ({"created": 0, "active": 1}[status], "keepalive")
+
+
+def test_a_client_with_a_cursor_keeps_it(session: Session) -> None:
+    assert [frame.event for frame in connected(session.id, query="after=1")] == ["connected"]
+
+
+@pytest.mark.parametrize("status", ["created", "active"])
+def test_what_happens_after_the_first_cursor_follows_it_once(
+    make: Callable[..., Session], status: str
+) -> None:
+    session = make(status)
+    _, bookmark = connected(session.id)
+    last = grow(session.id, *"abc")
+
+    async def test() -> list[int]:
+        async with serving(), Client(session.id, last_event_id=str(bookmark.id)) as client:
+            await until(lambda: client.ids[-1:] == [last])
+            return client.ids
+
+    assert run(test()) == list(range(bookmark.id + 1, last + 1))
+
+
+def test_a_client_without_a_cursor_is_told_what_a_run_waits_for(session: Session) -> None:
+    parked(session, wait("call_1"), wait("call_2", path="other.md"))
+    [one, other] = Event.objects.filter(type="hook:approval:required").order_by("seq")
+    _, bookmark, *pending = connected(session.id)
+    assert bookmark.id == newest(session.id)
+    assert pending == [(None, event.type, event.data) for event in (one, other)]
+    assert pending[0].data["expiresAt"] == stamp(
+        Approval.objects.get(tool_call_id="call_1").expires_at
+    )
+
+    approvals.answer(session.id, one.data["approval_id"], "approve")
+    assert connected(session.id)[2:] == [(None, other.type, other.data)]
+    approvals.answer(session.id, other.data["approval_id"], "deny")
+    assert connected(session.id)[2:] == []
+
+
+def test_a_client_with_a_cursor_is_told_nothing_twice(session: Session) -> None:
+    parked(session)
+    assert [frame.id for frame in connected(session.id, query=f"after={newest(session.id)}")] == [
+        None
+    ]
+
+
+def test_what_another_session_waits_for_is_not_told(make: Callable[..., Session]) -> None:
+    session, other = make("active"), make("active")
+    parked(other)
+    assert len(connected(session.id)) == 2
+
+
+def test_a_question_reaches_each_client_once_whenever_it_comes(session: Session) -> None:
+    """Clients come all the time while a run parks: each is told by the event, or by a notice."""
+    attempt = claimed(session)
+
+    async def told() -> list[Frame]:
+        async with Client(session.id) as client:
+            await until(
+                lambda: (
+                    any(frame.event == "run_parked" for frame in client.frames[2:])
+                    or (client.body and client.frames[0].data["lastEventId"] >= parked_at)
+                )
+            )
+            await asyncio.sleep(0.05)
+            return [frame for frame in client.frames if frame.event == "hook:approval:required"]
+
+    parked_at = newest(session.id) + 2
+
+    async def test() -> list[list[Frame]]:
+        async with serving(), asyncio.TaskGroup() as clients:
+            tasks = []
+            for number in range(60):
+                tasks.append(clients.create_task(told()))
+                if number == 30:
+                    clients.create_task(call(parking.park, attempt, [wait()], {}))
+                await asyncio.sleep(0.001)
+        return [task.result() for task in tasks]
+
+    answers = run(test())
+    assert [len(answer) for answer in answers] == [1] * 60
+    assert len({answer[0].data["approval_id"] for answer in answers}) == 1
+    assert {answer[0].id is None for answer in answers} == {True, False}
 
 
 def test_the_headers_keep_proxies_from_holding_the_stream_back(session: Session) -> None:
@@ -143,7 +249,7 @@ def test_a_silent_stream_says_that_it_is_alive(session: Session, settings: Setti
             await until(lambda: len(client.frames) > 3)
             return client
 
-    _, *rest = run(test()).frames
+    _, _, *rest = run(test()).frames
     assert {(frame.id, frame.event) for frame in rest} == {(None, "keepalive")}
 
 
@@ -154,7 +260,39 @@ def test_the_answer_is_complete_when_the_session_has_ended(session: Session) -> 
             await complete(session.id)
             return await client.complete()
 
-    assert [frame.event for frame in run(test()).frames] == ["connected", "session_ended"]
+    events = [frame.event for frame in run(test()).frames]
+    assert events == ["connected", "keepalive", "session_ended"]
+
+
+@pytest.mark.parametrize("place", ["after", "last_event_id"])
+def test_a_client_that_has_all_of_an_ended_session_gets_204(session: Session, place: str) -> None:
+    sessions.complete(session.id)
+    last = newest(session.id)
+    given = {"query": f"after={last}"} if place == "after" else {place: str(last)}
+    client = answer(session.id, **given)
+    assert (client.start["status"], client.body) == (204, b"")
+
+
+def test_a_client_of_an_ended_session_gets_its_rest_then_the_end(session: Session) -> None:
+    sessions.complete(session.id)
+    last = newest(session.id)
+    client = answer(session.id, query=f"after={last - 1}")
+    assert [(frame.id, frame.event) for frame in client.frames] == [
+        (None, "connected"),
+        (last, "session_ended"),
+    ]
+
+
+def test_an_event_source_without_a_cursor_stops_at_an_ended_session(session: Session) -> None:
+    sessions.complete(session.id)
+    client = answer(session.id)
+    assert [(frame.id, frame.event) for frame in client.frames] == [
+        (None, "connected"),
+        (newest(session.id), "keepalive"),
+        (None, "session_ended"),
+    ]
+    again = answer(session.id, last_event_id=str(client.frames[1].id))
+    assert again.start["status"] == 204
 
 
 def test_the_answer_is_complete_when_the_session_was_deleted(session: Session) -> None:

@@ -11,7 +11,7 @@ import pytest
 from sessions_app.models import Session
 from sessions_app.streaming import tail as tail_module
 from sessions_app.streaming.hub import Hub
-from sessions_app.streaming.journal import PAGE_FRAMES, Journal, Page
+from sessions_app.streaming.journal import PAGE_FRAMES, Journal, State
 from tests.integration.streams import (
     NEVER,
     Frame,
@@ -206,20 +206,20 @@ def test_what_is_added_while_a_client_is_let_in_is_not_missed(
     make: Callable[..., Session], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other, session = make("active"), make("active")
-    read_journal = Journal.read
+    read_state = Journal.state
 
     async def test() -> list[Frame]:
-        async def read_and_add(journal: Journal, cursors: dict[str, int]) -> dict[str, Page]:
+        async def read_and_add(journal: Journal, session_id: str) -> State | None:
             monkeypatch.undo()
-            pages = await read_journal(journal, cursors)
+            state = await read_state(journal, session_id)
             await append(session.id, "meanwhile")
             # Bells come in order: that of the event has been heard when this one has.
             await read(heard, await append(other.id, "later"))
-            return pages
+            return state
 
         async with running(Hub(poll=NEVER)) as hub, subscribed(hub, other.id) as heard:
             await hearing(heard, other.id)
-            monkeypatch.setattr(Journal, "read", read_and_add)
+            monkeypatch.setattr(Journal, "state", read_and_add)
             async with subscribed(hub, session.id) as subscription:
                 return parse(await anext(subscription))
 

@@ -2,6 +2,7 @@
 
 import json
 
+from sessions_app.json_lines import dump_line
 from sessions_app.streaming import frame
 
 
@@ -22,10 +23,19 @@ def test_line_breaks_between_json_tokens_do_not_end_the_data() -> None:
     assert sent.count("\n") == 4
 
 
-def test_unicode_line_separators_are_no_line_ends_of_a_stream() -> None:
-    text = "a\u2028b\u2029c\u0085d\vx\fy"
-    sent = frame.encode(1, "content", json.dumps(text, ensure_ascii=False)).decode()
-    assert json.loads(sent.split("\n")[2].removeprefix("data: ")) == text
+LINE_ENDS = "a\u2028b\u2029c\u0085d\vx\fy\x1c\x1d\x1e\r\n"
+
+
+def test_readers_of_lines_find_no_end_in_a_text() -> None:
+    data = json.dumps({"content": LINE_ENDS, LINE_ENDS: 1}, ensure_ascii=False)
+    for sent in (
+        frame.encode(1, "content", data).decode(),
+        frame.notice("content", json.loads(data)).decode(),
+        frame.repeat("content", data).decode(),
+        f"data: {dump_line(json.loads(data))}",
+    ):
+        [line] = [line for line in sent.splitlines() if line.startswith("data: ")]
+        assert json.loads(line.removeprefix("data: ")) == json.loads(data)
 
 
 def test_a_name_cannot_smuggle_in_another_field() -> None:

@@ -13,8 +13,11 @@ from amplifierd.access.door import Door
 from amplifierd.bridge import Bridge
 from amplifierd.guard import Guard
 from amplifierd.liveness import Liveness
+from amplifierd.waiting import Waiting
+from sessions_app import waits
 from sessions_app.streaming import routing
 
+SESSION = "^api/v1/sessions/(?P<session_id>[^/]+)"
 bridge = Bridge(wsgi.application, settings.WEB_THREADS, settings.ANSWER_SECONDS)
 application = Guard(
     URLRouter(
@@ -24,6 +27,8 @@ application = Guard(
                 for route in routing.urlpatterns
             ),
             re_path(r"^livez/?$", Liveness(bridge)),
+            re_path(rf"{SESSION}/send-message/?$", Waiting(bridge)),
+            re_path(rf"{SESSION}/execute/?$", Waiting(bridge, waits.LONGEST)),
             re_path(r"", bridge),
         ]
     ),

@@ -36,12 +36,15 @@ STRICT = [
 PRIVATE = (b"cache-control", b"no-store")
 PUBLIC_PATHS = ("/static/",)
 VARY_ORIGIN = (b"vary", b"Origin")
-EXPOSED = b"Link, X-Total-Count, X-Search-Incomplete, Retry-After, Idempotent-Replayed"
+EXPOSED = (
+    b"Link, X-Total-Count, X-Search-Incomplete, Retry-After, Idempotent-Replayed, "
+    b"Preference-Applied"
+)
 PREFLIGHT = [
     (b"access-control-allow-methods", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
     (
         b"access-control-allow-headers",
-        b"Authorization, Content-Type, Idempotency-Key, Last-Event-ID",
+        b"Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Prefer",
     ),
     (b"access-control-max-age", b"600"),
 ]

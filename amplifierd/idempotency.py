@@ -44,7 +44,7 @@ class IdempotencyMiddleware:
         caller = caller_of(request)
         demand(caller, needed_for("POST", request.path_info))
         owner = caller.maker
-        place = f"{request.path.rstrip('/')}?{request.META['QUERY_STRING']}".rstrip("?")
+        place = f"{request.path.rstrip('/')}?{_query(request)}".rstrip("?")
         fingerprint = idempotency.fingerprint_of("POST", place, request.body)
         with transaction.atomic():
             if first := idempotency.begin(key, fingerprint, owner):
@@ -58,6 +58,12 @@ class IdempotencyMiddleware:
                 idempotency.keep(key, fingerprint, *answer, owner=owner)
         barriers.reach(barriers.ANSWER_KEPT)
         return response
+
+
+def _query(request: HttpRequest) -> str:
+    """Return the query but for `wait`, which is about this connection and not about its effect."""
+    parts = request.META["QUERY_STRING"].split("&")
+    return "&".join(part for part in parts if part.partition("=")[0] != "wait")
 
 
 def _replay(first: IdempotencyKey) -> HttpResponse:

@@ -11,6 +11,7 @@ from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
 from profiles_app.bodies import OBJECT_DEPTH, Digits, Text, checked, snake
+from sessions_app import waits
 from sessions_app.paging import CursorField
 from sessions_app.states import ApprovalStatus, SessionStatus
 
@@ -84,6 +85,22 @@ class EventsQuery(serializers.Serializer):
     limit = Digits(default=PAGE, min_value=1, max_value=PAGE)
     after = Digits(default=0, min_value=0, max_value=SEQ_MAX)
     type = Text(required=False, max_length=64)
+
+
+class Seconds(serializers.FloatField):
+    """Seconds to wait, as `waits` reads them."""
+
+    def to_internal_value(self, data: Any) -> float:
+        """Return the number; raise ValidationError for anything else."""
+        if not waits.NUMBER.fullmatch(str(data)):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class SendQuery(serializers.Serializer):
+    """POST /sessions/{id}/send-message: what the layer before the view does is checked here."""
+
+    wait = Seconds(required=False, min_value=0)
 
 
 class RunsQuery(serializers.Serializer):

@@ -5,6 +5,7 @@ from typing import Any
 
 from profiles_app.masking import masked
 from sessions_app.models import Approval, Event, Message, Run, Session
+from sessions_app.models.message import Role
 from sessions_app.times import stamp
 
 JSON = dict[str, Any]
@@ -71,6 +72,13 @@ def run_json(run: Run) -> JSON:
         "errorCode": run.error_code or None,
         "error": run.error or None,
     }
+
+
+def outcome_json(run: Run) -> JSON:
+    """Return a run that has ended, and the message with what it has said; null for none."""
+    following = Message.objects.in_session(run.session_id).after(run.message.seq)
+    message = following.filter(run=run, role=Role.ASSISTANT).first()
+    return {"run": run_json(run), "message": message_json(message) if message else None}
 
 
 def approval_json(approval: Approval) -> JSON:

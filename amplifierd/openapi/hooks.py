@@ -94,7 +94,8 @@ def _link(paths: dict[str, Any]) -> None:
         if links:
             method, path = key.split(" ")
             answers = paths[f"{PREFIX}{path}"][method.lower()]["responses"]
-            answers[str(min(told.answers))]["links"] = links
+            # Of several answers, the one that says where things are is the later one: 202.
+            answers[str(max(told.answers))]["links"] = links
 
 
 def _without(value: Any, key: str) -> Any:

@@ -24,7 +24,11 @@ class ExecutionActions:
 
     @action(detail=True, methods=["post"], url_path="send-message")
     def send_message(self, request: Request, session_id: str) -> Response:
-        """Accept a message for execution; the answer comes over the stream."""
+        """Accept a message for execution; the answer comes over the stream.
+
+        A request that waits for it (`wait`) is kept by the layer before this view.
+        """
+        asked(queries.SendQuery, request.query_params)
         run, seq = runs.send(session_id, **checked(serializers.SendMessage, request.data))
         accepted = {
             "status": "executing",
@@ -35,6 +39,11 @@ class ExecutionActions:
             "lastEventId": seq,
         }
         return Response(accepted, status.HTTP_202_ACCEPTED)
+
+    @action(detail=True, methods=["post"])
+    def execute(self, request: Request, session_id: str) -> Response:
+        """Accept a message for execution, as `send_message`; the layer before it waits."""
+        return self.send_message(request, session_id)
 
     @action(detail=True, url_path="runs")
     def list_runs(self, request: Request, session_id: str) -> Response:

@@ -17,7 +17,7 @@ def add_slash(request: HttpRequest) -> HttpResponseRedirect:
 
 
 urlpatterns = [
-    path("", RedirectView.as_view(url="/admin/")),
+    path("", views.index),
     re_path(r"^livez/?$", views.livez),
     re_path(r"^readyz/?$", views.readyz),
     re_path(r"^api/v1/status/?$", views.status),

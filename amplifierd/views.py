@@ -7,6 +7,9 @@ from functools import cache
 from django.conf import settings
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.utils.cache import patch_vary_headers
+from django.views.decorators.http import require_safe
 from rest_framework.decorators import api_view, authentication_classes, permission_classes
 from rest_framework.exceptions import APIException
 from rest_framework.request import Request
@@ -67,6 +70,27 @@ def readyz(request: Request) -> Response:
     ask_database()
     check_migrations()
     return Response({"status": "ready"})
+
+
+@require_safe
+def index(request: HttpRequest) -> HttpResponse:
+    """Lead people to the console, and tell programs where things are."""
+    if request.get_preferred_type(["application/json", "text/html"]) == "text/html":
+        answer: HttpResponse = HttpResponseRedirect("/admin/")
+    else:
+        answer = JsonResponse(
+            {
+                "name": "amplifierd",
+                "version": __version__,
+                "status": "running",
+                "api": "/api/v1",
+                "docs": "/docs",
+                "openapi": "/api/v1/openapi.json",
+                "console": "/admin/",
+            }
+        )
+    patch_vary_headers(answer, ["Accept"])
+    return answer
 
 
 def ask_database() -> None:

@@ -16,6 +16,10 @@ MODULE_LISTS = {"providers": "provider", "tools": "tool", "hooks": "hook"}
 TEXTS = {"agents": "agent", "context": "context"}
 SESSION_MODULES = {"orchestrator": "orchestrator", "context": "context-manager"}
 SECTIONS = (*MODULE_LISTS, "session", *TEXTS)
+# Kept for clients that write it, and without effect here; a definition has it only if it is given,
+# so that what was written before it existed is no other version.
+BEHAVIORS = "behaviors"
+BEHAVIORS_LIMIT = 200
 
 # An id may be a path below a collection.
 MODULE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
@@ -27,6 +31,7 @@ def checked(sections: dict[str, Any], where: str = "") -> dict[str, Any]:
 
     `where` stands before the key in a message. Raises InvalidDefinition.
     """
+    behaviors = _behaviors(sections.get(BEHAVIORS) or [], f"{where}{BEHAVIORS}")
     checks: dict[str, Callable[[Any, str], Any]] = {
         **dict.fromkeys(MODULE_LISTS, _modules),
         "session": _session,
@@ -37,7 +42,7 @@ def checked(sections: dict[str, Any], where: str = "") -> dict[str, Any]:
         if sections.get(section) is not None
         else ([] if section in MODULE_LISTS else {})
         for section, check in checks.items()
-    }
+    } | ({BEHAVIORS: behaviors} if behaviors else {})
 
 
 def empty() -> dict[str, Any]:
@@ -98,6 +103,16 @@ def _module(entry: dict[str, Any], where: str) -> dict[str, Any]:
         "source": None if source is None else text(source, f"{where}.source"),
         "config": {} if config is None else mapping(config, f"{where}.config"),
     }
+
+
+def _behaviors(value: Any, where: str) -> list[Any]:
+    """Return the value if it is a list of names, or of mappings, as they are written."""
+    if not isinstance(value, list) or len(value) > BEHAVIORS_LIMIT:
+        raise InvalidDefinition(f"{where}: must be a list of at most {BEHAVIORS_LIMIT} behaviors.")
+    for index, entry in enumerate(value):
+        if not isinstance(entry, dict):
+            text(entry, f"{where}[{index}]", limit=1000)
+    return value
 
 
 def _session(value: Any, where: str) -> dict[str, Any]:

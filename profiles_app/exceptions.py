@@ -113,6 +113,13 @@ class FolderNotFound(ProfilesError):
     code = "not_found"
 
 
+class FileNotFound(ProfilesError):
+    """Not found: there is no such file on the disk, below the root directory."""
+
+    status = 404
+    code = "not_found"
+
+
 class DiskRefused(ProfilesError):
     """The disk denies this to the daemon's user; give it the right, or choose another place."""
 

@@ -10,7 +10,7 @@ from profiles_app.definition import NAME, SCHEMA_VERSION, mapping, text
 from profiles_app.exceptions import InvalidDefinition
 from profiles_app.references import Library
 
-TOP_LEVEL = ("schema_version", "profile", *definition.SECTIONS)
+TOP_LEVEL = ("schema_version", "profile", *definition.SECTIONS, definition.BEHAVIORS)
 PROFILE_KEYS = ("name", "version", "description", "schema_version")
 
 

@@ -4,7 +4,13 @@ from typing import Any
 
 import yaml
 
-from profiles_app.definition import MODULE_LISTS, SCHEMA_VERSION, SESSION_MODULES, TEXTS
+from profiles_app.definition import (
+    BEHAVIORS,
+    MODULE_LISTS,
+    SCHEMA_VERSION,
+    SESSION_MODULES,
+    TEXTS,
+)
 from profiles_app.front_matter import FENCE
 from profiles_app.masking import masked
 from profiles_app.models import ProfileVersion
@@ -34,7 +40,8 @@ def _sections(definition: dict[str, Any]) -> dict[str, Any]:
         for key, item in masked(definition["session"]).items()
     }
     lists = {key: [_module(entry) for entry in masked(definition[key])] for key in MODULE_LISTS}
-    sections = {"session": session} | lists | texts_of(definition)
+    behaviors = {BEHAVIORS: masked(definition.get(BEHAVIORS))}
+    sections = {"session": session} | lists | texts_of(definition) | behaviors
     return {key: item for key, item in sections.items() if item}
 
 

@@ -54,6 +54,9 @@ urlpatterns = [
         r"^amplified-directories/(?P<path>.+?)/?$", AmplifiedDirectoryViewSet.as_view(DIRECTORY)
     ),
     re_path(r"^directories/list/?$", DirectoryViewSet.as_view({"get": "list"})),
+    re_path(r"^directories/files/?$", DirectoryViewSet.as_view({"get": "files"})),
+    re_path(r"^directories/file/content/?$", DirectoryViewSet.as_view({"get": "content"})),
+    re_path(r"^directories/file/download/?$", DirectoryViewSet.as_view({"get": "download"})),
     re_path(r"^directories/create/?$", DirectoryViewSet.as_view({"post": "create"})),
     re_path(r"^mount-plans/generate/?$", MountPlanViewSet.as_view({"post": "create"})),
     re_path(r"^collections/?$", CollectionViewSet.as_view({"get": "list", "post": "create"})),

@@ -28,8 +28,12 @@ class CreateSession(Body):
 class UpdateSession(Body):
     """PATCH /sessions/{id}"""
 
-    name = Text(required=False, allow_null=True, max_length=settings.NAME_LENGTH)
+    name = Text(required=False, allow_null=True, allow_blank=True, max_length=settings.NAME_LENGTH)
     metadata = Object(required=False)
+
+    def validate_name(self, name: str | None) -> str | None:
+        """Return the name; an empty one clears it, as null does."""
+        return name or None
 
 
 class FailSession(Body):

@@ -14,6 +14,8 @@ class Scope(models.TextChoices):
 # What POST, PATCH and DELETE below these change are sessions; all else is the catalogue.
 OF_SESSIONS = {"sessions", "approvals", "mount-plans"}
 READING = {"GET", "HEAD", "OPTIONS"}
+# What lies where sessions work: it is for those who may have their tools read it.
+OF_FILES = ("/api/v1/directories/file/", "/api/v1/directories/files")
 
 
 def includes(scope: str, needed: str) -> bool:
@@ -25,6 +27,6 @@ def includes(scope: str, needed: str) -> bool:
 def needed_for(method: str, path: str) -> Scope:
     """Return the scope that a request of the API needs; of what is not known, the highest."""
     if method in READING:
-        return Scope.READ
+        return Scope.WRITE if path.startswith(OF_FILES) else Scope.READ
     place = path.removeprefix("/api/v1/").partition("/")[0]
     return Scope.WRITE if place in OF_SESSIONS else Scope.ADMIN

@@ -232,6 +232,10 @@ PARAMETERS: dict[str, Schema] = {
         "description": "Only sessions with this value under KEY of their metadata; KEY may be a"
         " path with dots. Can be given for several keys."
     },
+    "wait": {
+        "description": "Seconds to wait for the answer; more than 300 count as 300, and so does an"
+        " empty value."
+    },
     "check_only": {"description": "Only tell what would be done."},
     "force": {"description": "Also where nothing has changed."},
 }

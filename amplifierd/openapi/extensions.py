@@ -54,6 +54,8 @@ class SectionField(OpenApiSerializerFieldExtension):
         """Return the schema: modules in a list, or texts by their names."""
         if self.target.section in ("agents", "context"):
             return by_name(text(minLength=1))
+        if self.target.section == "behaviors":
+            return listed({"oneOf": [text("A name.", minLength=1), free()]})
         return listed(deepcopy(MODULE))
 
 

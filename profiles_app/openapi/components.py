@@ -1,5 +1,6 @@
 """What the catalogue's answers are made of."""
 
+from profiles_app.models.profile import Source
 from profiles_app.openapi.schema import (
     Schema,
     anything,
@@ -22,6 +23,7 @@ PROFILE = {
     "name": "base",
     "collectionId": "foundation",
     "source": "shipped",
+    "sourceType": "shipped",
     "isActive": False,
     "schemaVersion": 2,
     "description": "A plain assistant",
@@ -30,6 +32,7 @@ SECTIONS = {
     "providers": [MODULE],
     "tools": [],
     "hooks": [],
+    "behaviors": [],
     "session": {"orchestrator": MODULE, "context": MODULE, "contextManager": MODULE},
 }
 DETAIL = {
@@ -64,6 +67,7 @@ _profile = {
     "name": text("Its name in its collection."),
     "collectionId": text("The collection; `local` for profiles made here."),
     "source": text("Where it comes from; begins with `local/` where it may be edited."),
+    "sourceType": choice(*Source.values, description="What kind of place it comes from."),
     "isActive": flag("Whether it is the active profile."),
     "schemaVersion": whole(),
     "description": text(),
@@ -72,6 +76,9 @@ _modules = {
     "providers": listed(ref("Module")),
     "tools": listed(ref("Module")),
     "hooks": listed(ref("Module")),
+    "behaviors": listed(
+        {"oneOf": [text("A name."), free()]}, "As they were written; they have no effect here."
+    ),
     "session": free("The session's own modules: `orchestrator`, `context` (and `contextManager`)."),
 }
 _version = {
@@ -253,6 +260,47 @@ COMPONENTS: dict[str, Schema] = {
                 "directories": listed(text(), "Their names, in order."),
                 "truncated": flag("Whether there are more than are listed."),
                 "left_out": whole("Directories whose names cannot be written as JSON."),
+            }
+        ),
+    ),
+    "FileList": record(
+        "The files and directories in a directory, in both casings.",
+        _both(
+            {
+                "current_path": text("Empty at the root."),
+                "parent_path": nullable(text("null at the root.")),
+                "files": listed(
+                    record(
+                        "A file or directory.",
+                        _both(
+                            {
+                                "name": text(),
+                                "path": text("Below the root."),
+                                "type": choice("file", "directory"),
+                                "size": nullable(whole("Bytes; null for a directory.")),
+                                "modified_at": time(),
+                            }
+                        ),
+                    ),
+                    "In order of their names.",
+                ),
+                "truncated": flag("Whether there are more than are listed."),
+                "left_out": whole("Entries whose names cannot be written as JSON."),
+            }
+        ),
+    ),
+    "FileContent": record(
+        "A file and its text, in both casings.",
+        _both(
+            {
+                "path": text("Below the root."),
+                "name": text(),
+                "size": whole("Bytes."),
+                "modified_at": time(),
+                "media_type": text("As its name tells."),
+                "content": nullable(text("null where it is not UTF-8.")),
+                "is_binary": flag("Whether it is not UTF-8: download it."),
+                "truncated": flag("Whether this is only its first MiB."),
             }
         ),
     ),

@@ -1,7 +1,7 @@
 """The catalogue's operations, in the words of the API's description."""
 
 from profiles_app.openapi.operation import PAGED, Operation
-from profiles_app.openapi.schema import listed, nullable, ref
+from profiles_app.openapi.schema import listed, nullable, ref, text
 from profiles_app.serializers import collection_requests, profile_bodies, requests
 
 PROFILES, DIRECTORIES, PLANS = "profiles", "directories", "mount plans"
@@ -192,6 +192,35 @@ OF_DIRECTORIES = {
         {200: ref("DirectoryList")},
         query=requests.BrowseDirectories,
         errors=(404,),
+    ),
+    "GET /directories/files": Operation(
+        "list_files",
+        DIRECTORIES,
+        "List files",
+        "The files and directories in a directory below the root, in order of their names; hidden"
+        " ones are left out. Needs the scope `write`, as all that reads files.",
+        {200: ref("FileList")},
+        query=requests.BrowseDirectories,
+        errors=(404,),
+    ),
+    "GET /directories/file/content": Operation(
+        "read_file",
+        DIRECTORIES,
+        "Read a file",
+        "The text of a file below the root, at most its first MiB.",
+        {200: ref("FileContent")},
+        query=requests.ReadFile,
+        errors=(404,),
+    ),
+    "GET /directories/file/download": Operation(
+        "download_file",
+        DIRECTORIES,
+        "Download a file",
+        "The bytes of a file below the root, as an attachment.",
+        {200: text("The bytes.", format="binary")},
+        query=requests.ReadFile,
+        errors=(404,),
+        media_type="application/octet-stream",
     ),
     "POST /directories/create": Operation(
         "create_directory",

@@ -7,6 +7,7 @@ from rest_framework import serializers
 from profiles_app.masking import masked
 from profiles_app.models import AmplifiedDirectory
 from profiles_app.services import directories, directories_change
+from profiles_app.services.directories_files import Content, Entry
 from profiles_app.services.mount_plans import TIME_FORMAT
 
 
@@ -47,6 +48,33 @@ def directory_json(directory: AmplifiedDirectory) -> dict[str, Any]:
     """Return one directory in full, with its instructions for agents."""
     content = {"agents_content": directories_change.agents_content(directory)}
     return AmplifiedDirectorySerializer(directory).data | both_casings(content)
+
+
+def file_json(entry: Entry) -> dict[str, Any]:
+    """Return a file or directory of a list, in both casings."""
+    members = {
+        "name": entry.name,
+        "path": entry.path,
+        "type": "directory" if entry.is_directory else "file",
+        "size": entry.size,
+        "modified_at": f"{entry.modified_at:{TIME_FORMAT}}",
+    }
+    return both_casings(members)
+
+
+def content_json(content: Content) -> dict[str, Any]:
+    """Return what is known of a file and its text, in both casings."""
+    members = {
+        "path": content.path,
+        "name": content.path.rpartition("/")[2],
+        "size": content.size,
+        "modified_at": f"{content.modified_at:{TIME_FORMAT}}",
+        "media_type": content.media_type,
+        "content": content.text,
+        "is_binary": content.text is None,
+        "truncated": content.is_truncated,
+    }
+    return both_casings(members)
 
 
 def both_casings(members: dict[str, Any]) -> dict[str, Any]:

@@ -7,13 +7,17 @@ from rest_framework.exceptions import ValidationError
 
 from profiles_app import definition, values
 from profiles_app.bodies import Body, Digits, Number, Text
-from profiles_app.definition import MODULE_LISTS
+from profiles_app.definition import BEHAVIORS, MODULE_LISTS
 from profiles_app.exceptions import InvalidDefinition
 from profiles_app.front_matter import FILE_LIMIT
 from profiles_app.services.profiles_change import FIRST_VERSION
 
 # The body's key, and the section of a definition or the session's own module that it is.
-SECTIONS = {**{key: key for key in MODULE_LISTS}, "agents": "agents", "contexts": "context"}
+SECTIONS = {
+    **{key: key for key in (*MODULE_LISTS, BEHAVIORS)},
+    "agents": "agents",
+    "contexts": "context",
+}
 MODULES = {"orchestrator": "orchestrator", "context": "context"}
 NUMBER_MAX = 2**31 - 1
 
@@ -38,7 +42,7 @@ class Section(serializers.Field):
         return value
 
     def _checked(self, data: Any) -> Any:
-        return definition.checked({self.section: data})[self.section]
+        return definition.checked({self.section: data}).get(self.section, [])
 
 
 class SessionModule(Section):
@@ -61,6 +65,7 @@ class ProfileBody(Body):
     context = SessionModule("context", required=False, allow_null=True)
     agents = Section("agents", required=False)
     contexts = Section("context", required=False)
+    behaviors = Section(BEHAVIORS, required=False)
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         """Return the values as the service takes them: texts, `sections` and `modules`."""

@@ -4,7 +4,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from profiles_app.definition import TEXTS
+from profiles_app.definition import BEHAVIORS, TEXTS
 from profiles_app.masking import masked
 from profiles_app.models import Profile, ProfileVersion
 from profiles_app.profile_text import texts_of
@@ -16,12 +16,16 @@ class ProfileSerializer(serializers.ModelSerializer[Profile]):
 
     collectionId = serializers.CharField(source="collection")
     source = serializers.SerializerMethodField()
+    sourceType = serializers.CharField(source="source")
     isActive = serializers.BooleanField(source="is_active")
     schemaVersion = serializers.IntegerField(source="schema_version")
 
     class Meta:
         model = Profile
-        fields = ("name", "collectionId", "source", "isActive", "schemaVersion", "description")
+        fields = (
+            *("name", "collectionId", "source", "sourceType", "isActive", "schemaVersion"),
+            "description",
+        )
 
     def get_source(self, profile: Profile) -> str:
         """Return where it comes from; clients know what they may edit by `local/`."""
@@ -90,7 +94,7 @@ class VersionDetailSerializer(VersionSerializer):
 def _modules(definition: dict[str, Any]) -> dict[str, Any]:
     """Return the sections that name modules, with their secrets masked."""
     sections = masked({key: item for key, item in definition.items() if key not in TEXTS})
-    return sections | {"session": _session(sections["session"])}
+    return {BEHAVIORS: []} | sections | {"session": _session(sections["session"])}
 
 
 def _session(session: dict[str, Any]) -> dict[str, Any]:

@@ -54,6 +54,12 @@ class RemoveDirectory(serializers.Serializer):
 
 
 class BrowseDirectories(serializers.Serializer):
-    """GET /directories/list, its query"""
+    """GET /directories/list and /directories/files, their query"""
 
     path = Text(default="", allow_blank=True, max_length=PATH_LIMIT)
+
+
+class ReadFile(serializers.Serializer):
+    """GET /directories/file/content and /directories/file/download, their query"""
+
+    path = Text(max_length=PATH_LIMIT)

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 
 from profiles_app.exceptions import FolderNotFound, InvalidPath
 from profiles_app.services import directories_disk as disk
+from profiles_app.services.directories_files import is_text
 
 # Names that a listing has at most.
 LIMIT = 1000
@@ -33,14 +34,14 @@ def listing(path: str) -> Listing:
     Raises InvalidPath, FolderNotFound, or what the disk refuses.
     """
     place = disk.relative(path)
-    if _is_hidden(place):
+    if disk.is_hidden(place):
         raise FolderNotFound
     unnamable = 0
 
     def named(names: Iterator[str]) -> Iterator[str]:
         nonlocal unnamable
         for name in names:
-            if _is_text(name):
+            if is_text(name):
                 yield name
             else:
                 unnamable += 1
@@ -59,7 +60,7 @@ def create(path: str) -> str:
     place = disk.relative(path)
     if not place.parts:
         raise InvalidPath("Give the new directory a name; the root directory is there already.")
-    if _is_hidden(place):
+    if disk.is_hidden(place):
         raise InvalidPath("A name must not begin with a dot: such directories are hidden.")
     with disk.opened(place, create=True):
         return str(place)
@@ -75,15 +76,6 @@ def _names(folder: int, place: PurePosixPath) -> Iterator[str]:
                 entry.is_symlink() and disk.leads_inside(place / entry.name)
             ):
                 yield entry.name
-
-
-def _is_hidden(place: PurePosixPath) -> bool:
-    return any(part.startswith(".") for part in place.parts)
-
-
-def _is_text(name: str) -> bool:
-    """Tell whether the disk's name was UTF-8; what was not, Python marks by surrogates."""
-    return not any("\ud800" <= char <= "\udfff" for char in name)
 
 
 def _text(place: PurePosixPath) -> str:

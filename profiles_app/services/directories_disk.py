@@ -8,6 +8,7 @@ nowhere: the walk refuses it. What is done in a directory is done through its de
 import contextlib
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -17,6 +18,7 @@ from profiles_app.exceptions import (
     DiskFailed,
     DiskFull,
     DiskRefused,
+    FileNotFound,
     FolderNotFound,
     InvalidPath,
     ProfilesError,
@@ -24,6 +26,8 @@ from profiles_app.exceptions import (
 
 # Bytes; an index has no place for paths of more than 2,700 with what stands beside them.
 PATH_LIMIT = 1024
+# A pipe that nobody writes to is opened as well, and is no file.
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _LEAVES = "The path leaves the root directory by a symbolic link."
@@ -31,6 +35,7 @@ _REFUSALS: dict[int, ProfilesError] = {
     errno.ENOENT: FolderNotFound(),
     errno.ENOTDIR: InvalidPath("A part of the path is a file or a link, not a directory."),
     errno.EEXIST: InvalidPath("A part of the path is a file or a link, not a directory."),
+    errno.ENXIO: InvalidPath("The path is that of a directory or a device, not of a file."),
     errno.EISDIR: InvalidPath("The marker on the disk has a directory where a file belongs."),
     errno.ELOOP: InvalidPath(_LEAVES),
     errno.ENAMETOOLONG: InvalidPath("A name in the path is too long; most disks take 255 bytes."),
@@ -82,6 +87,34 @@ def opened(path: PurePosixPath, *, create: bool = False) -> Iterator[int]:
 
 
 @contextlib.contextmanager
+def opened_file(path: PurePosixPath) -> Iterator[int]:
+    """Give the descriptor of a regular file below the root, to read from.
+
+    A hidden file is none, nor is one to which a link leads. Raises InvalidPath, FileNotFound, or
+    what the disk refuses.
+    """
+    target = _resolved(path)
+    if not target.parts or is_hidden(path) or is_hidden(target):
+        raise FileNotFound
+    try:
+        with opened(target.parent) as folder, refusals():
+            file = os.open(target.name, _FILE, dir_fd=folder)
+    except FolderNotFound:
+        raise FileNotFound from None
+    try:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            raise InvalidPath("The path is that of a directory or a device, not of a file.")
+        yield file
+    finally:
+        os.close(file)
+
+
+def is_hidden(path: PurePosixPath) -> bool:
+    """Tell whether a part of the path begins with a dot: people are not shown such things."""
+    return any(part.startswith(".") for part in path.parts)
+
+
+@contextlib.contextmanager
 def refusals() -> Iterator[None]:
     """Turn what the disk refuses into a refusal that a client can act on."""
     try:
@@ -110,6 +143,14 @@ def leads_inside(path: PurePosixPath) -> bool:
     """Tell whether a path, its links followed, ends in a directory below the root."""
     try:
         return (root() / _resolved(path)).is_dir()
+    except (ProfilesError, OSError):
+        return False
+
+
+def stays_inside(path: PurePosixPath) -> bool:
+    """Tell whether a path, its links followed, ends below the root, at nothing that is hidden."""
+    try:
+        return not is_hidden(_resolved(path))
     except (ProfilesError, OSError):
         return False
 

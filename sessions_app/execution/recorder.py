@@ -43,6 +43,8 @@ class Voice:
         if kind == EventType.CONTENT:
             data = {"type": "content", "content": storable(data["content"])}
             self._pieces.append(data["content"])
+        elif kind == EventType.TOOL_POST:
+            data = {**data, "hook_data": _with_result(data["hook_data"])}
         data = {**data, "runId": self.attempt.run_id}
         joined = self.pending and _joined(self.pending[-1], kind, data)
         if joined:
@@ -155,6 +157,17 @@ def _note(batch: dict[Voice, list[Said]], written: dict[str, int]) -> None:
             voice.seq = written[voice.attempt.run_id]
         else:
             voice.lost.set()
+
+
+def _with_result(call: dict[str, Any]) -> dict[str, Any]:
+    """Return what a call came to, told as clients of either kind read it."""
+    error = call.get("error")
+    is_error = error is not None
+    return {
+        **call,
+        "result": error if is_error else call.get("tool_response"),
+        "is_error": is_error,
+    }
 
 
 def _joined(last: Said, kind: str, data: dict[str, Any]) -> Said | None:

@@ -215,6 +215,11 @@ COMPONENTS: dict[str, Schema] = {
         },
         example=RUN,
     ),
+    "Outcome": record(
+        "A run that has ended, and what it has said.",
+        {"run": ref("Run"), "message": nullable(ref("Message"))},
+        example={"run": RUN, "message": MESSAGE},
+    ),
     "Cancelled": record(
         "The run is cancelled; what it has said is kept.",
         {"status": choice("cancelled"), "runId": text()},

@@ -38,8 +38,10 @@ _tool = {
             "tool_call_id": text(),
             "tool_response": anything(),
             "error": nullable(text()),
+            "result": anything("In `hook:tool:post`: what came of it, `tool_response` or `error`."),
+            "is_error": flag("In `hook:tool:post`: whether `result` is the error."),
         },
-        optional="tool_response error",
+        optional="tool_response error result is_error",
     ),
     "runId": text(),
 }

@@ -52,7 +52,8 @@ OF_LIFE = {
         "update_session",
         LIFE,
         "Change a session",
-        "Renames it, merges into its metadata; a value of null removes a key.",
+        "Renames it (an empty name or null clears it), merges into its metadata; a value of null"
+        " removes a key.",
         {200: ref("Session")},
         body=serializers.UpdateSession,
         example={"name": "Capitals", "metadata": {"colour": "blue"}},
@@ -167,11 +168,26 @@ OF_EXECUTION = {
         EXECUTION,
         "Send a message for execution",
         "202: there will be one outcome in the journal, whatever dies. The answer comes over the"
-        " stream. 409 where the session is not active, or has a run and the strategy is `reject`;"
-        " 429 where too many runs wait.",
-        {202: ref("Accepted")},
+        " stream. With `wait` (or `Prefer: wait=N`) the request waits for it: 200 with the run and"
+        " its message if the run ends in time, otherwise 202 as usual. 409 where the session is"
+        " not active, or has a run and the strategy is `reject`; 429 where too many runs wait.",
+        {202: ref("Accepted"), 200: ref("Outcome")},
         body=serializers.SendMessage,
         example={"content": "What is the capital of France?"},
+        query=queries.SendQuery,
+        errors=(429,),
+        gives={"run_id": "$response.body#/runId", **GIVES_SESSION},
+    ),
+    "POST /sessions/{session_id}/execute": Operation(
+        "execute",
+        EXECUTION,
+        "Send a message and wait for its answer",
+        "`send-message` that waits 300 seconds where `wait` does not say otherwise: 200 with the"
+        " run and its message, 202 where it takes longer.",
+        {200: ref("Outcome"), 202: ref("Accepted")},
+        body=serializers.SendMessage,
+        example={"content": "What is the capital of France?"},
+        query=queries.SendQuery,
         errors=(429,),
         gives={"run_id": "$response.body#/runId", **GIVES_SESSION},
     ),

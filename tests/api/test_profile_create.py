@@ -43,6 +43,7 @@ def test_a_profile_is_created_in_local_and_answered_in_full(client: Client) -> N
         "name": "mine",
         "collectionId": "local",
         "source": "local/mine",
+        "sourceType": "local",
         "isActive": False,
         "schemaVersion": 2,
         "description": "Mine.",
@@ -53,6 +54,7 @@ def test_a_profile_is_created_in_local_and_answered_in_full(client: Client) -> N
         "providers": [{"module": "provider-mock", "source": None, "config": {"delay_ms": 1}}],
         "tools": [],
         "hooks": [],
+        "behaviors": [],
         "session": {
             "orchestrator": {**FORM["orchestrator"], "config": {}},
             "context": {**FORM["context"], "source": None},

@@ -71,6 +71,7 @@ def test_a_version_is_answered_in_full(client: Client, three: Profile, slash: st
         "providers": [MOCK],
         "tools": [],
         "hooks": [],
+        "behaviors": [],
         "session": {},
         "agents": {"critic": "Find."},
         "context": {},

@@ -38,6 +38,18 @@ def test_a_patch_renames_and_merges(api: Api, make: Callable[..., Session]) -> N
     assert Event.objects.in_session(session.id).last().type == "session_updated"
 
 
+@pytest.mark.parametrize("status", [SessionStatus.ACTIVE, SessionStatus.COMPLETED])
+@pytest.mark.parametrize("name", ["", None])
+def test_an_empty_name_clears_it(
+    api: Api, make: Callable[..., Session], status: SessionStatus, name: str | None
+) -> None:
+    session = make(status, name="old")
+    assert api("patch", f"/sessions/{session.id}", {"name": name}).json()["name"] is None
+    assert Session.objects.get(pk=session.id).name is None
+    if status == SessionStatus.ACTIVE:
+        assert Event.objects.in_session(session.id).last().data == {"name": None}
+
+
 def test_metadata_are_bounded_once_merged(
     api: Api, make: Callable[..., Session], settings: Settings
 ) -> None:

@@ -94,7 +94,23 @@ def test_every_url_of_the_api_takes_a_slash_or_none() -> None:
 
 
 def test_root_leads_a_person_to_the_admin(client: Client) -> None:
-    assert client.get("/").headers["Location"] == "/admin/"
+    browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+    assert client.get("/", headers={"Accept": browser}).headers["Location"] == "/admin/"
+
+
+@pytest.mark.parametrize("accept", [None, "*/*", "application/json", "text/plain", "nonsense"])
+def test_root_tells_a_program_where_things_are(client: Client, accept: str | None) -> None:
+    answer = client.get("/", headers={"Accept": accept} if accept else {})
+    assert answer.json() == {
+        "name": "amplifierd",
+        "version": __version__,
+        "status": "running",
+        "api": "/api/v1",
+        "docs": "/docs",
+        "openapi": "/api/v1/openapi.json",
+        "console": "/admin/",
+    }
+    assert "Accept" in answer["Vary"]
 
 
 @pytest.mark.parametrize("path", ["/admin", "/admin/login"])

@@ -84,3 +84,35 @@ def test_a_worker_that_could_not_renew_its_leases_rescues_nobody(
     executor.recorder.open(pair[0])
     asyncio.run(worker.care_once(None, executor))
     assert Run.objects.get(pk=pair[0].run_id).status == RunStatus.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("told", "result", "is_error"),
+    [
+        ({"tool_response": "seen"}, "seen", False),
+        ({"tool_response": ""}, "", False),
+        ({"tool_response": {"a": [1]}}, {"a": [1]}, False),
+        ({"error": "It failed."}, "It failed.", True),
+        ({"error": ""}, "", True),
+        ({"tool_response": "part", "error": "It failed."}, "It failed.", True),
+        ({"tool_response": None, "error": None}, None, False),
+        ({}, None, False),
+    ],
+)
+def test_what_a_call_came_to_is_told_in_both_ways(
+    pair: list[Attempt], told: dict, result: object, is_error: bool
+) -> None:
+    async def run() -> None:
+        recorder = Recorder()
+        call = {"tool_name": "read_file", "tool_input": {}, "tool_call_id": "call_1"}
+        voice = recorder.open(pair[0])
+        voice.emit("hook:tool:pre", {"hook_event": "tool:pre", "hook_data": call})
+        voice.emit("hook:tool:post", {"hook_event": "tool:post", "hook_data": {**call, **told}})
+        await recorder.write()
+
+    asyncio.run(run())
+    pre, post = Event.objects.filter(type__startswith="hook:tool").order_by("seq")
+    assert "result" not in pre.data["hook_data"]
+    data = post.data["hook_data"]
+    assert (data["result"], data["is_error"]) == (result, is_error)
+    assert told.items() <= data.items()

@@ -10,7 +10,7 @@ from django.http import QueryDict
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
-from profiles_app.bodies import OBJECT_DEPTH, Digits, Text, checked, snake
+from profiles_app.bodies import OBJECT_DEPTH, Digits, Text, Truth, checked, snake
 from sessions_app import waits
 from sessions_app.paging import CursorField
 from sessions_app.states import ApprovalStatus, SessionStatus
@@ -23,6 +23,8 @@ FILTERS = 20
 NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,99})(\.[0-9]{1,99})?([eE][+-]?[0-9]{1,3})?")
 CONSTANTS = {"true": True, "false": False, "null": None}
 SEQ_MAX = 2**53
+# Events that a page of a tree's journals has at most.
+TREE_PAGE = 5000
 # What a query of sessions says of the page, and not of the sessions.
 ABOUT_PAGE = {"q", "limit", "cursor"}
 
@@ -80,11 +82,25 @@ class HistoryQuery(serializers.Serializer):
 
 
 class EventsQuery(serializers.Serializer):
-    """GET /sessions/{id}/events"""
+    """GET /sessions/{id}/events: its own, or with `include_children` those of its tree."""
 
-    limit = Digits(default=PAGE, min_value=1, max_value=PAGE)
+    limit = Digits(default=PAGE, min_value=1, max_value=TREE_PAGE)
     after = Digits(default=0, min_value=0, max_value=SEQ_MAX)
     type = Text(required=False, max_length=64)
+    include_children = Truth(default=False)
+    offset = Digits(default=0, min_value=0, max_value=SEQ_MAX)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Refuse more than a page of one session's events."""
+        if attrs["limit"] > PAGE and not attrs["include_children"]:
+            raise ValidationError({"limit": [f"Ensure this value is at most {PAGE}."]}, "max_value")
+        return attrs
+
+
+class TraceQuery(serializers.Serializer):
+    """GET /sessions/{id}/execution-trace"""
+
+    limit = Digits(default=100, min_value=1, max_value=PAGE)
 
 
 class Seconds(serializers.FloatField):

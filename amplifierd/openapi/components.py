@@ -236,6 +236,12 @@ PARAMETERS: dict[str, Schema] = {
         "description": "Seconds to wait for the answer; more than 300 count as 300, and so does an"
         " empty value."
     },
+    "include_children": {
+        "description": "Also those of its sub-sessions: pages of another shape, by `offset`."
+    },
+    "offset": {"description": "With `include_children`: skip so many."},
+    "session": {"description": "The session to follow.", "minLength": 1},
+    "filter": {"description": "Names of events, or patterns such as `hook:*`, with commas."},
     "check_only": {"description": "Only tell what would be done."},
     "force": {"description": "Also where nothing has changed."},
 }

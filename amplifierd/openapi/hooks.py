@@ -1,5 +1,6 @@
 """What drf-spectacular cannot know: paths with and without a slash, streams, links, refusals."""
 
+import json
 from typing import Any
 
 from amplifierd.openapi.autoschema import PREFIX, common, explained, responses
@@ -8,6 +9,7 @@ from amplifierd.openapi.components import responses as refusals
 from amplifierd.openapi.tables import COMPONENTS, OPERATIONS, STREAMS
 
 Endpoint = tuple[str, str, str, Any]
+TEXT = {"type": "string"}
 # A directory's own path may end in `/agents`; only PUT means its instructions.
 AGENTS = ".+/agents"
 CURSORS: list[dict[str, Any]] = [
@@ -51,6 +53,9 @@ def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     for body in schemas.values():
         # What is here so far are bodies; a typo in a key is refused.
         body["additionalProperties"] = False
+        body["properties"] = {
+            name: _optional(schema) for name, schema in body["properties"].items()
+        }
     schemas |= COMPONENTS
     result["components"] = {
         "schemas": dict(sorted(schemas.items())),
@@ -64,16 +69,33 @@ def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     return _without(result, "x-spec-enum-id")
 
 
+def _optional(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a property of a body with its default in words.
+
+    By `default` a generator of types such as openapi-typescript takes the property to be always there,
+    and has callers send it.
+    """
+    if "default" not in schema:
+        return schema
+    rest = {key: value for key, value in schema.items() if key != "default"}
+    told = f"By default {json.dumps(schema['default'])}."
+    return rest | {"description": f"{schema.get('description', '')} {told}".strip()}
+
+
 def _stream(key: str) -> dict[str, Any]:
     method, path = key.split(" ")
     told = STREAMS[key]
     cursors = CURSORS if "{" in path else []
+    words = [
+        {"name": name, "in": "query", "required": name in told.needs, "schema": TEXT}
+        for name in told.words
+    ]
     return {
         "operationId": told.id,
         "summary": told.summary,
         "description": told.description,
         "tags": [told.tag],
-        "parameters": [explained(item) for item in [*common(method, path), *cursors]],
+        "parameters": [explained(item) for item in [*common(method, path), *cursors, *words]],
         "security": [{"apiKey": []}, {}],
         "responses": responses(told, method, path),
     }

@@ -24,6 +24,8 @@ class Operation:
     query: type[Serializer] | None = None
     # Names of parameters of the query that no serializer has; their values are texts.
     words: tuple[str, ...] = ()
+    # Those of them that must be there.
+    needs: tuple[str, ...] = ()
     # Statuses of refusals, beside those that follow from the method and the path.
     errors: tuple[int, ...] = ()
     # Names of headers of the answer, beside those that every answer may have.

@@ -6,6 +6,7 @@ from profiles_app.openapi.schema import (
     choice,
     flag,
     free,
+    listed,
     nullable,
     number,
     record,
@@ -242,6 +243,24 @@ COMPONENTS: dict[str, Schema] = {
     **{f"{title(name)}Event": _event(name) for name in JOURNALLED},
     **{f"{title(name)}Data": schema for name, schema in NOTICES.items()},
     **{f"{title(name)}Hint": schema for name, schema in HINTS.items()},
+    "TreeEvents": record(
+        "A page of the journals of a session and all below it, oldest first.",
+        {
+            "events": listed(ref("TreeEvent")),
+            "total": whole("Events of all of them."),
+            "hasMore": flag("Whether there are more after these."),
+        },
+    ),
+    "TreeEvent": record(
+        "An event of a session of a tree.",
+        {"event": text(), "ts": time(), "data": free(), "session_id": text()},
+        example={
+            "event": "content",
+            "ts": NOW,
+            "data": {"type": "content", "content": "Paris", "runId": RUN_ID},
+            "session_id": SESSION_ID,
+        },
+    ),
     "Event": _choice_of(list(JOURNALLED), "An entry of a session's journal.", "Event"),
 }
 EVENTS = ref("Event")
@@ -269,6 +288,14 @@ STREAM = frames(
         "id": "8",
         "event": "content",
         "data": f'{{"type": "content", "content": "Paris", "runId": "{RUN_ID}"}}',
+    },
+)
+TREE = frames(
+    [(NOTICES, "Data"), (JOURNALLED, "Data")],
+    {
+        "event": "content",
+        "data": f'{{"event": "content", "ts": "{NOW}", "data": {{"content": "Paris"}},'
+        f' "session_id": "{SESSION_ID}", "seq": 8}}',
     },
 )
 FEED = frames(

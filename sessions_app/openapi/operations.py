@@ -3,7 +3,7 @@
 from profiles_app.openapi.operation import PAGED, Operation
 from profiles_app.openapi.schema import listed, ref
 from sessions_app import queries, serializers
-from sessions_app.openapi.events import EVENTS, FEED, STREAM
+from sessions_app.openapi.events import EVENTS, FEED, STREAM, TREE
 
 LIFE, HISTORY, EXECUTION = "sessions", "history", "execution"
 APPROVALS, COPIES, UPKEEP, STREAMS = "approvals", "copies", "upkeep", "streams"
@@ -143,8 +143,9 @@ OF_HISTORY = {
         "list_events",
         HISTORY,
         "Read the journal",
-        "What the stream carries, oldest first.",
-        {200: listed(EVENTS)},
+        "What the stream carries, oldest first; with `include_children` a page of the journals of"
+        " the session and all below it, of another shape and with up to 5,000 events.",
+        {200: {"oneOf": [listed(EVENTS), ref("TreeEvents")]}},
         query=queries.EventsQuery,
     ),
     "POST /sessions/{session_id}/mark-read": Operation(
@@ -302,6 +303,19 @@ OF_COPIES = {
     ),
 }
 
+OF_TREES = {
+    "GET /sessions/{session_id}/execution-trace": Operation(
+        "get_execution_trace",
+        HISTORY,
+        "See what runs have done",
+        "The newest runs, the oldest of them first, each with its steps as the journal tells them:"
+        " thinking, text, calls of tools, and sub-sessions that were given work. Long texts are"
+        " shortened, secrets masked.",
+        {200: ref("ExecutionTrace")},
+        query=queries.TraceQuery,
+    ),
+}
+
 # Served outside Django, so no view tells of them.
 OF_STREAMS = {
     "GET /sessions/{session_id}/stream": Operation(
@@ -317,6 +331,21 @@ OF_STREAMS = {
         errors=(429,),
         media_type="text/event-stream",
     ),
+    "GET /events": Operation(
+        "stream_tree",
+        STREAMS,
+        "Follow a session and its sub-sessions",
+        "What happens in the session (`session`, required) and in all below it from now on, as"
+        " server-sent events whose data is `{event, ts, data, session_id, seq}`; `filter` has names"
+        " of events or patterns such as `hook:*`, with commas. There are no ids and no replay: who"
+        " must miss nothing reads `events`, or follows each session. It ends with the session; 204"
+        " where that has ended.",
+        {200: TREE, 204: None},
+        words=("session", "filter"),
+        needs=("session",),
+        errors=(404, 429),
+        media_type="text/event-stream",
+    ),
     "GET /events/stream": Operation(
         "stream_hints",
         STREAMS,
@@ -329,4 +358,4 @@ OF_STREAMS = {
     ),
 }
 
-OPERATIONS = OF_LIFE | OF_HISTORY | OF_EXECUTION | OF_APPROVALS | OF_COPIES
+OPERATIONS = OF_TREES | OF_LIFE | OF_HISTORY | OF_EXECUTION | OF_APPROVALS | OF_COPIES

@@ -6,6 +6,7 @@ import json
 import logging
 import random
 import re
+from collections import defaultdict
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -18,8 +19,9 @@ from django.conf import settings
 
 from sessions_app.exceptions import SessionsError
 from sessions_app.streaming import frame, hub
-from sessions_app.streaming.exceptions import BadCursor, Broken, MethodNotAllowed
+from sessions_app.streaming.exceptions import BadCursor, BadQuery, Broken, MethodNotAllowed
 from sessions_app.streaming.subscription import Subscription
+from sessions_app.streaming.tree import Tree, parse_patterns
 from sessions_app.times import stamp
 
 logger = logging.getLogger(__name__)
@@ -169,6 +171,31 @@ class StreamConsumer(Streamer):
         return self.scope["url_route"]["kwargs"]["session_id"]
 
 
+class TreeConsumer(Streamer):
+    """One client's stream of a session and its sub-sessions: GET /api/v1/events?session=…"""
+
+    async def subscribe(self) -> Tree:
+        """Return what happens from now on."""
+        query = _query(self.scope)
+        if not query["session"]:
+            raise BadQuery
+        caller = self.scope.get("caller")
+        owner = None if caller is None else caller.owner
+        patterns = parse_patterns(query["filter"])
+        tree = Tree(query["session"], owner, patterns, settings.STREAM_KEEPALIVE)
+        await tree.open()
+        return tree
+
+    def is_complete(self, frames: Tree) -> bool:
+        """Say whether the session at the top has ended."""
+        return frames.is_at_end
+
+    def greet(self, frames: Tree) -> bytes:
+        """Return what is followed."""
+        connected = {"session_id": frames.session_id, "timestamp": stamp(datetime.now(UTC))}
+        return frame.notice("connected", connected)
+
+
 @contextlib.contextmanager
 def _mortal(frames: Frames) -> Iterator[None]:
     """Stop the stream when its time is up: a place that is never left would stay taken."""
@@ -186,13 +213,18 @@ def _cursor(scope: dict[str, Any]) -> int | None:
     The header wins over the query, because a browser that reconnects sends both.
     """
     headers = dict(scope["headers"])
-    query = parse_qs(scope["query_string"].decode("latin-1"))
-    given = headers.get(b"last-event-id", b"").decode("latin-1") or query.get("after", [""])[-1]
+    given = headers.get(b"last-event-id", b"").decode("latin-1") or _query(scope)["after"]
     if not given:
         return None
     if not CURSOR.fullmatch(given):
         raise BadCursor(f"The cursor {given!r} is not the id of an event; send a whole number.")
     return int(given)
+
+
+def _query(scope: dict[str, Any]) -> defaultdict[str, str]:
+    """Return the last value of each parameter; empty for one that is not there."""
+    query = parse_qs(scope["query_string"].decode("latin-1"))
+    return defaultdict(str, {name: values[-1] for name, values in query.items()})
 
 
 def _problem(refusal: SessionsError) -> bytes:

@@ -10,6 +10,13 @@ class BadCursor(SessionsError):
     code = "invalid"
 
 
+class BadQuery(SessionsError):
+    """Name the session to follow: `?session=session_…`; for hints of all, use /events/stream."""
+
+    status = 400
+    code = "invalid"
+
+
 class Unavailable(SessionsError):
     """The journal cannot be read at the moment; connect again with your last event id."""
 

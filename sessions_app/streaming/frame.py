@@ -1,6 +1,7 @@
 """Frames of the event stream, in the format of text/event-stream."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,6 +25,14 @@ def notice(name: str, data: Mapping[str, Any]) -> bytes:
 def repeat(name: str, data_json: str) -> bytes:
     """Return the frame of a journal event without its id, for a client that has it not yet read."""
     return f"event: {_one_line(name)}\ndata: {escape_line_ends(data_json)}\n\n".encode()
+
+
+def decode(frames: bytes) -> Iterator[tuple[int | None, str, Any]]:
+    """Yield id, name and data of each of these whole frames."""
+    for block in frames.decode().split("\n\n")[:-1]:
+        fields = dict(line.split(": ", 1) for line in block.split("\n"))
+        seq = int(fields["id"]) if "id" in fields else None
+        yield seq, fields["event"], json.loads(fields["data"])
 
 
 def keepalive() -> bytes:

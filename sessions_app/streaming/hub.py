@@ -87,6 +87,13 @@ class Hub:
         self.ring(session_id, state.last if was_open else None)
         return subscription
 
+    async def tree(self, session_id: str, owner: str | None) -> list[str]:
+        """Return a session and all below it that the owner may see, nothing for an unknown one.
+
+        Raises Unavailable if the database does not answer.
+        """
+        return [] if "\0" in session_id else await self._clients_journal.tree(session_id, owner)
+
     def ring(self, session_id: str, seq: int | None = None) -> None:
         """Have the session read on, unless nobody is here for it or `seq` is known already."""
         tail = self._tails.get(session_id)

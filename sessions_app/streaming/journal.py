@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 # What one read takes of one journal at most; one event is always taken, however large it is.
 PAGE_FRAMES = 500
 PAGE_BYTES = 64 * 1024
+# Sessions of one tree that are followed together.
+TREE_SESSIONS = 100
 # Seconds until a read counts as failed.
 PATIENCE = 10.0
 
@@ -73,6 +75,18 @@ LEFT JOIN (
 ) ON true
 WHERE session.id = %(session)s
 ORDER BY event.seq
+"""
+
+# A session and all below it, as far as their owner may see them; so many at most.
+TREE = """
+WITH RECURSIVE tree AS (
+    SELECT id FROM sessions_app_session
+    WHERE id = %(session)s AND (%(owner)s::text IS NULL OR owner = %(owner)s)
+    UNION
+    SELECT child.id FROM sessions_app_session AS child JOIN tree ON child.parent_id = tree.id
+    WHERE %(owner)s::text IS NULL OR child.owner = %(owner)s
+)
+SELECT id FROM tree LIMIT %(most)s
 """
 
 # The sessions that have something to read, an end included.
@@ -145,6 +159,11 @@ class Journal:
             if event[0] is not None:
                 state.pending.append(frame.repeat(*event))
         return state
+
+    async def tree(self, session_id: str, owner: str | None) -> list[str]:
+        """Return the session and all below it that the owner may see; None sees all."""
+        parameters = {"session": session_id, "owner": owner, "most": TREE_SESSIONS}
+        return [found for (found,) in await self._fetch(TREE, parameters)]
 
     async def stale(self, known: Mapping[str, int]) -> list[str]:
         """Return the sessions whose journal goes on after what is known of it, or has ended."""

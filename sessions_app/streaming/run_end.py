@@ -1,16 +1,14 @@
 """Waiting for the end of a run, without a thread and without a database connection."""
 
 import contextlib
-import json
 from collections.abc import Iterator
 from typing import Any
 
 from sessions_app.exceptions import SessionsError
-from sessions_app.streaming import hub
+from sessions_app.streaming import frame, hub
 
 # Every outcome of a run ends with it.
-END = b"\nevent: assistant_message_complete\n"
-DATA = b"\ndata: "
+END = "assistant_message_complete"
 # Longer than anybody waits: nothing is to be said meanwhile.
 SILENT = 3600.0
 
@@ -32,7 +30,8 @@ async def wait_for_run(session_id: str, run_id: str, after: int) -> None:
 
 def _ends(frames: bytes) -> Iterator[dict[str, Any]]:
     """Yield the data of the events in these frames with which runs end."""
-    if END in frames:
-        for frame in frames.split(b"\n\n"):
-            if END in frame:
-                yield json.loads(frame.partition(DATA)[2])
+    # Most batches have none: they need not be read.
+    if END.encode() in frames:
+        for _, name, data in frame.decode(frames):
+            if name == END:
+                yield data

@@ -8,14 +8,14 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from sessions_app import queries, serializers
+from sessions_app import queries, serializers, traces
 from sessions_app.models import Event, Message
 from sessions_app.queries import asked
 from sessions_app.representations import event_json, message_json
 from sessions_app.serializers import checked
 from sessions_app.services import messages
 from sessions_app.transcripts import json_array, transcript_pages
-from sessions_app.viewsets.lookup import found_session
+from sessions_app.viewsets.lookup import found_session, owner_of
 
 
 class HistoryActions:
@@ -45,13 +45,23 @@ class HistoryActions:
 
     @action(detail=True)
     def events(self, request: Request, session_id: str) -> Response:
-        """Return events of the journal, oldest first."""
+        """Return events of the journal, oldest first; with its sub-sessions' as pages of a tree."""
         found_session(session_id)
         query = asked(queries.EventsQuery, request.query_params)
+        if query["include_children"]:
+            wanted = {key: query.get(key) for key in ("offset", "limit", "type")}
+            return Response(traces.tree_events(session_id, owner_of(request), **wanted))
         found = Event.objects.in_session(session_id).after(query["after"])
         if "type" in query:
             found = found.filter(type=query["type"])
         return Response([event_json(event) for event in found[: query["limit"]]])
+
+    @action(detail=True, url_path="execution-trace")
+    def execution_trace(self, request: Request, session_id: str) -> Response:
+        """Return what the session's runs have done, step by step."""
+        found_session(session_id)
+        query = asked(queries.TraceQuery, request.query_params)
+        return Response(traces.trace(session_id, query["limit"]))
 
 
 def _history(session_id: str, request: Request) -> list[Message]:

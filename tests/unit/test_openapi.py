@@ -101,6 +101,22 @@ def check(schema: dict[str, Any], value: Any) -> None:
     Draft202012Validator(whole).validate(value)
 
 
+def test_no_property_of_a_body_has_a_default_that_would_make_it_required_in_typed_clients() -> None:
+    bodies = {
+        operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+        for operation in OPERATIONS.values()
+        if "requestBody" in operation
+    }
+    schemas = DESCRIBED["components"]["schemas"]
+    properties = {
+        (name, key): s for name in bodies for key, s in schemas[name]["properties"].items()
+    }
+    assert len(properties) > 40
+    assert [place for place, schema in properties.items() if "default" in schema] == []
+    assert "required" not in schemas["CreateSession"]
+    assert 'By default "."' in properties["CreateSession", "amplified_dir"]["description"]
+
+
 def test_every_group_of_operations_is_explained() -> None:
     used = {tag for operation in OPERATIONS.values() for tag in operation["tags"]}
     assert used == {tag["name"] for tag in DESCRIBED["tags"]}

@@ -1,0 +1,135 @@
+"""Following a session and all below it at once: full events, as they come, without a cursor."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from typing import Any
+
+from sessions_app.exceptions import SessionNotFound, SessionsError
+from sessions_app.streaming import frame, hub
+from sessions_app.streaming.subscription import Subscription
+from sessions_app.times import stamp
+
+# Seconds between two looks for new sub-sessions. One that a tool gives work to is found at once.
+LOOK = 1.0
+# Batches of frames that wait for a client that reads slowly; then its sessions wait, too.
+WAITING = 64
+# Longer than a stream lasts: silence is the client's own here, whichever session is silent.
+SILENT = 86_400.0
+
+
+class Tree:
+    """What happens in a session and its sub-sessions; iterate over it for frames.
+
+    The events of one session come in their order, each once. It ends with the session at the top.
+    Whoever iterates must `close()`.
+    """
+
+    def __init__(
+        self, session_id: str, owner: str | None, patterns: list[str], keepalive: float
+    ) -> None:
+        self.session_id = session_id
+        self._owner = owner
+        self._patterns = patterns
+        self._keepalive = keepalive
+        self._hub = hub.shared()
+        self._subscriptions: dict[str, Subscription] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._frames: asyncio.Queue[bytes | None] = asyncio.Queue(WAITING)
+        self._look = asyncio.Event()
+
+    async def open(self) -> None:
+        """Follow what is there now; raise SessionNotFound, or why a stream cannot begin."""
+        try:
+            found = await self._sessions()
+            if self.session_id not in found:
+                raise SessionNotFound(f"There is no session {self.session_id!r}.")
+            for session_id in found:
+                await self._follow(session_id, None)
+        except BaseException:
+            self.close()
+            raise
+        self._begin(self._discover())
+
+    @property
+    def is_at_end(self) -> bool:
+        """Whether the session at the top has ended: nothing follows."""
+        return self._subscriptions[self.session_id].is_at_end
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            try:
+                async with asyncio.timeout(self._keepalive):
+                    frames = await self._frames.get()
+            except TimeoutError:
+                frames = frame.keepalive()
+            if frames is None:
+                return
+            yield frames
+
+    def stop(self) -> None:
+        """Have the iteration end."""
+        for subscription in self._subscriptions.values():
+            subscription.stop()
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        for task in self._tasks:
+            task.cancel()
+        for subscription in self._subscriptions.values():
+            subscription.close()
+
+    async def _sessions(self) -> list[str]:
+        return await self._hub.tree(self.session_id, self._owner)
+
+    async def _follow(self, session_id: str, after: int | None) -> None:
+        subscription = await self._hub.subscribe(session_id, after, SILENT)
+        self._subscriptions[session_id] = subscription
+        self._begin(self._pump(session_id, subscription))
+
+    def _begin(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _discover(self) -> None:
+        """Follow sub-sessions that are new, from their first event on."""
+        while True:
+            self._look.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK):
+                    await self._look.wait()
+            # Without a database, or a place among the streams: tried again.
+            with contextlib.suppress(SessionsError):
+                for session_id in await self._sessions():
+                    if session_id not in self._subscriptions:
+                        await self._follow(session_id, 0)
+
+    async def _pump(self, session_id: str, subscription: Subscription) -> None:
+        async for frames in subscription:
+            events = list(frame.decode(frames))
+            if any(name == "run_parked" for _, name, _ in events):
+                self._look.set()
+            wanted = [_frame(session_id, *event) for event in events if self._wants(event[1])]
+            if wanted:
+                await self._frames.put(b"".join(wanted))
+        if session_id == self.session_id:
+            await self._frames.put(None)
+
+    def _wants(self, name: str) -> bool:
+        if name == "keepalive":
+            return False
+        return not self._patterns or any(fnmatchcase(name, each) for each in self._patterns)
+
+
+def _frame(session_id: str, seq: int | None, name: str, data: Any) -> bytes:
+    happened = data.get("timestamp") or stamp(datetime.now(UTC))
+    event = {"event": name, "ts": happened, "data": data, "session_id": session_id, "seq": seq}
+    return frame.notice(name, event)
+
+
+def parse_patterns(text: str) -> list[str]:
+    """Return the names of events, or patterns such as `hook:*`, that commas part."""
+    return [name.strip() for name in text.split(",") if name.strip()]

@@ -16,6 +16,7 @@ PREFIX = "/api/v1"
 ALWAYS = (400, 401, 403, 406, 503)
 WITH_BODY = (413, 415)
 OF_POST = (409, 422)
+EVENT_STREAM = "text/event-stream"
 DONE = {200: "Done.", 201: "Made.", 202: "Accepted.", 204: "Done; there is nothing to tell."}
 PAGE: list[dict[str, Any]] = [
     {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 1000}},
@@ -143,5 +144,9 @@ def _answer(
         answer["headers"] = {name: header(name) for name in headers}
     if schema is not None:
         example = example_of(schema, COMPONENTS)
-        answer["content"] = {media_type: {"schema": schema, "example": example}}
+        content: dict[str, Any] = {"schema": schema, "example": example}
+        if media_type == EVENT_STREAM:
+            # As OpenAPI 3.2 has it: the whole of it is text to generated clients.
+            content |= {"schema": {"description": "Server-sent events."}, "itemSchema": schema}
+        answer["content"] = {media_type: content}
     return answer

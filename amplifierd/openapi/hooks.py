@@ -72,8 +72,8 @@ def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
 def _optional(schema: dict[str, Any]) -> dict[str, Any]:
     """Return a property of a body with its default in words.
 
-    By `default` a generator of types such as openapi-typescript takes the property to be always there,
-    and has callers send it.
+    A generator of types such as openapi-typescript takes a property with a `default` to be always
+    there, and has callers send it.
     """
     if "default" not in schema:
         return schema

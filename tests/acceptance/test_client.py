@@ -8,10 +8,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import httpx
 import pytest
 from django.conf import settings
 
 from tests.acceptance.daemon import Daemon
+from tests.sse import frames
 from tests.waiting import until
 
 pytestmark = pytest.mark.acceptance
@@ -72,6 +74,48 @@ def test_a_session_is_led_through_its_life(client: Any) -> None:
     listed = part("api.sessions.list_sessions").sync_detailed(client=client, limit=1)
     assert listed.headers["X-Total-Count"].isdigit()
     assert [row.session_id for row in listed.parsed] == [session.session_id]
+
+
+def test_a_stream_is_read_as_text_to_its_end(client: Any) -> None:
+    models = part("models")
+    session = part("api.sessions.create_session").sync(client=client, body=models.CreateSession())
+    place = {"session_id": session.session_id, "client": client}
+    part("api.sessions.start_session").sync_detailed(**place)
+    part("api.sessions.complete_session").sync_detailed(**place)
+    stream = part("api.streams.stream_session")
+    text = stream.sync(**place, after=0)
+    assert isinstance(text, str)
+    found = [(frame.id, frame.event) for frame in frames(iter(text.split("\n")))]
+    assert found == [(None, "connected"), (1, "session_started"), (2, "session_ended")]
+    answer = stream.sync_detailed(**place, after=2)
+    assert (answer.status_code, answer.parsed) == (204, None)
+    assert (
+        part("api.streams.stream_tree")
+        .sync_detailed(client=client, session=session.session_id)
+        .status_code
+        == 204
+    )
+    with pytest.raises(httpx.ReadTimeout):
+        hurried = client.with_timeout(httpx.Timeout(1))
+        part("api.streams.stream_hints").sync(client=hurried)
+
+
+def test_a_message_is_answered_in_one_call(client: Any) -> None:
+    models = part("models")
+    session = part("api.sessions.create_session").sync(
+        client=client, body=models.CreateSession(profile_name="foundation/test")
+    )
+    place = {"session_id": session.session_id, "client": client}
+    part("api.sessions.start_session").sync_detailed(**place)
+    body = models.SendMessage(content="hello")
+    outcome = part("api.execution.send_message").sync(**place, body=body, wait=60)
+    assert isinstance(outcome, models.Outcome)
+    assert (outcome.run.status, outcome.message.run_id) == ("succeeded", outcome.run.run_id)
+    trace = part("api.history.get_execution_trace").sync(**place)
+    assert [run.run_id for run in trace.runs] == [outcome.run.run_id]
+    tree = part("api.history.list_events").sync(**place, include_children=True)
+    assert isinstance(tree, models.TreeEvents)
+    assert tree.total == len(tree.events)
 
 
 def test_a_profile_is_read_by_its_full_name(client: Any) -> None:

@@ -92,7 +92,7 @@ def test_the_examples_fit(name: str) -> None:
     contents = [operation.get("requestBody", {"content": {}})["content"]]
     contents += [answer.get("content", {}) for answer in operation["responses"].values()]
     for content in (body for each in contents for body in each.values()):
-        check(content["schema"], content["example"])
+        check(content.get("itemSchema", content["schema"]), content["example"])
 
 
 def check(schema: dict[str, Any], value: Any) -> None:

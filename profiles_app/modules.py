@@ -21,6 +21,8 @@ class Capabilities:
     has_address: bool = True
     # Whether its config may script what it does.
     is_scripted: bool = True
+    # Keys of its config that change how it answers, and nothing of what it reaches.
+    settings: frozenset[str] = frozenset()
 
 
 class Fault(NamedTuple):
@@ -60,6 +62,11 @@ def builtin(kind: str) -> list[str]:
 def find_capabilities(kind: str, module: str) -> Capabilities | None:
     """Return what a module of a type can do; None for one that the daemon does not have."""
     return _BUILTIN[kind].get(module)
+
+
+def find_settings(kind: str) -> frozenset[str]:
+    """Return the settings that any module of a type has: see `Capabilities.settings`."""
+    return frozenset().union(*(each.settings for each in _BUILTIN[kind].values()))
 
 
 def register_check(kind: str, check: Check) -> None:

@@ -14,7 +14,7 @@ from django.contrib.postgres.search import SearchQuery
 from django.db import connection, transaction
 
 from sessions_app.querysets import SessionQuerySet
-from sessions_app.search import Words, search_vector
+from sessions_app.search import COMPOSED, Words, build_pattern, search_vector
 
 EPOCH = datetime.fromtimestamp(0, UTC)
 # Newest sessions that are looked through first, and at most where there is too much for the index;
@@ -28,7 +28,22 @@ INDEXED = 2_000
 HOPELESS = 2 * INDEXED
 
 # How well a text fits, from 0 to below 1; long texts do not gain by their length.
-RANK = "ts_rank({words}, %(query)s::tsquery, 33)::float8"
+RANK = "ts_rank({words}, %(loose)s::tsquery, 33)::float8"
+# PostgreSQL keeps the places of words up to the 16,383rd, of each word up to the 255th, and we keep
+# none in the rest of a long text. Where that is so of a word of the phrase, the text decides. The
+# first condition is the one that an index is entered by.
+FITS = f"""words @@ %(loose)s::tsquery AND (words @@ %(query)s::tsquery OR (
+    cardinality(%(patterns)s::text[]) > 0
+    AND EXISTS (
+        SELECT FROM unnest(words) AS word(lexeme, places, weights)
+        WHERE (lexeme = ANY(%(phrased)s::text[]) OR lexeme ^@ %(begun)s::text)
+            AND (
+                places IS NULL OR cardinality(places) >= 255
+                OR places[cardinality(places)] >= 16383
+            )
+    )
+    AND {COMPOSED.format(text="content")} ~* ALL (%(patterns)s::text[])
+))"""
 MICROS = "(extract(epoch FROM {table}.created_at) * 1000000)::bigint"
 RECENT = f"""
 WITH recent AS MATERIALIZED ({{sessions}} LIMIT %(count)s), said AS (
@@ -36,10 +51,10 @@ WITH recent AS MATERIALIZED ({{sessions}} LIMIT %(count)s), said AS (
     FROM recent CROSS JOIN LATERAL (
         SELECT id, seq, {RANK.format(words="words")} AS rank
         FROM (
-            SELECT id, seq, words FROM sessions_app_message
+            SELECT id, seq, words, content FROM sessions_app_message
             WHERE session_id = recent.id ORDER BY seq DESC LIMIT {NEWEST}
         ) AS newest
-        WHERE words @@ %(query)s::tsquery
+        WHERE {FITS}
         ORDER BY rank DESC, seq DESC LIMIT 1
     ) AS message
 ), found AS (
@@ -55,7 +70,7 @@ INDEX = f"""
 WITH said AS MATERIALIZED (
     SELECT session_id, id, seq, {RANK.format(words="words")} AS rank
     FROM sessions_app_message
-    WHERE words @@ %(query)s::tsquery {{within}}
+    WHERE {FITS} {{within}}
     LIMIT {INDEXED + 1}
 ), named AS MATERIALIZED (
     {{named}} LIMIT {INDEXED + 1}
@@ -77,7 +92,7 @@ FROM looked LEFT JOIN (
 ) ON true
 """  # noqa: S608
 ESTIMATE = """
-EXPLAIN (FORMAT JSON) SELECT FROM sessions_app_message WHERE words @@ %(query)s::tsquery
+EXPLAIN (FORMAT JSON) SELECT FROM sessions_app_message WHERE words @@ %(loose)s::tsquery
 """
 WITHIN = "AND session_id IN ({sessions})"
 # Estimates of what several words have in common are bad, and one that is wrong would read all
@@ -168,7 +183,7 @@ def _among(newest: Query, count: int) -> Found:
 def _estimate(words: Words) -> float:
     """Return how many messages the planner thinks that the index would find."""
     with connection.cursor() as cursor:
-        cursor.execute(ESTIMATE, {"query": words.tsquery})
+        cursor.execute(ESTIMATE, {"loose": words.loose})
         [[plan]] = cursor.fetchone()
     return float(plan["Plan"]["Plan Rows"])
 
@@ -187,7 +202,15 @@ def _by_index(sessions: SessionQuerySet, words: Words) -> Found:
 
 def _query(template: str, words: Words, **parts: SessionQuerySet) -> Query:
     """Return a template that is filled with queries of sessions."""
-    parameters: dict[str, Any] = {"query": words.tsquery}
+    phrased = [word for phrase in words.phrases for word in phrase]
+    parameters: dict[str, Any] = {
+        "query": words.tsquery,
+        "loose": words.loose,
+        "patterns": list(map(build_pattern, words.phrases)),
+        "phrased": [word for word in phrased if not word.endswith("*")],
+        # Null: no word may go on.
+        "begun": next((word[:-1] for word in phrased if word.endswith("*")), None),
+    }
     filled = {}
     for part, sessions in parts.items():
         sql, values = sessions.query.sql_with_params()

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from django.db import connection
 
-from sessions_app.search import SEARCHED, SEPARATORS, Words
+from sessions_app.search import COMPOSED, PLACED, SEPARATORS, Words, literal
 
 # They stand around each word that was found, and nowhere else in a snippet.
 OPENING, CLOSING = "⟦", "⟧"
@@ -14,12 +14,21 @@ LENGTH, BEFORE = 240, 60
 ELLIPSIS = "…"
 
 # One character more at either end tells whether there is more.
+# A pattern looks through the beginning of a long text; through the rest, which takes less, a word.
 EXCERPTS = f"""
-SELECT id, substr(content, start, {LENGTH + 1}), start > 1
-FROM sessions_app_message, LATERAL (
-    SELECT greatest(1, regexp_instr(left(content, {SEARCHED}), %s, 1, 1, 0, 'i') - {BEFORE})
+SELECT id, substr(normal.content, start, {LENGTH + 1}), start > 1
+FROM sessions_app_message AS message
+CROSS JOIN LATERAL (SELECT {COMPOSED.format(text="message.content")}) AS normal(content)
+CROSS JOIN LATERAL (
+    SELECT regexp_instr(left(normal.content, {PLACED}), %(pattern)s, 1, 1, 0, 'i')
+) AS early(place)
+CROSS JOIN LATERAL (
+    SELECT greatest(1, -{BEFORE} + CASE WHEN early.place > 0 THEN early.place ELSE (
+        SELECT coalesce(min(nullif(strpos(lower(normal.content), word), 0)), 1)
+        FROM unnest(%(words)s::text[]) AS word
+    ) END)
 ) AS place(start)
-WHERE id = ANY(%s)
+WHERE id = ANY(%(ids)s)
 """  # noqa: S608
 # What PostgreSQL takes for a word: ASCII letters and digits, and all else but separators.
 IN_WORD = f"[0-9A-Za-z\\u0080-\\U0010ffff](?<![{re.escape(SEPARATORS)}])"
@@ -29,7 +38,9 @@ WORD = re.compile(f"(?:{IN_WORD})+")
 def snippets(message_ids: Iterable[str], words: Words) -> dict[str, str]:
     """Return for each message the place where the words begin to be said, and mark them."""
     with connection.cursor() as cursor:
-        cursor.execute(EXCERPTS, [_pattern(words), list(message_ids)])
+        plain = [word.removesuffix("*") for word in words.wanted]
+        parameters = {"pattern": _pattern(words), "words": plain, "ids": list(message_ids)}
+        cursor.execute(EXCERPTS, parameters)
         return {
             message_id: marked(text[:LENGTH], words, has_before, len(text) > LENGTH)
             for message_id, text, has_before in cursor.fetchall()
@@ -57,5 +68,4 @@ def _fits(word: str, words: Words) -> bool:
 
 def _pattern(words: Words) -> str:
     """Return PostgreSQL's pattern of where one of the words begins."""
-    literal = (re.sub(r"([^\w\s])", r"\\\1", wanted.removesuffix("*")) for wanted in words.wanted)
-    return f"(^|[^[:alnum:]])({'|'.join(literal)})"
+    return f"(^|[^[:alnum:]])({'|'.join(map(literal, words.wanted))})"

@@ -15,11 +15,10 @@ stays as it is written. What overrides may not do is in `overrides_rules`.
 
 from typing import Any
 
-from profiles_app import definition, values
+from profiles_app import definition, modules, values
 from profiles_app.definition import MODULE_LISTS, SECTIONS, TEXTS
 from profiles_app.services import overrides_rules
 from profiles_app.services.merging import merge
-from profiles_app.services.overrides_rules import FOR_PROVIDERS
 
 WHERE = "settings_overrides"
 
@@ -72,5 +71,7 @@ def _with_settings(
     providers: list[dict[str, Any]], overrides: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """Return the providers with the settings that are meant for each of them."""
-    config = {key: overrides[key] for key in FOR_PROVIDERS if key in overrides}
+    config = {
+        key: overrides[key] for key in sorted(modules.find_settings("provider")) if key in overrides
+    }
     return [merge(entry, {"config": config}) for entry in providers]

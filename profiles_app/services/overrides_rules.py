@@ -24,7 +24,8 @@ through a session either. There, overrides also
 - add no tool that touches files or reaches the network, and no hook, and change of such modules
   nothing but to demand approval for more;
 - add no provider that can be told where to reach, and change of such a one, or of one that can
-  be scripted, only the settings in `HARMLESS`: not its address, and no script;
+  be scripted, only settings (`Capabilities.settings`), model and order: not its address, and no
+  script;
 - bring no `source` for a module.
 """
 
@@ -44,24 +45,11 @@ from profiles_app.modules import Capabilities
 from profiles_app.services.merging import merge
 
 ENGINE = "engine"
-# The engine whose modules are the daemon's own.
-# Its name, and the one that it had in release 0.1.
+# The engine whose modules are the daemon's own, by its names: today's and that of release 0.1.
 OWN_ENGINES = (None, "builtin", "pydantic-ai")
 ASKS = "require_approval"
-# What overrides set in the config of each of the profile's providers.
-FOR_PROVIDERS = (
-    "temperature",
-    "max_tokens",
-    "top_p",
-    "timeout",
-    "stop",
-    "seed",
-    "extended_thinking",
-    "thinking_budget",
-    "reasoning_effort",
-)
-# What any caller may set in the config of a provider: none of it says where the provider reaches.
-HARMLESS = frozenset({*FOR_PROVIDERS, "default_model", "priority"})
+# What any caller may choose beside the settings of providers: another model, another order.
+CHOICES = frozenset({"default_model", "priority"})
 # What in the config of a tool opens more of the network to it.
 OPENS = ("allow_hosts", "allow_ports", "allow_private")
 
@@ -401,7 +389,7 @@ def _check_shared(change: Change) -> None:
             "daemon that requires keys; change the profile."
         )
     is_scripted = change.kind == "provider" and change.can.is_scripted
-    free = HARMLESS if change.kind == "provider" else {ASKS}
+    free = modules.find_settings("provider") | CHOICES if change.kind == "provider" else {ASKS}
     if (power or is_scripted) and (key := _changed_key(change, free)):
         raise InvalidDefinition(
             f"{change.place}.config.{key}: overrides set only {', '.join(sorted(free))} of "

@@ -3,6 +3,7 @@
 import functools
 import math
 import os
+from dataclasses import replace
 from typing import Any
 
 from profiles_app.modules import Capabilities, Fault
@@ -28,7 +29,10 @@ def known_providers() -> list[str]:
 
 def provider_capabilities() -> dict[str, Capabilities]:
     """Return what each provider module can do."""
-    return {name: each.capabilities for name, each in provider_classes().items()}
+    return {
+        name: replace(each.capabilities, settings=frozenset({"timeout"}).union(each.settings or ()))
+        for name, each in provider_classes().items()
+    }
 
 
 def get_engine() -> Engine:

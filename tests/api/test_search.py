@@ -1,6 +1,7 @@
 """GET /sessions/?q=…"""
 
 import re
+import unicodedata
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
@@ -314,3 +315,66 @@ def test_messages_answer_without_what_searching_needs(api: Api, session: Session
     messages.add(session.id, "hello")
     (message,) = api("get", f"/sessions/{session.id}/transcript?limit=1").json()
     assert "words" not in message
+
+
+WORD = "Überraschungsgäste"
+
+
+@pytest.mark.parametrize("said_as", ["NFC", "NFD"])
+@pytest.mark.parametrize("asked_as", ["NFC", "NFD"])
+def test_a_word_is_found_in_either_unicode_form_and_kept_as_it_was_sent(
+    api: Api, said: Said, said_as: str, asked_as: str
+) -> None:
+    sent = unicodedata.normalize(said_as, f"Es kamen {WORD}, Café")
+    session = said(sent)
+    asked = unicodedata.normalize(asked_as, WORD)
+    [row] = search(api, asked).json()
+    assert (row["sessionId"], row["match"]["seq"]) == (session.id, 1)
+    assert unicodedata.normalize("NFC", row["match"]["snippet"]) == f"Es kamen ⟦{WORD}⟧, Café"
+    assert found(api, unicodedata.normalize(asked_as, '"gäste cafe"')) == []
+    phrase = unicodedata.normalize(asked_as, f'"{WORD} Café"')
+    assert found(api, phrase) == [session.id]
+    kept = api("get", f"/sessions/{session.id}/messages").json()["messages"]
+    assert kept[0]["content"] == sent
+    named = said("x", name=unicodedata.normalize(said_as, "Ångström"))
+    assert found(api, unicodedata.normalize(asked_as, "ångström")) == [named.id]
+
+
+FILLS = {
+    "many words": " ".join(f"w{n}" for n in range(20_000)),
+    "one word often": "brown " * 400,
+    "both often": "fox brown cat fox " * 400,
+    "beyond what is placed": "filler words " * 12_000,
+    "two megabytes": " ".join(f"w{n % 5000} {n % 7}" for n in range(250_000)),
+}
+
+
+@pytest.mark.parametrize("fill", FILLS)
+def test_a_phrase_late_in_a_long_message_is_found(api: Api, said: Said, fill: str) -> None:
+    session = said(f"{FILLS[fill]}\nThe quick brown fox-jumps. Ends here")
+    backwards = said(f"{FILLS[fill]}\nA fox that is brown, quick to jump")
+    assert found(api, '"quick brown fox jumps"') == [session.id]
+    assert found(api, '"quick brown fox jumps" here "the quick"') == [session.id]
+    assert found(api, '"quick brown fo') == [session.id]
+    assert found(api, '"quick fox"') == []
+    assert found(api, '"quick brown" wolf') == []
+    assert found(api, '"quick brown" -here') == []
+    assert found(api, "jumps ends") == [session.id]
+    assert backwards.id in found(api, "brown fox quick")
+    assert "⟦" in search(api, '"fox jumps"').json()[0]["match"]["snippet"]
+
+
+def test_a_message_of_more_different_words_than_a_vector_holds_is_taken(
+    api: Api, said: Said
+) -> None:
+    text = " ".join(f"{n:x}z{n * 7919:x}" for n in range(140_000))
+    session = said(f"first {text}")
+    assert found(api, "first") == [session.id]
+
+
+def test_a_word_across_the_border_of_two_pieces_is_found(api: Api, said: Said) -> None:
+    for border in (99_995, 199_695, 199_995):
+        session = said("x " * (border // 2) + "borderline case")
+        assert found(api, "borderline") == [session.id]
+        assert found(api, '"borderline case"') == [session.id]
+        sessions.delete(session.id)

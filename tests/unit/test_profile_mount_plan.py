@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
+from profiles_app import modules
 from profiles_app.definition import checked
 from profiles_app.exceptions import InvalidDefinition
 from profiles_app.models import Profile
 from profiles_app.services.mount_plans import mount_plan
-from profiles_app.services.overrides import FOR_PROVIDERS
 
 DEFINITION = {
     "session": {"orchestrator": {"module": "loop", "config": {"max_iterations": 9}}},
@@ -96,7 +96,7 @@ def test_mount_points_keep_the_order_of_the_profile() -> None:
     ]
 
 
-@pytest.mark.parametrize("key", FOR_PROVIDERS)
+@pytest.mark.parametrize("key", sorted(modules.find_settings("provider")))
 def test_a_setting_of_a_session_reaches_each_of_its_providers(key: str) -> None:
     providers = plan(**{key: 1})["providers"]
     assert [each["metadata"]["config"][key] for each in providers.values()] == [1, 1]

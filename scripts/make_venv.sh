@@ -117,8 +117,9 @@ while read -r _ version python; do
     make_with "$version" "$python" && exit 0
     result=$?
     [ "$result" = 2 ] && break
-    echo "That is not possible with Python $version; see below."
+    echo "That is not possible with Python $version:"
     tail -n 4 "$log"
+    : >"$log"
 done <<EOF
 $usable
 EOF

@@ -14,6 +14,7 @@ from django.db import connection
 from django.utils import timezone
 from pytest_django.fixtures import Settings
 
+from amplifierd import schema
 from amplifierd.access import keys
 from amplifierd.doctor import Level, daemon, database, machine, reach, work
 from amplifierd.doctor import keys as variables
@@ -23,6 +24,7 @@ from sessions_app.engine.model_files import ModelFile
 from sessions_app.models import Run, Session
 from sessions_app.services import runs
 from tests.conftest import claimed
+from tests.databases import empty_database
 
 pytestmark = pytest.mark.django_db
 
@@ -101,6 +103,44 @@ def test_a_database_that_is_away_ends_the_look_with_its_reason(
     assert last.startswith("error\tdatabase\t")
     assert "onnection refused" in last
     assert "hush" not in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("options", "says", "todo"),
+    [
+        ("-c default_transaction_read_only=on", "read-only, it takes no writes", "Reset"),
+        ("", "", ""),
+    ],
+)
+def test_a_database_that_takes_no_writes_is_an_error(
+    whole: None, monkeypatch: pytest.MonkeyPatch, options: str, says: str, todo: str
+) -> None:
+    known = database.parameters("doctor")
+    known["options"] = f"{known.get('options', '')} {options}"
+    monkeypatch.setattr(database, "parameters", lambda purpose: known)
+    with database.held() as finding:
+        assert finding.level is (Level.ERROR if says else Level.OK)
+        assert says in finding.says
+        assert "UTF8" in finding.says
+        assert finding.todo.startswith(todo)
+
+
+def test_a_database_of_another_encoding_is_an_error(
+    whole: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with empty_database("LATIN1") as other:
+        monkeypatch.setattr(database, "parameters", lambda purpose: {"conninfo": other})
+        with database.held() as finding:
+            assert finding.level is Level.ERROR
+            assert "has the encoding LATIN1" in finding.says
+            assert "ENCODING 'UTF8' TEMPLATE template0" in finding.todo
+
+
+def test_a_server_that_is_too_old_is_named_with_what_is_needed() -> None:
+    [(says, todo)] = schema.find_faults(14, "14.9", "UTF8", "amplifierd")
+    assert "PostgreSQL 14.9 is too old" in says
+    assert "15 or newer" in todo
+    assert list(schema.find_faults(15, "15.0", "UTF8", "amplifierd")) == []
 
 
 def test_a_home_without_a_database_is_told_to_start(home: Path, settings: Settings) -> None:

@@ -146,7 +146,7 @@ def test_a_python_without_venv_is_named_with_the_package_that_brings_it(machine:
     machine.python("python3.11", "3.11.2", pip=False)
     refused = machine.make()
     assert refused.returncode == 1
-    assert "sudo apt-get install python3.11-venv" in refused.stderr
+    assert "sudo apt-get install python3.11-venv" in refused.stdout
     assert not machine.venv.exists()
 
 

@@ -245,7 +245,19 @@ def changed(events: list[Sent], key: str, make: Any) -> list[Sent]:
         ("content_index", lambda value, number: None),
         ("type", lambda value, number: None if value.startswith("response.") else value),
     ],
-    ids=str,
+    ids=[
+        "no sequence_number",
+        "no output_index",
+        "every output_index is 0",
+        "no item_id",
+        "another item_id",
+        "another id",
+        "no id",
+        "an empty id",
+        "another summary_index",
+        "no content_index",
+        "no type",
+    ],
 )
 def test_ids_and_numbers_may_be_missing_or_others(key: str, make: Any) -> None:
     events = changed(REFERENCE, key, make)

@@ -20,9 +20,11 @@ from schemathesis.openapi.checks import (
 
 # Parameters and fields whose values come from somewhere: an answer, the disk, a profile.
 NAMING = {"cursor", "settings_overrides", "providers", "tools", "hooks", "agents", "contexts"}
-NAMING |= {"orchestrator", "context", "version", "body"}
+NAMING |= {"orchestrator", "context", "version", "body", "behaviors"}
 # What is refused by its meaning, with a sentence and no field.
-PLACES = ("directories", "collections", "profiles", "mount-plans", "cache", "sessions/")
+PLACES = ("directories", "collections", "profiles", "mount-plans", "cache", "sessions/", "/events")
+# A page of one session's events has at most so many; only one of a tree has more.
+EVENTS = 1000
 
 
 # What fields of bodies may name; else hardly a case would get past them.
@@ -44,6 +46,7 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
     if case.meta is None:
         return
     own_key(case)
+    bound(case)
     if case.meta.generation.mode.is_positive and isinstance(case.body, dict):
         for name in THERE.keys() & case.body.keys():
             if len(case.body[name] or "") % 4:
@@ -52,6 +55,15 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
     # In a sequence the ids come from the answers before.
     if path and path.mode.is_positive and case.meta.phase.name != TestPhase.STATEFUL:
         name_session(case)
+
+
+def bound(case: Any) -> None:
+    """Have no case wait for long, or ask for more events than there may be of one session."""
+    query = case.query or {}
+    if isinstance(query.get("wait"), int | float) and query["wait"] > 1:
+        query["wait"] = 1
+    if case.operation.path.endswith("/events") and isinstance(query.get("limit"), int):
+        query["limit"] = min(query["limit"], EVENTS)
 
 
 def own_key(case: Any) -> None:

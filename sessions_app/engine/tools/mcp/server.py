@@ -20,7 +20,7 @@ from sessions_app.engine.tools.arguments import coerce_arguments
 from sessions_app.engine.tools.base import Tool, Toolbox, ToolError
 from sessions_app.engine.tools.mcp.config import Server
 from sessions_app.engine.tools.mcp.http import Web
-from sessions_app.engine.tools.mcp.process import Child, running
+from sessions_app.engine.tools.mcp.process import Child, run_program
 from sessions_app.engine.tools.mcp.transport import Screen, connect_child
 from sessions_app.storable import storable, storable_json
 
@@ -163,7 +163,7 @@ class Connection:
         options = {"client_info": Implementation(name="amplifierd", version="1")}
         if self._web:
             return self._web.connect(self._screen, **options)
-        self._child = await stack.enter_async_context(running(self.server, self._directory))
+        self._child = await stack.enter_async_context(run_program(self.server, self._directory))
         return connect_child(self._child, self._screen, **options)
 
     async def _learn(self, session: ClientSession) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import re
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
@@ -282,7 +283,7 @@ class ServerTools:
     async def _connected(self) -> Connection:
         """Return an open connection, made anew if need be; raise _Down."""
         async with self._lock:
-            delay = DELAY
+            delay, until = DELAY, time.monotonic() + self.server.timeout
             for left in reversed(range(TRIES)):
                 if self._connection and self._connection.is_open:
                     return self._connection
@@ -291,7 +292,7 @@ class ServerTools:
                 except EngineError as error:
                     raise _Down(str(error)) from None
                 except _Down:
-                    if not left:
+                    if not left or time.monotonic() + delay > until:
                         raise
                     await asyncio.sleep(delay)
                     delay *= 2

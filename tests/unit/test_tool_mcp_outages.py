@@ -71,6 +71,17 @@ def test_a_server_that_stays_down_is_told_to_the_model_within_limits() -> None:
     assert seconds < 20
 
 
+def test_a_server_that_says_nothing_is_waited_for_once() -> None:
+    async def used() -> tuple[str, float]:
+        async with opened(bare("silent", timeout=1)) as tools:
+            begun = time.monotonic()
+            return await find(tools, "echo"), time.monotonic() - begun
+
+    said, seconds = run(used())
+    assert "was not ready within 1 s" in said
+    assert seconds < 4
+
+
 def test_a_tool_that_no_server_has_is_not_looked_for(tmp_path: Path) -> None:
     async def used() -> list[str]:
         servers = {"up": bare(), "down": bare("fails")}

@@ -13,11 +13,11 @@ from sessions_app.engine.tools import confinement
 from sessions_app.engine.tools.base import Toolbox, ToolError, ToolModule, Workplace
 from sessions_app.engine.tools.bash import commands
 from sessions_app.engine.tools.bash.config import (
-    environment_of,
+    choose_user,
+    make_environment,
     make_home,
     parse_settings,
-    user_for,
-    writable_of,
+    parse_writable,
 )
 from sessions_app.engine.tools.filesystem.inside import Inside
 from sessions_app.engine.tools.functions import make_tool
@@ -60,13 +60,13 @@ class Bash:
     def __init__(self, config: dict[str, Any], inside: Inside) -> None:
         self.settings = parse_settings(config)
         directory = inside.directory
-        user = user_for(directory, inside.root)
+        user = choose_user(directory, inside.root)
         home = make_home(directory, user)
-        self.environment, self.secrets = environment_of(config, directory, home)
+        self.environment, self.secrets = make_environment(config, directory, home)
         self.launch = commands.Launch(
             directory=inside.root,
             shell="/bin/bash" if Path("/bin/bash").exists() else "/bin/sh",
-            writable=(*writable_of(config), str(home)),
+            writable=(*parse_writable(config), str(home)),
             limits=self.settings.limits,
             processes=self.settings.processes,
             user=user,

@@ -77,7 +77,7 @@ def _number(value: Any, name: str) -> int | float:
     raise EngineError("bad_tool", f"`{name}` of tool-bash must be a number above zero.")
 
 
-def environment_of(
+def make_environment(
     config: dict[str, Any], directory: Path, home: Path
 ) -> tuple[dict[str, str], frozenset[str]]:
     """Return a command's environment, made of nothing, and what in it is a secret.
@@ -173,7 +173,7 @@ def _make_home(directory: Path, user: tuple[int, int] | None) -> Path:
     return other
 
 
-def writable_of(config: dict[str, Any]) -> tuple[str, ...]:
+def parse_writable(config: dict[str, Any]) -> tuple[str, ...]:
     """Return what commands may write to beside the directory; raise EngineError `bad_tool`."""
     if config.get("writable") is None:
         return ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
@@ -190,7 +190,7 @@ def _texts(config: dict[str, Any], name: str) -> tuple[str, ...]:
     raise EngineError("bad_tool", f"`{name}` of tool-bash is a list of texts.")
 
 
-def user_for(directory: Path, descriptor: int) -> tuple[int, int] | None:
+def choose_user(directory: Path, descriptor: int) -> tuple[int, int] | None:
     """Return whom a root worker's commands run as: the directory's owner, or nobody.
 
     None where that is ourselves: we are not root, or nobody else could work in the directory.

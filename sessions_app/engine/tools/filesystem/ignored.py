@@ -65,7 +65,7 @@ class Ignored:
     # Whether everything is wanted.
     is_off: bool = False
 
-    def has(self, parts: Parts, is_folder: bool) -> bool:
+    def covers(self, parts: Parts, is_folder: bool) -> bool:
         """Tell whether an entry is passed over; its parts are from the session's directory."""
         if self.is_off:
             return False
@@ -75,7 +75,7 @@ class Ignored:
                 return decided
         return is_folder and parts[-1] in WELL_KNOWN
 
-    def below(self, folder: int, parts: Parts) -> "Ignored":
+    def enter(self, folder: int, parts: Parts) -> "Ignored":
         """Return the rules that count in a folder with these parts, which is open."""
         if self.is_off:
             return self
@@ -83,7 +83,7 @@ class Ignored:
         return Ignored((*self.rules, _Rules(len(parts), patterns))) if patterns else self
 
 
-def rules_at(inside: Inside, parts: Parts) -> Ignored:
+def find_rules(inside: Inside, parts: Parts) -> Ignored:
     """Return the rules that count in a folder that somebody asks for, and thus wants to see.
 
     Raises ToolError for what is no folder.
@@ -91,10 +91,10 @@ def rules_at(inside: Inside, parts: Parts) -> Ignored:
     ignored = Ignored()
     for count in range(len(parts) + 1):
         place = parts[:count]
-        if count and ignored.has(place, True):
+        if count and ignored.covers(place, True):
             ignored = Ignored()
         with inside.folder(place) as folder:
-            ignored = ignored.below(folder, place)
+            ignored = ignored.enter(folder, place)
     return ignored
 
 
@@ -150,7 +150,7 @@ class PassedOver:
         else:
             self.files += 1
 
-    def sentence(self) -> str:
+    def describe(self) -> str:
         """Return what was passed over and how to see it; nothing where nothing was."""
         named = self.folders[: self._NAMED]
         more = len(self.folders) - len(named)

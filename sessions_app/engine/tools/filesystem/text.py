@@ -71,13 +71,13 @@ def explain_encoding(path: str, content: bytes, place: int = 0) -> ToolError:
     )
 
 
-def break_of(text: str) -> str:
+def find_line_end(text: str) -> str:
     """Return the only line end of a text; nothing where it has none, or has several kinds."""
     found = set((_BREAK if "\n" in text else _OLD_BREAK).findall(text))
     return found.pop() if len(found) == 1 else ""
 
 
-def adapt_breaks(text: str, to: str) -> str:
+def adapt_line_ends(text: str, to: str) -> str:
     """Return a text whose lines end in `\\n` with another line end; any other text as it is."""
     return text.replace("\n", to) if to and "\r" not in text else text
 
@@ -91,7 +91,9 @@ def replace_text(text: str, old: str, new: str, limit: int | None) -> tuple[str,
     if "\r" in old and old in text:
         # As exact as can be; where but the line ends differ, they are what is to be changed.
         only_breaks = _flatten(old) == _flatten(new)
-        return _replace(text, old, new if only_breaks else adapt_breaks(new, break_of(text)), limit)
+        return _replace(
+            text, old, new if only_breaks else adapt_line_ends(new, find_line_end(text)), limit
+        )
     pattern = _BREAK if "\n" in text else _OLD_BREAK
     ends = [match.group() for match in pattern.finditer(text)]
     flat, wanted = pattern.sub("\n", text), _flatten(old)

@@ -25,10 +25,10 @@ from sessions_app.engine.tools.filesystem.inside import (
 from sessions_app.engine.tools.filesystem.text import (
     HEAD,
     Encoding,
-    adapt_breaks,
-    break_of,
+    adapt_line_ends,
     explain_encoding,
     find_encoding,
+    find_line_end,
     replace_text,
 )
 
@@ -181,10 +181,10 @@ def write(inside: Inside, path: str, content: str) -> str:
     A byte order mark, an encoding that has one, and line ends that are all CRLF are kept.
     """
     parts = _target(inside, path)
-    encoding, line_end = _manner_of(inside, path)
+    encoding, line_end = _find_manner(inside, path)
     # Before anything is added to it, it must be text.
     _encode(Encoding(), content)
-    text = adapt_breaks(content.removeprefix("\ufeff") if encoding.mark else content, line_end)
+    text = adapt_line_ends(content.removeprefix("\ufeff") if encoding.mark else content, line_end)
     size = _put(inside, parts, _encode(encoding, text))
     kept = [f"in {encoding.label} with its byte order mark"] if encoding.mark else []
     kept += ["with line ends CRLF"] if text != content and line_end and "\r\n" in text else []
@@ -192,13 +192,13 @@ def write(inside: Inside, path: str, content: str) -> str:
     return f"Wrote {size} bytes to `{path}`{as_before}."
 
 
-def _manner_of(inside: Inside, path: str) -> tuple[Encoding, str]:
+def _find_manner(inside: Inside, path: str) -> tuple[Encoding, str]:
     """Return how a file that is there is written: its encoding, and CRLF where all lines end so."""
     try:
         encoding, text = _whole(inside, path)
     except ToolError:
         return Encoding(), ""
-    return encoding, "\r\n" if break_of(text) == "\r\n" else ""
+    return encoding, "\r\n" if find_line_end(text) == "\r\n" else ""
 
 
 def edit(inside: Inside, path: str, old: str, new: str, replace_all: bool) -> int:

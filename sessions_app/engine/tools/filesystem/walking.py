@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sessions_app.engine.tools.base import ToolError
 from sessions_app.engine.tools.filesystem.globs import Glob
-from sessions_app.engine.tools.filesystem.ignored import GIT, Ignored, PassedOver, rules_at
+from sessions_app.engine.tools.filesystem.ignored import GIT, Ignored, PassedOver, find_rules
 from sessions_app.engine.tools.filesystem.inside import (
     Inside,
     Parts,
@@ -104,7 +104,7 @@ class Look:
             except OSError:
                 continue
             entry = Entry(folder, name, (*parts, name), found)
-            if deep and name != GIT and ignored.has(self.base + entry.parts, entry.is_folder):
+            if deep and name != GIT and ignored.covers(self.base + entry.parts, entry.is_folder):
                 self.passed_over.add(entry.path, entry.is_folder)
                 continue
             yield entry
@@ -117,21 +117,21 @@ class Look:
         except OSError:
             return
         try:
-            below = ignored.below(inner, self.base + entry.parts)
+            below = ignored.enter(inner, self.base + entry.parts)
             yield from self._walk(inner, below, entry.parts, True)
         finally:
             os.close(inner)
 
-    def end(self, lines: list[str], more: bool, nothing: str) -> list[str]:
+    def describe_end(self, lines: list[str], more: bool, nothing: str) -> list[str]:
         """Return the lines that stand below an answer."""
         told = [] if lines or more else [f"[{nothing}]"]
         if more:
             told = ["[There is more than was looked at or is shown: ask for less.]"]
-        return [*told, *filter(None, [self.passed_over.sentence()])]
+        return [*told, *filter(None, [self.passed_over.describe()])]
 
 
 def _look(inside: Inside, parts: Parts, include_ignored: bool, budget: Budget) -> Look:
-    ignored = Ignored(is_off=True) if include_ignored else rules_at(inside, parts)
+    ignored = Ignored(is_off=True) if include_ignored else find_rules(inside, parts)
     return Look(budget, parts, ignored)
 
 
@@ -161,7 +161,9 @@ def list_folder(
         )
         lines = [_line(each) for each in itertools.islice(fitting, LISTED + 1)]
     more = len(lines) > LISTED or budget.spent
-    return "\n".join([*lines[:LISTED], *look.end(lines, more, "Nothing is here that fits.")])
+    return "\n".join(
+        [*lines[:LISTED], *look.describe_end(lines, more, "Nothing is here that fits.")]
+    )
 
 
 def _line(entry: Entry) -> str:
@@ -195,7 +197,7 @@ def search(
         except TimeoutError:
             raise ToolError("The pattern takes too long to search for: make it simpler.") from None
     more = len(lines) > MATCHES or budget.spent
-    return "\n".join([*lines[:MATCHES], *look.end(lines, more, "No line matches.")])
+    return "\n".join([*lines[:MATCHES], *look.describe_end(lines, more, "No line matches.")])
 
 
 def _find_file(inside: Inside, parts: Parts) -> Iterator[Entry] | None:

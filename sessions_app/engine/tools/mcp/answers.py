@@ -45,7 +45,7 @@ def mend_tools(result: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     tools: list[dict[str, Any]] = []
     reasons: list[str] = []
     for entry in listed:
-        if reason := _flaw(entry):
+        if reason := _find_error(entry):
             reasons.append(reason)
         else:
             tools.append(_mend_tool(entry))
@@ -55,7 +55,7 @@ def mend_tools(result: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     return {**kept, **more, "tools": tools}, reasons
 
 
-def _flaw(entry: Any) -> str:
+def _find_error(entry: Any) -> str:
     """Return why a tool cannot be offered; nothing where it can."""
     name = entry.get("name") if isinstance(entry, dict) else None
     if not isinstance(name, str) or is_blank(name):

@@ -97,7 +97,7 @@ class Child:
 
 
 @asynccontextmanager
-async def running(server: Server, directory: Path) -> AsyncIterator[Child]:
+async def run_program(server: Server, directory: Path) -> AsyncIterator[Child]:
     """Start the program of a server in a directory, and end it.
 
     Raises EngineError `bad_tool` where it cannot be started.

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import re
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
@@ -20,7 +21,7 @@ from sessions_app.engine.tools.arguments import coerce_arguments
 from sessions_app.engine.tools.base import Tool, Toolbox, ToolError
 from sessions_app.engine.tools.mcp.config import Server
 from sessions_app.engine.tools.mcp.http import Web
-from sessions_app.engine.tools.mcp.process import Child, running
+from sessions_app.engine.tools.mcp.process import Child, run_program
 from sessions_app.engine.tools.mcp.transport import Screen, connect_child
 from sessions_app.storable import storable, storable_json
 
@@ -163,7 +164,7 @@ class Connection:
         options = {"client_info": Implementation(name="amplifierd", version="1")}
         if self._web:
             return self._web.connect(self._screen, **options)
-        self._child = await stack.enter_async_context(running(self.server, self._directory))
+        self._child = await stack.enter_async_context(run_program(self.server, self._directory))
         return connect_child(self._child, self._screen, **options)
 
     async def _learn(self, session: ClientSession) -> None:
@@ -282,7 +283,7 @@ class ServerTools:
     async def _connected(self) -> Connection:
         """Return an open connection, made anew if need be; raise _Down."""
         async with self._lock:
-            delay = DELAY
+            delay, until = DELAY, time.monotonic() + self.server.timeout
             for left in reversed(range(TRIES)):
                 if self._connection and self._connection.is_open:
                     return self._connection
@@ -291,7 +292,7 @@ class ServerTools:
                 except EngineError as error:
                     raise _Down(str(error)) from None
                 except _Down:
-                    if not left:
+                    if not left or time.monotonic() + delay > until:
                         raise
                     await asyncio.sleep(delay)
                     delay *= 2

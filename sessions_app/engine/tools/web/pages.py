@@ -8,7 +8,7 @@ from sessions_app.engine.config import Config
 from sessions_app.engine.tools.base import ToolError, fill_blank, shorten
 from sessions_app.engine.tools.web.client import HTML, LIMIT, Page, fetch
 from sessions_app.engine.tools.web.markdown import markdown
-from sessions_app.engine.tools.web.reach import bad, reach_of
+from sessions_app.engine.tools.web.reach import bad, parse_reach
 
 # Seconds, by the config's keys: all of a call, and one connection.
 TIMES = {"timeout": 30.0, "connect_timeout": 10.0}
@@ -25,7 +25,7 @@ class Pages:
         # A misspelt key must not open what was meant to be closed.
         if unknown := sorted(set(config) - KEYS):
             raise bad(f"there is no `{unknown[0]}`; known are {', '.join(sorted(KEYS))}.")
-        self._reach = reach_of(config)
+        self._reach = parse_reach(config)
         self._timeout, self._connect_timeout = (_seconds(config, key) for key in TIMES)
 
     async def fetch_url(self, url: str) -> str:

@@ -80,7 +80,7 @@ def host_of(url: httpx2.URL) -> str:
     return url.raw_host.decode().rstrip(".").lower()
 
 
-def reach_of(config: Config) -> Reach:
+def parse_reach(config: Config) -> Reach:
     """Return what a config opens; raise EngineError `bad_tool` for what cannot be understood."""
     private = _texts(config, "allow_private") or ()
     networks = {text: _network(text) for text in private}

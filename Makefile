@@ -74,7 +74,7 @@ endif
 endif
 
 $(READY): requirements.txt
-	@UV=$(UV) $(SHELL) scripts/make_venv.sh $(VENV) requirements.txt
+	@UV=$(UV) $(SHELL) deploy/make_venv.sh $(VENV) requirements.txt
 	@touch $@
 
 # A path file and not a copy of the requirements: seconds instead of minutes.

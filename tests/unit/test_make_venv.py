@@ -71,7 +71,7 @@ class Machine:
 
     def make(self, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            ["/bin/sh", str(ROOT / "scripts" / "make_venv.sh"), str(self.venv), "requirements.txt"],
+            ["/bin/sh", str(ROOT / "deploy" / "make_venv.sh"), str(self.venv), "requirements.txt"],
             env={"PATH": os.pathsep.join(map(str, self.path)), **environment},
             capture_output=True,
             text=True,
@@ -160,5 +160,5 @@ def test_what_another_python_has_left_is_removed(machine: Machine) -> None:
 
 
 def test_the_floor_is_said_alike_everywhere() -> None:
-    for place in ("README.md", "requirements.txt", "Makefile", "scripts/make_venv.sh"):
+    for place in ("README.md", "requirements.txt", "Makefile", "deploy/make_venv.sh"):
         assert "3.11.2" in (ROOT / place).read_text(), place

@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from sessions_app.engine.tools.base import ANSWER_LIMIT, fill_blank, shorten
 from sessions_app.blank_text import is_blank
+from sessions_app.engine.tools.base import ANSWER_LIMIT, fill_blank, shorten
 from sessions_app.storable import storable
 
 NOTHING = "Nothing was answered."

@@ -20,12 +20,11 @@ from sessions_app.engine.output import RunOutput
 from sessions_app.engine.redaction import redact_json
 from sessions_app.engine.tools.base import SubSessionNeeded, Tool, Toolbox, ToolError, shorten
 from sessions_app.engine.transcript import INTERRUPTED
+from sessions_app.engine.wire.answer import LONGEST_ID
 from sessions_app.storable import storable, storable_json
 
 logger = logging.getLogger(__name__)
 
-# Characters of a call's id that can be kept.
-LONGEST_ID = 255
 # Tools that are named to a model that has called one that does not exist.
 NAMED_TOOLS = 40
 

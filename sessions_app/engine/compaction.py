@@ -2,10 +2,12 @@
 
 What is sent gets shorter in this order: long results of tools, oldest first; a summary in the
 place of older messages of the transcript; a summary in the place of what the run itself has done
-before its newest steps. The transcript and the checkpoints stay as they are. All of it is worked
-out from what is stored, so a resumed run, a fallback and a clone send the same.
+before its newest steps; long messages and arguments of calls, oldest first. The transcript and
+the checkpoints stay as they are. All of it is worked out from what is stored, so a resumed run, a
+fallback and a clone send the same.
 """
 
+import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,17 +18,22 @@ from sessions_app.engine.base import EngineError, Turn, Utterance
 from sessions_app.engine.messages import (
     AssistantMessage,
     Message,
+    Part,
     Request,
+    SystemMessage,
     Text,
+    Thinking,
     ToolCall,
     ToolMessage,
     ToolResult,
+    UserMessage,
     load_checkpoints,
 )
 from sessions_app.engine.prices import context_window
 from sessions_app.engine.providers.base import Provider
 from sessions_app.engine.registry import provider_chain
 from sessions_app.engine.transcript import close_calls, merge_results
+from sessions_app.engine.wire.json_text import parse_json
 
 # Of the context window, what a request may fill before it is made shorter.
 FULL = 0.8
@@ -47,6 +54,14 @@ SHORTEST = 4000
 RESULT_KEPT = 1000
 # Characters of a call, or of its result, that are summarised.
 SHOWN = 500
+# What stands for what was cut out of a result, and out of another text.
+_NOTE = (
+    "[… {missing} characters of this result are left out here, to fit into the context. Call the "
+    "tool again for a part of it.]"
+)
+_TEXT_NOTE = "[… {missing} characters of this text are left out here, to fit into the context.]"
+# Items of a list in a call's arguments that are kept when these are cut.
+_ITEMS = 50
 INSTRUCTIONS = (
     "Summarise the conversation below for the assistant who will go on with it and sees nothing "
     "else of it. Keep every fact, decision, name, path, number and open task that may matter; "
@@ -131,6 +146,66 @@ def shorten_results(messages: Sequence[Message], excess: float) -> Shortened:
     return Shortened(changed, count)
 
 
+def shorten_texts(messages: Sequence[Message], excess: float, kept: Message) -> Shortened:
+    """Return the messages with long texts and arguments of calls cut, the oldest first.
+
+    It is the last resort: what was said last is never summarised, and one message may be longer
+    than the context. `kept`, what is to be answered, stays as it is.
+    """
+    changed = list(messages)
+    count = 0
+    for row, message in enumerate(changed):
+        if excess <= 0:
+            break
+        cut = message if message is kept else _cut_message(message)
+        gone = message_size(message) - message_size(cut)
+        if gone > 0:
+            changed[row], excess, count = cut, excess - gone, count + 1
+    return Shortened(changed, count)
+
+
+def _cut_message(message: Message) -> Message:
+    if isinstance(message, AssistantMessage):
+        return replace(message, parts=tuple(map(_cut_part, message.parts)))
+    if isinstance(message, UserMessage | SystemMessage):
+        return replace(message, content=_cut_text(message.content))
+    return message
+
+
+def _cut_part(part: Part) -> Part:
+    """Return a part that is no longer than what is kept; one that is signed is then no more."""
+    if isinstance(part, Thinking):
+        return part
+    if isinstance(part, Text):
+        text = _cut_text(part.text)
+        return part if text == part.text else Text(text)
+    if len(part.arguments) <= RESULT_KEPT:
+        return part
+    try:
+        value = parse_json(part.arguments)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        return replace(part, arguments=json.dumps({"_invalid": _cut_text(part.arguments)}))
+    return replace(part, arguments=json.dumps(_cut_values(value), ensure_ascii=False))
+
+
+def _cut_values(value: Any) -> Any:
+    if isinstance(value, str):
+        return _cut_text(value)
+    if isinstance(value, dict):
+        return {key: _cut_values(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_cut_values(each) for each in value[:_ITEMS]]
+    return value
+
+
+def _cut_text(text: str) -> str:
+    if len(text) <= RESULT_KEPT + len(_TEXT_NOTE) + 20:
+        return text
+    return cut_middle(text, RESULT_KEPT, _TEXT_NOTE)
+
+
 def _common_length(message: ToolMessage, excess: float) -> int:
     """Return the length to which all results are cut, so that `excess` characters are gone."""
     sizes = sorted(len(result.content) for result in message.results)
@@ -138,22 +213,23 @@ def _common_length(message: ToolMessage, excess: float) -> int:
     for index, size in enumerate(sizes):
         share = room / (len(sizes) - index)
         if size > share:
-            return max(RESULT_KEPT, int(share) - len(_note(0)) - 20)
+            return max(RESULT_KEPT, int(share) - len(_NOTE) - 20)
         room -= size
     return max(RESULT_KEPT, sizes[-1])
 
 
 def _cut_result(result: ToolResult, longest: int) -> ToolResult:
-    if len(result.content) <= longest + len(_note(0)) + 20:
+    if len(result.content) <= longest + len(_NOTE) + 20:
         return result
     return replace(result, content=cut_middle(result.content, longest))
 
 
-def cut_middle(text: str, room: int) -> str:
+def cut_middle(text: str, room: int, note: str = "") -> str:
     """Return the beginning and the end of a text, `room` characters of it, and what is missing."""
     head = room * 2 // 3
     tail = room - head
-    return f"{text[:head]}\n{_note(len(text) - room)}\n{text[len(text) - tail :]}"
+    note = (note or _NOTE).format(missing=len(text) - room)
+    return f"{text[:head]}\n{note}\n{text[len(text) - tail :]}"
 
 
 def older_messages(turn: Turn) -> tuple[Utterance, ...]:
@@ -222,10 +298,3 @@ def _message_lines(message: Message, *, texts: bool = True) -> Iterator[str]:
                 yield f"assistant: {part.text}"
     elif texts:
         yield f"user: {message.content}"
-
-
-def _note(missing: int) -> str:
-    return (
-        f"[… {missing} characters of this result are left out here, to fit into the context. Call "
-        "the tool again for a part of it.]"
-    )

@@ -23,6 +23,7 @@ from sessions_app.engine.compaction import (
     older_messages,
     older_steps,
     shorten_results,
+    shorten_texts,
     size_of,
     write_steps,
     write_transcript,
@@ -337,8 +338,9 @@ class Conversation:
         model, reason = (answer.model, answer.finish_reason) if answer else ("", "stop")
         if asks:
             return Outcome(output.text, self.usage(), model, waits=tuple(asks))
-        # Where the answer is all there was, the transcript tells it.
-        rest = tuple(map(_dump, self._unkept)) if self._has_steps else ()
+        # Where the answer is all there was, the transcript tells it; but that has no secrets.
+        is_told = not self._has_steps and answer is not None and answer.text == output.text
+        rest = () if is_told else tuple(map(_dump, self._unkept))
         return Outcome(output.text, self.usage(), model, rest, finish_reason=reason)
 
     # Requests
@@ -362,7 +364,7 @@ class Conversation:
             delay = wait_before(error, retries, provider.limits) if self.is_silent else None
             if delay is None:
                 output.flush()
-                raise describe(error, provider)
+                raise window.describe(error, request, self._instructions, self._prompt)
             self._emit("provider_retry", retry_event(error, retries, delay, provider))
             await asyncio.sleep(delay)
 
@@ -467,15 +469,27 @@ class Conversation:
             request, names = self._shorten(provider, window)
         if window.excess(request) and await self._summarize_steps(provider, window):
             request, names = self._shorten(provider, window)
+        if window.excess(request):
+            request, names = self._shorten(provider, window, texts=True)
         return request, names
 
-    def _shorten(self, provider: Provider, window: "Window") -> tuple[Request, Names]:
+    def _shorten(
+        self, provider: Provider, window: "Window", *, texts: bool = False
+    ) -> tuple[Request, Names]:
         request, names = self._build(provider)
-        shortened = shorten_results(self._all_messages(), window.excess(request))
-        if not shortened.count:
-            return request, names
-        self._notice("Long results of tools were shortened to fit into the model's context.")
-        return self._build(provider, shortened.messages)
+        messages = self._all_messages()
+        shortened = shorten_results(messages, window.excess(request))
+        if shortened.count:
+            self._notice("Long results of tools were shortened to fit into the model's context.")
+            messages = shortened.messages
+            request, names = self._build(provider, messages)
+        if texts:
+            prompt = messages[len(opening(self._turn, self._prompt)) - 1]
+            shortened = shorten_texts(messages, window.excess(request), prompt)
+            if shortened.count:
+                self._notice("Long messages were shortened to fit into the model's context.")
+                request, names = self._build(provider, shortened.messages)
+        return request, names
 
     async def _summarize_transcript(self, provider: Provider, window: "Window") -> bool:
         """Have a summary stand for older messages, for good; return whether there were any."""
@@ -580,14 +594,25 @@ class Window:
         """
         fixed = len(told) + len(prompt)
         if self._is_known and fixed / CHARACTERS_AT_MOST > self.tokens:
-            raise EngineError(
-                "too_long",
-                f"The profile's instructions ({len(told)} characters) and the message "
-                f"({len(prompt)} characters) do not fit into the context of "
-                f"{self._provider.module} ({self.tokens:.0f} tokens). Shorten them, or choose a "
-                "model that reads more.",
-            )
+            raise self._too_long(told, prompt, f" ({self.tokens:.0f} tokens)")
         return fixed / CHARACTERS < HALF * self.tokens
+
+    def describe(self, error: StreamError, request: Request, told: str, prompt: str) -> EngineError:
+        """Return the EngineError for a refused request; it says what is too long where that is."""
+        if error.kind != "too_long" or len(told) + len(prompt) < HALF * size_of(request):
+            return describe(error, self._provider)
+        return self._too_long(told, prompt, "", error.status)
+
+    def _too_long(
+        self, told: str, prompt: str, size: str, status: int | None = None
+    ) -> EngineError:
+        return EngineError(
+            "too_long",
+            f"The profile's instructions ({len(told)} characters) and the message "
+            f"({len(prompt)} characters) do not fit into the context of "
+            f"{self._provider.module}{size}. Shorten them, or choose a model that reads more.",
+            status,
+        )
 
 
 def read_patience(config: dict[str, Any]) -> float | None:

@@ -210,6 +210,10 @@ def _repair_required(out: Schema) -> None:
     wanted = out.pop("required")
     names = list(dict.fromkeys(n for n in wanted if isinstance(n, str))) if _is_list(wanted) else []
     if "properties" in out:
+        if out.get("additionalProperties") is not False:
+            # A model must know what it cannot do without.
+            missing = {name: {} for name in names if name not in out["properties"]}
+            out["properties"] = {**out["properties"], **missing}
         names = [name for name in names if name in out["properties"]]
     elif "object" in _types(out):
         names = []
@@ -265,6 +269,10 @@ def _flatten(schema: Schema) -> Schema:
         if any("additionalProperties" in branch for branch in branches):
             # A branch's own says nothing of the others' properties.
             out.pop("additionalProperties", None)
+    for branch in (each for key in _COMBINATIONS for each in schema.get(key, ())):
+        # Some say only which properties belong together, and nowhere what these are.
+        for name in branch.get("required", ()):
+            properties.setdefault(name, {})
     out["type"] = "object"
     out["properties"] = properties
     out.pop("required", None)

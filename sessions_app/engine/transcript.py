@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from sessions_app.engine.base import Call, Turn, Utterance
+from sessions_app.engine.config import MASK
 from sessions_app.engine.messages import (
     AssistantMessage,
     Message,
@@ -37,20 +38,34 @@ def transcript_messages(history: Sequence[Utterance]) -> list[Message]:
     What a run has done with tools stands where its answer would.
     """
     messages: list[Message] = []
-    # By the run: the text that its checkpoints have already.
-    known: dict[str, str] = {}
+    # By the run: the text that its checkpoints have already; None if they have all of it.
+    known: dict[str, str | None] = {}
     for utterance in history:
         content = utterance.content
         if utterance.answers:
             # What the checkpoints do not have: the beginning of an answer that was broken off.
-            content = content.removeprefix(known.pop(utterance.run_id, "")).lstrip()
+            content = _untold(content, known.pop(utterance.run_id, ""))
         if content.strip():
             messages.append(_message(utterance, content))
         if utterance.steps:
             done = close_calls(merge_results(load_checkpoints(utterance.steps)), utterance.calls)
             messages += done
-            known[utterance.run_id] = answer_text(done)
+            last = done[-1] if done else None
+            is_whole = isinstance(last, AssistantMessage) and not last.tool_calls
+            known[utterance.run_id] = None if is_whole else answer_text(done)
     return messages
+
+
+def _untold(content: str, known: str | None) -> str:
+    """Return what of an answer the checkpoints do not have.
+
+    They have it as the model said it, the transcript without secrets.
+    """
+    if known is None:
+        return ""
+    if known and MASK in content and not content.startswith(known):
+        return "\n\n".join(content.split("\n\n")[known.count("\n\n") + 1 :]).lstrip()
+    return content.removeprefix(known).lstrip()
 
 
 def merge_results(messages: Iterable[Message]) -> list[Message]:

@@ -600,12 +600,22 @@ def calls_that_break_histories(request: Request) -> Reply | None:
     return stream(request, want(*calls))
 
 
+def _arguments(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return what a model gives that keeps to the schema: what is required, and a text if any."""
+    values: dict[str, Any] = {"array": [], "object": {}, "number": 1, "integer": 1, "boolean": True}
+    properties = schema.get("properties") or {}
+    names = [*schema.get("required", ()), *({"text"} & properties.keys())]
+    kinds = {name: str(properties[name].get("type")).lower() for name in names}
+    return {name: values.get(kind, "x") for name, kind in kinds.items()}
+
+
 @behaviour
 def calls_all_tools(request: Request) -> Reply | None:
     """A model that calls each tool that it is offered, by the name that it was told."""
     if request.results or not request.tools:
         return None
-    calls = (Call(name, {"text": "x"}, f"call_{n}") for n, name in enumerate(request.tools))
+    tools = enumerate(request.tools.items())
+    calls = (Call(name, _arguments(schema), f"call_{n}") for n, (name, schema) in tools)
     return stream(request, want(*calls))
 
 

@@ -60,6 +60,52 @@ def test_results_that_come_all_at_once_are_shortened(protocol: str, large: Path)
         goes_on(talk, server)
 
 
+def posted(talk: Talk) -> None:
+    """Have what somebody pasted in the history: an answer failed for it, or a client posted it."""
+    talk.say("A pasted line. " * 10_000)
+
+
+def answered(talk: Talk) -> None:
+    talk.post("user", "Write a book.")
+    talk.post("assistant", "It was a dark night. " * 8_000)
+
+
+def instructed(talk: Talk) -> None:
+    talk.post("system", "Another rule. " * 10_000)
+
+
+@ALL
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("put", [posted, answered, instructed])
+def test_one_message_larger_than_the_window_bricks_no_session(
+    put: Any, known: bool, protocol: str
+) -> None:
+    config = {"context_window": 25_000} if known else {}
+    with RudeServer("strict_roles+overflow_above_bytes=100000") as server:
+        talk = Talk(provider(server, protocol, **config))
+        put(talk)
+        goes_on(talk, server)
+        goes_on(talk, server)
+
+
+@ALL
+@pytest.mark.parametrize("dies_after", [0, 3])
+def test_arguments_that_fill_the_window_are_shortened_for_the_model_alone(
+    dies_after: int, protocol: str, tmp_path: Path
+) -> None:
+    text = "line\n" * 8_000
+    writes = [
+        want(Call("write_file", {"path": f"{n}.txt", "content": text}, f"call_{n}"))
+        for n in range(4)
+    ]
+    with RudeServer("overflow_above_bytes=100000", *writes, say("Written.")) as server:
+        talk = Talk(provider(server, protocol), tools=(FILES,), directory=tmp_path)
+        turn = talk.say("Write four.", dies_after=dies_after)
+        assert success(turn, server).endswith("Written.")
+        assert all((tmp_path / f"{n}.txt").read_text() == text for n in range(4))
+        goes_on(talk, server)
+
+
 # D2
 
 OVERFLOWS = (
@@ -228,6 +274,8 @@ def test_what_a_turn_reads_depends_on_what_the_model_is_told(session: Any) -> No
         attempts.succeed(attempt, "well", {})
         upto = Message.objects.in_session(session.pk).last(1)[0].seq
     attempt = claimed(session, "And now?")
+    # The first turn of a process loads the providers, which is no part of what a turn costs.
+    turns.turn_of(attempt)
     tracemalloc.start()
     turn = turns.turn_of(attempt)
     _, peak = tracemalloc.get_traced_memory()

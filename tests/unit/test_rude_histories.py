@@ -408,3 +408,22 @@ def test_what_is_signed_goes_to_nobody_else(protocol: str, folder: Path) -> None
         talk.providers = [provider(other, protocol)]
         goes_on(talk, other)
         assert "c2lnbmVk+//+" not in other.requests[-1].raw.decode()
+
+
+@pytest.mark.parametrize("with_tools", [True, False])
+@pytest.mark.parametrize("protocol", ["chat", "responses", "messages", "gemini"])
+def test_what_people_do_not_see_the_model_is_told_as_it_said_it(
+    with_tools: bool, protocol: str, folder: Path
+) -> None:
+    key = "sk-good-0123456789abcdef"
+    calls = (want(Call("read_file", {"path": "a.txt"})),) if with_tools else ()
+    with RudeServer("", *calls, say(f"It is {key}."), say("Yes.")) as server:
+        entry = provider(server, protocol, api_key="${RUDE_KEY}")
+        talk = Talk(entry, tools=(FILES,) if with_tools else (), directory=folder)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("RUDE_KEY", key)
+            assert success(talk.say("What is it?")) == "It is ***."
+            success(talk.say("Is it?"))
+        raw = server.requests[-1].raw.decode()
+        assert raw.count(f"It is {key}.") == 1
+        assert "***" not in raw

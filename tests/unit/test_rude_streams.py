@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from tests.rude.play import FILES, PROTOCOLS, Played, Talk, goes_on, provider
+from tests.rude.reply import Reply
+from tests.rude.request import Request
 from tests.rude.server import RudeServer
-from tests.rude.wire import Answer
+from tests.rude.wire import Answer, Call, Chat, event, say, want
 
 ALL = pytest.mark.parametrize("protocol", PROTOCOLS)
 
@@ -422,3 +424,67 @@ def test_a_body_is_read_however_it_is_labelled_and_laid_out(spec: str, protocol:
 def test_line_separators_within_json_are_text(protocol: str) -> None:
     with played("raw_u2028", protocol=protocol) as (turn, _):
         assert success(turn) == "one\u2028two\u2029three\x85four end"
+
+
+# Others of the same kinds
+
+
+def first_frames(server: RudeServer, *frames: bytes) -> None:
+    """Have the server answer its first request with these frames."""
+
+    def answer(request: Request) -> Reply | None:
+        return Reply([*frames]) if request.number == 1 else None
+
+    server.behaviours.insert(1, answer)
+
+
+def played_frames(*frames: bytes) -> Played:
+    """Play a turn whose first answer are these frames; one more plain message works."""
+    with RudeServer() as server:
+        first_frames(server, *frames)
+        talk = Talk(provider(server, max_retries=0))
+        turn = talk.say("Say something.")
+        goes_on(talk, server)
+    return turn
+
+
+def test_a_finish_reason_that_is_the_word_null_is_none() -> None:
+    chunks = [Chat().chunk({"content": piece}, "null") for piece in ("Half", " of")]
+    code, message = played_frames(*chunks).failure
+    assert (code, "broke off" in message) == ("provider_error", True)
+
+
+def test_an_answer_that_was_cut_stays_cut_when_a_gateway_adds_a_stop() -> None:
+    chat = Chat()
+    cut = [chat.chunk({"content": "Half"}), chat.chunk({}, "length")]
+    turn = played_frames(*cut, chat.chunk({}, "stop"), chat.done)
+    assert (success(turn), turn.finish_reason) == ("Half", "length")
+
+
+def test_usage_in_a_field_of_the_service_is_counted() -> None:
+    chat = Chat()
+    last = chat.chunk({}, "stop", x_groq={"usage": chat.usage(100, 50)})
+    turn = played_frames(chat.chunk({"content": "One"}), last, chat.done)
+    assert turn.outcome is not None
+    usage = turn.outcome.usage
+    assert (usage["input_tokens"], usage["output_tokens"]) == (100, 50)
+
+
+def test_an_error_in_a_list_is_told() -> None:
+    error = event({"errors": [{"message": "CUDA is out of memory"}]})
+    _, message = played_frames(Chat().chunk({"content": "Half"}), error).failure
+    assert "CUDA is out of memory" in message
+
+
+@pytest.mark.parametrize("id_", ["functions.read:0", "x" * 300])
+@pytest.mark.parametrize("protocol", ["chat", "responses", "messages"])
+def test_each_call_is_made_once_whatever_its_id(protocol: str, id_: str, folder: Path) -> None:
+    calls = (Call("read_file", {"path": path}, id_) for path in ("a.txt", "b.txt"))
+    with RudeServer("unique_call_ids", want(*calls), say("Read.")) as server:
+        talk = Talk(provider(server, protocol), tools=(FILES,), directory=folder)
+        turn = talk.say("Read both.")
+        assert success(turn) == "Read."
+        assert [each["tool_input"]["path"] for each in turn.told("post")] == ["a.txt", "b.txt"]
+        assert not any(each.get("error") for each in turn.told("post"))
+        goes_on(talk, server)
+        assert server.refusals == []

@@ -41,10 +41,15 @@ class Provider(ABC):
         # asks takes them from here.
         self.notices: list[str] = []
         # What it can do, as far as the config does not say otherwise.
-        self.can = override_capabilities(self.capabilities, config, self.module)
+        self.can = override_capabilities(self.declare(config), config, self.module)
 
     def __repr__(self) -> str:
         return f"<{self.module}>"
+
+    @classmethod
+    def declare(cls, config: Config) -> ProviderCapabilities:
+        """Return what the service of a config can do, as far as the class knows."""
+        return cls.capabilities
 
     @classmethod
     def check(cls, config: Config) -> None:

@@ -22,6 +22,8 @@ _NAMED_ALONE = (
     "reasoning_details",
     "extra_content",
 )
+# Thinking that goes back to its service; one that refuses a part of it takes none.
+_OWN_THINKING = frozenset({"reasoning_content", "reasoning_details"})
 _PATHS = {"chat": "chat/completions", "responses": "responses"}
 
 
@@ -85,6 +87,8 @@ class ChatProvider(HostedProvider):
     def learn(self, error: StreamError, body: dict[str, Any], lessons: Lessons) -> Lessons | None:
         """Return what a refusal says of requests like this one; None where it says nothing."""
         if field := find_refused_field(error, body, lessons.refused):
+            if field in _OWN_THINKING:
+                lessons.refused |= _OWN_THINKING
             return self.leave_out(field, lessons)
         return super().learn(error, body, lessons)
 

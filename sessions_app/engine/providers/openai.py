@@ -1,5 +1,7 @@
 """provider-openai: OpenAI itself, or a transparent proxy of it at `base_url`."""
 
+from urllib.parse import urlsplit
+
 from sessions_app.engine.capabilities import ProviderCapabilities
 from sessions_app.engine.config import Config, required
 from sessions_app.engine.providers.chat_completions import ChatProvider
@@ -7,7 +9,7 @@ from sessions_app.engine.providers.hosted import join_url
 from sessions_app.engine.settings import SAMPLING, THINKING
 
 URL = "https://api.openai.com/v1"
-# What the models of OpenAI take, wherever they are hosted.
+# What the models of OpenAI take where OpenAI or Azure serve them.
 MODELS = ProviderCapabilities(
     input=("text", "image"),
     strict_roles=False,
@@ -16,6 +18,10 @@ MODELS = ProviderCapabilities(
     call_id_pattern=r"[\x21-\x7e]{1,40}",
     max_tokens_field="max_completion_tokens",
 )
+
+
+# What any other service takes that speaks their protocols: a proxy may have any model behind it.
+ELSEWHERE = ProviderCapabilities(input=MODELS.input, max_tokens_field=MODELS.max_tokens_field)
 
 
 class OpenAI(ChatProvider):
@@ -27,6 +33,12 @@ class OpenAI(ChatProvider):
     defaults = {"api_key": "${OPENAI_API_KEY}"}
     needs = (("default_model",),)
     settings = SAMPLING | THINKING | {"api"}
+
+    @classmethod
+    def declare(cls, config: Config) -> ProviderCapabilities:
+        """Return what OpenAI can do; of another address, only what every service can."""
+        host = urlsplit(str(config.get("base_url") or URL)).hostname or ""
+        return MODELS if f".{host}".endswith(".openai.com") else ELSEWHERE
 
     @classmethod
     def check(cls, config: Config) -> None:

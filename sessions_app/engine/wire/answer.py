@@ -21,6 +21,8 @@ from sessions_app.engine.wire.sse import ServerEvent
 
 # Reasons for which an answer may end in the middle of a call.
 CUT = ("length", "content_filter", "error")
+# Characters of the id of a call that can be kept.
+LONGEST_ID = 255
 _LAST = (Finish, StreamError)
 _DONE = "[DONE]"
 
@@ -121,9 +123,12 @@ class Reader(ABC):
                 texts += each
 
     def _call_id(self, given: Any, prefix: str = "call_") -> str:
-        """Return the id of a new call: the given one, unless it is none or another call has it."""
+        """Return the id of a new call: the given one, unless it cannot be kept.
+
+        Another call may have it, or it is too long: some gateways put whole signatures into it.
+        """
         call_id = as_text(given)
-        if not call_id or call_id in self._call_ids:
+        if not 0 < len(call_id) <= LONGEST_ID or call_id in self._call_ids:
             call_id = f"{prefix}{uuid4().hex}"
         self._call_ids.add(call_id)
         return call_id

@@ -23,6 +23,7 @@ from sessions_app.engine.messages import (
 )
 from sessions_app.engine.settings import Thinking as ThinkingSettings
 from sessions_app.engine.wire.answer import (
+    CUT,
     Reader,
     TextBlock,
     as_dict,
@@ -249,7 +250,8 @@ class ChatReader(Reader):
                 return [*events, _bad_shape(str(error))]
             except _ChoiceError as error:
                 return [*events, error.error]
-        if usage := document.get("usage"):
+        # Groq has it in a field of its own.
+        if usage := document.get("usage") or as_dict(document.get("x_groq")).get("usage"):
             if not isinstance(usage, dict):
                 return [*events, _bad_shape("a usage that is no object")]
             self._read_usage(usage, events)
@@ -262,6 +264,7 @@ class ChatReader(Reader):
     ) -> Event | None:
         is_error = (
             document.get("error")
+            or document.get("errors")
             or event.event == "error"
             or (not choices and _is_bare_error(document))
         )
@@ -294,11 +297,14 @@ class ChatReader(Reader):
             self._read_delta(delta, events)
         if isinstance(usage := choice.get("usage"), dict):
             self._read_usage(usage, events)
-        if reason := choice.get("finish_reason"):
+        if (reason := choice.get("finish_reason")) and reason != "null":
             self._end_with(str(reason))
 
     def _end_with(self, reason: str) -> None:
         self.is_complete = True
+        if self._reason in CUT:
+            # Gateways add a "stop" of their own; an answer that was cut stays cut.
+            return
         self._reason_text = reason
         self._reason = _REASONS.get(reason.lower(), "stop")
 

@@ -252,8 +252,8 @@ class ResponsesReader(Reader):
 
     def _end_item(self, document: dict[str, Any]) -> list[Event]:
         data = as_dict(document.get("item"))
-        item = self._find_same(data, self._items)
-        if item is None:
+        item = self._find_same(data, sorted(self._items, key=lambda item: item.is_done))
+        if item is None or item.is_done:
             index = document.get("output_index")
             item = self._by_index.get(index) if type(index) is int else None
         if item is None or item.is_done or not item.fits(data):
@@ -261,10 +261,13 @@ class ResponsesReader(Reader):
         return self._complete(item, data)
 
     def _find_same(self, data: dict[str, Any], items: Iterable["_Item"]) -> "_Item | None":
-        """Return the item that has the same id, or whose call has it."""
-        for key in ("call_id", "id"):
-            for item in items:
-                if data.get(key) and item.fits(data) and item.data.get(key) == data[key]:
+        """Return the item that has the same ids, or one of them; the best first."""
+        items = [item for item in items if item.fits(data)]
+        # Two calls may have the same `call_id`, and an item another `id` in each event.
+        for keys in (("id", "call_id"), ("call_id",), ("id",)):
+            wanted = [data.get(key) for key in keys]
+            for item in items if all(wanted) else ():
+                if [item.data.get(key) for key in keys] == wanted:
                     return item
         return None
 

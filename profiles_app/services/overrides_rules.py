@@ -303,7 +303,8 @@ def _part(value: Any, key: str | int) -> Any:
     """Return the part at a key or an index, None where there is none."""
     if isinstance(value, dict):
         return value.get(key)
-    return value[key] if isinstance(value, list) and int(key) < len(value) else None
+    is_place = isinstance(value, list) and isinstance(key, int) and key < len(value)
+    return value[key] if is_place else None
 
 
 def _step(key: str | int) -> str:

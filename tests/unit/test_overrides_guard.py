@@ -192,6 +192,13 @@ def test_texts_are_the_caller_s_own() -> None:
     assert overrides.apply(PROFILE, texts)["agents"] == texts["agents"]
 
 
+@pytest.mark.parametrize("key", ["provider-openai", "0", "-1", "config"])
+def test_modules_by_name_in_place_of_a_list_are_refused_as_such(key: str) -> None:
+    given = {"providers": {key: {"config": {"base_url": "https://evil.example"}}}}
+    with pytest.raises(InvalidDefinition, match="list of modules"):
+        overrides.apply(PROFILE, given)
+
+
 @pytest.mark.parametrize("entry", [1, None, [], {"module": 1}, {"module": ["a"]}, {}])
 def test_what_is_no_module_is_refused_as_such(entry: Any) -> None:
     with pytest.raises(InvalidDefinition):

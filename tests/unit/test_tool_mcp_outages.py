@@ -54,7 +54,7 @@ def test_a_tool_of_a_server_that_has_come_back_is_found_and_called(tmp_path: Pat
 def test_a_server_that_comes_back_while_it_is_tried_again_is_waited_for(tmp_path: Path) -> None:
     async def used() -> str:
         async with opened(bare(f"needs {tmp_path / 'it'}")) as tools:
-            asyncio.get_running_loop().call_later(0.8, (tmp_path / "it").touch)
+            asyncio.get_running_loop().call_later(4, (tmp_path / "it").touch)
             return await tools.call("echo", text="hello")
 
     assert run(used()) == "hello"

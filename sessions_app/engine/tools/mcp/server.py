@@ -30,7 +30,7 @@ TOOLS_LIMIT = 200
 PAGES_LIMIT = 20
 # How often a server is connected to anew in one attempt, and for one call; seconds before
 # the second try for that call, which double with each.
-RECONNECTS, TRIES, DELAY = 20, 3, 0.5
+RECONNECTS, TRIES, DELAY = 20, 5, 0.5
 # Seconds that a connection has to close.
 CLOSING = 10.0
 # Characters of the server's own words in an error.
@@ -198,7 +198,8 @@ class Connection:
             story = f"answered with HTTP {self._web.refusal}"
         elif self._web and self._web.failure:
             story = "cannot be reached"
-        return self._clean(f"{self.server} {story or _failure(error)}.")
+        story = (story or _failure(error)).rstrip(".")
+        return self._clean(f"{self.server} {story}.")
 
     def _clean(self, text: str) -> str:
         return storable(" ".join(self.server.redact(text).split()))
@@ -292,7 +293,8 @@ class ServerTools:
                 except EngineError as error:
                     raise _Down(str(error)) from None
                 except _Down:
-                    if not left or time.monotonic() + delay > until:
+                    is_given_up = not left or self._made > RECONNECTS
+                    if is_given_up or time.monotonic() + delay > until:
                         raise
                     await asyncio.sleep(delay)
                     delay *= 2

@@ -154,7 +154,7 @@ class PassedOver:
         """Return what was passed over and how to see it; nothing where nothing was."""
         named = self.folders[: self._NAMED]
         more = len(self.folders) - len(named)
-        parts = [*named, *([f"{more} more folders"] if more else [])]
+        parts = [*named, *([f"{more} more folder{'s' if more > 1 else ''}"] if more else [])]
         if self.files:
             parts.append(f"{self.files} {'file' if self.files == 1 else 'files'}")
         if not parts:

@@ -283,7 +283,10 @@ def parse_arguments(text: str) -> dict[str, Any] | None:
         value = json.loads(value or "{}") if isinstance(value, str) else value
     except (ValueError, RecursionError):
         return None
-    return storable_json(value) if isinstance(value, dict) else {} if value is None else None
+    if value is None or value == []:
+        # An empty list is what PHP writes for an object without anything in it.
+        return {}
+    return storable_json(value) if isinstance(value, dict) else None
 
 
 def _by_name(modules: Sequence[OpenedModule]) -> dict[str, tuple[Tool, OpenedModule]]:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
+from sessions_app.engine.calls import parse_arguments
 from sessions_app.engine.tools.arguments import coerce_arguments
 from sessions_app.engine.tools.base import ToolError
 from sessions_app.engine.tools.functions import make_tool, parse_docstring
@@ -90,6 +91,16 @@ def test_what_is_clear_is_put_right(name: str, given: Any, fitting: Any) -> None
     found = coerce(**{name: given})
     # To Python, 1 and true are the same.
     assert json.dumps(found) == json.dumps({name: fitting})
+
+
+@pytest.mark.parametrize("text", ["", "null", "[]", "{}", '""', '"{}"', '"[]"'])
+def test_no_arguments_are_an_empty_object_however_they_are_written(text: str) -> None:
+    assert parse_arguments(text) == {}
+
+
+@pytest.mark.parametrize("text", ["[1]", "[{}]", "0", "false", '"a"', "{"])
+def test_what_is_no_object_is_not_taken_for_one(text: str) -> None:
+    assert parse_arguments(text) is None
 
 
 @pytest.mark.parametrize(

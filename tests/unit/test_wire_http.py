@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -899,6 +900,16 @@ async def join(
     await pump(there, writer)
     asking.cancel()
     back.close()
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5"])
+def test_a_proxy_that_is_not_there_is_named(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    monkeypatch.setenv("ALL_PROXY", f"{scheme}://127.0.0.1:{port}")
+    [found] = asyncio.run(ask("http://api.example"))
+    assert isinstance(found, StreamError)
+    assert (found.kind, "ALL_PROXY" in found.message) == ("connect", True)
 
 
 def test_a_socks_proxy_is_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ from sessions_app.engine.wire.events import (
 )
 from sessions_app.engine.wire.json_text import dump_body
 from sessions_app.engine.wire.meter import Meter
-from sessions_app.engine.wire.proxies import find_proxy
+from sessions_app.engine.wire.proxies import find_proxy, find_proxy_variable
 from sessions_app.engine.wire.sse import EventDecoder, EventTooLongError, ServerEvent
 
 # Bytes of an answer that is an error.
@@ -434,6 +434,8 @@ def _failed(error: Exception) -> StreamError:
         return StreamError("bad_config", f"the request could not be made: {reason}")
     if isinstance(error, httpx2.ConnectError):
         refused = any(isinstance(each, ssl.SSLCertVerificationError) for each in causes)
+        if variable := find_proxy_variable(str(error.request.url)):
+            reason = f"{reason} (by the proxy of the environment variable {variable})"
         return StreamError("connect", reason, retry=False if refused else None)
     return StreamError("broken_off", reason)
 

@@ -27,16 +27,22 @@ def find_proxy(url: str) -> str | None:
 
     Raises EngineError `bad_config`, naming the variable, for a proxy that cannot be used.
     """
+    variable, value = find_proxy_variable(url)
+    return parse_proxy(variable, value) if value else None
+
+
+def find_proxy_variable(url: str) -> tuple[str, str]:
+    """Return the variable that names the proxy for a URL, and its value; both empty for none."""
     try:
         place = urlsplit(url)
         host, port = (place.hostname or "").rstrip("."), place.port
     except ValueError:
-        return None  # Whoever sends the request says what is wrong with it.
+        return "", ""  # Whoever sends the request says what is wrong with it.
     for name in _VARIABLES.get(place.scheme, ()):
         variable, value = _variable(name)
         if value and not _is_direct(host, port or (443 if place.scheme == "https" else 80)):
-            return parse_proxy(variable, value)
-    return None
+            return variable, value
+    return "", ""
 
 
 def parse_proxy(variable: str, value: str) -> str:

@@ -4,7 +4,7 @@ import asyncio
 from types import TracebackType
 
 # Seconds between two looks at the time, at most.
-TICK = 5.0
+TICK = 1.0
 # Seconds by which a look may be late. After more, the process was stopped, or the machine slept:
 # the limit begins anew, as what it waits for had no time either.
 JUMP = 2.0

@@ -99,8 +99,13 @@ def _newest_utterances(run: Run) -> Iterator[Utterance]:
     )
     page = list(earlier[:PAGE])
     while page:
-        steps = _steps_of({message.run_id for message in page if message.run_id})
+        runs = {message.run_id for message in page if message.run_id}
+        with_steps = set(Step.objects.filter(run_id__in=runs).values_list("run_id", flat=True))
+        steps: dict[str, list[Step]] = {}
         for message in page:
+            # Of one run at a time: results of tools are large, and most may never be sent.
+            if message.run_id in with_steps and message.run_id not in steps:
+                steps = _steps_of({message.run_id})
             yield _utterance(message, steps)
         page = list(earlier.filter(seq__lt=page[-1].seq)[:PAGE])
 

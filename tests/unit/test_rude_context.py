@@ -283,3 +283,37 @@ def test_what_a_turn_reads_depends_on_what_the_model_is_told(session: Any) -> No
     assert turn.summary == "They counted."
     assert [each.content for each in turn.history] == ["question 39", "well"]
     assert peak < 2_000_000, f"{peak:,} bytes for a turn of 200 kB"
+
+
+@pytest.mark.django_db
+def test_what_is_not_sent_is_not_read(session: Any) -> None:
+    """Thirty runs with 1 MB of results each: the newest alone fills the context."""
+    results = {"role": "tool", "results": [{"id": "c", "name": "n", "content": "x" * 1_000_000}]}
+    for number in range(30):
+        attempt = claimed(session, f"question {number}")
+        parking.keep(attempt, 1, [results], {})
+        attempts.succeed(attempt, "well", {})
+    attempt = claimed(session, "And now?")
+    turns.turn_of(attempt)
+    tracemalloc.start()
+    turn = turns.turn_of(attempt)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [each.content for each in turn.history] == ["question 29", "well"]
+    assert peak < 6_000_000, f"{peak:,} bytes for a turn of 1 MB"
+
+
+# F1
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5"])
+def test_a_proxy_that_is_down_is_named_by_its_variable(
+    scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", f"{scheme}://user:secret9876@127.0.0.1:9")
+    with RudeServer() as server:
+        away = provider(server, base_url="https://llm.example.com/v1", max_retries=0)
+        code, message = Talk(away).say("Hello?").failure
+        assert (code, "HTTPS_PROXY" in message) == ("provider_error", True)
+        assert "secret9876" not in message
+        assert success(Talk(away, provider(server)).say("Hello?"), server)

@@ -325,15 +325,15 @@ async def _send(
         except (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError) as error:
             # It had been idle, and the server closed it just now; what it has got it has not read.
             if handshake.is_new:
-                raise ProviderError(_failed(error)) from error
+                raise ProviderError(_failed(error, url)) from error
         except httpx2.ConnectTimeout as error:
             elapsed = asyncio.get_running_loop().time() - began
             if elapsed < limits.connect_timeout + _JUMP or not may_have_slept:
-                text = f"no connection within {limits.connect_timeout:g} s"
+                text = f"{_through_proxy(url)}no connection within {limits.connect_timeout:g} s"
                 raise ProviderError(StreamError("connect_timeout", text)) from error
             may_have_slept = False
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise ProviderError(_failed(error)) from error
+            raise ProviderError(_failed(error, url)) from error
 
 
 async def _refuse(response: httpx2.Response, silence: Silence, place: str) -> None:
@@ -422,22 +422,28 @@ def check_headers(headers: Mapping[str, str]) -> None:
 _IMPOSSIBLE = (httpx2.UnsupportedProtocol, httpx2.InvalidURL, httpx2.LocalProtocolError)
 
 
-def _failed(error: Exception) -> StreamError:
-    """Return what the failure of a connection means."""
+def _through_proxy(url: str) -> str:
+    """Return the beginning of a reason, which names the proxy's variable; empty without one."""
+    variable, _ = find_proxy_variable(url)
+    return f"through the proxy that the environment variable {variable} names: " if variable else ""
+
+
+def _failed(error: Exception, url: str = "") -> StreamError:
+    """Return what the failure of a connection means; with a URL, one that was to be made."""
     causes = list(_causes(error))
     reason = next((text for text in map(str, reversed(causes)) if text), type(error).__name__)
     if isinstance(error, httpx2.ProxyError):
-        return StreamError("connect", f"the proxy failed: {reason}")
+        return StreamError("connect", f"{_through_proxy(url)}the proxy failed: {reason}")
     if isinstance(
         error, httpx2.UnsupportedProtocol | httpx2.InvalidURL | httpx2.LocalProtocolError
     ):
         return StreamError("bad_config", f"the request could not be made: {reason}")
     if isinstance(error, httpx2.ConnectError):
         refused = any(isinstance(each, ssl.SSLCertVerificationError) for each in causes)
-        if variable := find_proxy_variable(str(error.request.url)):
-            reason = f"{reason} (by the proxy of the environment variable {variable})"
-        return StreamError("connect", reason, retry=False if refused else None)
-    return StreamError("broken_off", reason)
+        return StreamError(
+            "connect", f"{_through_proxy(url)}{reason}", retry=False if refused else None
+        )
+    return StreamError("broken_off", f"{_through_proxy(url)}{reason}")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -27,14 +27,22 @@ def find_proxy(url: str) -> str | None:
 
     Raises EngineError `bad_config`, naming the variable, for a proxy that cannot be used.
     """
-    found = _find_variable(url)
-    return parse_proxy(*found) if found else None
+    variable, value = find_proxy_variable(url)
+    return parse_proxy(variable, value) if value else None
 
 
-def find_proxy_variable(url: str) -> str | None:
-    """Return the name of the variable whose proxy is used for a URL; None without one."""
-    found = _find_variable(url)
-    return found[0] if found else None
+def find_proxy_variable(url: str) -> tuple[str, str]:
+    """Return the variable that names the proxy for a URL, and its value; both empty for none."""
+    try:
+        place = urlsplit(url)
+        host, port = (place.hostname or "").rstrip("."), place.port
+    except ValueError:
+        return "", ""  # Whoever sends the request says what is wrong with it.
+    for name in _VARIABLES.get(place.scheme, ()):
+        variable, value = _variable(name)
+        if value and not _is_direct(host, port or (443 if place.scheme == "https" else 80)):
+            return variable, value
+    return "", ""
 
 
 def parse_proxy(variable: str, value: str) -> str:
@@ -72,20 +80,6 @@ def find_bad_variables() -> Iterator[tuple[str, str]]:
                 parse_proxy(variable, value)
         except EngineError as error:
             yield variable, str(error)
-
-
-def _find_variable(url: str) -> tuple[str, str] | None:
-    """Return the name and the value of the variable that is due for a URL."""
-    try:
-        place = urlsplit(url)
-        host, port = (place.hostname or "").rstrip("."), place.port
-    except ValueError:
-        return None  # Whoever sends the request says what is wrong with it.
-    for name in _VARIABLES.get(place.scheme, ()):
-        variable, value = _variable(name)
-        if value and not _is_direct(host, port or (443 if place.scheme == "https" else 80)):
-            return variable, value
-    return None
 
 
 def _variable(name: str) -> tuple[str, str]:

@@ -24,7 +24,7 @@ def test_a_copy_is_local_and_says_the_same(client: Client, name: str, key: str) 
     response = copy(client, name, {key: "mine"})
     assert response.status_code == 201
     differs = {"name": "mine", "collectionId": "local", "source": "local/mine"}
-    assert response.json() == original | differs
+    assert response.json() == original | differs | {"sourceType": "local"}
 
 
 def test_a_copy_can_be_changed_and_its_original_stays(client: Client) -> None:

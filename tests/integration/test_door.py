@@ -100,7 +100,7 @@ def test_the_daemon_has_a_door_before_every_stream() -> None:
     assert [str(door.pattern) for door in doors] == [
         str(route.pattern) for route in routing.urlpatterns
     ]
-    assert len(doors) == 2
+    assert len(doors) == 3
 
 
 @pytest.mark.parametrize("path", [stream("session_0"), "/api/v1/events/stream"])

@@ -5,7 +5,6 @@ says it is told by the newest message in the form of `Order.message`.
 """
 
 import asyncio
-import contextlib
 import random
 import re
 import socket
@@ -127,7 +126,7 @@ async def serve(listener: socket.socket) -> None:
     gate = Gate()
 
     async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        try:
             while True:
                 order = order_in(await body_of(reader))
                 writer.write(HEAD)
@@ -136,7 +135,11 @@ async def serve(listener: socket.socket) -> None:
                 else:
                     await pour(writer, order.tokens)
                 writer.write(END)
-        writer.close()
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            # Clients keep connections, so one may be open when this is stopped.
+            pass
+        finally:
+            writer.close()
 
     async with await asyncio.start_server(converse, sock=listener, backlog=1024) as server:
         await server.serve_forever()

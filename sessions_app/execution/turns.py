@@ -99,13 +99,14 @@ def _newest_utterances(run: Run) -> Iterator[Utterance]:
     )
     page = list(earlier[:PAGE])
     while page:
-        runs = {message.run_id for message in page if message.run_id}
+        runs = {message.exchange_run_id for message in page if message.exchange_run_id}
         with_steps = set(Step.objects.filter(run_id__in=runs).values_list("run_id", flat=True))
         steps: dict[str, list[Step]] = {}
         for message in page:
             # Of one run at a time: results of tools are large, and most may never be sent.
-            if message.run_id in with_steps and message.run_id not in steps:
-                steps = _steps_of({message.run_id})
+            run_id = message.exchange_run_id
+            if run_id in with_steps and run_id not in steps:
+                steps = _steps_of({run_id})
             yield _utterance(message, steps)
         page = list(earlier.filter(seq__lt=page[-1].seq)[:PAGE])
 
@@ -134,7 +135,7 @@ def _newest_answer(steps: Sequence[Step]) -> Step | None:
 
 
 def _utterance(message: Message, steps: dict[str, list[Step]]) -> Utterance:
-    kept = steps.get(message.run_id or "", []) if message.role == Role.USER else []
+    kept = steps.get(message.exchange_run_id, []) if message.role == Role.USER else []
     answer = _newest_answer(kept)
     broken_off = answer is not None and answer.run.status != RunStatus.SUCCEEDED
     return Utterance(
@@ -143,8 +144,8 @@ def _utterance(message: Message, steps: dict[str, list[Step]]) -> Utterance:
         seq=message.seq,
         steps=tuple(step.data for step in kept),
         calls=_calls(answer.run, answer) if answer and broken_off else {},
-        answers=message.role == Role.ASSISTANT and message.run_id in steps,
-        run_id=message.run_id or "",
+        answers=message.role == Role.ASSISTANT and message.exchange_run_id in steps,
+        run_id=message.exchange_run_id,
     )
 
 

@@ -26,6 +26,11 @@ class Migration(migrations.Migration):
             field=models.CharField(blank=True, choices=[('stop', 'Stop'), ('length', 'Length'), ('content_filter', 'Content Filter'), ('tool_calls', 'Tool Calls'), ('error', 'Error'), ('cancelled', 'Cancelled')], max_length=16, null=True),
         ),
         migrations.AddField(
+            model_name='message',
+            name='source_run_id',
+            field=models.CharField(blank=True, db_default='', default='', max_length=64),
+        ),
+        migrations.AddField(
             model_name='run',
             name='finish_reason',
             field=models.CharField(blank=True, choices=[('stop', 'Stop'), ('length', 'Length'), ('content_filter', 'Content Filter'), ('tool_calls', 'Tool Calls'), ('error', 'Error'), ('cancelled', 'Cancelled')], max_length=16, null=True),

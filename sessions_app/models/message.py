@@ -46,6 +46,9 @@ class Message(models.Model):
         db_index=False,
         db_constraint=False,
     )
+    # Of a copied message: the run of the original that says what was done with tools for it, which
+    # a model is told as in the original session. Gone with that session, it leaves the text.
+    source_run_id = models.CharField(max_length=64, blank=True, default="", db_default="")
     # Why it ended, if it is the answer of a run. Null: no run said it, or nobody knows.
     finish_reason = models.CharField(  # noqa: DJ001 - null: nobody says
         max_length=16, choices=FinishReason.choices, null=True, blank=True
@@ -83,3 +86,8 @@ class Message(models.Model):
 
     def __str__(self) -> str:
         return f"{self.role} {self.seq}: {self.content[:60]}"
+
+    @property
+    def exchange_run_id(self) -> str:
+        """Return the id of the run whose exchange with a model this message belongs to, if any."""
+        return self.run_id or self.source_run_id

@@ -169,7 +169,14 @@ def _marked(name: str | None, mark: str) -> str | None:
 FILL = """
 WITH line AS (
     SELECT i.id, m.seq, m.role, m.content, m.created_at, m.agent, m.token_count, m.metadata,
-        m.finish_reason
+        m.finish_reason,
+        -- A run whose answer is copied, too: others go on, or came after the fork.
+        CASE WHEN m.run_id IS NULL THEN m.source_run_id
+        WHEN m.run_id IN (
+            SELECT a.run_id FROM sessions_app_message a
+            WHERE a.session_id = %(original)s AND a.seq <= %(length)s
+                AND a.role = 'assistant' AND a.run_id IS NOT NULL
+        ) THEN m.run_id ELSE '' END AS source_run_id
     FROM unnest(%(ids)s::text[]) WITH ORDINALITY AS i(id, ord)
     JOIN sessions_app_message m ON m.seq = %(after)s + i.ord
     WHERE m.session_id = %(original)s
@@ -182,9 +189,9 @@ WITH line AS (
 ), message AS (
     INSERT INTO sessions_app_message
         (id, session_id, seq, role, content, created_at, agent, token_count, metadata,
-        finish_reason)
+        finish_reason, source_run_id)
     SELECT id, %(copy)s, seq, role, content, created_at, agent, token_count, metadata,
-        finish_reason
+        finish_reason, source_run_id
     FROM line
 )
 INSERT INTO sessions_app_event (session_id, seq, type, data)
@@ -196,7 +203,10 @@ FROM line
 
 
 def _fill(original: Original, copy_id: str) -> None:
-    """Copy the messages, each with an id of its own and an event, and without its run."""
+    """Copy the messages, each with an id of its own and an event, and without its run.
+
+    What that run did with tools stays known to models as long as the original session is there.
+    """
     with connection.cursor() as cursor:
         cursor.execute("SELECT set_config(%s, %s, true)", [COPY_SETTING, copy_id])
         for after in range(0, original.length, MESSAGES_AT_A_TIME):
@@ -204,6 +214,7 @@ def _fill(original: Original, copy_id: str) -> None:
             parameters = {
                 "ids": [new_message_id() for _ in range(count)],
                 "original": original.id,
+                "length": original.length,
                 "after": after,
                 "copy": copy_id,
                 "type": EventType.MESSAGE_ADDED.value,

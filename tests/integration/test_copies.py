@@ -11,9 +11,10 @@ from django.utils import timezone
 
 from sessions_app import invariants
 from sessions_app.exceptions import SessionNotFound
+from sessions_app.execution.turns import turn_of
 from sessions_app.models import Event, Message, Session
-from sessions_app.services import cleanup, copies, messages, sessions
-from tests.conftest import Api
+from sessions_app.services import attempts, cleanup, copies, messages, parking, runs, sessions
+from tests.conftest import Api, claimed, say
 from tests.integration.racing import race
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -138,3 +139,47 @@ def test_a_key_makes_one_cleanup_of_two(make: Make, api: Api) -> None:
     first, second = (api("post", path, body, **key) for _ in range(2))
     assert first.json() == second.json()
     assert (second["Idempotent-Replayed"], second.json()["removed_count"]) == ("true", 1)
+
+
+def with_tools(session: Session, content: str = "Look.") -> None:
+    """Have a message answered by a run that has called a tool."""
+    attempt = claimed(session, content)
+    call = {"type": "tool_call", "id": "c1", "name": "look", "arguments": '{"at": "/srv"}'}
+    answer = {"role": "assistant", "parts": [call]}
+    result = {"id": "c1", "name": "look", "content": "It is there.", "error": False}
+    parking.keep(attempt, 1, [answer, {"role": "tool", "results": [result]}], {})
+    say(attempt, "Done.")
+    attempts.succeed(attempt, "Done.", {}, [], 3)
+
+
+def told(session: Session) -> list[list[str]]:
+    """What a model would be told of tools, by the messages before the next one."""
+    runs.send(session.id, "And now?")
+    attempt = attempts.claim(session.id, "worker-1")
+    assert attempt is not None
+    history = turn_of(attempt).history
+    return [[step["role"] for step in each.steps] for each in history if each.role == "user"]
+
+
+@pytest.mark.parametrize("make_copy", [copies.clone, copies.fork])
+def test_a_model_is_told_in_a_copy_what_was_done_with_tools(
+    session: Session, make_copy: Callable[..., Session]
+) -> None:
+    with_tools(session)
+    copy = sessions.start(make_copy(session.id).id)
+    again = sessions.start(make_copy(copy.id).id)
+    assert told(copy) == told(again) == [["assistant", "tool"]]
+    assert findings() == []
+
+
+def test_a_fork_before_an_answer_knows_nothing_of_it(session: Session) -> None:
+    with_tools(session)
+    assert told(sessions.start(copies.fork(session.id, 1).id)) == [[]]
+
+
+def test_without_the_original_the_text_is_left(session: Session) -> None:
+    with_tools(session)
+    copy = sessions.start(copies.clone(session.id).id)
+    sessions.delete(session.id)
+    assert told(copy) == [[]]
+    assert copy.messages.get(role="assistant").content == "Done."

@@ -92,11 +92,23 @@ class _Normalizer:
         top = {key: value for key, value in schema.items() if key not in _NEVER_AT_TOP}
         top["type"] = "object"
         top.setdefault("properties", {})
+        self._declare_required(root, top)
         _repair_required(top)
         if self._lenient:
             self._keep_definitions(root, top)
         # The type first, as everybody writes it.
         return {"type": top.pop("type"), **top}
+
+    def _declare_required(self, root: Schema, top: Schema) -> None:
+        """Declare what is only required: a model must know what the tool cannot do without."""
+        wanted, declared = root.get("required"), root.get("properties", {})
+        if not _is_list(wanted) or not isinstance(declared, dict):
+            return
+        if root.get("additionalProperties") is False or any(key in root for key in _COMBINATIONS):
+            return
+        names = [name for name in wanted if isinstance(name, str) and name not in declared]
+        top["properties"] = {**{name: {} for name in names}, **top["properties"]}
+        top["required"] = [*top.get("required", ()), *names]
 
     def _keep_definitions(self, root: Schema, top: Schema) -> None:
         for key in _DEFINITIONS:
@@ -210,10 +222,6 @@ def _repair_required(out: Schema) -> None:
     wanted = out.pop("required")
     names = list(dict.fromkeys(n for n in wanted if isinstance(n, str))) if _is_list(wanted) else []
     if "properties" in out:
-        if out.get("additionalProperties") is not False:
-            # A model must know what it cannot do without.
-            missing = {name: {} for name in names if name not in out["properties"]}
-            out["properties"] = {**out["properties"], **missing}
         names = [name for name in names if name in out["properties"]]
     elif "object" in _types(out):
         names = []

@@ -93,10 +93,10 @@ export function tryOut(panel) {
     session = (await request(panel.dataset.sessions, { method: "POST", body })).sessionId;
     part("link").href = panel.dataset.page.replace("SESSION", session.replaceAll("_", "_5F"));
     part("link").hidden = false;
-    await request(`${panel.dataset.sessions}${session}/start`, { method: "POST" });
+    await request(`${panel.dataset.sessions}/${session}/start`, { method: "POST" });
     const state = shownIn(panel.querySelector(".live"));
     const hear = (name, data) => heard[name](data);
-    stream = listen(`${panel.dataset.sessions}${session}/stream`, NAMES, hear, { after: 0, state });
+    stream = listen(`${panel.dataset.sessions}/${session}/stream`, NAMES, hear, { after: 0, state });
   };
 
   form.addEventListener("submit", async (event) => {
@@ -108,7 +108,7 @@ export function tryOut(panel) {
     const question = add("question", content);
     try {
       if (!stream) await begin();
-      const url = `${panel.dataset.sessions}${session}/send-message`;
+      const url = `${panel.dataset.sessions}/${session}/send-message`;
       const { runId } = await request(url, { method: "POST", body: { content } });
       text.value = "";
       busy(!ended.has(runId));
@@ -125,7 +125,7 @@ export function tryOut(panel) {
   });
   const ask = async (tail, method) => {
     try {
-      await request(`${panel.dataset.sessions}${session}${tail}`, { method });
+      await request(`${panel.dataset.sessions}/${session}${tail}`, { method });
       return true;
     } catch (refusal) {
       complain(refusal.message);

@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ Download = Callable[[ModelFile, Path], Path]
 
 _BLOCK = 1024 * 1024
 _DRAFTS = ".fetch-"
+# Seconds between two looks whether a fetch is over.
+_LOOK = 0.2
 
 
 class ModelFileError(Exception):
@@ -76,6 +79,20 @@ def fetch(folder: Path, model: ModelFile, download: Download, force: bool = Fals
             draft = extract(download(model, drafts), model, drafts)
             draft.replace(target)
     return True
+
+
+def wait_for_fetch(folder: Path, seconds: float) -> None:
+    """Wait while somebody fetches a file into the folder, so many seconds at most; blocks."""
+    deadline = time.monotonic() + seconds
+    try:
+        with (folder / ".lock").open() as file:
+            while time.monotonic() < deadline:
+                with contextlib.suppress(BlockingIOError):
+                    return fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                time.sleep(_LOOK)
+    except FileNotFoundError:
+        # Nobody has ever fetched anything.
+        return
 
 
 def extract(package: Path, model: ModelFile, folder: Path) -> Path:

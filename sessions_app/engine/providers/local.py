@@ -19,7 +19,7 @@ from sessions_app.engine.messages import (
     ToolMessage,
     UserMessage,
 )
-from sessions_app.engine.model_files import SMOLLM2
+from sessions_app.engine.model_files import SMOLLM2, wait_for_fetch
 from sessions_app.engine.providers.base import Provider
 from sessions_app.engine.settings import SAMPLING, Thinking, model_settings
 from sessions_app.engine.wire import chat
@@ -33,6 +33,8 @@ MEMORY = 1024
 _FRAME = 8
 # What it adds to the whole, with its own system prompt where the profile has none.
 _FRAME_OF_ALL = 64
+# Seconds that the model's file may still take, where it is being fetched.
+_FETCHING_TIME = 120.0
 # Seconds for counting tokens, which takes milliseconds.
 _COUNTING_TIME = 30.0
 
@@ -125,7 +127,11 @@ class Local(Provider):
 
 
 def _server() -> LocalServer:
-    return local_server(settings.MODELS_DIR / SMOLLM2.name)
+    path = settings.MODELS_DIR / SMOLLM2.name
+    if not path.is_file():
+        # A daemon that has just been set up is fetching it.
+        wait_for_fetch(settings.MODELS_DIR, _FETCHING_TIME)
+    return local_server(path)
 
 
 def _count_tokens(server: LocalServer, instructions: str, messages: tuple[Message, ...]) -> int:

@@ -7,9 +7,11 @@ it has come to their ends; ours waits until the database is back.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
+import psycopg
+import psycopg_pool
 from procrastinate import App, PsycopgConnector
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.utils import connector_params
@@ -17,7 +19,7 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager, NotificationCallback
 
-from sessions_app.outage import DATABASE_UNAVAILABLE
+from sessions_app.outage import DATABASE_UNAVAILABLE, READ_ONLY
 
 logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
@@ -28,12 +30,34 @@ PAUSE = 0.5
 POOL = {"timeout": 2, "reconnect_timeout": 1}
 
 
+class WriterPool(psycopg_pool.AsyncConnectionPool):
+    """Replaces each connection that has refused a write.
+
+    One that was opened to a standby, or under a role that was read-only then, takes no writes for
+    as long as it lives, although the database may take them again.
+    """
+
+    @contextlib.asynccontextmanager
+    async def connection(
+        self,
+        timeout: float | None = None,  # noqa: ASYNC109 the signature is the pool's
+    ) -> AsyncIterator[psycopg.AsyncConnection]:
+        """Lend a connection for the time of the block."""
+        async with super().connection(timeout) as connection:
+            try:
+                yield connection
+            except READ_ONLY:
+                await connection.close()
+                raise
+
+
 def worker_queue() -> App:
     """Return the app on a connector of its own.
 
     The services go on queueing jobs inside Django's transactions.
     """
-    queue = app.with_connector(PsycopgConnector(kwargs=connector_params(), **POOL))
+    connector = PsycopgConnector(pool_factory=WriterPool, kwargs=connector_params(), **POOL)
+    queue = app.with_connector(connector)
     queue.job_manager = PatientJobManager(queue.connector)
     return queue
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import psycopg
 import pytest
+from django.conf import settings
 from django.db import DataError, IntegrityError, OperationalError, connection, transaction
 from procrastinate.exceptions import ConnectorException
 
@@ -96,3 +97,38 @@ def test_the_queue_waits_for_a_read_only_database(monkeypatch: pytest.MonkeyPatc
 
     assert asyncio.run(queue._insist(finish)) == "done"
     assert len(calls) == 3
+
+
+KEEP_READ_ONLY = "SET default_transaction_read_only = on"
+WRITE = "CREATE TEMPORARY TABLE written AS SELECT 1"
+
+
+def test_a_connection_that_stays_read_only_is_not_used_again() -> None:
+    """As one does that was opened to a standby: the database itself takes writes meanwhile."""
+    with connection.cursor() as cursor:
+        cursor.execute(KEEP_READ_ONLY)
+        stale = cursor.connection.info.backend_pid
+    with pytest.raises(OperationalError), transaction.atomic():
+        Profile.objects.update(description="other")
+    # The pool lends its connections in turn.
+    for _ in range(2 * settings.DATABASE_POOL):
+        connection.close()
+        with connection.cursor() as cursor:
+            assert cursor.connection.info.backend_pid != stale
+
+
+def test_the_queue_does_not_use_a_connection_again_that_stays_read_only() -> None:
+    async def write_twice() -> int:
+        pool = queue.WriterPool(
+            kwargs=database.parameters("test"), min_size=1, max_size=1, open=False
+        )
+        async with pool:
+            async with pool.connection() as one:
+                await one.execute(KEEP_READ_ONLY)
+            with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+                async with pool.connection() as one:
+                    await one.execute(WRITE)
+            async with pool.connection() as one:
+                return (await one.execute(WRITE)).rowcount
+
+    assert asyncio.run(write_twice()) == 1

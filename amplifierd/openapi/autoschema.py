@@ -109,7 +109,8 @@ def explained(parameter: dict[str, Any]) -> dict[str, Any]:
     """Return the parameter with what it means; an empty one counts as absent in a query."""
     known = dict(PARAMETERS.get(parameter["name"], {}))
     description = known.pop("description", parameter.get("description", ""))
-    in_query = {"allowEmptyValue": True} if parameter["in"] == "query" else {}
+    may_be_empty = parameter["in"] == "query" and not parameter.get("required")
+    in_query = {"allowEmptyValue": True} if may_be_empty else {}
     return {
         **parameter,
         **in_query,

@@ -27,6 +27,7 @@ class TextField(OpenApiSerializerFieldExtension):
     """A text, which is not empty where that is not allowed."""
 
     target_class = "profiles_app.bodies.Text"
+    match_subclasses = True
 
     def map_serializer_field(self, auto_schema: Any, direction: str) -> dict[str, Any]:
         """Return the schema; what else there is to say of the field is added to it."""

@@ -119,7 +119,9 @@ def is_refused_by_meaning(case: Any, problem: dict[str, Any]) -> bool:
     if errors:
         fields = {str(error["field"]).split(".")[0] for error in errors}
         # A number beyond 64 bits somewhere in an object of the caller's own.
-        return fields <= NAMING or {error["code"] for error in errors} == {"too_large"}
+        # And a text without any visible character.
+        codes = {error["code"] for error in errors}
+        return fields <= NAMING or codes <= {"too_large", "blank"}
     return (
         any(place in case.operation.path for place in PLACES) and case.operation.label not in SURE
     )

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 # Seconds; whoever asks for more gets these.
 LONGEST = 300.0
-# Plain decimals: neither 1e3 nor NaN.
-NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,6})?", re.ASCII)
+# Any number from 0 on, as JSON writes it: NaN is none.
+NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?", re.ASCII)
 # RFC 7240: preferences with commas between them, each with its parameters after a semicolon.
 PREFERENCE = re.compile(r'\s*wait\s*=\s*"?([0-9]{1,9})"?\s*(;.*)?', re.ASCII | re.IGNORECASE)
 

@@ -113,7 +113,7 @@ def test_an_answer_that_is_late_is_accepted_as_usual(alice: Waiter, place: str) 
     assert set(answer.json()) > {"runId", "messageId", "lastEventId", "sessionId"}
 
 
-@pytest.mark.parametrize("wait", ["soon", "-1", "1e3", "nan", "1,5"])
+@pytest.mark.parametrize("wait", ["soon", "-1", "1e", "nan", "1,5"])
 @pytest.mark.parametrize("path", ["send-message", "execute"])
 def test_what_is_no_number_is_refused_and_nothing_is_sent(
     alice: Waiter, path: str, wait: str

@@ -36,6 +36,7 @@ from sessions_app.engine.wire.events import Event, FinishReason, StreamError
 from sessions_app.engine.wire.json_text import (
     dump_arguments,
     dump_json,
+    load_arguments,
     parse_json,
 )
 from sessions_app.engine.wire.sse import ServerEvent
@@ -233,21 +234,12 @@ def _build_part(part: Part, is_own: bool) -> dict[str, Any] | None:
     opaque = load_opaque(part) if is_own else {}
     if isinstance(part, ToolCall):
         call = {"type": "tool_use", "id": part.id, "name": part.name}
-        return {**call, "input": _build_input(part.arguments), **opaque}
+        return {**call, "input": load_arguments(part.arguments), **opaque}
     if opaque:
         return opaque
     if isinstance(part, Text) and part.text.strip():
         return {"type": "text", "text": part.text}
     return None
-
-
-def _build_input(arguments: str) -> dict[str, Any]:
-    try:
-        value = parse_json(arguments or "{}")
-    except ValueError:
-        value = arguments
-    # Only an object is accepted; the model has been told what was wrong with anything else.
-    return value if isinstance(value, dict) else {"arguments": arguments}
 
 
 def _build_result(result: Any) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from sessions_app.engine.wire.json_text import (
     TextJoiner,
     dump_arguments,
     dump_json,
-    parse_json,
+    load_arguments,
 )
 from sessions_app.engine.wire.sse import ServerEvent
 
@@ -146,7 +146,7 @@ def _build_answer(message: AssistantMessage, is_own: bool, signs: bool) -> list[
     for part in message.parts:
         opaque = load_opaque(part) if is_own else {}
         if isinstance(part, ToolCall):
-            call = {"id": part.id, "name": part.name, "args": _build_args(part.arguments)}
+            call = {"id": part.id, "name": part.name, "args": load_arguments(part.arguments)}
             built: dict[str, Any] = {"functionCall": call, **opaque}
             if is_first_call and signs and "thoughtSignature" not in built:
                 built["thoughtSignature"] = _NO_SIGNATURE
@@ -157,15 +157,6 @@ def _build_answer(message: AssistantMessage, is_own: bool, signs: bool) -> list[
         elif isinstance(part, Text) and part.text:
             parts.append({"text": part.text})
     return parts
-
-
-def _build_args(arguments: str) -> dict[str, Any]:
-    try:
-        value = parse_json(arguments or "{}")
-    except ValueError:
-        value = arguments
-    # Only an object is accepted; the model has been told what was wrong with anything else.
-    return value if isinstance(value, dict) else {"arguments": arguments}
 
 
 def _build_result(result: ToolResult) -> dict[str, Any]:

@@ -119,3 +119,15 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_nan(item) for key, item in value.items()}
     return [_without_nan(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def load_arguments(arguments: str) -> dict[str, Any]:
+    """Return the arguments of a call as the object that a service accepts and nothing else.
+
+    What is no object goes below a key of its own: the model has been told what was wrong with it.
+    """
+    try:
+        value = parse_json(arguments or "{}")
+    except ValueError:
+        value = arguments
+    return value if isinstance(value, dict) else {"arguments": arguments}

@@ -15,8 +15,8 @@ from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
-from amplifierd.access import keys
-from amplifierd.access.scopes import Scope
+from amplifierd.auth import keys
+from amplifierd.auth.scopes import Scope
 from amplifierd.models import ApiKey
 from sessions_app.admin.rendering import moment, span, visible
 

@@ -9,12 +9,12 @@ from channels.routing import URLRouter
 from django.conf import settings
 from django.urls import URLPattern, re_path
 
-from amplifierd.access.door import Door
-from amplifierd.bridge import Bridge
-from amplifierd.guard import Guard
-from amplifierd.liveness import Liveness
-from amplifierd.waiting import Waiting
-from sessions_app import waits
+from amplifierd.auth.streams import Door
+from amplifierd.server.liveness import Liveness
+from amplifierd.server.security import Guard
+from amplifierd.server.send_and_wait import Waiting
+from amplifierd.server.wsgi_adapter import Bridge
+from sessions_app.api import waits
 from sessions_app.streaming import routing
 
 SESSION = "^api/v1/sessions/(?P<session_id>[^/]+)"

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
 
+from amplifierd.common import outage
 from amplifierd.postgres import serving
-from sessions_app import outage
 
 # They outlive an absence of the database, and the log should tell of it.
 LASTING = {"serve", "run_web", "run_worker"}

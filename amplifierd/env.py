@@ -129,7 +129,7 @@ def database(
     if absent:
         pool["reconnect_failed"] = absent
     return {
-        "ENGINE": "amplifierd.database",
+        "ENGINE": "amplifierd.postgres.backend",
         **known,
         "CONN_MAX_AGE": 0,
         # After a restart of the server no request gets one of the old connections.

@@ -6,7 +6,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from amplifierd.access.scopes import Scope
+from amplifierd.auth.scopes import Scope
 
 
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
@@ -24,7 +24,7 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
 class ApiKey(models.Model):
     """What a program shows to be let in. The key itself is nowhere: only its SHA-256 is kept.
 
-    Written only by `amplifierd.access.keys`. What a key opens never changes; it ends, by its date
+    Written only by `amplifierd.auth.keys`. What a key opens never changes; it ends, by its date
     or by being revoked.
     """
 

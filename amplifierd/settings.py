@@ -5,9 +5,10 @@ from pathlib import Path
 
 from csp.constants import NONE, SELF
 
-from amplifierd import __version__, absence, env
-from amplifierd.access.addresses import is_loopback
+from amplifierd import __version__, env
+from amplifierd.auth.addresses import is_loopback
 from amplifierd.postgres import embedded_url
+from amplifierd.server import outage
 
 BASE_DIR = env.BASE_DIR
 
@@ -100,7 +101,7 @@ SECRET_KEY = env.secret_key(HOME)
 DATABASE_URL = env.text("DATABASE_URL") or embedded_url(HOME)
 # Connections that one process takes at most.
 DATABASE_POOL = env.number("AMPLIFIERD_POOL", WEB_THREADS + 4)
-DATABASES = {"default": env.database(DATABASE_URL, DATABASE_POOL, absence.noticed)}
+DATABASES = {"default": env.database(DATABASE_URL, DATABASE_POOL, outage.noticed)}
 
 INSTALLED_APPS = [
     "amplifierd",
@@ -122,7 +123,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "amplifierd.refusal.AbsenceMiddleware",
+    "amplifierd.server.outage_middleware.AbsenceMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -133,7 +134,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "axes.middleware.AxesMiddleware",
-    "amplifierd.idempotency.IdempotencyMiddleware",
+    "amplifierd.server.idempotency.IdempotencyMiddleware",
 ]
 
 ROOT_URLCONF = "amplifierd.urls"
@@ -170,7 +171,7 @@ AXES_FAILURE_LIMIT = env.number("AMPLIFIERD_LOGIN_FAILURES", 10)
 AXES_COOLOFF_TIME = timedelta(minutes=env.number("AMPLIFIERD_LOGIN_COOLOFF", 5))
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_RESET_ON_SUCCESS = True
-AXES_LOCKOUT_CALLABLE = "amplifierd.access.login.locked_out"
+AXES_LOCKOUT_CALLABLE = "amplifierd.auth.login.locked_out"
 AXES_DISABLE_ACCESS_LOG = True
 AXES_ENABLE_ADMIN = False
 AXES_VERBOSE = False
@@ -218,16 +219,16 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 DATA_UPLOAD_MAX_MEMORY_SIZE = BODY_LIMIT
 
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["amplifierd.access.rest.CallerAuthentication"],
-    "DEFAULT_PERMISSION_CLASSES": ["amplifierd.access.rest.HasScope"],
+    "DEFAULT_AUTHENTICATION_CLASSES": ["amplifierd.auth.rest.CallerAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["amplifierd.auth.rest.HasScope"],
     "UNAUTHENTICATED_USER": None,
-    "DEFAULT_PARSER_CLASSES": ["amplifierd.parsers.StrictJSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["amplifierd.common.parsers.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     # `?format=` is an unknown parameter like any other.
     "URL_FORMAT_OVERRIDE": None,
-    "EXCEPTION_HANDLER": "amplifierd.problems.exception_handler",
-    "DEFAULT_METADATA_CLASS": "amplifierd.metadata.Methods",
-    "DEFAULT_SCHEMA_CLASS": "amplifierd.openapi.autoschema.Description",
+    "EXCEPTION_HANDLER": "amplifierd.common.problems.exception_handler",
+    "DEFAULT_METADATA_CLASS": "amplifierd.common.metadata.Methods",
+    "DEFAULT_SCHEMA_CLASS": "amplifierd.common.openapi.autoschema.Description",
 }
 
 SPECTACULAR_SETTINGS = {
@@ -244,8 +245,8 @@ SPECTACULAR_SETTINGS = {
     "COMPONENT_SPLIT_PATCH": False,
     "COMPONENT_NO_READ_ONLY_REQUIRED": True,
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
-    "PREPROCESSING_HOOKS": ["amplifierd.openapi.hooks.once"],
-    "POSTPROCESSING_HOOKS": ["amplifierd.openapi.hooks.complete"],
+    "PREPROCESSING_HOOKS": ["amplifierd.common.openapi.hooks.once"],
+    "POSTPROCESSING_HOOKS": ["amplifierd.common.openapi.hooks.complete"],
     # Where the daemon is, who fetched this knows.
     "SERVERS": [{"url": PREFIX or "/"}],
 }

@@ -7,9 +7,10 @@ from django.urls import include, path, re_path
 from django.views.decorators.csrf import csrf_exempt
 from django.views.generic import RedirectView
 
-from amplifierd import problems, views
-from amplifierd.openapi.document import docs, openapi_json
-from amplifierd.signin import sign_in
+from amplifierd import views
+from amplifierd.auth.signin import sign_in
+from amplifierd.common import problems
+from amplifierd.common.openapi.document import docs, openapi_json
 
 
 def add_slash(request: HttpRequest) -> HttpResponseRedirect:
@@ -25,8 +26,8 @@ urlpatterns = [
     re_path(r"^api/v1/health/?$", views.health),
     re_path(r"^api/v1/openapi\.json/?$", openapi_json, name="openapi"),
     re_path(r"^docs/?$", docs, name="docs"),
-    path("api/v1/", include("sessions_app.urls")),
-    path("api/v1/", include("profiles_app.urls")),
+    path("api/v1/", include("sessions_app.api.urls")),
+    path("api/v1/", include("profiles_app.api.urls")),
     # Before Django's own answer, which is a page where DEBUG is on.
     re_path(r"^api/", csrf_exempt(problems.not_found)),
     path("favicon.ico", RedirectView.as_view(url=static("sessions_app/favicon.svg"))),

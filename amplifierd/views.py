@@ -14,7 +14,8 @@ from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from amplifierd import __version__, schema
+from amplifierd import __version__
+from amplifierd.postgres import schema
 
 STARTED = time.monotonic()
 ALIVE = {"status": "alive"}

@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
+from amplifierd.common.redaction import literal_secret
 from profiles_app import front_matter, profile_file
 from profiles_app.exceptions import InvalidDefinition, SourceUnreadable
-from profiles_app.masking import literal_secret
 from profiles_app.profile_file import ProfileFile
 from profiles_app.references import Library
 from profiles_app.sources.tree import MODULE_FILE, MODULE_FOLDERS, Refusal, Tree

@@ -5,8 +5,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from amplifierd.common.redaction import is_secret, masked
 from profiles_app.definition import MODULE_LISTS, TEXTS
-from profiles_app.masking import is_secret, masked
 from profiles_app.models import ProfileVersion
 from profiles_app.profile_text import text_of
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import yaml
 
+from amplifierd.common.redaction import masked
 from profiles_app.definition import (
     BEHAVIORS,
     MODULE_LISTS,
@@ -12,7 +13,6 @@ from profiles_app.definition import (
     TEXTS,
 )
 from profiles_app.front_matter import FENCE, add_core_schema
-from profiles_app.masking import masked
 from profiles_app.models import ProfileVersion
 
 

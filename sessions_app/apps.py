@@ -14,9 +14,9 @@ class SessionsConfig(AppConfig):
         from profiles_app import modules
         from sessions_app.engine.registry import faults, provider_capabilities
         from sessions_app.engine.tools.registry import tool_capabilities
-        from sessions_app.streaming import bell
+        from sessions_app.streaming import notifier
 
         modules.register("provider", provider_capabilities())
         modules.register_check("provider", faults)
         modules.register("tool", tool_capabilities())
-        bell.connect()
+        notifier.connect()

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from django.contrib.postgres.search import SearchQuery
 from django.db import connection, transaction
 
-from sessions_app.querysets import SessionQuerySet
+from sessions_app.models.querysets import SessionQuerySet
 from sessions_app.search import COMPOSED, Words, build_pattern, search_vector
 
 EPOCH = datetime.fromtimestamp(0, UTC)

@@ -7,10 +7,10 @@ from typing import Any
 
 from django.db import connection
 
-from profiles_app.masking import masked
+from amplifierd.common.redaction import masked
+from amplifierd.common.times import stamp
 from sessions_app.models import Event, Run
 from sessions_app.models.event import EventType
-from sessions_app.times import stamp
 
 JSON = dict[str, Any]
 # Characters of a step's text, or of what came of a call.

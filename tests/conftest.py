@@ -16,7 +16,7 @@ from sessions_app.services import attempts, flush, runs, sessions
 from sessions_app.services.attempts import Attempt
 from sessions_app.services.flush import Said
 from sessions_app.states import SessionStatus
-from sessions_app.streaming import bell
+from sessions_app.streaming import notifier
 
 MOCK = "foundation/test"
 
@@ -27,7 +27,7 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
     with django_db_blocker.unblock():
         call_command("load_profiles", verbosity=0)
     yield
-    bell.close()
+    notifier.close()
     with django_db_blocker.unblock(), connection.cursor() as cursor:
         cursor.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"

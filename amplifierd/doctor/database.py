@@ -9,9 +9,8 @@ from django.conf import settings
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
-from amplifierd import schema
 from amplifierd.doctor.findings import Finding, error, ok, warning
-from amplifierd.postgres import PostgresError, embedded_url, leaving_on_signals, running
+from amplifierd.postgres import PostgresError, embedded_url, leaving_on_signals, running, schema
 from amplifierd.postgres.layout import Layout
 from sessions_app.streaming.database import parameters
 

@@ -15,11 +15,11 @@ import psutil
 from cryptography import x509
 from django.conf import settings
 
-from amplifierd import instance
-from amplifierd.access import exposure
+from amplifierd.auth import exposure
 from amplifierd.doctor import daemon
 from amplifierd.doctor.findings import Finding, error, ok, warning
 from amplifierd.models import ApiKey
+from amplifierd.supervisor import instance
 from sessions_app.engine.wire.proxies import find_bad_variables, find_variables
 
 # Seconds for an answer of the daemon.

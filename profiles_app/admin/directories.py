@@ -11,12 +11,12 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 
+from amplifierd.common.redaction import MASK, masked
 from profiles_app import definition
 from profiles_app.admin.tree import Node, tree
 from profiles_app.exceptions import ProfilesError
-from profiles_app.masking import MASK, masked
 from profiles_app.models import AmplifiedDirectory
-from profiles_app.querysets import ROOT
+from profiles_app.models.querysets import ROOT
 from profiles_app.services import directories, directories_change
 from profiles_app.services.profiles import resolve_profile
 

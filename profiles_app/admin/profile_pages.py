@@ -5,12 +5,12 @@ from typing import Any
 
 from django.urls import reverse
 
+from amplifierd.common.visible import visible
 from profiles_app.models import Profile
 from profiles_app.profile_text import text_of
 from profiles_app.services.profiles_text import FRONT_LIMIT, Mistake
 from profiles_app.services.versions import version_of, versions_of
 from profiles_app.side_by_side import Row, rows
-from profiles_app.visible import visible
 
 # Versions that a profile's page shows; its page of versions goes further back.
 VERSIONS = 10

@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 
+from amplifierd.common.visible import visible
 from profiles_app.admin.profile_pages import version_text
 from profiles_app.differences import SIZE_LIMIT, Differences, differences
 from profiles_app.exceptions import VersionNotFound
@@ -16,7 +17,6 @@ from profiles_app.models import Profile, ProfileVersion
 from profiles_app.profile_text import text_of
 from profiles_app.services.versions import pair_of, versions_of
 from profiles_app.side_by_side import Row, rows
-from profiles_app.visible import visible
 
 PAGE = 50
 # Characters of a value that the table of differences shows.

@@ -5,7 +5,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from profiles_app.querysets import ROOT, AmplifiedDirectoryQuerySet
+from profiles_app.models.querysets import ROOT, AmplifiedDirectoryQuerySet
 
 
 class AmplifiedDirectory(models.Model):

@@ -7,7 +7,7 @@ from django.utils import timezone
 from profiles_app import definition
 from profiles_app.definition import NAME, SCHEMA_VERSION
 from profiles_app.models import triggers
-from profiles_app.querysets import ProfileQuerySet
+from profiles_app.models.querysets import ProfileQuerySet
 
 
 class Source(models.TextChoices):

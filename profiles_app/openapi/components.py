@@ -1,7 +1,6 @@
 """What the catalogue's answers are made of."""
 
-from profiles_app.models.profile import Source
-from profiles_app.openapi.schema import (
+from amplifierd.common.openapi.schema import (
     Schema,
     anything,
     by_name,
@@ -16,6 +15,7 @@ from profiles_app.openapi.schema import (
     time,
     whole,
 )
+from profiles_app.models.profile import Source
 
 NOW = "2026-01-31T12:00:00.000000Z"
 MODULE = {"module": "provider-mock", "source": None, "config": {"temperature": 0.5}}

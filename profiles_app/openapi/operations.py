@@ -1,8 +1,8 @@
 """The catalogue's operations, in the words of the API's description."""
 
-from profiles_app.openapi.operation import PAGED, Operation
-from profiles_app.openapi.schema import listed, nullable, ref, text
-from profiles_app.serializers import collection_requests, profile_bodies, requests
+from amplifierd.common.openapi.operation import PAGED, Operation
+from amplifierd.common.openapi.schema import listed, nullable, ref, text
+from profiles_app.api.serializers import collection_requests, profile_bodies, requests
 
 PROFILES, DIRECTORIES, PLANS = "profiles", "directories", "mount plans"
 COLLECTIONS, MODULES, CACHE = "collections", "modules", "cache"

@@ -7,7 +7,7 @@ from django.conf import settings
 
 from profiles_app.exceptions import DirectoryNotAmplified, DirectoryNotFound, InvalidPath
 from profiles_app.models import AmplifiedDirectory
-from profiles_app.querysets import ROOT, lineage
+from profiles_app.models.querysets import ROOT, lineage
 from profiles_app.services import directories_disk as disk
 
 

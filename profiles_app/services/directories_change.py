@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from amplifierd.common.redaction import literal_secret
 from profiles_app import values
 from profiles_app.exceptions import (
     DirectoryExists,
@@ -23,9 +24,8 @@ from profiles_app.exceptions import (
     ProfilesError,
     RootStays,
 )
-from profiles_app.masking import literal_secret
 from profiles_app.models import AmplifiedDirectory
-from profiles_app.querysets import ROOT
+from profiles_app.models.querysets import ROOT
 from profiles_app.services import directories_disk as disk
 from profiles_app.services import directories_marker as marker
 from profiles_app.services.directories import clean_path, default_profile

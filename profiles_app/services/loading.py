@@ -12,7 +12,7 @@ from profiles_app import profile_file
 from profiles_app.exceptions import InvalidDefinition
 from profiles_app.models import AmplifiedDirectory, Collection, Kind, Profile, Source
 from profiles_app.models.collection import LOCAL
-from profiles_app.querysets import ROOT
+from profiles_app.models.querysets import ROOT
 from profiles_app.services.locks import lock_catalogue
 from profiles_app.sources import folder as folder_source
 

@@ -7,11 +7,11 @@ from uuid import uuid4
 
 from django.utils import timezone
 
+from amplifierd.common.redaction import literal_secret
 from profiles_app.definition import MODULE_LISTS, SESSION_MODULES, TEXTS, short_name
 from profiles_app.exceptions import InvalidDefinition
-from profiles_app.masking import literal_secret
 from profiles_app.models import Profile
-from profiles_app.querysets import ROOT
+from profiles_app.models.querysets import ROOT
 from profiles_app.services import overrides
 from profiles_app.services.directories import directory_for, within_root
 from profiles_app.services.profiles import resolve_profile

@@ -37,10 +37,10 @@ from typing import Any
 
 from django.conf import settings
 
+from amplifierd.common.redaction import is_secret, literal_secret, words
 from profiles_app import modules
 from profiles_app.definition import MODULE_LISTS, SESSION_MODULES, TEXTS
 from profiles_app.exceptions import InvalidDefinition
-from profiles_app.masking import is_secret, literal_secret, words
 from profiles_app.modules import Capabilities
 from profiles_app.services.merging import merge
 

@@ -9,6 +9,7 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
+from amplifierd.common.redaction import literal_secret
 from profiles_app import definition, values
 from profiles_app.exceptions import (
     InvalidDefinition,
@@ -19,7 +20,6 @@ from profiles_app.exceptions import (
     ProfileReadOnly,
     StaleVersion,
 )
-from profiles_app.masking import literal_secret
 from profiles_app.models import Profile, Source
 from profiles_app.profile_file import profile_name
 from profiles_app.services.profiles import resolve_profile

@@ -9,7 +9,7 @@ from django.urls import reverse
 
 from sessions_app.admin.rendering import page_url, visible
 from sessions_app.models import Run, Session
-from sessions_app.services import approvals, copies, reading, runs
+from sessions_app.services import approvals, clone_fork, read_state, runs
 from sessions_app.services.approvals import Answer
 from sessions_app.services.runs import Strategy
 from sessions_app.states import SessionStatus
@@ -94,12 +94,12 @@ def _cancel(session: Session, _: dict[str, Any]) -> Done:
 
 
 def _clone(session: Session, _: dict[str, Any]) -> Done:
-    copy = copies.clone(session.id)
+    copy = clone_fork.clone(session.id)
     return Done("This is the clone.", f"Cloned to {copy.id}.", page_url("session", copy.id))
 
 
 def _fork(session: Session, answers: dict[str, Any]) -> Done:
-    copy = copies.fork(session.id, answers["after"])
+    copy = clone_fork.fork(session.id, answers["after"])
     return Done("This is the fork.", f"Forked to {copy.id}.", page_url("session", copy.id))
 
 
@@ -112,7 +112,7 @@ def _answer(session: Session, answers: dict[str, Any]) -> Done:
 
 
 def _read(session: Session, _: dict[str, Any]) -> Done:
-    reading.mark_read(session.id)
+    read_state.mark_read(session.id)
     return Done("The session is marked as read.")
 
 

@@ -14,7 +14,7 @@ from sessions_app.admin.console import ConsoleAdmin
 from sessions_app.admin.rendering import page_url, short, visible
 from sessions_app.admin.waits import ShownApproval, shown
 from sessions_app.models import Approval
-from sessions_app.querysets import ApprovalQuerySet
+from sessions_app.models.querysets import ApprovalQuerySet
 from sessions_app.states import ApprovalStatus
 
 # Approvals that wait, on one page, and the newest answered ones below them.

@@ -8,7 +8,8 @@ from django.http import HttpRequest, QueryDict
 from django.urls import NoReverseMatch, reverse
 from django.utils.safestring import SafeString
 
-from profiles_app.masking import masked
+from amplifierd.common.redaction import masked
+from amplifierd.common.times import stamp
 from sessions_app.admin import history
 from sessions_app.admin.acts import composer
 from sessions_app.admin.family import family
@@ -17,10 +18,9 @@ from sessions_app.admin.rendering import badge, moment, pretty, span, visible
 from sessions_app.admin.steps import STEPS
 from sessions_app.admin.talk import talk, under_way
 from sessions_app.admin.timing import timed_runs
-from sessions_app.amounts import counts
 from sessions_app.models import Session
 from sessions_app.models.event import EventType
-from sessions_app.times import stamp
+from sessions_app.usage import counts
 
 # Tab → its title.
 TABS = {

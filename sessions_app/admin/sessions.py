@@ -16,7 +16,7 @@ from sessions_app.admin.lists.sessions import SessionList
 from sessions_app.admin.rendering import page_url, visible
 from sessions_app.exceptions import SessionNotFound
 from sessions_app.models import Session
-from sessions_app.services import reading, sessions
+from sessions_app.services import read_state, sessions
 
 
 @admin.register(Session)
@@ -63,7 +63,7 @@ class SessionAdmin(FragmentsAdmin, ActingAdmin, BulkAdmin):
         obj.refresh_from_db(fields=LARGE)
         context.update(self._page(request, obj))
         if context["may_change"] and obj.is_unread:
-            reading.mark_read(obj.pk)
+            read_state.mark_read(obj.pk)
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     def history_view(

@@ -10,10 +10,10 @@ from django.utils import timezone
 
 from sessions_app.admin.rendering import moment, page_url, short, span, visible
 from sessions_app.admin.waits import have_waited
-from sessions_app.amounts import used
 from sessions_app.models import Run
 from sessions_app.models.event import EventType
 from sessions_app.states import CUT_OFF, RunStatus
+from sessions_app.usage import used
 
 # Runs on one page.
 RUNS = 50

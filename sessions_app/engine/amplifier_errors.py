@@ -12,10 +12,10 @@ from amplifier_core.llm_errors import (
     RateLimitError,
 )
 
+from amplifierd.common.storable import storable
 from sessions_app.engine.amplifier_plan import MainProvider
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.config import redacted
-from sessions_app.storable import storable
 
 # The first class that fits gives the code, and the advice.
 _MEANINGS: list[tuple[type[Exception], str, str]] = [

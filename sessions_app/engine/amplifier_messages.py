@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from amplifierd.common.storable import storable
 from sessions_app.engine.base import Turn, Utterance
 from sessions_app.engine.config import redacted
-from sessions_app.storable import storable
 
 ENGINE = "amplifier"
 

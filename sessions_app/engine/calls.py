@@ -12,8 +12,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from profiles_app.masking import masked
-from sessions_app import barriers
+from amplifierd.common.redaction import masked
+from amplifierd.common.storable import storable, storable_json
+from sessions_app import failpoints
 from sessions_app.engine.base import Ask, Call, Decision, Emit, EngineError, Turn
 from sessions_app.engine.messages import ToolCall, ToolResult
 from sessions_app.engine.output import RunOutput
@@ -21,7 +22,6 @@ from sessions_app.engine.redaction import redact_json
 from sessions_app.engine.tools.base import SubSessionNeeded, Tool, Toolbox, ToolError, shorten
 from sessions_app.engine.transcript import INTERRUPTED
 from sessions_app.engine.wire.answer import LONGEST_ID
-from sessions_app.storable import storable, storable_json
 
 logger = logging.getLogger(__name__)
 
@@ -256,7 +256,7 @@ class Calls:
         except Exception as error:
             logger.exception("The tool %s failed", call.name)
             raise self._reject(data, f"The tool failed: {type(error).__name__}.") from None
-        barriers.reach(barriers.CALLED)
+        failpoints.reach(failpoints.CALLED)
         self._emit_event("post", {**data, "tool_response": result})
         return result
 

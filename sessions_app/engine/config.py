@@ -8,7 +8,7 @@ import re
 from typing import Any
 from urllib.parse import quote
 
-from profiles_app.masking import is_secret
+from amplifierd.common.redaction import is_secret
 from sessions_app.engine.base import EngineError
 
 Config = dict[str, Any]

@@ -8,7 +8,6 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any, TypeVar
 
-from sessions_app.amounts import total
 from sessions_app.engine.base import Ask, Cancelled, Emit, EngineError, Outcome, Turn
 from sessions_app.engine.budget import budgets, check_repeats
 from sessions_app.engine.calls import Calls, OpenedModule
@@ -62,6 +61,7 @@ from sessions_app.engine.wire.events import (
     ToolCallEvent,
     Usage,
 )
+from sessions_app.usage import total
 
 Result = TypeVar("Result")
 

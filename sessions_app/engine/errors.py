@@ -2,12 +2,12 @@
 
 from typing import NamedTuple
 
+from amplifierd.common.storable import storable
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.config import redacted
 from sessions_app.engine.limits import late, overrun
 from sessions_app.engine.providers.base import Provider
 from sessions_app.engine.wire.events import ErrorKind, StreamError
-from sessions_app.storable import storable
 
 
 class Meaning(NamedTuple):

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sessions_app.storable import storable_json
+from amplifierd.common.storable import storable_json
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
 """What an attempt says, passed on piece by piece, within the limits of its provider."""
 
+from amplifierd.common.storable import storable
 from sessions_app.engine.base import Emit, EngineError
 from sessions_app.engine.limits import Limits
 from sessions_app.engine.redaction import StreamRedactor
-from sessions_app.storable import storable
 
 
 class RunOutput:

@@ -1,13 +1,13 @@
 """No literal secret in what a session keeps of its profile, nor in what the journal tells of calls.
 
-As `profiles_app.masking` knows one: by the key that it stands under. The steps of a run, and the
-inputs of tools that wait for approval, are not looked into: they are what a model and its tools
+As `amplifierd.common.redaction` knows one: by the key that it stands under. The steps of a run, and
+the inputs of tools that wait for approval, are not looked into: they are what a model and its tools
 wrote, kept as it is executed and sent, and never shown.
 """
 
 import re
 
-from profiles_app import masking
+from amplifierd.common import redaction
 from profiles_app.definition import TEXTS
 from sessions_app.invariants.check import Check
 
@@ -53,7 +53,7 @@ FROM kept, jsonb_path_query(data, '$.** ? (@.type() == "string")') leaf
 WHERE leaf #>> '{{}}' ~ %(user_info)s
 """  # noqa: S608 - our own text
 
-PATTERNS = {"word_break": masking.WORD_BREAK, "key": masking.KEY_PATTERN}
+PATTERNS = {"word_break": redaction.WORD_BREAK, "key": redaction.KEY_PATTERN}
 RULE = "No settings_overrides and no mount plan has a literal secret."
 
 CHECKS = (
@@ -64,7 +64,7 @@ CHECKS = (
         {
             **PATTERNS,
             "texts": [*TEXTS, "instruction"],
-            "harmless": f"^({masking.REFERENCE})?$",
+            "harmless": f"^({redaction.REFERENCE})?$",
         },
     ),
     Check(
@@ -73,13 +73,13 @@ CHECKS = (
         f"{TOLD}{UNDER_KEY}",
         {
             **PATTERNS,
-            "harmless": f"^({masking.REFERENCE}|{re.escape(masking.MASK)})?$",
+            "harmless": f"^({redaction.REFERENCE}|{re.escape(redaction.MASK)})?$",
         },
     ),
     Check(
         "secret-url",
         RULE,
         BY_URL,
-        {"texts": [*TEXTS, "instruction"], "user_info": masking.USER_INFO},
+        {"texts": [*TEXTS, "instruction"], "user_info": redaction.USER_INFO},
     ),
 )

@@ -6,10 +6,10 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from profiles_app.masking import masked
-from sessions_app.ids import new_approval_id
+from amplifierd.common.ids import new_approval_id
+from amplifierd.common.redaction import masked
 from sessions_app.models import triggers
-from sessions_app.querysets import ApprovalQuerySet
+from sessions_app.models.querysets import ApprovalQuerySet
 from sessions_app.states import APPROVAL_TRANSITIONS, ApprovalStatus, pairs
 
 

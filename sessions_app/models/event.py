@@ -5,7 +5,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from sessions_app.models import triggers
-from sessions_app.querysets import EventQuerySet
+from sessions_app.models.querysets import EventQuerySet
 
 
 class EventType(models.TextChoices):

@@ -4,9 +4,9 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from sessions_app.ids import new_run_id
+from amplifierd.common.ids import new_run_id
 from sessions_app.models import triggers
-from sessions_app.querysets import RunQuerySet
+from sessions_app.models.querysets import RunQuerySet
 from sessions_app.states import (
     FINISHED,
     RUN_OPEN,

@@ -5,9 +5,9 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from sessions_app.ids import new_session_id
+from amplifierd.common.ids import new_session_id
 from sessions_app.models import triggers
-from sessions_app.querysets import SessionQuerySet
+from sessions_app.models.querysets import SessionQuerySet
 from sessions_app.search import search_vector
 from sessions_app.states import SESSION_TERMINAL, SESSION_TRANSITIONS, SessionStatus, pairs
 

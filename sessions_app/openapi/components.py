@@ -1,6 +1,6 @@
 """What the answers on sessions are made of, as `representations` writes them."""
 
-from profiles_app.openapi.schema import (
+from amplifierd.common.openapi.schema import (
     Schema,
     anything,
     by_name,

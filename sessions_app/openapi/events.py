@@ -1,6 +1,6 @@
 """The events of a session's journal, and the frames of its stream, each with its data."""
 
-from profiles_app.openapi.schema import (
+from amplifierd.common.openapi.schema import (
     Schema,
     anything,
     choice,

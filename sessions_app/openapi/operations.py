@@ -1,8 +1,8 @@
 """The operations on sessions, in the words of the API's description."""
 
-from profiles_app.openapi.operation import PAGED, Operation
-from profiles_app.openapi.schema import listed, ref
-from sessions_app import queries, serializers
+from amplifierd.common.openapi.operation import PAGED, Operation
+from amplifierd.common.openapi.schema import listed, ref
+from sessions_app.api import queries, serializers
 from sessions_app.openapi.events import EVENTS, FEED, STREAM, TREE
 
 LIFE, HISTORY, EXECUTION = "sessions", "history", "execution"

@@ -1,6 +1,6 @@
 """The events of runs that wait for a person or a sub-session, or whose context was too small."""
 
-from profiles_app.openapi.schema import (
+from amplifierd.common.openapi.schema import (
     Schema,
     anything,
     choice,

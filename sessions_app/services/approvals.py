@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from django.db import transaction
 from django.utils import timezone
 
+from amplifierd.common.times import stamp
 from sessions_app.exceptions import ApprovalAnswered, ApprovalNotFound, SessionNotFound
 from sessions_app.models import Approval
 from sessions_app.models.event import EventType
@@ -12,7 +13,6 @@ from sessions_app.services import jobs, journal
 from sessions_app.services.journal import Entry
 from sessions_app.services.locks import locked
 from sessions_app.states import ApprovalStatus
-from sessions_app.times import stamp
 
 SENT_INSTEAD = "The user has sent a new message instead of answering."
 NOT_IN_TIME = "Nobody answered in time."

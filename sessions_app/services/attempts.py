@@ -15,7 +15,8 @@ from django.db.models import F
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
-from sessions_app import barriers
+from amplifierd.common.times import stamp
+from sessions_app import failpoints
 from sessions_app.exceptions import LeaseLost, SessionNotFound
 from sessions_app.models import Run, Session
 from sessions_app.models.event import EventType
@@ -24,7 +25,6 @@ from sessions_app.services import steps as run_steps
 from sessions_app.services.journal import Entry
 from sessions_app.services.locks import locked
 from sessions_app.states import FinishReason, RunStatus, SessionStatus
-from sessions_app.times import stamp
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def claim(session_id: str, worker: str) -> Attempt | None:
         data = {"timestamp": stamp(timezone.now()), "runId": run.id, "attempt": attempt.number}
         kind = EventType.RUN_RESUMED if attempt.continues else EventType.ASSISTANT_MESSAGE_START
         journal.append(session_id, [Entry(kind, data, run.id)])
-    barriers.reach(barriers.CLAIMED)
+    failpoints.reach(failpoints.CLAIMED)
     return attempt
 
 
@@ -151,8 +151,8 @@ def succeed(
         if steps:
             run_steps.add(Session.objects.get(pk=attempt.session_id), run.pk, first, steps)
         journal.append(attempt.session_id, runs.told(run, None, content))
-        barriers.reach(barriers.BEFORE_SETTLING)
-    barriers.reach(barriers.SETTLED)
+        failpoints.reach(failpoints.BEFORE_SETTLING)
+    failpoints.reach(failpoints.SETTLED)
 
 
 def fail(attempt: Attempt, failure: Failure) -> None:

@@ -8,7 +8,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from sessions_app.models import Session
-from sessions_app.querysets import SessionQuerySet
+from sessions_app.models.querysets import SessionQuerySet
 from sessions_app.services.sessions import end_tasks, purge
 from sessions_app.states import SESSION_TERMINAL, SessionStatus
 

@@ -5,13 +5,13 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
+from amplifierd.common.times import stamp
 from sessions_app.exceptions import LeaseLost
 from sessions_app.models import Run, Session
 from sessions_app.models.event import EventType
 from sessions_app.services import journal
 from sessions_app.services.attempts import Attempt, locked_for
 from sessions_app.services.journal import Entry
-from sessions_app.times import stamp
 
 
 def keep(attempt: Attempt, upto: int, summary: str, usage: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models import Max
 
-from sessions_app import barriers
+from sessions_app import failpoints
 from sessions_app.models import Event
 from sessions_app.models.event import EventType
 from sessions_app.services import journal
@@ -84,7 +84,7 @@ def flush(said: Sequence[Said]) -> dict[str, int]:
         rows = cursor.fetchall()
         for _, session_id, seq in rows:
             journal.ring(session_id, seq)
-    barriers.reach(barriers.WRITTEN)
+    failpoints.reach(failpoints.WRITTEN)
     return {run_id: seq for run_id, _, seq in rows}
 
 

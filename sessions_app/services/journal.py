@@ -12,11 +12,11 @@ from typing import Any
 
 from django.db import connection, transaction
 
-from sessions_app.ids import new_message_id
+from amplifierd.common.ids import new_message_id
+from amplifierd.common.storable import UNSTORABLE, storable_json
+from amplifierd.common.times import stamp
 from sessions_app.services import hints
 from sessions_app.signals import journal_grew
-from sessions_app.storable import UNSTORABLE, storable_json
-from sessions_app.times import stamp
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from sessions_app import barriers
+from amplifierd.common.times import stamp
+from sessions_app import failpoints
 from sessions_app.exceptions import LeaseLost
 from sessions_app.models import Approval, Run, Step
 from sessions_app.models.event import EventType
@@ -21,7 +22,6 @@ from sessions_app.services import steps as run_steps
 from sessions_app.services.attempts import Attempt, locked_for
 from sessions_app.services.journal import Entry
 from sessions_app.states import RunStatus
-from sessions_app.times import stamp
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def keep(
         if not _held(attempt).update(usage=usage):
             raise LeaseLost
         run_steps.add(session, attempt.run_id, first, steps)
-    barriers.reach(barriers.KEPT)
+    failpoints.reach(failpoints.KEPT)
 
 
 def park(attempt: Attempt, waits: Sequence[Wait], usage: dict[str, Any]) -> None:
@@ -73,7 +73,7 @@ def park(attempt: Attempt, waits: Sequence[Wait], usage: dict[str, Any]) -> None
         data = {"timestamp": stamp(timezone.now()), "runId": run.id, "attempt": run.attempt}
         parking = Entry(EventType.RUN_PARKED, {**data, "waits": [*asked, *given]}, run.id)
         journal.append(run.session_id, [*map(_question, asked), parking])
-    barriers.reach(barriers.PARKED)
+    failpoints.reach(failpoints.PARKED)
 
 
 def _asked(run: Run, step: int, wait: Wait) -> dict[str, Any]:

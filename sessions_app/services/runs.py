@@ -7,7 +7,9 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from sessions_app import barriers
+from amplifierd.common.ids import new_run_id
+from amplifierd.common.times import stamp
+from sessions_app import failpoints
 from sessions_app.exceptions import (
     InvalidTransition,
     RunInProgress,
@@ -15,7 +17,6 @@ from sessions_app.exceptions import (
     SessionNotFound,
     TooManyRuns,
 )
-from sessions_app.ids import new_run_id
 from sessions_app.models import Approval, Event, Run, Session, Step, Task
 from sessions_app.models.event import EventType
 from sessions_app.models.message import Role
@@ -23,7 +24,6 @@ from sessions_app.services import approvals, jobs, journal, usage
 from sessions_app.services.journal import Entry, Line
 from sessions_app.services.locks import locked
 from sessions_app.states import FinishReason, RunStatus, SessionStatus
-from sessions_app.times import stamp
 
 
 class Strategy:
@@ -62,7 +62,7 @@ def send(
         run.message_id = line.id
         run.save(force_insert=True)
         jobs.defer(session_id)
-        barriers.reach(barriers.SEND_BEFORE_COMMIT)
+        failpoints.reach(failpoints.SEND_BEFORE_COMMIT)
     return run, position.last_event_seq
 
 

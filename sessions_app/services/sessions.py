@@ -8,6 +8,7 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
+from amplifierd.common.times import stamp
 from profiles_app.services.directories import default_profile, directory_for
 from profiles_app.services.mount_plans import mount_plan
 from profiles_app.services.profiles import resolve_profile
@@ -20,7 +21,6 @@ from sessions_app.services.hints import Kind
 from sessions_app.services.journal import Entry
 from sessions_app.services.locks import is_kept, locked, locked_whole
 from sessions_app.states import SESSION_TERMINAL, SESSION_TRANSITIONS, SessionStatus
-from sessions_app.times import stamp
 
 
 def create(

@@ -4,8 +4,8 @@ from typing import Any
 
 from django.db.models import F
 
-from sessions_app.amounts import number, total
 from sessions_app.models import Run, Session
+from sessions_app.usage import number, total
 
 Usage = dict[str, Any]
 

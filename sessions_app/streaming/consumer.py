@@ -17,12 +17,12 @@ from channels.exceptions import StopConsumer
 from channels.generic.http import AsyncHttpConsumer
 from django.conf import settings
 
+from amplifierd.common.times import stamp
 from sessions_app.exceptions import SessionsError
 from sessions_app.streaming import frame, hub
 from sessions_app.streaming.exceptions import BadCursor, BadQuery, Broken, MethodNotAllowed
 from sessions_app.streaming.subscription import Subscription
 from sessions_app.streaming.tree import Tree, parse_patterns
-from sessions_app.times import stamp
 
 logger = logging.getLogger(__name__)
 

@@ -17,12 +17,12 @@ from django_eventstream.event import Event
 from django_eventstream.utils import sse_encode_event
 from django_eventstream.views import Listener, get_listener_manager
 
+from amplifierd.common.times import stamp
 from sessions_app.streaming import feed_hints, frame
 from sessions_app.streaming.exceptions import TooManyStreams, Unavailable
 from sessions_app.streaming.feed_channels import channels_about
 from sessions_app.streaming.hub import DRAIN, keep
 from sessions_app.streaming.listener import hear
-from sessions_app.times import stamp
 
 logger = logging.getLogger(__name__)
 

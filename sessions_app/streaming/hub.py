@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable
 
 from django.conf import settings
 
+from amplifierd.common.outage import DATABASE_UNAVAILABLE
 from sessions_app.exceptions import SessionNotFound
-from sessions_app.outage import DATABASE_UNAVAILABLE
 from sessions_app.streaming import database
 from sessions_app.streaming.exceptions import BadCursor, TooManyStreams, Unavailable
 from sessions_app.streaming.journal import Journal, Page, State

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from sessions_app.outage import DATABASE_UNAVAILABLE
+from amplifierd.common.outage import DATABASE_UNAVAILABLE
 from sessions_app.streaming import database, frame
 from sessions_app.streaming.exceptions import Unavailable
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import psycopg
 
-from sessions_app.outage import DATABASE_UNAVAILABLE
+from amplifierd.common.outage import DATABASE_UNAVAILABLE
 from sessions_app.streaming import database
-from sessions_app.streaming.bell import CHANNEL, unpack
+from sessions_app.streaming.notifier import CHANNEL, unpack
 
 logger = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
+from amplifierd.common.times import stamp
 from sessions_app.exceptions import SessionNotFound, SessionsError
 from sessions_app.streaming import frame, hub
 from sessions_app.streaming.subscription import Subscription
-from sessions_app.times import stamp
 
 # Seconds between two looks for new sub-sessions. One that a tool gives work to is found at once.
 LOOK = 1.0

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from sessions_app import barriers
+from sessions_app import failpoints
 from tests.acceptance.daemon import Daemon, daemon
 from tests.acceptance.gates import Gates, invariants
 from tests.agents import calls
@@ -189,24 +189,24 @@ def test_an_agent_that_waits_survives_the_end_of_everything(
 
 
 @pytest.mark.parametrize(
-    "barrier", [barriers.KEPT, barriers.PARKED, barriers.CLAIMED, barriers.BEFORE_SETTLING]
+    "barrier", [failpoints.KEPT, failpoints.PARKED, failpoints.CLAIMED, failpoints.BEFORE_SETTLING]
 )
 def test_a_worker_killed_in_the_middle_of_an_agent_s_work(
     own: Daemon, gates: Gates, root: Path, barrier: str
 ) -> None:
     session_id = own.session(profile(own, f"killed-{barrier}", mock(WORK), FILES))
-    if barrier != barriers.BEFORE_SETTLING:
+    if barrier != failpoints.BEFORE_SETTLING:
         gates.close(barrier)
     own.send(session_id, "Do the work.")
-    if barrier != barriers.BEFORE_SETTLING:
+    if barrier != failpoints.BEFORE_SETTLING:
         gates.reached(barrier)
         own.kill("run_worker")
         gates.open()
     asked = question(own, session_id)
-    if barrier == barriers.BEFORE_SETTLING:
+    if barrier == failpoints.BEFORE_SETTLING:
         gates.close(barrier)
     answer(own, session_id, asked)
-    if barrier == barriers.BEFORE_SETTLING:
+    if barrier == failpoints.BEFORE_SETTLING:
         gates.reached(barrier)
         own.kill("run_worker")
         gates.open()
@@ -222,9 +222,9 @@ def test_a_call_whose_end_nobody_knows_is_reported_and_not_repeated(
     ]
     tool = {"module": "tool-filesystem", "config": {}}
     session_id = own.session(profile(own, "unknown-end", mock(script), tool))
-    gates.close(barriers.CALLED)
+    gates.close(failpoints.CALLED)
     own.send(session_id, "Double the tea.")
-    gates.reached(barriers.CALLED)
+    gates.reached(failpoints.CALLED)
     own.kill("run_worker")
     gates.open()
     events = settled(own, session_id)
@@ -271,9 +271,9 @@ def test_a_task_is_done_although_every_worker_is_killed(own: Daemon, gates: Gate
     ]
     tool = {"module": "tool-task", "config": {"profiles": ["foundation/test"]}}
     session_id = own.session(profile(own, "delegating", mock(script), tool))
-    gates.close(barriers.PARKED)
+    gates.close(failpoints.PARKED)
     own.send(session_id, "Have it said.")
-    gates.reached(barriers.PARKED)
+    gates.reached(failpoints.PARKED)
     own.kill("run_worker")
     gates.open()
     events = settled(own, session_id)

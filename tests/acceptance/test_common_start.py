@@ -14,7 +14,7 @@ import httpx
 import psycopg
 import pytest
 
-from amplifierd.schema import LOCK
+from amplifierd.postgres.schema import LOCK
 from tests.acceptance.daemon import ROOT, Daemon, free_port
 from tests.databases import empty_database
 from tests.waiting import PATIENCE, until

@@ -11,7 +11,7 @@ import httpx
 import psutil
 import pytest
 
-from sessions_app import barriers
+from sessions_app import failpoints
 from tests.acceptance.daemon import ROOT, Daemon, daemon
 from tests.acceptance.gates import Gates, invariants
 from tests.sse import Follower
@@ -74,7 +74,7 @@ def assert_seen_as_journalled(own: Daemon, session_id: str, follower: Follower) 
 
 @pytest.mark.parametrize(
     "barrier",
-    [barriers.CLAIMED, barriers.WRITTEN, barriers.BEFORE_SETTLING, barriers.SETTLED],
+    [failpoints.CLAIMED, failpoints.WRITTEN, failpoints.BEFORE_SETTLING, failpoints.SETTLED],
 )
 def test_a_worker_killed_at_a_barrier(own: Daemon, gates: Gates, barrier: str) -> None:
     session_id = own.session()
@@ -90,7 +90,7 @@ def test_a_worker_killed_at_a_barrier(own: Daemon, gates: Gates, barrier: str) -
 
 
 @pytest.mark.parametrize(
-    ("barrier", "accepted"), [(barriers.SEND_BEFORE_COMMIT, 0), (barriers.ANSWER_KEPT, 1)]
+    ("barrier", "accepted"), [(failpoints.SEND_BEFORE_COMMIT, 0), (failpoints.ANSWER_KEPT, 1)]
 )
 def test_a_web_process_killed_in_a_send_and_the_client_retries(
     own: Daemon, gates: Gates, barrier: str, accepted: int
@@ -123,11 +123,11 @@ def sent(own: Daemon, path: str, key: dict[str, str]) -> httpx.Response | None:
 @pytest.mark.parametrize(
     "barrier",
     [
-        barriers.SEND_BEFORE_COMMIT,
-        barriers.CLAIMED,
-        barriers.WRITTEN,
-        barriers.BEFORE_SETTLING,
-        barriers.SETTLED,
+        failpoints.SEND_BEFORE_COMMIT,
+        failpoints.CLAIMED,
+        failpoints.WRITTEN,
+        failpoints.BEFORE_SETTLING,
+        failpoints.SETTLED,
     ],
 )
 def test_a_database_that_dies_at_a_barrier(own: Daemon, gates: Gates, barrier: str) -> None:
@@ -239,9 +239,9 @@ def test_a_worker_that_is_paused_with_a_session_s_lock_is_relieved(
     own: Daemon, gates: Gates
 ) -> None:
     session_id = own.session()
-    gates.close(barriers.BEFORE_SETTLING)
+    gates.close(failpoints.BEFORE_SETTLING)
     own.send(session_id, "hold on")
-    gates.reached(barriers.BEFORE_SETTLING)
+    gates.reached(failpoints.BEFORE_SETTLING)
     (paused,) = own.children("run_worker")
     paused.send_signal(signal.SIGSTOP)
     gates.open()

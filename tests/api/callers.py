@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from django.urls import URLPattern, URLResolver, get_resolver
 
-from amplifierd.access import keys
+from amplifierd.auth import keys
 from tests.conftest import Api
 
 # What views with no `actions` of their own answer.

@@ -13,7 +13,7 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.utils import timezone
 
-from amplifierd.access import keys
+from amplifierd.auth import keys
 from amplifierd.models import ApiKey
 from profiles_app.models import Profile
 from sessions_app.models import Session

@@ -12,7 +12,7 @@ from django.db import ProgrammingError, connection
 from django.test import Client
 from django.utils import timezone
 
-from amplifierd.access import keys
+from amplifierd.auth import keys
 from amplifierd.models import ApiKey
 from tests.api.callers import Caller, endpoints
 from tests.conftest import Api

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from profiles_app.masking import MASK
+from amplifierd.common.redaction import MASK
 from sessions_app.models import Approval, Run, Session
 from sessions_app.services import approvals, runs
 from tests.api.callers import Caller

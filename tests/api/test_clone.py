@@ -7,11 +7,11 @@ import pytest
 
 from sessions_app import invariants
 from sessions_app.engine.base import Utterance
-from sessions_app.execution.turns import turn_of
 from sessions_app.invariants import CHECKS, broken
 from sessions_app.models import Event, Message, Run, Session
-from sessions_app.services import attempts, copies, messages, runs, sessions
+from sessions_app.services import attempts, clone_fork, messages, runs, sessions
 from sessions_app.states import SessionStatus
+from sessions_app.worker.turns import turn_of
 from tests.conftest import Api, claimed, say
 
 Make = Callable[..., Session]
@@ -131,7 +131,7 @@ def test_sub_sessions_of_another_owner_are_left_out(make: Make) -> None:
     root = make("created")
     make("created", parent_session_id=root.id)
     Session.objects.filter(pk=root.id).update(owner="me")
-    copy = copies.clone(root.id, "me")
+    copy = clone_fork.clone(root.id, "me")
     assert copy.owner == "me"
     assert not Session.objects.filter(parent=copy).exists()
 
@@ -147,7 +147,7 @@ def test_a_long_name_makes_room_for_the_mark(api: Api, make: Make) -> None:
 def test_too_many_sub_sessions_are_refused(
     api: Api, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(copies, "MOST_SESSIONS", 2)
+    monkeypatch.setattr(clone_fork, "MOST_SESSIONS", 2)
     root = make("created")
     for _ in range(2):
         make("created", parent_session_id=root.id)
@@ -159,7 +159,7 @@ def test_too_many_sub_sessions_are_refused(
 def test_too_many_messages_are_refused(
     api: Api, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(copies, "MOST_MESSAGES", 1)
+    monkeypatch.setattr(clone_fork, "MOST_MESSAGES", 1)
     for _ in range(2):
         messages.add(session.id, "hello")
     response = api("post", f"/sessions/{session.id}/clone")
@@ -209,7 +209,7 @@ def test_a_clone_goes_on_as_any_session(api: Api, session: Session) -> None:
 def test_clones_keep_every_invariant(
     api: Api, session: Session, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(copies, "MESSAGES_AT_A_TIME", 2)
+    monkeypatch.setattr(clone_fork, "MESSAGES_AT_A_TIME", 2)
     answered(session)
     answered(session)
     make("completed", parent_session_id=session.id)

@@ -9,7 +9,7 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 
-from profiles_app.masking import MASK
+from amplifierd.common.redaction import MASK
 from sessions_app.models import Approval, Run, Session, Task
 from sessions_app.services import approvals, attempts, runs, tasks
 from sessions_app.services.parking import Wait

@@ -11,7 +11,7 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
-from profiles_app.masking import MASK
+from amplifierd.common.redaction import MASK
 from sessions_app.admin import talk
 from sessions_app.admin.history import EVENT_LIMIT, PAGE
 from sessions_app.admin.markdown import rendered

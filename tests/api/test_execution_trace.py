@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
+from amplifierd.common.times import stamp
 from sessions_app.models import Event, Run, Session
 from sessions_app.services import attempts, parking, runs
 from sessions_app.services.attempts import Failure
 from sessions_app.services.flush import Said, flush
 from sessions_app.services.parking import Wait
-from sessions_app.times import stamp
 from tests.api.callers import Caller
 from tests.conftest import Api, claimed
 

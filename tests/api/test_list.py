@@ -117,7 +117,7 @@ def test_a_list_has_only_what_its_caller_may_see(
 ) -> None:
     mine = make(SessionStatus.ACTIVE, name="gale", owner="ada")
     make(SessionStatus.ACTIVE, name="gale", owner="bob")
-    monkeypatch.setattr("sessions_app.viewsets.life.owner_of", lambda request: "ada")
+    monkeypatch.setattr("sessions_app.api.lifecycle.owner_of", lambda request: "ada")
     for path in ("/sessions/", "/sessions/active/list", "/sessions/?q=gale"):
         response = api("get", path)
         assert (ids(response), response["X-Total-Count"]) == ([mine.id], "1")

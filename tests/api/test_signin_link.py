@@ -12,7 +12,7 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from pytest_django import Settings
 
-from amplifierd import signin
+from amplifierd.auth import signin
 
 URL = "http://127.0.0.1:8420"
 

@@ -10,7 +10,8 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
-from amplifierd import __version__, schema
+from amplifierd import __version__
+from amplifierd.postgres import schema
 from tests.conftest import Api
 
 

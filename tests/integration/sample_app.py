@@ -10,8 +10,8 @@ from typing import Any
 from amplifierd import wsgi  # noqa: F401  (sets Django up, which problems are told with)
 
 # isort: split
-from amplifierd.guard import Guard
-from amplifierd.server import Server
+from amplifierd.server.daphne import Server
+from amplifierd.server.security import Guard
 
 Message = dict[str, Any]
 

@@ -16,7 +16,7 @@ from sessions_app.models import Session
 from sessions_app.models.event import EventType
 from sessions_app.services import journal, sessions
 from sessions_app.services.journal import Entry
-from sessions_app.streaming import bell, database, hub, routing
+from sessions_app.streaming import database, hub, notifier, routing
 from sessions_app.streaming.hub import Hub
 from sessions_app.streaming.subscription import Subscription
 
@@ -60,7 +60,7 @@ def run(test: Coroutine[Any, Any, Result]) -> Result:
     try:
         return asyncio.run(watched())
     finally:
-        bell.close()
+        notifier.close()
 
 
 async def until(condition: Callable[[], Any]) -> None:

@@ -10,7 +10,7 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 
 from sessions_app.exceptions import LeaseLost
 from sessions_app.models import Event, Message, Run, Session
-from sessions_app.querysets import RunQuerySet
+from sessions_app.models.querysets import RunQuerySet
 from sessions_app.services import attempts, compaction, messages, runs, sessions
 from sessions_app.services.attempts import Attempt, Failure
 from sessions_app.services.flush import newest

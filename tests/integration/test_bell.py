@@ -11,8 +11,8 @@ from django.db import connection, transaction
 
 from sessions_app.models import Session
 from sessions_app.signals import journal_grew
-from sessions_app.streaming import bell, database
-from sessions_app.streaming.bell import CHANNEL, Bell, unpack
+from sessions_app.streaming import database, notifier
+from sessions_app.streaming.notifier import CHANNEL, Bell, unpack
 from tests.integration.streams import DEADLINE, database_away, grow, terminate
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -26,7 +26,7 @@ def listener(db: None) -> Iterator[Listener]:
     with psycopg.connect(**database.parameters("test")) as listening:
         listening.execute(f"LISTEN {CHANNEL}")
         yield listening
-    bell.close()
+    notifier.close()
 
 
 def heard(listener: Listener, session_id: str, seq: int) -> list[tuple[str, int]]:

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
-from amplifierd.bench import fill, history
-from amplifierd.bench.throwaway import Daemon
 from sessions_app.invariants import broken, numbering, snapshot
 from sessions_app.models import Event, Message, Run, Session
+from tests.bench import fill, history
+from tests.bench.throwaway import Daemon
 from tests.integration.terminal import database_url
 
 pytestmark = pytest.mark.django_db(transaction=True)

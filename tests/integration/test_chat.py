@@ -12,10 +12,10 @@ from django.db import connection
 from pytest_django.fixtures import Settings
 from rich.console import Console
 
-from sessions_app.console import chat, follower
-from sessions_app.console.keyboard import Pipe
-from sessions_app.console.markdown import Writing
-from sessions_app.console.teller import Teller
+from sessions_app.cli import chat, follower
+from sessions_app.cli.keyboard import Pipe
+from sessions_app.cli.markdown import Writing
+from sessions_app.cli.teller import Teller
 from sessions_app.models import Event, Message, Session
 from sessions_app.services import attempts, messages, runs, sessions
 from sessions_app.services.attempts import Attempt

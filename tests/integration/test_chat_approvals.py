@@ -4,7 +4,7 @@ import getpass
 
 import pytest
 
-from sessions_app.console.questions import understood
+from sessions_app.cli.questions import understood
 from sessions_app.models import Approval, Run, Session
 from sessions_app.services import approvals, attempts, parking
 from sessions_app.services.attempts import Attempt

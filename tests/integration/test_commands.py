@@ -14,10 +14,10 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError
 from rich.console import Console
 
-from sessions_app.console import facts
-from sessions_app.console.text import one_line
+from sessions_app.api.representations import session_json
+from sessions_app.cli import facts
+from sessions_app.cli.text import one_line
 from sessions_app.models import Session
-from sessions_app.representations import session_json
 from sessions_app.services import attempts, messages, runs, sessions
 from sessions_app.services.attempts import Failure
 from tests.conftest import Api, claimed, say
@@ -251,7 +251,7 @@ def test_a_database_that_is_away_is_said_in_one_sentence(
     def away(*_: Any) -> None:
         raise OperationalError("connection refused\nIs the server running?")
 
-    monkeypatch.setattr("sessions_app.console.lookup._beginning_with", away)
+    monkeypatch.setattr("sessions_app.cli.lookup._beginning_with", away)
     with pytest.raises(CommandError, match=r"does not answer \(connection refused\)\. Start the"):
         manage("terminate", "session_1")
 

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
-from sessions_app.execution.turns import turn_of
 from sessions_app.models import Event, Message, Session
 from sessions_app.services import messages, runs
 from sessions_app.states import SessionStatus
+from sessions_app.worker.turns import turn_of
 from tests.conftest import claimed
 from tests.integration.test_parking import advance
 

@@ -11,9 +11,9 @@ from django.utils import timezone
 
 from sessions_app import invariants
 from sessions_app.exceptions import SessionNotFound
-from sessions_app.execution.turns import turn_of
 from sessions_app.models import Event, Message, Session
-from sessions_app.services import attempts, cleanup, copies, messages, parking, runs, sessions
+from sessions_app.services import attempts, cleanup, clone_fork, messages, parking, runs, sessions
+from sessions_app.worker.turns import turn_of
 from tests.conftest import Api, claimed, say
 from tests.integration.racing import race
 
@@ -53,7 +53,7 @@ def talking(make: Make, lines: int, **options: object) -> Session:
 def test_a_session_that_is_copied_goes_on(make: Make) -> None:
     session = talking(make, 2)
     with transaction.atomic():
-        copy = copies.clone(session.id)
+        copy = clone_fork.clone(session.id)
         with elsewhere(lambda: messages.add(session.id, "meanwhile")):
             pass
     assert Message.objects.filter(session=copy).count() == 2
@@ -66,7 +66,7 @@ def test_the_parent_of_a_session_that_is_forked_cannot_go_before_the_fork_is_the
     parent = make("active")
     child = talking(make, 1, parent_session_id=parent.id)
     with elsewhere(lambda: sessions.delete(parent.id)), transaction.atomic():
-        copy = copies.fork(child.id)
+        copy = clone_fork.fork(child.id)
     copy.refresh_from_db()
     assert copy.parent_id is None
     assert findings() == []
@@ -78,10 +78,10 @@ def test_copies_appends_and_deletions_at_once_lose_and_mix_nothing(make: Make) -
         child = talking(make, 5, parent_session_id=root.id)
         leaf = talking(make, 5, parent_session_id=child.id)
         calls: list[Callable[[], object]] = [
-            lambda root=root: copies.clone(root.id),
-            lambda child=child: copies.clone(child.id),
-            lambda leaf=leaf: copies.fork(leaf.id, 3),
-            lambda root=root: copies.clone(root.id),
+            lambda root=root: clone_fork.clone(root.id),
+            lambda child=child: clone_fork.clone(child.id),
+            lambda leaf=leaf: clone_fork.fork(leaf.id, 3),
+            lambda root=root: clone_fork.clone(root.id),
             lambda root=root: [messages.add(root.id, "more") for _ in range(5)],
             lambda leaf=leaf: sessions.delete(leaf.id),
             lambda child=child: sessions.delete(child.id),
@@ -100,7 +100,7 @@ def test_a_copy_has_a_transcript_from_its_beginning(make: Make) -> None:
             messages.add(session.id, str(number))
 
     def copy() -> list[Session]:
-        return [copies.clone(session.id) for _ in range(5)]
+        return [clone_fork.clone(session.id) for _ in range(5)]
 
     _, *made = race([talk, copy, copy])
     for each in [*made[0], *made[1]]:
@@ -125,7 +125,7 @@ def test_a_cleanup_does_not_wait_for_a_copy(make: Make) -> None:
     Session.objects.filter(pk=session.id).update(created_at=long_ago, ended_at=long_ago)
     removed: list[int] = []
     with transaction.atomic():
-        copies.clone(session.id)
+        clone_fork.clone(session.id)
         with elsewhere(lambda: removed.append(cleanup.remove(cleanup.removable()))):
             pass
     assert removed == [0]
@@ -161,7 +161,7 @@ def told(session: Session) -> list[list[str]]:
     return [[step["role"] for step in each.steps] for each in history if each.role == "user"]
 
 
-@pytest.mark.parametrize("make_copy", [copies.clone, copies.fork])
+@pytest.mark.parametrize("make_copy", [clone_fork.clone, clone_fork.fork])
 def test_a_model_is_told_in_a_copy_what_was_done_with_tools(
     session: Session, make_copy: Callable[..., Session]
 ) -> None:
@@ -174,12 +174,12 @@ def test_a_model_is_told_in_a_copy_what_was_done_with_tools(
 
 def test_a_fork_before_an_answer_knows_nothing_of_it(session: Session) -> None:
     with_tools(session)
-    assert told(sessions.start(copies.fork(session.id, 1).id)) == [[]]
+    assert told(sessions.start(clone_fork.fork(session.id, 1).id)) == [[]]
 
 
 def test_without_the_original_the_text_is_left(session: Session) -> None:
     with_tools(session)
-    copy = sessions.start(copies.clone(session.id).id)
+    copy = sessions.start(clone_fork.clone(session.id).id)
     sessions.delete(session.id)
     assert told(copy) == [[]]
     assert copy.messages.get(role="assistant").content == "Done."

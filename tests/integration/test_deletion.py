@@ -9,7 +9,7 @@ from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
 
 from sessions_app.models import Event, Run, Session, Task
-from sessions_app.services import cleanup, copies, locks, parking, runs, sessions
+from sessions_app.services import cleanup, clone_fork, locks, parking, runs, sessions
 from sessions_app.services.parking import Wait
 from tests.conftest import claimed, say
 from tests.waiting import until
@@ -40,7 +40,7 @@ def deleted_meanwhile(session: Session) -> Iterator[threading.Thread]:
 
     with deleting(session) as thread, transaction.atomic(), connection.cursor() as cursor:
         # As a copy of it does.
-        cursor.execute(copies.HOLD, [[session.id]])
+        cursor.execute(clone_fork.HOLD, [[session.id]])
         thread.start()
         yield thread
 

@@ -14,11 +14,11 @@ from django.db import connection
 from django.utils import timezone
 from pytest_django.fixtures import Settings
 
-from amplifierd import schema
-from amplifierd.access import keys
+from amplifierd.auth import keys
 from amplifierd.doctor import Level, daemon, database, machine, reach, work
 from amplifierd.doctor import keys as variables
 from amplifierd.doctor.findings import Finding
+from amplifierd.postgres import schema
 from profiles_app.models import Profile
 from sessions_app.engine.model_files import ModelFile
 from sessions_app.models import Run, Session

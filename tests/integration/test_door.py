@@ -16,12 +16,12 @@ from django.utils import timezone
 from rest_framework.exceptions import NotAuthenticated
 
 from amplifierd import asgi
-from amplifierd.access import keys
-from amplifierd.access.callers import ANYBODY
-from amplifierd.access.door import Door, admit_again
-from amplifierd.access.watch import Watch
-from amplifierd.bridge import Bridge
-from amplifierd.guard import Guard
+from amplifierd.auth import keys
+from amplifierd.auth.callers import ANYBODY
+from amplifierd.auth.stream_watch import Watch
+from amplifierd.auth.streams import Door, admit_again
+from amplifierd.server.security import Guard
+from amplifierd.server.wsgi_adapter import Bridge
 from amplifierd.wsgi import application as wsgi
 from sessions_app.models import Session
 from sessions_app.streaming import feed, routing

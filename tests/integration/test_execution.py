@@ -7,12 +7,12 @@ import pytest
 
 from sessions_app.engine.base import Cancelled, Emit, Outcome, Turn
 from sessions_app.engine.registry import get_engine
-from sessions_app.execution.executor import Executor
-from sessions_app.execution.turns import newest_response
 from sessions_app.models import Event, Message, Session
 from sessions_app.models.event import EventType
 from sessions_app.services import flush, runs
 from sessions_app.states import RunStatus, SessionStatus
+from sessions_app.worker.executor import Executor
+from sessions_app.worker.turns import newest_response
 from tests.conftest import claimed
 from tests.waiting import until
 

@@ -12,7 +12,7 @@ from sessions_app.services import (
     approvals,
     attempts,
     cleanup,
-    copies,
+    clone_fork,
     messages,
     parking,
     runs,
@@ -20,7 +20,7 @@ from sessions_app.services import (
 )
 from sessions_app.services.attempts import Failure
 from sessions_app.services.journal import Entry, append
-from sessions_app.streaming import bell
+from sessions_app.streaming import notifier
 from tests.conftest import claimed, session_in
 from tests.integration.feeds import FeedClient, feeding
 from tests.integration.streams import Frame, call, run
@@ -41,7 +41,7 @@ def heard(*steps: Callable[[], Any], last: str = "session_deleted") -> list[Fram
             return client.hints
 
     # What was done before is told before anybody listens.
-    bell.close()
+    notifier.close()
     return run(test())
 
 
@@ -79,7 +79,9 @@ def test_each_session_of_a_clone_is_told_of(make: Callable[..., Session]) -> Non
     parent = make("active")
     make("active", parent_session_id=parent.id)
     hints = heard(
-        lambda: copies.clone(parent.id), lambda: sessions.delete(parent.id), last="session_deleted"
+        lambda: clone_fork.clone(parent.id),
+        lambda: sessions.delete(parent.id),
+        last="session_deleted",
     )
     told = [hint.data["sessionId"] for hint in hints if hint.event == "session_created"]
     clone = Session.objects.exclude(pk__in=[parent.id]).get(parent=None, status="created")

@@ -12,7 +12,7 @@ from pytest_django import Settings
 
 from sessions_app.models import Session
 from sessions_app.services import messages, sessions
-from sessions_app.streaming import bell, feed_hints
+from sessions_app.streaming import feed_hints, notifier
 from sessions_app.streaming.feed_hints import Hint, pack
 from tests.conftest import session_in
 from tests.integration.feeds import PATH, FeedClient, feeding
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture(autouse=True)
 def quiet(catalogue: None) -> Iterator[None]:
     """Nothing from before is told, and nobody of a test stays on a channel."""
-    bell.close()
+    notifier.close()
     yield
     assert get_listener_manager().listeners_by_channel == {}
 

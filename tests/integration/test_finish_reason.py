@@ -14,15 +14,15 @@ from django.test import Client
 from rich.console import Console
 
 from sessions_app.admin.rendering import page_url
-from sessions_app.console.tail import summary
-from sessions_app.console.teller import OneAnswer, Teller
+from sessions_app.cli.tail import summary
+from sessions_app.cli.teller import OneAnswer, Teller
 from sessions_app.engine.base import Emit, Outcome, Turn
-from sessions_app.execution.executor import Executor
 from sessions_app.models import Event, Message, Run, Session
 from sessions_app.models.event import EventType
-from sessions_app.services import attempts, copies, messages, runs
+from sessions_app.services import attempts, clone_fork, messages, runs
 from sessions_app.services.attempts import Attempt, Failure
 from sessions_app.states import CUT_OFF, FINISHED, FinishReason, SessionStatus
+from sessions_app.worker.executor import Executor
 from tests.conftest import Api, claimed, say
 from tests.integration.test_execution import working
 
@@ -98,7 +98,7 @@ def test_postgresql_keeps_out_an_answer_that_is_told_wrongly(session: Session, r
 def test_copies_keep_it(api: Api, session: Session) -> None:
     answer(session, FinishReason.LENGTH, "half ")
     messages.add(session.id, "and?")
-    for copy in (copies.clone(session.id), copies.fork(session.id, 2)):
+    for copy in (clone_fork.clone(session.id), clone_fork.fork(session.id, 2)):
         found = Message.objects.in_session(copy.id).values_list("role", "finish_reason", "run_id")
         assert list(found)[:2] == [("user", None, None), ("assistant", "length", None)]
 

@@ -9,18 +9,18 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from profiles_app.masking import MASK
+from amplifierd.common.redaction import MASK
 from sessions_app.engine.registry import get_engine
 from sessions_app.engine.tools import registry
 from sessions_app.engine.tools.task import TaskModule
 from sessions_app.exceptions import ApprovalAnswered, ApprovalNotFound, LeaseLost, RunInProgress
-from sessions_app.execution.executor import Executor
-from sessions_app.execution.turns import turn_of
 from sessions_app.models import Approval, Event, Run, Session, Step, Task
 from sessions_app.services import approvals, attempts, parking, runs, sessions
 from sessions_app.services.attempts import Attempt
 from sessions_app.services.parking import Wait
 from sessions_app.states import ApprovalStatus, RunStatus, SessionStatus
+from sessions_app.worker.executor import Executor
+from sessions_app.worker.turns import turn_of
 from tests.agents import called, calls, register
 from tests.conftest import claimed, say
 from tests.integration.racing import race

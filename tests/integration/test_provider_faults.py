@@ -9,11 +9,11 @@ import pytest
 from django.core.management import call_command
 
 from sessions_app.engine.registry import get_engine
-from sessions_app.execution import database
-from sessions_app.execution.executor import Executor
 from sessions_app.models import Event, Message, Run, Session
 from sessions_app.services import runs
 from sessions_app.states import RunStatus, SessionStatus
+from sessions_app.worker import database
+from sessions_app.worker.executor import Executor
 from tests.integration.workers import until
 from tests.profiles import local_profile
 from tests.providers import (

@@ -8,16 +8,16 @@ from django.db import OperationalError
 from django.utils import timezone
 
 from sessions_app.engine.registry import get_engine
-from sessions_app.execution import recorder as recorder_module
-from sessions_app.execution import worker
-from sessions_app.execution.executor import Executor
-from sessions_app.execution.recorder import Recorder
-from sessions_app.execution.standstill import Steadiness
 from sessions_app.models import Event, Run, Session
 from sessions_app.services import attempts
 from sessions_app.services.attempts import Attempt
 from sessions_app.services.flush import Said, flush
 from sessions_app.states import RunStatus
+from sessions_app.worker import output_writer as recorder_module
+from sessions_app.worker import worker
+from sessions_app.worker.executor import Executor
+from sessions_app.worker.output_writer import Recorder
+from sessions_app.worker.standstill import Steadiness
 from tests.conftest import claimed
 from tests.waiting import until
 

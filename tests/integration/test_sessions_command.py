@@ -14,10 +14,10 @@ from django.conf import settings
 from django.core.management import CommandError, call_command
 from rich.console import Console
 
-from sessions_app.console import export, exporting, finds, tail
-from sessions_app.console.filters import moment
+from sessions_app.cli import export, exporting, finds, tail
+from sessions_app.cli.filters import moment
 from sessions_app.models import Event, Session
-from sessions_app.querysets import SessionQuerySet
+from sessions_app.models.querysets import SessionQuerySet
 from sessions_app.services import attempts, messages, runs, sessions
 from sessions_app.services.attempts import Failure
 from tests.conftest import Api, claimed, say
@@ -306,7 +306,7 @@ def test_a_folder_that_is_not_there_is_said(told: Session, tmp_path: Path) -> No
 def test_all_pages_are_exported(told: Session, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export, "BATCH", 2)
     monkeypatch.setattr(export, "PAGE", 2)
-    monkeypatch.setattr("sessions_app.transcripts.PAGE", 1)
+    monkeypatch.setattr("sessions_app.api.transcripts.PAGE", 1)
     for _ in range(4):
         make("active")
     exported = json.loads(manage("export", "--events"))

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from pytest_django import Settings
 
+from amplifierd.common.times import stamp
 from sessions_app.models import Approval, Event, Session
 from sessions_app.services import approvals, parking, sessions
 from sessions_app.streaming import tail as tail_module
 from sessions_app.streaming.subscription import Subscription
-from sessions_app.times import stamp
 from tests.conftest import claimed
 from tests.integration.streams import (
     Client,

@@ -8,13 +8,13 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 from procrastinate.jobs import Job, Status
 
 from sessions_app.engine.registry import get_engine
-from sessions_app.execution.executor import Executor
-from sessions_app.execution.queue import worker_queue
-from sessions_app.execution.standstill import Steadiness
-from sessions_app.execution.worker import care_once
 from sessions_app.models import Run, Session
 from sessions_app.services import runs
 from sessions_app.services.attempts import Attempt
+from sessions_app.worker.executor import Executor
+from sessions_app.worker.queue import worker_queue
+from sessions_app.worker.standstill import Steadiness
+from sessions_app.worker.worker import care_once
 from tests.conftest import claimed
 
 SILENT = "UPDATE procrastinate_workers SET last_heartbeat = now() - interval '10 minutes'"

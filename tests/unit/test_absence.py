@@ -6,16 +6,16 @@ import pytest
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory
 
-from amplifierd import absence
-from amplifierd.refusal import AbsenceMiddleware
+from amplifierd.server import outage
+from amplifierd.server.outage_middleware import AbsenceMiddleware
 
 
 @pytest.fixture(autouse=True)
 def present() -> Iterator[None]:
     """Begin and end with a database that is there."""
-    absence._known_until = 0.0
+    outage._known_until = 0.0
     yield
-    absence._known_until = 0.0
+    outage._known_until = 0.0
 
 
 def status(path: str) -> int:
@@ -31,14 +31,14 @@ def test_the_api_is_refused_after_a_failed_attempt_and_only_so_long(
     now = 100.0
     monkeypatch.setattr("time.monotonic", lambda: now)
     assert status("/api/v1/sessions/") == 200
-    absence.noticed()
+    outage.noticed()
     assert status("/api/v1/sessions/") == 503
-    now += absence.HOLD
+    now += outage.HOLD
     assert status("/api/v1/sessions/") == 200
 
 
 def test_a_refusal_says_when_to_try_again() -> None:
-    absence.noticed()
+    outage.noticed()
     refusal = AbsenceMiddleware(lambda request: HttpResponse())(
         RequestFactory().get("/api/v1/sessions/")
     )
@@ -46,11 +46,11 @@ def test_a_refusal_says_when_to_try_again() -> None:
 
 
 def test_readiness_says_what_the_api_would_say() -> None:
-    absence.noticed()
+    outage.noticed()
     assert status("/readyz") == 503
 
 
 def test_everything_else_finds_out_by_itself() -> None:
-    absence.noticed()
+    outage.noticed()
     assert status("/livez") == 200
     assert status("/admin/") == 200

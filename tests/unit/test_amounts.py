@@ -2,7 +2,7 @@
 
 import pytest
 
-from sessions_app.amounts import counts, dollars, used
+from sessions_app.usage import counts, dollars, used
 
 
 @pytest.mark.parametrize(

@@ -8,20 +8,20 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from amplifierd.bench import document
-from amplifierd.bench.client import Response, checked, chunks, frames, read_response, request_bytes
-from amplifierd.bench.exceptions import BenchError
-from amplifierd.bench.figures import Figures, Measured, percentile
-from amplifierd.bench.first_content import wait_for
-from amplifierd.bench.growth import Growth, Size
-from amplifierd.bench.load import Load, drive, repeat
-from amplifierd.bench.operations import TRANSCRIPTS, operations
-from amplifierd.bench.plans import condensed
-from amplifierd.bench.printing import is_text, plain_table, print_tables
-from amplifierd.bench.report import BUSY, Report, as_json
-from amplifierd.bench.section import with_ratio
-from amplifierd.bench.throwaway import environment, noted_port, tail_of
-from amplifierd.bench.writes import Written
+from tests.bench import document
+from tests.bench.client import Response, checked, chunks, frames, read_response, request_bytes
+from tests.bench.exceptions import BenchError
+from tests.bench.figures import Figures, Measured, percentile
+from tests.bench.first_content import wait_for
+from tests.bench.growth import Growth, Size
+from tests.bench.load import Load, drive, repeat
+from tests.bench.operations import TRANSCRIPTS, operations
+from tests.bench.plans import condensed
+from tests.bench.printing import is_text, plain_table, print_tables
+from tests.bench.report import BUSY, Report, as_json
+from tests.bench.section import with_ratio
+from tests.bench.throwaway import environment, noted_port, tail_of
+from tests.bench.writes import Written
 
 
 def figures(

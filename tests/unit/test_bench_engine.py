@@ -14,20 +14,20 @@ import psutil
 import pytest
 from rich.console import Console
 
-from amplifierd.bench import document, per_token
-from amplifierd.bench.client import frames, read_response
-from amplifierd.bench.engine import EngineFigures
-from amplifierd.bench.exceptions import BenchError
-from amplifierd.bench.figures import Figures
-from amplifierd.bench.first_content import wait_for
-from amplifierd.bench.floors import cpu_seconds
-from amplifierd.bench.holding import TOLERANCE, Held, held, most
-from amplifierd.bench.meters import Spent, family_seconds
-from amplifierd.bench.per_token import PerToken, each
-from amplifierd.bench.printing import print_tables
-from amplifierd.bench.provider import SPREAD, Order, order_in, serve
-from amplifierd.bench.readers import WAYS, taken
-from amplifierd.bench.report import Report, as_json
+from tests.bench import document, per_token
+from tests.bench.client import frames, read_response
+from tests.bench.engine import EngineFigures
+from tests.bench.exceptions import BenchError
+from tests.bench.figures import Figures
+from tests.bench.first_content import wait_for
+from tests.bench.floors import cpu_seconds
+from tests.bench.holding import TOLERANCE, Held, held, most
+from tests.bench.meters import Spent, family_seconds
+from tests.bench.per_token import PerToken, each
+from tests.bench.printing import print_tables
+from tests.bench.provider import SPREAD, Order, order_in, serve
+from tests.bench.readers import WAYS, taken
+from tests.bench.report import Report, as_json
 
 IDLE = Spent(0.0, 0.0, 0.0)
 

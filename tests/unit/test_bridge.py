@@ -11,7 +11,7 @@ from django.core.handlers.wsgi import WSGIRequest
 from django.http import FileResponse, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
-from amplifierd.bridge import WAITING_PER_THREAD, Bridge, Late, environ, variable
+from amplifierd.server.wsgi_adapter import WAITING_PER_THREAD, Bridge, Late, environ, variable
 
 Message = dict[str, Any]
 # Seconds that no answer here takes.

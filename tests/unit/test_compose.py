@@ -10,7 +10,7 @@ from django.core.management import get_commands
 from django.urls import resolve
 
 from amplifierd import env, views
-from amplifierd.access import exposure
+from amplifierd.auth import exposure
 
 COMPOSE = (env.BASE_DIR / "docker-compose.yml").read_text()
 DOCKERFILE = (env.BASE_DIR / "Dockerfile").read_text()

@@ -7,10 +7,11 @@ import pytest
 from django.core.management.base import CommandError
 from django.db import OperationalError
 
-from amplifierd import statements, tls
-from amplifierd.access import exposure, keys
-from amplifierd.access.addresses import is_loopback
+from amplifierd.auth import exposure, keys
+from amplifierd.auth.addresses import is_loopback
 from amplifierd.models import ApiKeyQuerySet
+from amplifierd.postgres import statements
+from amplifierd.server import tls
 
 SETTLED = {
     "NAMED_HOSTS": ["daemon.example"],

@@ -2,7 +2,7 @@
 
 import json
 
-from sessions_app.json_lines import dump_line
+from amplifierd.common.json_lines import dump_line
 from sessions_app.streaming import frame
 
 

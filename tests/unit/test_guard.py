@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.db import OperationalError
 
-from amplifierd.guard import Guard
+from amplifierd.server.security import Guard
 
 APP = "https://app.example.com"
 OWN = "http://127.0.0.1:8420"

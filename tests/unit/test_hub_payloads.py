@@ -1,6 +1,6 @@
 """What a bell's payload says."""
 
-from sessions_app.streaming.bell import PAYLOAD_LIMIT, pack, unpack
+from sessions_app.streaming.notifier import PAYLOAD_LIMIT, pack, unpack
 
 
 def test_many_sessions_share_a_payload() -> None:

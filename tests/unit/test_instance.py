@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from amplifierd.instance import AlreadyRunning, PortTaken, address, claim, listen
+from amplifierd.supervisor.instance import AlreadyRunning, PortTaken, address, claim, listen
 
 
 def test_a_claimed_folder_is_refused_with_the_address_of_its_daemon(tmp_path: Path) -> None:

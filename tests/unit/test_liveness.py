@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from amplifierd.liveness import Liveness
+from amplifierd.server.liveness import Liveness
 
 
 @pytest.mark.parametrize(("method", "told"), [("GET", [200, b'{"status": "alive"}']), ("PUT", [])])

@@ -11,8 +11,8 @@ from django.urls import URLPattern, URLResolver, get_resolver, resolve
 from drf_spectacular.generators import EndpointEnumerator
 from jsonschema import Draft202012Validator
 
-from amplifierd.openapi.document import document
-from amplifierd.openapi.hooks import once
+from amplifierd.common.openapi.document import document
+from amplifierd.common.openapi.hooks import once
 from sessions_app.models.event import EventType
 from sessions_app.openapi.events import JOURNALLED
 from sessions_app.streaming.routing import urlpatterns as streams

@@ -9,11 +9,11 @@ from django.conf import settings
 from django.db import DataError, IntegrityError, OperationalError, connection, transaction
 from procrastinate.exceptions import ConnectorException
 
-from amplifierd.problems import problem_of
+from amplifierd.common.outage import DATABASE_UNAVAILABLE, describe, is_read_only
+from amplifierd.common.problems import problem_of
 from profiles_app.models import Profile
-from sessions_app.execution import queue
-from sessions_app.outage import DATABASE_UNAVAILABLE, describe, is_read_only
 from sessions_app.streaming import database
+from sessions_app.worker import queue
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

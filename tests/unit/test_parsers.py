@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from rest_framework.exceptions import ParseError, UnsupportedMediaType, ValidationError
 
-from amplifierd.parsers import DEPTH, check_charset, parse
+from amplifierd.common.parsers import DEPTH, check_charset, parse
 
 DEEPEST = b"[" * DEPTH + b"]" * DEPTH
 

@@ -17,8 +17,8 @@ from rest_framework.decorators import api_view
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from amplifierd import problems
-from amplifierd.problems import problem_of
+from amplifierd.common import problems
+from amplifierd.common.problems import problem_of
 from profiles_app.exceptions import ProfileNotFound
 from sessions_app.exceptions import InvalidTransition, SessionNotFound, TooManyRuns
 

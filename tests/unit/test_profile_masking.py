@@ -2,7 +2,7 @@
 
 import pytest
 
-from profiles_app.masking import MASK, is_secret, literal_secret, masked
+from amplifierd.common.redaction import MASK, is_secret, literal_secret, masked
 
 
 @pytest.mark.parametrize(

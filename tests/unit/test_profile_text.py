@@ -6,8 +6,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from amplifierd.common.redaction import masked
 from profiles_app import definition, profile_file
-from profiles_app.masking import masked
 from profiles_app.models import Profile, ProfileVersion
 from profiles_app.profile_text import text_of
 from profiles_app.services.loading import SHIPPED

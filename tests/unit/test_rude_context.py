@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from sessions_app.execution import turns
 from sessions_app.models import Message
 from sessions_app.services import attempts, compaction, parking
+from sessions_app.worker import turns
 from tests.conftest import claimed
 from tests.rude.play import FILES, PROTOCOLS, Played, Talk, goes_on, provider
 from tests.rude.server import RudeServer

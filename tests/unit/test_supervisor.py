@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from amplifierd import env
-from amplifierd.supervisor import LONGEST_DELAY, SETTLED, Child, Supervisor
+from amplifierd.supervisor.supervisor import LONGEST_DELAY, SETTLED, Child, Supervisor
 
 SLEEP = ["sleep", "600"]
 WATCHING = """
 import signal, sys
 from django.conf import settings
-from amplifierd.parent import GRACE, watch_parent
+from amplifierd.supervisor.parent import GRACE, watch_parent
 settings.configure(DRAIN_SECONDS=-GRACE)
 if "deaf" in sys.argv:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

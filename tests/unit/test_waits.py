@@ -2,7 +2,7 @@
 
 import pytest
 
-from sessions_app.waits import Wait, parse
+from sessions_app.api.waits import Wait, parse
 
 
 @pytest.mark.parametrize(

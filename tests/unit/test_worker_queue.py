@@ -5,8 +5,8 @@ import psycopg
 import pytest
 from procrastinate.exceptions import ConnectorException
 
-from sessions_app.execution import queue
-from sessions_app.execution.queue import PatientJobManager
+from sessions_app.worker import queue
+from sessions_app.worker.queue import PatientJobManager
 
 
 class Connector:

@@ -8,13 +8,13 @@ from typing import Any
 from django.core.management.base import CommandError
 from django.utils import timezone
 
-from amplifierd.access import keys
-from amplifierd.access.scopes import Scope
+from amplifierd.auth import keys
+from amplifierd.auth.scopes import Scope
+from amplifierd.common.times import stamp
 from amplifierd.models import ApiKey
-from sessions_app.console import tables
-from sessions_app.console.command import ConsoleCommand
-from sessions_app.console.text import moment, put
-from sessions_app.times import stamp
+from sessions_app.cli import tables
+from sessions_app.cli.command import ConsoleCommand
+from sessions_app.cli.text import moment, put
 
 HEADINGS = ("prefix", "name", "owner", "scope", "state", "last used", "expires", "created")
 

@@ -13,24 +13,14 @@ import psycopg
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 
-from amplifierd.bench import (
-    console,
-    document,
-    engine,
-    fill,
-    floors,
-    growth,
-    operations,
-    streams,
-    writes,
-)
-from amplifierd.bench.exceptions import BenchError
-from amplifierd.bench.figures import Figures, Measured
-from amplifierd.bench.first_content import measure_first_content
-from amplifierd.bench.printing import print_tables
-from amplifierd.bench.report import Report, as_json, conditions
-from amplifierd.bench.throwaway import Daemon, daemon
 from amplifierd.postgres import PostgresError, leaving_on_signals
+from tests.bench import console, document, engine, fill, floors, growth, operations, streams, writes
+from tests.bench.exceptions import BenchError
+from tests.bench.figures import Figures, Measured
+from tests.bench.first_content import measure_first_content
+from tests.bench.printing import print_tables
+from tests.bench.report import Report, as_json, conditions
+from tests.bench.throwaway import Daemon, daemon
 
 PARTS = ("requests", "lists", "streams", "engine")
 # There are many lists: each is measured for so much less of the time.

@@ -5,7 +5,8 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from amplifierd import instance, signin
+from amplifierd.auth import signin
+from amplifierd.supervisor import instance
 
 
 class Command(BaseCommand):

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.commands import migrate
 
-from amplifierd import schema
+from amplifierd.postgres import schema
 
 
 class Command(migrate.Command):

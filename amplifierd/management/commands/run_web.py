@@ -11,19 +11,20 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from amplifierd.server import Server
+from amplifierd.server.daphne import Server
 
 # The reactor is installed now, before anything that uses Twisted.
 # isort: split
-from amplifierd import heartbeat, schema, tls
-from amplifierd.access import exposure
-from amplifierd.access.options import add_proxy_option
 from amplifierd.asgi import application, bridge
-from amplifierd.instance import PortTaken, listen
-from amplifierd.parent import watch_parent
-from amplifierd.statements import WEB_PATIENCE, let_go, limit
+from amplifierd.auth import exposure
+from amplifierd.auth.options import add_proxy_option
+from amplifierd.common.outage import DATABASE_UNAVAILABLE
+from amplifierd.postgres import schema
+from amplifierd.postgres.statements import WEB_PATIENCE, let_go, limit
+from amplifierd.server import heartbeat, tls
+from amplifierd.supervisor.instance import PortTaken, listen
+from amplifierd.supervisor.parent import watch_parent
 from sessions_app.engine.tools.confinement import conceal
-from sessions_app.outage import DATABASE_UNAVAILABLE
 from sessions_app.streaming import feed, hub
 
 # Open files of a web process, where the system lets it have as many.

@@ -6,11 +6,11 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
-from amplifierd import schema
-from amplifierd.parent import watch_parent
-from amplifierd.statements import let_go
+from amplifierd.postgres import schema
+from amplifierd.postgres.statements import let_go
+from amplifierd.supervisor.parent import watch_parent
 from sessions_app.engine.tools.confinement import conceal
-from sessions_app.execution.worker import work
+from sessions_app.worker.worker import work
 
 
 class Command(BaseCommand):

@@ -14,10 +14,10 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection
 from rich.console import Console
 
-from amplifierd import __version__, instance, signin
-from amplifierd.access import exposure
-from amplifierd.access.options import add_proxy_option
-from amplifierd.parent import GRACE
+from amplifierd import __version__
+from amplifierd.auth import exposure, signin
+from amplifierd.auth.options import add_proxy_option
+from amplifierd.common import outage
 from amplifierd.postgres import (
     EmbeddedPostgres,
     PostgresError,
@@ -26,8 +26,9 @@ from amplifierd.postgres import (
     leaving_on_signals,
     running,
 )
-from amplifierd.supervisor import Child, Supervisor
-from sessions_app import outage
+from amplifierd.supervisor import instance
+from amplifierd.supervisor.parent import GRACE
+from amplifierd.supervisor.supervisor import Child, Supervisor
 from sessions_app.engine.model_files import SMOLLM2
 from sessions_app.engine.tools.confinement import conceal
 

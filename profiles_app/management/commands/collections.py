@@ -6,9 +6,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from profiles_app.api.serializers.collections import collection_json, synced_json
 from profiles_app.exceptions import FilesRefused, ProfilesError
 from profiles_app.models import Collection, Profile
-from profiles_app.serializers.collections import collection_json, synced_json
 from profiles_app.services import collections, collections_sync
 from profiles_app.services.collections_sync import FAILED, REFUSED, Synced
 

@@ -19,7 +19,7 @@ from sessions_app.admin.stepping import SteppingAdmin
 from sessions_app.admin.steps import STEPS, Step
 from sessions_app.exceptions import SessionsError
 from sessions_app.models import Session
-from sessions_app.services import reading
+from sessions_app.services import read_state
 
 # Sessions that one action takes on, and those of them that the question names.
 AT_ONCE, NAMED = 500, 50
@@ -41,8 +41,8 @@ class Mark:
 
 
 MARKS = (
-    Mark("read", "Mark as read", "marked as read", reading.mark_read),
-    Mark("unread", "Mark as unread", "marked as unread", reading.mark_unread),
+    Mark("read", "Mark as read", "marked as read", read_state.mark_read),
+    Mark("unread", "Mark as unread", "marked as unread", read_state.mark_unread),
 )
 
 

@@ -8,12 +8,12 @@ from typing import Any
 from django.http import StreamingHttpResponse
 from django.utils import timezone
 
-from profiles_app.masking import masked
+from amplifierd.common.redaction import masked
+from amplifierd.common.times import stamp
 from sessions_app.admin.lists.runs import RunRow
 from sessions_app.admin.lists.sessions import SessionRow
 from sessions_app.admin.rendering import visible
-from sessions_app.representations import JSON, run_json, session_json
-from sessions_app.times import stamp
+from sessions_app.api.representations import JSON, run_json, session_json
 
 # A spreadsheet takes what begins so for a formula.
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001

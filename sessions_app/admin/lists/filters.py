@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 from django.http import QueryDict
 from django.utils import timezone
 
-from sessions_app.queries import SEARCH_LIMIT
+from sessions_app.api.queries import SEARCH_LIMIT
 from sessions_app.states import RunStatus, SessionStatus
 
 # Names that Django's own lists use, and so links from elsewhere.

@@ -12,7 +12,7 @@ from django.urls import URLPattern, path
 from sessions_app.admin.console import ConsoleAdmin
 from sessions_app.admin.lists.exports import Column, csv_file, json_file
 from sessions_app.admin.lists.listing import Listing
-from sessions_app.representations import JSON
+from sessions_app.api.representations import JSON
 
 
 class ListingAdmin(ConsoleAdmin):

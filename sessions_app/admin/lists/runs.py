@@ -7,12 +7,12 @@ from datetime import datetime
 from django.db.models import Q, QuerySet
 from django.utils.safestring import SafeString
 
+from amplifierd.common.paging import Cursor
 from sessions_app.admin.lists.filters import RunFilters
 from sessions_app.admin.lists.listing import Listing
 from sessions_app.admin.rendering import badge, message_url, moment, page_url, short, span, visible
-from sessions_app.amounts import used
 from sessions_app.models import Run
-from sessions_app.paging import Cursor
+from sessions_app.usage import used
 
 EXCERPT = 160
 # The newest runs, which alone are searched and counted.

@@ -10,13 +10,13 @@ from django.db.models import QuerySet
 from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
 
+from amplifierd.common.paging import Cursor
 from sessions_app.admin.lists.counts import Tally, tally, written
 from sessions_app.admin.lists.filters import SessionFilters
 from sessions_app.admin.lists.listing import PAGE, Listing
 from sessions_app.admin.rendering import badge, message_url, moment, page_url, short, span, visible
 from sessions_app.admin.steps import STEPS, Step
 from sessions_app.models import Session
-from sessions_app.paging import Cursor
 from sessions_app.search import Words, words_of
 from sessions_app.searching import Hit, find, micros
 from sessions_app.snippets import CLOSING, OPENING, marked, snippets

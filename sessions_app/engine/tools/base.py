@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from sessions_app.blank_text import is_blank
+from amplifierd.common.blank_text import is_blank
 from sessions_app.engine.base import Alone, Host
 from sessions_app.engine.capabilities import ToolCapabilities
 from sessions_app.engine.messages import ToolSpec

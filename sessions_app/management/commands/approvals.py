@@ -5,14 +5,14 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from sessions_app.console import asks, person
-from sessions_app.console.command import ConsoleCommand
-from sessions_app.console.lookup import meant
-from sessions_app.console.session_arguments import at_least_one
-from sessions_app.console.text import put, put_json
+from sessions_app.api.representations import approval_json
+from sessions_app.cli import asks, person
+from sessions_app.cli.command import ConsoleCommand
+from sessions_app.cli.lookup import meant
+from sessions_app.cli.session_arguments import at_least_one
+from sessions_app.cli.text import put, put_json
 from sessions_app.exceptions import SessionsError
 from sessions_app.models import Approval
-from sessions_app.representations import approval_json
 from sessions_app.services import approvals
 from sessions_app.services.approvals import Answer
 from sessions_app.states import ApprovalStatus

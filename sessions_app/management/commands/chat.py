@@ -8,16 +8,16 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import CommandError
 
-from sessions_app.console import keyboard
-from sessions_app.console.chat import Chat, recalled
-from sessions_app.console.choosing import chosen, newest_changed
-from sessions_app.console.command import ConsoleCommand
-from sessions_app.console.lookup import candidates, meant, newest_open
-from sessions_app.console.teller import OneAnswer, Teller
-from sessions_app.console.text import put
+from sessions_app.cli import keyboard
+from sessions_app.cli.chat import Chat, recalled
+from sessions_app.cli.choosing import chosen, newest_changed
+from sessions_app.cli.command import ConsoleCommand
+from sessions_app.cli.lookup import candidates, meant, newest_open
+from sessions_app.cli.teller import OneAnswer, Teller
+from sessions_app.cli.text import put
 from sessions_app.exceptions import InvalidTransition
 from sessions_app.models import Session
-from sessions_app.services import copies, sessions
+from sessions_app.services import clone_fork, sessions
 
 WAYS = "SESSION, --last, --choose and --profile each say which session; give one of them."
 
@@ -102,7 +102,7 @@ def _created(profile: str | None) -> Session:
 def _opened(found: str, fork: bool) -> Session:
     """Return the session, or a copy, started if it was not yet; raise CommandError at its end."""
     if fork:
-        found = copies.fork(found).id
+        found = clone_fork.fork(found).id
     with contextlib.suppress(InvalidTransition):
         sessions.start(found)
     session = Session.objects.get(pk=found)

@@ -11,7 +11,7 @@ from django.db.backends.utils import CursorWrapper
 from rich.progress import track
 
 from sessions_app import invariants
-from sessions_app.console.command import ConsoleCommand
+from sessions_app.cli.command import ConsoleCommand
 from sessions_app.invariants import CHECKS, Check, Finding
 
 

@@ -8,16 +8,16 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from sessions_app.console import facts, finds, session_arguments
-from sessions_app.console.command import ConsoleCommand
-from sessions_app.console.exporting import export
-from sessions_app.console.filters import filtered
-from sessions_app.console.lookup import meant, session_id
-from sessions_app.console.tail import Tail, first
-from sessions_app.console.text import put, put_json
+from sessions_app.api.representations import session_json
+from sessions_app.cli import facts, finds, session_arguments
+from sessions_app.cli.command import ConsoleCommand
+from sessions_app.cli.exporting import export
+from sessions_app.cli.filters import filtered
+from sessions_app.cli.lookup import meant, session_id
+from sessions_app.cli.tail import Tail, first
+from sessions_app.cli.text import put, put_json
 from sessions_app.exceptions import SessionsError
 from sessions_app.models import Session
-from sessions_app.representations import session_json
 from sessions_app.services import cleanup, sessions
 
 # What becomes of each of the sessions given.

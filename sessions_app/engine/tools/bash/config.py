@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from profiles_app.masking import literal_secret
+from amplifierd.common.redaction import literal_secret
 from profiles_app.services import directories_disk as disk
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.tools.filesystem.ignored import WELL_KNOWN

@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from sessions_app.blank_text import is_blank
+from amplifierd.common.blank_text import is_blank
+from amplifierd.common.storable import storable
 from sessions_app.engine.tools.base import ANSWER_LIMIT, fill_blank, shorten
-from sessions_app.storable import storable
 
 NOTHING = "Nothing was answered."
 # What a server says of a tool that changes nothing, or nothing more when it is called again.

@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import Any
 from urllib.parse import urlsplit
 
-from profiles_app.masking import is_secret
+from amplifierd.common.redaction import is_secret
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.config import redacted
 

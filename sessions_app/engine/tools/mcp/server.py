@@ -15,6 +15,7 @@ from mcp import ClientSession, MCPError
 from mcp_types import CallToolResult, Implementation, PaginatedRequestParams
 from mcp_types import Tool as ListedTool
 
+from amplifierd.common.storable import storable, storable_json
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.messages import ToolSpec
 from sessions_app.engine.tools.arguments import coerce_arguments
@@ -23,7 +24,6 @@ from sessions_app.engine.tools.mcp.config import Server
 from sessions_app.engine.tools.mcp.http import Web
 from sessions_app.engine.tools.mcp.process import Child, run_program
 from sessions_app.engine.tools.mcp.transport import Screen, connect_child
-from sessions_app.storable import storable, storable_json
 
 # Tools of one server that a model is told of, and pages of the list of those that it has.
 TOOLS_LIMIT = 200

@@ -1,0 +1,87 @@
+"""API keys: made, checked, revoked. The only writer of them."""
+
+import contextlib
+import hashlib
+import hmac
+import re
+import secrets
+import string
+from datetime import datetime, timedelta
+from typing import ClassVar
+
+from django.db.models import Q
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from amplifierd.auth.scopes import Scope
+from amplifierd.common.outage import DATABASE_UNAVAILABLE
+from amplifierd.models import ApiKey
+
+ALPHABET = string.ascii_lowercase + string.digits
+KEY = re.compile(r"amp_([a-z0-9]{8})_([A-Za-z0-9_-]{43})", re.ASCII)
+# How exactly it is noted when a key was used last.
+USED = timedelta(minutes=1)
+
+
+class KeyRefused(Exception):
+    """This API key is not known; make one with `manage.py apikeys create`."""
+
+    status: ClassVar[int] = 401
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or self.__doc__)
+
+
+def create(
+    *, name: str, owner: str, scope: str = Scope.WRITE, expires_at: datetime | None = None
+) -> tuple[ApiKey, str]:
+    """Make a key; return what is kept of it, and the key itself, which is not to be had again."""
+    prefix = "".join(secrets.choice(ALPHABET) for _ in range(8))
+    key = f"amp_{prefix}_{secrets.token_urlsafe(32)}"
+    made = ApiKey.objects.create(
+        prefix=prefix,
+        digest=digest_of(key),
+        name=name,
+        owner=owner,
+        scope=scope,
+        expires_at=expires_at,
+    )
+    return made, key
+
+
+def check(key: str) -> ApiKey:
+    """Return what is known of a key, and note that it is used; raise KeyRefused."""
+    match = KEY.fullmatch(key)
+    found = ApiKey.objects.filter(prefix=match[1]).first() if match else None
+    # What is compared for a prefix that is not there takes as long.
+    expected = found.digest if found else "0" * 64
+    if not hmac.compare_digest(expected, digest_of(key)) or found is None:
+        raise KeyRefused
+    if found.revoked_at is not None:
+        raise KeyRefused("This API key has been revoked; ask for another one.")
+    if found.expires_at is not None and found.expires_at <= timezone.now():
+        raise KeyRefused("This API key has expired; ask for another one.")
+    _note_use(found)
+    return found
+
+
+def revoke(prefix: str) -> ApiKey | None:
+    """Have a key let in no longer; None where there is none. To revoke it twice changes nothing."""
+    ApiKey.objects.kept().filter(prefix=prefix).update(revoked_at=Now())
+    return ApiKey.objects.filter(prefix=prefix).first()
+
+
+def digest_of(key: str) -> str:
+    """Return what is kept of a key. It has 256 random bits: no salt or stretching is needed."""
+    return hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()
+
+
+def _note_use(key: ApiKey) -> None:
+    """Write down that the key is used, if that was not done within the last minute.
+
+    A database that takes no writes is no reason to keep out whoever only reads.
+    """
+    if key.last_used_at is None or key.last_used_at < timezone.now() - USED:
+        stale = Q(last_used_at=None) | Q(last_used_at__lt=Now() - USED)
+        with contextlib.suppress(*DATABASE_UNAVAILABLE):
+            ApiKey.objects.filter(stale, pk=key.pk).update(last_used_at=Now())

@@ -1,0 +1,276 @@
+"""Problem details (RFC 9457): how every refusal and failure is told to a client.
+
+The one table from exceptions to problems is `problem_of`. REST framework, Django's own error
+views and the ASGI layers all answer with it.
+"""
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+import psycopg
+from asgiref.typing import ASGISendCallable
+from django.core.exceptions import PermissionDenied, SuspiciousOperation
+from django.core.exceptions import ValidationError as ModelError
+from django.db import DataError
+from django.http import Http404, HttpRequest, HttpResponse
+from django.template.loader import render_to_string
+from django.views import defaults
+from rest_framework import exceptions as drf
+from rest_framework.response import Response
+from rest_framework.serializers import as_serializer_error
+from rest_framework.settings import api_settings
+from rest_framework.views import set_rollback
+
+from amplifierd.common.outage import DATABASE_UNAVAILABLE
+from amplifierd.postgres import schema
+from profiles_app.exceptions import ProfilesError
+from sessions_app.exceptions import SessionsError
+
+logger = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+# What REST framework names otherwise than our contract.
+CODES = {"authentication_failed": "not_authenticated", "throttled": "too_many"}
+# What to do about it, where REST framework's message does not say.
+HINTS = {
+    "method_not_allowed": "The Allow header names the methods of this URL.",
+    "not_acceptable": "Accept application/json.",
+    "unsupported_media_type": "Send application/json.",
+}
+# Statuses that pass by themselves: the answer says in how many seconds to try again.
+PASSING = {429, 503}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a client gets in place of an answer; `detail` is a sentence that it can act on."""
+
+    status: int
+    code: str
+    detail: str
+    # Further members of the body, beside the standard ones.
+    extra: dict[str, Any] = field(default_factory=dict)
+    retry_after: int = 1
+    # How to authenticate, for WWW-Authenticate.
+    challenge: str = ""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Return the headers that belong to the problem."""
+        headers = {"WWW-Authenticate": self.challenge} if self.challenge else {}
+        if self.status in PASSING:
+            headers["Retry-After"] = str(self.retry_after)
+        return headers
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """Return the members of the problem document."""
+        return {
+            "type": "about:blank",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+            "code": self.code,
+            **self.extra,
+        }
+
+
+INTERNAL = Problem(500, "internal", "The server failed; its log says why.")
+UNAVAILABLE = Problem(503, "unavailable", "The database does not answer; try again in a moment.")
+DISK_FULL = Problem(
+    503, "unavailable", "The database's disk is full; make room on it, then try again."
+)
+TOO_SLOW = Problem(
+    503,
+    "unavailable",
+    "The query took too long and was stopped; ask for less, by a limit or a filter, or raise"
+    " AMPLIFIERD_STATEMENT_TIMEOUT.",
+)
+NOT_MIGRATED = Problem(
+    503,
+    "unavailable",
+    "The database does not have its tables yet; run `manage.py migrate`, or start `serve`.",
+    retry_after=5,
+)
+# What a statement meets that is ahead of the migrations.
+MISSING = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.UndefinedFunction,
+)
+READ_ONLY = Problem(
+    503,
+    "unavailable",
+    "The database takes no writes at the moment (it is read-only or in recovery); reading works, so"
+    " try again in a moment.",
+    retry_after=5,
+)
+# The database is there, and has a reason of its own.
+NOT_AWAY = {
+    psycopg.errors.DiskFull: DISK_FULL,
+    psycopg.errors.QueryCanceled: TOO_SLOW,
+    psycopg.errors.ReadOnlySqlTransaction: READ_ONLY,
+}
+NOT_FOUND = Problem(404, "not_found", "There is nothing at this URL.")
+
+
+def problem_of(error: BaseException) -> Problem:
+    """Return the problem that tells of an exception; what is not foreseen is `internal`."""
+    if isinstance(error, (SessionsError, ProfilesError)):
+        return Problem(error.status, error.code, str(error), getattr(error, "extra", {}))
+    if isinstance(error, DATABASE_UNAVAILABLE):
+        # Django puts an error of its own around that of psycopg.
+        cause = type(error.__cause__ or error)
+        return NOT_AWAY.get(cause, UNAVAILABLE)
+    if _is_ahead_of_migrations(error):
+        return NOT_MIGRATED
+    if isinstance(error, DataError):
+        # The value passed our checks but PostgreSQL cannot hold it: a NUL, a number too large.
+        return Problem(400, "invalid", "The database cannot store one of the values sent.")
+    if isinstance(error, SuspiciousOperation):
+        return Problem(400, "invalid", "The request was refused; check its headers and size.")
+    if api_error := _as_api_error(error):
+        return _of_api_error(api_error)
+    return INTERNAL
+
+
+def _is_ahead_of_migrations(error: BaseException) -> bool:
+    """Tell whether the error is explained by migrations that another process still has to apply."""
+    if not isinstance(error.__cause__ or error, MISSING):
+        return False
+    try:
+        return not schema.is_migrated()
+    except DATABASE_UNAVAILABLE:
+        return True
+
+
+def _as_api_error(error: BaseException) -> drf.APIException | None:
+    """Return the error as REST framework's own kind, None where it has none for it."""
+    if isinstance(error, drf.APIException):
+        return error
+    if isinstance(error, Http404):
+        return drf.NotFound(*error.args)
+    if isinstance(error, PermissionDenied):
+        return drf.PermissionDenied(*error.args)
+    if isinstance(error, ModelError):
+        return drf.ValidationError(as_serializer_error(error))
+    return None
+
+
+def _of_api_error(error: drf.APIException) -> Problem:
+    if isinstance(error.detail, (dict, list)):
+        errors = list(_flatten(error.detail))
+        return Problem(error.status_code, "invalid", _summary(errors), {"errors": errors})
+    code = CODES.get(error.detail.code, error.detail.code)
+    return Problem(
+        error.status_code,
+        code,
+        f"{error.detail} {HINTS.get(code, '')}".rstrip(),
+        retry_after=getattr(error, "wait", None) or 1,
+        challenge=getattr(error, "auth_header", None) or "",
+    )
+
+
+def _flatten(detail: Any, path: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]:
+    """Yield one error per message; the field is dotted, and null where it is the whole body."""
+    if isinstance(detail, dict):
+        for key, value in detail.items():
+            whole = key == api_settings.NON_FIELD_ERRORS_KEY
+            yield from _flatten(value, path if whole else (*path, str(key)))
+    elif isinstance(detail, list):
+        for index, value in enumerate(detail):
+            nested = isinstance(value, (dict, list))
+            yield from _flatten(value, (*path, str(index)) if nested else path)
+    else:
+        yield {"field": ".".join(path) or None, "code": detail.code, "detail": str(detail)}
+
+
+def _summary(errors: list[dict[str, Any]]) -> str:
+    if not errors:
+        return "The request is not valid."
+    first = errors[0]
+    text = f"{first['field']}: {first['detail']}" if first["field"] else first["detail"]
+    others = len(errors) - 1
+    return text if not others else f"{text} ({others} more in errors)"
+
+
+def log_failure(problem: Problem, error: BaseException, where: str) -> None:
+    """Log what is the server's fault, with a traceback where it is a bug."""
+    if problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        logger.warning("%s: %s", where, error)
+    elif problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        logger.error("%s failed", where, exc_info=error)
+
+
+def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
+    """Answer any exception of an API view; REST framework's hook."""
+    set_rollback()
+    problem = problem_of(error)
+    if request := context.get("request"):
+        log_failure(problem, error, f"{request.method} {request.path}")
+    return Response(problem.body, problem.status, headers=problem.headers, content_type=MEDIA_TYPE)
+
+
+def respond(problem: Problem) -> HttpResponse:
+    """Return the problem as Django's response."""
+    return HttpResponse(
+        json.dumps(problem.body),
+        status=problem.status,
+        content_type=MEDIA_TYPE,
+        headers=problem.headers,
+    )
+
+
+async def send_problem(send: ASGISendCallable, problem: Problem) -> None:
+    """Send the problem as the whole response of an ASGI application."""
+    body = json.dumps(problem.body).encode()
+    fields = {"Content-Type": MEDIA_TYPE, "Content-Length": str(len(body)), **problem.headers}
+    headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in fields.items()]
+    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _is_api(request: HttpRequest) -> bool:
+    return request.path_info.startswith("/api/")
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer what Django refuses before a view is reached: a problem under /api/, else a page."""
+    if _is_api(request):
+        return respond(problem_of(exception))
+    return defaults.bad_request(request, exception)
+
+
+def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer a refusal outside API views: a problem under /api/, else a page."""
+    if _is_api(request):
+        return respond(problem_of(exception))
+    return defaults.permission_denied(request, exception)
+
+
+def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    """Answer a URL that nothing serves: a problem under /api/, else a page."""
+    if _is_api(request):
+        return respond(NOT_FOUND)
+    return defaults.page_not_found(request, exception or Http404())
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Answer an exception outside API views; Django has logged it."""
+    problem = problem_of(sys.exc_info()[1] or RuntimeError())
+    if _is_api(request):
+        return respond(problem)
+    if problem.status in PASSING:
+        return page(problem)
+    return defaults.server_error(request)
+
+
+def page(problem: Problem) -> HttpResponse:
+    """Return the problem as a page for people. It needs no database, nor anything of a request."""
+    text = render_to_string("problem.html", {"problem": problem, "title": problem.body["title"]})
+    return HttpResponse(text, status=problem.status, headers=problem.headers)

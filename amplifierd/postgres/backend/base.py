@@ -1,0 +1,52 @@
+"""The backend that the settings name as ENGINE."""
+
+from types import TracebackType
+
+from django.db import OperationalError
+from django.db.backends.postgresql.base import DatabaseWrapper as PostgreSQLWrapper
+from django.db.utils import DatabaseErrorWrapper
+from django.utils.functional import cached_property
+
+from amplifierd.common.outage import READ_ONLY, TRANSIENT_STATES
+
+
+class DatabaseWrapper(PostgreSQLWrapper):
+    """A connection on which a read-only database raises OperationalError, as an absent one does."""
+
+    # Set where a connection has refused a write; it is not to be used for another request.
+    is_stale = False
+
+    def connect(self) -> None:
+        """Open a connection, or take one from the pool."""
+        self.is_stale = False
+        super().connect()
+
+    def _close(self) -> None:
+        # A connection that was opened to a standby, or under a role that was read-only then, takes
+        # no writes for as long as it lives, although the database may take them again. The pool
+        # replaces a closed one.
+        if self.is_stale and self.connection is not None:
+            self.connection.close()
+        super()._close()
+
+    @cached_property
+    def wrap_database_errors(self) -> DatabaseErrorWrapper:
+        """Return the context manager that turns psycopg's exceptions into Django's."""
+        return ErrorWrapper(self)
+
+
+class ErrorWrapper(DatabaseErrorWrapper):
+    """Django would raise InternalError for these, which nobody can tell from a damaged index."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if isinstance(error, TRANSIENT_STATES):
+            # Have the connection checked before it is used again.
+            self.wrapper.errors_occurred = True
+            self.wrapper.is_stale = isinstance(error, READ_ONLY)
+            raise OperationalError(*error.args).with_traceback(traceback) from error
+        super().__exit__(kind, error, traceback)

@@ -1,0 +1,342 @@
+"""daphne with what a daemon needs: back-pressure, draining, inherited sockets, bounded uploads.
+
+Importing this installs Twisted's asyncio reactor; import it before anything that uses Twisted.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import signal
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from asgiref.typing import ASGI3Application, ASGISendEvent
+from daphne import http_protocol
+from daphne.server import Server as DaphneServer
+from daphne.server import twisted_loop
+from OpenSSL import SSL
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ReactorNotRunning
+from twisted.logger import (
+    FilteringLogObserver,
+    LogLevel,
+    LogLevelFilterPredicate,
+    STDLibLogObserver,
+    globalLogBeginner,
+)
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.web.http import HTTPChannel
+
+from amplifierd.common.problems import MEDIA_TYPE, Problem
+from amplifierd.server.tls import ContextFactory
+
+logger = logging.getLogger(__name__)
+
+# Seconds within which a request's headers and body must have come in.
+RECEIVE_SECONDS = 60
+# Seconds at a time for which a client that makes no room is waited for.
+STALL_STEP = 1.0
+# Seconds for which applications may clean up once they have been cancelled.
+CANCEL_SECONDS = 2
+# Digits of a length that anybody can mean.
+LENGTH_DIGITS = 18
+# Bytes of a body that are handed to the application at a time.
+BODY_PIECE = 256 * 1024
+
+
+class Gate(asyncio.Event):
+    """Set while a client takes data; Twisted sees it as the producer of a response's body."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.set()
+
+    # The names are Twisted's: IPushProducer. A client that has left keeps nobody waiting.
+    pauseProducing = asyncio.Event.clear
+    resumeProducing = asyncio.Event.set
+    stopProducing = asyncio.Event.set
+
+
+class Request(http_protocol.WebRequest):
+    """One HTTP request, whose body is kept up to the limit and whose errors are problems."""
+
+    gate: Gate | None = None
+    received = 0
+
+    def __init__(self, channel: Any, queued: bool = False) -> None:
+        # Twisted would parse forms as well as Django does: once is enough.
+        super().__init__(channel, queued, parsePOSTFormSubmission=False)
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Keep what has come, up to a byte over the limit: enough for the guard to refuse it."""
+        room = self.server.body_limit + 1 - self.received
+        if room > 0:
+            super().handleContentChunk(data[:room])
+        self.received += len(data)
+
+    def process(self) -> Any:
+        """Hand the request to the application, as plain HTTP where it asks for a websocket."""
+        self.requestHeaders.removeHeader(b"upgrade")
+        # The guard refuses it; daphne fails where it is no ASCII.
+        if self.requestHeaders.hasHeader(b"daphne-root-path"):
+            self.requestHeaders.setRawHeaders(b"daphne-root-path", [b"/"])
+        return super().process()
+
+    def handle_reply(self, message: ASGISendEvent) -> None:
+        """Write one message; a response of several pieces has a gate between the first and last."""
+        if self.finished or self.channel is None:
+            return
+        if message["type"] == "http.response.body":
+            more = message.get("more_body", False)
+            if more and self.gate is None:
+                self.gate = Gate()
+                self.registerProducer(self.gate, True)
+                self.bound()
+            elif not more and self.gate is not None:
+                self.gate = None
+                self.unregisterProducer()
+        super().handle_reply(message)
+
+    def bound(self) -> None:
+        """Have the kernel keep no more than `unread_bytes` for a client that does not read."""
+        # Linux takes twice what it is told.
+        size = self.server.unread_bytes // 2
+        # Under TLS, what the socket belongs to is one layer further down.
+        plain = getattr(self.transport, "transport", None) if self.isSecure() else self.transport
+        if plain is not None:
+            plain.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
+
+    def close_afterwards(self) -> None:
+        """Take no further request from this connection, and say so if it is not too late."""
+        if not self.finished and self.channel is not None:
+            self.channel.persistent = False
+            self.responseHeaders.setRawHeaders(b"connection", [b"close"])
+
+    def cut(self) -> None:
+        """End the connection at once, whatever is still to be sent."""
+        self.transport.abortConnection()
+
+    def check_timeouts(self) -> None:
+        """Cut a client that does not get its request across."""
+        waiting = time.time() - self.server.connections[self]["connected"]
+        if self.duration() == 0 and waiting > RECEIVE_SECONDS:
+            self.cut()
+
+    def handle_exception(self, exception: Exception) -> None:
+        """Cut a response that broke in its middle, so that nobody takes it for whole."""
+        self.cut()
+
+    def basic_error(self, status: int, status_text: bytes, body: str) -> None:
+        """Answer what does not reach the application, with problem details."""
+        problem = Problem(status, "invalid" if status < 500 else "internal", f"{body}.")
+        headers = [(b"content-type", MEDIA_TYPE.encode())]
+        content = json.dumps(problem.body).encode()
+        self.handle_reply({"type": "http.response.start", "status": status, "headers": headers})
+        self.handle_reply({"type": "http.response.body", "body": content})
+
+
+class Channel(HTTPChannel):
+    """One connection, which says what is wrong with bytes that no request can be read from."""
+
+    def headerReceived(self, line: bytes) -> bool:
+        """Take a header line; refuse a length that Python takes for no number."""
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length" and len(value.strip()) > LENGTH_DIGITS:
+            self._respondToBadRequestAndDisconnect()
+            return False
+        return bool(super().headerReceived(line))
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """Refuse a URL or header that is longer than any line may be."""
+        self.refuse(Problem(431, "too_large", "The URL or a header is too long; send it shorter."))
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        self.refuse(Problem(400, "invalid", "This is no HTTP request; look at its first lines."))
+
+    def refuse(self, problem: Problem) -> None:
+        """Answer with the problem, and take no further request from this connection."""
+        body = json.dumps(problem.body).encode()
+        head = [
+            f"HTTP/1.1 {problem.status} {problem.body['title']}",
+            f"Content-Type: {MEDIA_TYPE}",
+            f"Content-Length: {len(body)}",
+            "Connection: close",
+        ]
+        self.transport.write("\r\n".join([*head, "", ""]).encode() + body)
+        self.loseConnection()
+
+
+class Factory(http_protocol.HTTPFactory):
+    """Gives each connection our kind of request, and keeps no access log."""
+
+    protocol = Channel
+
+    def buildProtocol(self, address: Any) -> Any:
+        """Return the protocol of a new connection."""
+        protocol = super().buildProtocol(address)
+        protocol.requestFactory = Request
+        return protocol
+
+    def log(self, request: Request) -> None:
+        """Spare the line that Twisted would format for nobody."""
+
+
+class Server(DaphneServer):
+    """Serves an ASGI application on a listening socket until it is told to stop.
+
+    The first SIGTERM or SIGINT drains, the second stops at once. What ends the application's
+    streams is put in `on_drain`; each is awaited once. Of a streamed response some `unread_bytes`
+    are kept for a client that does not read; when it makes no room for more in `stall_seconds`, it
+    is cut; it can resume where it was. With a context for `tls`, that is all it speaks.
+    """
+
+    def __init__(
+        self,
+        application: ASGI3Application,
+        listener: socket.socket,
+        *,
+        body_limit: int,
+        drain_seconds: float = 10,
+        unread_bytes: int = 1024 * 1024,
+        stall_seconds: float = 30,
+        tls: SSL.Context | None = None,
+    ) -> None:
+        super().__init__(
+            application,
+            endpoints=[listener],
+            request_buffer_size=BODY_PIECE,
+            server_name="amplifierd",
+        )
+        self.listener = listener
+        self.body_limit = body_limit
+        self.drain_seconds = drain_seconds
+        self.unread_bytes = unread_bytes
+        self.stall_seconds = stall_seconds
+        self.tls = tls
+        self.on_drain: list[Callable[[], Awaitable[None]]] = []
+        self.connections: dict[Request, dict[str, Any]] = {}
+        self.draining: asyncio.Task[None] | None = None
+
+    def run(self) -> None:
+        """Serve; return when all is over. To be called once in the life of a process."""
+        log_twisted_errors()
+        asyncio.set_event_loop(twisted_loop)
+        self.listener.setblocking(False)
+        self.port = reactor.adoptStreamPort(
+            self.listener.fileno(), self.listener.family, self._factory()
+        )
+        # The port has a copy of its own.
+        self.listener.close()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            twisted_loop.add_signal_handler(number, self.drain)
+        reactor.callLater(1, self.application_checker)
+        reactor.callLater(2, self.timeout_checker)
+        reactor.addSystemEventTrigger("before", "shutdown", self.kill_all_applications)
+        reactor.run(installSignalHandlers=False)
+
+    def _factory(self) -> Any:
+        """Return what makes the protocol of each connection."""
+        plain = Factory(self)
+        if self.tls is None:
+            return plain
+        return TLSMemoryBIOFactory(ContextFactory(self.tls), False, plain)
+
+    async def handle_reply(self, protocol: Request, message: ASGISendEvent) -> None:
+        """Send one message of an application; return when its client has room for another."""
+        if self.draining and message["type"] == "http.response.start":
+            protocol.close_afterwards()
+        await super().handle_reply(protocol, message)
+        if protocol.gate and not protocol.gate.is_set():
+            await self._wait_for_room(protocol, protocol.gate)
+
+    async def _wait_for_room(self, protocol: Request, gate: asyncio.Event) -> None:
+        """Return once the client has room for more; cut it if that takes too long.
+
+        Awake time alone counts: a client that could have read while we stood still has had no
+        chance to make us write.
+        """
+        left = self.stall_seconds
+        while not gate.is_set() and left > 0:
+            try:
+                await asyncio.wait_for(gate.wait(), min(left, STALL_STEP))
+            except TimeoutError:
+                left -= STALL_STEP
+        if not gate.is_set():
+            protocol.cut()
+
+    def drain(self) -> None:
+        """Take no more connections, end the streams, let requests finish, then stop.
+
+        What has not finished after `drain_seconds` is cut. A second call stops at once.
+        """
+        if self.draining:
+            self.stop()
+        else:
+            self.draining = asyncio.ensure_future(self._drain())
+
+    async def _drain(self) -> None:
+        self.port.stopListening()
+        for request in self.connections:
+            request.close_afterwards()
+        try:
+            async with asyncio.timeout(self.drain_seconds):
+                await self._finish()
+        except TimeoutError:
+            logger.warning("Requests that did not finish in time are cut")
+        finally:
+            self.stop()
+
+    async def _finish(self) -> None:
+        """End the streams, and return when every request has its whole answer."""
+        ends = (end() for end in self.on_drain)
+        for result in await asyncio.gather(*ends, return_exceptions=True):
+            if isinstance(result, Exception):
+                logger.error("Streams could not be ended", exc_info=result)
+        # Twisted tells nobody when its buffers are empty.
+        while self.busy():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+    def busy(self) -> bool:
+        """Say whether a request comes in or is answered, or bytes are still to be sent."""
+        return any(map(unfinished, self.connections.values())) or bool(reactor.getWriters())
+
+    def stop(self) -> None:
+        """Stop at once; requests in flight are cancelled."""
+        # A server that is already stopping needs no second word.
+        with contextlib.suppress(ReactorNotRunning):
+            reactor.stop()
+
+    def kill_all_applications(self) -> Deferred[None]:
+        """Cancel the requests in flight; the reactor waits for what is returned."""
+        tasks = [task for task in map(running, self.connections.values()) if task]
+        for task in tasks:
+            task.cancel()
+        return Deferred.fromFuture(asyncio.ensure_future(settle(tasks)))
+
+
+def running(connection: dict[str, Any]) -> asyncio.Future[None] | None:
+    """Return the application's task of one of daphne's connections while it runs."""
+    task = connection.get("application_instance")
+    return task if task and not task.done() else None
+
+
+def unfinished(connection: dict[str, Any]) -> bool:
+    """Say whether one of daphne's connections has a request that is not yet answered."""
+    return "disconnected" not in connection or running(connection) is not None
+
+
+async def settle(tasks: list[asyncio.Future[None]]) -> None:
+    """Wait a moment for cancelled tasks to clean up."""
+    if tasks:
+        await asyncio.wait(tasks, timeout=CANCEL_SECONDS)
+
+
+def log_twisted_errors() -> None:
+    """Send Twisted's errors to `logging`, and nothing else that it has to say."""
+    errors = LogLevelFilterPredicate(LogLevel.error)
+    observer = FilteringLogObserver(STDLibLogObserver("twisted"), [errors])
+    globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False, discardBuffer=True)

@@ -1,0 +1,373 @@
+"""The outermost layer: which hosts, origins and sizes of requests are let in at all.
+
+A daemon on loopback is reachable by every page that its user opens, so the browser's own
+headers decide: Host against DNS rebinding, Origin and Sec-Fetch-Site against foreign pages.
+Whatever fails behind the guard before its response began is answered here as well.
+"""
+
+import ipaddress
+from collections.abc import Iterable
+
+from asgiref.typing import (
+    ASGI3Application,
+    ASGIReceiveCallable,
+    ASGIReceiveEvent,
+    ASGISendCallable,
+    ASGISendEvent,
+    HTTPScope,
+    Scope,
+)
+from django.http.request import split_domain_port, validate_host
+
+from amplifierd.common.problems import Problem, log_failure, page, problem_of, send_problem
+
+Headers = dict[bytes, list[bytes]]
+
+# What every answer says, where it says nothing else of the kind.
+STRICT = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+]
+# And what is for its caller alone.
+PRIVATE = (b"cache-control", b"no-store")
+PUBLIC_PATHS = ("/static/",)
+# What is no page: for programs, probes, and as part of a page.
+FOR_PROGRAMS = ("/api/", "/livez", "/readyz", "/static/", "/favicon.ico")
+VARY_ORIGIN = (b"vary", b"Origin")
+EXPOSED = (
+    b"Link, X-Total-Count, X-Search-Incomplete, Retry-After, Idempotent-Replayed, "
+    b"Preference-Applied"
+)
+PREFLIGHT = [
+    (b"access-control-allow-methods", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+    (
+        b"access-control-allow-headers",
+        b"Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Prefer",
+    ),
+    (b"access-control-max-age", b"600"),
+]
+
+
+class Refused(Exception):
+    """The request is not let in; carries what the client is told."""
+
+    def __init__(self, status: int, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.problem = Problem(status, code, detail)
+
+
+class Guard:
+    """An ASGI application around another, which only gets requests that may come in.
+
+    `prefix` is the path below which a proxy serves the daemon: it may take it off, or leave it.
+    `hosts` are names without port, as in Django's ALLOWED_HOSTS; `origins` are those of foreign
+    pages that may call; `body_limit` is in bytes, `hsts` the seconds for which browsers shall come
+    over TLS alone, once they came so. With `behind_proxy` the last proxy's word counts
+    for the client's address and scheme; else nobody's does.
+    """
+
+    def __init__(
+        self,
+        app: ASGI3Application,
+        *,
+        hosts: Iterable[str],
+        origins: Iterable[str],
+        body_limit: int,
+        behind_proxy: bool = False,
+        hsts: int = 0,
+        prefix: str = "",
+    ) -> None:
+        self.app = app
+        self.hosts = list(hosts)
+        self.origins = {origin.lower().rstrip("/").encode() for origin in origins}
+        self.body_limit = body_limit
+        self.behind_proxy = behind_proxy
+        self.prefix = prefix
+        self.hsts = (b"strict-transport-security", b"max-age=%d" % hsts) if hsts else None
+
+    async def __call__(
+        self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
+    ) -> None:
+        """Let one request through, or answer it."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008, "reason": "no websockets here"})
+        if scope["type"] != "http":
+            return
+        headers = collect(scope)
+        scope = forwarded(without_prefix(scope, self.prefix), headers, trusted=self.behind_proxy)
+        origin = self._foreign_origin(headers)
+        answer = Answer(send, self._cors(origin), self._defaults(scope))
+        try:
+            await self._admit(scope, headers, origin, receive, answer)
+        except Exception as error:
+            # Once a response has begun there is no way back; the server cuts the connection.
+            if answer.began:
+                raise
+            await send_refusal(answer, self._problem(error, scope), scope, headers)
+
+    def _defaults(self, scope: HTTPScope) -> list[tuple[bytes, bytes]]:
+        """Return what the answer says where the application says nothing else of the kind."""
+        private = [] if scope["path"].startswith(PUBLIC_PATHS) else [PRIVATE]
+        secure = [self.hsts] if self.hsts and scope["scheme"] == "https" else []
+        return [*STRICT, *private, *secure]
+
+    def _problem(self, error: Exception, scope: HTTPScope) -> Problem:
+        if isinstance(error, Refused):
+            return error.problem
+        problem = problem_of(error)
+        log_failure(problem, error, f"{scope['method']} {scope['path']}")
+        return problem
+
+    async def _admit(
+        self,
+        scope: HTTPScope,
+        headers: Headers,
+        origin: bytes | None,
+        receive: ASGIReceiveCallable,
+        answer: "Answer",
+    ) -> None:
+        self._check_host(headers.get(b"host", []))
+        self._check_target(scope, headers)
+        self._check_scheme(scope, headers)
+        if origin is None:
+            check_origin(scope, headers, self.behind_proxy)
+        elif scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
+            return await answer.preflight()
+        self._check_length(headers)
+        await self.app(scope, Body(receive, self.body_limit), answer)
+
+    def _check_host(self, hosts: list[bytes]) -> None:
+        host = hosts[0].decode("latin-1") if len(hosts) == 1 else ""
+        name, _port = split_domain_port(host)
+        if not name or not validate_host(name, self.hosts):
+            raise Refused(
+                421,
+                "host_not_allowed",
+                f"Requests for the host {host!r} are not served; if it is a name of this"
+                " daemon, add it to AMPLIFIERD_ALLOWED_HOSTS.",
+            )
+
+    def _check_target(self, scope: HTTPScope, headers: Headers) -> None:
+        # daphne takes the prefix of every URL from this header and hides it from us.
+        if scope.get("root_path") or b"daphne-root-path" in headers:
+            raise Refused(
+                400, "header_not_allowed", "Send the request without the header Daphne-Root-Path."
+            )
+        if not scope["path"].startswith("/"):
+            raise Refused(400, "invalid", "Send the path alone as the request's target.")
+
+    def _check_scheme(self, scope: HTTPScope, headers: Headers) -> None:
+        """Refuse what a browser sends through a proxy that does not tell how it was reached.
+
+        Its cookies and forms are bound to the scheme: they would be refused for reasons that
+        nobody understands. Programs with a key are let in.
+        """
+        if not self.behind_proxy or last_word(headers, b"x-forwarded-proto"):
+            return
+        if scope["path"].startswith(FOR_PROGRAMS) and b"cookie" not in headers:
+            return
+        raise Refused(
+            400,
+            "invalid",
+            "The proxy before this daemon does not send the header X-Forwarded-Proto, so nobody can"
+            " tell whether this came over TLS. Have it send the header (nginx: proxy_set_header"
+            " X-Forwarded-Proto $scheme;), or unset AMPLIFIERD_BEHIND_PROXY if there is no proxy.",
+        )
+
+    def _check_length(self, headers: Headers) -> None:
+        for length in headers.get(b"content-length", []):
+            if not length.isdigit():
+                raise Refused(400, "invalid", "Content-Length must be a whole number.")
+            if int(length) > self.body_limit:
+                raise too_large(self.body_limit)
+
+    def _foreign_origin(self, headers: Headers) -> bytes | None:
+        """Return the request's origin where it is one of those that were let in by name."""
+        origins = headers.get(b"origin", [])
+        return origins[0] if len(origins) == 1 and origins[0] in self.origins else None
+
+    def _cors(self, origin: bytes | None) -> list[tuple[bytes, bytes]]:
+        if origin is None:
+            # Where answers differ by origin, a cache must know, for this one too.
+            return [VARY_ORIGIN] if self.origins else []
+        return [
+            VARY_ORIGIN,
+            (b"access-control-allow-origin", origin),
+            (b"access-control-allow-credentials", b"true"),
+            (b"access-control-expose-headers", EXPOSED),
+        ]
+
+
+class Answer:
+    """`send` for the guarded application: adds headers, and knows whether a response began."""
+
+    def __init__(
+        self,
+        send: ASGISendCallable,
+        headers: list[tuple[bytes, bytes]],
+        defaults: list[tuple[bytes, bytes]],
+    ) -> None:
+        self.send = send
+        self.headers = headers
+        # Added where the application has not set them itself.
+        self.defaults = defaults
+        self.began = False
+
+    async def __call__(self, message: ASGISendEvent) -> None:
+        """Send the message, the first one with the guard's headers."""
+        if message["type"] == "http.response.start":
+            self.began = True
+            headers = [*message.get("headers", ()), *self.headers]
+            there = {name.lower() for name, _value in headers}
+            headers += [(name, value) for name, value in self.defaults if name not in there]
+            message = {**message, "headers": headers}
+        await self.send(message)
+
+    async def preflight(self) -> None:
+        """Answer the question a browser asks before a request from a foreign page."""
+        await self({"type": "http.response.start", "status": 204, "headers": PREFLIGHT})
+        await self({"type": "http.response.body", "body": b""})
+
+
+class Body:
+    """`receive` for the guarded application: refuses a body of more than `limit` bytes."""
+
+    def __init__(self, receive: ASGIReceiveCallable, limit: int) -> None:
+        self.receive = receive
+        self.limit = limit
+        self.size = 0
+
+    async def __call__(self) -> ASGIReceiveEvent:
+        """Return the next message; raise Refused with the piece that is too much."""
+        message = await self.receive()
+        self.size += len(message.get("body", b""))
+        if self.size > self.limit:
+            raise too_large(self.limit)
+        return message
+
+
+def collect(scope: HTTPScope) -> Headers:
+    """Return the values of every header by its name in lower case."""
+    headers: Headers = {}
+    for name, value in scope["headers"]:
+        headers.setdefault(name.lower(), []).append(value)
+    return headers
+
+
+def forwarded(scope: HTTPScope, headers: Headers, *, trusted: bool) -> HTTPScope:
+    """Return the scope with what a trusted proxy says of the client, and no other such word.
+
+    Proxies add to these headers at their end: what stands before it anybody may have written.
+    """
+    changes = {"headers": [pair for pair in scope["headers"] if not is_forwarding(pair[0])]}
+    if trusted:
+        if address := address_in(last_word(headers, b"x-forwarded-for")):
+            changes["client"] = (address, 0)
+        if (scheme := last_word(headers, b"x-forwarded-proto").lower()) in ("http", "https"):
+            changes["scheme"] = scheme
+            changes["headers"].append((b"x-forwarded-proto", scheme.encode()))
+    return {**scope, **changes}
+
+
+def is_forwarding(name: bytes) -> bool:
+    """Say whether it is a header in which proxies tell of what is before them."""
+    return name.lower() == b"forwarded" or name.lower().startswith(b"x-forwarded-")
+
+
+def last_word(headers: Headers, name: bytes) -> str:
+    """Return the last of the values that a header lists, empty where it is not there."""
+    values = headers.get(name, [b""])
+    return values[-1].rpartition(b",")[2].strip().decode("latin-1")
+
+
+def address_in(word: str) -> str:
+    """Return the address that a proxy names, without its port; empty where it names none."""
+    bracketed = word.startswith("[")
+    name = word[1:].partition("]")[0] if bracketed else word
+    if not bracketed and word.count(":") == 1:
+        name = word.partition(":")[0]
+    try:
+        return str(ipaddress.ip_address(name))
+    except ValueError:
+        return ""
+
+
+def without_prefix(scope: HTTPScope, prefix: str) -> HTTPScope:
+    """Return the scope with its path as it would be without the prefix.
+
+    `root_path` stays empty: what is behind the guard knows the prefix from the settings.
+    """
+    path = scope["path"]
+    if not prefix or not f"{path}/".startswith(f"{prefix}/"):
+        return scope
+    return {**scope, "path": path[len(prefix) :] or "/"}
+
+
+async def send_refusal(
+    send: ASGISendCallable, problem: Problem, scope: HTTPScope, headers: Headers
+) -> None:
+    """Send a problem: to a browser that asks for a page as a page, to all others as JSON."""
+    wants_page = b"text/html" in b",".join(headers.get(b"accept", []))
+    if not wants_page or scope["path"].startswith(FOR_PROGRAMS):
+        return await send_problem(send, problem)
+    answer = page(problem)
+    fields = {**answer.headers, "content-security-policy": "default-src 'none'; style-src 'self'"}
+    pairs = [(name.lower().encode(), value.encode()) for name, value in fields.items()]
+    await send({"type": "http.response.start", "status": problem.status, "headers": pairs})
+    await send({"type": "http.response.body", "body": answer.content})
+
+
+def check_origin(scope: HTTPScope, headers: Headers, behind_proxy: bool = False) -> None:
+    """Raise Refused where a browser says that a foreign page sent the request."""
+    host = headers[b"host"][0].lower()
+    own = {b"https://" + host}
+    if scope.get("scheme") != "https":
+        # Over plain HTTP either is: a proxy may end TLS without our being told.
+        own.add(b"http://" + host)
+    for origin in headers.get(b"origin", []):
+        if origin.lower() not in own:
+            raise foreign(origin, behind_proxy)
+    sites = headers.get(b"sec-fetch-site", [])
+    ours = all(site in (b"same-origin", b"none") for site in sites)
+    if not ours and not is_navigation(scope, headers):
+        raise foreign(b"another site")
+
+
+def is_navigation(scope: HTTPScope, headers: Headers) -> bool:
+    """Say whether a person follows a link to one of our pages; the API has none."""
+    return (
+        scope["method"] == "GET"
+        and headers.get(b"sec-fetch-mode") == [b"navigate"]
+        and headers.get(b"sec-fetch-dest") == [b"document"]
+        and not scope["path"].lstrip("/").startswith("api/")
+    )
+
+
+def foreign(origin: bytes, behind_proxy: bool = False) -> Refused:
+    """Return the refusal of a page from elsewhere."""
+    # A proxy that asks for us by another name makes our own pages foreign.
+    hint = (
+        " If that is the daemon's own address, have the proxy pass the header Host on unchanged"
+        " (nginx: proxy_set_header Host $http_host;)."
+        if behind_proxy
+        else ""
+    )
+    return Refused(
+        403,
+        "origin_not_allowed",
+        f"Pages from {origin.decode('latin-1')} may not call this daemon; to let them, add their"
+        f" origin to AMPLIFIERD_ALLOWED_ORIGINS.{hint}",
+    )
+
+
+def too_large(limit: int) -> Refused:
+    """Return the refusal of a body over the limit."""
+    return Refused(
+        413,
+        "too_large",
+        f"The body is larger than {limit} bytes; send less, or raise AMPLIFIERD_BODY_LIMIT.",
+    )

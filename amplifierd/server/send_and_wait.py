@@ -1,0 +1,147 @@
+"""Sending a message and waiting for its answer in one request, on the event loop.
+
+The message is accepted by the view, in a thread of the WSGI adapter, as any other. Then the request
+holds neither a thread nor a database connection: it waits in the hub of the streams. Once the run
+has ended, another short call in a thread reads what is answered.
+"""
+
+import asyncio
+import json
+from functools import partial
+from typing import Any
+from urllib.parse import parse_qs
+
+from asgiref.typing import ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, HTTPScope
+from django.db import connections
+
+from amplifierd.auth.streams import admit
+from amplifierd.server.wsgi_adapter import Bridge, Busy, body_message
+from sessions_app.api import waits
+from sessions_app.api.representations import outcome_json
+from sessions_app.exceptions import SessionNotFound
+from sessions_app.models import Run
+from sessions_app.states import RUN_TERMINAL
+from sessions_app.streaming.run_end import wait_for_run
+
+REPLAYED = (b"idempotent-replayed", b"true")
+
+
+class Waiting:
+    """An ASGI application before the WSGI adapter, for requests that send a message.
+
+    200 with `{run, message}` if the run ends in time; otherwise the answer of the view, which is
+    202 where the message was accepted. A client that leaves changes nothing: its run goes on.
+    """
+
+    def __init__(self, bridge: Bridge, seconds: float | None = None) -> None:
+        self.bridge = bridge
+        # How long a request waits that says nothing of it.
+        self.seconds = seconds
+
+    async def __call__(
+        self, scope: HTTPScope, receive: ASGIReceiveCallable, send: ASGISendCallable
+    ) -> None:
+        """Answer one request."""
+        wait = waits.parse(*_preferences(scope)) or waits.Wait(self.seconds or 0)
+        if scope["method"] != "POST" or not wait.seconds:
+            return await self.bridge(scope, receive, send)
+        deadline = asyncio.get_running_loop().time() + wait.seconds
+        answer = Answer()
+        await self.bridge(scope, receive, answer.take)
+        if answer.status == 202:
+            waiting = asyncio.ensure_future(self._outcome(scope, answer, deadline))
+            leaving = asyncio.ensure_future(_disconnect(receive))
+            try:
+                await asyncio.wait({waiting, leaving}, return_when=asyncio.FIRST_COMPLETED)
+                if not waiting.done():
+                    return
+                if outcome := waiting.result():
+                    answer.replace(outcome)
+                if wait.is_preference:
+                    applied = f"wait={wait.seconds:g}".encode()
+                    answer.headers.append((b"preference-applied", applied))
+            finally:
+                waiting.cancel()
+                leaving.cancel()
+        await answer.send(send)
+
+    async def _outcome(self, scope: HTTPScope, answer: "Answer", deadline: float) -> bytes | None:
+        """Return what is answered for the run; None if it has not ended at the deadline."""
+        accepted = json.loads(answer.body)
+        session_id, run_id = accepted["sessionId"], accepted["runId"]
+        # The first answer to a key may be old, and the journal long since.
+        if REPLAYED in answer.headers and (outcome := await self._read(scope, session_id, run_id)):
+            return outcome
+        try:
+            async with asyncio.timeout_at(deadline):
+                await wait_for_run(session_id, run_id, accepted["lastEventId"])
+        except TimeoutError:
+            return None
+        return await self._read(scope, session_id, run_id)
+
+    async def _read(self, scope: HTTPScope, session_id: str, run_id: str) -> bytes | None:
+        try:
+            return await self.bridge.call(partial(read_outcome, scope, session_id, run_id))
+        except Busy:
+            return None
+
+
+class Answer:
+    """A response that is held back until it is known what to send."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.body = b""
+
+    async def take(self, message: ASGISendEvent) -> None:
+        """Take a message of the application."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.headers = list(message["headers"])
+        else:
+            self.body += message["body"]
+
+    def replace(self, body: bytes) -> None:
+        """Answer 200 with this JSON instead."""
+        self.status, self.body = 200, body
+        self.headers = [pair for pair in self.headers if pair[0] != b"content-length"]
+        self.headers.append((b"content-length", str(len(body)).encode()))
+
+    async def send(self, send: ASGISendCallable) -> None:
+        """Send the response, if there is one: there is none for a client that has left."""
+        if self.status:
+            start: Any = {"type": "http.response.start", "status": self.status}
+            await send({**start, "headers": self.headers})
+            await send(body_message(self.body))
+
+
+def read_outcome(scope: HTTPScope, session_id: str, run_id: str) -> bytes | None:
+    """Return the run and its message as JSON; None for a run that is open.
+
+    Raises SessionNotFound where it is gone, and what `admit` raises: the answer is for those who
+    may see it now.
+    """
+    try:
+        # Read with what was sent: a form's token against forged requests is no part of it.
+        admit({**scope, "method": "GET"})
+        run = Run.objects.filter(session_id=session_id, pk=run_id).first()
+        if run is None:
+            raise SessionNotFound("The session was deleted while its answer was waited for.")
+        if run.status not in RUN_TERMINAL:
+            return None
+        return json.dumps(outcome_json(run), ensure_ascii=False).encode()
+    finally:
+        connections.close_all()
+
+
+async def _disconnect(receive: ASGIReceiveCallable) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _preferences(scope: HTTPScope) -> tuple[str | None, str]:
+    """Return the parameter `wait`, and the header `Prefer`."""
+    query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    headers = [value for name, value in scope["headers"] if name.lower() == b"prefer"]
+    return query.get("wait", [None])[-1], b",".join(headers).decode("latin-1")

@@ -1,0 +1,267 @@
+"""Django's WSGI handler under ASGI, in one bounded pool of threads.
+
+It costs a fraction of Django's ASGI handler, which hands each request from thread to thread and
+occupies one per request in any case.
+"""
+
+import asyncio
+import contextlib
+import io
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any, TypeVar
+from wsgiref.types import WSGIApplication
+from wsgiref.util import FileWrapper
+
+from asgiref.typing import ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, HTTPScope
+
+from amplifierd.common.problems import Problem, send_problem
+
+# Requests that may wait, for each thread; those beyond are told to come back.
+WAITING_PER_THREAD = 16
+# Bytes of a file that are sent at a time.
+FILE_PIECE = 64 * 1024
+
+Result = TypeVar("Result")
+
+BUSY = Problem(503, "unavailable", "Too many requests are waiting; try again in a second.")
+LATE = Problem(
+    503,
+    "unavailable",
+    "There was no answer in time. What was asked for may still be done: look before asking again.",
+    retry_after=5,
+)
+
+
+class Busy(Exception):
+    """More requests wait than is of any use."""
+
+
+class Late(Busy):
+    """No thread has answered in time."""
+
+
+class Bridge:
+    """An ASGI application that has each request answered by a WSGI application in a thread.
+
+    At most `threads` requests run at once. Several times that number wait; beyond it the answer
+    is 503 at once, so that a slow database cannot pile up requests without end. It is 503, too,
+    where no answer has begun after so many `seconds`: a request that still waits is dropped, one
+    that runs ends by itself and keeps its place until then. An exception of the WSGI application
+    is the caller's to answer.
+    """
+
+    def __init__(self, wsgi: WSGIApplication, threads: int, seconds: float) -> None:
+        self.wsgi = wsgi
+        self.seconds = seconds
+        self.pool = ThreadPoolExecutor(threads, thread_name_prefix="request")
+        self.most = threads * (1 + WAITING_PER_THREAD)
+        # What is running or waiting. Only the event loop adds to it.
+        self.work: set[Future[Any]] = set()
+
+    async def __call__(
+        self, scope: HTTPScope, receive: ASGIReceiveCallable, send: ASGISendCallable
+    ) -> None:
+        """Answer one request."""
+        body = await read_body(receive)
+        if body is None:
+            return
+        deadline = asyncio.timeout(self.seconds)
+        exchange = Exchange(self.wsgi, environ(scope, body), receive, send, deadline)
+        try:
+            messages = await self.call(exchange.run, deadline)
+        except Late:
+            return await send_problem(send, LATE)
+        except Busy:
+            return await send_problem(send, BUSY)
+        for message in messages:
+            await send(message)
+
+    async def call(
+        self, function: Callable[[], Result], deadline: asyncio.Timeout | None = None
+    ) -> Result:
+        """Return what the function returns in a thread of the pool.
+
+        Its database connection must be closed by the function, in that thread. Raises Busy where no
+        thread is near, Late at the deadline.
+        """
+        if len(self.work) >= self.most:
+            raise Busy
+        work = self.pool.submit(function)
+        self.work.add(work)
+        # Told by the thread: a request goes on there when its client has left.
+        work.add_done_callback(self.work.discard)
+        deadline = deadline or asyncio.timeout(self.seconds)
+        try:
+            async with deadline:
+                return await asyncio.wrap_future(work)
+        except TimeoutError:
+            if deadline.expired():
+                raise Late from None
+            raise
+
+    def close(self) -> bool:
+        """Take no more requests, drop those that wait; return whether no thread is busy."""
+        self.pool.shutdown(wait=False, cancel_futures=True)
+        return not self.work
+
+
+class Exchange:
+    """One request and its response, which live in one thread of the pool; it opens and closes
+    them there, because Django's database connections belong to threads."""
+
+    def __init__(
+        self,
+        wsgi: WSGIApplication,
+        environ: dict[str, Any],
+        receive: ASGIReceiveCallable,
+        send: ASGISendCallable,
+        deadline: asyncio.Timeout,
+    ) -> None:
+        self.wsgi = wsgi
+        self.environ = environ
+        self.receive = receive
+        self.send = send
+        self.deadline = deadline
+        self.loop = asyncio.get_running_loop()
+        self.head: ASGISendEvent | None = None
+        self.gone = threading.Event()
+
+    def run(self) -> list[ASGISendEvent]:
+        """Have the request answered; return what is still to be sent.
+
+        A response that Django holds in memory is returned whole, which saves a hop to the event
+        loop; a streamed one has been sent when this returns.
+        """
+        response = self.wsgi(self.environ, self._start)
+        try:
+            if self.environ["REQUEST_METHOD"] == "HEAD":
+                return [self.head, body_message(b"")]
+            if not getattr(response, "streaming", True):
+                return [self.head, body_message(b"".join(response))]
+            self._stream(response)
+            return []
+        finally:
+            response.close()
+
+    def _start(self, status: str, headers: list[tuple[str, str]], _error: Any = None) -> None:
+        """Note the head of the response: `start_response` less `write`, which Django never uses."""
+        self.head = {
+            "type": "http.response.start",
+            "status": int(status[:3]),
+            "headers": [
+                (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers
+            ],
+        }
+
+    def _stream(self, pieces: Iterable[bytes]) -> None:
+        """Send piece by piece, each one when the client has room for it, while it is there."""
+        watch = asyncio.run_coroutine_threadsafe(self._watch(), self.loop)
+        try:
+            rest = iter(pieces)
+            # An error up to the first piece still gets an answer of its own.
+            first = next(rest, b"")
+            self._send(self.head, body_message(first, more=True))
+            for piece in rest:
+                if self.gone.is_set():
+                    return
+                self._send(body_message(piece, more=True))
+            self._send(body_message(b""))
+        finally:
+            watch.cancel()
+
+    def _send(self, *messages: ASGISendEvent) -> None:
+        asyncio.run_coroutine_threadsafe(self._deliver(messages), self.loop).result()
+
+    async def _deliver(self, messages: tuple[ASGISendEvent, ...]) -> None:
+        if self.deadline.expired():
+            # The client has had its answer.
+            self.gone.set()
+            return
+        # An answer that has begun may take its time; who has left waits for none.
+        with contextlib.suppress(RuntimeError):
+            self.deadline.reschedule(None)
+        for message in messages:
+            await self.send(message)
+
+    async def _watch(self) -> None:
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+        self.gone.set()
+
+
+async def read_body(receive: ASGIReceiveCallable) -> bytes | None:
+    """Return the whole body, None where the client left before it was through."""
+    pieces = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        pieces.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(pieces)
+
+
+def body_message(piece: bytes, more: bool = False) -> ASGISendEvent:
+    """Return one piece of a response's body; `more` says that it is not the last."""
+    return {"type": "http.response.body", "body": piece, "more_body": more}
+
+
+def environ(scope: HTTPScope, body: bytes) -> dict[str, Any]:
+    """Return the request as PEP 3333 has it."""
+    prefix = scope.get("root_path", "")
+    server_name, server_port = scope.get("server") or ("localhost", 80)
+    remote_addr, remote_port = scope.get("client") or ("", "")
+    variables: dict[str, Any] = {
+        "REQUEST_METHOD": scope["method"],
+        "SCRIPT_NAME": latin(prefix),
+        "PATH_INFO": latin(scope["path"].removeprefix(prefix)),
+        "QUERY_STRING": scope["query_string"].decode("latin-1"),
+        "CONTENT_LENGTH": str(len(body)),
+        "SERVER_NAME": server_name,
+        "SERVER_PORT": str(server_port),
+        "SERVER_PROTOCOL": f"HTTP/{scope['http_version']}",
+        "REMOTE_ADDR": remote_addr,
+        "REMOTE_PORT": str(remote_port),
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": scope.get("scheme", "http"),
+        "wsgi.input": io.BytesIO(body),
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+        "wsgi.file_wrapper": wrap_file,
+    }
+    for name, value in scope["headers"]:
+        if key := variable(name):
+            text = value.decode("latin-1")
+            separator = "; " if key == "HTTP_COOKIE" else ","
+            variables[key] = f"{variables[key]}{separator}{text}" if key in variables else text
+    return variables
+
+
+@lru_cache(maxsize=256)
+def variable(header: bytes) -> str:
+    """Return the name of a header's variable, "" for a header that has none.
+
+    One with an underscore is left out: `X_Forwarded_For` would pass for `X-Forwarded-For`. So
+    are those that described the body on its way; it is here now, and its length is known.
+    """
+    name = header.decode("latin-1").upper()
+    if "_" in name or name in ("CONTENT-LENGTH", "TRANSFER-ENCODING"):
+        return ""
+    key = name.replace("-", "_")
+    return key if key == "CONTENT_TYPE" else f"HTTP_{key}"
+
+
+def latin(text: str) -> str:
+    """Return the text's UTF-8 bytes, each as the character of its number, as PEP 3333 wants it."""
+    return text.encode("utf-8", "surrogateescape").decode("latin-1")
+
+
+def wrap_file(file: Any, _size: int) -> FileWrapper:
+    """Return the pieces of a file, larger than Django would make them: each costs a hop."""
+    return FileWrapper(file, FILE_PIECE)

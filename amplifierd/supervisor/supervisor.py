@@ -1,0 +1,174 @@
+"""Keeping child processes alive, and ending them in order."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+
+from amplifierd.supervisor.parent import GRACE, PARENT_FD
+
+# Seconds: how often the loop looks, and how often it asks whether what the children need is there.
+TICK, HEARTBEAT = 0.1, 1.0
+# Seconds before a dead child is started again, doubled up to the longest at every further death.
+FIRST_DELAY, LONGEST_DELAY = 0.1, 10.0
+# A child that has lived for so many seconds has started well.
+SETTLED = 30.0
+
+
+@dataclass(eq=False)
+class Child:
+    """A process to be kept running, or with `once` to be run to its end."""
+
+    name: str
+    command: Sequence[str]
+    # Descriptors that it inherits, under their own numbers.
+    pass_fds: tuple[int, ...] = ()
+    once: bool = False
+    process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+    delay: float = field(default=FIRST_DELAY, init=False)
+    # By the supervisor's clock: when it was started last, and from when on it may be started again.
+    started_at: float = field(default=0.0, init=False)
+    due_at: float = field(default=0.0, init=False)
+
+    def running(self) -> bool:
+        """Tell whether the process is there."""
+        return self.process is not None and self.process.poll() is None
+
+    def kill(self) -> None:
+        """End the process, and those of its own that are in its group, at once."""
+        if self.process and self.running():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+
+class Supervisor:
+    """Starts children, starts those that die again, and ends all: the first signal drains them.
+
+    Children end with this process even if it is killed: they watch a pipe that it alone can
+    write to. `heartbeat` is called about once per second, to revive what the children need.
+    """
+
+    def __init__(
+        self,
+        children: Sequence[Child],
+        announce: Callable[[str], None],
+        drain_seconds: float,
+        environment: dict[str, str] | None = None,
+        heartbeat: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.children = list(children)
+        self._announce = announce
+        self._drain_seconds = drain_seconds
+        self._lifeline = list(os.pipe())
+        self._environment = os.environ | (environment or {}) | {PARENT_FD: str(self._lifeline[0])}
+        self._heartbeat = heartbeat
+        self._beat_at = 0.0
+        self._clock = clock
+        self._stops = 0
+
+    def run(self) -> bool:
+        """Keep the children running until a signal comes, then end them; tell whether in order."""
+        with self._signals():
+            try:
+                while not self._stops:
+                    self.tick()
+                    time.sleep(TICK)
+                return self.drain()
+            finally:
+                self.close()
+
+    def tick(self) -> None:
+        """Look once: notice the dead, start those that are due, and beat if it is time."""
+        for child in list(self.children):
+            if child.process is not None and not child.running():
+                self._bury(child)
+            if child.process is None and child in self.children and self._clock() >= child.due_at:
+                self._spawn(child)
+        if self._clock() >= self._beat_at:
+            self._heartbeat()
+            self._beat_at = self._clock() + HEARTBEAT
+
+    def drain(self) -> bool:
+        """Ask the children to end, and wait for it; False if the time is up or a signal hurries."""
+        living = [child for child in self.children if child.running()]
+        if living:
+            self._announce("Finishing what is under way; Ctrl-C again stops at once")
+        for child in living:
+            if child.process:
+                child.process.terminate()
+        deadline = self._clock() + self._drain_seconds + GRACE
+        while any(child.running() for child in living):
+            if self._stops > 1 or self._clock() > deadline:
+                return False
+            time.sleep(TICK / 5)
+        return True
+
+    def close(self) -> None:
+        """End what is left of the children at once, and let go of the pipe."""
+        for child in self.children:
+            if child.running():
+                self._announce(f"{child.name} has not ended and is killed")
+                child.kill()
+        while self._lifeline:
+            os.close(self._lifeline.pop())
+
+    def _spawn(self, child: Child) -> None:
+        """Start the process, in a session of its own: the terminal's Ctrl-C is for us alone."""
+        child.started_at = self._clock()
+        try:
+            child.process = subprocess.Popen(  # noqa: S603
+                child.command,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                pass_fds=(*child.pass_fds, self._lifeline[0]),
+                start_new_session=True,
+            )
+        except OSError as error:
+            # The machine is short of something: no reason to end those that live.
+            self._delay(child, f"cannot be started: {error}")
+
+    def _bury(self, child: Child) -> None:
+        """Say how the process ended, and when it is to be started again."""
+        process, child.process = child.process, None
+        if child.once:
+            self.children.remove(child)
+            return
+        if self._clock() - child.started_at >= SETTLED:
+            child.delay = FIRST_DELAY
+        self._delay(child, _manner(process.returncode) if process else "ended")
+
+    def _delay(self, child: Child, how: str) -> None:
+        """Say what happened, and set when the process is to be started."""
+        child.due_at = self._clock() + child.delay
+        self._announce(f"{child.name} {how}; starting it again in {child.delay:g} s")
+        child.delay = min(2 * child.delay, LONGEST_DELAY)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Count the signals that mean stop, while the block runs."""
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # not under nohup
+            numbers.append(signal.SIGHUP)
+        before = {number: signal.signal(number, self._count) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _count(self, number: int, frame: FrameType | None) -> None:
+        self._stops += 1
+
+
+def _manner(returncode: int) -> str:
+    """Say how a process ended, for people."""
+    if returncode < 0:
+        return f"was killed by {signal.Signals(-returncode).name}"
+    return f"ended with exit code {returncode}"

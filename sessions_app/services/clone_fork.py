@@ -1,0 +1,227 @@
+"""Copies of sessions: a clone with all its sub-sessions, or a fork at a message.
+
+The originals are read and not changed. They go on while they are copied: what a snapshot has
+counted of their transcripts is there for good, so only their deletion has to wait.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import connection, transaction
+from django.utils import timezone
+
+from amplifierd.common.ids import new_message_id, new_session_id
+from profiles_app.services.mount_plans import addressed
+from sessions_app.exceptions import ForkBeyondEnd, SessionNotFound, TooMuchToCopy
+from sessions_app.models import Session
+from sessions_app.models.event import EventType
+from sessions_app.models.triggers import COPY_SETTING
+from sessions_app.services import hints
+
+# What is copied at a time; more is refused.
+MOST_SESSIONS = 1000
+MOST_MESSAGES = 50_000
+# Messages, and whole sessions, that one statement copies: a fraction of a second's work.
+MESSAGES_AT_A_TIME = 1_000
+SESSIONS_AT_A_TIME = 50
+
+NAME_LENGTH = 200
+
+
+@dataclass(frozen=True)
+class Original:
+    """A session that is copied, as one snapshot saw it, and how it is copied."""
+
+    id: str
+    parent_id: str | None
+    # Messages from its beginning that are copied.
+    length: int
+    # What stands behind the name of the copy, in brackets.
+    mark: str = ""
+    # What the copy keeps in its metadata, beside those of the original.
+    origin: dict[str, Any] = field(default_factory=dict)
+
+
+def clone(session_id: str, owner: str | None = None) -> Session:
+    """Copy a session and the tree of its sub-sessions, with their transcripts, to new sessions.
+
+    All copies are `created` and belong to the original's owner. Sub-sessions that `owner` may not
+    see are left out. Raises SessionNotFound, or TooMuchToCopy.
+    """
+    with transaction.atomic():
+        root, *others = _held(_tree(session_id, owner))
+        return _copy([replace(root, mark="copy"), *others])
+
+
+def fork(session_id: str, after: int | None = None) -> Session:
+    """Copy a session up to the message `after`, without it all of it; its sub-sessions are not.
+
+    The copy's metadata says where it comes from: `forkedFrom: {sessionId, after}`. Raises
+    SessionNotFound, ForkBeyondEnd, or TooMuchToCopy.
+    """
+    with transaction.atomic():
+        [original] = _held([session_id])
+        length = original.length if after is None else after
+        if length > original.length:
+            raise ForkBeyondEnd.of(original.length)
+        origin = {"forkedFrom": {"sessionId": session_id, "after": length}}
+        return _copy([replace(original, length=length, mark="fork", origin=origin)])
+
+
+def _tree(session_id: str, owner: str | None) -> list[str]:
+    """Return the ids of the session and all its sub-sessions, parents before children."""
+    ids: list[str] = []
+    level = [session_id]
+    while level:
+        ids += level
+        if len(ids) > MOST_SESSIONS:
+            raise TooMuchToCopy.of(MOST_SESSIONS, MOST_MESSAGES)
+        children = Session.objects.visible_to(owner).filter(parent__in=level)
+        in_order = children.order_by("created_at", "id").values_list("id", flat=True)
+        level = list(in_order[: MOST_SESSIONS + 1])
+    return ids
+
+
+# In the order of all locks over several sessions. They go on meanwhile: this excludes nothing but
+# deletion.
+HOLD = "SELECT id FROM sessions_app_session WHERE id = ANY(%s) ORDER BY id FOR KEY SHARE"
+
+
+def _held(ids: list[str]) -> list[Original]:
+    """Return the sessions in one snapshot, held until the transaction ends; the first is the root.
+
+    What was deleted meanwhile is missing, and so are its sub-sessions. Raises SessionNotFound if
+    it is the root.
+    """
+    # The root's parent becomes the copy's, so it is held as well.
+    parent = Session.objects.filter(pk=ids[0]).values_list("parent_id", flat=True).first()
+    with connection.cursor() as cursor:
+        cursor.execute(HOLD, [[*ids, parent]])
+    rows = Session.objects.filter(pk__in=ids).values_list("id", "parent_id", "message_count")
+    seen = {row[0]: Original(*row) for row in rows}
+    kept: dict[str, Original] = {}
+    for original in (seen[id] for id in ids if id in seen):
+        if original.id == ids[0] or original.parent_id in kept:
+            kept[original.id] = original
+    if ids[0] not in kept:
+        raise SessionNotFound(f"There is no session {ids[0]!r}.")
+    return list(kept.values())
+
+
+def _copy(originals: Sequence[Original]) -> Session:
+    """Make a copy of each, its parent being the copy of its parent; return that of the first."""
+    if sum(original.length for original in originals) > MOST_MESSAGES:
+        raise TooMuchToCopy.of(MOST_SESSIONS, MOST_MESSAGES)
+    ids = {original.id: new_session_id() for original in originals}
+    for portion in _portions(originals, SESSIONS_AT_A_TIME):
+        Session.objects.bulk_create(_twins(portion, ids))
+    for original in originals:
+        _fill(original, ids[original.id])
+    shown = Session.objects.only("status", "owner", "name", "profile_name", "parent")
+    for copy in shown.filter(pk__in=ids.values()):
+        hints.tell_of_creation(copy)
+    return Session.objects.get(pk=ids[originals[0].id])
+
+
+def _twins(originals: Sequence[Original], ids: dict[str, str]) -> Iterator[Session]:
+    """Yield the copies of some, still without messages."""
+    found = Session.objects.in_bulk([original.id for original in originals])
+    places = {id: place for place, id in enumerate(ids)}
+    now = timezone.now()
+    for original in originals:
+        # One after the other, so that lists show them in the order of the originals.
+        born = now - timedelta(microseconds=len(ids) - places[original.id])
+        yield _twin(original, found[original.id], ids, born)
+
+
+def _twin(original: Original, source: Session, ids: dict[str, str], born: datetime) -> Session:
+    """Return the copy of one: what it was created with, and nothing that it has lived through."""
+    id, parent_id = ids[original.id], ids.get(original.parent_id, original.parent_id)
+    return Session(
+        id=id,
+        name=_marked(source.name, original.mark),
+        owner=source.owner,
+        profile_name=source.profile_name,
+        amplified_dir=source.amplified_dir,
+        parent_id=parent_id,
+        settings_overrides=source.settings_overrides,
+        mount_plan=addressed(
+            source.mount_plan,
+            session_id=id,
+            parent_session_id=parent_id,
+            created_at=born,
+        ),
+        metadata={**source.metadata, **original.origin},
+        created_at=born,
+        updated_at=born,
+    )
+
+
+def _marked(name: str | None, mark: str) -> str | None:
+    """Return the name with the mark behind it, shortened to what a name may have."""
+    ending = f" ({mark})"
+    return (name or "Session")[: NAME_LENGTH - len(ending)] + ending if mark else name
+
+
+# The numbers of events and messages agree, because a copy has no other events yet.
+FILL = """
+WITH line AS (
+    SELECT i.id, m.seq, m.role, m.content, m.created_at, m.agent, m.token_count, m.metadata,
+        m.finish_reason,
+        -- A run whose answer is copied, too: others go on, or came after the fork.
+        CASE WHEN m.run_id IS NULL THEN m.source_run_id
+        WHEN m.run_id IN (
+            SELECT a.run_id FROM sessions_app_message a
+            WHERE a.session_id = %(original)s AND a.seq <= %(length)s
+                AND a.role = 'assistant' AND a.run_id IS NOT NULL
+        ) THEN m.run_id ELSE '' END AS source_run_id
+    FROM unnest(%(ids)s::text[]) WITH ORDINALITY AS i(id, ord)
+    JOIN sessions_app_message m ON m.seq = %(after)s + i.ord
+    WHERE m.session_id = %(original)s
+      AND m.seq > %(after)s AND m.seq <= %(after)s + cardinality(%(ids)s::text[])
+), copy AS (
+    UPDATE sessions_app_session
+    SET message_count = message_count + cardinality(%(ids)s::text[]),
+        last_event_seq = last_event_seq + cardinality(%(ids)s::text[])
+    WHERE id = %(copy)s
+), message AS (
+    INSERT INTO sessions_app_message
+        (id, session_id, seq, role, content, created_at, agent, token_count, metadata,
+        finish_reason, source_run_id)
+    SELECT id, %(copy)s, seq, role, content, created_at, agent, token_count, metadata,
+        finish_reason, source_run_id
+    FROM line
+)
+INSERT INTO sessions_app_event (session_id, seq, type, data)
+SELECT %(copy)s, seq, %(type)s, jsonb_build_object(
+    'role', role, 'content', content, 'messageId', id, 'seq', seq,
+    'timestamp', to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))
+FROM line
+"""
+
+
+def _fill(original: Original, copy_id: str) -> None:
+    """Copy the messages, each with an id of its own and an event, and without its run.
+
+    What that run did with tools stays known to models as long as the original session is there.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config(%s, %s, true)", [COPY_SETTING, copy_id])
+        for after in range(0, original.length, MESSAGES_AT_A_TIME):
+            count = min(MESSAGES_AT_A_TIME, original.length - after)
+            parameters = {
+                "ids": [new_message_id() for _ in range(count)],
+                "original": original.id,
+                "length": original.length,
+                "after": after,
+                "copy": copy_id,
+                "type": EventType.MESSAGE_ADDED.value,
+            }
+            cursor.execute(FILL, parameters)
+
+
+def _portions(items: Sequence[Original], size: int) -> Iterator[Sequence[Original]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

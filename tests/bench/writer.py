@@ -1,0 +1,69 @@
+"""Writes to journals as a worker does, in a process of its own beside the daemon's.
+
+`python -m tests.bench.writer SESSIONS` makes so many sessions, each with a claimed run, and
+prints their ids as JSON. Then it flushes as each line of its input says, `BATCH PAUSE SECONDS`:
+so many events, one per session in turn, and so many seconds from one flush to the next. For each
+line it prints, as JSON, what was committed: `[session, seq of its newest event, time]`.
+"""
+
+import itertools
+import json
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from amplifierd import wsgi  # noqa: F401
+
+# Django is set up now, which the others need.
+# isort: split
+
+from sessions_app.services import attempts, runs, sessions
+from sessions_app.services.attempts import Attempt
+from sessions_app.services.flush import Said, flush
+from sessions_app.signals import journal_grew
+
+# The monotonic clock, which is one for all processes of a machine.
+Commit = tuple[str, int, float]
+
+
+def main() -> None:
+    """Serve the lines of standard input."""
+    held = [claimed() for _ in range(int(sys.argv[1]))]
+    print(json.dumps([attempt.session_id for attempt in held]), flush=True)
+    turns = itertools.cycle([Said(attempt, "content", {"content": " token"}) for attempt in held])
+    commits: list[Commit] = []
+
+    def note(session_id: str, seq: int, **_: Any) -> None:
+        commits.append((session_id, seq, time.monotonic()))
+
+    journal_grew.connect(note)
+    for line in sys.stdin:
+        batch, pause, seconds = line.split()
+        commits.clear()
+        write(turns, int(batch), float(pause), float(seconds))
+        print(json.dumps(commits), flush=True)
+
+
+def claimed() -> Attempt:
+    """Return the attempt of a new session's first run."""
+    session = sessions.start(sessions.create(profile_name="foundation/test").id)
+    runs.send(session.id, "hello")
+    attempt = attempts.claim(session.id, "bench")
+    if attempt is None:
+        raise SystemExit("A worker has claimed the run; the daemon must have none.")
+    return attempt
+
+
+def write(turns: Iterator[Said], batch: int, pause: float, seconds: float) -> None:
+    """Flush for so many seconds, at a steady pace."""
+    due = time.monotonic()
+    end = due + seconds
+    while due < end:
+        flush(list(itertools.islice(turns, batch)))
+        due = max(due + pause, time.monotonic())
+        time.sleep(max(0.0, due - time.monotonic()))
+
+
+if __name__ == "__main__":
+    main()

@@ -7,13 +7,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ABOVE_SERVICES = [
-    "sessions_app.api",
-    "sessions_app.admin",
-    "sessions_app.cli",
-    "sessions_app.worker",
-]
-# Folder or file → what nothing in it imports. Of the project, the apps import `amplifierd.common` only.
+ABOVE_SERVICES = [f"sessions_app.{name}" for name in ("api", "admin", "cli", "worker")]
+# Folder or file → what nothing in it imports. The apps import `amplifierd.common` only.
 FORBIDDEN = {
     "amplifierd/common": ["sessions_app", "profiles_app"],
     "profiles_app": ["sessions_app", "amplifierd"],
@@ -58,7 +53,7 @@ FORBIDDEN = {
 }
 ALLOWED = "amplifierd.common"
 # Still to be turned round.
-UPWARD = ["amplifierd/common/problems.py", "amplifierd/common/paging.py", "amplifierd/common/openapi"]
+UPWARD = [f"amplifierd/common/{name}" for name in ("problems.py", "paging.py", "openapi")]
 
 
 def is_within(name: str, package: str) -> bool:

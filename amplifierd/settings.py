@@ -251,7 +251,7 @@ SPECTACULAR_SETTINGS = {
     "SERVERS": [{"url": PREFIX or "/"}],
 }
 
-PROCRASTINATE_AUTODISCOVER_MODULE_NAME = "execution.jobs"
+PROCRASTINATE_AUTODISCOVER_MODULE_NAME = "worker.jobs"
 # Who hears which hints of the feed; nothing is stored, so django_eventstream needs no tables.
 EVENTSTREAM_CHANNELMANAGER_CLASS = "sessions_app.streaming.feed_channels.OwnerChannels"
 

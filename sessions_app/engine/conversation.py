@@ -228,7 +228,7 @@ class Conversation:
         limit = TimeLimit(provider.limits.run_timeout)
         output = self._open_output(provider)
         try:
-            async with limit:
+            with limit:
                 return await self._loop(provider, output)
         except TimeoutError:
             if not limit.has_expired:

@@ -4,6 +4,7 @@ These are the defaults; a provider's config overrides each under the same name.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 from sessions_app.engine.base import EngineError
@@ -30,6 +31,26 @@ class Limits:
     max_characters: int = 1_000_000
     # Pieces of one attempt, of all kinds.
     max_pieces: int = 250_000
+
+
+class OutputSize:
+    """Counts characters by kind, and pieces; raises an error made of the amount for too many."""
+
+    def __init__(self, limits: Limits, make_error: Callable[[str], Exception]) -> None:
+        self._limits, self._make_error = limits, make_error
+        # By kind, since none of them should use up what another needs.
+        self._characters = {"text": 0, "thinking": 0, "tool calls": 0}
+        self._pieces = 0
+
+    def add(self, kind: str, characters: int) -> None:
+        self._characters[kind] += characters
+        if self._characters[kind] > self._limits.max_characters:
+            raise self._make_error(f"{self._limits.max_characters} characters of {kind}")
+
+    def add_piece(self) -> None:
+        self._pieces += 1
+        if self._pieces > self._limits.max_pieces:
+            raise self._make_error(f"{self._limits.max_pieces} pieces")
 
 
 # What was not in time, and what to do about it.

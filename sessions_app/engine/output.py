@@ -2,7 +2,7 @@
 
 from amplifierd.common.storable import storable
 from sessions_app.engine.base import Emit, EngineError
-from sessions_app.engine.limits import Limits
+from sessions_app.engine.limits import Limits, OutputSize
 from sessions_app.engine.redaction import StreamRedactor
 
 
@@ -17,16 +17,13 @@ class RunOutput:
         self, module: str, limits: Limits, keys: set[str], emit: Emit, said: str = ""
     ) -> None:
         self._module = module
-        self._limits = limits
+        self._size = OutputSize(limits, self._too_long)
         self._emit = emit
         self._texts: list[str] = [said]
         # Whether the answer under way has given any piece yet.
         self.is_silent = True
         # What divides the answer under way from the one before.
         self._gap = "\n\n" if said else ""
-        # By kind, since none of them should use up what another needs.
-        self._characters: dict[str, int] = {}
-        self._pieces = 0
         self._text_redactor = StreamRedactor(keys)
         self._thinking_redactor = StreamRedactor(keys)
 
@@ -63,12 +60,8 @@ class RunOutput:
     def count(self, kind: str, piece: str) -> None:
         """Count a piece; raise EngineError `too_long_answer` where it is too much."""
         self.is_silent = False
-        self._pieces += 1
-        self._characters[kind] = self._characters.get(kind, 0) + len(piece)
-        if self._characters[kind] > self._limits.max_characters:
-            raise self._too_long(f"{self._limits.max_characters} characters of {kind}")
-        if self._pieces > self._limits.max_pieces:
-            raise self._too_long(f"{self._limits.max_pieces} pieces")
+        self._size.add(kind, len(piece))
+        self._size.add_piece()
 
     def _say(self, piece: str) -> None:
         if piece:

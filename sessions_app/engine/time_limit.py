@@ -1,66 +1,73 @@
-"""A limit of time that a frozen process does not exceed by having been frozen."""
+"""A time limit that a frozen process does not exceed by having been frozen."""
 
 import asyncio
 from types import TracebackType
 
 # Seconds between two looks at the time, at most.
 TICK = 1.0
-# Seconds by which a look may be late. After more, the process was stopped, or the machine slept:
-# the limit begins anew, as what it waits for had no time either.
+# Seconds by which a look may be late. If it is later, the process was stopped or the machine slept:
+# the limit starts again, because what it waits for had no time either.
 JUMP = 2.0
 
 
 class TimeLimit:
     """Cancels the task that entered it after so many seconds; then `has_expired` is true.
 
-    Leaving it then turns the cancellation into TimeoutError. `restart` costs no timer.
+    Leaving it then turns the cancellation into TimeoutError. It can be entered again and again, and
+    counts from the newest time; all of them share one timer.
     """
 
     def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self.has_expired = False
+        self.seconds = seconds
+        self.has_expired = self._is_waiting = False
+        self._timer: asyncio.TimerHandle | None = None
 
-    async def __aenter__(self) -> "TimeLimit":
+    def __enter__(self) -> "TimeLimit":
         self._loop = asyncio.get_running_loop()
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a time limit needs a task")
-        self._task = task
-        self._cancelling = task.cancelling()
-        self._deadline = self._loop.time() + self._seconds
-        self._schedule()
+        self._task, self._cancelling = task, task.cancelling()
+        self._since = self._loop.time()
+        self.has_expired, self._is_waiting = False, True
+        if self._timer is None:
+            self._schedule()
         return self
 
-    async def __aexit__(
+    def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._timer.cancel()
+        self._is_waiting = False
         if not self.has_expired or self._task.uncancel() > self._cancelling:
             return
         if kind is not None and issubclass(kind, asyncio.CancelledError):
             raise TimeoutError from error
 
     def restart(self, seconds: float | None = None) -> None:
-        """Begin anew, with other seconds if they are given."""
+        """Start the time again, with other seconds if they are given."""
         if seconds is not None:
-            self._seconds = seconds
-        self._deadline = self._loop.time() + self._seconds
-        if self._deadline < self._due:
-            self._timer.cancel()
-            self._schedule()
+            self.seconds = seconds
+        if self._timer:
+            self._since = self._loop.time()
+            if self._since + self.seconds < self._due:
+                self._timer.cancel()
+                self._schedule()
 
     def _schedule(self) -> None:
-        self._due = min(self._deadline, self._loop.time() + TICK)
+        self._due = min(self._since + self.seconds, self._loop.time() + TICK)
         self._timer = self._loop.call_at(self._due, self._look)
 
     def _look(self) -> None:
+        self._timer = None
+        if not self._is_waiting:
+            return
         now = self._loop.time()
         if now - self._due > JUMP:
-            self.restart()
-        elif now >= self._deadline:
+            self._since = now
+        elif now >= self._since + self.seconds:
             self.has_expired = True
             self._task.cancel()
             return

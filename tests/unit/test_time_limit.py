@@ -20,9 +20,8 @@ class Clock:
 def test_what_takes_too_long_is_ended() -> None:
     async def run() -> bool:
         limit = TimeLimit(0.02)
-        with pytest.raises(TimeoutError):
-            async with limit:
-                await asyncio.sleep(5)
+        with pytest.raises(TimeoutError), limit:
+            await asyncio.sleep(5)
         return limit.has_expired
 
     assert asyncio.run(run())
@@ -30,7 +29,7 @@ def test_what_takes_too_long_is_ended() -> None:
 
 def test_what_is_in_time_is_left_alone() -> None:
     async def run() -> bool:
-        async with TimeLimit(5) as limit:
+        with TimeLimit(5) as limit:
             await asyncio.sleep(0)
         return limit.has_expired
 
@@ -41,7 +40,7 @@ def test_a_restart_gives_all_of_the_time_again(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(time_limit, "TICK", 0.01)
 
     async def run() -> bool:
-        async with TimeLimit(0.1) as limit:
+        with TimeLimit(0.1) as limit:
             for _ in range(6):
                 await asyncio.sleep(0.05)
                 limit.restart()
@@ -52,7 +51,7 @@ def test_a_restart_gives_all_of_the_time_again(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_shorter_limit_counts_at_once() -> None:
     async def run() -> None:
-        async with TimeLimit(60) as limit:
+        with TimeLimit(60) as limit:
             limit.restart(0.02)
             await asyncio.sleep(5)
 
@@ -65,7 +64,7 @@ def test_a_process_that_was_frozen_gets_its_time_anew(monkeypatch: pytest.Monkey
 
     async def run() -> bool:
         clock = Clock(asyncio.get_running_loop())
-        async with TimeLimit(30) as limit:
+        with TimeLimit(30) as limit:
             await asyncio.sleep(0.03)
             clock.ahead = 90
             await asyncio.sleep(0.1)
@@ -76,7 +75,7 @@ def test_a_process_that_was_frozen_gets_its_time_anew(monkeypatch: pytest.Monkey
 
 def test_a_cancellation_from_outside_stays_one() -> None:
     async def run() -> None:
-        async with TimeLimit(60):
+        with TimeLimit(60):
             await asyncio.sleep(60)
 
     async def outside() -> bool:

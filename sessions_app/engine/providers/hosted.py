@@ -83,7 +83,7 @@ class HostedProvider(Provider):
 
     @abstractmethod
     def reader(self) -> Any:
-        """Return a reader for one answer (see `wire.http.Reader`)."""
+        """Return a reader for one answer (see `wire.answer.Reader`)."""
 
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncGenerator[AsyncIterator[Event]]:

@@ -38,6 +38,7 @@ from sessions_app.engine.messages import (
     UserMessage,
 )
 from sessions_app.engine.providers.base import Provider
+from sessions_app.engine.wire.answer import AnswerSize
 from sessions_app.engine.wire.errors import read_payload
 from sessions_app.engine.wire.events import (
     ErrorKind,
@@ -51,7 +52,6 @@ from sessions_app.engine.wire.events import (
     Usage,
 )
 from sessions_app.engine.wire.json_text import clean_text
-from sessions_app.engine.wire.meter import Meter
 
 NAME = "mock"
 KEYS = {"thinking", "text", "tools", "status"}
@@ -203,7 +203,7 @@ class _Answer:
 
     def __init__(self, provider: Provider) -> None:
         self._limits = provider.limits
-        self._meter = Meter(provider.limits)
+        self._size = AnswerSize(provider.limits)
         self._thoughts: list[str] = []
         self._texts: list[str] = []
         self._calls: list[ToolCall] = []
@@ -271,8 +271,8 @@ class _Answer:
         return limits.next_token_timeout if self._has_begun else limits.first_token_timeout
 
     def _count(self, event: Event, text: str) -> Event:
-        self._meter.count_piece()
-        self._meter.count(event)
+        self._size.add_piece()
+        self._size.add_event(event)
         self.tokens += len(_BETWEEN_TOKENS.split(text.strip()))
         return event
 

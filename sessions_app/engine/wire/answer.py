@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
 
+from sessions_app.engine.limits import Limits, OutputSize
 from sessions_app.engine.messages import Part, Text, Thinking, ToolCall
 from sessions_app.engine.wire.events import (
     Event,
     Finish,
     FinishReason,
+    ProviderError,
     StreamError,
     TextDelta,
     ThinkingDelta,
@@ -175,6 +177,26 @@ class Reader(ABC):
     def _is_whole(self, part: Part) -> bool:
         is_call = isinstance(part, ToolCall)
         return not is_call or part.id in self._emitted
+
+
+class AnswerSize(OutputSize):
+    """The size of one answer; raises ProviderError beyond the limits, and for an error event."""
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(limits, _too_long)
+
+    def add_event(self, event: Event) -> None:
+        if isinstance(event, TextDelta):
+            self.add("text", len(event.text))
+        elif isinstance(event, ThinkingDelta):
+            self.add("thinking", len(event.text))
+        elif isinstance(event, StreamError):
+            raise ProviderError(event)
+
+
+def _too_long(amount: str) -> ProviderError:
+    advice = "Ask for less, or set `max_tokens` in its config."
+    return ProviderError(StreamError("too_long_answer", f"it was stopped after {amount}. {advice}"))
 
 
 class TextBlock:

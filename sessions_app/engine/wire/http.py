@@ -17,14 +17,17 @@ import weakref
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import httpx2
 
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.limits import Limits
+from sessions_app.engine.time_limit import JUMP, TimeLimit
+from sessions_app.engine.wire.answer import AnswerSize, Reader
 from sessions_app.engine.wire.errors import is_web_page, read_error
 from sessions_app.engine.wire.events import (
+    ErrorKind,
     Event,
     Finish,
     ProviderError,
@@ -32,7 +35,6 @@ from sessions_app.engine.wire.events import (
     Usage,
 )
 from sessions_app.engine.wire.json_text import dump_body
-from sessions_app.engine.wire.meter import Meter
 from sessions_app.engine.wire.proxies import find_proxy, find_proxy_variable
 from sessions_app.engine.wire.sse import EventDecoder, EventTooLongError, ServerEvent
 
@@ -40,103 +42,8 @@ from sessions_app.engine.wire.sse import EventDecoder, EventTooLongError, Server
 ERROR_LIMIT = 64_000
 # Seconds for which an idle connection is kept.
 _KEEP_ALIVE = 30.0
-# Seconds between two looks at a time limit, and the delay of one that means that the process, or
-# the whole machine, stood still.
-_TICK = 5.0
-_JUMP = 2.0
 # Seconds, and bytes, that the end of a whole answer may take, so that its connection can be kept.
 _DRAIN_TIME, _DRAIN_BYTES = 0.1, 64_000
-
-
-class Reader(Protocol):
-    """Turns the server-sent events of one answer into events; never raises.
-
-    The last event is `Finish` or `StreamError`; nothing is read after it.
-    """
-
-    # Whether the server has given the reason why its answer ends: only usage may follow. What
-    # fails from then on does no harm.
-    is_complete: bool
-    # Characters of the arguments of all calls so far: no event tells of them before a call is
-    # whole.
-    call_characters: int
-
-    def read(self, event: ServerEvent) -> list[Event]:
-        """Return what an event of the server says."""
-        ...
-
-    def finish(self) -> list[Event]:
-        """Return what is still due, the last event at least, now that the body has ended."""
-        ...
-
-
-class Silence:
-    """Ends a wait for bytes that lasts too long: one timer for a whole request.
-
-    Where the process stood still (stopped, or the laptop asleep), the limit starts anew.
-    """
-
-    def __init__(self, seconds: float, kind: Any) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._task = asyncio.current_task()
-        self._seconds = seconds
-        self._kind = kind
-        self._since = self._loop.time()
-        self._is_waiting = self._is_over = False
-        self._cancels = 0
-        self._due = 0.0
-        self._timer: asyncio.TimerHandle | None = None
-        self._schedule(self._since)
-
-    def expect(self, seconds: float, kind: Any) -> None:
-        """Wait for so long from now on; `kind` is that of the error."""
-        if (seconds, kind) != (self._seconds, self._kind):
-            self._seconds, self._kind = seconds, kind
-            self._stop_timer()
-            self._schedule(self._loop.time())
-
-    def __enter__(self) -> None:
-        self._since = self._loop.time()
-        self._cancels = self._task.cancelling() if self._task else 0
-        self._is_waiting = True
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._is_waiting = False
-        if not self._is_over:
-            return
-        self._is_over = False
-        self._schedule(self._loop.time())
-        if self._task and self._task.uncancel() <= self._cancels and kind is asyncio.CancelledError:
-            raise ProviderError(
-                StreamError(self._kind, f"nothing was received for {self._seconds:g} s")
-            ) from None
-
-    def stop(self) -> None:
-        """End nothing any more."""
-        self._is_waiting = False
-        self._stop_timer()
-
-    def _stop_timer(self) -> None:
-        if self._timer:
-            self._timer.cancel()
-            self._timer = None
-
-    def _schedule(self, now: float) -> None:
-        left = self._since + self._seconds - now
-        self._due = now + min(left if self._is_waiting or left > 0 else self._seconds, _TICK)
-        self._timer = self._loop.call_at(self._due, self._look)
-
-    def _look(self) -> None:
-        now = self._loop.time()
-        if now - self._due > _JUMP:
-            self._since = now
-        if self._is_waiting and now - self._since >= self._seconds:
-            self._is_over = True
-            self._timer = None
-            if self._task:
-                self._task.cancel()
-            return
-        self._schedule(now)
 
 
 @asynccontextmanager
@@ -158,27 +65,29 @@ async def stream_events(
 
 
 async def _read(stream: "EventStream", reader: Reader, limits: Limits) -> AsyncGenerator[Event]:
-    meter = Meter(limits)
+    size = AnswerSize(limits)
+    call_characters = 0
     try:
         async for batch in stream.batches():
             for server_event in batch:
-                meter.count_piece()
+                size.add_piece()
                 for event in reader.read(server_event):
                     if not isinstance(event, Usage):
                         stream.has_begun = True
-                    meter.count(event)
+                    size.add_event(event)
                     yield event
                     if isinstance(event, Finish):
                         stream.is_whole = True
                         return
-                meter.count_calls(reader.call_characters)
+                size.add("tool calls", reader.call_characters - call_characters)
+                call_characters = reader.call_characters
             if reader.is_complete:
                 stream.expect_end()
     except ProviderError as error:
         if not reader.is_complete or error.error.kind not in _LATE:
             raise
     for event in reader.finish():
-        meter.count(event)
+        size.add_event(event)
         yield event
 
 
@@ -191,16 +100,15 @@ _LATE = ("broken_off", "next_token_timeout", "first_token_timeout")
 class EventStream:
     """The server-sent events of one answer."""
 
-    def __init__(self, response: httpx2.Response, limits: Limits, silence: Silence) -> None:
+    def __init__(self, response: httpx2.Response, limits: Limits, silence: TimeLimit) -> None:
         self._response = response
         self._limits = limits
         self._silence = silence
+        self._silence_kind: ErrorKind = "first_token_timeout"
         self._chunks: AsyncIterator[bytes] | None = None
         # Set by who reads: that the answer has begun (so that `next_token_timeout` counts), and
         # that it has been read to its end.
         self.has_begun = self.is_whole = False
-        # Whether the limit for the time after the beginning counts by now.
-        self._has_followed = False
 
     async def __aiter__(self) -> AsyncGenerator[ServerEvent]:
         async for batch in self.batches():
@@ -226,9 +134,9 @@ class EventStream:
                             raise ProviderError(_WEB_PAGE)
                     if events := decoder.feed(plain):
                         yield events
-                if self.has_begun and not self._has_followed:
-                    self._has_followed = True
-                    self._silence.expect(self._limits.next_token_timeout, "next_token_timeout")
+                if self.has_begun and self._silence_kind == "first_token_timeout":
+                    self._silence_kind = "next_token_timeout"
+                    self._silence.restart(self._limits.next_token_timeout)
             if is_first and "content-encoding" in self._response.headers:
                 raise zlib.error("nothing came out of it")
             if events := decoder.finish():
@@ -239,13 +147,15 @@ class EventStream:
         except zlib.error:
             message = "it compressed its answer, unasked, and damaged it."
             raise ProviderError(StreamError("bad_answer", message)) from None
+        except TimeoutError:
+            raise ProviderError(_silent(self._silence_kind, self._silence)) from None
         except httpx2.HTTPError as error:
             raise ProviderError(_failed(error)) from error
 
     def expect_end(self) -> None:
         """Wait for what may follow a complete answer, but not for long."""
-        seconds = min(_LATE_TIME, self._limits.next_token_timeout)
-        self._silence.expect(seconds, "next_token_timeout")
+        self._silence_kind = "next_token_timeout"
+        self._silence.restart(min(_LATE_TIME, self._limits.next_token_timeout))
 
     async def drain(self) -> None:
         """Read the little that may follow a whole answer, so that its connection can be kept."""
@@ -276,20 +186,16 @@ async def open_stream(
     byte, so comments and pings keep an answer alive: `first_token_timeout` until `has_begun` is
     set, then `next_token_timeout`.
     """
-    silence = Silence(limits.first_token_timeout, "first_token_timeout")
+    silence = TimeLimit(limits.first_token_timeout)
+    response = await _send(url, headers, dump_body(body), limits, silence)
     try:
-        response = await _send(url, headers, dump_body(body), limits, silence)
-        try:
-            await _refuse(response, silence, place)
-            stream = EventStream(response, limits, silence)
-            yield stream
-            silence.stop()
-            if stream.is_whole:
-                await stream.drain()
-        finally:
-            await response.aclose()
+        await _refuse(response, silence, place)
+        stream = EventStream(response, limits, silence)
+        yield stream
+        if stream.is_whole:
+            await stream.drain()
     finally:
-        silence.stop()
+        await response.aclose()
 
 
 _WEB_PAGE = StreamError(
@@ -299,7 +205,7 @@ _WEB_PAGE = StreamError(
 
 
 async def _send(
-    url: str, headers: Mapping[str, str], body: bytes, limits: Limits, silence: Silence
+    url: str, headers: Mapping[str, str], body: bytes, limits: Limits, silence: TimeLimit
 ) -> httpx2.Response:
     """Return the head of the answer; a request that a stale connection lost is sent again."""
     check_headers(headers)
@@ -322,13 +228,15 @@ async def _send(
         try:
             with silence:
                 return await client.send(request, stream=True)
+        except TimeoutError:
+            raise ProviderError(_silent("first_token_timeout", silence)) from None
         except (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError) as error:
             # It had been idle, and the server closed it just now; what it has got it has not read.
             if handshake.is_new:
                 raise ProviderError(_failed(error, url)) from error
         except httpx2.ConnectTimeout as error:
             elapsed = asyncio.get_running_loop().time() - began
-            if elapsed < limits.connect_timeout + _JUMP or not may_have_slept:
+            if elapsed < limits.connect_timeout + JUMP or not may_have_slept:
                 text = f"{_through_proxy(url)}no connection within {limits.connect_timeout:g} s"
                 raise ProviderError(StreamError("connect_timeout", text)) from error
             may_have_slept = False
@@ -336,7 +244,7 @@ async def _send(
             raise ProviderError(_failed(error, url)) from error
 
 
-async def _refuse(response: httpx2.Response, silence: Silence, place: str) -> None:
+async def _refuse(response: httpx2.Response, silence: TimeLimit, place: str) -> None:
     """Raise ProviderError for an answer that is none."""
     if response.status_code == 200:
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -358,7 +266,7 @@ async def _refuse(response: httpx2.Response, silence: Silence, place: str) -> No
     raise ProviderError(error)
 
 
-async def _read_refusal(response: httpx2.Response, silence: Silence) -> bytes:
+async def _read_refusal(response: httpx2.Response, silence: TimeLimit) -> bytes:
     """Return the beginning of a refusal's body; what fails meanwhile only makes it shorter."""
     body = bytearray()
     try:
@@ -373,7 +281,7 @@ async def _read_refusal(response: httpx2.Response, silence: Silence) -> bytes:
                     body += plain[: ERROR_LIMIT - len(body)]
                     if len(body) >= ERROR_LIMIT:
                         break
-    except (httpx2.HTTPError, ProviderError, zlib.error):
+    except (httpx2.HTTPError, TimeoutError, ProviderError, zlib.error):
         pass
     return bytes(body)
 
@@ -426,6 +334,10 @@ def _through_proxy(url: str) -> str:
     """Return the beginning of a reason, which names the proxy's variable; empty without one."""
     variable, _ = find_proxy_variable(url)
     return f"through the proxy that the environment variable {variable} names: " if variable else ""
+
+
+def _silent(kind: ErrorKind, silence: TimeLimit) -> StreamError:
+    return StreamError(kind, f"nothing was received for {silence.seconds:g} s")
 
 
 def _failed(error: Exception, url: str = "") -> StreamError:

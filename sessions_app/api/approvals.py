@@ -25,7 +25,10 @@ class ApprovalActions:
     def approval_response(self, request: Request, session_id: str) -> Response:
         """Answer a tool call that waits for a person."""
         answer = checked(serializers.ApprovalResponse, request.data)
-        answered = approvals.answer(session_id, **answer, by=name_of(request))
+        claimed = answer.pop("answered_by")
+        # What a key says of its holder counts more than what the holder says.
+        by = name_of(request) or claimed
+        answered = approvals.answer(session_id, **answer, by=by)
         return Response({"approval_id": answered.id, **approval_json(answered)})
 
     @action(detail=True, url_path="approvals")
@@ -61,6 +64,6 @@ def _listed(
     request: Request, found: ApprovalQuerySet, kind: type[queries.SessionApprovalsQuery]
 ) -> Response:
     query = asked(kind, request.query_params)
-    filters = {name: query[name] for name in ("status", "session_id") if name in query}
+    filters = {name: value for name, value in query.items() if name not in queries.ABOUT_PAGE}
     found = found.filter(**filters)
     return newest(request, found, total(found), query, approval_json)

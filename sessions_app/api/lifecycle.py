@@ -33,6 +33,8 @@ class LifeActions:
         found = Session.objects.visible_to(owner_of(request)).filter(**filters)
         for path, meanings in queries.metadata_filters(request.query_params):
             found = found.with_metadata(path, meanings)
+        if "lookup" in query:
+            found = found.lookup(query["lookup"])
         if "q" in query:
             return by_rank(request, found, query["q"], query)
         return by_age(request, found, query)

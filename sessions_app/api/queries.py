@@ -26,7 +26,7 @@ SEQ_MAX = 2**53
 # Events that a page of a tree's journals has at most.
 TREE_PAGE = 5000
 # What a query of sessions says of the page, and not of the sessions.
-ABOUT_PAGE = {"q", "limit", "cursor"}
+ABOUT_PAGE = {"lookup", "q", "limit", "cursor"}
 
 
 class SessionsQuery(serializers.Serializer):
@@ -38,6 +38,8 @@ class SessionsQuery(serializers.Serializer):
     parent_session_id = Text(required=False, source="parent_id")
     since = serializers.DateTimeField(required=False, source="created_at__gte")
     until = serializers.DateTimeField(required=False, source="created_at__lt")
+    id_prefix = Text(required=False, max_length=64, source="id__startswith")
+    lookup = Text(required=False, max_length=settings.NAME_LENGTH)
     q = Text(required=False, max_length=SEARCH_LIMIT)
     limit = Digits(default=PAGE, min_value=1, max_value=PAGE)
     cursor = CursorField(required=False)
@@ -71,6 +73,7 @@ class ApprovalsQuery(SessionApprovalsQuery):
     """GET /approvals/"""
 
     session_id = Text(required=False)
+    id_prefix = Text(required=False, max_length=64, source="id__startswith")
 
 
 class HistoryQuery(serializers.Serializer):

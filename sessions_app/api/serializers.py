@@ -146,6 +146,7 @@ class ApprovalResponse(Body):
     approval_id = Text(max_length=200)
     response = AnswerField()
     reason = Text(default=None, allow_null=True, max_length=10_000)
+    answered_by = Text(default="", allow_blank=True, max_length=150)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Return the answer as the service takes it: no reason is an empty one."""

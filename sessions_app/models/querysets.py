@@ -1,5 +1,6 @@
 """What is read, by name."""
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from functools import reduce
@@ -14,6 +15,10 @@ from sessions_app.states import RUN_OPEN, RUN_UNDER_WAY, ApprovalStatus, RunStat
 
 if TYPE_CHECKING:
     from sessions_app.models import Approval, Event, Message, Run, Session  # noqa: F401
+
+
+# A part of a session's id that is long enough to mean it.
+ID_PIECE = re.compile("[0-9a-f]{4,}")
 
 
 class Dated(models.QuerySet[Any]):
@@ -56,6 +61,20 @@ class SessionQuerySet(Dated):
         paths = {tuple(path), (".".join(path),)}
         contained = [_nested(keys, value) for keys in paths for value in meanings]
         return self.filter(reduce(or_, (Q(metadata__contains=part) for part in contained)))
+
+    def lookup(self, text: str) -> Self:
+        """Return the sessions that a person may mean by this text.
+
+        Those that fit best: by their id, their name, the beginning of the id, a part of either.
+        """
+        beginning = "session_" + text.removeprefix("session_")
+        part = Q(name__icontains=text)
+        if ID_PIECE.fullmatch(text):
+            part |= Q(id__contains=text)
+        for fit in (Q(id=beginning), Q(name=text), Q(id__startswith=beginning)):
+            if (found := self.filter(fit)).exists():
+                return found
+        return self.filter(part)
 
     def shown(self) -> Self:
         """Return the sessions as the API shows them: `active_run_id` added, large columns left.

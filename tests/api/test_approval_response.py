@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sessions_app.models import Approval, Event, Session
-from sessions_app.services import attempts
+from sessions_app.services import attempts, sessions
 from tests.api.callers import Caller
 from tests.conftest import Api
 from tests.parked import asked, wait
@@ -171,3 +171,14 @@ def test_an_answer_that_is_none_is_refused(
 def test_half_an_answer_is_refused(api: Api, session: Session, body: object) -> None:
     response = api("post", f"/sessions/{session.id}/approval-response", body)
     assert (response.status_code, response.json()["code"]) == (400, "invalid")
+
+
+def test_an_answer_may_say_whose_it_is_where_no_key_does(api: Api, approval: Approval) -> None:
+    assert answer(api, approval, "approve", answered_by="ada").json()["answeredBy"] == "ada"
+
+
+def test_who_answers_with_a_key_goes_by_its_name(api: Api) -> None:
+    caller = Caller(api, "ada")
+    session = sessions.start(caller.session())
+    approval = asked(session)
+    assert answer(caller, approval, "approve", answered_by="eve").json()["answeredBy"] == "ada"

@@ -133,3 +133,10 @@ def test_a_session_says_what_its_settled_runs_have_used(api: Api, session: Sessi
     told = api("get", f"/sessions/{session.id}").json()
     assert (told["usage"], told["tokenUsage"]) == (USAGE, 1280)
     assert Run.objects.get().status == "cancelled"
+
+
+def test_the_inbox_by_the_beginning_of_an_id(api: Api, session: Session) -> None:
+    approval = asked(session)
+    [found] = api("get", f"/approvals/?id_prefix={approval.id[:-2]}").json()
+    assert found["approvalId"] == approval.id
+    assert api("get", "/approvals/?id_prefix=%25").json() == []

@@ -221,3 +221,24 @@ def test_active_list_has_the_active_ones(api: Api, make: Make) -> None:
     make(SessionStatus.CREATED)
     make(SessionStatus.COMPLETED)
     assert ids(api("get", "/sessions/active/list")) == [active.id]
+
+
+def test_a_list_by_the_beginning_of_an_id(api: Api, make: Make) -> None:
+    made = [make(SessionStatus.ACTIVE).id for _ in range(2)]
+    assert ids(api("get", "/sessions/?id_prefix=session_0")) == made[::-1]
+    assert ids(api("get", f"/sessions/?id_prefix={made[0]}")) == made[:1]
+    assert ids(api("get", "/sessions/?id_prefix=%25")) == []
+
+
+def test_lookup_finds_what_a_person_may_mean_the_best_fit_alone(api: Api, make: Make) -> None:
+    def found(text: str) -> list[str]:
+        return ids(api("get", f"/sessions/?lookup={text}"))
+
+    plain, longer = make("active", name="parser"), make("active", name="The Parser, again")
+    assert found(plain.id) == found(plain.id.removeprefix("session_")) == [plain.id]
+    assert found("parser") == [plain.id]
+    assert found("PARS") == [longer.id, plain.id]
+    assert found(plain.id[:-3]) == [plain.id]
+    assert found(plain.id[-8:]) == [plain.id]
+    assert found("a_parser") == found("%25") == []
+    assert ids(api("get", "/sessions/?lookup=pars&status=completed")) == []

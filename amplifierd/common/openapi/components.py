@@ -219,6 +219,8 @@ PARAMETERS: dict[str, Schema] = {
     "parent_session_id": {"description": "Only sub-sessions of this one."},
     "since": {"description": "Created at this time or later."},
     "until": {"description": "Created before this time."},
+    "id_prefix": {"description": "Only those whose id begins with this."},
+    "lookup": {"description": "An id, a name, the beginning of an id, or a part of either."},
     "q": {"description": "Words to be found in names and transcripts."},
     "limit": {"description": "At most so many."},
     "cursor": {"description": "From the `Link` of the page before."},

@@ -47,7 +47,10 @@ clear_unless_made_by() {
         rm -rf "$venv"
 }
 
-install_with_uv() { "$1" pip install --quiet --python "$venv/bin/python" -r "$requirements" >>"$log" 2>&1; }
+# Compiled now, in parallel, and not at each start of a process that may not write into the folder.
+install_with_uv() {
+    "$1" pip install --quiet --compile-bytecode --python "$venv/bin/python" -r "$requirements" >>"$log" 2>&1
+}
 
 # Runs pip for the environment: its own, or that of the Python it is made with.
 pip_install() {
@@ -84,7 +87,7 @@ make_with() {
         return 1
     fi
     # uv has no build for this machine, or there is no index.
-    pip_install --no-compile -r "$requirements" && return 0
+    pip_install -r "$requirements" && return 0
     return 2
 }
 

@@ -21,6 +21,12 @@ from amplifierd import env
 _keeper: subprocess.Popen[bytes] | None = None
 
 
+# Container images often set this. Each of the hundreds of processes that tests start would compile
+# all of its modules anew, and each test process all tests.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+
 def _redirect() -> str:
     """Point the settings at a fresh data folder, and at the models that are here already."""
     home = env.folder("AMPLIFIERD_HOME", Path("~/.amplifierd"))

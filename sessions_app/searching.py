@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.contrib.postgres.search import SearchQuery
+from django.core.exceptions import EmptyResultSet
 from django.db import connection, transaction
 
 from sessions_app.models.querysets import SessionQuerySet
@@ -154,7 +155,10 @@ def micros(moment: datetime) -> int:
 
 def find(sessions: SessionQuerySet, words: Words) -> Found:
     """Return those of the sessions that have the words, in their name or in one message."""
-    newest = _newest(sessions, words)
+    try:
+        newest = _newest(sessions, words)
+    except EmptyResultSet:
+        return Found([], True)
     found = _among(newest, FEW)
     if found.is_whole or len(found.hits) >= ENOUGH:
         return found

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.db import connection
 
+from amplifierd.common.callers import Visibility, sql_visibility
 from amplifierd.common.redaction import masked
 from amplifierd.common.times import stamp
 from sessions_app.models import Event, Run
@@ -32,7 +33,7 @@ WITH RECURSIVE tree AS (
     SELECT id FROM sessions_app_session WHERE id = %(session)s
     UNION
     SELECT child.id FROM sessions_app_session AS child JOIN tree ON child.parent_id = tree.id
-    WHERE %(owner)s::text IS NULL OR child.owner = %(owner)s
+    WHERE %(sees_all)s OR child.owner = %(owner)s
 ), event AS (
     SELECT event.*, max(created_at) OVER (PARTITION BY session_id ORDER BY seq) AS place
     FROM sessions_app_event AS event
@@ -48,10 +49,10 @@ LEFT JOIN LATERAL (
 
 
 def tree_events(
-    session_id: str, owner: str | None, *, offset: int, limit: int, type: str | None = None
+    session_id: str, sees: Visibility, *, offset: int, limit: int, type: str | None = None
 ) -> JSON:
-    """Return a page of the events of a session and all below it that the owner may see."""
-    parameters = {"session": session_id, "owner": owner, "type": type}
+    """Return a page of the events of a session and all below it that the caller may see."""
+    parameters = {"session": session_id, **sql_visibility(sees), "type": type}
     with connection.cursor() as cursor:
         cursor.execute(TREE_EVENTS, {**parameters, "offset": offset, "limit": limit})
         rows = cursor.fetchall()

@@ -10,6 +10,7 @@ from django.db import connection
 from django.test import Client
 from pytest_django import DjangoDbBlocker
 
+from amplifierd.common.callers import Everyone
 from profiles_app.models import Profile
 from sessions_app.models import Session
 from sessions_app.services import attempts, flush, runs, sessions
@@ -54,7 +55,7 @@ def no_catalogue(db: None) -> None:
 
 def session_in(status: str, **options: Any) -> Session:
     """Make a session and lead it to a status, through the services."""
-    session = sessions.create(**{"profile_name": MOCK, **options})
+    session = sessions.create(**{"profile_name": MOCK, "sees": Everyone(), **options})
     if status != SessionStatus.CREATED:
         session = sessions.start(session.id)
     if status == SessionStatus.FAILED:

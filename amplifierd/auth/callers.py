@@ -2,18 +2,17 @@
 
 from django.conf import settings
 from django.contrib import auth
-from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest
 from rest_framework.authentication import CSRFCheck
 from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
 
 from amplifierd.auth import keys
 from amplifierd.auth.scopes import Scope, includes
-from sessions_app.callers import Caller
+from amplifierd.common.callers import Caller, Everyone, Owner
 
 CHALLENGE = "Bearer"
-# On loopback, where no keys are demanded, the guard has decided.
-ANYBODY = Caller(scope=Scope.ADMIN)
+# On loopback, if no keys are required, the guard has decided.
+ANYBODY = Caller(Everyone(), scope=Scope.ADMIN)
 NOBODY = Caller()
 # What a login to the console may do here, by what it may do there; the best first.
 BY_PERMISSION = {
@@ -63,20 +62,20 @@ def _by_key(authorization: str) -> Caller:
         found = keys.check(key.strip())
     except keys.KeyRefused as refusal:
         raise BadCredentials(str(refusal)) from None
-    sees_all = found.scope == Scope.ADMIN
-    name = found.name or found.owner
-    return Caller(None if sees_all else found.owner, found.owner, found.scope, name)
+    sees = Everyone() if found.scope == Scope.ADMIN else Owner(found.owner)
+    return Caller(sees, found.owner, found.scope, found.name or found.owner)
 
 
 def _by_login(request: HttpRequest) -> Caller:
     """Return what somebody who is signed in to the console may do; NOBODY without a login."""
-    user = getattr(request, "user", None) or AnonymousUser()
+    user = request.user
     if not (user.is_active and user.is_staff):
         return NOBODY
     scope = _scope_of(user)
-    if scope:
-        _check_csrf(request)
-    return Caller(scope=scope, name=user.get_username() if scope else "")
+    if not scope:
+        return NOBODY
+    _check_csrf(request)
+    return Caller(Everyone(), scope=scope, name=user.get_username())
 
 
 def _scope_of(user: auth.models.AbstractBaseUser) -> str:

@@ -8,7 +8,7 @@ from rest_framework.request import Request
 
 from amplifierd.auth.callers import CHALLENGE, caller_of, demand
 from amplifierd.auth.scopes import needed_for
-from sessions_app.callers import Caller
+from amplifierd.common.callers import Caller
 
 
 class CallerAuthentication(BaseAuthentication):

@@ -21,10 +21,10 @@ from django.db import connections
 from amplifierd.auth.callers import ANYBODY, BadCredentials, caller_of, demand
 from amplifierd.auth.scopes import Scope
 from amplifierd.auth.stream_watch import Watch
+from amplifierd.common.callers import Caller
 from amplifierd.common.problems import UNAVAILABLE, send_problem
 from amplifierd.server import outage
 from amplifierd.server.wsgi_adapter import BUSY, Bridge, Busy, body_message, environ
-from sessions_app.callers import Caller
 from sessions_app.exceptions import SessionNotFound
 from sessions_app.models import Session
 
@@ -132,9 +132,9 @@ def identify(scope: HTTPScope) -> Caller:
 def _check_session(caller: Caller, scope: dict[str, Any]) -> None:
     """Raise SessionNotFound where the stream is that of a session which the caller may not see."""
     session_id = scope.get("url_route", {}).get("kwargs", {}).get("session_id")
-    if session_id is None or caller.owner is None:
+    if session_id is None:
         return
-    mine = Session.objects.visible_to(caller.owner).filter(pk=session_id)
+    mine = Session.objects.visible_to(caller.sees).filter(pk=session_id)
     if "\0" in session_id or not mine.exists():
         raise SessionNotFound(f"There is no session {session_id!r}.")
 

@@ -7,6 +7,7 @@ from typing import Any
 from django import forms
 from django.urls import reverse
 
+from amplifierd.common.callers import Everyone
 from sessions_app.admin.rendering import page_url, visible
 from sessions_app.models import Run, Session
 from sessions_app.services import approvals, clone_fork, read_state, runs
@@ -94,7 +95,7 @@ def _cancel(session: Session, _: dict[str, Any]) -> Done:
 
 
 def _clone(session: Session, _: dict[str, Any]) -> Done:
-    copy = clone_fork.clone(session.id)
+    copy = clone_fork.clone(session.id, Everyone())
     return Done("This is the clone.", f"Cloned to {copy.id}.", page_url("session", copy.id))
 
 

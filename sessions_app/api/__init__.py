@@ -10,7 +10,7 @@ from sessions_app.api.clone_fork import CopyActions
 from sessions_app.api.execution import ExecutionActions
 from sessions_app.api.history import HistoryActions
 from sessions_app.api.lifecycle import LifeActions
-from sessions_app.api.lookup import check_visible, owner_of
+from sessions_app.api.lookup import check_visible
 from sessions_app.api.maintenance import UpkeepActions
 from sessions_app.api.read_state import ReadingActions
 
@@ -36,4 +36,4 @@ class SessionViewSet(
         """Refuse what concerns a session of somebody else, whichever action it is."""
         super().initial(request, *args, **kwargs)
         if session_id := kwargs.get("session_id"):
-            check_visible(session_id, owner_of(request))
+            check_visible(request, session_id)

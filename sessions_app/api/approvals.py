@@ -7,7 +7,7 @@ from rest_framework.response import Response
 
 from amplifierd.common.paging import newest
 from sessions_app.api import queries, serializers
-from sessions_app.api.lookup import found_session, name_of, owner_of
+from sessions_app.api.lookup import find_session, get_caller
 from sessions_app.api.queries import asked
 from sessions_app.api.representations import approval_json
 from sessions_app.api.serializers import checked
@@ -27,15 +27,15 @@ class ApprovalActions:
         answer = checked(serializers.ApprovalResponse, request.data)
         claimed = answer.pop("answered_by")
         # What a key says of its holder counts more than what the holder says.
-        by = name_of(request) or claimed
+        by = get_caller(request).name or claimed
         answered = approvals.answer(session_id, **answer, by=by)
         return Response({"approval_id": answered.id, **approval_json(answered)})
 
     @action(detail=True, url_path="approvals")
     def list_approvals(self, request: Request, session_id: str) -> Response:
         """List the approvals of a session, newest first."""
-        found_session(session_id)
-        found = Approval.objects.filter(session_id=session_id)
+        session = find_session(request, session_id)
+        found = Approval.objects.filter(session=session)
         return _listed(request, found, queries.SessionApprovalsQuery)
 
 
@@ -47,12 +47,12 @@ class ApprovalViewSet(viewsets.ViewSet):
 
     def list(self, request: Request) -> Response:
         """List approvals, newest first."""
-        found = Approval.objects.visible_to(owner_of(request))
+        found = Approval.objects.visible_to(get_caller(request).sees)
         return _listed(request, found, queries.ApprovalsQuery)
 
     def retrieve(self, request: Request, approval_id: str) -> Response:
         """Return an approval."""
-        found = Approval.objects.visible_to(owner_of(request)).filter(pk=approval_id).first()
+        found = Approval.objects.visible_to(get_caller(request).sees).filter(pk=approval_id).first()
         if found is None:
             raise ApprovalNotFound(
                 f"There is no approval {approval_id!r}. `GET /api/v1/approvals/` lists them."

@@ -7,7 +7,7 @@ from rest_framework.response import Response
 
 from amplifierd.common.paging import newest
 from sessions_app.api import queries, serializers
-from sessions_app.api.lookup import found_session
+from sessions_app.api.lookup import find_session
 from sessions_app.api.queries import asked
 from sessions_app.api.representations import run_json
 from sessions_app.api.serializers import checked
@@ -48,7 +48,7 @@ class ExecutionActions:
     @action(detail=True, url_path="runs")
     def list_runs(self, request: Request, session_id: str) -> Response:
         """List the runs of a session, newest first."""
-        found_session(session_id)
+        find_session(request, session_id)
         query = asked(queries.RunsQuery, request.query_params)
         found = Run.objects.filter(session_id=session_id)
         return newest(request, found, found.count(), query, run_json)
@@ -56,7 +56,7 @@ class ExecutionActions:
     @action(detail=True, url_path=RUN_PATH)
     def run(self, request: Request, session_id: str, run_id: str) -> Response:
         """Return a run."""
-        found_session(session_id)
+        find_session(request, session_id)
         found = Run.objects.filter(session_id=session_id, pk=run_id).first()
         if found is None:
             raise RunNotFound(f"Session {session_id} has no run {run_id!r}.")
@@ -72,7 +72,7 @@ class ExecutionActions:
     def cancel_execution(self, request: Request, session_id: str) -> Response:
         """Cancel the run that is running, or else the one that is next."""
         checked(serializers.Nothing, request.data)
-        found_session(session_id)
+        find_session(request, session_id)
         run = Run.objects.filter(session_id=session_id).open().first()
         return _cancelled(run is not None and runs.cancel(session_id, run.id), run and run.id)
 

@@ -10,7 +10,7 @@ from rest_framework.response import Response
 
 from sessions_app import traces
 from sessions_app.api import queries, serializers
-from sessions_app.api.lookup import found_session, owner_of
+from sessions_app.api.lookup import find_session, get_caller
 from sessions_app.api.queries import asked
 from sessions_app.api.representations import event_json, message_json
 from sessions_app.api.serializers import checked
@@ -40,18 +40,18 @@ class HistoryActions:
         bounds = asked(queries.HistoryQuery, request.query_params)
         if "limit" in bounds:
             return Response([message_json(row) for row in _history(session_id, request)])
-        found_session(session_id)
+        find_session(request, session_id)
         pages = transcript_pages(session_id, bounds.get("after"), bounds.get("before"))
         return _json_stream(json_array(pages))
 
     @action(detail=True)
     def events(self, request: Request, session_id: str) -> Response:
         """Return events of the journal, oldest first; with its sub-sessions' as pages of a tree."""
-        found_session(session_id)
+        find_session(request, session_id)
         query = asked(queries.EventsQuery, request.query_params)
         if query["include_children"]:
             wanted = {key: query.get(key) for key in ("offset", "limit", "type")}
-            return Response(traces.tree_events(session_id, owner_of(request), **wanted))
+            return Response(traces.tree_events(session_id, get_caller(request).sees, **wanted))
         found = Event.objects.in_session(session_id).after(query["after"])
         if "type" in query:
             found = found.filter(type=query["type"])
@@ -60,14 +60,14 @@ class HistoryActions:
     @action(detail=True, url_path="execution-trace")
     def execution_trace(self, request: Request, session_id: str) -> Response:
         """Return what the session's runs have done, step by step."""
-        found_session(session_id)
+        find_session(request, session_id)
         query = asked(queries.TraceQuery, request.query_params)
         return Response(traces.trace(session_id, query["limit"]))
 
 
 def _history(session_id: str, request: Request) -> list[Message]:
     """Return messages in order: the first ones after a bound, else the last ones."""
-    found_session(session_id)
+    find_session(request, session_id)
     query = asked(queries.HistoryQuery, request.query_params)
     limit = query.get("limit", queries.PAGE)
     found = Message.objects.in_session(session_id).between(query.get("after"), query.get("before"))

@@ -8,7 +8,7 @@ from rest_framework.response import Response
 from amplifierd.common.redaction import masked
 from sessions_app.api import queries, serializers
 from sessions_app.api.lists import by_age, by_rank
-from sessions_app.api.lookup import found_session, maker_of, no_content, owner_of
+from sessions_app.api.lookup import find_session, get_caller, no_content
 from sessions_app.api.queries import asked
 from sessions_app.api.representations import session_json
 from sessions_app.api.serializers import checked
@@ -23,14 +23,15 @@ class LifeActions:
     def create(self, request: Request) -> Response:
         """Create a session, in `created`."""
         wanted = checked(serializers.CreateSession, request.data)
-        session = sessions.create(**wanted, owner=maker_of(request), sees=owner_of(request))
+        caller = get_caller(request)
+        session = sessions.create(**wanted, owner=caller.maker, sees=caller.sees)
         return Response(session_json(session), status.HTTP_201_CREATED)
 
     def list(self, request: Request) -> Response:
         """List sessions, filtered: newest first, or those that a search finds, the best first."""
         query = asked(queries.SessionsQuery, request.query_params)
         filters = {name: value for name, value in query.items() if name not in queries.ABOUT_PAGE}
-        found = Session.objects.visible_to(owner_of(request)).filter(**filters)
+        found = Session.objects.visible_to(get_caller(request).sees).filter(**filters)
         for path, meanings in queries.metadata_filters(request.query_params):
             found = found.with_metadata(path, meanings)
         if "lookup" in query:
@@ -43,12 +44,12 @@ class LifeActions:
     def active(self, request: Request) -> Response:
         """List the active sessions, newest first."""
         query = asked(queries.ActiveQuery, request.query_params)
-        found = Session.objects.visible_to(owner_of(request)).filter(status=SessionStatus.ACTIVE)
-        return by_age(request, found, query)
+        visible = Session.objects.visible_to(get_caller(request).sees)
+        return by_age(request, visible.filter(status=SessionStatus.ACTIVE), query)
 
     def retrieve(self, request: Request, session_id: str) -> Response:
         """Return a session."""
-        return Response(session_json(found_session(session_id)))
+        return Response(session_json(find_session(request, session_id)))
 
     def partial_update(self, request: Request, session_id: str) -> Response:
         """Rename a session, merge into its metadata."""
@@ -90,4 +91,4 @@ class LifeActions:
     @action(detail=True, url_path="mount-plan")
     def mount_plan(self, request: Request, session_id: str) -> Response:
         """Return what the session was created with; a secret in it is masked."""
-        return Response(masked(found_session(session_id).mount_plan))
+        return Response(masked(find_session(request, session_id).mount_plan))

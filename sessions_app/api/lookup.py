@@ -4,38 +4,32 @@ from rest_framework import status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from amplifierd.common.callers import Caller, Everyone
 from sessions_app.exceptions import SessionNotFound
 from sessions_app.models import Session
 
 
-def found_session(session_id: str) -> Session:
-    """Return a session as the API shows it; raise SessionNotFound."""
+def get_caller(request: Request) -> Caller:
+    """Return who sends the request; without authentication a caller that sees nothing."""
+    return request.user if isinstance(request.user, Caller) else Caller()
+
+
+def find_session(request: Request, session_id: str) -> Session:
+    """Return a session that the caller may see, as the API shows it; raise SessionNotFound."""
+    visible = Session.objects.visible_to(get_caller(request).sees)
     try:
-        return Session.objects.shown().get(pk=session_id)
+        return visible.shown().get(pk=session_id)
     except (Session.DoesNotExist, ValueError):
         raise SessionNotFound(f"There is no session {session_id!r}.") from None
 
 
-def owner_of(request: Request) -> str | None:
-    """Return whose sessions the caller may see; None: those of everybody."""
-    return getattr(request.user, "owner", None)
-
-
-def maker_of(request: Request) -> str:
-    """Return whose the sessions are that the caller makes; empty: nobody's."""
-    return getattr(request.user, "maker", "")
-
-
-def name_of(request: Request) -> str:
-    """Return what the caller is known by; empty: nobody was asked."""
-    return getattr(request.user, "name", "")
-
-
-def check_visible(session_id: str, owner: str | None) -> None:
-    """Raise SessionNotFound unless the owner may see the session, as if it were not there."""
-    # Where nobody is confined, each action finds out by itself what is there.
-    if owner is not None and not Session.objects.visible_to(owner).filter(pk=session_id).exists():
-        raise SessionNotFound(f"There is no session {session_id!r}.")
+def check_visible(request: Request, session_id: str) -> None:
+    """Raise SessionNotFound unless the caller may see the session, as if it were not there."""
+    sees = get_caller(request).sees
+    # A caller that sees everything needs no query: each action finds out what is there.
+    if sees == Everyone() or Session.objects.visible_to(sees).filter(pk=session_id).exists():
+        return
+    raise SessionNotFound(f"There is no session {session_id!r}.")
 
 
 def no_content() -> Response:

@@ -5,7 +5,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from sessions_app.api import serializers
-from sessions_app.api.lookup import found_session, owner_of
+from sessions_app.api.lookup import find_session, get_caller
 from sessions_app.api.representations import session_json
 from sessions_app.api.serializers import checked
 from sessions_app.services import cleanup, sessions
@@ -17,15 +17,15 @@ class UpkeepActions:
     @action(detail=True, methods=["post"], url_path="change-profile")
     def change_profile(self, request: Request, session_id: str) -> Response:
         """Give an active session another profile, from its next attempt on."""
-        found_session(session_id)
+        find_session(request, session_id)
         sessions.change_profile(session_id, **checked(serializers.ChangeProfile, request.data))
-        return Response(session_json(found_session(session_id)))
+        return Response(session_json(find_session(request, session_id)))
 
     @action(detail=False, methods=["post"], url_path="cleanup")
     def cleanup(self, request: Request) -> Response:
         """Remove sessions that ended long ago or never started; with `dry_run` only count them."""
         wanted = checked(serializers.Cleanup, request.data)
         is_dry = wanted.pop("dry_run")
-        found = cleanup.removable(**wanted, owner=owner_of(request))
+        found = cleanup.removable(get_caller(request).sees, **wanted)
         count = found.count() if is_dry else cleanup.remove(found)
         return Response({"removed_count": count, "removedCount": count, "dryRun": is_dry})

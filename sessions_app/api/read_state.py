@@ -6,7 +6,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from sessions_app.api import serializers
-from sessions_app.api.lookup import found_session, owner_of
+from sessions_app.api.lookup import find_session, get_caller
 from sessions_app.api.representations import message_json, session_json
 from sessions_app.api.serializers import checked
 from sessions_app.exceptions import AppendOnly, MessageNotFound
@@ -20,7 +20,7 @@ class ReadingActions:
     @action(detail=True, methods=["get"], url_path="messages/last")
     def last_message(self, request: Request, session_id: str) -> Response:
         """Return the newest message of the transcript."""
-        found_session(session_id)
+        find_session(request, session_id)
         newest = Message.objects.in_session(session_id).last(1)
         if not newest:
             raise MessageNotFound(f"Session {session_id} has no messages yet.")
@@ -29,7 +29,7 @@ class ReadingActions:
     @last_message.mapping.delete
     def delete_last_message(self, request: Request, session_id: str) -> Response:
         """Refuse: a transcript only grows."""
-        count = found_session(session_id).message_count
+        count = find_session(request, session_id).message_count
         raise AppendOnly(
             f"A transcript only grows. To go on without its last message, POST "
             f"/api/v1/sessions/{session_id}/fork with after={max(count - 1, 0)}."
@@ -39,20 +39,20 @@ class ReadingActions:
     def mark_read(self, request: Request, session_id: str) -> Response:
         """Mark a session as read up to now."""
         checked(serializers.Nothing, request.data)
-        found_session(session_id)
+        find_session(request, session_id)
         return _marked("read", read_state.mark_read(session_id))
 
     @action(detail=True, methods=["post"], url_path="mark-unread")
     def mark_unread(self, request: Request, session_id: str) -> Response:
         """Mark a session as unread."""
         checked(serializers.Nothing, request.data)
-        found_session(session_id)
+        find_session(request, session_id)
         return _marked("unread", read_state.mark_unread(session_id))
 
     @action(detail=False, url_path="unread-counts")
     def unread_counts(self, request: Request) -> Response:
         """Return how many sessions are unread, by amplified directory; those with none are left."""
-        unread = Session.objects.visible_to(owner_of(request)).unread()
+        unread = Session.objects.visible_to(get_caller(request).sees).unread()
         counts = unread.order_by().values_list("amplified_dir").annotate(Count("id"))
         return Response(dict(counts))
 

@@ -11,6 +11,7 @@ from django.db import models
 from django.db.models import F, FilteredRelation, Q
 from django.db.models.functions import Now
 
+from amplifierd.common.callers import Everyone, Nobody, Owner, Visibility
 from sessions_app.states import RUN_OPEN, RUN_UNDER_WAY, ApprovalStatus, RunStatus
 
 if TYPE_CHECKING:
@@ -42,12 +43,25 @@ class Dated(models.QuerySet[Any]):
         )
 
 
-class SessionQuerySet(Dated):
-    """Sessions."""
+class Owned(Dated):
+    """Rows that belong to an owner: sessions, and what waits in them for an answer."""
 
-    def visible_to(self, owner: str | None) -> Self:
-        """Return what a caller may see: the sessions of this owner; all of them for None."""
-        return self if owner is None else self.filter(owner=owner)
+    owner_field = "owner"
+
+    def visible_to(self, sees: Visibility) -> Self:
+        """Return the rows that a caller may see."""
+        match sees:
+            case Everyone():
+                return self
+            case Owner(name):
+                return self.filter(**{self.owner_field: name})
+            case Nobody():
+                return self.none()
+        raise TypeError(f"Say whose rows are visible, not {sees!r}.")
+
+
+class SessionQuerySet(Owned):
+    """Sessions."""
 
     def unread(self) -> Self:
         """Return those to which something was added since they were last read."""
@@ -159,16 +173,14 @@ class RunQuerySet(Dated):
         return self.filter(status=RunStatus.RUNNING, lease_expires_at__lt=Now())
 
 
-class ApprovalQuerySet(Dated):
+class ApprovalQuerySet(Owned):
     """Approvals."""
+
+    owner_field = "session__owner"
 
     def pending(self) -> Self:
         """Return those that wait for an answer, the oldest first."""
         return self.filter(status=ApprovalStatus.PENDING).order_by("created_at", "id")
-
-    def visible_to(self, owner: str | None) -> Self:
-        """Return those of the sessions that a caller may see; all of them for None."""
-        return self if owner is None else self.filter(session__owner=owner)
 
     def overdue(self) -> Self:
         """Return those that nobody has answered in time, by the clock of the database."""

@@ -7,6 +7,7 @@ from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from amplifierd.common.callers import Visibility
 from sessions_app.models import Session
 from sessions_app.models.querysets import SessionQuerySet
 from sessions_app.services.sessions import end_tasks, purge
@@ -22,16 +23,16 @@ BATCH = 500
 
 
 def removable(
-    older_than_days: int = DEFAULT_DAYS, status: str | None = None, owner: str | None = None
+    sees: Visibility, older_than_days: int = DEFAULT_DAYS, status: str | None = None
 ) -> SessionQuerySet:
     """Return the sessions that ended so many days ago, or that were created then and never started.
 
-    Only those in `status`, if one is given, and of what `owner` may see.
+    Only those in `status`, if one is given, and of what the caller `sees`.
     """
     cutoff = Now() - timedelta(days=older_than_days)
     old = Q(status__in=SESSION_TERMINAL, ended_at__lt=cutoff) | Q(status=SessionStatus.CREATED)
     # What ended before then was created before then: the index on status begins with that.
-    found = Session.objects.visible_to(owner).filter(
+    found = Session.objects.visible_to(sees).filter(
         old, status__in=[status] if status else REMOVABLE, created_at__lt=cutoff
     )
     return found.defer("mount_plan", "settings_overrides", "metadata", "error_details")

@@ -12,6 +12,7 @@ from typing import Any
 from django.db import connection, transaction
 from django.utils import timezone
 
+from amplifierd.common.callers import Visibility
 from amplifierd.common.ids import new_message_id, new_session_id
 from profiles_app.services.mount_plans import addressed
 from sessions_app.exceptions import ForkBeyondEnd, SessionNotFound, TooMuchToCopy
@@ -44,14 +45,14 @@ class Original:
     origin: dict[str, Any] = field(default_factory=dict)
 
 
-def clone(session_id: str, owner: str | None = None) -> Session:
+def clone(session_id: str, sees: Visibility) -> Session:
     """Copy a session and the tree of its sub-sessions, with their transcripts, to new sessions.
 
-    All copies are `created` and belong to the original's owner. Sub-sessions that `owner` may not
-    see are left out. Raises SessionNotFound, or TooMuchToCopy.
+    All copies are `created` and belong to the original's owner. Sub-sessions that the caller
+    may not see are left out. Raises SessionNotFound, or TooMuchToCopy.
     """
     with transaction.atomic():
-        root, *others = _held(_tree(session_id, owner))
+        root, *others = _held(_tree(session_id, sees))
         return _copy([replace(root, mark="copy"), *others])
 
 
@@ -70,7 +71,7 @@ def fork(session_id: str, after: int | None = None) -> Session:
         return _copy([replace(original, length=length, mark="fork", origin=origin)])
 
 
-def _tree(session_id: str, owner: str | None) -> list[str]:
+def _tree(session_id: str, sees: Visibility) -> list[str]:
     """Return the ids of the session and all its sub-sessions, parents before children."""
     ids: list[str] = []
     level = [session_id]
@@ -78,7 +79,7 @@ def _tree(session_id: str, owner: str | None) -> list[str]:
         ids += level
         if len(ids) > MOST_SESSIONS:
             raise TooMuchToCopy.of(MOST_SESSIONS, MOST_MESSAGES)
-        children = Session.objects.visible_to(owner).filter(parent__in=level)
+        children = Session.objects.visible_to(sees).filter(parent__in=level)
         in_order = children.order_by("created_at", "id").values_list("id", flat=True)
         level = list(in_order[: MOST_SESSIONS + 1])
     return ids

@@ -4,6 +4,7 @@ Whoever writes for a session locks its row first, its run's row after that. One 
 that no two can wait for each other.
 """
 
+from amplifierd.common.callers import Visibility
 from sessions_app.exceptions import SessionNotFound
 from sessions_app.models import Session
 
@@ -23,12 +24,12 @@ def locked_whole(session_id: str) -> Session:
     return _locked(session_id, no_key=False)
 
 
-def is_kept(session_id: str, owner: str | None = None) -> bool:
-    """Tell whether the session is there for `owner`; if so, nobody deletes it for the time being.
+def is_kept(session_id: str, sees: Visibility) -> bool:
+    """Tell whether the session is there for a caller; if so, nobody deletes it for the time being.
 
     The time being ends with the transaction.
     """
-    visible = Session.objects.visible_to(owner)
+    visible = Session.objects.visible_to(sees)
     return visible.select_for_update(no_key=True).filter(pk=session_id).exists()
 
 

@@ -8,6 +8,7 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
+from amplifierd.common.callers import Nobody, Visibility
 from amplifierd.common.times import stamp
 from profiles_app.services.directories import default_profile, directory_for
 from profiles_app.services.mount_plans import mount_plan
@@ -32,13 +33,13 @@ def create(
     name: str | None = None,
     metadata: dict[str, Any] | None = None,
     owner: str = "",
-    sees: str | None = None,
+    sees: Visibility = Nobody(),
 ) -> Session:
     """Create a session in `created`, with its own copy of the mount plan.
 
     Without a profile the directory's default is taken. Raises what profiles_app refuses
-    (directory or profile), and SessionNotFound for an unknown parent, or one that who `sees` only
-    the sessions of one owner may not see.
+    (directory or profile), and SessionNotFound for a parent that is unknown, or that the caller
+    may not see.
     """
     directory = directory_for(amplified_dir)
     profile = resolve_profile(profile_name or default_profile(directory))

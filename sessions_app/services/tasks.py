@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from django.db import transaction
 
+from amplifierd.common.callers import Owner
 from profiles_app.exceptions import ProfilesError
 from sessions_app.exceptions import InvalidTransition, SessionNotFound, SessionsError
 from sessions_app.models import Message, Run, Session, Task
@@ -80,6 +81,7 @@ def _sub_session(run: Run, profile: str, message: str) -> Session:
         parent_session_id=parent.pk,
         name=f"Task of {parent.name or parent.pk}"[:200],
         owner=parent.owner,
+        sees=Owner(parent.owner),
     )
     sessions.start(session.pk)
     runs.send(session.pk, message)

@@ -17,8 +17,9 @@ from channels.exceptions import StopConsumer
 from channels.generic.http import AsyncHttpConsumer
 from django.conf import settings
 
+from amplifierd.common.callers import Caller, Nobody
 from amplifierd.common.times import stamp
-from sessions_app.exceptions import SessionsError
+from sessions_app.exceptions import SessionNotFound, SessionsError
 from sessions_app.streaming import frame, hub
 from sessions_app.streaming.exceptions import BadCursor, BadQuery, Broken, MethodNotAllowed
 from sessions_app.streaming.subscription import Subscription
@@ -111,6 +112,11 @@ class Streamer(AsyncHttpConsumer):
         """Return what is sent at once: `connected`, and what goes with it."""
         raise NotImplementedError
 
+    @property
+    def caller(self) -> Caller:
+        """Who is streaming; without stream authentication a caller that sees nothing."""
+        return self.scope.get("caller") or Caller()
+
     async def _serve(self) -> None:
         try:
             if self.scope["method"] != "GET":
@@ -149,6 +155,9 @@ class StreamConsumer(Streamer):
 
     async def subscribe(self) -> Subscription:
         """Return the session's events, from the client's cursor on."""
+        # Stream authentication has looked whether this caller may see this session.
+        if self.caller.sees == Nobody():
+            raise SessionNotFound(f"There is no session {self._session_id!r}.")
         return await hub.shared().subscribe(
             self._session_id, _cursor(self.scope), settings.STREAM_KEEPALIVE
         )
@@ -179,10 +188,8 @@ class TreeConsumer(Streamer):
         query = _query(self.scope)
         if not query["session"]:
             raise BadQuery
-        caller = self.scope.get("caller")
-        owner = None if caller is None else caller.owner
         patterns = parse_patterns(query["filter"])
-        tree = Tree(query["session"], owner, patterns, settings.STREAM_KEEPALIVE)
+        tree = Tree(query["session"], self.caller.sees, patterns, settings.STREAM_KEEPALIVE)
         await tree.open()
         return tree
 

@@ -7,6 +7,7 @@ from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
 from django_eventstream.utils import get_channelmanager
 
+from amplifierd.common.callers import Caller
 from sessions_app.streaming import feed, frame
 from sessions_app.streaming.consumer import Streamer
 from sessions_app.streaming.feed import Place
@@ -17,17 +18,19 @@ class FeedConsumer(Streamer):
 
     async def subscribe(self) -> Place:
         """Return a place in the feed, on the channels that the caller may hear."""
-        return await feed.shared().enter(channels(self.scope), settings.STREAM_KEEPALIVE)
+        return await feed.shared().enter(
+            channels(self.scope, self.caller), settings.STREAM_KEEPALIVE
+        )
 
     def greet(self, frames: Place) -> bytes:
         """Return what tells a client to read the list."""
         return frame.notice("connected", feed.greeting())
 
 
-def channels(scope: dict[str, Any]) -> set[str]:
+def channels(scope: dict[str, Any], caller: Caller) -> set[str]:
     """Return what the caller hears, as django-eventstream's channel manager has it."""
     manager = get_channelmanager()
     request = ASGIRequest(scope, io.BytesIO())
-    request.user = scope.get("caller")
+    request.user = caller
     found = manager.get_channels_for_request(request, {})
-    return {channel for channel in found if manager.can_read_channel(request.user, channel)}
+    return {channel for channel in found if manager.can_read_channel(caller, channel)}

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 
 from django.conf import settings
 
+from amplifierd.common.callers import Visibility
 from amplifierd.common.outage import DATABASE_UNAVAILABLE
 from sessions_app.exceptions import SessionNotFound
 from sessions_app.streaming import database
@@ -87,12 +88,12 @@ class Hub:
         self.ring(session_id, state.last if was_open else None)
         return subscription
 
-    async def tree(self, session_id: str, owner: str | None) -> list[str]:
-        """Return a session and all below it that the owner may see, nothing for an unknown one.
+    async def tree(self, session_id: str, sees: Visibility) -> list[str]:
+        """Return a session and all below it that the caller may see, nothing for an unknown one.
 
         Raises Unavailable if the database does not answer.
         """
-        return [] if "\0" in session_id else await self._clients_journal.tree(session_id, owner)
+        return [] if "\0" in session_id else await self._clients_journal.tree(session_id, sees)
 
     def ring(self, session_id: str, seq: int | None = None) -> None:
         """Have the session read on, unless nobody is here for it or `seq` is known already."""

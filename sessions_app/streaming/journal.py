@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 from psycopg.pq import TransactionStatus
 
+from amplifierd.common.callers import Visibility, sql_visibility
 from amplifierd.common.outage import DATABASE_UNAVAILABLE
 from sessions_app.streaming import database, frame
 from sessions_app.streaming.exceptions import Unavailable
@@ -78,14 +79,14 @@ WHERE session.id = %(session)s
 ORDER BY event.seq
 """
 
-# A session and all below it, as far as their owner may see them; so many at most.
+# A session and all below it, as far as the caller may see them; so many at most.
 TREE = """
 WITH RECURSIVE tree AS (
     SELECT id FROM sessions_app_session
-    WHERE id = %(session)s AND (%(owner)s::text IS NULL OR owner = %(owner)s)
+    WHERE id = %(session)s AND (%(sees_all)s OR owner = %(owner)s)
     UNION
     SELECT child.id FROM sessions_app_session AS child JOIN tree ON child.parent_id = tree.id
-    WHERE %(owner)s::text IS NULL OR child.owner = %(owner)s
+    WHERE %(sees_all)s OR child.owner = %(owner)s
 )
 SELECT id FROM tree LIMIT %(most)s
 """
@@ -161,9 +162,9 @@ class Journal:
                 state.pending.append(frame.repeat(*event))
         return state
 
-    async def tree(self, session_id: str, owner: str | None) -> list[str]:
-        """Return the session and all below it that the owner may see; None sees all."""
-        parameters = {"session": session_id, "owner": owner, "most": TREE_SESSIONS}
+    async def tree(self, session_id: str, sees: Visibility) -> list[str]:
+        """Return the session and all below it that the caller may see."""
+        parameters = {"session": session_id, **sql_visibility(sees), "most": TREE_SESSIONS}
         return [found for (found,) in await self._fetch(TREE, parameters)]
 
     async def stale(self, known: Mapping[str, int]) -> list[str]:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
+from amplifierd.common.callers import Visibility
 from amplifierd.common.times import stamp
 from sessions_app.exceptions import SessionNotFound, SessionsError
 from sessions_app.streaming import frame, hub
@@ -28,10 +29,10 @@ class Tree:
     """
 
     def __init__(
-        self, session_id: str, owner: str | None, patterns: list[str], keepalive: float
+        self, session_id: str, sees: Visibility, patterns: list[str], keepalive: float
     ) -> None:
         self.session_id = session_id
-        self._owner = owner
+        self._sees = sees
         self._patterns = patterns
         self._keepalive = keepalive
         self._hub = hub.shared()
@@ -82,7 +83,7 @@ class Tree:
             subscription.close()
 
     async def _sessions(self) -> list[str]:
-        return await self._hub.tree(self.session_id, self._owner)
+        return await self._hub.tree(self.session_id, self._sees)
 
     async def _follow(self, session_id: str, after: int | None) -> None:
         subscription = await self._hub.subscribe(session_id, after, SILENT)

@@ -10,6 +10,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
+from amplifierd.common.callers import Everyone, Owner
 from sessions_app.models import Event, Message, Session
 from sessions_app.services import cleanup, messages
 from sessions_app.states import SessionStatus
@@ -111,7 +112,7 @@ def test_what_makes_no_sense_is_refused(api: Api, aged: Make, body: Any) -> None
 def test_only_sessions_of_the_owner_are_removed(aged: Make) -> None:
     mine, other = aged("completed", 40), aged("completed", 40)
     Session.objects.filter(pk=mine.id).update(owner="me")
-    assert cleanup.remove(cleanup.removable(owner="me")) == 1
+    assert cleanup.remove(cleanup.removable(Owner("me"))) == 1
     assert left() == {other.id}
 
 
@@ -119,7 +120,7 @@ def test_batches_reach_all(aged: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cleanup, "BATCH", 2)
     for _ in range(5):
         aged("completed", 40)
-    assert cleanup.remove(cleanup.removable()) == 5
+    assert cleanup.remove(cleanup.removable(Everyone())) == 5
 
 
 def test_a_session_that_was_started_meanwhile_is_left(aged: Make) -> None:
@@ -132,7 +133,7 @@ def test_a_session_that_was_started_meanwhile_is_left(aged: Make) -> None:
         return execute(sql, *rest)
 
     with connection.execute_wrapper(start):
-        assert cleanup.remove(cleanup.removable()) == 0
+        assert cleanup.remove(cleanup.removable(Everyone())) == 0
     assert left() == {session.id}
 
 

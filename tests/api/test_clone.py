@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from amplifierd.common.callers import Owner
 from sessions_app import invariants
 from sessions_app.engine.base import Utterance
 from sessions_app.invariants import CHECKS, broken
@@ -131,7 +132,7 @@ def test_sub_sessions_of_another_owner_are_left_out(make: Make) -> None:
     root = make("created")
     make("created", parent_session_id=root.id)
     Session.objects.filter(pk=root.id).update(owner="me")
-    copy = clone_fork.clone(root.id, "me")
+    copy = clone_fork.clone(root.id, Owner("me"))
     assert copy.owner == "me"
     assert not Session.objects.filter(parent=copy).exists()
 

@@ -23,6 +23,7 @@ django.setup()
 from django.db import connection, transaction  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
+from amplifierd.common.callers import Everyone  # noqa: E402
 from amplifierd.postgres import serving  # noqa: E402
 from sessions_app.models import Event, Session  # noqa: E402
 from sessions_app.models.event import EventType  # noqa: E402
@@ -114,6 +115,7 @@ def play(talk: Talk, parent: str | None) -> str:
         name=talk.name,
         amplified_dir=talk.directory,
         parent_session_id=parent,
+        sees=Everyone(),
     )
     if talk.status != "created":
         sessions.start(session.id)

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-from sessions_app.callers import Caller
+from amplifierd.common.callers import Caller, Everyone, Visibility
 from sessions_app.streaming import feed
 from sessions_app.streaming.feed import Feed
 from tests.integration.streams import Client, Frame, until
@@ -16,10 +16,10 @@ class FeedClient(Client):
     """A client of the feed's URL, on a bare receive/send pair."""
 
     def __init__(
-        self, *, owner: str | None = None, path: str = PATH, method: str = "GET", **more: Any
+        self, *, sees: Visibility = Everyone(), path: str = PATH, method: str = "GET", **more: Any
     ) -> None:
         super().__init__("", method=method, **more)
-        self.scope |= {"path": path, "caller": Caller(owner=owner)}
+        self.scope |= {"path": path, "caller": Caller(sees)}
 
     @property
     def hints(self) -> list[Frame]:

@@ -12,6 +12,7 @@ import pytest
 from channels.routing import URLRouter
 from django.db import connection
 
+from amplifierd.common.callers import Caller, Everyone
 from sessions_app.models import Session
 from sessions_app.models.event import EventType
 from sessions_app.services import journal, sessions
@@ -208,6 +209,7 @@ class Client:
             "method": method,
             "path": f"/api/v1/sessions/{session_id}/stream",
             "query_string": query.encode(),
+            "caller": Caller(Everyone()),
             "headers": [
                 (name.replace("_", "-").lower().encode(), value.encode())
                 for name, value in headers.items()

@@ -4,11 +4,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
+from amplifierd.common.callers import Everyone
 from sessions_app import invariants
 from sessions_app.exceptions import SessionNotFound
 from sessions_app.models import Event, Message, Session
@@ -53,7 +55,7 @@ def talking(make: Make, lines: int, **options: object) -> Session:
 def test_a_session_that_is_copied_goes_on(make: Make) -> None:
     session = talking(make, 2)
     with transaction.atomic():
-        copy = clone_fork.clone(session.id)
+        copy = clone_fork.clone(session.id, Everyone())
         with elsewhere(lambda: messages.add(session.id, "meanwhile")):
             pass
     assert Message.objects.filter(session=copy).count() == 2
@@ -78,10 +80,10 @@ def test_copies_appends_and_deletions_at_once_lose_and_mix_nothing(make: Make) -
         child = talking(make, 5, parent_session_id=root.id)
         leaf = talking(make, 5, parent_session_id=child.id)
         calls: list[Callable[[], object]] = [
-            lambda root=root: clone_fork.clone(root.id),
-            lambda child=child: clone_fork.clone(child.id),
+            lambda root=root: clone_fork.clone(root.id, Everyone()),
+            lambda child=child: clone_fork.clone(child.id, Everyone()),
             lambda leaf=leaf: clone_fork.fork(leaf.id, 3),
-            lambda root=root: clone_fork.clone(root.id),
+            lambda root=root: clone_fork.clone(root.id, Everyone()),
             lambda root=root: [messages.add(root.id, "more") for _ in range(5)],
             lambda leaf=leaf: sessions.delete(leaf.id),
             lambda child=child: sessions.delete(child.id),
@@ -100,7 +102,7 @@ def test_a_copy_has_a_transcript_from_its_beginning(make: Make) -> None:
             messages.add(session.id, str(number))
 
     def copy() -> list[Session]:
-        return [clone_fork.clone(session.id) for _ in range(5)]
+        return [clone_fork.clone(session.id, Everyone()) for _ in range(5)]
 
     _, *made = race([talk, copy, copy])
     for each in [*made[0], *made[1]]:
@@ -114,7 +116,7 @@ def test_two_cleanups_at_once_remove_each_session_once(make: Make) -> None:
     ids = [make("completed").id for _ in range(20)]
     long_ago = timezone.now() - timedelta(days=40)
     Session.objects.filter(pk__in=ids).update(created_at=long_ago, ended_at=long_ago)
-    counts = race([lambda: cleanup.remove(cleanup.removable())] * 3)
+    counts = race([lambda: cleanup.remove(cleanup.removable(Everyone()))] * 3)
     assert sum(counts) == 20
     assert not Session.objects.exists()
 
@@ -125,11 +127,11 @@ def test_a_cleanup_does_not_wait_for_a_copy(make: Make) -> None:
     Session.objects.filter(pk=session.id).update(created_at=long_ago, ended_at=long_ago)
     removed: list[int] = []
     with transaction.atomic():
-        clone_fork.clone(session.id)
-        with elsewhere(lambda: removed.append(cleanup.remove(cleanup.removable()))):
+        clone_fork.clone(session.id, Everyone())
+        with elsewhere(lambda: removed.append(cleanup.remove(cleanup.removable(Everyone())))):
             pass
     assert removed == [0]
-    assert cleanup.remove(cleanup.removable()) == 1
+    assert cleanup.remove(cleanup.removable(Everyone())) == 1
 
 
 def test_a_key_makes_one_cleanup_of_two(make: Make, api: Api) -> None:
@@ -161,7 +163,11 @@ def told(session: Session) -> list[list[str]]:
     return [[step["role"] for step in each.steps] for each in history if each.role == "user"]
 
 
-@pytest.mark.parametrize("make_copy", [clone_fork.clone, clone_fork.fork])
+@pytest.mark.parametrize(
+    "make_copy",
+    [partial(clone_fork.clone, sees=Everyone()), clone_fork.fork],
+    ids=["clone", "fork"],
+)
 def test_a_model_is_told_in_a_copy_what_was_done_with_tools(
     session: Session, make_copy: Callable[..., Session]
 ) -> None:
@@ -179,7 +185,7 @@ def test_a_fork_before_an_answer_knows_nothing_of_it(session: Session) -> None:
 
 def test_without_the_original_the_text_is_left(session: Session) -> None:
     with_tools(session)
-    copy = sessions.start(clone_fork.clone(session.id).id)
+    copy = sessions.start(clone_fork.clone(session.id, Everyone()).id)
     sessions.delete(session.id)
     assert told(copy) == [[]]
     assert copy.messages.get(role="assistant").content == "Done."

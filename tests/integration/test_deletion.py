@@ -8,6 +8,7 @@ import pytest
 from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
 
+from amplifierd.common.callers import Everyone
 from sessions_app.models import Event, Run, Session, Task
 from sessions_app.services import cleanup, clone_fork, locks, parking, runs, sessions
 from sessions_app.services.parking import Wait
@@ -85,7 +86,9 @@ def test_a_sub_session_ends_when_its_parent_is_cleaned_up(make: Make) -> None:
     child = delegated(parent)
     # No worker is there to do what the end of the parent asks for.
     sessions.terminate(parent.id)
-    assert cleanup.remove(cleanup.removable(older_than_days=0).filter(pk=parent.id)) == 1
+    assert (
+        cleanup.remove(cleanup.removable(Everyone(), older_than_days=0).filter(pk=parent.id)) == 1
+    )
     child.refresh_from_db()
     assert (child.status, child.parent_id) == ("terminated", None)
 

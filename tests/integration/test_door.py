@@ -20,6 +20,7 @@ from amplifierd.auth import keys
 from amplifierd.auth.callers import ANYBODY
 from amplifierd.auth.stream_watch import Watch
 from amplifierd.auth.streams import Door, admit_again
+from amplifierd.common.callers import Everyone
 from amplifierd.server.security import Guard
 from amplifierd.server.wsgi_adapter import Bridge
 from amplifierd.wsgi import application as wsgi
@@ -296,4 +297,4 @@ def test_who_needs_no_key_sees_all(bridge: Bridge) -> None:
 
     run(test())
     assert seen == [ANYBODY]
-    assert ANYBODY.owner is None
+    assert ANYBODY.sees == Everyone()

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.db import transaction
 
+from amplifierd.common.callers import Everyone, Owner
 from sessions_app.models import Session
 from sessions_app.services import (
     approvals,
@@ -79,7 +80,7 @@ def test_each_session_of_a_clone_is_told_of(make: Callable[..., Session]) -> Non
     parent = make("active")
     make("active", parent_session_id=parent.id)
     hints = heard(
-        lambda: clone_fork.clone(parent.id),
+        lambda: clone_fork.clone(parent.id, Everyone()),
         lambda: sessions.delete(parent.id),
         last="session_deleted",
     )
@@ -92,7 +93,7 @@ def test_a_cleanup_is_told_of_exactly_what_it_removed(make: Callable[..., Sessio
     old = {make("completed").id for _ in range(3)}
     kept = make("active")
     hints = heard(
-        lambda: cleanup.remove(cleanup.removable(0)),
+        lambda: cleanup.remove(cleanup.removable(Everyone(), 0)),
         lambda: messages.add(kept.id, "x"),
         last="session_updated",
     )
@@ -214,8 +215,8 @@ def test_an_owner_hears_of_its_own_sessions_only_and_who_sees_all_of_all(catalog
     async def test() -> list[list[str]]:
         async with (
             feeding(),
-            FeedClient(owner="ada") as ada,
-            FeedClient(owner="bob") as bob,
+            FeedClient(sees=Owner("ada")) as ada,
+            FeedClient(sees=Owner("bob")) as bob,
             FeedClient() as everybody,
         ):
             for client in (ada, bob, everybody):

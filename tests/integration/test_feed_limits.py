@@ -10,6 +10,7 @@ import pytest
 from django_eventstream.views import MAX_PENDING, get_listener_manager
 from pytest_django import Settings
 
+from amplifierd.common.callers import Owner
 from sessions_app.models import Session
 from sessions_app.services import messages, sessions
 from sessions_app.streaming import feed_hints, notifier
@@ -68,7 +69,7 @@ def test_other_methods_than_get_are_refused(method: str) -> None:
 )
 def test_a_slash_a_cursor_and_unknown_parameters_change_nothing(options: dict[str, str]) -> None:
     async def test() -> FeedClient:
-        async with feeding(), FeedClient(owner="bob", **options) as client:
+        async with feeding(), FeedClient(sees=Owner("bob"), **options) as client:
             await client.connected()
             await call(lambda: session_in("created", owner="ada"))
             await call(lambda: session_in("created", owner="bob"))

@@ -13,6 +13,7 @@ from django.db import IntegrityError, transaction
 from django.test import Client
 from rich.console import Console
 
+from amplifierd.common.callers import Everyone
 from sessions_app.admin.rendering import page_url
 from sessions_app.cli.tail import summary
 from sessions_app.cli.teller import OneAnswer, Teller
@@ -98,7 +99,7 @@ def test_postgresql_keeps_out_an_answer_that_is_told_wrongly(session: Session, r
 def test_copies_keep_it(api: Api, session: Session) -> None:
     answer(session, FinishReason.LENGTH, "half ")
     messages.add(session.id, "and?")
-    for copy in (clone_fork.clone(session.id), clone_fork.fork(session.id, 2)):
+    for copy in (clone_fork.clone(session.id, Everyone()), clone_fork.fork(session.id, 2)):
         found = Message.objects.in_session(copy.id).values_list("role", "finish_reason", "run_id")
         assert list(found)[:2] == [("user", None, None), ("assistant", "length", None)]
 

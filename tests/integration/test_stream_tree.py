@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sessions_app.callers import Caller
+from amplifierd.common.callers import Caller, Everyone, Owner, Visibility
 from sessions_app.models import Session
 from sessions_app.services import parking, sessions
 from sessions_app.services.parking import Wait
@@ -22,10 +22,10 @@ NEVER = 1000.0
 class TreeClient(Client):
     """A client of the stream of a tree."""
 
-    def __init__(self, query: str, owner: str | None = None) -> None:
+    def __init__(self, query: str, sees: Visibility = Everyone()) -> None:
         super().__init__("", query=query)
         self.scope["path"] = "/api/v1/events"
-        self.scope["caller"] = Caller(owner=owner)
+        self.scope["caller"] = Caller(sees)
 
     @property
     def told(self) -> list[tuple[str, str, Any]]:
@@ -41,9 +41,9 @@ class TreeClient(Client):
         await until(lambda: all(one in self.told for one in wanted))
 
 
-def refused(query: str, owner: str | None = None) -> tuple[int, str]:
+def refused(query: str, sees: Visibility = Everyone()) -> tuple[int, str]:
     async def test() -> Client:
-        async with serving(), TreeClient(query, owner) as client:
+        async with serving(), TreeClient(query, sees) as client:
             return await client.complete()
 
     client = run(test())
@@ -166,7 +166,7 @@ def test_what_cannot_be_followed_is_refused(make: Callable[..., Session]) -> Non
     assert refused("session=") == (400, "invalid")
     assert refused("session=session_none") == (404, "not_found")
     assert refused("session=a%00b") == (404, "not_found")
-    assert refused(f"session={mine.id}", owner="bob") == (404, "not_found")
+    assert refused(f"session={mine.id}", Owner("bob")) == (404, "not_found")
 
 
 def test_sub_sessions_of_somebody_else_are_not_followed(make: Callable[..., Session]) -> None:
@@ -175,7 +175,7 @@ def test_sub_sessions_of_somebody_else_are_not_followed(make: Callable[..., Sess
     Session.objects.filter(pk=theirs.id).update(parent=mine)
 
     async def test() -> TreeClient:
-        async with serving(), TreeClient(f"session={mine.id}", "ada") as client:
+        async with serving(), TreeClient(f"session={mine.id}", Owner("ada")) as client:
             await client.connected()
             await append(theirs.id, "secret")
             await append(mine.id, "own")

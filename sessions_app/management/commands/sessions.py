@@ -8,6 +8,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
+from amplifierd.common.callers import Everyone
 from sessions_app.api.representations import session_json
 from sessions_app.cli import facts, finds, session_arguments
 from sessions_app.cli.command import ConsoleCommand
@@ -90,7 +91,7 @@ class Command(ConsoleCommand):
     def _cleanup(
         self, older_than_days: int, status: str | None, dry_run: bool, yes: bool, **_: Any
     ) -> None:
-        found = cleanup.removable(older_than_days, status)
+        found = cleanup.removable(Everyone(), older_than_days, status)
         if dry_run:
             put(self.screen, f"{_counted(found.count())} would be removed.")
             return

@@ -13,7 +13,7 @@ class SessionsConfig(AppConfig):
         """Ring the bell of the streams whenever a journal has grown, and tell of the modules."""
         from profiles_app import modules
         from sessions_app.engine.registry import faults, provider_capabilities
-        from sessions_app.engine.tools.registry import tool_capabilities
+        from sessions_app.engine.tools.base import tool_capabilities
         from sessions_app.streaming import notifier
 
         modules.register("provider", provider_capabilities())

@@ -11,8 +11,7 @@ from typing import Any
 import psutil
 
 from sessions_app.engine.base import EngineError
-from sessions_app.engine.tools.base import Tool, Toolbox, ToolError, Workplace
-from sessions_app.engine.tools.registry import open_tools
+from sessions_app.engine.tools.base import Tool, Toolbox, ToolError, Workplace, open_tools
 
 SERVERS = Path(__file__).parent / "mcp_servers"
 # Seconds after which a test has hung.

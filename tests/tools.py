@@ -6,8 +6,7 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from sessions_app.engine.tools.base import Tool, Toolbox, Workplace
-from sessions_app.engine.tools.registry import open_tools
+from sessions_app.engine.tools.base import Tool, Toolbox, Workplace, open_tools
 
 Functions = dict[str, Callable[..., Awaitable[str]]]
 

@@ -10,8 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from sessions_app.engine.tools.base import ToolError, Workplace
-from sessions_app.engine.tools.registry import open_tools
+from sessions_app.engine.tools.base import ToolError, Workplace, open_tools
 from tests.integration.test_collection_https import HOST
 from tests.sites import Answer, Site, site
 from tests.tools import as_function

@@ -14,8 +14,8 @@ from profiles_app.services import directories_marker as marker
 from sessions_app.engine.base import Turn
 from sessions_app.engine.mentions import Mention, mentions
 from sessions_app.engine.tools.base import ToolError
-from sessions_app.engine.tools.filesystem.inside import Missing
-from sessions_app.engine.tools.filesystem.text_files import read_text
+from sessions_app.engine.tools.filesystem.paths import MissingPath
+from sessions_app.engine.tools.filesystem.text import read_text
 
 # Bytes of one file of instructions for agents.
 AGENTS_LIMIT = 32 * 1024
@@ -106,7 +106,7 @@ def _attachments(directory: Path, prompt: str) -> Iterator[str]:
         try:
             text = read_text(directory, mention.path, FILE_LIMIT)
         except ToolError as error:
-            if mention.is_certain or not isinstance(error, Missing):
+            if mention.is_certain or not isinstance(error, MissingPath):
                 yield _note(mention, str(error))
             continue
         if (size := len(text.encode())) > left:

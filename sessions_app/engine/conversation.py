@@ -49,8 +49,7 @@ from sessions_app.engine.providers.base import Provider
 from sessions_app.engine.registry import provider_chain
 from sessions_app.engine.retries import retry_event, wait_before
 from sessions_app.engine.time_limit import TimeLimit
-from sessions_app.engine.tools.base import Workplace
-from sessions_app.engine.tools.registry import open_tools, parse_approval
+from sessions_app.engine.tools.base import Workplace, open_tools, parse_approval
 from sessions_app.engine.transcript import merge_results, opening, summary_message
 from sessions_app.engine.wire.events import (
     Finish,

@@ -6,7 +6,7 @@ import pytest
 
 from profiles_app.services import collections
 from sessions_app.engine.registry import known_providers
-from sessions_app.engine.tools.registry import known_tools
+from sessions_app.engine.tools.base import known_tools
 from tests.conftest import Api
 from tests.repositories import profile, write
 

@@ -13,10 +13,10 @@ import psutil
 import pytest
 
 from sessions_app.engine.base import EngineError
-from sessions_app.engine.tools import confinement
-from sessions_app.engine.tools.base import ToolError, Workplace
-from sessions_app.engine.tools.bash import commands, config
-from sessions_app.engine.tools.registry import open_tools
+from sessions_app.engine.tools import bash as bash_tool
+from sessions_app.engine.tools import sandbox
+from sessions_app.engine.tools.base import ToolError, Workplace, open_tools
+from sessions_app.engine.tools.bash import config
 from tests.tools import call, schemas, with_tools
 from tests.waiting import until
 
@@ -28,7 +28,7 @@ Functions = dict[str, Callable[..., Awaitable[str]]]
 def seen_again() -> Iterator[None]:
     """Other tests look into their own process."""
     yield
-    confinement._prctl(confinement._SET_DUMPABLE, 1)
+    sandbox._prctl(sandbox._SET_DUMPABLE, 1)
 
 
 @pytest.fixture(autouse=True)
@@ -190,7 +190,7 @@ def test_the_beginning_and_the_end_of_long_output_are_told(here: Path) -> None:
 
 
 def test_output_that_does_not_end_is_ended(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "FLOOD", 1024 * 1024)
+    monkeypatch.setattr(bash_tool, "FLOOD", 1024 * 1024)
     answer = bash(here, "yes", max_output=10)
     assert "stopped: more than 64 MB of output]" in answer
 
@@ -200,7 +200,7 @@ def test_output_that_cannot_be_stored_is_replaced(here: Path) -> None:
 
 
 def test_a_character_in_two_pieces_is_one(here: Path) -> None:
-    output = commands.Output(100)
+    output = bash_tool.CommandOutput(100)
     for byte in "Grüße".encode():
         output.add(bytes([byte]))
     assert output.text() == "Grüße"
@@ -228,7 +228,7 @@ def test_a_command_sees_its_limits(here: Path) -> None:
 WORKER = """
 import asyncio, pathlib, sys
 from sessions_app.engine.tools.base import Workplace
-from sessions_app.engine.tools.registry import open_tools
+from sessions_app.engine.tools.base import open_tools
 
 async def work():
     async with open_tools("tool-bash", {}, Workplace(pathlib.Path(sys.argv[1]))) as toolbox:

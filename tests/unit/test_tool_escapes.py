@@ -18,10 +18,9 @@ from typing import Any
 import pytest
 
 from sessions_app.engine.base import EngineError
-from sessions_app.engine.tools import confinement
-from sessions_app.engine.tools.base import ToolError, Workplace
+from sessions_app.engine.tools import sandbox
+from sessions_app.engine.tools.base import ToolError, Workplace, open_tools
 from sessions_app.engine.tools.bash import config
-from sessions_app.engine.tools.registry import open_tools
 from tests.tools import by_name, call, with_tools
 from tests.unit.test_tool_bash import running
 
@@ -29,14 +28,14 @@ SECRET = "sk-canary-0123456789"
 Functions = dict[str, Callable[..., Awaitable[str]]]
 
 landlock = pytest.mark.skipif(
-    confinement.landlock_version() < 6, reason="the kernel has no Landlock that scopes signals"
+    sandbox.landlock_version() < 6, reason="the kernel has no Landlock that scopes signals"
 )
 
 
 @pytest.fixture(autouse=True)
 def seen_again() -> Iterator[None]:
     yield
-    confinement._prctl(confinement._SET_DUMPABLE, 1)
+    sandbox._prctl(sandbox._SET_DUMPABLE, 1)
 
 
 @pytest.fixture(autouse=True)
@@ -299,7 +298,7 @@ def test_a_link_that_a_command_made_is_not_followed(here: Path, outside: Path) -
 WORKER = """
 import asyncio, json, os, pathlib, sys
 from sessions_app.engine.tools.base import Workplace
-from sessions_app.engine.tools.registry import open_tools
+from sessions_app.engine.tools.base import open_tools
 
 async def work():
     async with open_tools("tool-bash", {}, Workplace(pathlib.Path(sys.argv[1]))) as toolbox:
@@ -335,7 +334,7 @@ def test_no_command_sees_what_the_worker_was_started_with(here: Path) -> None:
 
 CONCEALED = """
 import os, subprocess, sys
-from sessions_app.engine.tools.confinement import conceal
+from sessions_app.engine.tools.sandbox import conceal
 if sys.argv[1] == "yes":
     conceal()
 print(subprocess.run(["cat", f"/proc/{os.getpid()}/environ"], env={}, capture_output=True).stdout)

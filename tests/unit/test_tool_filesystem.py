@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from sessions_app.engine.base import EngineError
-from sessions_app.engine.tools.base import ANSWER_LIMIT, ToolError, Workplace
-from sessions_app.engine.tools.filesystem import text_files, walking
-from sessions_app.engine.tools.registry import open_tools
+from sessions_app.engine.tools.base import ANSWER_LIMIT, ToolError, Workplace, open_tools
+from sessions_app.engine.tools.filesystem import search
+from sessions_app.engine.tools.filesystem import text as text_files
 from tests.tools import call, schemas, with_tools
 
 Functions = dict[str, Callable[..., Awaitable[str]]]
@@ -219,7 +219,7 @@ def test_an_empty_folder_is_told_to_be_empty(here: Path) -> None:
 
 
 def test_a_long_list_says_that_there_is_more(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(walking, "LISTED", 3)
+    monkeypatch.setattr(search, "LISTED", 3)
     for number in range(5):
         (here / str(number)).touch()
     lines = do(here, "list_files").splitlines()
@@ -266,7 +266,7 @@ def test_a_pattern_that_would_take_all_memory_is_refused(here: Path) -> None:
 def test_a_pattern_that_never_ends_is_ended_and_holds_nobody_up(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(walking, "SECONDS", 0.5)
+    monkeypatch.setattr(search, "SECONDS", 0.5)
     (here / "a").write_text("a" * 100 + "b")
     ticks = []
 
@@ -288,25 +288,25 @@ def test_a_pattern_that_never_ends_is_ended_and_holds_nobody_up(
 def test_a_search_that_is_cancelled_ends_long_before_its_time(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(walking, "SECONDS", 600.0)
+    monkeypatch.setattr(search, "SECONDS", 600.0)
     (here / "a").write_text(("a" * 15 + "b\n") * 100_000)
 
-    ended, text = [], walking._text
+    ended, text = [], search._read_text
 
-    def noted(entry: walking.Entry, budget: walking.Budget) -> str:
+    def noted(entry: search.FolderEntry, budget: search.SearchBudget) -> str:
         begun.set()
         ended.append(budget)
         return text(entry, budget)
 
     begun = threading.Event()
-    monkeypatch.setattr(walking, "_text", noted)
+    monkeypatch.setattr(search, "_read_text", noted)
 
     async def work(tools: Functions) -> None:
-        search = asyncio.create_task(tools["search_files"]("(a|a)+$"))
+        searching = asyncio.create_task(tools["search_files"]("(a|a)+$"))
         await asyncio.to_thread(begun.wait, 10)
-        search.cancel()
+        searching.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await search
+            await searching
 
     with_tools("tool-filesystem", Workplace(here), work)
     assert ended[0].spent

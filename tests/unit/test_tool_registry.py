@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from sessions_app.engine.base import EngineError
-from sessions_app.engine.tools.base import Workplace
-from sessions_app.engine.tools.registry import (
+from sessions_app.engine.tools.base import (
+    Workplace,
     known_tools,
     open_tools,
     parse_approval,
@@ -42,7 +42,7 @@ HEAVY = ("mcp", "httpx2", "pydantic", "regex", "wcmatch", "pathspec", "bs4", "ma
 def test_to_know_the_modules_loads_no_heavy_library() -> None:
     code = (
         "import django, sys; django.setup()\n"
-        "from sessions_app.engine.tools.registry import tool_capabilities\n"
+        "from sessions_app.engine.tools.base import tool_capabilities\n"
         f"tool_capabilities(); print([name for name in {HEAVY} if name in sys.modules])"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)

@@ -17,8 +17,8 @@ import pytest
 
 from sessions_app.engine.tools.base import ANSWER_LIMIT, ToolError
 from sessions_app.engine.tools.filesystem import Files
-from sessions_app.engine.tools.filesystem.globs import Glob
-from sessions_app.engine.tools.filesystem.inside import Inside
+from sessions_app.engine.tools.filesystem.paths import WorkingDirectory
+from sessions_app.engine.tools.filesystem.patterns import Glob
 from sessions_app.engine.tools.filesystem.text import replace_text
 from tests.tools import call
 from tests.trees import BOM, LONG, NEEDLES, commit, make_repository
@@ -454,7 +454,7 @@ def as_another(folder: Path, *names: str) -> dict[str, str]:
             os.setgroups([4322])
             os.setresgid(4321, 4321, 4321)
             os.setresuid(4321, 4321, 4321)
-            files = Files(Inside(folder))
+            files = Files(WorkingDirectory(folder))
             told = {}
             for name in names:
                 try:

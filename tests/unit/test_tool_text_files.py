@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from sessions_app.engine.tools.base import ToolError
-from sessions_app.engine.tools.filesystem.inside import Inside, Missing, Parts
-from sessions_app.engine.tools.filesystem.text_files import read_text
+from sessions_app.engine.tools.filesystem.paths import MissingPath, Parts, WorkingDirectory
+from sessions_app.engine.tools.filesystem.text import read_text
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_a_directory_that_a_link_leads_out_of_the_root_is_not_read(
     root: Path, tmp_path: Path
 ) -> None:
     (root / "away").symlink_to(tmp_path)
-    with pytest.raises(Missing, match="cannot be opened"):
+    with pytest.raises(MissingPath, match="cannot be opened"):
         read_text(root / "away", "secret.txt", 1000)
 
 
@@ -118,15 +118,15 @@ def test_a_link_that_is_put_in_after_the_check_leads_nowhere(
     (app / "folder").mkdir()
     (app / "folder" / "secret.txt").write_text("inside")
     (app / "file.txt").write_text("inside")
-    checked = Inside.parts
+    checked = WorkingDirectory.split
 
-    def swapped(inside: Inside, path: str) -> Parts:
-        parts = checked(inside, path)
+    def swapped(directory: WorkingDirectory, path: str) -> Parts:
+        parts = checked(directory, path)
         (app / name).rename(app / "moved")
         (app / name).symlink_to(tmp_path if name == "folder" else tmp_path / "secret.txt")
         return parts
 
-    monkeypatch.setattr(Inside, "parts", swapped)
+    monkeypatch.setattr(WorkingDirectory, "split", swapped)
     with pytest.raises(ToolError):
         read_text(app, "folder/secret.txt" if name == "folder" else name, 1000)
 

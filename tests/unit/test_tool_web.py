@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from sessions_app.engine.base import EngineError
-from sessions_app.engine.tools.base import ANSWER_LIMIT, ToolError
-from sessions_app.engine.tools.registry import open_tools
+from sessions_app.engine.tools.base import ANSWER_LIMIT, ToolError, open_tools
 from sessions_app.engine.tools.web import client as web_client
 from tests.integration.test_collection_https import HOST, certificate
 from tests.sites import leads, says, sends, site

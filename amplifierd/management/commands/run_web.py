@@ -24,7 +24,7 @@ from amplifierd.postgres.statements import WEB_PATIENCE, let_go, limit
 from amplifierd.server import heartbeat, tls
 from amplifierd.supervisor.instance import PortTaken, listen
 from amplifierd.supervisor.parent import watch_parent
-from sessions_app.engine.tools.confinement import conceal
+from sessions_app.engine.tools.sandbox import conceal
 from sessions_app.streaming import feed, hub
 
 # Open files of a web process, where the system lets it have as many.

@@ -30,7 +30,7 @@ from amplifierd.supervisor import instance
 from amplifierd.supervisor.parent import GRACE
 from amplifierd.supervisor.supervisor import Child, Supervisor
 from sessions_app.engine.model_files import SMOLLM2
-from sessions_app.engine.tools.confinement import conceal
+from sessions_app.engine.tools.sandbox import conceal
 
 
 class Command(BaseCommand):

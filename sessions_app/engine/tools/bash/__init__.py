@@ -1,17 +1,22 @@
-"""A tool for commands of the shell, in the session's directory."""
+"""tool-bash: commands of the shell in the session's directory, run under a launcher."""
 
 import asyncio
 import contextlib
+import json
 import math
+import os
+import signal
+import sys
 import time
+from codecs import getincrementaldecoder
 from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sessions_app.engine.capabilities import ToolCapabilities
-from sessions_app.engine.tools import confinement
+from sessions_app.engine.tools import sandbox
 from sessions_app.engine.tools.base import Toolbox, ToolError, ToolModule, Workplace
-from sessions_app.engine.tools.bash import commands
 from sessions_app.engine.tools.bash.config import (
     choose_user,
     make_environment,
@@ -19,12 +24,24 @@ from sessions_app.engine.tools.bash.config import (
     parse_settings,
     parse_writable,
 )
-from sessions_app.engine.tools.filesystem.inside import Inside
+from sessions_app.engine.tools.filesystem.paths import WorkingDirectory
 from sessions_app.engine.tools.functions import make_tool
 
 # Bytes of a command; the kernel takes 128 KB in one argument.
 COMMAND_LIMIT = 100_000
+# Bytes of output after which a command is stopped; until then, what is over the cap is dropped.
+FLOOD = 64 * 1024 * 1024
+# Seconds from SIGTERM to SIGKILL, and from then on until the launcher is killed: it has 30 to
+# kill what it launched. It has as long to begin.
+GRACE = 2.0
+LAUNCHER_TIMEOUT = 35.0
 
+_PIECE = 64 * 1024
+_ROOT = str(Path(__file__).resolve().parents[4])
+_START = (
+    "import sys; sys.path.insert(0, sys.argv[1]); "
+    "from sessions_app.engine.tools.sandbox import main; main()"
+)
 _REASONS = {
     "time-out": "stopped at its time-out of {limit:g} s",
     "output": "stopped: more than 64 MB of output",
@@ -45,33 +62,50 @@ class BashModule(ToolModule):
 
         Raises EngineError `bad_tool` for a config that cannot be used.
         """
-        confinement.conceal()
-        inside = await asyncio.to_thread(Inside, workplace.directory)
+        sandbox.conceal()
+        directory = await asyncio.to_thread(WorkingDirectory, workplace.directory)
         try:
-            shell = await asyncio.to_thread(Bash, config, inside)
+            shell = await asyncio.to_thread(Bash, config, directory)
             yield Toolbox([make_tool(shell.bash)], secrets=shell.secrets)
         finally:
-            inside.close()
+            directory.close()
+
+
+@dataclass(frozen=True)
+class Launch:
+    """The orders for the launcher: JSON with these names."""
+
+    # The descriptor of the directory in which the command begins.
+    directory: int
+    shell: str
+    # The folders that it may write to beside the directory.
+    writable: tuple[str, ...]
+    # By the names of `resource`.
+    limits: dict[str, int]
+    # Processes at a time.
+    processes: int
+    # The user and the group that it becomes, if it changes them.
+    user: tuple[int, int] | None = None
+    grace: float = GRACE
 
 
 class Bash:
-    """The tool."""
+    """The tool, for one directory and config."""
 
-    def __init__(self, config: dict[str, Any], inside: Inside) -> None:
+    def __init__(self, config: dict[str, Any], directory: WorkingDirectory) -> None:
         self.settings = parse_settings(config)
-        directory = inside.directory
-        user = choose_user(directory, inside.root)
-        home = make_home(directory, user)
-        self.environment, self.secrets = make_environment(config, directory, home)
-        self.launch = commands.Launch(
-            directory=inside.root,
+        user = choose_user(directory.path, directory.root)
+        home = make_home(directory.path, user)
+        self.environment, self.secrets = make_environment(config, directory.path, home)
+        self.launch = Launch(
+            directory=directory.root,
             shell="/bin/bash" if Path("/bin/bash").exists() else "/bin/sh",
             writable=(*parse_writable(config), str(home)),
             limits=self.settings.limits,
             processes=self.settings.processes,
             user=user,
         )
-        # What is still being stopped, though nobody waits for it any more.
+        # Commands that are still being stopped, though nobody waits for them any more.
         self._stopping: set[asyncio.Task[str]] = set()
 
     async def bash(self, command: str, timeout: float | None = None) -> str:  # noqa: ASYNC109
@@ -86,59 +120,174 @@ class Bash:
             command: The command, or a script of several lines.
             timeout: Seconds until it is stopped.
         """
-        _check(command)
-        seconds, ended = self._seconds(timeout), asyncio.Event()
-        task = asyncio.create_task(self._run(command, seconds, ended))
+        try:
+            size = len(command.encode())
+        except UnicodeEncodeError:
+            raise ToolError("The command has half of a surrogate pair in it.") from None
+        if "\0" in command or size > COMMAND_LIMIT:
+            raise ToolError(
+                f"A command has no NUL characters and at most {COMMAND_LIMIT} bytes. Write a "
+                "longer script to a file and run that."
+            )
+        seconds = self.settings.timeout if timeout is None else timeout
+        if not (math.isfinite(seconds) and seconds > 0):
+            raise ToolError("`timeout` is a number of seconds above zero.")
+        cancelled = asyncio.Event()
+        limit = min(seconds, self.settings.max_timeout)
+        task = asyncio.create_task(self._run(command, limit, cancelled))
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            ended.set()
+            cancelled.set()
             self._stopping.add(task)
             task.add_done_callback(self._stopping.discard)
             await asyncio.wait([task])
             raise
 
-    def _seconds(self, timeout: float | None) -> float:
-        if timeout is None:
-            return min(self.settings.timeout, self.settings.max_timeout)
-        if not (math.isfinite(timeout) and timeout > 0):
-            raise ToolError("`timeout` is a number of seconds above zero.")
-        return min(timeout, self.settings.max_timeout)
+    async def _run(self, command: str, seconds: float, cancelled: asyncio.Event) -> str:
+        output = CommandOutput(self.settings.max_output)
+        started = time.monotonic()
+        running = await start_command(self.launch, command, self.environment, output)
 
-    async def _run(self, command: str, seconds: float, ended: asyncio.Event) -> str:
-        output = commands.Output(self.settings.max_output)
-        begun = time.monotonic()
-        running = await commands.start(self.launch, command, self.environment, output)
-        waiting = asyncio.create_task(_when(ended, running))
+        async def stop_when_cancelled() -> None:
+            await cancelled.wait()
+            running.stop("cancelled")
+
+        stopper = asyncio.create_task(stop_when_cancelled())
         try:
-            told = await running.ended(seconds)
+            report = await running.wait(seconds)
         finally:
-            waiting.cancel()
-        reason = running.reason or told.get("reason") or ""
-        took = f"{time.monotonic() - begun:.1f} s"
-        said = _REASONS.get(reason, reason or took).format(
+            stopper.cancel()
+        reason = running.reason or report.get("reason") or ""
+        took = f"{time.monotonic() - started:.1f} s"
+        outcome = _REASONS.get(reason, reason or took).format(
             limit=seconds, processes=self.settings.processes
         )
-        return _answer(output.text(), told.get("code"), said)
+        text, code = output.text(), report.get("code")
+        line_end = "" if not text or text.endswith("\n") else "\n"
+        return f"{text}{line_end}[exit code {'unknown' if code is None else code}; {outcome}]"
 
 
-def _answer(text: str, code: int | None, said: str) -> str:
-    line_end = "" if not text or text.endswith("\n") else "\n"
-    return f"{text}{line_end}[exit code {'unknown' if code is None else code}; {said}]"
+@dataclass
+class CommandOutput:
+    """The beginning and the end of a command's output, as many characters as fit."""
+
+    limit: int
+    # Bytes that came.
+    size: int = 0
+    head: str = ""
+    tail: str = ""
+    left_out: int = 0
+
+    def __post_init__(self) -> None:
+        self._decoder = getincrementaldecoder("utf-8")(errors="replace")
+
+    def add(self, piece: bytes, *, is_last: bool = False) -> None:
+        """Add a piece; nothing is kept beyond the limit."""
+        self.size += len(piece)
+        # NUL can be neither stored nor shown.
+        text = self._decoder.decode(piece, final=is_last).replace("\0", "\ufffd")
+        room = self.limit // 2 - len(self.head)
+        self.head += text[:room]
+        self.tail += text[max(room, 0) :]
+        over = max(len(self.tail) - (self.limit - self.limit // 2), 0)
+        self.tail = self.tail[over:]
+        self.left_out += over
+
+    def text(self) -> str:
+        """Return all that is kept, with a line where something was left out."""
+        self.add(b"", is_last=True)
+        if not self.left_out:
+            return self.head + self.tail
+        return f"{self.head}\n[… {self.left_out} characters were left out …]\n{self.tail}"
 
 
-async def _when(ended: asyncio.Event, running: commands.Running) -> None:
-    await ended.wait()
-    running.end("cancelled")
+@dataclass
+class RunningCommand:
+    """A command under way. Whatever stops it first gives the reason."""
+
+    process: asyncio.subprocess.Process
+    output: CommandOutput
+    reason: str = ""
+    shell: int = 0
+    timers: list[asyncio.TimerHandle] = field(default_factory=list)
+
+    def stop(self, reason: str) -> None:
+        """Have the launcher stop the command: it sees the end of its input."""
+        if not self.reason and self.process.stdin:
+            self.reason = reason
+            self.process.stdin.close()
+            loop = asyncio.get_running_loop()
+            self.timers.append(loop.call_later(GRACE + LAUNCHER_TIMEOUT, self._kill))
+
+    async def wait(self, seconds: float) -> dict[str, Any]:
+        """Return the launcher's report on the end; the command has `seconds` until then."""
+        reports = self.process.stderr
+        assert reports  # noqa: S101
+        reader = asyncio.create_task(self._read_output())
+        with contextlib.suppress(TimeoutError):
+            line = await asyncio.wait_for(reports.readline(), LAUNCHER_TIMEOUT)
+            self.shell = _parse_report(line).get("shell", 0)
+        has_started = bool(self.shell)
+        if not has_started:
+            self._kill()
+        loop = asyncio.get_running_loop()
+        self.timers.append(loop.call_later(seconds, self.stop, "time-out"))
+        report = _parse_report(await reports.read())
+        # The number of a shell that has ended may soon be another's.
+        for timer in self.timers:
+            timer.cancel()
+        # Leave nothing open, also if the launcher was killed by what it launched.
+        if "code" not in report:
+            self._kill()
+        await self.process.wait()
+        await asyncio.wait([reader], timeout=GRACE)
+        reader.cancel()
+        self.process._transport.close()  # type: ignore[attr-defined]
+        if not has_started:
+            raise ToolError("The shell could not be started.")
+        return report
+
+    async def _read_output(self) -> None:
+        assert self.process.stdout  # noqa: S101
+        while piece := await self.process.stdout.read(_PIECE):
+            self.output.add(piece)
+            if self.output.size > FLOOD:
+                self.stop("output")
+
+    def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+        if self.shell:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.shell, signal.SIGKILL)
 
 
-def _check(command: str) -> None:
+def _parse_report(line: bytes) -> dict[str, Any]:
     try:
-        size = len(command.encode())
-    except UnicodeEncodeError:
-        raise ToolError("The command has half of a surrogate pair in it.") from None
-    if "\0" in command or size > COMMAND_LIMIT:
-        raise ToolError(
-            f"A command has no NUL characters and at most {COMMAND_LIMIT} bytes. Write a longer "
-            "script to a file and run that."
+        return json.loads(line)
+    except ValueError:
+        return {}
+
+
+async def start_command(
+    launch: Launch, command: str, environment: dict[str, str], output: CommandOutput
+) -> RunningCommand:
+    """Start a command; raise ToolError if that cannot be done."""
+    # Isolated: neither the environment nor the folder decides what is imported.
+    options = ["-I", "-S", "-B", "-c", _START, _ROOT, json.dumps(asdict(launch)), command]
+    pipe = asyncio.subprocess.PIPE
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, *options),
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            pass_fds=[launch.directory],
+            cwd="/",
+            env=environment,
+            start_new_session=True,
         )
+    except (OSError, ValueError) as error:
+        raise ToolError(f"The command could not be started: {error}.") from None
+    return RunningCommand(process, output)

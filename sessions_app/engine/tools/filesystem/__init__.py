@@ -1,4 +1,4 @@
-"""Tools for the files in the session's directory, and nowhere else."""
+"""tool-filesystem: tools for the files in the session's directory, and nowhere else."""
 
 import asyncio
 import contextlib
@@ -9,8 +9,8 @@ from typing import Any
 
 from sessions_app.engine.capabilities import ToolCapabilities
 from sessions_app.engine.tools.base import Toolbox, ToolError, ToolModule, Workplace, shorten
-from sessions_app.engine.tools.filesystem import text_files, walking
-from sessions_app.engine.tools.filesystem.inside import Inside
+from sessions_app.engine.tools.filesystem import search, text
+from sessions_app.engine.tools.filesystem.paths import WorkingDirectory
 from sessions_app.engine.tools.functions import make_tool
 
 
@@ -25,10 +25,10 @@ class FilesystemModule(ToolModule):
     async def open(cls, config: dict[str, Any], workplace: Workplace) -> AsyncIterator[Toolbox]:
         """Open the tools; they hold the directory open, whatever is put in its place.
 
-        Raises EngineError `bad_tool` where the directory is not there.
+        Raises EngineError `bad_tool` if the directory is not there.
         """
-        inside = await asyncio.to_thread(Inside, workplace.directory)
-        files = Files(inside)
+        directory = await asyncio.to_thread(WorkingDirectory, workplace.directory)
+        files = Files(directory)
         try:
             yield Toolbox(
                 [
@@ -40,14 +40,14 @@ class FilesystemModule(ToolModule):
                 ]
             )
         finally:
-            inside.close()
+            directory.close()
 
 
 class Files:
-    """The tools. The disk is waited for in threads."""
+    """The tools. Threads wait for the disk."""
 
-    def __init__(self, inside: Inside) -> None:
-        self.inside = inside
+    def __init__(self, directory: WorkingDirectory) -> None:
+        self.directory = directory
         # A model may call several tools at a time; two edits of a file must not lose one.
         self._writing = threading.Lock()
 
@@ -69,7 +69,7 @@ class Files:
         """
         if min(offset, limit, column) < 1:
             raise ToolError("`offset`, `limit` and `column` are at least 1.")
-        return await _finish(text_files.read, self.inside, path, offset, limit, column)
+        return await _finish(text.read_lines, self.directory, path, offset, limit, column)
 
     async def write_file(self, path: str, content: str) -> str:
         """Write a text file: a new one, or all of one that is there. Folders are made as needed.
@@ -80,7 +80,7 @@ class Files:
             path: The file, relative to the working directory.
             content: All that is to be in the file.
         """
-        return await _finish(self._alone, text_files.write, path, content)
+        return await _finish(self._call_alone, text.write_text, path, content)
 
     async def edit_file(self, path: str, old: str, new: str, replace_all: bool = False) -> str:
         """Replace a piece of text in a file.
@@ -92,7 +92,7 @@ class Files:
             new: The text to put there.
             replace_all: Replace every occurrence, however many there are.
         """
-        count = await _finish(self._alone, text_files.edit, path, old, new, replace_all)
+        count = await _finish(self._call_alone, text.edit_text, path, old, new, replace_all)
         return f"Replaced {count} in `{path}`."
 
     async def list_files(
@@ -112,7 +112,7 @@ class Files:
             include_ignored: Look also into what `.gitignore` names, and into folders such as
                 `node_modules`, which are passed over otherwise.
         """
-        return await self._look(walking.list_folder, path, pattern, recursive, include_ignored)
+        return await self._search(search.list_folder, path, pattern, recursive, include_ignored)
 
     async def search_files(
         self,
@@ -135,16 +135,15 @@ class Files:
             include_ignored: Search also what `.gitignore` names, and folders such as
                 `node_modules`, which are passed over otherwise.
         """
-        return await self._look(walking.search, pattern, path, files, ignore_case, include_ignored)
+        return await self._search(search.search, pattern, path, files, ignore_case, include_ignored)
 
-    def _alone(self, work: Callable[..., Any], *arguments: Any) -> Any:
+    def _call_alone(self, work: Callable[..., Any], *arguments: Any) -> Any:
         with self._writing:
-            return work(self.inside, *arguments)
+            return work(self.directory, *arguments)
 
-    async def _look(self, work: Callable[..., str], *arguments: Any) -> str:
-        budget = walking.Budget()
-        answer = await _finish(work, self.inside, *arguments, budget, stop=budget.stop)
-        return shorten(answer)
+    async def _search(self, work: Callable[..., str], *arguments: Any) -> str:
+        budget = search.SearchBudget()
+        return shorten(await _finish(work, self.directory, *arguments, budget, stop=budget.stop))
 
 
 async def _finish(

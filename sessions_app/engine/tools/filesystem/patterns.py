@@ -1,10 +1,19 @@
-"""Regular expressions that somebody else has written: bounded in time and in memory."""
+"""Patterns that somebody else has written: regular expressions, globs and `.gitignore`.
 
+Each is bounded in time and in memory. They are matched by `regex`: `re` cannot be stopped.
+"""
+
+import contextlib
+import itertools
 import math
+import os
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sessions_app.engine.tools.base import ToolError
+from sessions_app.engine.tools.filesystem.paths import Parts, WorkingDirectory, open_regular
 
 if TYPE_CHECKING:
     import regex
@@ -14,35 +23,39 @@ if TYPE_CHECKING:
 LENGTH = 1000
 UNROLLED = 50_000
 # Seconds for one line. `regex` counts those that the processor was at work, so on a busy machine
-# it takes longer until a search that never ends is ended.
-SECONDS = 1.0
+# it takes longer until a search that never ends is stopped.
+LINE_SECONDS = 1.0
+# Patterns that the braces of a glob may stand for, and seconds for one name.
+ALTERNATIVES = 500
+NAME_SECONDS = 0.5
 
 _COUNT = re.compile(r"\{\s*(\d+)")
 # A pattern that calls itself takes memory until there is none, faster than its time-out.
 _CALLS_ITSELF = re.compile(r"\(\?(R|[-+]?\d|&|P>)")
+# Braces around one alternative, which shells leave as they are.
+_SINGLE = re.compile(r"(?<!\\)\{((?:(?!\.\.)[^{},\\])*)\}")
+
+# Never looked into: it is git's own.
+GIT = ".git"
+# Folders of what programs fetch, build and remember.
+WELL_KNOWN = frozenset(
+    {
+        *("node_modules", "bower_components", ".venv", "venv", "__pycache__", "__pypackages__"),
+        *("site-packages", ".tox", ".nox", ".eggs", ".mypy_cache", ".pytest_cache", ".ruff_cache"),
+        *("target", "dist", ".gradle", ".next", ".nuxt", ".parcel-cache", ".turbo", ".terraform"),
+        *(".cache", ".svn", ".hg"),
+    }
+)
+# Bytes and lines of one `.gitignore`.
+_BYTES, _LINES = 256 * 1024, 5000
+# How a rule begins that is for every folder.
+_ANYWHERE = "^(?:.+/)?"
 
 
 def compile_pattern(pattern: str, *, ignore_case: bool = False) -> "regex.Pattern[str]":
     """Return the pattern, ready to search with a time-out; raise ToolError for a bad one."""
     import regex
 
-    _check(pattern)
-    flags = regex.IGNORECASE if ignore_case else 0
-    try:
-        return regex.compile(pattern, flags)
-    except (regex.error, ValueError, OverflowError, RecursionError) as error:
-        raise ToolError(f"The pattern cannot be read: {error}.") from None
-
-
-def first_match(
-    pattern: "regex.Pattern[str]", text: str, seconds: float
-) -> "regex.Match[str] | None":
-    """Return the first match; raise TimeoutError. The other threads go on meanwhile."""
-    options: dict[str, Any] = {"timeout": max(min(seconds, SECONDS), 0.001), "concurrent": True}
-    return pattern.search(text, **options)
-
-
-def _check(pattern: str) -> None:
     if not pattern or len(pattern) > LENGTH:
         raise ToolError(f"A pattern has 1 to {LENGTH} characters.")
     if _CALLS_ITSELF.search(pattern):
@@ -50,3 +63,153 @@ def _check(pattern: str) -> None:
     counts = (max(int(count[:9]), 1) for count in _COUNT.findall(pattern))
     if len(pattern) * math.prod(counts) > UNROLLED:
         raise ToolError("The pattern repeats too much: make the counts in `{…}` smaller.")
+    try:
+        return regex.compile(pattern, regex.IGNORECASE if ignore_case else 0)
+    except (regex.error, ValueError, OverflowError, RecursionError) as error:
+        raise ToolError(f"The pattern cannot be read: {error}.") from None
+
+
+def find_match(
+    pattern: "regex.Pattern[str]", text: str, seconds: float
+) -> "regex.Match[str] | None":
+    """Return the first match; raise TimeoutError. The other threads go on meanwhile."""
+    timeout = max(min(seconds, LINE_SECONDS), 0.001)
+    options: dict[str, Any] = {"timeout": timeout, "concurrent": True}
+    return pattern.search(text, **options)
+
+
+class Glob:
+    """A pattern such as `*.{ts,tsx}`, `src/**/*.py`, `[!a]*` or `!*.md`, as editors have them.
+
+    Without a slash it stands for names in any folder, else for paths from where the search begins;
+    `**` stands for folders, also for none; `*` stops at a slash. A slash at the end asks for a
+    folder, an exclamation mark at the beginning for what does not fit. Hidden names are like
+    others. Raises ToolError for a pattern that cannot be read.
+    """
+
+    def __init__(self, pattern: str) -> None:
+        import bracex
+        import regex
+        from wcmatch import glob
+
+        text = pattern.strip()
+        self._negated = len(text) > 1 and text.startswith("!")
+        text = text[self._negated :]
+        while text.startswith("./"):
+            text = text[2:]
+        self._only_folders = len(text) > 1 and text.endswith("/")
+        self._by_path = "/" in text.rstrip("/")
+        # Whether it is searched for in the folders below, too.
+        self.is_deep = self._by_path or "**" in text
+        text = text.strip("/") or "*"
+        if len(text) > LENGTH or "\0" in text:
+            raise ToolError(f"A pattern of names has 1 to {LENGTH} characters.")
+        flags = glob.GLOBSTAR | glob.DOTGLOB | glob.FORCEUNIX
+        try:
+            single = _SINGLE.sub(r"\1", text)
+            expanded = bracex.expand(single, keep_escapes=True, limit=ALTERNATIVES)
+            patterns, _ = glob.translate(expanded, flags=flags, limit=0)
+            self._pattern = _join(patterns)
+        except bracex.ExpansionLimitException:
+            raise ToolError(f"`{pattern}` stands for more than {ALTERNATIVES} patterns.") from None
+        except (regex.error, re.error, ValueError, RecursionError) as error:
+            raise ToolError(f"`{pattern}` cannot be read as a pattern of names: {error}.") from None
+
+    def fits(self, path: str, *, is_folder: bool = False) -> bool:
+        """Return whether a path from where the search begins fits, or its name; raise ToolError."""
+        fits = is_folder or not self._only_folders
+        if fits:
+            text = path if self._by_path else path.rpartition("/")[2]
+            try:
+                fits = self._pattern.match(text, timeout=NAME_SECONDS) is not None
+            except TimeoutError:
+                raise ToolError("The pattern takes too long: use fewer stars in it.") from None
+        return fits != self._negated
+
+
+def _join(patterns: list[str]) -> "regex.Pattern[str]":
+    import regex
+
+    return regex.compile("|".join(f"(?:{each})" for each in patterns))
+
+
+@dataclass(frozen=True)
+class IgnoreRule:
+    """Neighbouring lines of a `.gitignore` that say the same."""
+
+    pattern: "regex.Pattern[str]"
+    ignores: bool
+    # Whether it is for names, in whichever folder: the walk has been through those above.
+    is_name: bool
+
+
+@dataclass(frozen=True)
+class IgnoreRules:
+    """The rules that count in a folder, of its own `.gitignore` and those of the folders above."""
+
+    # Of each file the number of folders down to its own, and its rules.
+    files: tuple[tuple[int, tuple[IgnoreRule, ...]], ...] = ()
+    # Whether everything is wanted.
+    is_off: bool = False
+
+    def covers(self, parts: Parts, is_folder: bool) -> bool:
+        """Return whether an entry is ignored; its parts are from the session's directory."""
+        if self.is_off:
+            return False
+        end = "/" if is_folder else ""
+        # The last rule that matches decides.
+        for depth, rules in reversed(self.files):
+            name, path = parts[-1] + end, "/".join(parts[depth:]) + end
+            for rule in reversed(rules):
+                with contextlib.suppress(TimeoutError):
+                    if rule.pattern.match(name if rule.is_name else path, timeout=NAME_SECONDS):
+                        return rule.ignores
+        return is_folder and parts[-1] in WELL_KNOWN
+
+    def enter(self, folder: int, parts: Parts) -> "IgnoreRules":
+        """Return the rules that count in a folder with these parts, which is open."""
+        rules = () if self.is_off else tuple(_read_rules(folder))
+        return IgnoreRules((*self.files, (len(parts), rules))) if rules else self
+
+
+def find_rules(directory: WorkingDirectory, parts: Parts) -> IgnoreRules:
+    """Return the rules that count in a folder that was asked for, and so is never ignored itself.
+
+    Raises ToolError for what is no folder.
+    """
+    rules = IgnoreRules()
+    for count in range(len(parts) + 1):
+        place = parts[:count]
+        if count and rules.covers(place, True):
+            rules = IgnoreRules()
+        with directory.open_folder(place) as folder:
+            rules = rules.enter(folder, place)
+    return rules
+
+
+def _read_rules(folder: int) -> Iterator[IgnoreRule]:
+    try:
+        file = open_regular(folder, ".gitignore")
+    except OSError:
+        return
+    with os.fdopen(file, "rb") as stream:
+        text = stream.read(_BYTES).decode("utf-8-sig", errors="replace")
+    lines = _translate(text.splitlines()[:_LINES])
+    for (ignores, is_name), neighbours in itertools.groupby(lines, key=lambda line: line[1:]):
+        yield IgnoreRule(_join([pattern for pattern, *_ in neighbours]), ignores, is_name)
+
+
+def _translate(lines: list[str]) -> Iterator[tuple[str, bool, bool]]:
+    """Yield the pattern of each line, whether it ignores, and whether it is for names."""
+    from pathspec.patterns.gitignore import GitIgnorePatternError
+    from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
+
+    for line in lines:
+        with contextlib.suppress(GitIgnorePatternError):
+            found, ignores = GitIgnoreSpecPattern.pattern_to_regex(line)
+            if found is None or ignores is None:
+                continue
+            # A group may have a name only once in a pattern.
+            pattern = str(found).replace("(?P<ps_d>", "(?:")
+            is_name = pattern.startswith(_ANYWHERE) and "/" not in line.strip().rstrip("/")
+            yield pattern.removeprefix(_ANYWHERE) if is_name else pattern, ignores, is_name

@@ -1,13 +1,37 @@
-"""What is text: its encoding and line ends, found in its content and kept when it changes."""
+"""Files of text: read, written and edited. Their encoding and line ends are found and kept."""
 
 import codecs
+import contextlib
+import errno
+import io
+import os
 import re
+import secrets
+import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
 
-from sessions_app.engine.tools.base import ToolError
+from sessions_app.engine.base import EngineError
+from sessions_app.engine.tools.base import ANSWER_LIMIT, ToolError
+from sessions_app.engine.tools.filesystem.paths import (
+    MissingPath,
+    Parts,
+    WorkingDirectory,
+    explain_errors,
+    find_name,
+    give_to_owner,
+    is_reserved,
+    open_regular,
+)
 
 # Bytes at the beginning of a file in which binary ones have a NUL.
 HEAD = 8192
+# Bytes of text that are written, and of a file that is edited.
+SIZE_LIMIT = 1024 * 1024
+# Characters that are skipped, at most, on the way to a line, and at once.
+SKIP_LIMIT, SKIPPED_AT_ONCE = 256 * 1024 * 1024, 1024 * 1024
 
 # UTF-32 first: in its mark there is the one of UTF-16.
 _MARKS = (
@@ -21,6 +45,12 @@ _BREAK = re.compile(r"\r\n|\n")
 _OLD_BREAK = re.compile(r"\r")
 # Control characters that no text has; escapes and form feeds are in some.
 _CONTROLS = re.compile(rb"[\x00-\x06\x0e-\x1a\x1c-\x1f]")
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_IN_PLACE = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+# Errors of files that can be written but not replaced: they are mounted, or their folder takes no
+# new files.
+_NO_RENAME = {errno.EBUSY, errno.EXDEV, errno.EPERM, errno.EACCES, errno.EROFS, errno.ENOTSUP}
 
 
 @dataclass(frozen=True)
@@ -49,12 +79,8 @@ class Encoding:
 
 def find_encoding(path: str, head: bytes) -> Encoding:
     """Return the encoding of a file that begins so; raise ToolError for a binary one."""
-    for mark, name, label in _MARKS:
-        if head.startswith(mark):
-            encoding = Encoding(name, mark, label)
-            break
-    else:
-        encoding = Encoding()
+    known = (Encoding(name, mark, label) for mark, name, label in _MARKS if head.startswith(mark))
+    encoding = next(known, Encoding())
     if encoding.name == "utf-8" and b"\0" in head[:HEAD]:
         raise ToolError(f"`{path}` is a binary file: it cannot be shown as text.")
     return encoding
@@ -86,60 +112,40 @@ def replace_text(text: str, old: str, new: str, limit: int | None) -> tuple[str,
     """Return a text with `old` replaced, and how often `old` is in it.
 
     `\\n` in `old` stands for every line end, and those in `new` become what the text has in that
-    place. Nothing is replaced where `old` is in it more than `limit` times; None for no limit.
+    place. Nothing is replaced if `old` is in it more than `limit` times; None for no limit.
     """
+    flat_old, flat_new = old.replace("\r\n", "\n"), new.replace("\r\n", "\n")
     if "\r" in old and old in text:
-        # As exact as can be; where but the line ends differ, they are what is to be changed.
-        only_breaks = _flatten(old) == _flatten(new)
-        return _replace(
-            text, old, new if only_breaks else adapt_line_ends(new, find_line_end(text)), limit
-        )
+        # As exact as can be; if only the line ends differ, they are what is to be changed.
+        put = new if flat_old == flat_new else adapt_line_ends(new, find_line_end(text))
+        count = text.count(old)
+        return (text if limit is not None and count > limit else text.replace(old, put)), count
     pattern = _BREAK if "\n" in text else _OLD_BREAK
     ends = [match.group() for match in pattern.finditer(text)]
-    flat, wanted = pattern.sub("\n", text), _flatten(old)
-    spans = _find(flat, wanted)
-    if not spans and wanted.endswith("\n") and len(wanted) > 1 and flat.endswith(wanted[:-1]):
-        # The last line has no end, and keeps none.
-        return _replace_last(text, flat, ends, wanted[:-1], _flatten(new).removesuffix("\n"))
-    if limit is not None and len(spans) > limit:
+    flat = pattern.sub("\n", text)
+    found = re.finditer(re.escape(flat_old), flat) if flat_old else ()
+    spans = [match.span() for match in found]
+    if not spans and len(flat_old) > 1 and flat_old.endswith("\n"):
+        if flat.endswith(flat_old[:-1]):
+            # The last line has no end, and keeps none.
+            spans = [(len(flat) - len(flat_old) + 1, len(flat))]
+            flat_new = flat_new.removesuffix("\n")
+    elif limit is not None and len(spans) > limit:
         return text, len(spans)
     pieces, place, count = [], 0, 0
     for start, end in spans:
         before = flat[place:start]
-        pieces.append(_restore(before, ends[count : count + before.count("\n")], ""))
-        count += before.count("\n")
+        following = count + before.count("\n")
+        pieces.append(_restore(before, ends[count:following], ""))
+        count = following
         within = flat[start:end].count("\n")
-        pieces.append(_restore(_flatten(new), ends[count : count + within], _near(ends, count)))
+        # The line end of that place: of its own line, else of the one before.
+        near = (ends[count : count + 1] or ends[-1:] or ["\n"])[0]
+        pieces.append(_restore(flat_new, ends[count : count + within], near))
         count += within
         place = end
     pieces.append(_restore(flat[place:], ends[count:], ""))
     return "".join(pieces), len(spans)
-
-
-def _flatten(text: str) -> str:
-    return text.replace("\r\n", "\n")
-
-
-def _find(text: str, sought: str) -> list[tuple[int, int]]:
-    return [(m.start(), m.end()) for m in re.finditer(re.escape(sought), text)] if sought else []
-
-
-def _replace(text: str, old: str, new: str, limit: int | None) -> tuple[str, int]:
-    count = text.count(old)
-    return (text if limit is not None and count > limit else text.replace(old, new)), count
-
-
-def _replace_last(text: str, flat: str, ends: list[str], wanted: str, new: str) -> tuple[str, int]:
-    start = len(flat) - len(wanted)
-    before = flat[:start]
-    count = before.count("\n")
-    kept = _restore(before, ends[:count], "")
-    return kept + _restore(new, ends[count:], _near(ends, count)), 1
-
-
-def _near(ends: list[str], count: int) -> str:
-    """Return the line end of a place: of its own line, else of the one before."""
-    return (ends[count : count + 1] or ends[-1:] or ["\n"])[0]
 
 
 def _restore(flat: str, ends: list[str], other: str) -> str:
@@ -149,3 +155,301 @@ def _restore(flat: str, ends: list[str], other: str) -> str:
     for number, line in enumerate(lines[1:]):
         pieces += [ends[number] if number < len(ends) else other, line]
     return "".join(pieces)
+
+
+def read_lines(
+    directory: WorkingDirectory, path: str, offset: int, limit: int, column: int = 1
+) -> str:
+    """Return lines of a file and a sentence that says which they are; raise ToolError."""
+    with directory.open_file(directory.split(path)) as stream:
+        lines = LineReader(path, stream)
+        try:
+            lines.skip(offset - 1, column - 1)
+            return lines.take(limit)
+        except UnicodeDecodeError as error:
+            raise explain_encoding(path, error.object, error.start) from None
+
+
+class LineReader:
+    """The lines of a file of text, from wherever one is wanted."""
+
+    def __init__(self, path: str, stream: BinaryIO) -> None:
+        head = stream.read(HEAD)
+        self.path, self.encoding = path, find_encoding(path, head)
+        stream.seek(len(self.encoding.mark))
+        # Old files have a carriage return alone. All others have it within lines, if at all.
+        is_old = b"\r" in head and b"\n" not in head
+        self.stream = io.TextIOWrapper(stream, self.encoding.name, newline="\r" if is_old else "\n")
+        # Lines that were read or skipped; characters of the next line that were.
+        self.count = self.column = 0
+        self._skipped = 0
+        self._ends: set[str] = set()
+
+    def skip(self, lines: int, characters: int) -> None:
+        """Skip lines, and characters of the next; raise ToolError if there are too few of them."""
+        while self.count < lines:
+            if not self._skip_piece(self.stream.readline(SKIPPED_AT_ONCE)):
+                raise self._too_short()
+        while self.column < characters:
+            piece = self.stream.readline(min(characters - self.column, SKIPPED_AT_ONCE))
+            length, number = self.column + len(piece.rstrip("\r\n")), self.count + 1
+            if not self._skip_piece(piece) or self.count >= number:
+                raise ToolError(f"Line {number} of `{self.path}` has {length} characters only.")
+
+    def _skip_piece(self, piece: str) -> bool:
+        """Count a piece of a line; return whether there was one."""
+        self._skipped += len(piece)
+        if self._skipped > SKIP_LIMIT:
+            raise ToolError(f"That line of `{self.path}` is too far from its beginning.")
+        self.column += len(piece)
+        if piece.endswith(("\n", "\r")):
+            self.count, self.column = self.count + 1, 0
+        return bool(piece)
+
+    def _too_short(self) -> ToolError:
+        count = self.count + bool(self.column)
+        return ToolError(f"`{self.path}` has {count} {'line' if count == 1 else 'lines'} only.")
+
+    def take(self, limit: int) -> str:
+        """Return lines, as many as an answer holds, and a sentence that says which they are."""
+        first, start, text = self.count + 1, self.column, ""
+        is_last = False
+        while self.count - first + 1 < limit:
+            # As it is shown, or more of it than an answer holds.
+            line = self.stream.readline(ANSWER_LIMIT + 2)
+            content = line.rstrip("\r\n")
+            if content != line:
+                self._ends.add(line[len(content) :])
+                line = f"{content}\n"
+            room = ANSWER_LIMIT - len(text)
+            if len(line.removesuffix("\n")) > room:
+                if text:
+                    break
+                number, end = self.count + 1, start + room
+                return (
+                    f"{_hide_nul(line[:room])}\n[line {number}, characters {start + 1} to {end}, "
+                    f"more follow; go on with offset={number} and column={end + 1}"
+                    f"{self._describe_format()}]"
+                )
+            if not line:
+                is_last = True
+                break
+            text += line
+            self.count += 1
+        else:
+            is_last = not self.stream.read(1)
+        if not text and first > 1:
+            raise self._too_short()
+        if not text and not start:
+            return f"[`{self.path}` is empty]"
+        end = "the end of the file" if is_last else f"go on with offset={self.count + 1}"
+        line_end = "" if text.endswith("\n") else "\n"
+        place = f", from character {start + 1} on" if start else ""
+        return (
+            f"{_hide_nul(text)}{line_end}[lines {first} to {self.count}{place}; {end}"
+            f"{self._describe_format()}]"
+        )
+
+    def _describe_format(self) -> str:
+        """Return what is special about the file, and kept when it is changed."""
+        notes = [] if self.encoding.name == "utf-8" else [f"in {self.encoding.label}"]
+        names = {"\r\n": "CRLF", "\r": "CR"}
+        ends = [names[end] for end in names if end in self._ends]
+        if ends:
+            mixed = " and LF" if "\n" in self._ends else ""
+            notes.append(f"lines end in {' and '.join(ends)}{mixed}")
+        return "".join(f"; {note}" for note in notes)
+
+
+def _hide_nul(text: str) -> str:
+    # NUL can be neither stored nor shown.
+    return text.replace("\0", "\ufffd")
+
+
+def read_text(directory: Path, path: str, limit: int) -> str:
+    """Return all of a text file of `limit` bytes at most, by its path from the directory.
+
+    Raises MissingPath if it or the directory is not there, ToolError for what is outside, no
+    regular file, too large, or no text.
+    """
+    try:
+        opened = WorkingDirectory(directory)
+    except EngineError as error:
+        raise MissingPath(str(error)) from None
+    with contextlib.closing(opened):
+        return _read_whole(opened, path, limit)[1]
+
+
+def _read_whole(
+    directory: WorkingDirectory, path: str, limit: int = SIZE_LIMIT
+) -> tuple[Encoding, str]:
+    """Return the encoding and all the text of a file; raise ToolError for one that is too large."""
+    with directory.open_file(directory.split(path)) as stream:
+        content = stream.read(limit + 1)
+    encoding = find_encoding(path, content[:HEAD])
+    if len(content) > limit:
+        raise ToolError(f"`{path}` has more than {limit} bytes.")
+    return encoding, encoding.decode(path, content)
+
+
+def write_text(directory: WorkingDirectory, path: str, content: str) -> str:
+    """Write all of a file; return a sentence on what was written. Raises ToolError.
+
+    A byte order mark, an encoding that has one, and line ends that are all CRLF are kept.
+    """
+    parts = _split_writable(directory, path)
+    try:
+        encoding, text = _read_whole(directory, path)
+        is_crlf = find_line_end(text) == "\r\n"
+    except ToolError:
+        encoding, is_crlf = Encoding(), False
+    # Before anything is added to it, it must be text.
+    _encode(Encoding(), content)
+    text = content.removeprefix("\ufeff") if encoding.mark else content
+    text = adapt_line_ends(text, "\r\n" if is_crlf else "")
+    size = _replace_file(directory, parts, _encode(encoding, text))
+    kept = [f"in {encoding.label} with its byte order mark"] if encoding.mark else []
+    kept += ["with line ends CRLF"] if text != content and is_crlf and "\r\n" in text else []
+    as_before = f", {' and '.join(kept)} as before" if kept else ""
+    return f"Wrote {size} bytes to `{path}`{as_before}."
+
+
+def edit_text(directory: WorkingDirectory, path: str, old: str, new: str, replace_all: bool) -> int:
+    """Replace text in a file; return how often. Raises ToolError unless it is clear where."""
+    parts = _split_writable(directory, path)
+    encoding, text = _read_whole(directory, path)
+    old, new = old.removeprefix("\ufeff"), new.removeprefix("\ufeff")
+    if not old or old == new:
+        raise ToolError("`old` must not be empty, and `new` must differ from it.")
+    changed, count = replace_text(text, old, new, None if replace_all else 1)
+    if not count:
+        raise ToolError(
+            f"`old` is not in `{path}`. It must be there character for character, blanks and "
+            "indentation too: read the file again."
+        )
+    if count > 1 and not replace_all:
+        raise ToolError(
+            f"`old` is {count} times in `{path}`. Give more of the text around the place that you "
+            "mean, or set `replace_all`."
+        )
+    _replace_file(directory, parts, _encode(encoding, changed))
+    return count
+
+
+def _split_writable(directory: WorkingDirectory, path: str) -> Parts:
+    parts = directory.split(path)
+    if not parts:
+        raise ToolError(f"`{path}` is a folder.")
+    if is_reserved(parts):
+        raise ToolError(f"`{path}` belongs to the daemon; tools do not write there.")
+    return parts
+
+
+def _encode(encoding: Encoding, text: str) -> bytes:
+    data = encoding.encode(text)
+    if len(data) > SIZE_LIMIT:
+        raise ToolError(f"A file is written with at most {SIZE_LIMIT} bytes, not {len(data)}.")
+    return data
+
+
+def _replace_file(directory: WorkingDirectory, parts: Parts, data: bytes) -> int:
+    """Put a file in place, all of it or nothing; return its bytes. Raises ToolError."""
+    with directory.open_folder(parts[:-1], create=True) as folder, explain_errors(parts):
+        name = find_name(folder, parts[-1])
+        before = _stat_file(folder, name)
+        try:
+            # A new file in its place would have another owner.
+            is_foreign = before and os.geteuid() not in (0, before.st_uid)
+            if before and is_foreign and _write_in_place(folder, name, before, data):
+                return len(data)
+            with _new_file(folder) as (new, file):
+                with os.fdopen(file, "wb") as stream:
+                    stream.write(data)
+                    stream.flush()
+                    _copy_rights(folder, file, before)
+                    os.fsync(file)
+                # A link that was put there meanwhile is replaced, not followed.
+                os.rename(new, name, src_dir_fd=folder, dst_dir_fd=folder)
+        except OSError as error:
+            if not before or error.errno not in _NO_RENAME:
+                raise
+            if not _write_in_place(folder, name, before, data):
+                raise
+    return len(data)
+
+
+def _stat_file(folder: int, name: str) -> os.stat_result | None:
+    """Return the status of a file; None if it is not there. Raises OSError for what is no file."""
+    try:
+        file = open_regular(folder, name)
+    except FileNotFoundError:
+        return None
+    except PermissionError:
+        # It cannot be read, and perhaps replaced all the same.
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if not stat.S_ISREG(found.st_mode):
+            raise
+        return found
+    try:
+        return os.fstat(file)
+    finally:
+        os.close(file)
+
+
+@contextlib.contextmanager
+def _new_file(folder: int) -> Iterator[tuple[str, int]]:
+    """Give the name and the descriptor of a new file, which is deleted if it is still there."""
+    name = f".amplified-{secrets.token_hex(8)}.tmp"
+    file = os.open(name, _NEW, 0o666, dir_fd=folder)
+    try:
+        yield name, file
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=folder)
+
+
+def _copy_rights(folder: int, file: int, before: os.stat_result | None) -> None:
+    """Give a new file the owner and the rights of the one before."""
+    if before is None:
+        give_to_owner(folder, file)
+        return
+    if not os.geteuid():
+        os.fchown(file, before.st_uid, before.st_gid)
+    elif before.st_gid != os.fstat(file).st_gid:
+        with contextlib.suppress(PermissionError):
+            os.fchown(file, -1, before.st_gid)
+    os.fchmod(file, stat.S_IMODE(before.st_mode) & 0o777)
+
+
+def _write_in_place(folder: int, name: str, before: os.stat_result, data: bytes) -> bool:
+    """Write into a file that nothing can replace, such as one that is mounted.
+
+    If the disk fails in the middle of it (OSError), the old content is put back. Returns whether it
+    could be opened. A file with several names is left alone: another name may be outside.
+    """
+    if before.st_nlink > 1:
+        return False
+    try:
+        file = os.open(name, _IN_PLACE, dir_fd=folder)
+    except OSError:
+        return False
+    with os.fdopen(file, "r+b", buffering=0) as stream:
+        found = os.fstat(file)
+        if (found.st_dev, found.st_ino) != (before.st_dev, before.st_ino):
+            return False
+        old = stream.read(SIZE_LIMIT + 1)
+        try:
+            _overwrite(file, data)
+        except OSError:
+            if len(old) <= SIZE_LIMIT:
+                _overwrite(file, old)
+            raise
+    return True
+
+
+def _overwrite(file: int, data: bytes) -> None:
+    written = 0
+    while written < len(data):
+        written += os.pwrite(file, data[written:], written)
+    os.ftruncate(file, len(data))
+    os.fsync(file)

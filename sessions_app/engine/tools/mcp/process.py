@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from sessions_app.engine.base import EngineError
-from sessions_app.engine.tools import confinement
+from sessions_app.engine.tools import sandbox
 from sessions_app.engine.tools.mcp.config import Server
 
 # Bytes of one line, and of what waits to be read by the program.
@@ -120,7 +120,7 @@ async def _started(server: Server, directory: Path) -> asyncio.subprocess.Proces
             env=_environment(server),
             start_new_session=True,
             # A worker that is killed closes nothing.
-            preexec_fn=partial(confinement.die_with_parent, signal.SIGKILL),
+            preexec_fn=partial(sandbox.die_with_parent, signal.SIGKILL),
             limit=LINE_LIMIT,
         )
     except OSError as error:

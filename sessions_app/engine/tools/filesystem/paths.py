@@ -1,0 +1,211 @@
+"""The paths in a working directory: none of them leads out of it.
+
+The directory is opened once, from the root directory's own descriptor (`directories_disk`): if
+another session replaces a part of its path, that leads nowhere outside. From its descriptor every
+path is walked one name at a time, and no link is followed, not even one that was put there between
+a check and a use. There is no way up: `..` is refused before anything is opened.
+"""
+
+import contextlib
+import errno
+import itertools
+import os
+import stat
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from profiles_app.exceptions import ProfilesError
+from profiles_app.services import directories_disk as disk
+from sessions_app.engine.base import EngineError
+from sessions_app.engine.tools.base import ToolError
+
+# The folder in an amplified directory that is the daemon's own.
+MARKER = ".amplified"
+# Names that are compared with one that has another normal form.
+_NAMES = 50_000
+# Bytes of a path.
+PATH_LIMIT = 1024
+
+Parts = tuple[str, ...]
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# A FIFO that is put there at the last moment must not block us, nor a terminal become ours.
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+
+_NO_FOLDER = "goes through a file or a symbolic link, which is not followed"
+_REASONS = {
+    errno.ENOENT: "does not exist",
+    errno.ENOTDIR: _NO_FOLDER,
+    errno.ELOOP: _NO_FOLDER,
+    errno.EEXIST: _NO_FOLDER,
+    errno.EISDIR: "is a folder",
+    errno.ENXIO: "is not a regular file",
+    errno.ENAMETOOLONG: "has a name in it that is too long; most disks take 255 bytes",
+    errno.EACCES: "may not be reached: the daemon has no right to it",
+    errno.EPERM: "may not be reached: the daemon has no right to it",
+    errno.EBUSY: "cannot be replaced: it is mounted, or in use",
+    errno.EXDEV: "cannot be replaced: it is mounted, or in use",
+    errno.EROFS: "cannot be written: the disk is read-only",
+    errno.ENOSPC: "cannot be written: the disk is full",
+    errno.EDQUOT: "cannot be written: the disk is full",
+    errno.EFBIG: "cannot be written: it is too large for the disk",
+}
+_NOTHING_THERE = {errno.ENOENT, errno.ENAMETOOLONG}
+
+
+class MissingPath(ToolError):
+    """There is nothing at the path."""
+
+
+class WorkingDirectory:
+    """The directory that tools work in. Paths are relative to it, or absolute and below it."""
+
+    def __init__(self, directory: Path) -> None:
+        """Open the directory; raise EngineError `bad_tool` if that cannot be done."""
+        try:
+            place = disk.below_root(directory)
+            if place is not None:
+                # A link above it must not lead out of the root directory.
+                with disk.opened(place) as folder:
+                    self.root = os.dup(folder)
+            else:
+                self.root = os.open(os.path.realpath(directory), _FOLDER)
+        except (OSError, ValueError, ProfilesError):
+            raise EngineError(
+                "bad_tool", "The session's directory is not there, or cannot be opened."
+            ) from None
+        # A name to show; what is done in the directory is done by its descriptor.
+        self.path = Path(os.path.realpath(directory))
+
+    def close(self) -> None:
+        """Close the directory. What a thread still does with it fails."""
+        root, self.root = self.root, -1
+        os.close(root)
+
+    def split(self, path: str) -> Parts:
+        """Return the names on the way to a path; raise ToolError for one that could lead out."""
+        if any(unicodedata.category(char) in {"Cc", "Cs"} for char in path):
+            raise ToolError("A path has no control characters and no halves of a surrogate pair.")
+        if len(path.encode()) > PATH_LIMIT:
+            raise MissingPath(f"A path has at most {PATH_LIMIT} bytes in UTF-8.")
+        pure = PurePosixPath(path)
+        if pure.is_absolute() and pure.is_relative_to(self.path):
+            pure = pure.relative_to(self.path)
+        if pure.is_absolute() or ".." in pure.parts:
+            raise ToolError(
+                f"`{path}` leads out of the working directory. Give a path relative to it, "
+                "without `..`."
+            )
+        return pure.parts
+
+    @contextlib.contextmanager
+    def open_folder(self, parts: Parts, *, create: bool = False) -> Iterator[int]:
+        """Give the descriptor of a folder; `create` makes what is missing on the way.
+
+        Raises ToolError for what is no folder.
+        """
+        with explain_errors(parts):
+            folder = os.dup(self.root)
+            for part in parts:
+                try:
+                    name = find_name(folder, part)
+                    if create:
+                        with contextlib.suppress(FileExistsError):
+                            os.mkdir(name, dir_fd=folder)
+                            made = open_subfolder(folder, name)
+                            try:
+                                give_to_owner(folder, made)
+                            finally:
+                                os.close(made)
+                    inner = open_subfolder(folder, name)
+                finally:
+                    os.close(folder)
+                folder = inner
+        try:
+            yield folder
+        finally:
+            os.close(folder)
+
+    @contextlib.contextmanager
+    def open_file(self, parts: Parts) -> Iterator[BinaryIO]:
+        """Give a regular file to read; raise ToolError for anything else, and what fails later."""
+        with self.open_folder(parts[:-1]) as folder, explain_errors(parts):
+            file = open_regular(folder, find_name(folder, parts[-1]) if parts else ".")
+            with os.fdopen(file, "rb") as stream:
+                yield stream
+
+
+def open_regular(folder: int, name: str) -> int:
+    """Return the descriptor of a regular file to read; raise OSError for anything else.
+
+    Opening a device can do something by itself, so it is checked before, and again after.
+    """
+    _check_regular(os.stat(name, dir_fd=folder, follow_symlinks=False))
+    file = os.open(name, _FILE, dir_fd=folder)
+    try:
+        _check_regular(os.fstat(file))
+    except OSError:
+        os.close(file)
+        raise
+    return file
+
+
+def _check_regular(found: os.stat_result) -> None:
+    if stat.S_ISREG(found.st_mode):
+        return
+    kinds = {stat.S_IFDIR: errno.EISDIR, stat.S_IFLNK: errno.ELOOP}
+    raise OSError(kinds.get(stat.S_IFMT(found.st_mode), errno.ENXIO), "")
+
+
+def open_subfolder(folder: int, name: str) -> int:
+    """Return the descriptor of a folder in another one, following no link; raise OSError."""
+    return os.open(name, _FOLDER, dir_fd=folder)
+
+
+def find_name(folder: int, name: str) -> str:
+    """Return a name as it stands in a folder, if it does in another normal form of Unicode.
+
+    A model composes what some disks and archives keep decomposed. If there is no such name, or more
+    than one, the name is returned as it is.
+    """
+    if name.isascii():
+        return name
+    with contextlib.suppress(OSError):
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+        return name
+    form = unicodedata.normalize("NFC", name)
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        names = (entry.name for entry in itertools.islice(entries, _NAMES))
+        same = [each for each in names if unicodedata.normalize("NFC", each) == form]
+        if len(same) == 1:
+            return same[0]
+    return name
+
+
+@contextlib.contextmanager
+def explain_errors(parts: Parts) -> Iterator[None]:
+    """Turn an error of the disk into a sentence for the model."""
+    try:
+        yield
+    except OSError as error:
+        reason = _REASONS.get(error.errno or 0) or os.strerror(error.errno or 0)
+        kind = MissingPath if error.errno in _NOTHING_THERE else ToolError
+        raise kind(f"`{'/'.join(parts) or '.'}` {reason}.") from None
+
+
+def is_reserved(parts: Parts) -> bool:
+    """Return whether a path is in the daemon's folder, also on a disk that ignores case."""
+    for name in parts:
+        visible = "".join(char for char in name if unicodedata.category(char) != "Cf")
+        if unicodedata.normalize("NFKC", visible).casefold() == MARKER:
+            return True
+    return False
+
+
+def give_to_owner(folder: int, made: int) -> None:
+    """Give what root has made in a folder to the owner of the folder."""
+    if not os.geteuid():
+        owner = os.fstat(folder)
+        os.fchown(made, owner.st_uid, owner.st_gid)

@@ -1,0 +1,276 @@
+"""Listing folders and searching files, bounded in entries, bytes and time."""
+
+import contextlib
+import itertools
+import os
+import stat
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sessions_app.engine.tools.base import ToolError
+from sessions_app.engine.tools.filesystem.paths import (
+    Parts,
+    WorkingDirectory,
+    explain_errors,
+    find_name,
+    open_regular,
+    open_subfolder,
+)
+from sessions_app.engine.tools.filesystem.patterns import (
+    GIT,
+    Glob,
+    IgnoreRules,
+    compile_pattern,
+    find_match,
+    find_rules,
+)
+from sessions_app.engine.tools.filesystem.text import HEAD, find_encoding
+
+if TYPE_CHECKING:
+    import regex
+
+# What one call may take.
+SECONDS = 10.0
+ENTRIES = 50_000
+BYTES = 200 * 1024 * 1024
+# Bytes of one file that are searched; characters of a line, if the pattern takes too long for all.
+FILE_BYTES = 8 * 1024 * 1024
+LINE = 10_000
+# Levels of folders that are entered.
+DEPTH = 50
+# What an answer holds: entries of a list, matches of a search, characters of a line in it, and of
+# these how many stand before a match that is farther on; ignored folders by name.
+LISTED, MATCHES, SHOWN, BEFORE, NAMED = 1000, 200, 300, 100, 5
+
+
+@dataclass
+class SearchBudget:
+    """What is left of a call's time, entries and bytes; `stop` ends it from another thread."""
+
+    stop: threading.Event = field(default_factory=threading.Event)
+    until: float = field(default_factory=lambda: time.monotonic() + SECONDS)
+    entries: int = ENTRIES
+    bytes: int = BYTES
+
+    @property
+    def seconds(self) -> float:
+        return self.until - time.monotonic()
+
+    @property
+    def spent(self) -> bool:
+        return self.stop.is_set() or min(self.seconds, self.entries, self.bytes) <= 0
+
+
+@dataclass(frozen=True)
+class FolderEntry:
+    """Something in a folder, which is open as long as the walk is at it."""
+
+    folder: int
+    name: str
+    # From where the walk began.
+    parts: Parts
+    found: os.stat_result
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder, and no link to one."""
+        return stat.S_ISDIR(self.found.st_mode)
+
+    @property
+    def path(self) -> str:
+        """Its path from where the walk began, fit to be shown and stored."""
+        return "/".join(self.parts).encode(errors="surrogateescape").decode(errors="replace")
+
+    def describe(self) -> str:
+        if self.is_folder:
+            return f"{self.path}/"
+        if stat.S_ISREG(self.found.st_mode):
+            return f"{self.path}  {self.found.st_size} bytes"
+        kind = "symbolic link" if stat.S_ISLNK(self.found.st_mode) else "not a file"
+        return f"{self.path}  [{kind}]"
+
+
+class FolderWalk:
+    """A walk through a folder, within a budget; it notes what it ignores."""
+
+    def __init__(
+        self, directory: WorkingDirectory, base: Parts, include_ignored: bool, budget: SearchBudget
+    ) -> None:
+        self.budget = budget
+        # The folder in which it begins, from the session's directory.
+        self.base = base
+        self.rules = IgnoreRules(is_off=True) if include_ignored else find_rules(directory, base)
+        self.ignored_folders: list[str] = []
+        self.ignored_files = 0
+
+    def walk(self, folder: int, *, deep: bool) -> Iterator[FolderEntry]:
+        """Yield what is in a folder, by name; `deep`: and in those below it, following no link.
+
+        What is ignored is left out of a deep walk only.
+        """
+        yield from self._walk(folder, self.rules, (), deep)
+
+    def _walk(
+        self, folder: int, rules: IgnoreRules, parts: Parts, deep: bool
+    ) -> Iterator[FolderEntry]:
+        if self.budget.spent:
+            return
+        with os.scandir(folder) as entries:
+            limited = itertools.islice(entries, self.budget.entries)
+            names = sorted(entry.name for entry in limited)
+        for name in names:
+            self.budget.entries -= 1
+            if self.budget.spent:
+                return
+            try:
+                found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            except OSError:
+                continue
+            entry = FolderEntry(folder, name, (*parts, name), found)
+            place, may_enter = self.base + entry.parts, deep and name != GIT
+            if may_enter and rules.covers(place, entry.is_folder):
+                if entry.is_folder:
+                    self.ignored_folders.append(f"{entry.path}/")
+                else:
+                    self.ignored_files += 1
+                continue
+            yield entry
+            if may_enter and entry.is_folder and len(parts) < DEPTH:
+                try:
+                    inner = open_subfolder(folder, name)
+                except OSError:
+                    continue
+                try:
+                    yield from self._walk(inner, rules.enter(inner, place), entry.parts, True)
+                finally:
+                    os.close(inner)
+
+    def format_answer(self, lines: list[str], limit: int, nothing: str) -> str:
+        """Return the lines as an answer, with a sentence on what is not among them."""
+        shown = lines[:limit]
+        if len(lines) > limit or self.budget.spent:
+            shown.append("[There is more than was looked at or is shown: ask for less.]")
+        elif not lines:
+            shown.append(f"[{nothing}]")
+        ignored = self.ignored_folders[:NAMED]
+        if more := len(self.ignored_folders) - len(ignored):
+            ignored.append(f"{more} more folder{'s' if more > 1 else ''}")
+        if count := self.ignored_files:
+            ignored.append(f"{count} {'file' if count == 1 else 'files'}")
+        if ignored:
+            shown.append(
+                f"[Ignored, and not looked at: {', '.join(ignored)}. Set include_ignored=true, or "
+                "give such a folder as `path`, to look there too.]"
+            )
+        return "\n".join(shown)
+
+
+def list_folder(
+    directory: WorkingDirectory,
+    path: str,
+    pattern: str,
+    deep: bool,
+    include_ignored: bool,
+    budget: SearchBudget,
+) -> str:
+    """Return a line for each entry of a folder that fits; raise ToolError for no folder."""
+    parts, glob = directory.split(path), Glob(pattern)
+    with directory.open_folder(parts) as folder, explain_errors(parts):
+        walk = FolderWalk(directory, parts, include_ignored, budget)
+        fitting = (
+            each
+            for each in walk.walk(folder, deep=deep or glob.is_deep)
+            if glob.fits(each.path, is_folder=each.is_folder)
+        )
+        lines = [each.describe() for each in itertools.islice(fitting, LISTED + 1)]
+    return walk.format_answer(lines, LISTED, "Nothing is here that fits.")
+
+
+def search(
+    directory: WorkingDirectory,
+    pattern: str,
+    path: str,
+    files: str,
+    ignore_case: bool,
+    include_ignored: bool,
+    budget: SearchBudget,
+) -> str:
+    """Return the lines that match, `path:number: line`; raise ToolError for a bad pattern."""
+    sought, parts = compile_pattern(pattern, ignore_case=ignore_case), directory.split(path)
+    glob = Glob(files)
+    with explain_errors(parts), contextlib.ExitStack() as stack:
+        file = _find_file(directory, parts, stack)
+        walk = FolderWalk(directory, parts[:-1] if file else parts, include_ignored, budget)
+        if file:
+            entries = iter([file])
+        else:
+            folder = stack.enter_context(directory.open_folder(parts))
+            entries = (
+                each
+                for each in walk.walk(folder, deep=True)
+                if glob.fits(each.path, is_folder=each.is_folder)
+            )
+        matches = (line for each in entries for line in _search_file(each, sought, budget))
+        try:
+            lines = list(itertools.islice(matches, MATCHES + 1))
+        except TimeoutError:
+            raise ToolError("The pattern takes too long to search for: make it simpler.") from None
+    return walk.format_answer(lines, MATCHES, "No line matches.")
+
+
+def _find_file(
+    directory: WorkingDirectory, parts: Parts, stack: contextlib.ExitStack
+) -> FolderEntry | None:
+    """Return the file at a path; None if it is no file. Its folder is open until the stack ends."""
+    if not parts:
+        return None
+    folder = stack.enter_context(directory.open_folder(parts[:-1]))
+    name = find_name(folder, parts[-1])
+    found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    return FolderEntry(folder, name, parts[-1:], found) if stat.S_ISREG(found.st_mode) else None
+
+
+def _search_file(
+    entry: FolderEntry, sought: "regex.Pattern[str]", budget: SearchBudget
+) -> Iterator[str]:
+    for number, line in enumerate(_read_text(entry, budget).split("\n"), 1):
+        if budget.spent:
+            return
+        try:
+            match = find_match(sought, line, budget.seconds)
+        except TimeoutError:
+            if len(line) <= LINE:
+                raise
+            match = find_match(sought, line[:LINE], budget.seconds)
+        if match:
+            yield f"{entry.path}:{number}: {_excerpt(line.rstrip(), match.start())}"
+
+
+def _excerpt(line: str, place: int) -> str:
+    """Return a line, or the part of a long one in which the match is."""
+    if len(line) <= SHOWN:
+        return line
+    if place + BEFORE <= SHOWN:
+        return f"{line[:SHOWN]}…"
+    start = place - BEFORE
+    end = "…" if start + SHOWN < len(line) else ""
+    return f"…{line[start : start + SHOWN]}{end} [at character {place + 1} of {len(line)}]"
+
+
+def _read_text(entry: FolderEntry, budget: SearchBudget) -> str:
+    """Return the beginning of a file; nothing of what is no text, or no file."""
+    try:
+        file = open_regular(entry.folder, entry.name)
+    except OSError:
+        return ""
+    with os.fdopen(file, "rb") as stream:
+        content = stream.read(min(FILE_BYTES, max(budget.bytes, 0)))
+    budget.bytes -= len(content)
+    try:
+        encoding = find_encoding(entry.name, content[:HEAD])
+    except ToolError:
+        return ""
+    return content[len(encoding.mark) :].decode(encoding.name, errors="replace")

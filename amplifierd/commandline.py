@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
 
-from amplifierd.common import outage
+from amplifierd.common import errors
 from amplifierd.postgres import serving
 
 # They outlive an absence of the database, and the log should tell of it.
@@ -34,8 +34,8 @@ def run(argv: Sequence[str]) -> None:
         if not error.filename:
             raise
         sys.exit(f"{error.filename} cannot be used: {error.strerror}. Is AMPLIFIERD_HOME yours?")
-    except outage.DATABASE_UNAVAILABLE as error:
-        sys.exit(f"The database {outage.describe(error)}. `manage.py doctor` says why.")
+    except errors.DATABASE_UNAVAILABLE as error:
+        sys.exit(f"The database {errors.describe(error)}. `manage.py doctor` says why.")
 
 
 def _run(argv: Sequence[str]) -> None:

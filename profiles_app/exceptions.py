@@ -1,16 +1,12 @@
 """What the catalogue refuses. The docstring is the default message; one handler maps it to HTTP."""
 
-from typing import Any, ClassVar
+from typing import Any
+
+from amplifierd.common.errors import ServiceError
 
 
-class ProfilesError(Exception):
+class ProfilesError(ServiceError):
     """The request cannot be carried out."""
-
-    status: ClassVar[int] = 400
-    code: ClassVar[str] = "invalid"
-
-    def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or self.__doc__)
 
 
 class ProfileNotFound(ProfilesError):
@@ -50,9 +46,10 @@ class StaleVersion(ProfilesError):
     def __init__(self, expected: int, current: int) -> None:
         super().__init__(
             f"The profile is at version {current} and no longer at {expected}. Read it again, and "
-            "make the change on what it is now."
+            "make the change on what it is now.",
+            expected=expected,
+            current=current,
         )
-        self.extra = {"expected": expected, "current": current}
 
 
 class VersionNotFound(ProfilesError):
@@ -68,8 +65,7 @@ class NotCompilable(ProfilesError):
     def __init__(self, errors: list[dict[str, Any]]) -> None:
         first, others = errors[0], len(errors) - 1
         more = f" ({others} more in errors)" if others else ""
-        super().__init__(f"{first['field']}: {first['detail']}{more}")
-        self.extra = {"errors": errors}
+        super().__init__(f"{first['field']}: {first['detail']}{more}", errors=errors)
 
 
 class InvalidDefinition(ProfilesError):
@@ -151,10 +147,6 @@ class SourceUnreadable(ProfilesError):
 
 class FilesRefused(ProfilesError):
     """Files of the collection are refused; nothing of it was changed."""
-
-    def __init__(self, message: str, errors: list[dict[str, Any]]) -> None:
-        super().__init__(message)
-        self.extra = {"errors": errors}
 
 
 class CollectionNotFound(ProfilesError):

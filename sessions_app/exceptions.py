@@ -1,21 +1,13 @@
 """What the services refuse. The docstring is the default message; one handler maps it to HTTP."""
 
-from typing import Any, ClassVar
+from typing import Any
 
+from amplifierd.common.errors import ServiceError
 from sessions_app.states import SESSION_TRANSITIONS
 
 
-class SessionsError(Exception):
+class SessionsError(ServiceError):
     """The request cannot be carried out."""
-
-    status: ClassVar[int] = 400
-    code: ClassVar[str] = "invalid"
-    # Further members of the answer, beside the standard ones.
-    extra: dict[str, Any]
-
-    def __init__(self, message: str | None = None, **extra: Any) -> None:
-        super().__init__(message or self.__doc__)
-        self.extra = extra
 
 
 class SessionNotFound(SessionsError):

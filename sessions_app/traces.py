@@ -8,8 +8,8 @@ from typing import Any
 from django.db import connection
 
 from amplifierd.common.callers import Visibility, sql_visibility
+from amplifierd.common.formats import stamp
 from amplifierd.common.redaction import masked
-from amplifierd.common.times import stamp
 from sessions_app.models import Event, Run
 from sessions_app.models.event import EventType
 

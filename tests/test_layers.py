@@ -53,7 +53,7 @@ FORBIDDEN = {
 }
 ALLOWED = "amplifierd.common"
 # Still to be turned round.
-UPWARD = [f"amplifierd/common/{name}" for name in ("problems.py", "paging.py", "openapi")]
+UPWARD = ["amplifierd/common/openapi"]
 
 
 def is_within(name: str, package: str) -> bool:

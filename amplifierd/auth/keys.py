@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from amplifierd.auth.scopes import Scope
-from amplifierd.common.outage import DATABASE_UNAVAILABLE
+from amplifierd.common.errors import DATABASE_UNAVAILABLE
 from amplifierd.models import ApiKey
 
 ALPHABET = string.ascii_lowercase + string.digits

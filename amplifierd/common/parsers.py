@@ -18,7 +18,7 @@ from rest_framework.exceptions import (
 )
 from rest_framework.parsers import JSONParser
 
-from amplifierd.common.storable import UNSTORABLE, storable
+from amplifierd.common.text import UNSTORABLE, storable
 
 # Levels of lists and objects, one within the other.
 DEPTH = 64

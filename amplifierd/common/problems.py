@@ -26,10 +26,8 @@ from rest_framework.serializers import as_serializer_error
 from rest_framework.settings import api_settings
 from rest_framework.views import set_rollback
 
-from amplifierd.common.outage import DATABASE_UNAVAILABLE
+from amplifierd.common.errors import DATABASE_UNAVAILABLE, ServiceError
 from amplifierd.postgres import schema
-from profiles_app.exceptions import ProfilesError
-from sessions_app.exceptions import SessionsError
 
 logger = logging.getLogger(__name__)
 
@@ -56,20 +54,15 @@ class Problem:
     # Further members of the body, beside the standard ones.
     extra: dict[str, Any] = field(default_factory=dict)
     retry_after: int = 1
-    # How to authenticate, for WWW-Authenticate.
-    challenge: str = ""
+    more_headers: dict[str, str] = field(default_factory=dict)
 
     @property
     def headers(self) -> dict[str, str]:
-        """Return the headers that belong to the problem."""
-        headers = {"WWW-Authenticate": self.challenge} if self.challenge else {}
-        if self.status in PASSING:
-            headers["Retry-After"] = str(self.retry_after)
-        return headers
+        retry = {"Retry-After": str(self.retry_after)} if self.status in PASSING else {}
+        return {**self.more_headers, **retry}
 
     @property
     def body(self) -> dict[str, Any]:
-        """Return the members of the problem document."""
         return {
             "type": "about:blank",
             "title": HTTPStatus(self.status).phrase,
@@ -121,8 +114,10 @@ NOT_FOUND = Problem(404, "not_found", "There is nothing at this URL.")
 
 def problem_of(error: BaseException) -> Problem:
     """Return the problem that tells of an exception; what is not foreseen is `internal`."""
-    if isinstance(error, (SessionsError, ProfilesError)):
-        return Problem(error.status, error.code, str(error), getattr(error, "extra", {}))
+    if isinstance(error, ServiceError):
+        return Problem(
+            error.status, error.code, str(error), error.extra, error.retry_after, error.headers
+        )
     if isinstance(error, DATABASE_UNAVAILABLE):
         # Django puts an error of its own around that of psycopg.
         cause = type(error.__cause__ or error)
@@ -167,12 +162,13 @@ def _of_api_error(error: drf.APIException) -> Problem:
         errors = list(_flatten(error.detail))
         return Problem(error.status_code, "invalid", _summary(errors), {"errors": errors})
     code = CODES.get(error.detail.code, error.detail.code)
+    challenge = getattr(error, "auth_header", None)
     return Problem(
         error.status_code,
         code,
         f"{error.detail} {HINTS.get(code, '')}".rstrip(),
         retry_after=getattr(error, "wait", None) or 1,
-        challenge=getattr(error, "auth_header", None) or "",
+        more_headers={"WWW-Authenticate": challenge} if challenge else {},
     )
 
 

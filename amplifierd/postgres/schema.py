@@ -10,7 +10,7 @@ from django.core.management.base import CommandError
 from django.db import connection, connections
 from django.db.migrations.executor import MigrationExecutor
 
-from amplifierd.common.outage import DATABASE_UNAVAILABLE, describe
+from amplifierd.common.errors import DATABASE_UNAVAILABLE, describe
 from sessions_app.streaming.database import parameters
 
 logger = logging.getLogger(__name__)

@@ -19,6 +19,7 @@ from asgiref.typing import (
 )
 from django.http.request import split_domain_port, validate_host
 
+from amplifierd.common.errors import ServiceError
 from amplifierd.common.problems import Problem, log_failure, page, problem_of, send_problem
 
 Headers = dict[bytes, list[bytes]]
@@ -52,12 +53,12 @@ PREFLIGHT = [
 ]
 
 
-class Refused(Exception):
-    """The request is not let in; carries what the client is told."""
+class Refused(ServiceError):
+    """The request is not let in."""
 
     def __init__(self, status: int, code: str, detail: str) -> None:
         super().__init__(detail)
-        self.problem = Problem(status, code, detail)
+        self.status, self.code = status, code
 
 
 class Guard:
@@ -107,20 +108,15 @@ class Guard:
             # Once a response has begun there is no way back; the server cuts the connection.
             if answer.began:
                 raise
-            await send_refusal(answer, self._problem(error, scope), scope, headers)
+            problem = problem_of(error)
+            log_failure(problem, error, f"{scope['method']} {scope['path']}")
+            await send_refusal(answer, problem, scope, headers)
 
     def _defaults(self, scope: HTTPScope) -> list[tuple[bytes, bytes]]:
         """Return what the answer says where the application says nothing else of the kind."""
         private = [] if scope["path"].startswith(PUBLIC_PATHS) else [PRIVATE]
         secure = [self.hsts] if self.hsts and scope["scheme"] == "https" else []
         return [*STRICT, *private, *secure]
-
-    def _problem(self, error: Exception, scope: HTTPScope) -> Problem:
-        if isinstance(error, Refused):
-            return error.problem
-        problem = problem_of(error)
-        log_failure(problem, error, f"{scope['method']} {scope['path']}")
-        return problem
 
     async def _admit(
         self,

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.urls import reverse
 
-from amplifierd.common.visible import visible
+from amplifierd.common.text import visible
 from profiles_app.models import Profile
 from profiles_app.profile_text import text_of
 from profiles_app.services.profiles_text import FRONT_LIMIT, Mistake

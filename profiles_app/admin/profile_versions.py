@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 
-from amplifierd.common.visible import visible
+from amplifierd.common.text import visible
 from profiles_app.admin.profile_pages import version_text
 from profiles_app.differences import SIZE_LIMIT, Differences, differences
 from profiles_app.exceptions import VersionNotFound

@@ -61,7 +61,7 @@ def add(name: str, source: str) -> tuple[Collection, Loaded]:
         raise CollectionExists
     tree, found = read(name, place)
     if found.refused:
-        raise FilesRefused(refusal(found.refused), [told(item) for item in found.refused])
+        raise FilesRefused(refusal(found.refused), errors=[told(item) for item in found.refused])
     fields = {"source": place.url, "ref": place.ref, "subdirectory": place.subdirectory}
     with transaction.atomic():
         lock_catalogue()

@@ -19,6 +19,7 @@ from django.http import (
 )
 from django.urls import URLPattern, path
 
+from amplifierd.common.problems import Problem, respond
 from sessions_app.admin.acts import ACTS, Done
 from sessions_app.admin.rendering import page_url, visible
 from sessions_app.admin.steps import STEPS
@@ -123,7 +124,6 @@ def _wants_json(request: HttpRequest) -> bool:
 
 def _told_refusal(request: HttpRequest, session: Session, refused: Refused) -> HttpResponse:
     if _wants_json(request):
-        body = {"status": refused.status, "code": refused.code, "detail": str(refused)}
-        return JsonResponse(body, status=refused.status, content_type="application/problem+json")
+        return respond(Problem(refused.status, refused.code, str(refused)))
     messages.error(request, f"“{visible(str(session))}” was left as it is. {refused}")
     return HttpResponseRedirect(page_url("session", session.id))

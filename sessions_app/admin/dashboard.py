@@ -9,11 +9,10 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.utils import timezone
 
-from profiles_app.exceptions import ProfilesError
+from amplifierd.common.errors import ServiceError
 from sessions_app.admin import dashboard_figures as figures
 from sessions_app.admin import dashboard_series as past
 from sessions_app.admin.rendering import badge, moment, page_url, short, span, visible
-from sessions_app.exceptions import SessionsError
 from sessions_app.services import sessions
 
 # What the scripts draw, of each step.
@@ -53,7 +52,7 @@ def try_it(request: HttpRequest, admin: Any) -> HttpResponse:
     try:
         made = sessions.create(name="First session")
         sessions.start(made.id)
-    except (ProfilesError, SessionsError) as refusal:
+    except ServiceError as refusal:
         messages.error(request, f"No session was made. {refusal}")
         return HttpResponseRedirect("../")
     admin.log_addition(request, made, "Made to try it.")

@@ -8,8 +8,8 @@ from django.http import HttpRequest, QueryDict
 from django.urls import NoReverseMatch, reverse
 from django.utils.safestring import SafeString
 
+from amplifierd.common.formats import stamp
 from amplifierd.common.redaction import masked
-from amplifierd.common.times import stamp
 from sessions_app.admin import history
 from sessions_app.admin.acts import composer
 from sessions_app.admin.family import family

@@ -10,7 +10,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from amplifierd.common.visible import visible
+from amplifierd.common.text import visible
 
 NOTHING = "—"
 # Messages after the one that a link leads to, on the page that it leads to.

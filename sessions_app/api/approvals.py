@@ -5,7 +5,7 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from amplifierd.common.paging import newest
+from amplifierd.common.pagination import paginate
 from sessions_app.api import queries, serializers
 from sessions_app.api.lookup import find_session, get_caller
 from sessions_app.api.queries import asked
@@ -66,4 +66,4 @@ def _listed(
     query = asked(kind, request.query_params)
     filters = {name: value for name, value in query.items() if name not in queries.ABOUT_PAGE}
     found = found.filter(**filters)
-    return newest(request, found, total(found), query, approval_json)
+    return paginate(request, found, total(found), query, approval_json)

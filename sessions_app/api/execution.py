@@ -5,7 +5,7 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from amplifierd.common.paging import newest
+from amplifierd.common.pagination import paginate
 from sessions_app.api import queries, serializers
 from sessions_app.api.lookup import find_session
 from sessions_app.api.queries import asked
@@ -51,7 +51,7 @@ class ExecutionActions:
         find_session(request, session_id)
         query = asked(queries.RunsQuery, request.query_params)
         found = Run.objects.filter(session_id=session_id)
-        return newest(request, found, found.count(), query, run_json)
+        return paginate(request, found, found.count(), query, run_json)
 
     @action(detail=True, url_path=RUN_PATH)
     def run(self, request: Request, session_id: str, run_id: str) -> Response:

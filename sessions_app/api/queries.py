@@ -11,7 +11,7 @@ from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
 from amplifierd.common.bodies import OBJECT_DEPTH, Digits, Text, Truth, checked, snake
-from amplifierd.common.paging import CursorField
+from amplifierd.common.pagination import CursorField
 from sessions_app.api import waits
 from sessions_app.states import ApprovalStatus, SessionStatus
 

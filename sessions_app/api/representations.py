@@ -5,7 +5,7 @@ from typing import Any
 
 from django.conf import settings
 
-from amplifierd.common.times import stamp
+from amplifierd.common.formats import stamp
 from sessions_app.models import Approval, Event, Message, Run, Session
 from sessions_app.models.message import Role
 

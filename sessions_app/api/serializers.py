@@ -5,8 +5,8 @@ from typing import Any
 from django.conf import settings
 from rest_framework import serializers
 
-from amplifierd.common.blank_text import is_blank
 from amplifierd.common.bodies import Body, Flag, Nothing, Number, Object, Text, checked, snake
+from amplifierd.common.text import is_blank
 from sessions_app.models.message import Role
 from sessions_app.services import cleanup
 from sessions_app.services.approvals import Answer

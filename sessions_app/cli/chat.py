@@ -8,8 +8,8 @@ from django.db import connection
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from amplifierd.common.outage import DATABASE_UNAVAILABLE
-from amplifierd.common.storable import storable
+from amplifierd.common.errors import DATABASE_UNAVAILABLE
+from amplifierd.common.text import storable
 from sessions_app.cli.follower import Follower
 from sessions_app.cli.interrupts import Interrupts
 from sessions_app.cli.keyboard import Lines

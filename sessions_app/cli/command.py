@@ -12,9 +12,7 @@ from django.core.management.base import BaseCommand, CommandError, OutputWrapper
 from django.db import ProgrammingError
 from rich.console import Console
 
-from amplifierd.common import outage
-from profiles_app.exceptions import ProfilesError
-from sessions_app.exceptions import SessionsError
+from amplifierd.common import errors
 
 
 class ConsoleCommand(BaseCommand):
@@ -47,7 +45,7 @@ def reasons() -> Iterator[None]:
     """Turn refusals, Ctrl-C, and a database that is not there into CommandErrors."""
     try:
         yield
-    except (SessionsError, ProfilesError) as refusal:
+    except errors.ServiceError as refusal:
         raise CommandError(str(refusal)) from refusal
     except KeyboardInterrupt:
         raise CommandError("Interrupted.", returncode=130) from None
@@ -56,9 +54,9 @@ def reasons() -> Iterator[None]:
     except BrokenPipeError:
         _close_output()
         sys.exit(1)
-    except outage.DATABASE_UNAVAILABLE as error:
+    except errors.DATABASE_UNAVAILABLE as error:
         raise CommandError(
-            f"The database {outage.describe(error)}. "
+            f"The database {errors.describe(error)}. "
             "Start the daemon with `make run`, or set DATABASE_URL."
         ) from error
     except ProgrammingError as error:

@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 
-from amplifierd.common.outage import DATABASE_UNAVAILABLE
+from amplifierd.common.errors import DATABASE_UNAVAILABLE
 from sessions_app.streaming import database
 from sessions_app.streaming.notifier import CHANNEL, unpack
 

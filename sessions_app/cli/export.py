@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from amplifierd.common.json_lines import dump_line
+from amplifierd.common.formats import dump_line
 from sessions_app.api.representations import event_json, message_json, run_json, session_json
 from sessions_app.api.transcripts import transcript_pages
 from sessions_app.cli.text import moment, one_line

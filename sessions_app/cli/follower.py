@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from django.db import connection
 
-from amplifierd.common.outage import DATABASE_UNAVAILABLE
+from amplifierd.common.errors import DATABASE_UNAVAILABLE
 from sessions_app.cli.ear import Ear
 from sessions_app.exceptions import SessionNotFound
 from sessions_app.models import Event, Session

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from amplifierd.common.json_lines import dump_line
+from amplifierd.common.formats import dump_line
 
 # All control characters but tab and new line: a terminal would obey them.
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")

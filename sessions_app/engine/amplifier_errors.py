@@ -12,7 +12,7 @@ from amplifier_core.llm_errors import (
     RateLimitError,
 )
 
-from amplifierd.common.storable import storable
+from amplifierd.common.text import storable
 from sessions_app.engine.amplifier_plan import MainProvider
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.config import redacted

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from amplifierd.common.storable import storable
+from amplifierd.common.text import storable
 from sessions_app.engine.base import Turn, Utterance
 from sessions_app.engine.config import redacted
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from amplifierd.common.redaction import masked
-from amplifierd.common.storable import storable, storable_json
+from amplifierd.common.text import storable, storable_json
 from sessions_app import failpoints
 from sessions_app.engine.base import Ask, Call, Decision, Emit, EngineError, Turn
 from sessions_app.engine.messages import ToolCall, ToolResult

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from amplifierd.common.storable import storable
+from amplifierd.common.text import storable
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.config import redacted
 from sessions_app.engine.limits import late, overrun

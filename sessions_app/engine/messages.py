@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from amplifierd.common.storable import storable_json
+from amplifierd.common.text import storable_json
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import jiter
 
-from amplifierd.common.blank_text import is_blank
+from amplifierd.common.text import is_blank
 from sessions_app.engine.capabilities import ProviderCapabilities
 from sessions_app.engine.messages import (
     AssistantMessage,

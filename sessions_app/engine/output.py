@@ -1,6 +1,6 @@
 """What an attempt says, passed on piece by piece, within the limits of its provider."""
 
-from amplifierd.common.storable import storable
+from amplifierd.common.text import storable
 from sessions_app.engine.base import Emit, EngineError
 from sessions_app.engine.limits import Limits, OutputSize
 from sessions_app.engine.redaction import StreamRedactor

@@ -5,7 +5,7 @@ import django.db.models.functions.datetime
 import django.utils.timezone
 import pgtrigger.compiler
 import pgtrigger.migrations
-import amplifierd.common.ids
+import amplifierd.common.formats
 from django.db import migrations, models
 
 
@@ -20,7 +20,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='Message',
             fields=[
-                ('id', models.CharField(default=amplifierd.common.ids.new_message_id, editable=False, max_length=64, primary_key=True, serialize=False)),
+                ('id', models.CharField(default=amplifierd.common.formats.new_message_id, editable=False, max_length=64, primary_key=True, serialize=False)),
                 ('seq', models.PositiveIntegerField()),
                 ('role', models.CharField(choices=[('user', 'User'), ('assistant', 'Assistant'), ('system', 'System'), ('tool', 'Tool')], max_length=16)),
                 ('content', models.TextField()),
@@ -36,7 +36,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='Run',
             fields=[
-                ('id', models.CharField(default=amplifierd.common.ids.new_run_id, editable=False, max_length=64, primary_key=True, serialize=False)),
+                ('id', models.CharField(default=amplifierd.common.formats.new_run_id, editable=False, max_length=64, primary_key=True, serialize=False)),
                 ('status', models.CharField(choices=[('queued', 'Queued'), ('running', 'Running'), ('succeeded', 'Succeeded'), ('failed', 'Failed'), ('cancelled', 'Cancelled')], default='queued', max_length=16)),
                 ('attempt', models.PositiveIntegerField(default=0)),
                 ('attempt_seq', models.BigIntegerField(blank=True, null=True)),
@@ -62,7 +62,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='Session',
             fields=[
-                ('id', models.CharField(default=amplifierd.common.ids.new_session_id, editable=False, max_length=64, primary_key=True, serialize=False)),
+                ('id', models.CharField(default=amplifierd.common.formats.new_session_id, editable=False, max_length=64, primary_key=True, serialize=False)),
                 ('name', models.CharField(blank=True, max_length=200, null=True)),
                 ('status', models.CharField(choices=[('created', 'Created'), ('active', 'Active'), ('completed', 'Completed'), ('failed', 'Failed'), ('terminated', 'Terminated')], default='created', max_length=16)),
                 ('profile_name', models.CharField(max_length=200)),

@@ -4,7 +4,7 @@ import django.db.models.deletion
 import django.utils.timezone
 import pgtrigger.compiler
 import pgtrigger.migrations
-import amplifierd.common.ids
+import amplifierd.common.formats
 from django.db import migrations, models
 
 
@@ -18,7 +18,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='Approval',
             fields=[
-                ('id', models.CharField(default=amplifierd.common.ids.new_approval_id, editable=False, max_length=64, primary_key=True, serialize=False)),
+                ('id', models.CharField(default=amplifierd.common.formats.new_approval_id, editable=False, max_length=64, primary_key=True, serialize=False)),
                 ('step', models.PositiveIntegerField()),
                 ('tool_call_id', models.CharField(max_length=255)),
                 ('tool_name', models.CharField(max_length=255)),

@@ -6,7 +6,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from amplifierd.common.ids import new_message_id
+from amplifierd.common.formats import new_message_id
 from sessions_app.models import triggers
 from sessions_app.models.querysets import MessageManager
 from sessions_app.search import search_vector

@@ -4,7 +4,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from amplifierd.common.ids import new_run_id
+from amplifierd.common.formats import new_run_id
 from sessions_app.models import triggers
 from sessions_app.models.querysets import RunQuerySet
 from sessions_app.states import (

@@ -5,7 +5,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from amplifierd.common.ids import new_session_id
+from amplifierd.common.formats import new_session_id
 from sessions_app.models import triggers
 from sessions_app.models.querysets import SessionQuerySet
 from sessions_app.search import search_vector

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from django.db import transaction
 from django.utils import timezone
 
-from amplifierd.common.times import stamp
+from amplifierd.common.formats import stamp
 from sessions_app.exceptions import ApprovalAnswered, ApprovalNotFound, SessionNotFound
 from sessions_app.models import Approval
 from sessions_app.models.event import EventType

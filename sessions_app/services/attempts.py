@@ -15,7 +15,7 @@ from django.db.models import F
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
-from amplifierd.common.times import stamp
+from amplifierd.common.formats import stamp
 from sessions_app import failpoints
 from sessions_app.exceptions import LeaseLost, SessionNotFound
 from sessions_app.models import Run, Session

@@ -13,7 +13,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from amplifierd.common.callers import Visibility
-from amplifierd.common.ids import new_message_id, new_session_id
+from amplifierd.common.formats import new_message_id, new_session_id
 from profiles_app.services.mount_plans import addressed
 from sessions_app.exceptions import ForkBeyondEnd, SessionNotFound, TooMuchToCopy
 from sessions_app.models import Session

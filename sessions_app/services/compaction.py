@@ -5,7 +5,7 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from amplifierd.common.times import stamp
+from amplifierd.common.formats import stamp
 from sessions_app.exceptions import LeaseLost
 from sessions_app.models import Run, Session
 from sessions_app.models.event import EventType

@@ -12,9 +12,8 @@ from typing import Any
 
 from django.db import connection, transaction
 
-from amplifierd.common.ids import new_message_id
-from amplifierd.common.storable import UNSTORABLE, storable_json
-from amplifierd.common.times import stamp
+from amplifierd.common.formats import new_message_id, stamp
+from amplifierd.common.text import UNSTORABLE, storable_json
 from sessions_app.services import hints
 from sessions_app.signals import journal_grew
 

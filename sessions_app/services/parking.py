@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from amplifierd.common.times import stamp
+from amplifierd.common.formats import stamp
 from sessions_app import failpoints
 from sessions_app.exceptions import LeaseLost
 from sessions_app.models import Approval, Run, Step

@@ -7,8 +7,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from amplifierd.common.ids import new_run_id
-from amplifierd.common.times import stamp
+from amplifierd.common.formats import new_run_id, stamp
 from sessions_app import failpoints
 from sessions_app.exceptions import (
     InvalidTransition,

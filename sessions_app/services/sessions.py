@@ -9,7 +9,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from amplifierd.common.callers import Nobody, Visibility
-from amplifierd.common.times import stamp
+from amplifierd.common.formats import stamp
 from profiles_app.services.directories import default_profile, directory_for
 from profiles_app.services.mount_plans import mount_plan
 from profiles_app.services.profiles import resolve_profile

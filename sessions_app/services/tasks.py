@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from django.db import transaction
 
 from amplifierd.common.callers import Owner
-from profiles_app.exceptions import ProfilesError
+from amplifierd.common.errors import ServiceError
 from sessions_app.exceptions import InvalidTransition, SessionNotFound, SessionsError
 from sessions_app.models import Message, Run, Session, Task
 from sessions_app.models.message import Role
@@ -34,7 +34,7 @@ def begin(run: Run, step: int, call_id: str, profile: str, message: str) -> Task
     try:
         with transaction.atomic():
             task.session = _sub_session(run, profile, message)
-    except (ProfilesError, SessionsError) as error:
+    except ServiceError as error:
         task.error = str(error)
     task.save(force_insert=True)
     return task

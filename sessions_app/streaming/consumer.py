@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import logging
 import random
 import re
@@ -18,10 +17,11 @@ from channels.generic.http import AsyncHttpConsumer
 from django.conf import settings
 
 from amplifierd.common.callers import Caller, Nobody
-from amplifierd.common.times import stamp
-from sessions_app.exceptions import SessionNotFound, SessionsError
+from amplifierd.common.formats import stamp
+from amplifierd.common.problems import log_failure, problem_of, send_problem
+from sessions_app.exceptions import SessionNotFound
 from sessions_app.streaming import frame, hub
-from sessions_app.streaming.exceptions import BadCursor, BadQuery, Broken, MethodNotAllowed
+from sessions_app.streaming.exceptions import BadCursor, BadQuery, MethodNotAllowed
 from sessions_app.streaming.subscription import Subscription
 from sessions_app.streaming.tree import Tree, parse_patterns
 
@@ -34,12 +34,6 @@ HEADERS: Headers = [
     (b"cache-control", b"no-store, no-transform"),
     (b"x-accel-buffering", b"no"),
 ]
-# Headers that go with a refusal, by its status.
-ADVICE: dict[int, Headers] = {
-    405: [(b"allow", b"GET")],
-    429: [(b"retry-after", b"5")],
-    503: [(b"retry-after", b"1")],
-}
 # The part of its lifetime by which a stream may end early, so that not all come back at once.
 JITTER = 0.1
 # A cursor that PostgreSQL's bigint can hold.
@@ -101,7 +95,7 @@ class Streamer(AsyncHttpConsumer):
         raise StopConsumer
 
     async def subscribe(self) -> Frames:
-        """Return what is to be sent; raise SessionsError where the stream is refused."""
+        """Return what is to be sent; raise a ServiceError if the stream is refused."""
         raise NotImplementedError
 
     def is_complete(self, frames: Any) -> bool:
@@ -122,12 +116,10 @@ class Streamer(AsyncHttpConsumer):
             if self.scope["method"] != "GET":
                 raise MethodNotAllowed
             frames = await self.subscribe()
-        except SessionsError as refusal:
-            await self._refuse(refusal)
-            return
-        except Exception:
-            logger.exception("The stream %s could not begin.", self.scope["path"])
-            await self._refuse(Broken())
+        except Exception as error:
+            problem = problem_of(error)
+            log_failure(problem, error, f"The stream {self.scope['path']}")
+            await send_problem(self.base_send, problem)
             return
         with contextlib.closing(frames), _mortal(frames):
             if self.is_complete(frames):
@@ -144,10 +136,6 @@ class Streamer(AsyncHttpConsumer):
         await self.send_body(self.greet(frames), more_body=True)
         async for some in frames:
             await self.send_body(some, more_body=True)
-
-    async def _refuse(self, refusal: SessionsError) -> None:
-        headers = [(b"content-type", b"application/problem+json"), *ADVICE.get(refusal.status, [])]
-        await self.send_response(refusal.status, _problem(refusal), headers=headers)
 
 
 class StreamConsumer(Streamer):
@@ -232,16 +220,3 @@ def _query(scope: dict[str, Any]) -> defaultdict[str, str]:
     """Return the last value of each parameter; empty for one that is not there."""
     query = parse_qs(scope["query_string"].decode("latin-1"))
     return defaultdict(str, {name: values[-1] for name, values in query.items()})
-
-
-def _problem(refusal: SessionsError) -> bytes:
-    """Return problem details, of the same shape as the API's."""
-    body = {
-        "type": "about:blank",
-        "title": HTTPStatus(refusal.status).phrase,
-        "status": refusal.status,
-        "detail": str(refusal),
-        "code": refusal.code,
-        **refusal.extra,
-    }
-    return json.dumps(body, ensure_ascii=False).encode()

@@ -29,6 +29,7 @@ class TooManyStreams(SessionsError):
 
     status = 429
     code = "too_many"
+    retry_after = 5
 
 
 class MethodNotAllowed(SessionsError):
@@ -36,10 +37,4 @@ class MethodNotAllowed(SessionsError):
 
     status = 405
     code = "method_not_allowed"
-
-
-class Broken(SessionsError):
-    """The server failed; its log says why."""
-
-    status = 500
-    code = "internal"
+    headers = {"Allow": "GET"}

@@ -17,7 +17,7 @@ from django_eventstream.event import Event
 from django_eventstream.utils import sse_encode_event
 from django_eventstream.views import Listener, get_listener_manager
 
-from amplifierd.common.times import stamp
+from amplifierd.common.formats import stamp
 from sessions_app.streaming import feed_hints, frame
 from sessions_app.streaming.exceptions import TooManyStreams, Unavailable
 from sessions_app.streaming.feed_channels import channels_about

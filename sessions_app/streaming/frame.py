@@ -5,8 +5,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from amplifierd.common.json_lines import dump_line, escape_line_ends
-from amplifierd.common.times import stamp
+from amplifierd.common.formats import dump_line, escape_line_ends, stamp
 
 
 def encode(seq: int, name: str, data_json: str) -> bytes:

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from django.conf import settings
 
 from amplifierd.common.callers import Visibility
-from amplifierd.common.outage import DATABASE_UNAVAILABLE
+from amplifierd.common.errors import DATABASE_UNAVAILABLE
 from sessions_app.exceptions import SessionNotFound
 from sessions_app.streaming import database
 from sessions_app.streaming.exceptions import BadCursor, TooManyStreams, Unavailable

@@ -13,7 +13,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from amplifierd.common.callers import Visibility, sql_visibility
-from amplifierd.common.outage import DATABASE_UNAVAILABLE
+from amplifierd.common.errors import DATABASE_UNAVAILABLE
 from sessions_app.streaming import database, frame
 from sessions_app.streaming.exceptions import Unavailable
 

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from amplifierd.common.callers import Visibility
-from amplifierd.common.times import stamp
+from amplifierd.common.formats import stamp
 from sessions_app.exceptions import SessionNotFound, SessionsError
 from sessions_app.streaming import frame, hub
 from sessions_app.streaming.subscription import Subscription

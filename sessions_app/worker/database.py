@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from django.db import connection
 
-from amplifierd.common.outage import DATABASE_UNAVAILABLE
+from amplifierd.common.errors import DATABASE_UNAVAILABLE
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")

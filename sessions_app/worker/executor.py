@@ -8,7 +8,7 @@ from dataclasses import replace
 from django.conf import settings
 from django.db import DataError, IntegrityError
 
-from amplifierd.common.outage import DATABASE_UNAVAILABLE
+from amplifierd.common.errors import DATABASE_UNAVAILABLE
 from sessions_app.engine.base import Ask, Cancelled, Engine, EngineError, Outcome
 from sessions_app.exceptions import LeaseLost
 from sessions_app.services import attempts, parking, tasks

@@ -4,8 +4,8 @@ import asyncio
 import logging
 from typing import Any
 
-from amplifierd.common.outage import DATABASE_UNAVAILABLE
-from amplifierd.common.storable import storable
+from amplifierd.common.errors import DATABASE_UNAVAILABLE
+from amplifierd.common.text import storable
 from sessions_app.models.event import EventType
 from sessions_app.services.attempts import Attempt
 from sessions_app.services.flush import Said, flush, newest

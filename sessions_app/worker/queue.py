@@ -19,7 +19,7 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager, NotificationCallback
 
-from amplifierd.common.outage import DATABASE_UNAVAILABLE, READ_ONLY
+from amplifierd.common.errors import DATABASE_UNAVAILABLE, READ_ONLY
 
 logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer")

@@ -9,7 +9,7 @@ from procrastinate import App
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Status
 
-from amplifierd.common.outage import DATABASE_UNAVAILABLE
+from amplifierd.common.errors import DATABASE_UNAVAILABLE
 from sessions_app.engine.registry import get_engine
 from sessions_app.models.process import ProcessKind
 from sessions_app.services import approvals, attempts, idempotency, processes

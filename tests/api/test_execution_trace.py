@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from amplifierd.common.times import stamp
+from amplifierd.common.formats import stamp
 from sessions_app.models import Event, Run, Session
 from sessions_app.services import attempts, parking, runs
 from sessions_app.services.attempts import Failure

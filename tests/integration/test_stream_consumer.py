@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pytest_django import Settings
 
-from amplifierd.common.times import stamp
+from amplifierd.common.formats import stamp
 from sessions_app.models import Approval, Event, Session
 from sessions_app.services import approvals, parking, sessions
 from sessions_app.streaming import tail as tail_module

@@ -2,7 +2,7 @@
 
 import json
 
-from amplifierd.common.json_lines import dump_line
+from amplifierd.common.formats import dump_line
 from sessions_app.streaming import frame
 
 

@@ -3,7 +3,7 @@
 import re
 from unittest import mock
 
-from amplifierd.common.ids import new_id, new_session_id
+from amplifierd.common.formats import new_id, new_session_id
 
 
 def test_a_session_id_is_its_kind_and_32_hex_digits() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amplifierd.common.blank_text import is_blank
+from amplifierd.common.text import is_blank
 from sessions_app.engine.capabilities import ProviderCapabilities
 from sessions_app.engine.messages import (
     AssistantMessage,

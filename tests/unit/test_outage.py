@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db import DataError, IntegrityError, OperationalError, connection, transaction
 from procrastinate.exceptions import ConnectorException
 
-from amplifierd.common.outage import DATABASE_UNAVAILABLE, describe, is_read_only
+from amplifierd.common.errors import DATABASE_UNAVAILABLE, describe, is_read_only
 from amplifierd.common.problems import problem_of
 from profiles_app.models import Profile
 from sessions_app.streaming import database

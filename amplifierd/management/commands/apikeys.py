@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from amplifierd.auth import keys
 from amplifierd.auth.scopes import Scope
-from amplifierd.common.times import stamp
+from amplifierd.common.formats import stamp
 from amplifierd.models import ApiKey
 from sessions_app.cli import tables
 from sessions_app.cli.command import ConsoleCommand

@@ -18,7 +18,7 @@ from amplifierd.server.daphne import Server
 from amplifierd.asgi import application, bridge
 from amplifierd.auth import exposure
 from amplifierd.auth.options import add_proxy_option
-from amplifierd.common.outage import DATABASE_UNAVAILABLE
+from amplifierd.common.errors import DATABASE_UNAVAILABLE
 from amplifierd.postgres import schema
 from amplifierd.postgres.statements import WEB_PATIENCE, let_go, limit
 from amplifierd.server import heartbeat, tls

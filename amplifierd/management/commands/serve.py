@@ -17,7 +17,7 @@ from rich.console import Console
 from amplifierd import __version__
 from amplifierd.auth import exposure, signin
 from amplifierd.auth.options import add_proxy_option
-from amplifierd.common import outage
+from amplifierd.common import errors
 from amplifierd.postgres import (
     EmbeddedPostgres,
     PostgresError,
@@ -55,8 +55,8 @@ class Command(BaseCommand):
             raise CommandError("Stopped before it was up.", returncode=130) from None
         except (instance.AlreadyRunning, instance.PortTaken, PostgresError) as error:
             raise CommandError(str(error)) from None
-        except outage.DATABASE_UNAVAILABLE as error:
-            raise CommandError(f"The database {outage.describe(error)}.") from None
+        except errors.DATABASE_UNAVAILABLE as error:
+            raise CommandError(f"The database {errors.describe(error)}.") from None
 
     def serve(self) -> None:
         """Bring everything up, in the order in which each part needs the one before it.

@@ -7,7 +7,7 @@ from django.db.backends.postgresql.base import DatabaseWrapper as PostgreSQLWrap
 from django.db.utils import DatabaseErrorWrapper
 from django.utils.functional import cached_property
 
-from amplifierd.common.outage import READ_ONLY, TRANSIENT_STATES
+from amplifierd.common.errors import READ_ONLY, TRANSIENT_STATES
 
 
 class DatabaseWrapper(PostgreSQLWrapper):

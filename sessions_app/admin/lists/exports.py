@@ -8,8 +8,8 @@ from typing import Any
 from django.http import StreamingHttpResponse
 from django.utils import timezone
 
+from amplifierd.common.formats import stamp
 from amplifierd.common.redaction import masked
-from amplifierd.common.times import stamp
 from sessions_app.admin.lists.runs import RunRow
 from sessions_app.admin.lists.sessions import SessionRow
 from sessions_app.admin.rendering import visible

@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from rest_framework.exceptions import ValidationError
 
-from amplifierd.common.paging import Cursor, CursorField
+from amplifierd.common.pagination import Cursor, CursorField
 from sessions_app.admin.lists.counts import Tally, tally, written
 from sessions_app.admin.lists.filters import Filters
 from sessions_app.admin.rendering import visible

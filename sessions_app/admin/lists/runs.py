@@ -7,7 +7,7 @@ from datetime import datetime
 from django.db.models import Q, QuerySet
 from django.utils.safestring import SafeString
 
-from amplifierd.common.paging import Cursor
+from amplifierd.common.pagination import Cursor
 from sessions_app.admin.lists.filters import RunFilters
 from sessions_app.admin.lists.listing import Listing
 from sessions_app.admin.rendering import badge, message_url, moment, page_url, short, span, visible

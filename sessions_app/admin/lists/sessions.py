@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
 
-from amplifierd.common.paging import Cursor
+from amplifierd.common.pagination import Cursor
 from sessions_app.admin.lists.counts import Tally, tally, written
 from sessions_app.admin.lists.filters import SessionFilters
 from sessions_app.admin.lists.listing import PAGE, Listing

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from amplifierd.common.blank_text import is_blank
+from amplifierd.common.text import is_blank
 from sessions_app.engine import tools
 from sessions_app.engine.base import Alone, EngineError, Host
 from sessions_app.engine.capabilities import ToolCapabilities

@@ -11,8 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from amplifierd.common.blank_text import is_blank
-from amplifierd.common.storable import storable
+from amplifierd.common.text import is_blank, storable
 from sessions_app.engine.tools.base import ANSWER_LIMIT, fill_blank, shorten
 
 NOTHING = "Nothing was answered."

@@ -15,7 +15,7 @@ from mcp import ClientSession, MCPError
 from mcp_types import CallToolResult, Implementation, PaginatedRequestParams
 from mcp_types import Tool as ListedTool
 
-from amplifierd.common.storable import storable, storable_json
+from amplifierd.common.text import storable, storable_json
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.messages import ToolSpec
 from sessions_app.engine.tools.arguments import coerce_arguments

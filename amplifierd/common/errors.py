@@ -1,8 +1,10 @@
-"""What counts as "the database is unavailable": for requests, workers, streams and commands alike.
+"""The base of all errors that a client is told, and what counts as "the database is unavailable".
 
 PostgreSQL may be away, starting, shutting down, in recovery or read-only. All of that passes, so
-whoever meets it answers 503 or tries again. Only this module knows by which exceptions it shows.
+the code that meets it answers 503 or tries again. Only this module knows which exceptions mean it.
 """
+
+from typing import Any, ClassVar
 
 import psycopg
 from django.db import InterfaceError, OperationalError
@@ -35,3 +37,22 @@ def describe(error: BaseException) -> str:
     first_line = str(error).strip().partition("\n")[0]
     state = "takes no writes at the moment" if is_read_only(error) else "does not answer"
     return f"{state} ({first_line})"
+
+
+class ServiceError(Exception):
+    """The request cannot be carried out.
+
+    A subclass says why: its docstring is the default message, a sentence that the client can act
+    on. `status` is the HTTP status, `code` is for programs, `extra` has further members of the
+    problem details (`amplifierd.common.problems`). `retry_after` is in seconds; it is sent with the
+    statuses that pass by themselves.
+    """
+
+    status: int = 400
+    code: str = "invalid"
+    retry_after: int = 1
+    headers: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, message: str | None = None, **extra: Any) -> None:
+        super().__init__(message or self.__doc__)
+        self.extra = extra

@@ -1,0 +1,59 @@
+"""How ids, times and JSON are written, everywhere."""
+
+import json
+import secrets
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from django.core.serializers.json import DjangoJSONEncoder
+
+# Line ends of Python's str.splitlines(), which knows the most, as far as JSON may have them raw:
+# the first two between its tokens, where a blank means the same, the others in its strings.
+REPLACEMENTS = {"\r": " ", "\n": " "}
+ESCAPES = {"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+
+
+def new_id(kind: str) -> str:
+    """Return `kind_` and 32 hex digits: 48 bits of milliseconds, then 80 random bits.
+
+    New rows land at the end of their index instead of all over it (the idea of UUIDv7, RFC 9562).
+    """
+    return f"{kind}_{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
+
+
+# Defaults of models: a migration refers to each by its name.
+def new_session_id() -> str:
+    return new_id("session")
+
+
+def new_message_id() -> str:
+    return new_id("message")
+
+
+def new_approval_id() -> str:
+    return new_id("approval")
+
+
+def new_run_id() -> str:
+    return new_id("run")
+
+
+def stamp(moment: datetime) -> str:
+    """Return ISO 8601 in UTC with microseconds and Z: 2026-01-31T09:00:00.000000Z."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def dump_line(value: Any) -> str:
+    """Return a value as JSON on one line, for every reader of lines: streams, exports, pipes."""
+    return escape_line_ends(json.dumps(value, ensure_ascii=False, cls=DjangoJSONEncoder))
+
+
+def escape_line_ends(text: str) -> str:
+    """Return JSON text that means the same and has no line end in it."""
+    for character, replacement in REPLACEMENTS.items():
+        text = text.replace(character, replacement)
+    if not text.isascii():
+        for character, escape in ESCAPES.items():
+            text = text.replace(character, escape)
+    return text

@@ -1,0 +1,59 @@
+"""Text: what PostgreSQL can store, what a person can see."""
+
+import math
+import re
+import unicodedata
+from typing import Any
+
+# What PostgreSQL cannot store: NUL, and halves of a pair that stands for one character.
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+# Separators, controls, format characters (zero-width ones), and marks without a letter to stand on.
+# Unassigned code points are not among them: they may be letters of a Unicode newer than Python's.
+_INVISIBLE = frozenset({"Zs", "Zl", "Zp", "Cc", "Cf", "Mn", "Mc", "Me"})
+# Letters and symbols that fonts draw as nothing: Hangul fillers and the empty Braille cell.
+_FILLERS = frozenset("\u115f\u1160\u3164\uffa0\u2800")
+# Control characters except tab and line breaks, and those that change the direction of a text.
+_CONTROLS = (
+    *(code for code in range(0x20) if chr(code) not in "\t\n\r"),
+    *range(0x7F, 0xA0),
+    *range(0x202A, 0x202F),
+    *range(0x2066, 0x206A),
+)
+_SPELLED = {code: f"⟨U+{code:04X}⟩" for code in _CONTROLS}
+
+
+def storable(text: str) -> str:
+    """Return the text with U+FFFD for each character that PostgreSQL cannot store."""
+    return UNSTORABLE.sub("\ufffd", text)
+
+
+def storable_json(value: Any) -> Any:
+    """Return JSON data with all texts in it made storable, and null for NaN and Infinity.
+
+    Python reads and writes those two as JSON; PostgreSQL does not.
+    """
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {storable(str(key)): storable_json(item) for key, item in value.items()}
+    return [storable_json(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def is_blank(text: str) -> bool:
+    """Tell whether a text has no visible character: model servers refuse it as empty."""
+    if "!" <= text[:1] <= "~":
+        # Nearly all texts: the whole of a long history is checked for each request.
+        return False
+    return all(
+        char in _FILLERS or unicodedata.category(char) in _INVISIBLE for char in text.lstrip()
+    )
+
+
+def visible(text: str) -> str:
+    """Return the text with control characters and changes of direction spelled out.
+
+    Line breaks and tabs stay. HTML is not escaped: that is what templates do.
+    """
+    return text.translate(_SPELLED)

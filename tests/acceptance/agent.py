@@ -15,7 +15,7 @@ from sessions_app.states import RUN_TERMINAL, SESSION_TERMINAL, ApprovalStatus
 from tests.acceptance.agents import BOSS
 from tests.acceptance.effects import Row, disagreements, effects, faults_of, tally
 from tests.acceptance.known import Known
-from tests.waiting import until
+from tests.harness.waiting import until
 
 STATUS = {
     Answer.APPROVE: ApprovalStatus.APPROVED,

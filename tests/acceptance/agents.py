@@ -4,8 +4,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from tests.acceptance.daemon import Daemon
-from tests.agents import calls
+from tests.harness.agents import calls
+from tests.harness.daemon import Daemon
 
 # An edit of the ledger adds one of these before its end.
 MARK, END = "x", "|"

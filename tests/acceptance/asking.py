@@ -14,7 +14,7 @@ from tests.acceptance.agent import Agent
 from tests.acceptance.agents import SCRIPTS, make_folder
 from tests.acceptance.known import Known
 from tests.acceptance.world import World
-from tests.waiting import until
+from tests.harness.waiting import until
 
 # What a person does with an agent, and how often.
 ASKS = {

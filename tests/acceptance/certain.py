@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from tests.acceptance.daemon import PATIENCE
+from tests.harness.daemon import PATIENCE
 
 # Seconds that one request may take: nothing hangs, whatever has died.
 LONGEST = 30.0

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.daemon import Daemon, daemon
+from tests.harness.daemon import Daemon, daemon
 
 
 @pytest.fixture(scope="session")

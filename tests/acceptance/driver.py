@@ -27,8 +27,8 @@ from tests.acceptance.asking import AGENTS, FAULT_KINDS, FAULTS, KINDS, PLAIN, A
 from tests.acceptance.effects import Row
 from tests.acceptance.known import Known
 from tests.acceptance.trouble import findings
-from tests.acceptance.watcher import Watcher
 from tests.acceptance.world import TimeOver, World
+from tests.harness.watcher import Watcher
 
 WATCHERS = 3
 # Steps in which no session ends: an ended one has nothing more to show.

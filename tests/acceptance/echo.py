@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 from urllib.parse import quote
 
-from tests.providers import CHUNKED, DONE, STOP, choice, chunk, chunked, event, head
+from tests.harness.providers import CHUNKED, DONE, STOP, choice, chunk, chunked, event, head
 
 
 @dataclass

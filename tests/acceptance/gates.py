@@ -4,8 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.acceptance.daemon import ROOT, Daemon
-from tests.waiting import until
+from tests.harness.daemon import ROOT, Daemon
+from tests.harness.waiting import until
 
 
 class Gates:

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from amplifierd import env
-from tests.acceptance.daemon import free_port
+from tests.harness.daemon import free_port
 
 PAGE = env.BASE_DIR / "docs" / "proxies.md"
 PREFIX = "/amplifierd"

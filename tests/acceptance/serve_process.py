@@ -13,7 +13,7 @@ import psutil
 
 from amplifierd import env
 from sessions_app.engine.model_files import SMOLLM2
-from tests.waiting import PATIENCE, until
+from tests.harness.waiting import PATIENCE, until
 
 
 class Serve:

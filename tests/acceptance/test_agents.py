@@ -11,11 +11,11 @@ import httpx
 import pytest
 
 from sessions_app import failpoints
-from tests.acceptance.daemon import Daemon, daemon
 from tests.acceptance.gates import Gates, invariants
-from tests.agents import calls
-from tests.providers import DONE, choice, chunk
-from tests.waiting import until
+from tests.harness.agents import calls
+from tests.harness.daemon import Daemon, daemon
+from tests.harness.providers import DONE, choice, chunk
+from tests.harness.waiting import until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.long]
 FILES = {"module": "tool-filesystem", "config": {"require_approval": ["write_file"]}}

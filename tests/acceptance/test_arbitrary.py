@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.acceptance.daemon import Daemon
+from tests.harness.daemon import Daemon
 
 pytestmark = pytest.mark.acceptance
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")

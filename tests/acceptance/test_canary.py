@@ -13,9 +13,9 @@ from urllib.parse import quote, urljoin
 import httpx
 import pytest
 
-from tests.acceptance.daemon import ROOT, Daemon, daemon
 from tests.acceptance.echo import Echo, echoing
-from tests.sse import Follower
+from tests.harness.daemon import ROOT, Daemon, daemon
+from tests.harness.sse import Follower
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.long]
 

@@ -12,9 +12,9 @@ import httpx
 import pytest
 from django.conf import settings
 
-from tests.acceptance.daemon import Daemon
-from tests.sse import frames
-from tests.waiting import until
+from tests.harness.daemon import Daemon
+from tests.harness.sse import frames
+from tests.harness.waiting import until
 
 pytestmark = pytest.mark.acceptance
 NAME = "amplifierd_client"

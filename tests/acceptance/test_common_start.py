@@ -15,9 +15,9 @@ import psycopg
 import pytest
 
 from amplifierd.postgres.schema import LOCK
-from tests.acceptance.daemon import ROOT, Daemon, free_port
-from tests.databases import empty_database
-from tests.waiting import PATIENCE, until
+from tests.harness.daemon import ROOT, Daemon, free_port
+from tests.harness.databases import empty_database
+from tests.harness.waiting import PATIENCE, until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.django_db(transaction=True)]
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.daemon import Daemon, daemon
-from tests.sse import Follower
-from tests.waiting import until
+from tests.harness.daemon import Daemon, daemon
+from tests.harness.sse import Follower
+from tests.harness.waiting import until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.long]
 

@@ -16,12 +16,12 @@ import pytest
 
 from amplifierd.postgres import EmbeddedPostgres
 from tests.acceptance.certain import Certain
-from tests.acceptance.daemon import ROOT, Daemon, daemon
 from tests.acceptance.known import Known
 from tests.acceptance.trouble import checked
-from tests.acceptance.watcher import Watcher
-from tests.sse import Follower
-from tests.waiting import until
+from tests.harness.daemon import ROOT, Daemon, daemon
+from tests.harness.sse import Follower
+from tests.harness.waiting import until
+from tests.harness.watcher import Watcher
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.long]
 TOKENS = 150

@@ -12,10 +12,10 @@ import psutil
 import pytest
 
 from sessions_app import failpoints
-from tests.acceptance.daemon import ROOT, Daemon, daemon
 from tests.acceptance.gates import Gates, invariants
-from tests.sse import Follower
-from tests.waiting import PATIENCE, until
+from tests.harness.daemon import ROOT, Daemon, daemon
+from tests.harness.sse import Follower
+from tests.harness.waiting import PATIENCE, until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.long]
 LEASE = 3

@@ -14,9 +14,9 @@ import httpx
 import psutil
 import pytest
 
-from tests.acceptance.daemon import ROOT, Daemon, daemon
-from tests.sse import Frame, frames
-from tests.waiting import PATIENCE, until
+from tests.harness.daemon import ROOT, Daemon, daemon
+from tests.harness.sse import Frame, frames
+from tests.harness.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.acceptance
 ORIGIN = "https://app.example.com"

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from tests.acceptance.daemon import Daemon
-from tests.sse import Frame, frames
-from tests.waiting import until
+from tests.harness.daemon import Daemon
+from tests.harness.sse import Frame, frames
+from tests.harness.waiting import until
 
 pytestmark = pytest.mark.acceptance
 

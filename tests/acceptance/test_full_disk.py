@@ -11,9 +11,9 @@ import pytest
 
 from amplifierd.postgres import embedded_url
 from tests.acceptance.certain import Certain
-from tests.acceptance.daemon import Daemon, daemon
 from tests.acceptance.trouble import checked
-from tests.waiting import until
+from tests.harness.daemon import Daemon, daemon
+from tests.harness.waiting import until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.long]
 SIZE = "200m"

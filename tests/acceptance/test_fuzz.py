@@ -14,7 +14,7 @@ import pytest
 from django.conf import settings
 
 from amplifierd import env
-from tests.acceptance.daemon import Daemon, daemon
+from tests.harness.daemon import Daemon, daemon
 
 pytestmark = pytest.mark.acceptance
 ROOT = settings.BASE_DIR

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.daemon import Daemon, daemon
+from tests.harness.daemon import Daemon, daemon
 from tests.unit.test_guard import APP, CASES, LIMIT, Header
 
 pytestmark = pytest.mark.acceptance

@@ -5,9 +5,9 @@ import threading
 import httpx
 import pytest
 
-from tests.acceptance.daemon import Daemon
-from tests.sse import Follower
-from tests.waiting import until
+from tests.harness.daemon import Daemon
+from tests.harness.sse import Follower
+from tests.harness.waiting import until
 
 pytestmark = pytest.mark.acceptance
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.acceptance.daemon import Daemon
+from tests.harness.daemon import Daemon
 
 pytestmark = pytest.mark.acceptance
 NOTEBOOK = Path(__file__).resolve().parents[3] / "shared" / "seed" / "02-sessions-and-messages.txt"

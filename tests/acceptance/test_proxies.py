@@ -12,11 +12,11 @@ import httpx
 import pytest
 
 from tests.acceptance import proxies
-from tests.acceptance.daemon import Daemon
 from tests.acceptance.proxies import HOST, PREFIX, is_installed
 from tests.acceptance.test_public_address import bearer, certify, key_of, manage
-from tests.sse import frames
-from tests.waiting import until
+from tests.harness.daemon import Daemon
+from tests.harness.sse import frames
+from tests.harness.waiting import until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.long]
 KINDS = ["python", *filter(is_installed, ("nginx", "caddy"))]

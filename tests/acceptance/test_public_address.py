@@ -19,8 +19,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.acceptance.daemon import ROOT, Daemon
-from tests.waiting import PATIENCE
+from tests.harness.daemon import ROOT, Daemon
+from tests.harness.waiting import PATIENCE
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.long]
 

@@ -16,11 +16,11 @@ from hypothesis.errors import FlakyStrategyDefinition
 from hypothesis.stateful import run_state_machine_as_test
 
 from amplifierd.postgres import embedded_url
-from tests.acceptance.daemon import Daemon, daemon
 from tests.acceptance.driver import Driver
 from tests.acceptance.trouble import checked
 from tests.acceptance.world import TimeOver, World
-from tests.waiting import until
+from tests.harness.daemon import Daemon, daemon
+from tests.harness.waiting import until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.long]
 SECONDS = float(os.environ.get("AMPLIFIERD_RANDOM_SECONDS") or 60)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from tests.acceptance.daemon import Daemon
+from tests.harness.daemon import Daemon
 
 pytestmark = pytest.mark.acceptance
 SESSIONS = b"/api/v1/sessions/"

@@ -5,9 +5,9 @@ import subprocess
 
 import pytest
 
-from tests.acceptance.daemon import ROOT, Daemon
-from tests.sse import frames
-from tests.waiting import PATIENCE
+from tests.harness.daemon import ROOT, Daemon
+from tests.harness.sse import frames
+from tests.harness.waiting import PATIENCE
 
 pytestmark = pytest.mark.acceptance
 ASKED = "What is the capital of France?"

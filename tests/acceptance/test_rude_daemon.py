@@ -14,13 +14,13 @@ import httpx
 import psutil
 import pytest
 
-from tests.acceptance.daemon import ROOT, Daemon, daemon, free_port
 from tests.acceptance.gates import invariants
-from tests.rude.play import provider
-from tests.rude.server import RudeServer
-from tests.rude.wire import Call, say, want
-from tests.sse import Follower
-from tests.waiting import until
+from tests.harness.daemon import ROOT, Daemon, daemon, free_port
+from tests.harness.rude.play import provider
+from tests.harness.rude.server import RudeServer
+from tests.harness.rude.wire import Call, say, want
+from tests.harness.sse import Follower
+from tests.harness.waiting import until
 
 pytestmark = [pytest.mark.acceptance]
 FILES = {"module": "tool-filesystem", "config": {}}
@@ -242,7 +242,7 @@ class Program:
     """The rude server as a process of its own, which can be killed and frozen."""
 
     def __init__(self, port: int, behaviour: str) -> None:
-        command = [sys.executable, "-m", "tests.rude.server", "--port", str(port)]
+        command = [sys.executable, "-m", "tests.harness.rude.server", "--port", str(port)]
         self.process = subprocess.Popen(
             [*command, "--behaviour", behaviour], cwd=ROOT, stdout=subprocess.PIPE
         )

@@ -14,7 +14,7 @@ import pytest
 
 from amplifierd import env
 from tests.acceptance.serve_process import Serve, alive, serving
-from tests.waiting import until
+from tests.harness.waiting import until
 
 pytestmark = pytest.mark.acceptance
 

@@ -8,11 +8,11 @@ import psutil
 import pytest
 
 from amplifierd.postgres import embedded_url
-from tests.acceptance.daemon import Daemon, daemon
 from tests.acceptance.trouble import checked
-from tests.acceptance.watcher import Watcher
-from tests.sse import Follower, Frame
-from tests.waiting import until
+from tests.harness.daemon import Daemon, daemon
+from tests.harness.sse import Follower, Frame
+from tests.harness.waiting import until
+from tests.harness.watcher import Watcher
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.long]
 # Seconds of a lease, and of a standstill that outlasts it by far.

@@ -9,8 +9,8 @@ import psycopg
 import pytest
 
 from amplifierd.postgres import embedded_url
-from tests.acceptance.daemon import PATIENCE, Daemon, daemon
-from tests.waiting import until
+from tests.harness.daemon import PATIENCE, Daemon, daemon
+from tests.harness.waiting import until
 
 pytestmark = pytest.mark.acceptance
 MEGABYTE = 1024 * 1024

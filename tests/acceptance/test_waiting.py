@@ -12,9 +12,9 @@ import psycopg
 import pytest
 
 from amplifierd.postgres import embedded_url
-from tests.acceptance.daemon import PATIENCE, Daemon
 from tests.acceptance.test_public_address import bearer, key_of
-from tests.waiting import until
+from tests.harness.daemon import PATIENCE, Daemon
+from tests.harness.waiting import until
 
 pytestmark = pytest.mark.acceptance
 THREADS = 2

@@ -13,7 +13,7 @@ import psycopg
 from amplifierd.postgres import embedded_url
 from sessions_app.invariants import CHECKS
 from sessions_app.invariants.check import STATES
-from tests.acceptance.daemon import Daemon
+from tests.harness.daemon import Daemon
 
 
 class Trouble:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from tests.acceptance.agents import make_profiles
 from tests.acceptance.certain import Certain
-from tests.acceptance.daemon import Daemon
 from tests.acceptance.trouble import Trouble
+from tests.harness.daemon import Daemon
 
 
 class TimeOver(BaseException):

@@ -8,7 +8,7 @@ from django.db.models import Model
 from sessions_app.models import Approval, Event, IdempotencyKey, Message, Run, Session
 from tests.api.callers import Caller, Endpoint, endpoints
 from tests.conftest import Api
-from tests.parked import asked, wait
+from tests.harness.parked import asked, wait
 
 OF_A_SESSION = [endpoint for endpoint in endpoints() if "<session_id>" in endpoint.path]
 

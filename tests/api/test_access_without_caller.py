@@ -20,7 +20,7 @@ from sessions_app.services.locks import is_kept
 from sessions_app.streaming.feed_channels import channels_of
 from sessions_app.streaming.journal import Journal
 from tests.conftest import MOCK
-from tests.integration.streams import Client, run, serving
+from tests.harness.streams import Client, run, serving
 from tests.integration.test_stream_tree import TreeClient
 
 # What reads sessions for a caller, and has to be told for whom.

@@ -9,7 +9,7 @@ from sessions_app.models import Approval, Event, Session
 from sessions_app.services import attempts, sessions
 from tests.api.callers import Caller
 from tests.conftest import Api
-from tests.parked import asked, wait
+from tests.harness.parked import asked, wait
 
 
 @pytest.fixture

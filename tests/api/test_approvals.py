@@ -9,7 +9,7 @@ from sessions_app.models import Approval, Run, Session
 from sessions_app.services import approvals, runs
 from tests.api.callers import Caller
 from tests.conftest import Api
-from tests.parked import USAGE, asked, parked, wait
+from tests.harness.parked import USAGE, asked, parked, wait
 
 
 @pytest.fixture

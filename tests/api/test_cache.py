@@ -8,7 +8,7 @@ import pytest
 from profiles_app.models import Collection, Profile
 from profiles_app.services import collections
 from tests.conftest import Api
-from tests.repositories import Repository, profile, write
+from tests.harness.repositories import Repository, profile, write
 
 
 @pytest.fixture

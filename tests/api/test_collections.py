@@ -9,7 +9,7 @@ import pytest
 from profiles_app.models import Collection, Profile
 from tests.api.callers import Caller
 from tests.conftest import Api
-from tests.repositories import Repository, profile, write
+from tests.harness.repositories import Repository, profile, write
 
 URL = "/collections/"
 

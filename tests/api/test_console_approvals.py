@@ -14,7 +14,7 @@ from sessions_app.models import Approval, Run, Session, Task
 from sessions_app.services import approvals, attempts, runs, tasks
 from sessions_app.services.parking import Wait
 from tests.conftest import MOCK, say
-from tests.parked import asked, parked, wait
+from tests.harness.parked import asked, parked, wait
 
 Make = Callable[..., Session]
 INBOX = "/admin/sessions_app/approval/"

@@ -18,7 +18,7 @@ from profiles_app.models import AmplifiedDirectory
 from profiles_app.services import directories_browse, directories_disk
 from profiles_app.services import directories_change as change
 from tests.conftest import Api
-from tests.integration.racing import race
+from tests.harness.racing import race
 
 BASE = "/amplified-directories"
 

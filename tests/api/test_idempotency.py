@@ -12,7 +12,7 @@ from django.utils import timezone
 from sessions_app.models import IdempotencyKey, Message, Run, Session
 from sessions_app.services import idempotency
 from tests.conftest import Api
-from tests.integration.racing import race
+from tests.harness.racing import race
 
 
 def test_a_retry_gets_the_first_answer_and_sends_once(api: Api, session: Session) -> None:

@@ -8,7 +8,7 @@ from profiles_app.services import collections
 from sessions_app.engine.registry import known_providers
 from sessions_app.engine.tools.base import known_tools
 from tests.conftest import Api
-from tests.repositories import profile, write
+from tests.harness.repositories import profile, write
 
 
 @pytest.fixture

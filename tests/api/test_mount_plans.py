@@ -10,7 +10,7 @@ from profiles_app.models import AmplifiedDirectory
 from profiles_app.services import directories_change as change
 from sessions_app.models import Session
 from tests.conftest import Api
-from tests.profiles import local_profile
+from tests.harness.profiles import local_profile
 
 PATH = "/mount-plans/generate"
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
-from tests.acceptance.daemon import ROOT, Daemon, daemon
 from tests.browser.chromium import chromium
 from tests.browser.console import Console, add_superuser
 from tests.browser.furnish import furnish
+from tests.harness.daemon import ROOT, Daemon, daemon
 
 # Pictures, traces and logs of tests that failed; `playwright show-trace` shows a trace.
 KEPT = ROOT / ".browser"

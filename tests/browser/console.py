@@ -5,8 +5,8 @@ import sys
 
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
-from tests.acceptance.daemon import ROOT, Daemon
 from tests.browser.watch import Watch
+from tests.harness.daemon import ROOT, Daemon
 
 NAME, PASSWORD = "admin", "a long pass phrase"
 # Milliseconds until something must show; the machine may be busy with other things.

@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
-from tests.acceptance.daemon import Daemon
 from tests.browser.console import manage
 from tests.browser.talks import REVIEWER, WRITER
+from tests.harness.daemon import Daemon
 
 DIRECTORIES = ("importer", "reports", "site", "site/letters")
 PROFILES: dict[str, dict[str, Any]] = {

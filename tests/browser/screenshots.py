@@ -7,11 +7,11 @@ from typing import Any
 
 from playwright.sync_api import Browser
 
-from tests.acceptance.daemon import ROOT, Daemon, daemon
 from tests.browser.chromium import chromium
 from tests.browser.console import SESSIONS, Console, add_superuser, page_of
 from tests.browser.furnish import furnish
 from tests.browser.talks import REVIEWER
+from tests.harness.daemon import ROOT, Daemon, daemon
 
 PROFILES = "/admin/profiles_app/profile/"
 FOLDER = ROOT / "docs" / "screenshots"

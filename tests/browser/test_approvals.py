@@ -3,10 +3,10 @@
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.acceptance.daemon import Daemon
 from tests.browser.conftest import Open
 from tests.browser.console import Console
 from tests.browser.furnish import scene
+from tests.harness.daemon import Daemon
 
 INBOX = "/admin/sessions_app/approval/"
 

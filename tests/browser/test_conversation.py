@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.acceptance.daemon import Daemon, daemon
 from tests.browser.conftest import Open
 from tests.browser.console import Console, add_superuser
 from tests.browser.watch import SERVER_GONE
-from tests.waiting import until
+from tests.harness.daemon import Daemon, daemon
+from tests.harness.waiting import until
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@ import re
 
 from playwright.sync_api import Page, expect
 
-from tests.acceptance.daemon import Daemon
 from tests.browser.conftest import Open
 from tests.browser.console import Console, manage
+from tests.harness.daemon import Daemon
 
 LINK = re.compile(r"http://\S+/admin/sign-in/\S+")
 

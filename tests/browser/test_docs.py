@@ -2,8 +2,8 @@
 
 from playwright.sync_api import expect
 
-from tests.acceptance.daemon import Daemon
 from tests.browser.conftest import Open
+from tests.harness.daemon import Daemon
 
 
 def test_an_operation_is_found_and_tried(opened: Open, running: Daemon) -> None:

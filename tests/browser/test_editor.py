@@ -7,10 +7,10 @@ from itertools import count
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.acceptance.daemon import Daemon
 from tests.browser.axe import violations
 from tests.browser.conftest import Open
 from tests.browser.console import Console
+from tests.harness.daemon import Daemon
 
 LIST = "/admin/profiles_app/profile/"
 MOCK = {"module": "provider-mock", "config": {"temperature": 0.2}}

@@ -2,8 +2,8 @@
 
 from playwright.sync_api import Page, expect
 
-from tests.acceptance.daemon import Daemon
 from tests.browser.console import SESSIONS, Console
+from tests.harness.daemon import Daemon
 
 # What the focused element looks like, to the last pixel that tells of the focus.
 FOCUS = """() => {

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.acceptance.daemon import Daemon
 from tests.browser.console import SESSIONS, Console, page_of
+from tests.harness.daemon import Daemon
 
 DOES = "window.hacked = 1"
 HOSTILE = f"""<script>{DOES}</script> {{{{ 7|add:7 }}}} \x1b[31mred \u202egnp.exe

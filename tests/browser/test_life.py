@@ -3,9 +3,9 @@
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.acceptance.daemon import Daemon
 from tests.browser.conftest import Open
 from tests.browser.console import Console
+from tests.harness.daemon import Daemon
 
 REASON = "The disk is full."
 REFUSED = "A session that is {} cannot become {}"

@@ -3,10 +3,10 @@
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.acceptance.daemon import Daemon
 from tests.browser.console import Console
 from tests.browser.furnish import scene
-from tests.waiting import until
+from tests.harness.daemon import Daemon
+from tests.harness.waiting import until
 
 # Messages in the page, however long one scrolls.
 MOST = 400

@@ -3,8 +3,8 @@
 import pytest
 from playwright.sync_api import Route, expect
 
-from tests.acceptance.daemon import Daemon
 from tests.browser.conftest import Open
+from tests.harness.daemon import Daemon
 
 ANSWERS = (502, 429, 503)
 

@@ -10,7 +10,7 @@ from django.core.management import CommandError, call_command
 
 from sessions_app.models import Approval, Session
 from sessions_app.services import approvals, runs
-from tests.parked import asked, parked, wait
+from tests.harness.parked import asked, parked, wait
 
 pytestmark = pytest.mark.django_db(transaction=True)
 Make = Callable[..., Session]

@@ -13,7 +13,7 @@ from sessions_app.models import Session
 from sessions_app.signals import journal_grew
 from sessions_app.streaming import database, notifier
 from sessions_app.streaming.notifier import CHANNEL, Bell, unpack
-from tests.integration.streams import DEADLINE, database_away, grow, terminate
+from tests.harness.streams import DEADLINE, database_away, grow, terminate
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -9,10 +9,10 @@ from sessions_app.models import Approval, Run, Session
 from sessions_app.services import approvals, attempts, parking
 from sessions_app.services.attempts import Attempt
 from tests.conftest import say
+from tests.harness.parked import asked, wait
 from tests.integration.terminal import CTRL_C, CTRL_D, terminal
 from tests.integration.test_chat import ask
 from tests.integration.workers import answer, claim, until, worker
-from tests.parked import asked, wait
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -13,7 +13,7 @@ from profiles_app.exceptions import CollectionExists, ProfilesError
 from profiles_app.models import Collection, Profile
 from profiles_app.services import collections, collections_sync
 from profiles_app.services.loading import load_shipped
-from tests.repositories import profile, write
+from tests.harness.repositories import profile, write
 
 pytestmark = pytest.mark.django_db(transaction=True)
 WRITERS = 4

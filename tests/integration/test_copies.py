@@ -17,7 +17,7 @@ from sessions_app.models import Event, Message, Session
 from sessions_app.services import attempts, cleanup, clone_fork, messages, parking, runs, sessions
 from sessions_app.worker.turns import turn_of
 from tests.conftest import Api, claimed, say
-from tests.integration.racing import race
+from tests.harness.racing import race
 
 pytestmark = pytest.mark.django_db(transaction=True)
 Make = Callable[..., Session]

@@ -13,7 +13,7 @@ from sessions_app.models import Event, Run, Session, Task
 from sessions_app.services import cleanup, clone_fork, locks, parking, runs, sessions
 from sessions_app.services.parking import Wait
 from tests.conftest import claimed, say
-from tests.waiting import until
+from tests.harness.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 Make = Callable[..., Session]

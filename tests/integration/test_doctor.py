@@ -24,7 +24,7 @@ from sessions_app.engine.model_files import ModelFile
 from sessions_app.models import Run, Session
 from sessions_app.services import runs
 from tests.conftest import claimed
-from tests.databases import empty_database
+from tests.harness.databases import empty_database
 
 pytestmark = pytest.mark.django_db
 

@@ -26,8 +26,8 @@ from amplifierd.server.wsgi_adapter import Bridge
 from amplifierd.wsgi import application as wsgi
 from sessions_app.models import Session
 from sessions_app.streaming import feed, routing
-from tests.integration import streams
-from tests.integration.streams import append, call, run, until
+from tests.harness import streams
+from tests.harness.streams import append, call, run, until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -14,7 +14,7 @@ from sessions_app.states import RunStatus, SessionStatus
 from sessions_app.worker.executor import Executor
 from sessions_app.worker.turns import newest_response
 from tests.conftest import claimed
-from tests.waiting import until
+from tests.harness.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -16,8 +16,8 @@ from sessions_app.services import messages, sessions
 from sessions_app.streaming import feed_hints, notifier
 from sessions_app.streaming.feed_hints import Hint, pack
 from tests.conftest import session_in
-from tests.integration.feeds import PATH, FeedClient, feeding
-from tests.integration.streams import call, connections, database_away, run, terminate
+from tests.harness.feeds import PATH, FeedClient, feeding
+from tests.harness.streams import call, connections, database_away, run, terminate
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

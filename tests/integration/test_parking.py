@@ -21,11 +21,11 @@ from sessions_app.services.parking import Wait
 from sessions_app.states import ApprovalStatus, RunStatus, SessionStatus
 from sessions_app.worker.executor import Executor
 from sessions_app.worker.turns import turn_of
-from tests.agents import called, calls, register
 from tests.conftest import claimed, say
-from tests.integration.racing import race
+from tests.harness.agents import called, calls, register
+from tests.harness.parked import fingerprint
+from tests.harness.racing import race
 from tests.integration.test_execution import working
-from tests.parked import fingerprint
 
 pytestmark = pytest.mark.django_db(transaction=True)
 USAGE = {"input_tokens": 3, "output_tokens": 2, "requests": 1}

@@ -10,7 +10,7 @@ from profiles_app.exceptions import ProfileActive, ProfileExists, ProfileNotFoun
 from profiles_app.models import Profile, ProfileVersion
 from profiles_app.services import profiles_activate, profiles_change
 from profiles_app.services.loading import load_shipped
-from tests.integration.racing import race
+from tests.harness.racing import race
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -14,9 +14,8 @@ from sessions_app.services import runs
 from sessions_app.states import RunStatus, SessionStatus
 from sessions_app.worker import database
 from sessions_app.worker.executor import Executor
-from tests.integration.workers import until
-from tests.profiles import local_profile
-from tests.providers import (
+from tests.harness.profiles import local_profile
+from tests.harness.providers import (
     HEAD,
     ONE,
     Answer,
@@ -30,6 +29,7 @@ from tests.providers import (
     sends,
     streams,
 )
+from tests.integration.workers import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -12,8 +12,8 @@ from sessions_app.services import attempts, messages, runs, sessions
 from sessions_app.services.attempts import Attempt
 from sessions_app.states import RUN_TERMINAL, SessionStatus
 from tests.conftest import claimed, say
-from tests.integration.racing import race
-from tests.parked import asked
+from tests.harness.parked import asked
+from tests.harness.racing import race
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -19,7 +19,7 @@ from sessions_app.worker.executor import Executor
 from sessions_app.worker.output_writer import Recorder
 from sessions_app.worker.standstill import Steadiness
 from tests.conftest import claimed
-from tests.waiting import until
+from tests.harness.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -15,7 +15,8 @@ from sessions_app.services import approvals, parking, sessions
 from sessions_app.streaming import tail as tail_module
 from sessions_app.streaming.subscription import Subscription
 from tests.conftest import claimed
-from tests.integration.streams import (
+from tests.harness.parked import parked, wait
+from tests.harness.streams import (
     Client,
     Frame,
     append,
@@ -29,7 +30,6 @@ from tests.integration.streams import (
     serving,
     until,
 )
-from tests.parked import parked, wait
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

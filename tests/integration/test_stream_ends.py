@@ -8,7 +8,7 @@ from sessions_app.exceptions import SessionNotFound
 from sessions_app.models import Session
 from sessions_app.streaming.exceptions import BadCursor, Unavailable
 from sessions_app.streaming.hub import Hub
-from tests.integration.streams import (
+from tests.harness.streams import (
     NEVER,
     Frame,
     append,

@@ -11,7 +11,7 @@ from sessions_app.models.triggers import PURGE_SETTING
 from sessions_app.streaming import subscription as subscription_module
 from sessions_app.streaming.exceptions import Unavailable
 from sessions_app.streaming.hub import Hub
-from tests.integration.streams import (
+from tests.harness.streams import (
     NEVER,
     Frame,
     append,

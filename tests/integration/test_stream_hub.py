@@ -12,7 +12,7 @@ from sessions_app.models import Session
 from sessions_app.streaming import tail as tail_module
 from sessions_app.streaming.hub import Hub
 from sessions_app.streaming.journal import PAGE_FRAMES, Journal, State
-from tests.integration.streams import (
+from tests.harness.streams import (
     NEVER,
     Frame,
     append,

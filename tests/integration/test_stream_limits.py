@@ -12,7 +12,7 @@ from sessions_app.models import Session
 from sessions_app.states import SessionStatus
 from sessions_app.streaming.exceptions import TooManyStreams
 from sessions_app.streaming.hub import Hub
-from tests.integration.streams import (
+from tests.harness.streams import (
     Client,
     append,
     call,

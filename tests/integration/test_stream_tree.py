@@ -13,7 +13,7 @@ from sessions_app.services import parking, sessions
 from sessions_app.services.parking import Wait
 from sessions_app.streaming import tree as tree_module
 from tests.conftest import claimed, session_in
-from tests.integration.streams import Client, append, call, complete, run, serving, until
+from tests.harness.streams import Client, append, call, complete, run, serving, until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 NEVER = 1000.0

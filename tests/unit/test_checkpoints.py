@@ -23,7 +23,7 @@ from sessions_app.engine.messages import (
     load_checkpoints,
 )
 from sessions_app.engine.normalize import NO_OUTPUT, build_request
-from tests.strict_server import complaints
+from tests.harness.strict_server import complaints
 
 # As release 0.1 has written them; `parts` has every kind, `run` is one whole run.
 FIRST_RELEASE: dict[str, list[Any]] = json.loads(

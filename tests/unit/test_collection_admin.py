@@ -8,7 +8,7 @@ from django.test import Client
 
 from profiles_app.models import Collection, Profile
 from profiles_app.services import collections
-from tests.repositories import profile, write
+from tests.harness.repositories import profile, write
 
 LIST = "/admin/profiles_app/collection/"
 

@@ -9,7 +9,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 
 from profiles_app.models import Collection, Profile
-from tests.repositories import profile, write
+from tests.harness.repositories import profile, write
 
 pytestmark = pytest.mark.usefixtures("catalogue")
 

@@ -7,7 +7,7 @@ import pytest
 
 from profiles_app.exceptions import SourceUnreadable
 from profiles_app.sources import folder, tree
-from tests.repositories import profile, write
+from tests.harness.repositories import profile, write
 
 
 def refusals(place: Path) -> dict[str, str]:

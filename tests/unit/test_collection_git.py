@@ -12,8 +12,8 @@ from profiles_app.exceptions import SourceUnreadable
 from profiles_app.sources import git, process
 from profiles_app.sources.location import parse
 from profiles_app.sources.tree import Tree
-from tests.repositories import Repository, profile, run_git, write
-from tests.waiting import until
+from tests.harness.repositories import Repository, profile, run_git, write
+from tests.harness.waiting import until
 
 
 @pytest.fixture(autouse=True)

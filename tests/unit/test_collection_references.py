@@ -8,7 +8,7 @@ from profiles_app import contents
 from profiles_app.contents import Contents
 from profiles_app.exceptions import SourceUnreadable
 from profiles_app.sources import folder
-from tests.repositories import profile, write
+from tests.harness.repositories import profile, write
 
 TEXTS = {
     "agents/zen.md": "---\nmeta: {name: zen}\n---\nBe calm.",

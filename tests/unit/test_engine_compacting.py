@@ -29,8 +29,8 @@ from sessions_app.engine.messages import (
 )
 from sessions_app.engine.registry import get_engine
 from sessions_app.engine.transcript import NEVER_MADE
-from tests.agents import Memory, agent_turn, called, calls, play, register
-from tests.providers import (
+from tests.harness.agents import Memory, agent_turn, called, calls, play, register
+from tests.harness.providers import (
     DONE,
     HEAD,
     FakeProvider,
@@ -41,7 +41,7 @@ from tests.providers import (
     sends,
     streams,
 )
-from tests.turns import DEADLINE, turn
+from tests.harness.turns import DEADLINE, turn
 
 SCRIPT = [{"text": "In short: they counted."}]
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.protocols import PROTOCOLS
-from tests.providers import DONE, HEAD, Answer, choice, chunk, sends
-from tests.turns import play
+from tests.harness.protocols import PROTOCOLS
+from tests.harness.providers import DONE, HEAD, Answer, choice, chunk, sends
+from tests.harness.turns import play
 
 USAGE = {
     "prompt_tokens": 1000,

@@ -9,8 +9,8 @@ import pytest
 
 from sessions_app.engine.base import EngineError, Outcome, Turn
 from sessions_app.engine.registry import get_engine
-from tests.agents import DEADLINE, Events, Memory, agent_turn, called, calls, play, register
-from tests.providers import Answer, breaks_off, fake_provider, refuses, streams
+from tests.harness.agents import DEADLINE, Events, Memory, agent_turn, called, calls, play, register
+from tests.harness.providers import Answer, breaks_off, fake_provider, refuses, streams
 
 OPENAI = "provider-openai-compatible"
 

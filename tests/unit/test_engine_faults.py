@@ -8,7 +8,7 @@ import pytest
 from sessions_app.engine.base import Cancelled
 from sessions_app.engine.registry import get_engine
 from sessions_app.engine.wire.sse import EVENT_LIMIT
-from tests.providers import (
+from tests.harness.providers import (
     DONE,
     HEAD,
     ONE,
@@ -25,7 +25,7 @@ from tests.providers import (
     sends,
     streams,
 )
-from tests.turns import DEADLINE, code_of, play, turn
+from tests.harness.turns import DEADLINE, code_of, play, turn
 
 BAD_SHAPES = [
     [1, 2],

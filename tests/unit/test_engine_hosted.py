@@ -7,7 +7,7 @@ import pytest
 
 from sessions_app.engine.base import Cancelled, EngineError, Outcome, Turn, Utterance
 from sessions_app.engine.registry import get_engine
-from tests.providers import (
+from tests.harness.providers import (
     Answer,
     FakeProvider,
     breaks_off,
@@ -18,7 +18,7 @@ from tests.providers import (
     sends,
     streams,
 )
-from tests.turns import play
+from tests.harness.turns import play
 
 KEY = "sk-canary-0123456789"
 says_one_word_and_hangs = sends(head() + chunk("One"), waits=True)

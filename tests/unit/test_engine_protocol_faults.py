@@ -9,9 +9,9 @@ from sessions_app.engine.base import EngineError
 from sessions_app.engine.config import MASK
 from sessions_app.engine.registry import get_engine
 from sessions_app.engine.wire.sse import EVENT_LIMIT, LINE_LIMIT
-from tests.protocols import KEY, PROTOCOLS, Protocol, candidate
-from tests.providers import HEAD, Answer, event, fake_provider, floods, head, sends
-from tests.turns import DEADLINE, Played, code_of, play, turn
+from tests.harness.protocols import KEY, PROTOCOLS, Protocol, candidate
+from tests.harness.providers import HEAD, Answer, event, fake_provider, floods, head, sends
+from tests.harness.turns import DEADLINE, Played, code_of, play, turn
 
 every_protocol = pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
 

@@ -12,10 +12,10 @@ from sessions_app.engine.base import Outcome
 from sessions_app.engine.messages import Request, Text, Thinking, ToolCall, UserMessage
 from sessions_app.engine.registry import choose_provider, get_engine
 from sessions_app.engine.wire.events import Finish, Usage
-from tests.agents import called, register
-from tests.protocols import CALL, KEY, PROTOCOLS, USED, Protocol
-from tests.providers import HEAD, Answer, FakeProvider, fake_provider, sends
-from tests.turns import DEADLINE, Played, play, turn
+from tests.harness.agents import called, register
+from tests.harness.protocols import CALL, KEY, PROTOCOLS, USED, Protocol
+from tests.harness.providers import HEAD, Answer, FakeProvider, fake_provider, sends
+from tests.harness.turns import DEADLINE, Played, play, turn
 
 every_protocol = pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
 

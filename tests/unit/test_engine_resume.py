@@ -10,10 +10,10 @@ import pytest
 from sessions_app.engine.base import Call, Cancelled, Outcome, Turn
 from sessions_app.engine.registry import get_engine
 from sessions_app.engine.transcript import INTERRUPTED
-from tests.agents import Memory, called, register
-from tests.protocols import CALL, PROTOCOLS, Protocol
-from tests.providers import HEAD, Answer, FakeProvider, fake_provider, sends
-from tests.turns import DEADLINE, Events, turn
+from tests.harness.agents import Memory, called, register
+from tests.harness.protocols import CALL, PROTOCOLS, Protocol
+from tests.harness.providers import HEAD, Answer, FakeProvider, fake_provider, sends
+from tests.harness.turns import DEADLINE, Events, turn
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from sessions_app.engine.limits import Limits
 from sessions_app.engine.registry import get_engine
 from sessions_app.engine.retries import LONGEST_WAIT, may_pass, wait_before
 from sessions_app.engine.wire.events import StreamError
-from tests.providers import (
+from tests.harness.providers import (
     CHUNKED,
     HEAD,
     ONE,
@@ -21,7 +21,7 @@ from tests.providers import (
     sends,
     streams,
 )
-from tests.turns import MODULE, Events, code_of, play, turn
+from tests.harness.turns import MODULE, Events, code_of, play, turn
 
 hangs_up = sends(b"")
 

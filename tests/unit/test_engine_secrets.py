@@ -11,8 +11,8 @@ from sessions_app.engine import config
 from sessions_app.engine.config import MASK, redacted
 from sessions_app.engine.logs import RedactingFormatter
 from sessions_app.engine.redaction import StreamRedactor
-from tests.providers import refuses, streams
-from tests.turns import play
+from tests.harness.providers import refuses, streams
+from tests.harness.turns import play
 
 KEY = "canary-8c1f/5e0d\nx"
 

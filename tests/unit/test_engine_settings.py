@@ -6,9 +6,9 @@ import pytest
 
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.registry import choose_provider
-from tests.protocols import KEY, PROTOCOLS, Protocol
-from tests.providers import HEAD, sends
-from tests.turns import code_of, play
+from tests.harness.protocols import KEY, PROTOCOLS, Protocol
+from tests.harness.providers import HEAD, sends
+from tests.harness.turns import code_of, play
 
 CHAT = ["openai", "compatible", "vllm", "ollama", "azure"]
 SAMPLING = {"temperature": 0.3, "top_p": "0.5", "max_tokens": 12}

@@ -8,7 +8,7 @@ import pytest
 from sessions_app.engine.base import Cancelled, EngineError
 from sessions_app.engine.limits import Limits, limits_of
 from sessions_app.engine.registry import get_engine
-from tests.providers import (
+from tests.harness.providers import (
     HEAD,
     ONE,
     Answer,
@@ -19,7 +19,7 @@ from tests.providers import (
     stays,
     streams,
 )
-from tests.turns import DEADLINE, MODULE, Events, code_of, play, turn
+from tests.harness.turns import DEADLINE, MODULE, Events, code_of, play, turn
 
 says_nothing = sends(waits=True)
 sends_a_head_only = sends(HEAD, waits=True)

@@ -10,8 +10,8 @@ import pytest
 from sessions_app.engine.base import Call, Decision, Turn, Utterance
 from sessions_app.engine.messages import AssistantMessage, ToolMessage, UserMessage
 from sessions_app.engine.transcript import INTERRUPTED, NEVER_MADE, transcript_messages
-from tests import agents
-from tests.agents import Ended, Memory, agent_turn, called, calls, play, register
+from tests.harness import agents
+from tests.harness.agents import Ended, Memory, agent_turn, called, calls, play, register
 
 PUSH = [{"text": "I push.", "tools": [calls("push", what="it")]}, {"text": "Done."}]
 LOOK = [{"text": "I look.", "tools": [calls("look", at="it")]}, {"text": "Done."}]

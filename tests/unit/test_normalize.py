@@ -30,7 +30,7 @@ from sessions_app.engine.normalize import (
     NO_OUTPUT,
     build_request,
 )
-from tests.strict_server import complaints, is_empty
+from tests.harness.strict_server import complaints, is_empty
 
 STRICT = ProviderCapabilities()
 LENIENT = ProviderCapabilities(

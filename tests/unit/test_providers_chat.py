@@ -33,7 +33,7 @@ from sessions_app.engine.wire.events import (
     ToolCallEvent,
     Usage,
 )
-from tests.providers import Answer, FakeProvider, fake_provider, head, sends, streams
+from tests.harness.providers import Answer, FakeProvider, fake_provider, head, sends, streams
 
 KEY = "sk-canary-0123456789"
 GO = Request("Be brief.", (UserMessage("Go."),))

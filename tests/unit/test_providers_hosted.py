@@ -35,9 +35,18 @@ from sessions_app.engine.wire.events import (
     TextDelta,
     Usage,
 )
-from tests.protocols import KEY, PROTOCOLS, USED, Protocol, candidate, told
-from tests.providers import CHUNKED, HEAD, Answer, FakeProvider, chunked, fake_provider, head, sends
-from tests.wire import joined
+from tests.harness.protocols import KEY, PROTOCOLS, USED, Protocol, candidate, told
+from tests.harness.providers import (
+    CHUNKED,
+    HEAD,
+    Answer,
+    FakeProvider,
+    chunked,
+    fake_provider,
+    head,
+    sends,
+)
+from tests.harness.wire import joined
 
 CLASSES: dict[str, type[Provider]] = {
     "anthropic": Anthropic,

@@ -10,9 +10,9 @@ from sessions_app.models import Message
 from sessions_app.services import attempts, compaction, parking
 from sessions_app.worker import turns
 from tests.conftest import claimed
-from tests.rude.play import FILES, PROTOCOLS, Played, Talk, goes_on, provider
-from tests.rude.server import RudeServer
-from tests.rude.wire import Call, say, want
+from tests.harness.rude.play import FILES, PROTOCOLS, Played, Talk, goes_on, provider
+from tests.harness.rude.server import RudeServer
+from tests.harness.rude.wire import Call, say, want
 
 ALL = pytest.mark.parametrize("protocol", PROTOCOLS)
 

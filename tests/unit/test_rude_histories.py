@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from tests.conftest import Api
-from tests.rude.play import FILES, PROTOCOLS, Played, Talk, goes_on, mcp, provider
-from tests.rude.server import RudeServer
-from tests.rude.wire import Call, say, want
+from tests.harness.rude.play import FILES, PROTOCOLS, Played, Talk, goes_on, mcp, provider
+from tests.harness.rude.server import RudeServer
+from tests.harness.rude.wire import Call, say, want
 
 ALL = pytest.mark.parametrize("protocol", PROTOCOLS)
 READ = want(Call("read_file", {"path": "a.txt"}))

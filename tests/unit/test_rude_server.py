@@ -6,12 +6,12 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.rude import checks
-from tests.rude.behaviours import BEHAVIOURS, parse
-from tests.rude.play import PROTOCOLS
-from tests.rude.request import Request
-from tests.rude.server import GEMINI, PATHS, RudeServer
-from tests.rude.wire import Answer, Call
+from tests.harness.rude import checks
+from tests.harness.rude.behaviours import BEHAVIOURS, parse
+from tests.harness.rude.play import PROTOCOLS
+from tests.harness.rude.request import Request
+from tests.harness.rude.server import GEMINI, PATHS, RudeServer
+from tests.harness.rude.wire import Answer, Call
 
 parse("cut_by_length")
 ALL = pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from tests.rude.play import FILES, PROTOCOLS, Played, Talk, goes_on, provider
-from tests.rude.reply import Reply
-from tests.rude.request import Request
-from tests.rude.server import RudeServer
-from tests.rude.wire import Answer, Call, Chat, event, say, want
+from tests.harness.rude.play import FILES, PROTOCOLS, Played, Talk, goes_on, provider
+from tests.harness.rude.reply import Reply
+from tests.harness.rude.request import Request
+from tests.harness.rude.server import RudeServer
+from tests.harness.rude.wire import Answer, Call, Chat, event, say, want
 
 ALL = pytest.mark.parametrize("protocol", PROTOCOLS)
 

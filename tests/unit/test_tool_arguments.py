@@ -11,7 +11,7 @@ from sessions_app.engine.calls import parse_arguments
 from sessions_app.engine.tools.arguments import coerce_arguments
 from sessions_app.engine.tools.base import ToolError
 from sessions_app.engine.tools.functions import make_tool, parse_docstring
-from tests.mcp_tools import SERVERS, bare, opened, run
+from tests.harness.mcp_tools import SERVERS, bare, opened, run
 
 SCHEMA: dict[str, Any] = {
     "type": "object",

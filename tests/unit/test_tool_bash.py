@@ -17,8 +17,8 @@ from sessions_app.engine.tools import bash as bash_tool
 from sessions_app.engine.tools import sandbox
 from sessions_app.engine.tools.base import ToolError, Workplace, open_tools
 from sessions_app.engine.tools.bash import config
-from tests.tools import call, schemas, with_tools
-from tests.waiting import until
+from tests.harness.tools import call, schemas, with_tools
+from tests.harness.waiting import until
 
 CANARY = "sk-canary-0123456789"
 Functions = dict[str, Callable[..., Awaitable[str]]]

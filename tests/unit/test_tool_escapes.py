@@ -21,7 +21,7 @@ from sessions_app.engine.base import EngineError
 from sessions_app.engine.tools import sandbox
 from sessions_app.engine.tools.base import ToolError, Workplace, open_tools
 from sessions_app.engine.tools.bash import config
-from tests.tools import by_name, call, with_tools
+from tests.harness.tools import by_name, call, with_tools
 from tests.unit.test_tool_bash import running
 
 SECRET = "sk-canary-0123456789"

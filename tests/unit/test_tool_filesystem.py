@@ -14,7 +14,7 @@ from sessions_app.engine.base import EngineError
 from sessions_app.engine.tools.base import ANSWER_LIMIT, ToolError, Workplace, open_tools
 from sessions_app.engine.tools.filesystem import search
 from sessions_app.engine.tools.filesystem import text as text_files
-from tests.tools import call, schemas, with_tools
+from tests.harness.tools import call, schemas, with_tools
 
 Functions = dict[str, Callable[..., Awaitable[str]]]
 

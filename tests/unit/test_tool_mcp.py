@@ -17,8 +17,18 @@ from amplifierd.env import BASE_DIR
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.tools.base import ANSWER_LIMIT
 from sessions_app.engine.tools.mcp.process import LINE_LIMIT
-from tests.mcp_tools import SERVERS, alive, answer, bare, children, notes, opened, refusal, run
-from tests.waiting import until
+from tests.harness.mcp_tools import (
+    SERVERS,
+    alive,
+    answer,
+    bare,
+    children,
+    notes,
+    opened,
+    refusal,
+    run,
+)
+from tests.harness.waiting import until
 
 
 def test_a_server_of_the_library_answers() -> None:
@@ -99,7 +109,7 @@ WORKER = """
 import json, os, signal
 import django
 django.setup()
-from tests.mcp_tools import bare, opened, run
+from tests.harness.mcp_tools import bare, opened, run
 
 async def killed():
     async with opened(bare("stays")) as tools:

@@ -11,9 +11,9 @@ import pytest
 import uvicorn
 
 from sessions_app.engine.tools.mcp.process import LINE_LIMIT
-from tests.mcp_servers.library import server
-from tests.mcp_tools import opened, run
-from tests.providers import Answer, fake_provider, head, sends
+from tests.harness.mcp_servers.library import server
+from tests.harness.mcp_tools import opened, run
+from tests.harness.providers import Answer, fake_provider, head, sends
 
 KEY = "sk-canary-1234"
 

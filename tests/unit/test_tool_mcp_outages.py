@@ -13,9 +13,9 @@ import pytest
 import uvicorn
 
 from sessions_app.engine.tools.base import ToolError
-from tests.mcp_servers.bare import TOOLS
-from tests.mcp_servers.library import server as library
-from tests.mcp_tools import Tools, answer, bare, notes, opened, run
+from tests.harness.mcp_servers.bare import TOOLS
+from tests.harness.mcp_servers.library import server as library
+from tests.harness.mcp_tools import Tools, answer, bare, notes, opened, run
 
 
 async def find(tools: Tools, name: str) -> str:

@@ -20,8 +20,8 @@ from sessions_app.engine.tools.filesystem import Files
 from sessions_app.engine.tools.filesystem.paths import WorkingDirectory
 from sessions_app.engine.tools.filesystem.patterns import Glob
 from sessions_app.engine.tools.filesystem.text import replace_text
-from tests.tools import call
-from tests.trees import BOM, LONG, NEEDLES, commit, make_repository
+from tests.harness.tools import call
+from tests.harness.trees import BOM, LONG, NEEDLES, commit, make_repository
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts, and gives files away")
 

@@ -10,7 +10,7 @@ import pytest
 from sessions_app.engine.base import Alone
 from sessions_app.engine.tools.base import ANSWER_LIMIT, ToolError, Workplace, open_tools
 from sessions_app.engine.tools.todo import Todo
-from tests.tools import call, schemas, with_tools
+from tests.harness.tools import call, schemas, with_tools
 
 
 class Remembering(Alone):

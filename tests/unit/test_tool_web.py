@@ -12,9 +12,18 @@ import pytest
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.tools.base import ANSWER_LIMIT, ToolError, open_tools
 from sessions_app.engine.tools.web import client as web_client
+from tests.harness.sites import leads, says, sends, site
+from tests.harness.web_tool import (
+    OPEN,
+    PLACE,
+    Network,
+    fetch,
+    fetch_from,
+    fetched,
+    refused,
+    watched,
+)
 from tests.integration.test_collection_https import HOST, certificate
-from tests.sites import leads, says, sends, site
-from tests.web_tool import OPEN, PLACE, Network, fetch, fetch_from, fetched, refused, watched
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n"
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from sessions_app.engine.tools.base import ToolError
-from tests.sites import leads, says, site
-from tests.web_tool import CLOSED, OPEN, Network, fetch, fetch_from, watched
+from tests.harness.sites import leads, says, site
+from tests.harness.web_tool import CLOSED, OPEN, Network, fetch, fetch_from, watched
 
 ADDRESSES = [
     "127.0.0.1",

@@ -10,8 +10,17 @@ import pytest
 from sessions_app.engine.tools.base import ANSWER_LIMIT, ToolError
 from sessions_app.engine.tools.web import client as web_client
 from sessions_app.engine.tools.web import markdown as web_markdown
-from tests.sites import Answer, Site, drips, says, site
-from tests.web_tool import DEADLINE, OPEN, Network, fetch, fetch_from, fetched, refused, watched
+from tests.harness.sites import Answer, Site, drips, says, site
+from tests.harness.web_tool import (
+    DEADLINE,
+    OPEN,
+    Network,
+    fetch,
+    fetch_from,
+    fetched,
+    refused,
+    watched,
+)
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n"
 

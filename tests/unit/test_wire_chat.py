@@ -25,7 +25,7 @@ from sessions_app.engine.settings import Thinking as ThinkingSettings
 from sessions_app.engine.wire.chat import ChatReader, build_body, find_optional_field
 from sessions_app.engine.wire.events import Event, Finish, StreamError, TextDelta, ThinkingDelta
 from sessions_app.engine.wire.sse import EventDecoder
-from tests.wire import (
+from tests.harness.wire import (
     check_chunks,
     check_cuts,
     damaged_fields,

@@ -8,7 +8,7 @@ import pytest
 from sessions_app.engine.messages import Text, Thinking, ToolCall
 from sessions_app.engine.wire.events import Event, StreamError, TextDelta
 from sessions_app.engine.wire.gemini import GeminiReader, simplify_schema
-from tests.wire import (
+from tests.harness.wire import (
     Sent,
     check_chunks,
     check_cuts,

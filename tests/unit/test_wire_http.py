@@ -23,7 +23,7 @@ from sessions_app.engine.wire.errors import read_error, read_payload
 from sessions_app.engine.wire.events import Event, Finish, ProviderError, StreamError, TextDelta
 from sessions_app.engine.wire.http import ERROR_LIMIT, open_stream, stream_events
 from sessions_app.engine.wire.proxies import find_proxy
-from tests.providers import (
+from tests.harness.providers import (
     CHUNKED,
     DONE,
     HEAD,

@@ -8,7 +8,7 @@ import pytest
 from sessions_app.engine.messages import Part, Text, Thinking, ToolCall
 from sessions_app.engine.wire.events import Event, StreamError, TextDelta, ThinkingDelta
 from sessions_app.engine.wire.responses import ResponsesReader
-from tests.wire import (
+from tests.harness.wire import (
     Sent,
     check_chunks,
     check_cuts,

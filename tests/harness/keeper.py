@@ -1,4 +1,4 @@
-"""`python -m tests.keeper HOME`: hold a PostgreSQL for tests until standard input ends."""
+"""`python -m tests.harness.keeper HOME`: hold a PostgreSQL for tests until standard input ends."""
 
 import shutil
 import sys

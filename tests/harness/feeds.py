@@ -7,7 +7,7 @@ from typing import Any
 from amplifierd.common.callers import Caller, Everyone, Visibility
 from sessions_app.streaming import feed
 from sessions_app.streaming.feed import Feed
-from tests.integration.streams import Client, Frame, until
+from tests.harness.streams import Client, Frame, until
 
 PATH = "/api/v1/events/stream"
 

@@ -5,10 +5,10 @@ import re
 from itertools import pairwise
 from typing import Any
 
-from tests.rude.behaviours import BEHAVIOURS, behaviour, first, overflow, page, read, wire
-from tests.rude.reply import End, Reply, model_of, refuse, send_json, send_text, stream
-from tests.rude.request import Request
-from tests.rude.wire import Call, Chat, event, say, want
+from tests.harness.rude.behaviours import BEHAVIOURS, behaviour, first, overflow, page, read, wire
+from tests.harness.rude.reply import End, Reply, model_of, refuse, send_json, send_text, stream
+from tests.harness.rude.request import Request
+from tests.harness.rude.wire import Call, Chat, event, say, want
 
 
 def chat_calls(

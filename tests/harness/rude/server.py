@@ -1,8 +1,8 @@
 """An LLM service on this machine that is as rude as real ones: four protocols on raw sockets.
 
 In a test: `with RudeServer("strict_roles+cut_by_length") as server`. As a process of its own, which
-can be killed: `python -m tests.rude.server --port 0 --behaviour NAME`; it prints its port, and
-`GET /rude/requests` returns what it was asked. The paths:
+can be killed: `python -m tests.harness.rude.server --port 0 --behaviour NAME`; it prints its port,
+and `GET /rude/requests` returns what it was asked. The paths:
 
     /v1/chat/completions                             chat completions
     /v1/responses                                    OpenAI's Responses
@@ -22,11 +22,11 @@ import threading
 from types import TracebackType
 from typing import Any
 
-from tests.rude import checks
-from tests.rude.behaviours import page, parse, plays
-from tests.rude.reply import Behaviour, End, Reply, send_json, send_text
-from tests.rude.request import Request
-from tests.rude.wire import Answer, say
+from tests.harness.rude import checks
+from tests.harness.rude.behaviours import page, parse, plays
+from tests.harness.rude.reply import Behaviour, End, Reply, send_json, send_text
+from tests.harness.rude.request import Request
+from tests.harness.rude.wire import Answer, say
 
 PATHS = {
     "/v1/chat/completions": "chat",

@@ -11,9 +11,9 @@ import anyio
 import pytest
 
 from sessions_app.engine.tools.base import ToolError, Workplace, open_tools
+from tests.harness.sites import Answer, Site, site
+from tests.harness.tools import as_function
 from tests.integration.test_collection_https import HOST
-from tests.sites import Answer, Site, site
-from tests.tools import as_function
 
 DEADLINE = 30
 PLACE = Workplace(Path("/"))

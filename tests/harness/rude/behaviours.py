@@ -12,9 +12,18 @@ from collections.abc import Callable
 from functools import partial, wraps
 from typing import Any
 
-from tests.rude.reply import Behaviour, End, Reply, model_of, refuse, send_json, send_text, stream
-from tests.rude.request import Request, Seen
-from tests.rude.wire import WIRES, Answer, Call, Chat, event, say, want
+from tests.harness.rude.reply import (
+    Behaviour,
+    End,
+    Reply,
+    model_of,
+    refuse,
+    send_json,
+    send_text,
+    stream,
+)
+from tests.harness.rude.request import Request, Seen
+from tests.harness.rude.wire import WIRES, Answer, Call, Chat, event, say, want
 
 BEHAVIOURS: dict[str, Behaviour] = {}
 
@@ -38,7 +47,7 @@ def first(function: Behaviour) -> Behaviour:
 
 def parse(spec: str) -> list[Behaviour]:
     """Return the behaviours that `name+name=value` stands for."""
-    import tests.rude.siblings  # noqa: F401, they put themselves into the table
+    import tests.harness.rude.siblings  # noqa: F401, they put themselves into the table
 
     return [_bound(*each.partition("=")[::2]) for each in filter(None, spec.split("+"))]
 

@@ -18,7 +18,7 @@ from sessions_app.engine.base import (
     Utterance,
 )
 from sessions_app.engine.registry import get_engine
-from tests.rude.server import RudeServer
+from tests.harness.rude.server import RudeServer
 
 # Seconds, in which a busy machine loads an engine.
 DEADLINE = 60

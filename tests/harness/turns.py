@@ -6,8 +6,8 @@ from typing import Any
 
 from sessions_app.engine.base import EngineError, Turn
 from sessions_app.engine.registry import get_engine
-from tests.protocols import Protocol
-from tests.providers import Answer, FakeProvider, fake_provider
+from tests.harness.protocols import Protocol
+from tests.harness.providers import Answer, FakeProvider, fake_provider
 
 # Seconds, in which a client's library is loaded too, perhaps by a busy machine.
 DEADLINE = 60

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import psutil
 
-from tests.waiting import PATIENCE, until
+from tests.harness.waiting import PATIENCE, until
 
 ROOT = Path(__file__).resolve().parents[2]
 

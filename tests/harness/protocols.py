@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from tests.providers import DONE, FakeProvider, choice, chunk, event
+from tests.harness.providers import DONE, FakeProvider, choice, chunk, event
 
 # What every answer here has used: tokens read, of them from a cache, written.
 USED = (100, 60, 20)

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from tests.rude.reply import Reply, refuse
-from tests.rude.request import Request
+from tests.harness.rude.reply import Reply, refuse
+from tests.harness.rude.request import Request
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _GEMINI_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,63}")

@@ -1,6 +1,6 @@
 """A PostgreSQL for one test process, and a data folder that vanishes with it.
 
-pytest loads this first (`-p tests.throwaway`), before anything reads the settings. A keeper
+pytest loads this first (`-p tests.harness.throwaway`), before anything reads the settings. A keeper
 process holds the server and ends with our end of its pipe: also when pytest is killed.
 AMPLIFIERD_TEST_DATABASE_URL names a server to be used instead.
 """
@@ -51,7 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
     global _keeper
     if not os.environ["DATABASE_URL"] and not _only_hands_out(config):
         _keeper = subprocess.Popen(
-            [sys.executable, "-m", "tests.keeper", HOME],
+            [sys.executable, "-m", "tests.harness.keeper", HOME],
             cwd=env.BASE_DIR,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from tests.rude.request import Request
-from tests.rude.wire import WIRES, Answer
+from tests.harness.rude.request import Request
+from tests.harness.rude.wire import WIRES, Answer
 
 
 class End(Enum):

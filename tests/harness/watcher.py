@@ -5,7 +5,7 @@ import time
 
 import httpx
 
-from tests.sse import Frame, frames
+from tests.harness.sse import Frame, frames
 
 # It comes without an id where the session had ended before, or is deleted.
 LAST = "session_ended"

@@ -1,0 +1,1 @@
+"""What tests share: daemons, databases, clients, fake providers and servers, ways to wait."""

@@ -71,7 +71,7 @@ def _history(session_id: str, request: Request) -> list[Message]:
     query = asked(queries.HistoryQuery, request.query_params)
     limit = query.get("limit", queries.PAGE)
     found = Message.objects.in_session(session_id).between(query.get("after"), query.get("before"))
-    return list(found[:limit]) if "after" in query else found.last(limit)
+    return list(found[:limit]) if "after" in query else found.newest(limit)
 
 
 def _json_stream(pieces: Iterator[bytes]) -> HttpResponse:

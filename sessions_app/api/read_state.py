@@ -21,10 +21,10 @@ class ReadingActions:
     def last_message(self, request: Request, session_id: str) -> Response:
         """Return the newest message of the transcript."""
         find_session(request, session_id)
-        newest = Message.objects.in_session(session_id).last(1)
-        if not newest:
+        newest = Message.objects.in_session(session_id).last()
+        if newest is None:
             raise MessageNotFound(f"Session {session_id} has no messages yet.")
-        return Response(message_json(newest[0]))
+        return Response(message_json(newest))
 
     @last_message.mapping.delete
     def delete_last_message(self, request: Request, session_id: str) -> Response:

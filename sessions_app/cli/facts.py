@@ -40,7 +40,7 @@ def _row(session: Session, short: bool) -> tuple[object, ...]:
 def history(session: Session) -> tuple[list[Message], list[Run]]:
     """Return the last messages, oldest first, and the last runs, newest first."""
     runs = Run.objects.filter(session=session).order_by("-created_at", "-id")
-    return Message.objects.in_session(session.id).last(SHOWN), list(runs[:SHOWN])
+    return Message.objects.in_session(session.id).newest(SHOWN), list(runs[:SHOWN])
 
 
 def pending(session: Session) -> list[Approval]:

@@ -122,7 +122,7 @@ class Numbered(models.QuerySet[Any]):
 class MessageQuerySet(Numbered):
     """The transcript."""
 
-    def last(self, count: int) -> list["Message"]:
+    def newest(self, count: int) -> list["Message"]:
         """Return the newest `count`, oldest first."""
         return list(self.order_by("-seq")[:count])[::-1]
 

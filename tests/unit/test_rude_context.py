@@ -272,7 +272,7 @@ def test_what_a_turn_reads_depends_on_what_the_model_is_told(session: Any) -> No
         if number == 39:
             compaction.keep(attempt, upto, "They counted.", {})
         attempts.succeed(attempt, "well", {})
-        upto = Message.objects.in_session(session.pk).last(1)[0].seq
+        upto = Message.objects.in_session(session.pk).last().seq
     attempt = claimed(session, "And now?")
     # The first turn of a process loads the providers, which is no part of what a turn costs.
     turns.turn_of(attempt)

@@ -1,12 +1,14 @@
 # `make` lists what there is to make. Nothing has to be installed first but Python (3.11.2 or newer) and make.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup model run test test-long test-browser test-amplifier chromium screenshots lint bench openapi
+.PHONY: help setup model run test test-long test-browser test-amplifier chromium screenshots lint bench openapi lock wheel
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 MANAGE := $(PYTHON) manage.py
 READY := $(VENV)/.ready
+# The same, and what tests and linters need.
+DEV := $(VENV)/.dev-ready
 UV := uv==0.13.9
 AMPLIFIER := .venv-amplifier
 # One for each core, four at most; 0 is one test after the other, without other processes.
@@ -15,7 +17,7 @@ TEST_PROCESSES ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2);
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 
-setup: $(READY) model ## make .venv with everything in it, and fetch the local model
+setup: $(DEV) model ## make .venv with everything in it, and fetch the local model
 
 # Without a network everything else works all the same.
 model: $(READY) ## fetch the local model, unless it is there
@@ -51,7 +53,7 @@ chromium:
 		exit 1; \
 	fi >/dev/null
 
-lint: $(READY) ## check style, migrations and settings
+lint: $(DEV) ## check style, migrations and settings
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m ruff format --check .
 	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && export AMPLIFIERD_HOME="$$home" DATABASE_URL= && \
@@ -63,19 +65,35 @@ openapi: $(READY) ## write docs/openapi.json, which a test compares with the cod
 	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && AMPLIFIERD_HOME="$$home" $(MANAGE) openapi
 
 bench: setup ## measure all of it, for some minutes, and write docs/performance.md
-	@$(MANAGE) bench --write docs/performance.md
+	@$(PYTHON) -m tests.bench --write docs/performance.md
 
 # Made anew when the requirements change, and when its Python is there no longer. The stamp comes
 # last: what was interrupted is repeated.
 ifneq ($(wildcard $(READY)),)
 ifneq ($(shell $(PYTHON) -c 'print(1)' 2>/dev/null),1)
-$(shell rm -f $(READY))
+$(shell rm -f $(READY) $(DEV))
 endif
 endif
 
 $(READY): requirements.txt
 	@UV=$(UV) $(SHELL) deploy/make_venv.sh $(VENV) requirements.txt
 	@touch $@
+
+$(DEV): tests/requirements.txt $(READY)
+	@UV=$(UV) $(SHELL) deploy/make_venv.sh $(VENV) tests/requirements.txt
+	@touch $@
+
+# The pins of all that is installed, resolved from pyproject.toml on the oldest Python that we run on, in one
+# version for all. To raise a version, change it in pyproject.toml, or remove its line in the lock.
+RESOLVE := uv pip compile --universal --python-version 3.11.2 --fork-strategy fewest pyproject.toml
+LOCK := $(VENV)/bin/$(RESOLVE) --quiet --custom-compile-command "make lock, which runs $(RESOLVE)"
+
+lock: $(DEV) ## resolve requirements.txt and tests/requirements.txt from pyproject.toml
+	@$(LOCK) --output-file requirements.txt
+	@$(LOCK) --group dev --constraint requirements.txt --output-file tests/requirements.txt
+
+wheel: $(DEV) ## build the wheel and the sdist into dist/
+	@rm -rf dist && $(VENV)/bin/uv build --quiet && ls dist
 
 # A path file and not a copy of the requirements: seconds instead of minutes.
 $(AMPLIFIER)/.ready: $(READY)

@@ -1,47 +1,68 @@
-"""Running a management command: what stops it is said in one sentence, whichever command it is."""
+"""The command line: `amplifierd COMMAND`, and `manage.py COMMAND` in a checkout.
+
+It imports little, so that `--version` and the terminal's commands answer at once.
+"""
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
-from django.core.exceptions import ImproperlyConfigured
-from django.core.management import execute_from_command_line
+from amplifierd import __version__
 
-from amplifierd.common import errors
-from amplifierd.postgres import serving
+# They go on through an outage of the database, which the log should tell of.
+LONG_RUNNING = {"serve", "run_web", "run_worker"}
 
-# They outlive an absence of the database, and the log should tell of it.
-LASTING = {"serve", "run_web", "run_worker"}
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command that the arguments name (default: those of this process).
+
+    Exits with code 1 and a reason if the settings or the database are the cause of a failure;
+    `--traceback` shows where it came from.
+    """
+    arguments = list(sys.argv if argv is None else argv)
+    if arguments[1:] in (["--version"], ["version"]):
+        print(f"amplifierd {__version__}")
+        return
+    # Most settings follow from it, so it must be known before they are read.
+    if "--behind-proxy" in arguments:
+        os.environ["AMPLIFIERD_BEHIND_PROXY"] = "1"
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "amplifierd.settings")
+    try:
+        run(arguments)
+    except KeyboardInterrupt:
+        # Also while modules are being loaded: the person who stopped it knows why it ends.
+        sys.exit(130)
 
 
 def run(argv: Sequence[str]) -> None:
-    """Run it, with the embedded PostgreSQL up where no DATABASE_URL is set.
+    """Run a management command, with the embedded PostgreSQL up if no DATABASE_URL is set."""
+    from django.core.exceptions import ImproperlyConfigured
+    from django.core.management import execute_from_command_line
 
-    Ends the program with exit code 1 and a reason where the settings or the database are at fault;
-    `--traceback` shows where it came from.
-    """
-    if not LASTING.intersection(argv[1:2]):
-        # What the pool warns of is said by the reason in which the command ends.
+    from amplifierd.common import errors
+    from amplifierd.postgres import serving
+
+    if not LONG_RUNNING.intersection(argv[1:2]):
+        # The reason in which the command ends says what the pool warns of.
         logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
-    if "--traceback" in argv:
-        _run(argv)
-        return
+    expected = (ImproperlyConfigured, OSError, *errors.DATABASE_UNAVAILABLE)
     try:
-        _run(argv)
-    except ImproperlyConfigured as error:
-        sys.exit(f"The settings cannot be used. {_first_line(error)}")
-    except OSError as error:
-        if not error.filename:
+        with serving(argv):
+            execute_from_command_line(list(argv))
+    except expected as error:
+        if "--traceback" in argv or (isinstance(error, OSError) and not error.filename):
             raise
-        sys.exit(f"{error.filename} cannot be used: {error.strerror}. Is AMPLIFIERD_HOME yours?")
-    except errors.DATABASE_UNAVAILABLE as error:
-        sys.exit(f"The database {errors.describe(error)}. `manage.py doctor` says why.")
+        sys.exit(_describe(error))
 
 
-def _run(argv: Sequence[str]) -> None:
-    with serving(argv):
-        execute_from_command_line(list(argv))
+def _describe(error: Exception) -> str:
+    from django.core.exceptions import ImproperlyConfigured
 
+    from amplifierd.common import errors
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+    if isinstance(error, ImproperlyConfigured):
+        return f"The settings cannot be used. {str(error).strip().partition(chr(10))[0]}"
+    if isinstance(error, OSError):
+        return f"{error.filename} cannot be used: {error.strerror}. Is AMPLIFIERD_HOME yours?"
+    return f"The database {errors.describe(error)}. `manage.py doctor` says why."

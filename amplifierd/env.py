@@ -1,4 +1,7 @@
-"""Settings from the environment, and from a `.env` file beside `manage.py`."""
+"""Settings from the environment, and from a `.env` file.
+
+The file is beside `manage.py` in a checkout, and in the data folder of an installed package.
+"""
 
 import os
 import re
@@ -12,6 +15,8 @@ from django.core.exceptions import ImproperlyConfigured
 from dotenv import load_dotenv
 
 BASE_DIR = Path(__file__).resolve().parent.parent
+IS_CHECKOUT = (BASE_DIR / "manage.py").exists()
+DEFAULT_HOME = Path("~/.amplifierd")
 
 # A server that is gone without a word, with its machine or the way to it, is noticed within some
 # ten seconds; TCP by itself would wait for a quarter of an hour, and a thread with it.
@@ -26,7 +31,12 @@ VIGILANCE = {
 SERVER_VIGILANCE = "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
 
 # What is already in the environment wins over the file.
-load_dotenv(BASE_DIR / ".env")
+ENV_FILE = (
+    BASE_DIR
+    if IS_CHECKOUT
+    else Path(os.environ.get("AMPLIFIERD_HOME") or DEFAULT_HOME).expanduser()
+) / ".env"
+load_dotenv(ENV_FILE)
 
 
 def text(name: str, default: str = "") -> str:

@@ -1,7 +1,6 @@
 """Django settings. What an operator may change comes from the environment: see the README."""
 
 from datetime import timedelta
-from pathlib import Path
 
 from csp.constants import NONE, SELF
 
@@ -13,7 +12,7 @@ from amplifierd.server import outage
 BASE_DIR = env.BASE_DIR
 
 # The data folder: database, secret key, root directory, model files.
-HOME = env.folder("AMPLIFIERD_HOME", Path("~/.amplifierd"))
+HOME = env.folder("AMPLIFIERD_HOME", env.DEFAULT_HOME)
 HOST = env.text("AMPLIFIERD_HOST", "127.0.0.1")
 PORT = env.number("AMPLIFIERD_PORT", 8420)
 # Whether a proxy that ends TLS is before it, whose X-Forwarded-For and -Proto are believed.

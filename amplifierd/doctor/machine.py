@@ -5,13 +5,13 @@ import shutil
 import stat
 import sys
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from django.conf import settings
 from packaging.requirements import Requirement
 
-from amplifierd import __version__
+from amplifierd import __version__, env
 from amplifierd.doctor.findings import Finding, error, ok, warning
 from sessions_app.engine.model_files import SMOLLM2, fault
 
@@ -35,20 +35,23 @@ def python() -> Iterator[Finding]:
 
 def packages() -> Iterator[Finding]:
     """Look whether the packages are those that this version is made with."""
-    if not REQUIREMENTS.exists():
-        yield warning("packages", "requirements.txt is not there", "Get the whole of the source.")
-        return
-    lines = (line.partition("#")[0].strip() for line in REQUIREMENTS.read_text().splitlines())
-    # What begins with a dash is an option of pip.
-    texts = [line for line in lines if line and not line.startswith("-")]
-    pins = [pin for text in texts if _is_for_us(pin := Requirement(text))]
+    pins = [pin for text in _requirements() if _is_for_us(pin := Requirement(text))]
     others = [text for pin in pins if (text := _other(pin))]
     if not others:
         yield ok("packages", f"all {len(pins)} as pinned")
         return
     more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
-    todo = f"Run `make setup`, or `{sys.executable} -m pip install -r requirements.txt`."
+    todo = f"Install it again: `make setup`, or `{sys.executable} -m pip install amplifierd`."
     yield warning("packages", f"{', '.join(others[:SHOWN])}{more}", todo)
+
+
+def _requirements() -> list[str]:
+    """Return the pins of a checkout, or else those that the installed package names."""
+    if not REQUIREMENTS.exists():
+        return requires("amplifierd") or []
+    lines = (line.partition("#")[0].strip() for line in REQUIREMENTS.read_text().splitlines())
+    # A line that begins with a dash is an option of pip.
+    return [line for line in lines if line and not line.startswith("-")]
 
 
 def home() -> Iterator[Finding]:
@@ -60,7 +63,7 @@ def home() -> Iterator[Finding]:
         return
     wide = [
         path
-        for path in (folder, folder / "secret_key", settings.BASE_DIR / ".env")
+        for path in (folder, folder / "secret_key", env.ENV_FILE)
         if path.exists() and _mode(path) & OTHERS_READ_OR_WRITE
     ]
     for path in wide:

@@ -13,10 +13,9 @@ from amplifierd import env
 from amplifierd.postgres.cluster import running
 from amplifierd.postgres.exceptions import PostgresError
 
-# `serve` brings the server up itself, to keep it up; `bench` has a daemon of its own; `doctor` says
+# `serve` brings the server up itself, to keep it up; `doctor` says
 # what it is that keeps the server from coming up.
 NO_DATABASE = {
-    "bench",
     "check",
     "collectstatic",
     "compilemessages",

@@ -1,1 +1,1 @@
-"""Measuring the daemon: `manage.py bench`."""
+"""Measuring the daemon: `python -m tests.bench`."""

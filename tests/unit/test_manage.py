@@ -2,7 +2,6 @@
 
 import pytest
 
-import manage
 from amplifierd import commandline
 
 
@@ -12,5 +11,5 @@ def test_ctrl_c_ends_a_command_without_a_traceback(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(commandline, "run", interrupted)
     with pytest.raises(SystemExit) as ended:
-        manage.main()
+        commandline.main(["manage.py", "sessions"])
     assert ended.value.code == 130

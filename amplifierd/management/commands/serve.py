@@ -151,7 +151,8 @@ class Command(BaseCommand):
 
 def children(fd: int) -> list[Child]:
     """Return the processes of the daemon: web on the socket `fd`, workers, the model's download."""
-    program = [sys.executable, str(settings.BASE_DIR / "manage.py")]
+    manage = settings.BASE_DIR / "manage.py"
+    program = [sys.executable, *([str(manage)] if manage.exists() else ["-P", "-m", "amplifierd"])]
     web = [*program, "run_web", "--fd", str(fd)]
     worker = [*program, "run_worker"]
     processes = [

@@ -1,4 +1,4 @@
-"""`manage.py bench`: measure the daemon beside the floors that it stands on."""
+"""`python -m tests.bench`: measure the daemon beside the floors that it stands on."""
 
 import json
 import math

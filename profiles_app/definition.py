@@ -1,5 +1,6 @@
 """The definition of a profile: which sections it has, and what may stand in them."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -26,7 +27,7 @@ MODULE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
 MODULE_KEYS = ("module", "source", "config")
 
 
-def checked(sections: dict[str, Any], where: str = "") -> dict[str, Any]:
+def validate_definition(sections: dict[str, Any], where: str = "") -> dict[str, Any]:
     """Return every section in its full form; those that are missing or null are empty.
 
     `where` stands before the key in a message. Raises InvalidDefinition.
@@ -45,12 +46,12 @@ def checked(sections: dict[str, Any], where: str = "") -> dict[str, Any]:
     } | ({BEHAVIORS: behaviors} if behaviors else {})
 
 
-def empty() -> dict[str, Any]:
+def empty_definition() -> dict[str, Any]:
     """Return a definition that defines nothing."""
-    return checked({})
+    return validate_definition({})
 
 
-def mapping(value: Any, where: str, known: Iterable[str] | None = None) -> dict[str, Any]:
+def require_mapping(value: Any, where: str, known: Iterable[str] | None = None) -> dict[str, Any]:
     """Return the value if it is a mapping, with no keys but the known ones."""
     if not isinstance(value, dict):
         raise InvalidDefinition(f"{where}: must be a mapping of keys to values.")
@@ -61,7 +62,7 @@ def mapping(value: Any, where: str, known: Iterable[str] | None = None) -> dict[
     return value
 
 
-def text(value: Any, where: str, limit: int | None = None) -> str:
+def require_text(value: Any, where: str, limit: int | None = None) -> str:
     """Return the value if it is text, not blank, of at most `limit` characters."""
     if value is None:
         raise InvalidDefinition(f"{where}: is missing.")
@@ -77,20 +78,20 @@ def short_name(module: str) -> str:
     return re.sub(r"^(provider|tool|hooks?)-", "", module)
 
 
-def entries(value: Any, where: str) -> list[dict[str, Any]]:
+def require_modules(value: Any, where: str) -> list[dict[str, Any]]:
     """Return the value if it is a list of mappings that each name a `module`."""
     if not isinstance(value, list):
         raise InvalidDefinition(f"{where}: must be a list of modules.")
     for index, entry in enumerate(value):
         place = f"{where}[{index}]"
-        name = mapping(entry, place, MODULE_KEYS).get("module")
+        name = require_mapping(entry, place, MODULE_KEYS).get("module")
         if not isinstance(name, str) or not MODULE_ID.fullmatch(name):
             raise InvalidDefinition(f"{place}.module: must be the id of a module.")
     return value
 
 
 def _modules(value: Any, where: str) -> list[dict[str, Any]]:
-    names = [short_name(entry["module"]) for entry in entries(value, where)]
+    names = [short_name(entry["module"]) for entry in require_modules(value, where)]
     if twice := next((name for name, count in Counter(names).items() if count > 1), None):
         raise InvalidDefinition(f"{where}: the module {twice!r} stands twice; keep one.")
     return [_module(entry, f"{where}[{index}]") for index, entry in enumerate(value)]
@@ -100,8 +101,8 @@ def _module(entry: dict[str, Any], where: str) -> dict[str, Any]:
     source, config = entry.get("source"), entry.get("config")
     return {
         "module": entry["module"],
-        "source": None if source is None else text(source, f"{where}.source"),
-        "config": {} if config is None else mapping(config, f"{where}.config"),
+        "source": None if source is None else require_text(source, f"{where}.source"),
+        "config": {} if config is None else require_mapping(config, f"{where}.config"),
     }
 
 
@@ -111,19 +112,67 @@ def _behaviors(value: Any, where: str) -> list[Any]:
         raise InvalidDefinition(f"{where}: must be a list of at most {BEHAVIORS_LIMIT} behaviors.")
     for index, entry in enumerate(value):
         if not isinstance(entry, dict):
-            text(entry, f"{where}[{index}]", limit=1000)
+            require_text(entry, f"{where}[{index}]", limit=1000)
     return value
 
 
 def _session(value: Any, where: str) -> dict[str, Any]:
     """Check the modules of a session; its other keys are settings, and stay as they are."""
-    session = mapping(value, where)
+    session = require_mapping(value, where)
     modules = {key: session[key] for key in SESSION_MODULES if session.get(key) is not None}
     return session | {
-        key: _module(entries([entry], f"{where}.{key}")[0], f"{where}.{key}")
+        key: _module(require_modules([entry], f"{where}.{key}")[0], f"{where}.{key}")
         for key, entry in modules.items()
     }
 
 
 def _texts(value: Any, where: str) -> dict[str, str]:
-    return {key: text(item, f"{where}.{key}") for key, item in mapping(value, where).items()}
+    return {
+        key: require_text(item, f"{where}.{key}")
+        for key, item in require_mapping(value, where).items()
+    }
+
+
+DEPTH = 20
+KEY_LIMIT = 200
+
+
+def check_storable(value: Any, where: str, depth: int = DEPTH) -> None:
+    """Raise InvalidDefinition, naming the place, unless the value can be kept as JSON."""
+    if depth == 0 and isinstance(value, dict | list):
+        raise InvalidDefinition(f"{where}: nested too deeply; at most {DEPTH} levels are read.")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if len(key) > KEY_LIMIT:
+                raise InvalidDefinition(f"{where}: a key has at most {KEY_LIMIT} characters.")
+            check_storable_text(key, f"a key in {where}")
+            check_storable(item, f"{where}.{key}", depth - 1)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            check_storable(item, f"{where}[{index}]", depth - 1)
+    elif isinstance(value, str):
+        check_storable_text(value, where)
+    elif not _is_plain(value):
+        raise InvalidDefinition(f"{where}: not a number that can be kept; write it as text.")
+
+
+def check_storable_text(value: str, where: str) -> None:
+    """Raise InvalidDefinition for text that PostgreSQL cannot keep: NUL, half a surrogate pair."""
+    if "\0" in value:
+        raise InvalidDefinition(f"{where}: NUL characters cannot be kept; remove them.")
+    if any("\ud800" <= char <= "\udfff" for char in value):
+        raise InvalidDefinition(f"{where}: half a surrogate pair cannot be kept; remove it.")
+
+
+def _is_plain(value: Any) -> bool:
+    """Tell whether a scalar is null, a truth value or a number within 64 bits."""
+    if isinstance(value, int):
+        return -(2**63) <= value < 2**63
+    return value is None or (isinstance(value, float) and math.isfinite(value))
+
+
+def merge(base: Any, over: Any) -> Any:
+    """Return `over` merged over `base`: mappings key by key, all else replaced."""
+    if not (isinstance(base, dict) and isinstance(over, dict)):
+        return over
+    return base | {key: merge(base.get(key), item) for key, item in over.items()}

@@ -116,7 +116,7 @@ class FileNotFound(ProfilesError):
     code = "not_found"
 
 
-class DiskRefused(ProfilesError):
+class DiskDenied(ProfilesError):
     """The disk denies this to the daemon's user; give it the right, or choose another place."""
 
     status = 403
@@ -145,7 +145,7 @@ class SourceUnreadable(ProfilesError):
     """The source of the collection cannot be read; check it and try again."""
 
 
-class FilesRefused(ProfilesError):
+class InvalidFiles(ProfilesError):
     """Files of the collection are refused; nothing of it was changed."""
 
 

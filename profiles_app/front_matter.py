@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from profiles_app import values
+from profiles_app import definition
 from profiles_app.exceptions import InvalidDefinition
 
 # Bytes of front matter, and of a whole file.
@@ -36,7 +36,7 @@ def read(content: bytes, limit: int = FRONT_MATTER_LIMIT) -> tuple[dict[str, Any
         raise InvalidDefinition(
             "The front matter must be a mapping: begin with `schema_version: 2`."
         )
-    values.check(data, "front matter")
+    definition.check_storable(data, "front matter")
     return data, body
 
 
@@ -143,8 +143,8 @@ def _problem(event: yaml.Event, depth: int) -> str | None:
         return "anchors and aliases are not read; write the value out."
     if getattr(event, "tag", None):
         return "tags are not read; write the plain value."
-    if depth > values.DEPTH:
-        return f"nested too deeply; at most {values.DEPTH} levels are read."
+    if depth > definition.DEPTH:
+        return f"nested too deeply; at most {definition.DEPTH} levels are read."
     return None
 
 

@@ -16,8 +16,8 @@ from profiles_app import definition
 from profiles_app.admin.tree import Node, tree
 from profiles_app.exceptions import ProfilesError
 from profiles_app.models import AmplifiedDirectory
-from profiles_app.models.querysets import ROOT
-from profiles_app.services import directories, directories_change
+from profiles_app.models.directory import ROOT
+from profiles_app.services import directories
 from profiles_app.services.profiles import resolve_profile
 
 # Directories that the tree shows at most, and what it reads of each.
@@ -62,8 +62,8 @@ class AmplifiedDirectoryForm(MaskedForm):
     def clean_metadata(self) -> dict[str, Any]:
         """Return the metadata, which are a mapping."""
         try:
-            metadata = definition.mapping(self.unmasked(), "metadata")
-            return directories_change.checked_metadata(metadata)
+            metadata = definition.require_mapping(self.unmasked(), "metadata")
+            return directories.validate_metadata(metadata)
         except ProfilesError as error:
             raise ValidationError(str(error)) from error
 
@@ -139,15 +139,15 @@ class AmplifiedDirectoryAdmin(admin.ModelAdmin):
         obj.updated_at = timezone.now()
         obj.save(update_fields=[*form.changed_data, "updated_at"])
         try:
-            directories_change.rewrite_marker(obj)
+            directories.rewrite_marker(obj)
         except ProfilesError as error:
             self.message_user(request, f"The marker is as it was. {error}", messages.WARNING)
 
     def delete_model(self, request: HttpRequest, obj: AmplifiedDirectory) -> None:
         """Let the directory go; its files stay."""
-        directories_change.let_go(obj.relative_path)
+        directories.deregister(obj.relative_path)
 
     @admin.display(description="profile that counts")
     def effective_profile(self, directory: AmplifiedDirectory) -> str:
         """Return the directory's own profile, or the one it inherits."""
-        return directory.default_profile or directories.default_profile(directory)
+        return directory.default_profile or directories.find_default_profile(directory)

@@ -8,7 +8,7 @@ from django.urls import URLPattern, path
 
 from profiles_app.admin.profile_pages import Draft
 from profiles_app.models import Profile
-from profiles_app.services import profiles_text
+from profiles_app.services import profile_validation
 
 
 class CheckPages:
@@ -34,7 +34,7 @@ class CheckPages:
         name = _name(request)
         if name == "":
             return _refused(HTTPStatus.NOT_FOUND, "not_found", "The profile is there no longer.")
-        draft = Draft(text, 0, profiles_text.mistakes(text, name))
+        draft = Draft(text, 0, profile_validation.find_mistakes(text, name))
         return JsonResponse({"mistakes": draft.told(), "is_wrong": draft.is_wrong})
 
 

@@ -6,11 +6,11 @@ from typing import Any
 from django.urls import reverse
 
 from amplifierd.common.text import visible
+from profiles_app.diff import Row, pair_lines
 from profiles_app.models import Profile
-from profiles_app.profile_text import text_of
-from profiles_app.services.profiles_text import FRONT_LIMIT, Mistake
-from profiles_app.services.versions import version_of, versions_of
-from profiles_app.side_by_side import Row, rows
+from profiles_app.profile_format import render_profile
+from profiles_app.services.profile_validation import FRONT_LIMIT, Mistake
+from profiles_app.services.profiles import find_version, list_versions
 
 # Versions that a profile's page shows; its page of versions goes further back.
 VERSIONS = 10
@@ -60,7 +60,7 @@ class Draft:
         """Show what is saved now beside this text; the next try is made of that."""
         self.is_stale, self.was_seen = True, numbers["expected"]
         self.seen = current.version_number
-        self.differences = rows(visible(text), visible(self.text))
+        self.differences = pair_lines(visible(text), visible(self.text))
 
     def told(self) -> list[dict[str, Any]]:
         """Return the mistakes, each with the line that it is about."""
@@ -78,7 +78,7 @@ class Draft:
 
 def page(profile: Profile, draft: Draft) -> dict[str, Any]:
     """Return what the template of a profile's page needs."""
-    listed = list(versions_of(profile)[: VERSIONS + 1])
+    listed = list(list_versions(profile)[: VERSIONS + 1])
     return {
         "title": str(profile),
         "profile": profile,
@@ -102,7 +102,7 @@ def new_page(draft: Draft) -> dict[str, Any]:
 
 def version_text(profile: Profile, number: int) -> str:
     """Return a version as its file has it, secrets masked; raise VersionNotFound."""
-    return text_of(version_of(profile, number))
+    return render_profile(find_version(profile, number))
 
 
 def page_url(profile: Profile) -> str:

@@ -20,8 +20,8 @@ from django.urls import URLPattern, path, reverse
 from profiles_app.admin.profile_pages import page_url
 from profiles_app.exceptions import ProfileActive, ProfileExists, ProfileReadOnly, ProfilesError
 from profiles_app.models import Profile
-from profiles_app.services import profiles_activate, profiles_change, profiles_text
-from profiles_app.services.profiles_compile import compile_profile
+from profiles_app.services import profile_validation, profiles
+from profiles_app.services.profile_validation import compile_profile
 
 # Refusals whose own words name what the API has for it.
 WORDS: dict[type[ProfilesError], str] = {
@@ -42,14 +42,14 @@ class Done:
 
 def activate(profile: Profile, sent: dict[str, str]) -> Done:
     """Make it the active one."""
-    profiles_activate.activate(str(profile))
+    profiles.activate(str(profile))
     return Done(f"{profile} is the active profile now: clients offer it first.", "Activated.")
 
 
 def deactivate(profile: Profile, sent: dict[str, str]) -> Done:
     """Let no profile be active, if this one is."""
     if profile.is_active:
-        profiles_activate.deactivate()
+        profiles.deactivate()
     return Done("No profile is active now.", "Deactivated.")
 
 
@@ -61,14 +61,14 @@ def check(profile: Profile, sent: dict[str, str]) -> Done:
 
 def copy(profile: Profile, sent: dict[str, str]) -> Done:
     """Copy it to `local`."""
-    made = profiles_change.copy(str(profile), sent.get("new_name", "").strip())
+    made = profiles.copy(str(profile), sent.get("new_name", "").strip())
     return Done(f"This is {made}, a copy of {profile}.", f"Copied from {profile}.", made)
 
 
 def restore(profile: Profile, sent: dict[str, str]) -> Done:
     """Take it back to an older version."""
     number, seen = (_whole(sent.get(key, "")) for key in ("number", "expected_version"))
-    restored = profiles_text.restore(str(profile), number, seen)
+    restored = profile_validation.restore_version(str(profile), number, seen)
     if restored.version_number == seen:
         return Done(f"It is what it was at version {number} already.")
     words = f"Version {number} restored as version {restored.version_number}."
@@ -126,7 +126,7 @@ class StepPages:
 
     def _delete(self, request: HttpRequest, profile: Profile) -> Done:
         self.log_deletions(request, [profile])
-        profiles_change.delete(str(profile))
+        profiles.delete(str(profile))
         return Done(f"The profile {profile} was deleted.")
 
     def _take(

@@ -11,12 +11,11 @@ from django.urls import URLPattern, path, reverse
 
 from amplifierd.common.text import visible
 from profiles_app.admin.profile_pages import version_text
-from profiles_app.differences import SIZE_LIMIT, Differences, differences
+from profiles_app.diff import SIZE_LIMIT, Differences, Row, compare_versions, pair_lines
 from profiles_app.exceptions import VersionNotFound
 from profiles_app.models import Profile, ProfileVersion
-from profiles_app.profile_text import text_of
-from profiles_app.services.versions import pair_of, versions_of
-from profiles_app.side_by_side import Row, rows
+from profiles_app.profile_format import render_profile
+from profiles_app.services.profiles import find_pair, list_versions
 
 PAGE = 50
 # Characters of a value that the table of differences shows.
@@ -47,7 +46,7 @@ class VersionPages:
     def versions_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Show all versions, newest first."""
         profile = self.found(request, object_id)
-        found = Paginator(versions_of(profile), PAGE).get_page(request.GET.get("page"))
+        found = Paginator(list_versions(profile), PAGE).get_page(request.GET.get("page"))
         context = {
             "title": f"Versions of {profile}",
             "versions": found,
@@ -71,14 +70,14 @@ class VersionPages:
         profile = self.found(request, object_id)
         first, second = (_number(request.GET.get(key, "")) for key in ("from", "to"))
         try:
-            old, new = pair_of(profile, first, second)
+            old, new = find_pair(profile, first, second)
         except VersionNotFound as missing:
             return self._missing(request, profile, missing)
         context = {
             "title": f"{profile}: version {old.number} and version {new.number}",
             "old": old,
             "new": new,
-            "parts": _parts(differences(old, new)),
+            "parts": _parts(compare_versions(old, new)),
             "rows": _rows(old, new),
             "old_label": f"Version {old.number}",
             "new_label": f"Version {new.number}",
@@ -135,5 +134,5 @@ def _short(value: Any) -> str:
 
 def _rows(old: ProfileVersion, new: ProfileVersion) -> list[Row] | None:
     """Return the lines of two versions as files, in pairs; None where they are too long."""
-    texts = [visible(text_of(version)) for version in (old, new)]
-    return rows(*texts) if max(map(len, texts)) <= SIZE_LIMIT else None
+    texts = [visible(render_profile(version)) for version in (old, new)]
+    return pair_lines(*texts) if max(map(len, texts)) <= SIZE_LIMIT else None

@@ -16,9 +16,9 @@ from profiles_app.admin.profile_steps import StepPages
 from profiles_app.admin.profile_versions import VersionPages
 from profiles_app.exceptions import ProfilesError, StaleVersion
 from profiles_app.models import Profile
-from profiles_app.profile_text import text_of
-from profiles_app.services import profiles_text
-from profiles_app.services.versions import version_of
+from profiles_app.profile_format import render_profile
+from profiles_app.services import profile_validation
+from profiles_app.services.profiles import find_version
 
 TEMPLATES = "admin/profiles_app/profile"
 SAVED = "Saved as version {}."
@@ -53,7 +53,7 @@ class ProfileAdmin(CheckPages, StepPages, VersionPages, admin.ModelAdmin):
         draft = Draft(profile_pages.SKELETON, 0)
         if request.method == "POST":
             draft = Draft(_text(request), 0)
-            draft.mistakes = profiles_text.mistakes(draft.text, None)
+            draft.mistakes = profile_validation.find_mistakes(draft.text, None)
             if not draft.is_wrong and (made := self._made(request, draft)):
                 return HttpResponseRedirect(page_url(made))
         context = {
@@ -72,11 +72,11 @@ class ProfileAdmin(CheckPages, StepPages, VersionPages, admin.ModelAdmin):
             if not self.has_change_permission(request, profile):
                 raise PermissionDenied
             draft = Draft(_text(request), _number(request))
-            draft.mistakes = profiles_text.mistakes(draft.text, profile.name)
+            draft.mistakes = profile_validation.find_mistakes(draft.text, profile.name)
             if not draft.is_wrong and self._saved(request, profile, draft):
                 return HttpResponseRedirect(page_url(profile))
         else:
-            draft.mistakes = profiles_text.mistakes(draft.text, profile.name)
+            draft.mistakes = profile_validation.find_mistakes(draft.text, profile.name)
         context = {
             **self.admin_site.each_context(request),
             **profile_pages.page(profile, draft),
@@ -106,7 +106,7 @@ class ProfileAdmin(CheckPages, StepPages, VersionPages, admin.ModelAdmin):
 
     def text(self, profile: Profile) -> str:
         """Return a profile as its file has it, secrets masked."""
-        return text_of(version_of(profile, profile.version_number))
+        return render_profile(find_version(profile, profile.version_number))
 
     def has_change_permission(self, request: HttpRequest, obj: Profile | None = None) -> bool:
         """Only local profiles change here."""
@@ -116,7 +116,7 @@ class ProfileAdmin(CheckPages, StepPages, VersionPages, admin.ModelAdmin):
         """Make the profile, and tell so; else have the draft say why not."""
         try:
             with transaction.atomic():
-                made = profiles_text.create(draft.text)
+                made = profile_validation.create_from_text(draft.text)
                 self.log_addition(request, made, "Made.")
         except ProfilesError as error:
             draft.refusal = str(error)
@@ -128,7 +128,7 @@ class ProfileAdmin(CheckPages, StepPages, VersionPages, admin.ModelAdmin):
         """Save the draft, and tell so; else have it say why not."""
         try:
             with transaction.atomic():
-                saved = profiles_text.save(profile.name, draft.text, draft.seen)
+                saved = profile_validation.save_text(profile.name, draft.text, draft.seen)
                 is_new = saved.version_number != draft.seen
                 if is_new:
                     self.log_change(request, saved, f"Saved as version {saved.version_number}.")

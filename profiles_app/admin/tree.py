@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from profiles_app.models.querysets import ROOT, lineage
+from profiles_app.models.directory import ROOT, lineage
 
 
 @dataclass

@@ -9,7 +9,7 @@ from amplifierd.common.bodies import checked
 from profiles_app.api.queries import asked
 from profiles_app.api.serializers import requests
 from profiles_app.api.serializers.directories import both_casings, content_json, file_json
-from profiles_app.services import directories, directories_browse, directories_files
+from profiles_app.services import directories, directory_browser
 
 
 class DirectoryViewSet(viewsets.ViewSet):
@@ -17,7 +17,9 @@ class DirectoryViewSet(viewsets.ViewSet):
 
     def list(self, request: Request) -> Response:
         """Answer with the directories in a directory, in order of their names."""
-        found = directories_browse.listing(asked(requests.BrowseDirectories, request)["path"])
+        found = directory_browser.list_directories(
+            asked(requests.BrowseDirectories, request)["path"]
+        )
         members = {
             "current_path": found.path,
             "parent_path": found.parent,
@@ -29,7 +31,7 @@ class DirectoryViewSet(viewsets.ViewSet):
 
     def files(self, request: Request) -> Response:
         """Answer with the files and directories in a directory, in order of their names."""
-        found = directories_files.entries(asked(requests.BrowseDirectories, request)["path"])
+        found = directory_browser.list_entries(asked(requests.BrowseDirectories, request)["path"])
         members = {
             "current_path": found.path,
             "parent_path": found.parent,
@@ -41,12 +43,12 @@ class DirectoryViewSet(viewsets.ViewSet):
 
     def content(self, request: Request) -> Response:
         """Answer with the text of a file."""
-        found = directories_files.content(asked(requests.ReadFile, request)["path"])
+        found = directory_browser.read_content(asked(requests.ReadFile, request)["path"])
         return Response(content_json(found))
 
     def download(self, request: Request) -> FileResponse:
         """Answer with the bytes of a file; no browser shows them as a page of ours."""
-        file, name, media_type = directories_files.download(
+        file, name, media_type = directory_browser.open_download(
             asked(requests.ReadFile, request)["path"]
         )
         return FileResponse(file, as_attachment=True, filename=name, content_type=media_type)
@@ -54,6 +56,6 @@ class DirectoryViewSet(viewsets.ViewSet):
     def create(self, request: Request) -> Response:
         """Make a directory, with its parents."""
         given = checked(requests.CreateDirectory, request.data)["relative_path"]
-        path = directories_browse.create(given)
+        path = directory_browser.create_directory(given)
         members = {"created_path": path, "absolute_path": str(directories.place_of(path))}
         return Response(both_casings(members), status.HTTP_201_CREATED)

@@ -18,7 +18,7 @@ from profiles_app.api.serializers.collections import (
     updates_json,
 )
 from profiles_app.exceptions import ProfileNotFound
-from profiles_app.services import cache
+from profiles_app.services import collections_sync
 
 
 class CacheViewSet(viewsets.ViewSet):
@@ -26,30 +26,30 @@ class CacheViewSet(viewsets.ViewSet):
 
     def status(self, request: Request) -> Response:
         """Answer with the state of all collections."""
-        return Response(checks_json(cache.check_all()))
+        return Response(checks_json(collections_sync.check_all()))
 
     def collection_status(self, request: Request, collection: str) -> Response:
         """Answer with the state of one collection."""
-        return Response(check_json(*cache.check_all([collection])))
+        return Response(check_json(*collections_sync.check_all([collection])))
 
     def profile_status(self, request: Request, collection: str, name: str) -> Response:
         """Answer with the state of one profile."""
-        [check] = cache.check_all([collection])
+        [check] = collections_sync.check_all([collection])
         if f"{collection}/{name}" not in check.profiles:
             raise ProfileNotFound
         return Response(profile_check(check, f"{collection}/{name}"))
 
     def update(self, request: Request) -> Response:
         """Read what is behind anew."""
-        return Response(updates_json(cache.update(**_options(request))))
+        return Response(updates_json(collections_sync.update(**_options(request))))
 
     def update_collection(self, request: Request, collection: str) -> Response:
         """Read one collection anew where it is behind."""
-        return Response(update_json(*cache.update([collection], **_options(request))))
+        return Response(update_json(*collections_sync.update([collection], **_options(request))))
 
     def update_profile(self, request: Request, collection: str, name: str) -> Response:
         """Read the collection of a profile anew where it is behind."""
-        result, *told = cache.update_profile(collection, name, **_options(request))
+        result, *told = collections_sync.update_profile(collection, name, **_options(request))
         return Response(profile_update(result, f"{collection}/{name}", *told))
 
 

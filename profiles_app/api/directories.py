@@ -11,8 +11,8 @@ from profiles_app.api.queries import asked
 from profiles_app.api.serializers import requests
 from profiles_app.api.serializers.directories import AmplifiedDirectorySerializer, directory_json
 from profiles_app.models import AmplifiedDirectory
-from profiles_app.models.querysets import ROOT
-from profiles_app.services import directories_change as change
+from profiles_app.models.directory import ROOT
+from profiles_app.services import directories
 from profiles_app.services.directories import find_directory
 
 
@@ -34,7 +34,7 @@ class AmplifiedDirectoryViewSet(viewsets.ViewSet):
     def create(self, request: Request) -> Response:
         """Amplify a directory."""
         values = checked(requests.AmplifyDirectory, request.data)
-        directory = change.amplify(values.pop("relative_path"), **values)
+        directory = directories.amplify(values.pop("relative_path"), **values)
         return Response(directory_json(directory), status.HTTP_201_CREATED)
 
     def retrieve(self, request: Request, path: str) -> Response:
@@ -44,21 +44,21 @@ class AmplifiedDirectoryViewSet(viewsets.ViewSet):
     def partial_update(self, request: Request, path: str = ROOT) -> Response:
         """Change a directory's default profile, merge into its metadata."""
         changes = checked(requests.ChangeDirectory, request.data)
-        return Response(directory_json(change.change(_place(path), changes)))
+        return Response(directory_json(directories.change(_place(path), changes)))
 
     def destroy(self, request: Request, path: str) -> Response:
         """Amplify a directory no longer; with `remove_marker` its marker goes, too."""
         checked(Nothing, request.data)
         query: dict[str, Any] = asked(requests.RemoveDirectory, request)
-        change.let_go(_place(path), **query)
+        directories.deregister(_place(path), **query)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
     def agents(self, request: Request, path: str) -> Response:
         """Replace the instructions for agents of the directory above `/agents`."""
         content = checked(requests.AgentsContent, request.data)["content"]
-        change.write_agents_content(_place(path.removesuffix("/agents")), content)
+        directories.write_agents_content(_place(path.removesuffix("/agents")), content)
         return Response({"success": True, "message": "AGENTS.md updated successfully"})
 
 
 def _place(path: str) -> str:
-    return ROOT if path == change.ROOT_NAME else path
+    return ROOT if path == directories.ROOT_NAME else path

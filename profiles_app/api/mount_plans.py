@@ -15,5 +15,5 @@ class MountPlanViewSet(viewsets.ViewSet):
 
     def create(self, request: Request) -> Response:
         """Answer with the plan that a session would get now; nothing is stored."""
-        plan = mount_plans.generated(**checked(GenerateMountPlan, request.data))
+        plan = mount_plans.preview_mount_plan(**checked(GenerateMountPlan, request.data))
         return Response(masked(plan), status.HTTP_201_CREATED)

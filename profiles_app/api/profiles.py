@@ -11,9 +11,9 @@ from profiles_app.api.serializers.profile_bodies import CopyProfile, CreateProfi
 from profiles_app.api.serializers.profiles import ProfileDetailSerializer, ProfileSerializer
 from profiles_app.api.versions import VersionActions
 from profiles_app.models import Profile
-from profiles_app.services import profiles_activate, profiles_change
+from profiles_app.services import profiles
+from profiles_app.services.profile_validation import compile_profile
 from profiles_app.services.profiles import resolve_profile
-from profiles_app.services.profiles_compile import compile_profile
 
 ROOT = "/api/v1/profiles"
 
@@ -32,7 +32,7 @@ class ProfileViewSet(VersionActions, viewsets.GenericViewSet[Profile]):
 
     def create(self, request: Request) -> Response:
         """Create a profile in the collection `local`."""
-        profile = profiles_change.create(**checked(CreateProfile, request.data))
+        profile = profiles.create(**checked(CreateProfile, request.data))
         return _detail(profile, status.HTTP_201_CREATED)
 
     def retrieve(self, request: Request, name: str) -> Response:
@@ -41,16 +41,16 @@ class ProfileViewSet(VersionActions, viewsets.GenericViewSet[Profile]):
 
     def partial_update(self, request: Request, name: str) -> Response:
         """Change a local profile, which makes a new version of it."""
-        return _detail(profiles_change.update(name, **checked(UpdateProfile, request.data)))
+        return _detail(profiles.update(name, **checked(UpdateProfile, request.data)))
 
     def destroy(self, request: Request, name: str) -> Response:
         """Delete a local profile with its versions."""
-        profiles_change.delete(name)
+        profiles.delete(name)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
     def copy(self, request: Request, name: str) -> Response:
         """Copy any profile to the collection `local`."""
-        profile = profiles_change.copy(name, **checked(CopyProfile, request.data))
+        profile = profiles.copy(name, **checked(CopyProfile, request.data))
         return _detail(profile, status.HTTP_201_CREATED)
 
     def compile(self, request: Request, name: str) -> Response:
@@ -70,7 +70,7 @@ class ProfileViewSet(VersionActions, viewsets.GenericViewSet[Profile]):
     def activate(self, request: Request, name: str) -> Response:
         """Make a profile the active one."""
         checked(Nothing, request.data)
-        profiles_activate.activate(name)
+        profiles.activate(name)
         return Response({"status": "activated", "name": name})
 
     def active(self, request: Request) -> JsonResponse:
@@ -81,7 +81,7 @@ class ProfileViewSet(VersionActions, viewsets.GenericViewSet[Profile]):
 
     def deactivate(self, request: Request) -> Response:
         """Let no profile be active."""
-        profiles_activate.deactivate()
+        profiles.deactivate()
         return Response({"success": True})
 
 

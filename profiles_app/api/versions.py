@@ -9,9 +9,8 @@ from amplifierd.common.bodies import checked
 from amplifierd.common.pagination import VersionPagination
 from profiles_app.api.serializers.profile_bodies import DiffQuery
 from profiles_app.api.serializers.profiles import VersionDetailSerializer, VersionSerializer
-from profiles_app.differences import differences, unified
-from profiles_app.services.profiles import resolve_profile
-from profiles_app.services.versions import pair_of, version_of, versions_of
+from profiles_app.diff import compare_versions, unified_diff
+from profiles_app.services.profiles import find_pair, find_version, list_versions, resolve_profile
 
 
 class VersionActions:
@@ -21,14 +20,14 @@ class VersionActions:
         """Answer with a page of versions, newest first."""
         profile = resolve_profile(name)
         pagination = VersionPagination()
-        page = pagination.paginate_queryset(versions_of(profile), request, view=self)
+        page = pagination.paginate_queryset(list_versions(profile), request, view=self)
         serializer = VersionSerializer(page, many=True, context={"profile": profile})
         return pagination.get_paginated_response(serializer.data)
 
     def version(self, request: Request, name: str, number: str) -> Response:
         """Answer with one version in full."""
         profile = resolve_profile(name)
-        version = version_of(profile, int(number))
+        version = find_version(profile, int(number))
         return Response(VersionDetailSerializer(version, context={"profile": profile}).data)
 
     def diff(self, request: Request, name: str) -> Response:
@@ -36,14 +35,14 @@ class VersionActions:
         profile = resolve_profile(name)
         given = {key: value for key, value in request.query_params.items() if value}
         asked = checked(DiffQuery, given)
-        old, new = pair_of(profile, asked.get("from"), asked.get("to"))
+        old, new = find_pair(profile, asked.get("from"), asked.get("to"))
         return Response(
             {
                 "name": profile.name,
                 "collectionId": profile.collection,
                 "from": old.number,
                 "to": new.number,
-                **asdict(differences(old, new)),
-                "unified": unified(old, new),
+                **asdict(compare_versions(old, new)),
+                "unified": unified_diff(old, new),
             }
         )

@@ -26,7 +26,7 @@ class Migration(migrations.Migration):
                 ('source', models.CharField(choices=[('shipped', 'Shipped'), ('local', 'Local')], max_length=16)),
                 ('source_path', models.TextField(blank=True, default='')),
                 ('schema_version', models.PositiveSmallIntegerField(default=2)),
-                ('definition', models.JSONField(default=profiles_app.definition.empty)),
+                ('definition', models.JSONField(default=profiles_app.definition.empty_definition)),
                 ('instruction', models.TextField(blank=True, default='')),
                 ('digest', models.CharField(blank=True, default='', max_length=64)),
                 ('is_active', models.BooleanField(default=False)),

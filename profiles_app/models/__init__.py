@@ -2,7 +2,6 @@
 
 from profiles_app.models.collection import Collection, Kind
 from profiles_app.models.directory import AmplifiedDirectory
-from profiles_app.models.profile import Profile, Source
-from profiles_app.models.version import ProfileVersion
+from profiles_app.models.profile import Profile, ProfileVersion, Source
 
 __all__ = ["AmplifiedDirectory", "Collection", "Kind", "Profile", "ProfileVersion", "Source"]

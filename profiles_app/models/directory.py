@@ -1,11 +1,35 @@
 """The directories that sessions work in."""
 
+from pathlib import PurePosixPath
+from typing import Self
+
 import pgtrigger
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from profiles_app.models.querysets import ROOT, AmplifiedDirectoryQuerySet
+ROOT = "."
+
+
+def lineage(path: str) -> list[str]:
+    """Return a path and its parents up to the root, nearest first."""
+    return [path, *map(str, PurePosixPath(path).parents)]
+
+
+class AmplifiedDirectoryQuerySet(models.QuerySet["AmplifiedDirectory"]):
+    """Amplified directories."""
+
+    def at(self, path: str) -> "AmplifiedDirectory | None":
+        """Return the directory of exactly this path."""
+        return self.filter(relative_path=path).first()
+
+    def default_profiles(self) -> dict[str, str]:
+        """Return the default profile of each path; an empty one is inherited."""
+        return dict(self.values_list("relative_path", "default_profile"))
+
+    def lineage(self, path: str) -> Self:
+        """Return the amplified ones among a path and its parents."""
+        return self.filter(relative_path__in=lineage(path))
 
 
 class AmplifiedDirectory(models.Model):

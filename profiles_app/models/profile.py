@@ -1,5 +1,7 @@
 """A profile: what a session is made of."""
 
+from typing import Self
+
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
@@ -7,7 +9,6 @@ from django.utils import timezone
 from profiles_app import definition
 from profiles_app.definition import NAME, SCHEMA_VERSION
 from profiles_app.models import triggers
-from profiles_app.models.querysets import ProfileQuerySet
 
 
 class Source(models.TextChoices):
@@ -16,6 +17,28 @@ class Source(models.TextChoices):
     SHIPPED = "shipped"  # a file of the daemon; replaced when the daemon starts
     LOCAL = "local"  # made on this installation, in the collection `local`
     COLLECTION = "collection"  # a file of a collection that was added; replaced when it is synced
+
+
+class ProfileQuerySet(models.QuerySet["Profile"]):
+    """Profiles."""
+
+    def newest_first(self) -> Self:
+        """Order as lists show them; those that were loaded together are in order of their names."""
+        return self.order_by("-created_at", "collection", "name")
+
+    def shipped(self) -> Self:
+        """Return the profiles that come with the daemon."""
+        return self.filter(source="shipped")
+
+    def active(self) -> "Profile | None":
+        """Return the active profile, of which there is at most one."""
+        return self.filter(is_active=True).first()
+
+    def named(self, name: str) -> Self:
+        """Return what `collection/name`, or a name without its collection, can mean."""
+        collection, _, bare = name.rpartition("/")
+        found = self.filter(name=bare).order_by("collection")
+        return found.filter(collection=collection) if collection else found
 
 
 class Profile(models.Model):
@@ -34,7 +57,7 @@ class Profile(models.Model):
     source_path = models.TextField(blank=True, default="")
     schema_version = models.PositiveSmallIntegerField(default=SCHEMA_VERSION)
     # As `definition.checked` returns it. `${NAME}` stays as it is written.
-    definition = models.JSONField(default=definition.empty)
+    definition = models.JSONField(default=definition.empty_definition)
     instruction = models.TextField(blank=True, default="")
     # SHA-256 of the file, in hex; empty where there is no file.
     digest = models.CharField(max_length=64, blank=True, default="")
@@ -89,3 +112,38 @@ class Profile(models.Model):
     def is_local(self) -> bool:
         """Tell whether it was made on this installation, and so may be changed."""
         return self.source == Source.LOCAL
+
+
+class ProfileVersion(models.Model):
+    """The content of a profile after one change, numbered 1..n in its profile, never changed.
+
+    PostgreSQL adds it whenever the content of a profile changes, and it goes with its profile.
+    """
+
+    profile = models.ForeignKey(
+        "Profile", on_delete=models.CASCADE, related_name="versions", db_index=False
+    )
+    number = models.PositiveIntegerField()
+    # As in the profile: `triggers.CONTENT`.
+    version = models.CharField(max_length=64)
+    description = models.TextField(blank=True)
+    definition = models.JSONField()
+    instruction = models.TextField(blank=True)
+    digest = models.CharField(max_length=64, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ("profile", "-number")
+        constraints = [
+            # the versions in order, and no number twice
+            models.UniqueConstraint("profile", "number", name="profile_version_once"),
+            models.CheckConstraint(condition=Q(number__gte=1), name="profile_version_from_one"),
+        ]
+        triggers = [
+            triggers.newest_only("profile_version_newest_only"),
+            triggers.unchangeable("profile_version_unchangeable"),
+            triggers.kept("profile_version_kept"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.profile} @{self.number}"

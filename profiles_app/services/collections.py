@@ -1,31 +1,144 @@
-"""Collections: found, added with what they hold, and removed with it."""
+"""Loading the shipped profiles into the catalogue."""
 
 import re
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from pathlib import Path
 
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from profiles_app import contents, sources
-from profiles_app.contents import Contents
+from profiles_app import collection_contents, profile_format, sources
+from profiles_app.collection_contents import Contents
 from profiles_app.definition import NAME
 from profiles_app.exceptions import (
     CollectionExists,
     CollectionInUse,
     CollectionNotFound,
     CollectionStays,
-    FilesRefused,
+    InvalidDefinition,
+    InvalidFiles,
     InvalidSource,
     SourceUnreadable,
 )
-from profiles_app.models import Collection, Profile, Source
-from profiles_app.services.loading import Loaded, store
-from profiles_app.services.locks import lock_catalogue
-from profiles_app.services.profiles_change import RESERVED as RESERVED_PROFILES
-from profiles_app.sources import location
-from profiles_app.sources.tree import Refusal, Tree
+from profiles_app.models import AmplifiedDirectory, Collection, Kind, Profile, Source
+from profiles_app.models.collection import LOCAL
+from profiles_app.models.directory import ROOT
+from profiles_app.services.profiles import RESERVED as RESERVED_PROFILES
+from profiles_app.services.profiles import lock_catalogue
+from profiles_app.sources import location, tree
+from profiles_app.sources.tree import FileError, Tree
+
+SHIPPED = Path(__file__).resolve().parent.parent / "shipped"
+DEFAULT_PROFILE = "foundation/base"
+
+
+@dataclass
+class Loaded:
+    """The names of the profiles that a load has changed."""
+
+    created: list[str] = field(default_factory=list)
+    updated: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+
+
+def load_shipped(folder: Path = SHIPPED) -> Loaded:
+    """Make the catalogue agree with the shipped files, and see that the root directory is there.
+
+    All or nothing. Two processes may do this at once: the second waits and finds nothing to do.
+    Raises InvalidDefinition for a file that is no profile.
+    """
+    files = dict(_files(folder))
+    with transaction.atomic():
+        lock_catalogue()
+        AmplifiedDirectory.objects.get_or_create(
+            relative_path=ROOT, defaults={"default_profile": DEFAULT_PROFILE}
+        )
+        now = timezone.now()
+        names = _note_collections(folder, now)
+        # A name that an added collection took before the daemon shipped it stays with that one.
+        files = {name: file for name, file in files.items() if file["collection"] in names}
+        loaded = store_profiles(files, Profile.objects.shipped(), now)
+        Collection.objects.filter(kind=Kind.SHIPPED).exclude(name__in=names).delete()
+        return loaded
+
+
+def _note_collections(folder: Path, now: datetime) -> set[str]:
+    """See that `local` and the shipped collections are there; return the names of the shipped."""
+    dates = {"created_at": now, "updated_at": now}
+    Collection.objects.get_or_create(name=LOCAL, defaults={"kind": Kind.LOCAL, **dates})
+    noted = set()
+    for path in sorted({path.parent for path in folder.glob("*/*.md")}):
+        digest = tree.read_folder(str(path)).digest
+        collection, _ = Collection.objects.get_or_create(
+            name=path.name, defaults={"kind": Kind.SHIPPED, **dates}
+        )
+        if collection.kind != Kind.SHIPPED:
+            continue
+        noted.add(path.name)
+        Collection.objects.filter(pk=collection.pk).exclude(digest=digest).update(
+            digest=digest, synced_at=now, updated_at=now
+        )
+    return noted
+
+
+def _files(folder: Path) -> Iterator[tuple[str, dict[str, object]]]:
+    """Yield the name of each shipped profile, and its fields."""
+    for path in sorted(folder.glob("*/*.md")):
+        place = path.relative_to(folder)
+        try:
+            file = profile_format.parse_profile(path.read_bytes())
+            if file.name != path.stem:
+                raise InvalidDefinition(f"profile.name: must be {path.stem!r}, like the file.")
+        except InvalidDefinition as error:
+            raise InvalidDefinition(f"{place}: {error}") from error
+        yield (
+            str(place.with_suffix("")),
+            asdict(file)
+            | {
+                "collection": path.parent.name,
+                "source": Source.SHIPPED,
+                "source_path": str(place),
+            },
+        )
+
+
+def store_profiles(
+    files: dict[str, dict[str, object]], profiles: Iterable[Profile], now: datetime
+) -> Loaded:
+    """Make these profiles the ones of the files, by their full names.
+
+    `now` is one moment for all, so that lists keep their order.
+    """
+    loaded = Loaded()
+    known = {str(profile): profile for profile in profiles}
+    for name, fields in files.items():
+        if name not in known:
+            Profile.objects.create(**fields, created_at=now, updated_at=now)
+            loaded.created.append(name)
+        elif changed := _changed(known[name], fields):
+            known[name].updated_at = now
+            known[name].save(update_fields=[*changed, "updated_at"])
+            loaded.updated.append(name)
+    loaded.removed = sorted(set(known) - set(files))
+    Profile.objects.filter(id__in=[known[name].id for name in loaded.removed]).delete()
+    return loaded
+
+
+def _changed(profile: Profile, fields: dict[str, object]) -> list[str]:
+    """Set all fields where any differs, and return their names.
+
+    The digest alone would not do: a new daemon may read the same file differently. Comparing alone
+    would not do either: to Python, true and 1 are the same.
+    """
+    if all(getattr(profile, name) == value for name, value in fields.items()):
+        return []
+    for name, value in fields.items():
+        setattr(profile, name, value)
+    return list(fields)
+
 
 # These stand in the place of a name in URLs.
 RESERVED = {"active", "component-refs", "mount", "sync"}
@@ -40,7 +153,7 @@ def find(name: str) -> Collection:
     raise CollectionNotFound
 
 
-def loaded_from(collection: Collection) -> QuerySet[Profile]:
+def find_profiles(collection: Collection) -> QuerySet[Profile]:
     """Return the profiles that came from an added collection."""
     return Profile.objects.filter(collection=collection.name, source=Source.COLLECTION)
 
@@ -48,7 +161,7 @@ def loaded_from(collection: Collection) -> QuerySet[Profile]:
 def add(name: str, source: str) -> tuple[Collection, Loaded]:
     """Add a collection and all that its source holds, or nothing.
 
-    Raises InvalidSource, CollectionExists, SourceUnreadable, or FilesRefused with every file that
+    Raises InvalidSource, CollectionExists, SourceUnreadable, or InvalidFiles with every file that
     is wrong.
     """
     if not re.fullmatch(NAME, name) or name in RESERVED:
@@ -59,9 +172,12 @@ def add(name: str, source: str) -> tuple[Collection, Loaded]:
     place = location.parse(source)
     if Collection.objects.filter(name=name).exists():
         raise CollectionExists
-    tree, found = read(name, place)
+    tree, found = read_source(name, place)
     if found.refused:
-        raise FilesRefused(refusal(found.refused), errors=[told(item) for item in found.refused])
+        raise InvalidFiles(
+            describe_errors(found.refused),
+            errors=[serialize_error(item) for item in found.refused],
+        )
     fields = {"source": place.url, "ref": place.ref, "subdirectory": place.subdirectory}
     with transaction.atomic():
         lock_catalogue()
@@ -73,7 +189,7 @@ def add(name: str, source: str) -> tuple[Collection, Loaded]:
                 )
         except IntegrityError:
             raise CollectionExists from None
-        return made, take(made, tree, found, now)
+        return made, replace_contents(made, tree, found, now)
 
 
 def remove(name: str) -> None:
@@ -89,34 +205,34 @@ def remove(name: str) -> None:
             raise CollectionNotFound
         if not collection.is_added:
             raise CollectionStays(f"The collection {name!r} is the daemon's own, and stays.")
-        profiles = loaded_from(collection)
+        profiles = find_profiles(collection)
         if profiles.filter(is_active=True).exists():
             raise CollectionInUse
         profiles.delete()
         collection.delete()
 
 
-def read(name: str, place: location.Location) -> tuple[Tree, Contents]:
+def read_source(name: str, place: location.Location) -> tuple[Tree, Contents]:
     """Return what a source holds now, which is something.
 
     Touches no database. Raises SourceUnreadable.
     """
     tree = sources.read(place)
-    found = contents.read(name, tree)
+    found = collection_contents.parse_collection(name, tree)
     if found == Contents():
         # A folder of the wrong name, or one whose disk is not mounted.
         raise SourceUnreadable(
             "The source holds nothing of a collection; profiles are the files `profiles/*.md`."
         )
     found.refused += [
-        Refusal(fields["source_path"], None, "this name has a meaning in URLs; choose another.")
+        FileError(fields["source_path"], None, "this name has a meaning in URLs; choose another.")
         for profile, fields in found.profiles.items()
         if profile in RESERVED_PROFILES
     ]
     return tree, found
 
 
-def take(collection: Collection, tree: Tree, found: Contents, now: datetime) -> Loaded:
+def replace_contents(collection: Collection, tree: Tree, found: Contents, now: datetime) -> Loaded:
     """Make a collection agree with what was read.
 
     The caller has a transaction, with the catalogue locked. Raises CollectionInUse where the
@@ -124,13 +240,13 @@ def take(collection: Collection, tree: Tree, found: Contents, now: datetime) -> 
     """
     origin = {"collection": collection.name, "source": Source.COLLECTION}
     files = {f"{collection}/{name}": fields | origin for name, fields in found.profiles.items()}
-    known = list(loaded_from(collection))
+    known = list(find_profiles(collection))
     if gone := [item for item in known if item.is_active and str(item) not in files]:
         raise CollectionInUse(
             f"The source no longer has {gone[0]}, which is the active profile. Activate another "
             "one first."
         )
-    loaded = store(files, known, now)
+    loaded = store_profiles(files, known, now)
     collection.digest, collection.commit = tree.digest, tree.commit
     collection.contents = {
         "agents": found.agents,
@@ -143,17 +259,17 @@ def take(collection: Collection, tree: Tree, found: Contents, now: datetime) -> 
     return loaded
 
 
-def refusal(refused: list[Refusal]) -> str:
+def describe_errors(refused: list[FileError]) -> str:
     """Return a sentence on the files that are refused."""
     places = "; ".join(f"{_place(item)}: {item.detail}" for item in refused[:SHOWN])
     more = f" ({len(refused) - SHOWN} more)" if len(refused) > SHOWN else ""
     return f"Files are refused, so nothing was changed: {places}{more}"
 
 
-def told(item: Refusal) -> dict[str, object]:
+def serialize_error(item: FileError) -> dict[str, object]:
     """Return a refusal as an error of a problem document."""
     return {"field": "source", "code": "refused", **asdict(item)}
 
 
-def _place(item: Refusal) -> str:
+def _place(item: FileError) -> str:
     return item.file if item.line is None else f"{item.file}, line {item.line}"

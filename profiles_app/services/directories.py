@@ -1,17 +1,34 @@
 """Amplified directories, by their path below the root directory."""
 
+import json
 import unicodedata
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.utils import timezone
 
-from profiles_app.exceptions import DirectoryNotAmplified, DirectoryNotFound, InvalidPath
+from amplifierd.common.redaction import literal_secret
+from profiles_app import definition
+from profiles_app.exceptions import (
+    DirectoryExists,
+    DirectoryNotAmplified,
+    DirectoryNotFound,
+    FolderNotFound,
+    InvalidDefinition,
+    InvalidPath,
+    ProfileNotFound,
+    ProfilesError,
+    RootStays,
+)
 from profiles_app.models import AmplifiedDirectory
-from profiles_app.models.querysets import ROOT, lineage
-from profiles_app.services import directories_disk as disk
+from profiles_app.models.directory import ROOT, lineage
+from profiles_app.services import disk
+from profiles_app.services.profiles import resolve_profile
 
 
-def directory_for(relative_path: str) -> AmplifiedDirectory:
+def require_directory(relative_path: str) -> AmplifiedDirectory:
     """Return the amplified directory that a session names.
 
     Raises InvalidPath, or DirectoryNotAmplified where exactly this directory is not amplified.
@@ -33,13 +50,13 @@ def find_directory(relative_path: str) -> AmplifiedDirectory:
     raise DirectoryNotFound
 
 
-def default_profile(directory: AmplifiedDirectory) -> str:
+def find_default_profile(directory: AmplifiedDirectory) -> str:
     """Return the name of the directory's profile: its own, or the nearest parent's."""
     path = directory.relative_path
-    return nearest_profile(path, AmplifiedDirectory.objects.lineage(path).default_profiles())
+    return find_nearest_profile(path, AmplifiedDirectory.objects.lineage(path).default_profiles())
 
 
-def nearest_profile(path: str, defaults: dict[str, str]) -> str:
+def find_nearest_profile(path: str, defaults: dict[str, str]) -> str:
     """Return the default profile of a path, given those of all directories above it.
 
     Raises DirectoryNotAmplified where not even the root has one.
@@ -56,13 +73,13 @@ def clean_path(relative_path: str) -> str:
     Raises InvalidPath for one that is absolute, goes up, leaves the root by a symbolic link, or
     has characters that no name of an amplified directory has.
     """
-    path = disk.relative(relative_path)
+    path = disk.parse_path(relative_path)
     if "\\" in relative_path or any(map(_is_control, relative_path)):
         raise InvalidPath("A path has no backslashes and no control characters.")
     return str(path)
 
 
-def within_root(path: str) -> str:
+def strip_root(path: str) -> str:
     """Return an absolute path below the root directory as a relative one; any other as it is."""
     absolute = PurePosixPath(path)
     if absolute.is_relative_to(settings.ROOT_DIR):
@@ -83,3 +100,186 @@ def place_of(relative_path: str) -> Path:
 def _is_control(char: str) -> bool:
     """Tell whether a character controls a terminal or breaks a line."""
     return unicodedata.category(char) in {"Cc", "Zl", "Zp"}
+
+
+PROFILE = "default_profile"
+# In URLs, where browsers cannot write `.`.
+ROOT_NAME = "root"
+
+
+def amplify(
+    relative_path: str,
+    *,
+    profile: str | None = None,
+    metadata: dict[str, Any] | None = None,
+    create_marker: bool = True,
+) -> AmplifiedDirectory:
+    """Amplify a directory, which is made where it is missing; a marker on the disk is adopted.
+
+    What the caller gives goes before what the marker says. Raises InvalidPath, DirectoryExists,
+    ProfileNotFound, InvalidDefinition for metadata, or what the disk refuses; then there is no row.
+    """
+    path = _new_path(relative_path)
+    with disk.open_folder(PurePosixPath(path), create=True) as folder, transaction.atomic():
+        directory = _adopted(path, disk.read_metadata(folder), profile, metadata or {})
+        try:
+            with transaction.atomic():
+                directory.save(force_insert=True)
+        except IntegrityError:
+            raise DirectoryExists(f"The directory {path!r} is already amplified.") from None
+        if create_marker:
+            disk.write_metadata(folder, _written(directory))
+    return directory
+
+
+def change(relative_path: str, changes: dict[str, Any]) -> AmplifiedDirectory:
+    """Change the default profile, merge into the metadata; a metadata value of None removes.
+
+    `changes` has `default_profile`, `metadata` or both; a profile of None is the nearest parent's.
+    Raises InvalidPath, DirectoryNotFound, ProfileNotFound, InvalidDefinition, or what the disk
+    refuses; then nothing is changed.
+    """
+    with transaction.atomic():
+        directory = _locked(clean_path(relative_path))
+        given = dict(changes.get("metadata") or {})
+        # Clients send the metadata back as they got them, with the profile that counts.
+        if PROFILE in given and given[PROFILE] == find_default_profile(directory):
+            del given[PROFILE]
+        if PROFILE in given or PROFILE in changes:
+            directory.default_profile = _full_name(changes.get(PROFILE, given.get(PROFILE)))
+        directory.metadata = validate_metadata(_without_nulls({**directory.metadata, **given}))
+        if directory.relative_path == ROOT and not directory.default_profile:
+            raise InvalidDefinition("default_profile: the root directory must have one.")
+        directory.updated_at = timezone.now()
+        directory.save(update_fields=[PROFILE, "metadata", "updated_at"])
+        rewrite_marker(directory)
+    return directory
+
+
+def deregister(relative_path: str, *, remove_marker: bool = False) -> None:
+    """Amplify a directory no longer; its files stay, and `remove_marker` removes the marker.
+
+    Sessions that work there keep its name, and new ones cannot be created in it. Directories below
+    that inherited its profile inherit the next parent's. Raises InvalidPath, DirectoryNotFound,
+    RootStays, or what the disk refuses; then nothing is changed.
+    """
+    path = clean_path(relative_path)
+    if path == ROOT:
+        raise RootStays
+    with transaction.atomic():
+        _locked(path).delete()
+        if not remove_marker:
+            return
+        try:
+            with disk.open_folder(PurePosixPath(path)) as folder:
+                disk.remove_marker(folder)
+        except FolderNotFound:
+            return
+
+
+def read_agents_content(directory: AmplifiedDirectory) -> str | None:
+    """Return the directory's instructions for agents; None where none can be read."""
+    try:
+        with disk.open_folder(PurePosixPath(directory.relative_path)) as folder:
+            return disk.read_agents(folder)
+    except ProfilesError:
+        return None
+
+
+def write_agents_content(relative_path: str, content: str) -> None:
+    """Replace the directory's instructions for agents.
+
+    Raises InvalidPath, DirectoryNotFound, InvalidDefinition, or what the disk refuses.
+    """
+    if not content.strip():
+        raise InvalidDefinition("content: must not be empty.")
+    if len(content.encode()) >= disk.LIMIT:
+        raise InvalidDefinition(f"content: has less than {disk.LIMIT} bytes.")
+    with transaction.atomic():
+        directory = _locked(clean_path(relative_path))
+        with disk.open_folder(PurePosixPath(directory.relative_path), create=True) as folder:
+            disk.write_agents(folder, content if content.endswith("\n") else f"{content}\n")
+
+
+def validate_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Return the metadata as they are kept, without the default profile, which is apart.
+
+    Raises InvalidDefinition for what cannot be stored, is too large, or has a literal secret.
+    """
+    kept = {key: item for key, item in metadata.items() if key != PROFILE}
+    definition.check_storable(kept, "metadata")
+    if place := literal_secret(kept, "metadata"):
+        raise InvalidDefinition(f"{place}: secrets are not kept here; write ${{NAME}} instead.")
+    limit = settings.METADATA_BYTES
+    if len(json.dumps(kept, ensure_ascii=False).encode()) > limit:
+        raise InvalidDefinition(f"metadata: have at most {limit} bytes of JSON in all.")
+    return kept
+
+
+def rewrite_marker(directory: AmplifiedDirectory) -> None:
+    """Write the marker again, where the directory has one; raise what the disk refuses."""
+    try:
+        with disk.open_folder(PurePosixPath(directory.relative_path)) as folder:
+            if disk.marker_exists(folder):
+                disk.write_metadata(folder, _written(directory))
+    except FolderNotFound:
+        return
+
+
+def _new_path(relative_path: str) -> str:
+    """Return the canonical path of a directory that may be amplified."""
+    path = clean_path(relative_path)
+    if path == ROOT:
+        raise DirectoryExists("The root directory is already amplified.")
+    if path == ROOT_NAME:
+        raise InvalidPath("`root` is the root directory's name in URLs; choose another name.")
+    if disk.FOLDER in PurePosixPath(path).parts:
+        raise InvalidPath(f"A path has no {disk.FOLDER} in it: that is where markers are.")
+    return path
+
+
+def _adopted(
+    path: str, found: dict[str, Any], profile: str | None, metadata: dict[str, Any]
+) -> AmplifiedDirectory:
+    """Return the new directory: what is given, over what was found in its marker."""
+    merged = {**found, **metadata}
+    name = profile or merged.get(PROFILE)
+    try:
+        full_name = _full_name(name)
+    except ProfileNotFound:
+        if profile or PROFILE in metadata:
+            raise
+        raise InvalidDefinition(
+            f"The marker on the disk names the profile {name!r}, which is not here; give another "
+            "one as default_profile."
+        ) from None
+    return AmplifiedDirectory(
+        relative_path=path, default_profile=full_name, metadata=validate_metadata(merged)
+    )
+
+
+def _full_name(name: Any) -> str:
+    """Return a profile's full name; "" for None, which is the nearest parent's."""
+    if name is None:
+        return ""
+    if not isinstance(name, str):
+        raise InvalidDefinition("default_profile: must be the name of a profile, as text.")
+    return str(resolve_profile(name))
+
+
+def _locked(path: str) -> AmplifiedDirectory:
+    """Return the directory, locked until the commit; raise DirectoryNotFound."""
+    found = AmplifiedDirectory.objects.select_for_update().at(path)
+    if found is None:
+        raise DirectoryNotFound
+    return found
+
+
+def _written(directory: AmplifiedDirectory) -> dict[str, Any]:
+    """Return what the marker says; an inherited profile is not in it."""
+    own = {PROFILE: directory.default_profile} if directory.default_profile else {}
+    return {**directory.metadata, **own}
+
+
+def _without_nulls(metadata: dict[str, Any]) -> dict[str, Any]:
+    return {key: item for key, item in metadata.items() if item is not None}

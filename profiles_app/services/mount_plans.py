@@ -11,9 +11,9 @@ from amplifierd.common.redaction import literal_secret
 from profiles_app.definition import MODULE_LISTS, SESSION_MODULES, TEXTS, short_name
 from profiles_app.exceptions import InvalidDefinition
 from profiles_app.models import Profile
-from profiles_app.models.querysets import ROOT
+from profiles_app.models.directory import ROOT
 from profiles_app.services import overrides
-from profiles_app.services.directories import directory_for, within_root
+from profiles_app.services.directories import require_directory, strip_root
 from profiles_app.services.profiles import resolve_profile
 
 FORMAT_VERSION = "1.0"
@@ -22,7 +22,7 @@ TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
 Mount = dict[str, Any]
 
 
-def mount_plan(
+def build_mount_plan(
     profile: Profile,
     *,
     session_id: str,
@@ -55,14 +55,15 @@ def mount_plan(
             "settings": settings_overrides,
             "createdAt": created_at.astimezone(UTC).strftime(TIME_FORMAT),
         },
-        "settings": overrides.plain_settings(settings_overrides) | {"session": sections["session"]},
-        "instruction": overrides.instruction(profile.instruction, settings_overrides),
+        "settings": overrides.select_settings(settings_overrides)
+        | {"session": sections["session"]},
+        "instruction": overrides.choose_instruction(profile.instruction, settings_overrides),
         "mountPoints": mounts,
         **{section: _by_id(mounts, kind) for section, kind in kinds.items()},
     }
 
 
-def addressed(
+def readdress(
     plan: dict[str, Any],
     *,
     session_id: str,
@@ -78,7 +79,7 @@ def addressed(
     return {**plan, "session": {**plan.get("session", {}), **session}}
 
 
-def generated(
+def preview_mount_plan(
     profile_id: str,
     *,
     amplified_dir: str = ROOT,
@@ -89,11 +90,11 @@ def generated(
 
     Raises what profiles and directories raise, and InvalidDefinition for wrong overrides.
     """
-    return mount_plan(
+    return build_mount_plan(
         resolve_profile(profile_id),
         session_id=session_id or f"session_{uuid4().hex}",
         parent_session_id=None,
-        amplified_dir=directory_for(within_root(amplified_dir)).relative_path,
+        amplified_dir=require_directory(strip_root(amplified_dir)).relative_path,
         settings_overrides=settings_overrides or {},
         created_at=timezone.now(),
     )

@@ -15,10 +15,9 @@ stays as it is written. What overrides may not do is in `overrides_rules`.
 
 from typing import Any
 
-from profiles_app import definition, modules, values
-from profiles_app.definition import MODULE_LISTS, SECTIONS, TEXTS
+from profiles_app import definition, modules
+from profiles_app.definition import MODULE_LISTS, SECTIONS, TEXTS, merge
 from profiles_app.services import overrides_rules
-from profiles_app.services.merging import merge
 
 WHERE = "settings_overrides"
 
@@ -28,33 +27,33 @@ def apply(profile: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
 
     Raises InvalidDefinition, which names the place, for overrides that the rules do not allow.
     """
-    values.check(overrides, WHERE)
+    definition.check_storable(overrides, WHERE)
     for section in {"session", *TEXTS} & set(overrides):
-        definition.mapping(overrides[section], f"{WHERE}.{section}")
-    base = definition.checked(profile)
+        definition.require_mapping(overrides[section], f"{WHERE}.{section}")
+    base = definition.validate_definition(profile)
     overrides_rules.check_values(base, overrides, WHERE)
-    merged = definition.checked(_merge(base, overrides), f"{WHERE}.")
+    merged = definition.validate_definition(_merge(base, overrides), f"{WHERE}.")
     overrides_rules.check_changes(base, overrides, merged, WHERE)
     return merged
 
 
-def plain_settings(overrides: dict[str, Any]) -> dict[str, Any]:
+def select_settings(overrides: dict[str, Any]) -> dict[str, Any]:
     """Return what of the overrides is no part of a definition."""
     return {key: item for key, item in overrides.items() if key not in {*SECTIONS, "instruction"}}
 
 
-def instruction(profile: str, overrides: dict[str, Any]) -> str:
+def choose_instruction(profile: str, overrides: dict[str, Any]) -> str:
     """Return the instruction that counts."""
     if "instruction" not in overrides:
         return profile
-    return definition.text(overrides["instruction"], f"{WHERE}.instruction")
+    return definition.require_text(overrides["instruction"], f"{WHERE}.instruction")
 
 
 def _merge(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
     base = base | {"providers": _with_settings(base["providers"], overrides)}
     merged = merge(base, {key: overrides[key] for key in SECTIONS if key in overrides})
     for section in set(MODULE_LISTS) & set(overrides):
-        extra = definition.entries(overrides[section], f"{WHERE}.{section}")
+        extra = definition.require_modules(overrides[section], f"{WHERE}.{section}")
         merged[section] = _merge_modules(base[section], extra)
     return merged
 

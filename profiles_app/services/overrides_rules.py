@@ -39,10 +39,9 @@ from django.conf import settings
 
 from amplifierd.common.redaction import is_secret, literal_secret, words
 from profiles_app import modules
-from profiles_app.definition import MODULE_LISTS, SESSION_MODULES, TEXTS
+from profiles_app.definition import MODULE_LISTS, SESSION_MODULES, TEXTS, merge
 from profiles_app.exceptions import InvalidDefinition
 from profiles_app.modules import Capabilities
-from profiles_app.services.merging import merge
 
 ENGINE = "engine"
 # The engine whose modules are the daemon's own, by its names: today's and that of release 0.1.

@@ -1,10 +1,28 @@
 """Finding a profile by its name."""
 
+import json
 import re
+from typing import Any
 
+from django.db import connection, transaction
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from amplifierd.common.redaction import literal_secret
+from profiles_app import definition
 from profiles_app.definition import NAME
-from profiles_app.exceptions import ProfileNotFound
-from profiles_app.models import Profile
+from profiles_app.exceptions import (
+    InvalidDefinition,
+    LiteralSecret,
+    ProfileActive,
+    ProfileExists,
+    ProfileNotFound,
+    ProfileReadOnly,
+    StaleVersion,
+    VersionNotFound,
+)
+from profiles_app.models import Profile, ProfileVersion, Source
+from profiles_app.profile_format import require_name
 
 
 def resolve_profile(name: str) -> Profile:
@@ -25,3 +43,223 @@ def resolve_profile(name: str) -> Profile:
         choices = ", ".join(map(str, found))
         raise ProfileNotFound(f"Several profiles are named {name!r}; give one of {choices}.")
     return found[0]
+
+
+# Any number that nothing else in the database locks.
+CATALOGUE = 0x70726F66
+
+
+def lock_catalogue() -> None:
+    """Wait until no other transaction loads, removes or activates profiles; held until the end."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [CATALOGUE])
+
+
+def list_versions(profile: Profile) -> QuerySet[ProfileVersion]:
+    """Return the versions of a profile, newest first."""
+    return profile.versions.order_by("-number")
+
+
+def find_version(profile: Profile, number: int) -> ProfileVersion:
+    """Return a version by its number; raise VersionNotFound."""
+    if version := profile.versions.filter(number=number).select_related("profile").first():
+        return version
+    raise VersionNotFound(
+        f"{profile} has no version {number}. Its newest is {profile.version_number}."
+    )
+
+
+def find_pair(
+    profile: Profile, first: int | None, second: int | None
+) -> tuple[ProfileVersion, ProfileVersion]:
+    """Return two versions to compare: by default the newest, and the one before the second.
+
+    A profile with one version is compared with itself. Raises VersionNotFound.
+    """
+    second = profile.version_number if second is None else second
+    first = max(second - 1, 1) if first is None else first
+    return find_version(profile, first), find_version(profile, second)
+
+
+LOCAL = "local"
+FIRST_VERSION = "1.0.0"
+# Words that stand in the place of a name in the API's URLs.
+RESERVED = ("active", "activate", "compile", "copy", "diff", "versions")
+# Bytes of a definition as JSON.
+DEFINITION_LIMIT = 256 * 1024
+
+Definition = dict[str, Any]
+
+
+def create(
+    name: str,
+    *,
+    version: str = FIRST_VERSION,
+    description: str = "",
+    instruction: str = "",
+    sections: Definition | None = None,
+    modules: Definition | None = None,
+) -> Profile:
+    """Create `local/<name>` and return it.
+
+    `sections` are those of a definition, `modules` the session's own (`orchestrator`, `context`).
+    Raises InvalidDefinition, LiteralSecret, ProfileExists.
+    """
+    content = _merged(definition.empty_definition(), sections, modules)
+    return _created(
+        name,
+        version=version,
+        description=description,
+        instruction=instruction,
+        definition=content,
+    )
+
+
+def copy(name: str, new_name: str) -> Profile:
+    """Copy a profile of any collection to `local/<new_name>` and return the copy.
+
+    Raises ProfileNotFound, ProfileExists, InvalidDefinition, and LiteralSecret for a profile that
+    has one.
+    """
+    original = resolve_profile(name)
+    return _created(
+        new_name,
+        version=original.version,
+        description=original.description,
+        instruction=original.instruction,
+        definition=_without_secrets(original.definition),
+    )
+
+
+def update(
+    name: str,
+    *,
+    expected_version: int | None = None,
+    sections: Definition | None = None,
+    modules: Definition | None = None,
+    **texts: str,
+) -> Profile:
+    """Change what is given and return the profile, at its new version where anything differs.
+
+    A section replaces the one that was there; a module of the session does so too, and None
+    removes it. `texts` are `version`, `description` and `instruction`. `expected_version` is the
+    number that the caller has seen. Raises ProfileNotFound, ProfileReadOnly, StaleVersion,
+    InvalidDefinition, LiteralSecret.
+    """
+    with transaction.atomic():
+        profile = _changeable(name)
+        if expected_version not in (None, profile.version_number):
+            raise StaleVersion(expected_version, profile.version_number)
+        changed = dict(texts)
+        if sections or modules:
+            named = _unlisted(profile.definition, sections or {})
+            changed["definition"] = _merged(profile.definition, named, modules)
+        for field, value in changed.items():
+            setattr(profile, field, value)
+        # PostgreSQL compares, and counts: to Python, true and 1 are the same.
+        profile.updated_at = timezone.now()
+        profile.save(update_fields=[*changed, "updated_at"])
+        profile.refresh_from_db()
+    return profile
+
+
+def delete(name: str) -> None:
+    """Delete a local profile with its versions; sessions keep what they began with.
+
+    Raises ProfileNotFound, ProfileReadOnly, ProfileActive.
+    """
+    with transaction.atomic():
+        profile = _changeable(name)
+        if profile.is_active:
+            raise ProfileActive
+        profile.delete()
+
+
+def validate_content(content: Definition) -> Definition:
+    """Return a definition in its full form; raise InvalidDefinition or LiteralSecret."""
+    definition.check_storable(content, "definition")
+    if len(json.dumps(content, ensure_ascii=False).encode()) > DEFINITION_LIMIT:
+        limit = DEFINITION_LIMIT // 1024
+        raise InvalidDefinition(f"The definition is larger than {limit} KB; shorten it.")
+    return _without_secrets(definition.validate_definition(content))
+
+
+def _created(name: str, **content: Any) -> Profile:
+    if require_name(name, "name") in RESERVED:
+        raise InvalidDefinition(f"name: {name!r} has a meaning in URLs; choose another.")
+    profile, is_new = Profile.objects.get_or_create(
+        collection=LOCAL, name=name, defaults={"source": Source.LOCAL, **content}
+    )
+    if not is_new:
+        raise ProfileExists(
+            f"There is a profile {profile} already. Change it with PATCH, or choose another name."
+        )
+    return profile
+
+
+def _changeable(name: str) -> Profile:
+    """Return the profile, locked, if it is one that may be changed."""
+    found = resolve_profile(name)
+    if not found.is_local:
+        raise ProfileReadOnly(
+            f"{found} comes from a file and does not change here. Copy it with POST "
+            f"/api/v1/profiles/{found}/copy, and change the copy."
+        )
+    profile = Profile.objects.select_for_update().filter(pk=found.pk).first()
+    if profile is None:
+        raise ProfileNotFound
+    return profile
+
+
+def _unlisted(base: Definition, sections: Definition) -> Definition:
+    """Return the sections with the texts that a form sends back as it was shown them.
+
+    Answers list the names of agents and context. A form that edits mappings makes `{"0": "name"}`
+    of that, and means the text that has this name.
+    """
+    listed = {key: sections[key] for key in definition.TEXTS if key in sections}
+    for section, texts in listed.items():
+        known = base[section]
+        listed[section] = dict(
+            (text, known[text]) if name.isdecimal() and text in known else (name, text)
+            for name, text in texts.items()
+        )
+    return sections | listed
+
+
+def _merged(
+    base: Definition, sections: Definition | None, modules: Definition | None
+) -> Definition:
+    """Return the definition with sections and modules replaced, checked as a whole."""
+    merged = base | (sections or {})
+    session = merged["session"] | (modules or {})
+    merged["session"] = {key: item for key, item in session.items() if item is not None}
+    return validate_content(merged)
+
+
+def _without_secrets(content: Definition) -> Definition:
+    """Return the definition; raise LiteralSecret. What its texts say is the author's own."""
+    for section in set(content) - set(definition.TEXTS):
+        if place := literal_secret(content[section], section):
+            raise LiteralSecret(
+                f"{place}: a secret is never stored. Write a reference such as ${{NAME}}, and set "
+                "that variable where the worker runs."
+            )
+    return content
+
+
+def activate(name: str) -> Profile:
+    """Make a profile the active one, in the place of any other; raise ProfileNotFound."""
+    with transaction.atomic():
+        lock_catalogue()
+        profile = resolve_profile(name)
+        Profile.objects.filter(is_active=True).exclude(pk=profile.pk).update(is_active=False)
+        if not Profile.objects.filter(pk=profile.pk).update(is_active=True):
+            raise ProfileNotFound
+    profile.is_active = True
+    return profile
+
+
+def deactivate() -> None:
+    """Let no profile be active."""
+    Profile.objects.filter(is_active=True).update(is_active=False)

@@ -28,7 +28,7 @@ CLOSED = [
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-def pinned(url: str) -> tuple[list[str], dict[str, str]]:
+def pin_addresses(url: str) -> tuple[list[str], dict[str, str]]:
     """Return git's options and environment by which it connects to checked addresses only.
 
     Raises SourceUnreadable for a host that is not found or not public.
@@ -40,7 +40,7 @@ def pinned(url: str) -> tuple[list[str], dict[str, str]]:
     ssh = {"GIT_SSH_COMMAND": "ssh -F none -o BatchMode=yes"}
     if host in map(str.lower, settings.COLLECTION_HOSTS):
         return [], ssh
-    addresses = addresses_of(host, port)
+    addresses = resolve_host(host, port)
     if not all(map(is_public, addresses)):
         raise SourceUnreadable(
             f"The host {host!r} is on a private network; name it in AMPLIFIERD_COLLECTION_HOSTS "
@@ -69,7 +69,7 @@ def is_public(address: Address) -> bool:
     return address.is_global and not closed
 
 
-def addresses_of(host: str, port: int) -> list[Address]:
+def resolve_host(host: str, port: int) -> list[Address]:
     """Return the addresses of a host, each once; none where it is not found."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)

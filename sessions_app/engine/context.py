@@ -9,8 +9,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from profiles_app.exceptions import FolderNotFound, ProfilesError
-from profiles_app.services import directories_disk as disk
-from profiles_app.services import directories_marker as marker
+from profiles_app.services import disk
 from sessions_app.engine.base import Turn
 from sessions_app.engine.mentions import Mention, mentions
 from sessions_app.engine.tools.base import ToolError
@@ -68,22 +67,22 @@ def _agents(directory: Path | None) -> Iterator[str]:
 
     Those beside a marker come before its own, which the daemon was given.
     """
-    place = disk.below_root(directory) if directory else None
+    place = disk.relative_to_root(directory) if directory else None
     if place is None:
         return
     for each in reversed([place, *place.parents]):
         name = f"`{each}`" if each.parts else "the root directory"
         beside, own = (
             _shortened(_agents_in(each, read))
-            for read in (marker.read_agents_beside, marker.read_agents)
+            for read in (disk.read_agents_beside, disk.read_agents)
         )
-        yield _section(f"Instructions for agents in `{each / marker.AGENTS}`", beside)
+        yield _section(f"Instructions for agents in `{each / disk.AGENTS}`", beside)
         yield _section(f"Instructions for agents in {name}", own)
 
 
 def _agents_in(place: PurePosixPath, read: Callable[[int], str | None]) -> str:
     try:
-        with disk.opened(place) as folder:
+        with disk.open_folder(place) as folder:
             return read(folder) or ""
     except FolderNotFound:
         return ""

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from amplifierd.common.callers import Visibility
 from amplifierd.common.formats import new_message_id, new_session_id
-from profiles_app.services.mount_plans import addressed
+from profiles_app.services.mount_plans import readdress
 from sessions_app.exceptions import ForkBeyondEnd, SessionNotFound, TooMuchToCopy
 from sessions_app.models import Session
 from sessions_app.models.event import EventType
@@ -148,7 +148,7 @@ def _twin(original: Original, source: Session, ids: dict[str, str], born: dateti
         amplified_dir=source.amplified_dir,
         parent_id=parent_id,
         settings_overrides=source.settings_overrides,
-        mount_plan=addressed(
+        mount_plan=readdress(
             source.mount_plan,
             session_id=id,
             parent_session_id=parent_id,

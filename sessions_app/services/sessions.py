@@ -10,8 +10,8 @@ from django.utils import timezone
 
 from amplifierd.common.callers import Nobody, Visibility
 from amplifierd.common.formats import stamp
-from profiles_app.services.directories import default_profile, directory_for
-from profiles_app.services.mount_plans import mount_plan
+from profiles_app.services.directories import find_default_profile, require_directory
+from profiles_app.services.mount_plans import build_mount_plan
 from profiles_app.services.profiles import resolve_profile
 from sessions_app.exceptions import InvalidTransition, MetadataTooLarge, SessionNotFound
 from sessions_app.models import Event, Message, Run, Session, Task
@@ -41,8 +41,8 @@ def create(
     (directory or profile), and SessionNotFound for a parent that is unknown, or that the caller
     may not see.
     """
-    directory = directory_for(amplified_dir)
-    profile = resolve_profile(profile_name or default_profile(directory))
+    directory = require_directory(amplified_dir)
+    profile = resolve_profile(profile_name or find_default_profile(directory))
     session = Session(
         name=name,
         owner=owner,
@@ -52,7 +52,7 @@ def create(
         settings_overrides=settings_overrides or {},
         metadata=metadata or {},
     )
-    session.mount_plan = mount_plan(
+    session.mount_plan = build_mount_plan(
         profile,
         session_id=session.id,
         parent_session_id=parent_session_id,
@@ -131,7 +131,7 @@ def change_profile(session_id: str, profile_name: str) -> Session:
             raise InvalidTransition.not_active(session.status, "changes its profile")
         profile = resolve_profile(profile_name)
         session.profile_name = str(profile)
-        session.mount_plan = mount_plan(
+        session.mount_plan = build_mount_plan(
             profile,
             session_id=session.id,
             parent_session_id=session.parent_id,

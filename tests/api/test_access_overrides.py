@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from profiles_app.services import profiles_change
+from profiles_app.services import profiles
 from sessions_app.models import Session
 from tests.api.callers import Caller
 from tests.conftest import Api
@@ -93,7 +93,7 @@ def test_another_profile_does_not_turn_a_change_into_an_addition(api: Api) -> No
         "providers": [{"module": "provider-mock"}],
         "tools": [{"module": "tool-filesystem"}],
     }
-    profiles_change.create("files", sections=sections)
+    profiles.create("files", sections=sections)
     eve = Caller(api, "eve")
     asks = {"module": "tool-filesystem", "config": {"require_approval": True}}
     session_id = eve.session(profile_name="local/files", settings_overrides={"tools": [asks]})

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from profiles_app.services import profiles_change
+from profiles_app.services import profiles
 from tests.api.callers import Caller
 from tests.conftest import Api
 
@@ -27,7 +27,7 @@ def test_profiles_that_run_programs_are_made_and_changed_with_the_scope_admin(
     api: Api, sections: dict[str, Any]
 ) -> None:
     writer, admin = Caller(api, "w"), Caller(api, "a", "admin")
-    profiles_change.create("theirs")
+    profiles.create("theirs")
     requests = [
         ("post", "/profiles/", {"name": "mine", **sections}),
         ("patch", "/profiles/local/theirs", sections),
@@ -49,7 +49,7 @@ def test_profiles_that_run_programs_are_made_and_changed_with_the_scope_admin(
     ],
 )
 def test_no_other_way_to_a_profile_is_open_to_less(api: Api, path: str, body: Any) -> None:
-    profiles_change.create("theirs", sections=RUNNING[0])
+    profiles.create("theirs", sections=RUNNING[0])
     assert Caller(api, "w")("post", path, body).status_code == 403
 
 

@@ -12,7 +12,7 @@ from django.test import Client
 from pytest_django import DjangoAssertNumQueries
 
 from profiles_app.models import Profile
-from profiles_app.services import profiles_activate, profiles_change
+from profiles_app.services import profiles
 
 pytestmark = pytest.mark.usefixtures("catalogue")
 
@@ -41,7 +41,7 @@ def mine() -> Profile:
     providers = [{"module": "provider-mock", "config": {"temperature": 0.2}}]
     sections = {"providers": providers, "agents": {"critic": "Find the flaw."}}
     content = {"version": "1", "description": "Mine.", "instruction": "Help."}
-    return profiles_change.create("mine", sections=sections, **content)
+    return profiles.create("mine", sections=sections, **content)
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def field(page: str) -> str:
 def test_the_list_shows_where_profiles_come_from_and_which_is_active(
     admin_client: Client, mine: Profile
 ) -> None:
-    profiles_activate.activate("mine")
+    profiles.activate("mine")
     page = text(admin_client, LIST)
     assert page.count("badge-active") == 1
     assert re.search(r"local/</span>mine</a> <span class=\"badge badge-active\">", page)
@@ -104,7 +104,7 @@ def test_the_list_costs_the_same_however_long_it_is(
     admin_client: Client, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:
     for number in range(30):
-        profiles_change.create(f"copy-{number}")
+        profiles.create(f"copy-{number}")
     with django_assert_max_num_queries(8):
         text(admin_client, LIST)
 
@@ -113,7 +113,7 @@ def test_a_page_costs_the_same_however_many_versions_there_are(
     admin_client: Client, mine: Profile, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:
     for number in range(30):
-        profiles_change.update("mine", version=str(number + 2))
+        profiles.update("mine", version=str(number + 2))
     for tail in ("change/", "versions/", "versions/compare/", "versions/3/"):
         with django_assert_max_num_queries(9):
             text(admin_client, url(mine, tail))
@@ -255,7 +255,7 @@ def test_a_check_is_a_post(admin_client: Client) -> None:
 
 
 def test_a_stale_page_is_refused_with_the_difference(admin_client: Client, mine: Profile) -> None:
-    profiles_change.update("mine", instruction="Help kindly.")
+    profiles.update("mine", instruction="Help kindly.")
     response = save(admin_client, mine, TEXT.replace("Help.", "Help quickly."))
     page = response.content.decode()
     assert "Not saved: the profile was changed meanwhile" in page
@@ -400,11 +400,11 @@ def test_deleting_asks_first_and_refuses_the_active_one(
     admin_client: Client, mine: Profile
 ) -> None:
     assert "Its 1 version go" in text(admin_client, url(mine, "delete/"))
-    profiles_activate.activate("mine")
+    profiles.activate("mine")
     page = admin_client.post(url(mine, "delete/"), {"post": "yes"}, follow=True)
     assert "The active profile stays. Deactivate it" in page.content.decode()
     assert not LogEntry.objects.exists()
-    profiles_activate.deactivate()
+    profiles.deactivate()
     page = admin_client.post(url(mine, "delete/"), {"post": "yes"}, follow=True)
     assert "The profile local/mine was deleted." in page.content.decode()
     assert not Profile.objects.filter(pk=mine.pk).exists()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pytest_django import Settings
 
-from profiles_app.services import directories_browse
+from profiles_app.services import directory_browser
 from tests.conftest import Api
 
 
@@ -93,7 +93,7 @@ def test_names_that_are_not_utf_8_are_counted(api: Api, root: Path) -> None:
 def test_a_long_listing_is_cut_and_says_so(
     api: Api, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(directories_browse, "LIMIT", 3)
+    monkeypatch.setattr(directory_browser, "LIMIT", 3)
     make(root, "c", "b", "a")
     assert api("get", "/directories/list").json()["truncated"] is False
     make(root, "d")

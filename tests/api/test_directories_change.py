@@ -9,7 +9,7 @@ import pytest
 from pytest_django import Settings
 
 from profiles_app.models import AmplifiedDirectory
-from profiles_app.services import directories_change as change
+from profiles_app.services import directories
 from sessions_app.models import Session
 from tests.conftest import Api
 
@@ -24,7 +24,7 @@ def root(catalogue: None, tmp_path: Path, settings: Settings) -> Path:
 
 @pytest.fixture
 def app(root: Path) -> AmplifiedDirectory:
-    return change.amplify("projects/app", metadata={"name": "App", "tags": ["a"]})
+    return directories.amplify("projects/app", metadata={"name": "App", "tags": ["a"]})
 
 
 def marker_of(directory: Path) -> dict[str, Any]:
@@ -191,7 +191,7 @@ def test_empty_instructions_are_refused(api: Api, app: AmplifiedDirectory, conte
 
 
 def test_a_directory_may_be_called_agents(api: Api) -> None:
-    change.amplify("team/agents")
+    directories.amplify("team/agents")
     assert api("get", f"{BASE}/team/agents").json()["relativePath"] == "team/agents"
     assert api("put", f"{BASE}/team/agents", {"content": "x"}).status_code == 404
     assert api("put", f"{BASE}/team/agents/agents", {"content": "x"}).status_code == 200

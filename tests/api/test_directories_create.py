@@ -10,7 +10,7 @@ import pytest
 from pytest_django import Settings
 
 from profiles_app.models import AmplifiedDirectory
-from profiles_app.services import directories_marker
+from profiles_app.services import disk
 from tests.conftest import Api
 
 Amplify = Callable[..., Any]
@@ -108,7 +108,7 @@ def test_what_is_given_goes_before_what_the_marker_says(amplify: Amplify, root: 
         ('{"default_profile": "gone/profile"}', "not here"),
         ('{"default_profile": 1}', "as text"),
         ('{"api_key": "sk-canary"}', "secrets"),
-        (" " * directories_marker.LIMIT + "{}", "bytes"),
+        (" " * disk.LIMIT + "{}", "bytes"),
     ],
 )
 def test_a_marker_that_cannot_be_adopted_is_refused(

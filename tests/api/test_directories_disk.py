@@ -15,8 +15,7 @@ from pytest_django import Settings
 
 from profiles_app.exceptions import ProfilesError
 from profiles_app.models import AmplifiedDirectory
-from profiles_app.services import directories_browse, directories_disk
-from profiles_app.services import directories_change as change
+from profiles_app.services import directories, directory_browser, disk
 from tests.conftest import Api
 from tests.harness.racing import race
 
@@ -85,7 +84,7 @@ def test_a_disk_that_is_not_ours_says_so(api: Api, settings: Settings) -> None:
 def test_a_change_that_the_disk_refuses_changes_nothing(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    change.amplify("app", metadata={"name": "App"})
+    directories.amplify("app", metadata={"name": "App"})
     for call, method, path, body in (
         ("replace", "patch", f"{BASE}/app", {"metadata": {"name": "New"}}),
         ("rmdir", "delete", f"{BASE}/app?remove_marker=true", None),
@@ -110,7 +109,7 @@ def swapped(
     root: Path, outside: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[str], None]]:
     """`swapped("a")`: once the path was checked, `a` is a link out of the root."""
-    resolved = directories_disk._resolved
+    resolved = disk._resolved
 
     def swap(name: str) -> None:
         def late(path: PurePosixPath) -> PurePosixPath:
@@ -119,10 +118,10 @@ def swapped(
             (root / name).unlink(missing_ok=True)
             (root / name).symlink_to(outside)
             # The first look is the check; the second, of the walk, must see nothing else.
-            monkeypatch.setattr(directories_disk, "_resolved", lambda path: found)
+            monkeypatch.setattr(disk, "_resolved", lambda path: found)
             return found
 
-        monkeypatch.setattr(directories_disk, "_resolved", late)
+        monkeypatch.setattr(disk, "_resolved", late)
 
     yield swap
     assert list(outside.iterdir()) == []
@@ -185,7 +184,7 @@ def test_a_swap_at_any_moment_leads_nowhere(root: Path, outside: Path) -> None:
 
 def _makes(path: str) -> bool:
     try:
-        directories_browse.create(path)
+        directory_browser.create_directory(path)
     except ProfilesError:
         return False
     return True
@@ -193,7 +192,7 @@ def _makes(path: str) -> bool:
 
 @pytest.mark.django_db(transaction=True)
 def test_of_racing_callers_one_amplifies(root: Path) -> None:
-    results = race([lambda: change.amplify("app") for _ in range(8)])
+    results = race([lambda: directories.amplify("app") for _ in range(8)])
     won = [result for result in results if isinstance(result, AmplifiedDirectory)]
     lost = [result for result in results if isinstance(result, ProfilesError)]
     assert (len(won), len(lost)) == (1, 7)
@@ -202,9 +201,9 @@ def test_of_racing_callers_one_amplifies(root: Path) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_racing_changes_lose_nothing(root: Path) -> None:
-    change.amplify("app")
+    directories.amplify("app")
     keys = [f"k{number}" for number in range(8)]
-    calls = [partial(change.change, "app", {"metadata": {key: True}}) for key in keys]
+    calls = [partial(directories.change, "app", {"metadata": {key: True}}) for key in keys]
     assert not [result for result in race(calls) if isinstance(result, Exception)]
     found = AmplifiedDirectory.objects.get(relative_path="app")
     assert sorted(found.metadata) == keys

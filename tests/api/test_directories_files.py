@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 from pytest_django import Settings
 
-from profiles_app.services import directories_disk, directories_files
+from profiles_app.services import directory_browser, disk
 from tests.conftest import Api
 
 READS = ["content", "download"]
@@ -67,7 +67,7 @@ def test_files_and_directories_are_listed_by_name_without_hidden_ones(api: Api, 
 def test_a_long_list_is_cut_and_says_so(
     api: Api, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(directories_files, "LIMIT", 2)
+    monkeypatch.setattr(directory_browser, "LIMIT", 2)
     for name in ("c", "a", "b"):
         write(root, name)
     (root / os.fsdecode(b"\xff")).write_bytes(b"")
@@ -101,7 +101,7 @@ def test_what_is_no_text_is_downloaded(api: Api, root: Path, data: bytes) -> Non
 def test_a_large_text_is_cut_between_two_characters(
     api: Api, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(directories_files, "TEXT_LIMIT", 4)
+    monkeypatch.setattr(directory_browser, "TEXT_LIMIT", 4)
     write(root, "a.txt", "abc€€".encode())
     answer = api("get", "/directories/file/content?path=a.txt").json()
     assert (answer["content"], answer["truncated"], answer["size"]) == ("abc", True, 9)
@@ -169,7 +169,7 @@ def test_a_link_that_is_put_in_between_leads_nowhere(
     api: Api, root: Path, read: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = write(root, "a/b.txt")
-    resolved = directories_disk._resolved
+    resolved = disk._resolved
 
     def exchange(path: object) -> object:
         found = resolved(path)
@@ -178,10 +178,8 @@ def test_a_link_that_is_put_in_between_leads_nowhere(
             file.symlink_to(root.parent / "outside.txt")
         return found
 
-    monkeypatch.setattr(
-        directories_disk, "relative", lambda path: directories_disk.PurePosixPath(path)
-    )
-    monkeypatch.setattr(directories_disk, "_resolved", exchange)
+    monkeypatch.setattr(disk, "parse_path", lambda path: disk.PurePosixPath(path))
+    monkeypatch.setattr(disk, "_resolved", exchange)
     answer = api("get", f"/directories/file/{read}?path=a/b.txt")
     assert answer.status_code == 400
     assert b"outside" not in answer.content.replace(b"leaves", b"")

@@ -7,7 +7,7 @@ import pytest
 from pytest_django import Settings
 
 from profiles_app.models import AmplifiedDirectory
-from profiles_app.services import directories_change as change
+from profiles_app.services import directories
 from sessions_app.models import Session
 from tests.conftest import Api
 from tests.harness.profiles import local_profile
@@ -61,7 +61,7 @@ def test_the_caller_may_name_the_session(api: Api) -> None:
 
 @pytest.mark.parametrize("absolute", [False, True])
 def test_a_directory_is_taken_by_either_path(api: Api, root: Path, absolute: bool) -> None:
-    change.amplify("app")
+    directories.amplify("app")
     where = str(root / "app") if absolute else "app"
     plan = api("post", PATH, {"profile_id": "foundation/base", "amplified_dir": where}).json()
     assert plan["session"]["amplifiedDir"] == "app"

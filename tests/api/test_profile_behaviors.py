@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from profiles_app import profile_file, profile_text
+from profiles_app import profile_format
 from profiles_app.exceptions import InvalidDefinition
 from profiles_app.models import Profile
 from tests.conftest import Api
@@ -65,16 +65,16 @@ def test_a_secret_in_them_is_refused(api: Api) -> None:
 
 
 def test_a_file_has_them_and_is_written_with_them() -> None:
-    parsed = profile_file.parse(FILE)
+    parsed = profile_format.parse_profile(FILE)
     assert parsed.definition["behaviors"] == BEHAVIORS
     with pytest.raises(InvalidDefinition, match="behaviors"):
-        profile_file.parse(FILE.replace(b"behaviors:", b"behaviors: 1\nhooks:"))
+        profile_format.parse_profile(FILE.replace(b"behaviors:", b"behaviors: 1\nhooks:"))
 
 
 def test_a_version_is_written_as_a_file_with_them(api: Api) -> None:
     create(api, behaviors=BEHAVIORS, description="Mine.")
     version = Profile.objects.get(name="mine").versions.get(number=1)
-    again = profile_file.parse(profile_text.text_of(version).encode())
+    again = profile_format.parse_profile(profile_format.render_profile(version).encode())
     assert again.definition["behaviors"] == BEHAVIORS
 
 

@@ -7,7 +7,7 @@ from django.http import HttpResponse
 from django.test import Client
 
 from profiles_app.models import Profile
-from profiles_app.services import profiles_change
+from profiles_app.services import profiles
 
 pytestmark = pytest.mark.usefixtures("catalogue")
 
@@ -20,7 +20,7 @@ def post(client: Client, url: str) -> HttpResponse:
 
 def compiled(client: Client, **sections: Any) -> HttpResponse:
     modules = sections.pop("modules", None)
-    profiles_change.create("mine", sections=sections, modules=modules)
+    profiles.create("mine", sections=sections, modules=modules)
     return post(client, f"{BASE}/local/mine/compile")
 
 
@@ -48,8 +48,8 @@ def test_every_shipped_profile_compiles(client: Client) -> None:
 
 
 def test_the_path_is_that_of_the_version_that_was_checked(client: Client) -> None:
-    profiles_change.create("mine")
-    profiles_change.update("mine", description="x")
+    profiles.create("mine")
+    profiles.update("mine", description="x")
     path = post(client, f"{BASE}/mine/compile").json()["compiledPath"]
     assert client.get(path).json()["number"] == 2
 
@@ -182,7 +182,7 @@ def test_a_config_that_cannot_be_used_is_told_even_beside_one_that_can(
 
 
 def test_a_definition_that_is_none_is_told(client: Client) -> None:
-    profiles_change.create("mine")
+    profiles.create("mine")
     empty = Profile.objects.get(name="mine").definition
     Profile.objects.filter(name="mine").update(definition=empty | {"providers": [{"module": 1}]})
     assert problems(post(client, f"{BASE}/mine/compile")) == [("providers[0].module", "invalid")]

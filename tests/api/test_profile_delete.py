@@ -4,7 +4,7 @@ import pytest
 from django.test import Client
 
 from profiles_app.models import Profile, ProfileVersion
-from profiles_app.services import profiles_activate, profiles_change
+from profiles_app.services import profiles
 
 pytestmark = pytest.mark.usefixtures("catalogue")
 
@@ -13,8 +13,8 @@ BASE = "/api/v1/profiles"
 
 @pytest.fixture(autouse=True)
 def mine(catalogue: None) -> Profile:
-    profile = profiles_change.create("mine")
-    return profiles_change.update("mine", description=f"of {profile}")
+    profile = profiles.create("mine")
+    return profiles.update("mine", description=f"of {profile}")
 
 
 @pytest.mark.parametrize("path", ["mine", "local/mine", "local/mine/", "local%2Fmine"])
@@ -32,7 +32,7 @@ def test_a_profile_that_comes_again_begins_again(client: Client) -> None:
 
 
 def test_the_active_profile_stays(client: Client) -> None:
-    profiles_activate.activate("mine")
+    profiles.activate("mine")
     response = client.delete(f"{BASE}/mine")
     assert (response.status_code, response.json()["code"]) == (409, "conflict")
     assert "DELETE /api/v1/profiles/active" in response.json()["detail"]

@@ -6,7 +6,7 @@ import pytest
 from django.test import Client
 
 from profiles_app.models import Profile
-from profiles_app.services import profiles_change
+from profiles_app.services import profiles
 
 pytestmark = pytest.mark.usefixtures("catalogue")
 
@@ -17,10 +17,10 @@ URL = f"{BASE}/local/mine/diff"
 @pytest.fixture
 def three(catalogue: None) -> None:
     providers = [{"module": "provider-mock", "config": {"delay_ms": 1, "old": True}}]
-    profiles_change.create("mine", description="one", sections={"providers": providers})
+    profiles.create("mine", description="one", sections={"providers": providers})
     providers = [{"module": "provider-mock", "config": {"delay_ms": 2, "new": None}}]
-    profiles_change.update("mine", sections={"providers": providers})
-    profiles_change.update("mine", description="three", instruction="Help.")
+    profiles.update("mine", sections={"providers": providers})
+    profiles.update("mine", description="three", instruction="Help.")
 
 
 def diff(client: Client, query: str = "") -> dict[str, Any]:
@@ -83,7 +83,7 @@ def test_each_form_of_the_name_will_do(client: Client, three: None, path: str) -
 
 
 def test_a_profile_of_one_version_differs_in_nothing(client: Client) -> None:
-    profiles_change.create("mine")
+    profiles.create("mine")
     found = diff(client)
     assert [found[key] for key in ("from", "to", "added", "removed", "changed", "unified")] == [
         *(1, 1, [], [], []),

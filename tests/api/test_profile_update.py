@@ -7,7 +7,7 @@ from django.http import HttpResponse
 from django.test import Client
 
 from profiles_app.models import Profile, ProfileVersion
-from profiles_app.services import profiles_change
+from profiles_app.services import profiles
 
 pytestmark = pytest.mark.usefixtures("catalogue")
 
@@ -19,7 +19,7 @@ MOCK = {"module": "provider-mock", "source": None, "config": {"delay_ms": 1}}
 
 @pytest.fixture(autouse=True)
 def mine(catalogue: None) -> Profile:
-    return profiles_change.create(
+    return profiles.create(
         "mine",
         description="Mine.",
         instruction="Help.",

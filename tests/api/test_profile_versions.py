@@ -6,8 +6,8 @@ import pytest
 from django.test import Client
 
 from profiles_app.models import Profile
-from profiles_app.services import profiles_change
-from profiles_app.services.loading import load_shipped
+from profiles_app.services import profiles
+from profiles_app.services.collections import load_shipped
 
 pytestmark = pytest.mark.usefixtures("catalogue")
 
@@ -17,9 +17,9 @@ MOCK = {"module": "provider-mock", "source": None, "config": {}}
 
 @pytest.fixture
 def three(catalogue: None) -> Profile:
-    profiles_change.create("mine", description="one", sections={"agents": {"critic": "Find."}})
-    profiles_change.update("mine", description="two", version="2.0.0")
-    return profiles_change.update("mine", sections={"providers": [MOCK]}, instruction="Help.")
+    profiles.create("mine", description="one", sections={"agents": {"critic": "Find."}})
+    profiles.update("mine", description="two", version="2.0.0")
+    return profiles.update("mine", sections={"providers": [MOCK]}, instruction="Help.")
 
 
 def numbers(versions: list[dict[str, Any]]) -> list[int]:

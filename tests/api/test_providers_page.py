@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from profiles_app.profile_file import ProfileFile, parse
-from profiles_app.services.profiles_compile import errors_of
+from profiles_app.profile_format import ProfileFile, parse_profile
+from profiles_app.services.profile_validation import find_errors
 from sessions_app.engine.registry import Provider, known_providers, provider_chain, variables
 
 PAGE = Path(__file__).parents[2] / "docs/providers.md"
@@ -19,7 +19,7 @@ on_the_page = pytest.mark.parametrize("section", SECTIONS.values(), ids=SECTIONS
 
 
 def profile(section: re.Match[str]) -> ProfileFile:
-    return parse(section["text"].encode())
+    return parse_profile(section["text"].encode())
 
 
 def needed(section: re.Match[str]) -> set[str]:
@@ -48,7 +48,7 @@ def test_a_profile_compiles_with_the_variables_it_needs_and_its_provider_is_buil
 ) -> None:
     for name in needed(section):
         monkeypatch.setenv(name, "https://a.example" if "ENDPOINT" in name else "canary-012345")
-    assert errors_of(profile(section).definition) == []
+    assert find_errors(profile(section).definition) == []
     for provider in provider_chain({"providers": providers(section)}):
         assert isinstance(provider, Provider)
         assert provider.service.startswith(provider.module)
@@ -61,6 +61,6 @@ def test_without_them_it_says_which_are_missing(
 ) -> None:
     for name in needed(section):
         monkeypatch.delenv(name, raising=False)
-    errors = errors_of(profile(section).definition)
+    errors = find_errors(profile(section).definition)
     assert {error["code"] for error in errors} <= {"missing_key"}
     assert set(re.findall(r"variable (\w+),", str(errors))) == needed(section)

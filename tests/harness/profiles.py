@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from profiles_app.definition import checked
+from profiles_app.definition import validate_definition
 from profiles_app.models import Profile, Source
 
 
 def local_profile(name: str, *providers: dict[str, Any], **sections: Any) -> str:
     """Make a local profile with these providers, and return its full name."""
-    definition = checked({"providers": list(providers), **sections})
+    definition = validate_definition({"providers": list(providers), **sections})
     profile = Profile.objects.create(
         collection="local", name=name, version="1", source=Source.LOCAL, definition=definition
     )

@@ -97,11 +97,11 @@ def location(server: Server, path: str) -> Location:
 
 def test_git_connects_to_the_checked_address_and_asks_nobody_for_a_login(server: Server) -> None:
     with pytest.raises(SourceUnreadable, match="asks for a login"):
-        git.read(location(server, "private"))
+        git.read_repository(location(server, "private"))
     assert server.asked == ["/private"]
 
 
 def test_a_redirect_is_not_followed(server: Server) -> None:
     with pytest.raises(SourceUnreadable):
-        git.newest_commit(location(server, "moved"))
+        git.find_newest_commit(location(server, "moved"))
     assert server.asked == ["/moved"]

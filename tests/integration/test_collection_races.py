@@ -12,7 +12,7 @@ from django.db import connection
 from profiles_app.exceptions import CollectionExists, ProfilesError
 from profiles_app.models import Collection, Profile
 from profiles_app.services import collections, collections_sync
-from profiles_app.services.loading import load_shipped
+from profiles_app.services.collections import load_shipped
 from tests.harness.repositories import profile, write
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -8,8 +8,8 @@ from django.test import Client
 
 from profiles_app.exceptions import ProfileActive, ProfileExists, ProfileNotFound, StaleVersion
 from profiles_app.models import Profile, ProfileVersion
-from profiles_app.services import profiles_activate, profiles_change
-from profiles_app.services.loading import load_shipped
+from profiles_app.services import profiles
+from profiles_app.services.collections import load_shipped
 from tests.harness.racing import race
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -18,11 +18,11 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture(autouse=True)
 def mine() -> Profile:
     load_shipped()
-    return profiles_change.create("mine")
+    return profiles.create("mine")
 
 
 def edit(text: str, **options: Any) -> Callable[[], Profile]:
-    return lambda: profiles_change.update("mine", description=text, **options)
+    return lambda: profiles.update("mine", description=text, **options)
 
 
 def test_no_version_number_is_lost_or_given_twice(mine: Profile) -> None:
@@ -44,7 +44,7 @@ def test_of_editors_that_saw_the_same_version_one_wins() -> None:
 def test_editors_of_different_sections_keep_each_others_change(mine: Profile) -> None:
     module = {"module": "m"}
     calls = [
-        lambda key=key: profiles_change.update("mine", sections={key: [module]})
+        lambda key=key: profiles.update("mine", sections={key: [module]})
         for key in ("providers", "tools", "hooks")
     ]
     race(calls)
@@ -53,7 +53,7 @@ def test_editors_of_different_sections_keep_each_others_change(mine: Profile) ->
 
 
 def test_of_callers_that_create_the_same_profile_one_wins() -> None:
-    results = race([lambda: profiles_change.create("yours")] * 8)
+    results = race([lambda: profiles.create("yours")] * 8)
     assert sum(isinstance(result, Profile) for result in results) == 1
     assert sum(isinstance(result, ProfileExists) for result in results) == 7
 
@@ -73,9 +73,7 @@ def test_one_profile_is_active_whoever_activates() -> None:
 
 
 def test_a_profile_is_activated_or_deleted() -> None:
-    results = race(
-        [lambda: profiles_activate.activate("mine"), lambda: profiles_change.delete("mine")]
-    )
+    results = race([lambda: profiles.activate("mine"), lambda: profiles.delete("mine")])
     active = Profile.objects.active()
     if active:
         assert isinstance(results[1], ProfileActive)

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from profiles_app.exceptions import SourceUnreadable
-from profiles_app.sources import folder, tree
+from profiles_app.sources import tree
 from tests.harness.repositories import profile, write
 
 
 def refusals(place: Path) -> dict[str, str]:
-    return {item.file: item.detail for item in folder.read(str(place)).refused}
+    return {item.file: item.detail for item in tree.read_folder(str(place)).refused}
 
 
 def test_texts_in_known_places_are_read_and_nothing_else(tmp_path: Path) -> None:
@@ -23,7 +23,7 @@ def test_texts_in_known_places_are_read_and_nothing_else(tmp_path: Path) -> None
         "modules/tool-x/module.yaml": "", "modules/tool-x/tool.py": "",
         "other/three.md": "",
     }  # fmt: skip
-    found = folder.read(str(write(tmp_path, files)))
+    found = tree.read_folder(str(write(tmp_path, files)))
     assert sorted(found.files) == [
         "agents/deep/zen.md",
         "context/deep/notes.txt",
@@ -41,7 +41,7 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
     (place / "agents").symlink_to(secret)
     (place / "context").mkdir()
     (place / "context/deep").symlink_to(secret)
-    found = folder.read(str(place))
+    found = tree.read_folder(str(place))
     assert list(found.files) == ["profiles/one.md"]
     assert [item.file for item in found.refused] == ["profiles/two.md"]
 
@@ -49,12 +49,12 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
 def test_a_folder_that_becomes_a_link_while_it_is_read_is_not_followed(tmp_path: Path) -> None:
     secret = write(tmp_path / "outside", {"two.md": "secret"})
     place = write(tmp_path / "mine", {"profiles/two.md": "x"})
-    [entry] = folder._entries(place)
+    [entry] = tree._entries(place)
     (place / "profiles/two.md").unlink()
     (place / "profiles").rmdir()
     (place / "profiles").symlink_to(secret)
     with pytest.raises(OSError, match="profiles"):
-        folder._content(place, entry)
+        tree._content(place, entry)
 
 
 def test_a_pipe_does_not_hold_us(tmp_path: Path) -> None:
@@ -79,29 +79,29 @@ def test_a_huge_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(tree, "ENTRY_LIMIT", 3)
     place = write(tmp_path, {f"modules/x/{number}.py": "" for number in range(4)})
     with pytest.raises(SourceUnreadable, match="more than 3 files"):
-        folder.read(str(place))
+        tree.read_folder(str(place))
 
 
 def test_too_many_texts_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tree, "READ_LIMIT", 3)
     place = write(tmp_path, {f"agents/{number}.md": "x" for number in range(4)})
     with pytest.raises(SourceUnreadable, match="at most 3 texts"):
-        folder.read(str(place))
+        tree.read_folder(str(place))
 
 
 def test_a_file_in_the_place_of_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(SourceUnreadable, match="There is no folder"):
-        folder.read(str(tmp_path / "file"))
+        tree.read_folder(str(tmp_path / "file"))
 
 
 def test_the_digest_is_that_of_what_is_read(tmp_path: Path) -> None:
     place = write(tmp_path, {"profiles/one.md": "1", "other.txt": "1"})
-    first = folder.read(str(place)).digest
+    first = tree.read_folder(str(place)).digest
     write(place, {"other.txt": "2"})
-    assert folder.read(str(place)).digest == first
+    assert tree.read_folder(str(place)).digest == first
     write(place, {"profiles/one.md": "2"})
-    assert folder.read(str(place)).digest != first
+    assert tree.read_folder(str(place)).digest != first
 
 
 def test_a_folder_that_cannot_be_listed_is_not_taken_for_empty(
@@ -117,4 +117,4 @@ def test_a_folder_that_cannot_be_listed_is_not_taken_for_empty(
 
     monkeypatch.setattr("os.scandir", denied)
     with pytest.raises(SourceUnreadable, match="cannot be read: Permission denied"):
-        folder.read(str(place))
+        tree.read_folder(str(place))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from profiles_app.exceptions import SourceUnreadable
-from profiles_app.sources import git, process
+from profiles_app.sources import git
 from profiles_app.sources.location import parse
 from profiles_app.sources.tree import Tree
 from tests.harness.repositories import Repository, profile, run_git, write
@@ -30,7 +30,7 @@ def repository(tmp_path: Path) -> Repository:
 
 
 def read(source: str) -> Tree:
-    return git.read(parse(source))
+    return git.read_repository(parse(source))
 
 
 def test_the_default_branch_is_read(repository: Repository) -> None:
@@ -51,8 +51,8 @@ def test_a_ref_is_a_branch_a_tag_or_a_commit(repository: Repository, kind: str) 
     if kind != "branch":
         repository.commit({"profiles/one.md": "later"})
     location = parse(f"{repository.url}@{ref}")
-    assert git.read(location).commit == commit
-    assert git.newest_commit(location) == commit
+    assert git.read_repository(location).commit == commit
+    assert git.find_newest_commit(location) == commit
 
 
 def test_a_subdirectory_is_read_alone(repository: Repository) -> None:
@@ -68,7 +68,7 @@ def test_what_is_not_there_is_told(repository: Repository, rest: str) -> None:
 
 def test_a_branch_that_is_gone_is_told(repository: Repository) -> None:
     with pytest.raises(SourceUnreadable, match="no branch or tag 'nothing'"):
-        git.newest_commit(parse(f"{repository.url}@nothing"))
+        git.find_newest_commit(parse(f"{repository.url}@nothing"))
 
 
 def test_nothing_of_a_repository_is_run_or_followed(repository: Repository, tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_a_repository_that_does_not_answer_is_given_up_with_all_it_started(
 ) -> None:
     child = tmp_path / "child"
     fake_git(tmp_path / "bin", f"sleep 60 & echo $! > {child}; wait", monkeypatch)
-    monkeypatch.setattr(process, "FETCH_SECONDS", 1)
+    monkeypatch.setattr(git, "FETCH_SECONDS", 1)
     with pytest.raises(SourceUnreadable, match="did not answer in time"):
         read("git+file:///a")
     until(lambda: not is_running(child.read_text().strip()), "the end of git's child")
@@ -159,7 +159,7 @@ def test_a_repository_that_does_not_answer_is_given_up_with_all_it_started(
 def test_a_repository_that_is_too_large_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "FETCH_LIMIT", 1000)
+    monkeypatch.setattr(git, "FETCH_LIMIT", 1000)
     fake_git(tmp_path / "bin", "head -c 5000 /dev/zero > big; sleep 60", monkeypatch)
     with pytest.raises(SourceUnreadable, match="larger than"):
         read("git+file:///a")

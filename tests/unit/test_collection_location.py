@@ -122,20 +122,20 @@ def test_a_host_on_a_private_network_is_refused(
     answer = [(0, 0, 0, "", ("1.1.1.1", 443)), (0, 0, 0, "", (address, 443))]
     monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: answer)
     with pytest.raises(SourceUnreadable, match="private network"):
-        hosts.pinned("https://host/a")
+        hosts.pin_addresses("https://host/a")
 
 
 def test_git_connects_to_the_address_that_was_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = [(0, 0, 0, "", ("1.1.1.1", 443))]
     monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: answer)
-    options, environment = hosts.pinned("https://host/a")
+    options, environment = hosts.pin_addresses("https://host/a")
     assert options == ["-c", "http.curloptResolve=host:443:1.1.1.1"]
     assert "-o HostName=1.1.1.1 -o HostKeyAlias=host" in environment["GIT_SSH_COMMAND"]
 
 
 def test_a_host_that_the_operator_names_is_asked_wherever_it_is(settings: Any) -> None:
     settings.COLLECTION_HOSTS = ["Git.internal"]
-    assert hosts.pinned("https://git.internal/a")[0] == []
+    assert hosts.pin_addresses("https://git.internal/a")[0] == []
 
 
 def test_a_host_that_is_not_found_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,15 +144,15 @@ def test_a_host_that_is_not_found_is_told(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr("socket.getaddrinfo", missing)
     with pytest.raises(SourceUnreadable, match="'host' is not found"):
-        hosts.pinned("https://host/a")
+        hosts.pin_addresses("https://host/a")
 
 
 def test_a_proxy_is_asked_for_hosts_that_only_it_knows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy:3128")
     monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: [])
-    assert hosts.pinned("https://host/a")[0] == []
+    assert hosts.pin_addresses("https://host/a")[0] == []
     with pytest.raises(SourceUnreadable, match="not found"):
-        hosts.pinned("ssh://host/a")
+        hosts.pin_addresses("ssh://host/a")
 
 
 def test_a_proxy_opens_no_private_network(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,4 +160,4 @@ def test_a_proxy_opens_no_private_network(monkeypatch: pytest.MonkeyPatch) -> No
     answer = [(0, 0, 0, "", ("10.0.0.1", 443))]
     monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: answer)
     with pytest.raises(SourceUnreadable, match="private network"):
-        hosts.pinned("https://host/a")
+        hosts.pin_addresses("https://host/a")

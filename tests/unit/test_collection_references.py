@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from profiles_app import contents
-from profiles_app.contents import Contents
+from profiles_app import collection_contents
+from profiles_app.collection_contents import Contents
 from profiles_app.exceptions import SourceUnreadable
-from profiles_app.sources import folder
+from profiles_app.sources import tree
 from tests.harness.repositories import profile, write
 
 TEXTS = {
@@ -21,7 +21,7 @@ TEXTS = {
 
 def read(place: Path, front: str, **files: str) -> Contents:
     write(place, {"profiles/one.md": profile("one", front), **TEXTS, **files})
-    return contents.read("mine", folder.read(str(place)))
+    return collection_contents.parse_collection("mine", tree.read_folder(str(place)))
 
 
 @pytest.mark.parametrize(
@@ -126,18 +126,22 @@ def test_a_profile_is_named_like_its_file(tmp_path: Path) -> None:
 
 def test_profiles_at_the_top_are_read_where_there_is_no_folder_of_them(tmp_path: Path) -> None:
     files = {"one.md": profile("one"), "notes.md": "# Notes", "page.md": "---\ntitle: A\n---\n"}
-    found = contents.read("mine", folder.read(str(write(tmp_path, files))))
+    found = collection_contents.parse_collection(
+        "mine", tree.read_folder(str(write(tmp_path, files)))
+    )
     assert (list(found.profiles), found.refused) == (["one"], [])
 
 
 def test_an_empty_collection_is_one(tmp_path: Path) -> None:
-    assert contents.read("mine", folder.read(str(tmp_path))) == Contents()
+    assert (
+        collection_contents.parse_collection("mine", tree.read_folder(str(tmp_path))) == Contents()
+    )
 
 
 def test_the_texts_of_a_profile_are_limited(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("profiles_app.references.TEXT_LIMIT", 9)
+    monkeypatch.setattr("profiles_app.profile_format.TEXT_LIMIT", 9)
     [refused] = read(tmp_path, "context: [shared]").refused
     assert "at most 9 characters in all" in refused.detail
 
@@ -145,7 +149,7 @@ def test_the_texts_of_a_profile_are_limited(
 def test_the_profiles_of_a_collection_are_limited(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(contents, "PROFILE_LIMIT", 1)
+    monkeypatch.setattr(collection_contents, "PROFILE_LIMIT", 1)
     write(tmp_path, {"profiles/two.md": profile("two")})
     with pytest.raises(SourceUnreadable, match="at most 1 profiles"):
         read(tmp_path, "")

@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 
 from profiles_app import modules
-from profiles_app.definition import checked
+from profiles_app.definition import validate_definition
 from profiles_app.exceptions import InvalidDefinition
 from profiles_app.services import overrides
 from sessions_app.engine.registry import provider_classes
 
 PROXY = "https://proxy.example:8443/v1"
-PROFILE = checked(
+PROFILE = validate_definition(
     {
         "providers": [
             {"module": "provider-openai", "config": {"api_key": "${KEY}", "base_url": PROXY}},
@@ -76,7 +76,7 @@ def test_another_path_of_the_same_host_may_be_given(url: str) -> None:
 
 
 def test_the_standard_port_is_no_change() -> None:
-    base = checked(
+    base = validate_definition(
         {"providers": [{"module": "provider-openai", "config": {"base_url": "https://a/v1"}}]}
     )
     changed = {"module": "provider-openai", "config": {"base_url": "https://a:443/v2"}}
@@ -113,7 +113,9 @@ def test_a_provider_that_may_know_a_key_of_its_own_gets_no_host() -> None:
 
 def test_the_endpoint_of_an_azure_with_a_key_stays() -> None:
     config = {"azure_endpoint": "https://mine.openai.azure.com", "deployment": "d"}
-    base = checked({"providers": [{"module": "provider-azure-openai", "config": config}]})
+    base = validate_definition(
+        {"providers": [{"module": "provider-azure-openai", "config": config}]}
+    )
     evil = {"module": "provider-azure-openai", "config": {"azure_endpoint": "https://evil"}}
     with pytest.raises(InvalidDefinition, match="azure_endpoint"):
         overrides.apply(base, {"providers": [evil]})

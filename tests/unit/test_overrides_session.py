@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from profiles_app.definition import checked
+from profiles_app.definition import validate_definition
 from profiles_app.exceptions import InvalidDefinition
 from profiles_app.services import overrides
 
 BUDGET = {"max_cost": 1.5, "tree": {"max_turns": 10}}
-PROFILE = checked({"session": {"budget": BUDGET}})
-OTHER = checked({"session": {"engine": "amplifier"}, "tools": [{"module": "tool-own"}]})
+PROFILE = validate_definition({"session": {"budget": BUDGET}})
+OTHER = validate_definition({"session": {"engine": "amplifier"}, "tools": [{"module": "tool-own"}]})
 
 
 def applied(session: dict[str, Any], base: Any = PROFILE) -> dict[str, Any]:

@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 
 from profiles_app import modules
-from profiles_app.definition import checked
+from profiles_app.definition import validate_definition
 from profiles_app.exceptions import InvalidDefinition
 from profiles_app.modules import Capabilities
 from profiles_app.services import overrides
 
-PROFILE = checked(
+PROFILE = validate_definition(
     {
         "session": {"orchestrator": {"module": "loop-streaming"}},
         "providers": [
@@ -27,7 +27,7 @@ PROFILE = checked(
         "hooks": [{"module": "hook-own", "config": {"a": 1}}],
     }
 )
-BARE = checked({"providers": [{"module": "provider-local"}]})
+BARE = validate_definition({"providers": [{"module": "provider-local"}]})
 FOREIGN = PROFILE | {"session": {"engine": "amplifier", **PROFILE["session"]}}
 
 
@@ -110,7 +110,7 @@ def test_the_address_of_a_provider_stays(config: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("script", [None, [], [{"tools": [{"name": "read_file", "args": {}}]}]])
 def test_the_mock_takes_no_script(script: Any) -> None:
-    for base in (PROFILE, checked({"providers": [{"module": "provider-mock"}]})):
+    for base in (PROFILE, validate_definition({"providers": [{"module": "provider-mock"}]})):
         if script is None and base is not PROFILE:
             continue
         said = refusal(base, "providers", "provider-mock", config={"script": script})
@@ -119,7 +119,7 @@ def test_the_mock_takes_no_script(script: Any) -> None:
 
 
 def test_a_config_with_an_address_is_not_taken_away() -> None:
-    base = checked(
+    base = validate_definition(
         {"providers": [{"module": "provider-ollama", "config": {"base_url": "http://gpu:1/v1"}}]}
     )
     assert "base_url" in refusal(base, "providers", "provider-ollama", config=None)
@@ -196,7 +196,7 @@ def test_what_is_no_section_mounts_nothing() -> None:
     mount = {"moduleType": "tool", "metadata": {"module": "tool-filesystem", "config": {}}}
     given = {"mountPoints": [mount], "client": {"tools": [mount]}, "Tools": [mount]}
     assert overrides.apply(BARE, given) == BARE
-    assert overrides.plain_settings(given) == given
+    assert overrides.select_settings(given) == given
 
 
 def test_a_capability_that_nobody_denies_is_there() -> None:

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from profiles_app.definition import checked
+from profiles_app.definition import validate_definition
 from profiles_app.exceptions import InvalidDefinition
 from profiles_app.services import overrides
 
 SERVER = {"command": "npx", "args": ["-y", "server"], "deny": ["drop"]}
 FILES = {"require_approval": ["write_file", "edit_file"]}
-PROFILE = checked(
+PROFILE = validate_definition(
     {
         "tools": [
             {"module": "tool-bash", "config": {"require_approval": ["bash"]}},
@@ -21,7 +21,7 @@ PROFILE = checked(
         ]
     }
 )
-BARE = checked({"tools": [{"module": "tool-todo"}]})
+BARE = validate_definition({"tools": [{"module": "tool-todo"}]})
 
 
 def applied(module: str, config: Any = None, base: Any = PROFILE, **entry: Any) -> dict[str, Any]:

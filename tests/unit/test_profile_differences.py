@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from profiles_app import definition
-from profiles_app.differences import differences, unified
+from profiles_app.diff import compare_versions, unified_diff
 from profiles_app.models import Profile, ProfileVersion
 
 A = {"module": "provider-a", "config": {"hosts": ["a", "b"], "limits": {"x": 1}}}
@@ -17,13 +17,13 @@ def version(sections: dict[str, Any], **fields: str) -> ProfileVersion:
     content = {"version": "1", "description": "d", "instruction": "i", **fields}
     return ProfileVersion(
         profile=Profile(collection="c", name="p"),
-        definition=definition.checked(sections),
+        definition=definition.validate_definition(sections),
         **content,
     )
 
 
 def paths(old: dict[str, Any], new: dict[str, Any]) -> dict[str, list[str]]:
-    found = differences(version(old), version(new))
+    found = compare_versions(version(old), version(new))
     return {
         kind: [entry["path"] for entry in getattr(found, kind)]
         for kind in ("added", "removed", "changed")
@@ -69,7 +69,7 @@ def test_a_difference_has_its_path(
 
 def test_secrets_are_masked_and_names_of_texts_are_none() -> None:
     secret = {"module": "p", "config": {"api_key": "sk-canary", "nested": {"token": "sk-canary"}}}
-    found = differences(
+    found = compare_versions(
         version({}), version({"providers": [secret], "agents": {"token": "Count."}})
     )
     assert "sk-canary" not in str(found)
@@ -79,19 +79,20 @@ def test_secrets_are_masked_and_names_of_texts_are_none() -> None:
 def test_comments_and_files_make_no_difference() -> None:
     one, two = version({}), version({})
     one.digest, two.digest = "0" * 64, "1" * 64
-    assert unified(one, two) == ""
+    assert unified_diff(one, two) == ""
 
 
 def test_what_is_too_long_is_not_compared_line_by_line() -> None:
     one, two = (version({}, instruction=f"{word}\n" * 5000) for word in ("a", "b"))
-    assert unified(one, two) is None
-    assert unified(version({}), version({}, instruction="x" * 600_000)) is None
+    assert unified_diff(one, two) is None
+    assert unified_diff(version({}), version({}, instruction="x" * 600_000)) is None
 
 
 def test_a_long_version_is_written_in_time() -> None:
     began = time.monotonic()
     assert (
-        unified(*(version({"agents": {"a": f"{word} word\n" * 30_000}}) for word in "ab")) is None
+        unified_diff(*(version({"agents": {"a": f"{word} word\n" * 30_000}}) for word in "ab"))
+        is None
     )
     assert time.monotonic() - began < 10
 
@@ -101,5 +102,5 @@ def test_the_longest_texts_are_compared_in_time() -> None:
     one = "\n".join(f"line {n}" for n in range(1900))
     two = "\n".join(f"line {n}" if n % 2 else f"other {n}" for n in range(1900))
     began = time.monotonic()
-    assert unified(version({}, instruction=one), version({}, instruction=two))
+    assert unified_diff(version({}, instruction=one), version({}, instruction=two))
     assert time.monotonic() - began < 5

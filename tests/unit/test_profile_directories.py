@@ -7,7 +7,7 @@ from pytest_django import Settings
 
 from profiles_app.exceptions import DirectoryNotAmplified, InvalidPath
 from profiles_app.models import AmplifiedDirectory
-from profiles_app.services.directories import clean_path, default_profile, directory_for
+from profiles_app.services.directories import clean_path, find_default_profile, require_directory
 
 
 @pytest.fixture(autouse=True)
@@ -71,28 +71,28 @@ def test_a_root_that_is_itself_a_link_is_followed(root: Path, settings: Settings
 def test_only_exactly_an_amplified_directory_is_found() -> None:
     amplify(".", "foundation/base")
     directory = amplify("a")
-    assert directory_for("./a/") == directory
+    assert require_directory("./a/") == directory
     for path in ("a/b", "b", "A"):
         with pytest.raises(DirectoryNotAmplified, match="is not amplified"):
-            directory_for(path)
+            require_directory(path)
 
 
 @pytest.mark.usefixtures("no_catalogue")
 def test_a_missing_root_says_how_to_get_it() -> None:
     with pytest.raises(DirectoryNotAmplified, match="load_profiles"):
-        directory_for(".")
+        require_directory(".")
 
 
 @pytest.mark.usefixtures("no_catalogue")
 def test_a_directorys_own_profile_counts() -> None:
     amplify(".", "foundation/base")
-    assert default_profile(amplify("a", "foundation/test")) == "foundation/test"
+    assert find_default_profile(amplify("a", "foundation/test")) == "foundation/test"
 
 
 @pytest.mark.usefixtures("no_catalogue")
 def test_without_its_own_the_nearest_parents_profile_counts() -> None:
     amplify(".", "foundation/base")
     amplify("a", "foundation/test")
-    assert default_profile(amplify("a/b/c")) == "foundation/test"
-    assert default_profile(amplify("b/c")) == "foundation/base"
-    assert default_profile(amplify("ab")) == "foundation/base"
+    assert find_default_profile(amplify("a/b/c")) == "foundation/test"
+    assert find_default_profile(amplify("b/c")) == "foundation/base"
+    assert find_default_profile(amplify("ab")) == "foundation/base"

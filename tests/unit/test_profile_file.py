@@ -5,19 +5,19 @@ from pathlib import Path
 import pytest
 
 from profiles_app.exceptions import InvalidDefinition
-from profiles_app.profile_file import ProfileFile, parse
-from profiles_app.services.loading import SHIPPED
+from profiles_app.profile_format import ProfileFile, parse_profile
+from profiles_app.services.collections import SHIPPED
 
 HEAD = 'schema_version: 2\nprofile: {name: mine, version: "1.0", description: Mine.}\n'
 
 
 def profile(front: str = "", body: str = "Be kind.") -> ProfileFile:
-    return parse(f"---\n{HEAD}{front}\n---\n\n{body}\n".encode())
+    return parse_profile(f"---\n{HEAD}{front}\n---\n\n{body}\n".encode())
 
 
 def refusal(content: str | bytes) -> str:
     with pytest.raises(InvalidDefinition) as caught:
-        parse(content.encode() if isinstance(content, str) else content)
+        parse_profile(content.encode() if isinstance(content, str) else content)
     return str(caught.value)
 
 
@@ -59,12 +59,12 @@ def test_digest_is_that_of_the_file() -> None:
 
 def test_line_ends_and_byte_order_mark_of_windows_are_read() -> None:
     content = f"\ufeff---\n{HEAD}---\nBe kind.\n".replace("\n", "\r\n")
-    assert parse(content.encode()).instruction == "Be kind."
+    assert parse_profile(content.encode()).instruction == "Be kind."
 
 
 def test_schema_version_may_stand_below_profile() -> None:
     front = 'profile: {name: a, version: "1", description: A., schema_version: 2}'
-    assert parse(f"---\n{front}\n---\n".encode()).name == "a"
+    assert parse_profile(f"---\n{front}\n---\n".encode()).name == "a"
 
 
 def test_dates_stay_text() -> None:
@@ -74,7 +74,7 @@ def test_dates_stay_text() -> None:
 
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*/*.md")), ids=lambda path: path.stem)
 def test_shipped_profiles_are_valid(path: Path) -> None:
-    assert parse(path.read_bytes()).name == path.stem
+    assert parse_profile(path.read_bytes()).name == path.stem
 
 
 @pytest.mark.parametrize(

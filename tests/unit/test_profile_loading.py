@@ -11,8 +11,8 @@ from django.db import connection, transaction
 
 from profiles_app.exceptions import InvalidDefinition
 from profiles_app.models import AmplifiedDirectory, Profile
-from profiles_app.services.loading import Loaded, load_shipped
-from profiles_app.services.locks import CATALOGUE
+from profiles_app.services.collections import Loaded, load_shipped
+from profiles_app.services.profiles import CATALOGUE
 
 SHIPPED = {
     "developer-expertise/dev",

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from profiles_app import modules
-from profiles_app.definition import checked
+from profiles_app.definition import validate_definition
 from profiles_app.exceptions import InvalidDefinition
 from profiles_app.models import Profile
-from profiles_app.services.mount_plans import mount_plan
+from profiles_app.services.mount_plans import build_mount_plan
 
 DEFINITION = {
     "session": {"orchestrator": {"module": "loop", "config": {"max_iterations": 9}}},
@@ -24,8 +24,10 @@ DEFINITION = {
 
 
 def plan(**overrides: Any) -> dict[str, Any]:
-    profile = Profile(collection="c", name="p", definition=checked(DEFINITION), instruction="Help.")
-    return mount_plan(
+    profile = Profile(
+        collection="c", name="p", definition=validate_definition(DEFINITION), instruction="Help."
+    )
+    return build_mount_plan(
         profile,
         session_id="session_1",
         parent_session_id=None,

@@ -7,10 +7,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from amplifierd.common.redaction import masked
-from profiles_app import definition, profile_file
+from profiles_app import definition, profile_format
 from profiles_app.models import Profile, ProfileVersion
-from profiles_app.profile_text import text_of
-from profiles_app.services.loading import SHIPPED
+from profiles_app.profile_format import render_profile
+from profiles_app.services.collections import SHIPPED
 
 WORDS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20)
 LINES = st.lists(WORDS, min_size=1, max_size=3).map("\n".join).filter(str.strip)
@@ -23,7 +23,7 @@ def version(sections: dict[str, Any], **fields: str) -> ProfileVersion:
     content = {"version": "1", "description": "d", "instruction": "i", **fields}
     profile = Profile(collection="c", name="p")
     return ProfileVersion(
-        profile=profile, number=1, definition=definition.checked(sections), **content
+        profile=profile, number=1, definition=definition.validate_definition(sections), **content
     )
 
 
@@ -32,7 +32,7 @@ def test_a_version_reads_like_a_file_that_somebody_wrote() -> None:
         "providers": [{"module": "provider-a", "config": {"api_key": "${KEY}"}}],
         "agents": {"critic": "Find the flaw.\nSay it."},
     }
-    assert text_of(version(sections, description="It's mine.", instruction="Help.")) == (
+    assert render_profile(version(sections, description="It's mine.", instruction="Help.")) == (
         "---\nschema_version: 2\nprofile:\n  name: p\n  version: '1'\n  description: It's mine.\n"
         "providers:\n- module: provider-a\n  config:\n    api_key: ${KEY}\n"
         "agents:\n  critic: |-\n    Find the flaw.\n    Say it.\n---\n\nHelp.\n"
@@ -41,9 +41,9 @@ def test_a_version_reads_like_a_file_that_somebody_wrote() -> None:
 
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*/*.md")), ids=lambda path: path.stem)
 def test_a_shipped_profile_reads_back_as_it_is(path: Any) -> None:
-    file = profile_file.parse(path.read_bytes())
-    again = profile_file.parse(
-        text_of(
+    file = profile_format.parse_profile(path.read_bytes())
+    again = profile_format.parse_profile(
+        render_profile(
             ProfileVersion(
                 profile=Profile(collection="c", name=file.name),
                 version=file.version,
@@ -63,7 +63,10 @@ def test_what_was_written_reads_back_as_it_was(
 ) -> None:
     assume(masked(config) == config)
     written = version({"providers": [{"module": "p", "config": config}], "agents": agents})
-    assert profile_file.parse(text_of(written).encode()).definition == written.definition
+    assert (
+        profile_format.parse_profile(render_profile(written).encode()).definition
+        == written.definition
+    )
 
 
 def test_secrets_are_masked_and_names_of_texts_are_none() -> None:
@@ -72,7 +75,7 @@ def test_secrets_are_masked_and_names_of_texts_are_none() -> None:
         "providers": [{"module": "p", "config": config}],
         "agents": {"token": "Count the tokens."},
     }
-    text = text_of(version(sections))
+    text = render_profile(version(sections))
     assert "sk-canary" not in text
     assert "Count the tokens." in text
 
@@ -83,6 +86,6 @@ def test_secrets_are_masked_and_names_of_texts_are_none() -> None:
 )
 def test_a_text_that_looks_like_something_else_is_a_text_again(value: str) -> None:
     config = {"args": [value], "mode": value, "env": {"A": value}}
-    written = text_of(version({"tools": [{"module": "tool-mcp", "config": config}]}))
-    [tool] = profile_file.parse(written.encode()).definition["tools"]
+    written = render_profile(version({"tools": [{"module": "tool-mcp", "config": config}]}))
+    [tool] = profile_format.parse_profile(written.encode()).definition["tools"]
     assert tool["config"] == config

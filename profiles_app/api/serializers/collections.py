@@ -9,10 +9,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from profiles_app.models import Collection, Profile
-from profiles_app.services import cache
-from profiles_app.services.cache import Check, Updated
-from profiles_app.services.collections_sync import Synced
-from profiles_app.services.loading import Loaded
+from profiles_app.services import collections_sync
+from profiles_app.services.collections import Loaded
+from profiles_app.services.collections_sync import Check, Synced, Updated
 from profiles_app.services.mount_plans import TIME_FORMAT
 
 
@@ -90,7 +89,7 @@ def synced_json(results: list[Synced]) -> dict[str, Any]:
 def checks_json(checks: list[Check]) -> dict[str, Any]:
     """Return the state of all collections."""
     return {
-        "overallStatus": cache.overall(check.status for check in checks),
+        "overallStatus": collections_sync.find_worst_status(check.status for check in checks),
         "collections": [check_json(check) for check in checks],
     }
 
@@ -114,12 +113,12 @@ def updates_json(results: list[Updated]) -> dict[str, Any]:
     """Return what came of an update; profiles are counted, and collections that failed."""
     actions = Counter(action for result in results for _, action in result.profiles.values())
     return {
-        "overallStatus": cache.overall(result.status for result in results),
+        "overallStatus": collections_sync.find_worst_status(result.status for result in results),
         "collections": [update_json(result) for result in results],
         "summary": {
-            "totalBuilt": actions[cache.BUILT],
-            "totalSkipped": actions[cache.SKIPPED],
-            "totalRemoved": actions[cache.REMOVED],
+            "totalBuilt": actions[collections_sync.BUILT],
+            "totalSkipped": actions[collections_sync.SKIPPED],
+            "totalRemoved": actions[collections_sync.REMOVED],
             "totalErrors": sum(result.error is not None for result in results),
         },
     }

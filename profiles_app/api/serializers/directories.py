@@ -6,8 +6,8 @@ from rest_framework import serializers
 
 from amplifierd.common.redaction import masked
 from profiles_app.models import AmplifiedDirectory
-from profiles_app.services import directories, directories_change
-from profiles_app.services.directories_files import Content, Entry
+from profiles_app.services import directories
+from profiles_app.services.directory_browser import Content, Entry
 from profiles_app.services.mount_plans import TIME_FORMAT
 
 
@@ -40,13 +40,13 @@ class AmplifiedDirectorySerializer(serializers.ModelSerializer[AmplifiedDirector
 
     def _profile(self, directory: AmplifiedDirectory) -> str:
         if (defaults := self.context.get("defaults")) is not None:
-            return directories.nearest_profile(directory.relative_path, defaults)
-        return directories.default_profile(directory)
+            return directories.find_nearest_profile(directory.relative_path, defaults)
+        return directories.find_default_profile(directory)
 
 
 def directory_json(directory: AmplifiedDirectory) -> dict[str, Any]:
     """Return one directory in full, with its instructions for agents."""
-    content = {"agents_content": directories_change.agents_content(directory)}
+    content = {"agents_content": directories.read_agents_content(directory)}
     return AmplifiedDirectorySerializer(directory).data | both_casings(content)
 
 

@@ -6,11 +6,11 @@ from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
 from amplifierd.common.bodies import Body, Digits, Number, Text
-from profiles_app import definition, values
+from profiles_app import definition
 from profiles_app.definition import BEHAVIORS, MODULE_LISTS
 from profiles_app.exceptions import InvalidDefinition
 from profiles_app.front_matter import FILE_LIMIT
-from profiles_app.services.profiles_change import FIRST_VERSION
+from profiles_app.services.profiles import FIRST_VERSION
 
 # The body's key, and the section of a definition or the session's own module that it is.
 SECTIONS = {
@@ -32,7 +32,7 @@ class Section(serializers.Field):
     def to_internal_value(self, data: Any) -> Any:
         """Return the section; raise ValidationError with the place of what is wrong."""
         try:
-            values.check(data, self.section)
+            definition.check_storable(data, self.section)
             return self._checked(_sourced(data))
         except InvalidDefinition as error:
             raise ValidationError(str(error)) from error
@@ -42,14 +42,16 @@ class Section(serializers.Field):
         return value
 
     def _checked(self, data: Any) -> Any:
-        return definition.checked({self.section: data}).get(self.section, [])
+        return definition.validate_definition({self.section: data}).get(self.section, [])
 
 
 class SessionModule(Section):
     """A module that the session itself has: its orchestrator or its context module."""
 
     def _checked(self, data: Any) -> Any:
-        return definition.checked({"session": {self.section: data}})["session"][self.section]
+        return definition.validate_definition({"session": {self.section: data}})["session"][
+            self.section
+        ]
 
 
 class ProfileBody(Body):

@@ -7,7 +7,7 @@ from rest_framework import serializers
 from amplifierd.common.redaction import masked
 from profiles_app.definition import BEHAVIORS, TEXTS
 from profiles_app.models import Profile, ProfileVersion
-from profiles_app.profile_text import texts_of
+from profiles_app.profile_format import redact_texts
 from profiles_app.services.mount_plans import TIME_FORMAT
 
 
@@ -88,7 +88,7 @@ class VersionDetailSerializer(VersionSerializer):
     def to_representation(self, instance: ProfileVersion) -> dict[str, Any]:
         """Add the sections of the definition."""
         sections = instance.definition
-        return super().to_representation(instance) | _modules(sections) | texts_of(sections)
+        return super().to_representation(instance) | _modules(sections) | redact_texts(sections)
 
 
 def _modules(definition: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from profiles_app.api.serializers.collections import collection_json, synced_json
-from profiles_app.exceptions import FilesRefused, ProfilesError
+from profiles_app.exceptions import InvalidFiles, ProfilesError
 from profiles_app.models import Collection, Profile
 from profiles_app.services import collections, collections_sync
 from profiles_app.services.collections_sync import FAILED, REFUSED, Synced
@@ -37,7 +37,7 @@ class Command(BaseCommand):
         acts = {"list": self._list, "add": self._add, "remove": self._remove, "sync": self._sync}
         try:
             acts[action](**options)
-        except FilesRefused as error:
+        except InvalidFiles as error:
             lines = [_refused(item) for item in error.extra["errors"]]
             raise CommandError("\n".join(["Nothing was changed.", *lines])) from None
         except ProfilesError as error:

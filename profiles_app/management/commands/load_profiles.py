@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from profiles_app.services.loading import load_shipped
+from profiles_app.services.collections import load_shipped
 
 
 class Command(BaseCommand):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from amplifierd.common.redaction import literal_secret
-from profiles_app.services import directories_disk as disk
+from profiles_app.services import disk
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.tools.filesystem.patterns import WELL_KNOWN
 
@@ -110,7 +110,7 @@ def trust_repositories(directory: Path) -> dict[str, str]:
     Git refuses to work in a repository of another user, and a root worker's command may run as
     another user.
     """
-    root = disk.root()
+    root = disk.find_root()
     above = [each for each in directory.parents if each.is_relative_to(root)]
     if not directory.is_relative_to(root):
         above = []

@@ -1,6 +1,6 @@
 """The paths in a working directory: none of them leads out of it.
 
-The directory is opened once, from the root directory's own descriptor (`directories_disk`): if
+The directory is opened once, from the root directory's own descriptor (`services.disk`): if
 another session replaces a part of its path, that leads nowhere outside. From its descriptor every
 path is walked one name at a time, and no link is followed, not even one that was put there between
 a check and a use. There is no way up: `..` is refused before anything is opened.
@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from profiles_app.exceptions import ProfilesError
-from profiles_app.services import directories_disk as disk
+from profiles_app.services import disk
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.tools.base import ToolError
 
@@ -65,10 +65,10 @@ class WorkingDirectory:
     def __init__(self, directory: Path) -> None:
         """Open the directory; raise EngineError `bad_tool` if that cannot be done."""
         try:
-            place = disk.below_root(directory)
+            place = disk.relative_to_root(directory)
             if place is not None:
                 # A link above it must not lead out of the root directory.
-                with disk.opened(place) as folder:
+                with disk.open_folder(place) as folder:
                     self.root = os.dup(folder)
             else:
                 self.root = os.open(os.path.realpath(directory), _FOLDER)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import httpx2
 
-from profiles_app.sources.hosts import Address, addresses_of, is_public
+from profiles_app.sources.hosts import Address, is_public, resolve_host
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.config import Config
 from sessions_app.engine.tools.base import ToolError
@@ -45,7 +45,7 @@ class Reach:
         if self.hosts is not None and not any(_matches(host, known) for known in self.hosts):
             raise ToolError(f"The host {host!r} is not among those that may be fetched from.")
         loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(_LOOK_UPS, addresses_of, host, port)
+        found = await loop.run_in_executor(_LOOK_UPS, resolve_host, host, port)
         if not found:
             raise ToolError(f"The host {host!r} is not found; check the URL.")
         if not all(self._is_open(host, address) for address in found):

@@ -2,13 +2,17 @@
 
 import difflib
 import json
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
+from itertools import zip_longest
 from typing import Any
 
 from amplifierd.common.redaction import is_secret, masked
 from profiles_app.definition import MODULE_LISTS, TEXTS
 from profiles_app.models import ProfileVersion
-from profiles_app.profile_text import text_of
+from profiles_app.profile_format import render_profile
 
 FIELDS = ("version", "description", "instruction")
 # What would take seconds to write and to compare: characters of a version, and the lines of one
@@ -49,7 +53,7 @@ class Differences:
             self.compare(path, old[key], new[key], secret=secret)
 
 
-def differences(old: ProfileVersion, new: ProfileVersion) -> Differences:
+def compare_versions(old: ProfileVersion, new: ProfileVersion) -> Differences:
     """Return what differs; a module's path has its id: `providers.provider-openai.config.top_p`."""
     found = Differences()
     found.compare("", _content(old), _content(new))
@@ -60,14 +64,14 @@ def differences(old: ProfileVersion, new: ProfileVersion) -> Differences:
     return found
 
 
-def unified(old: ProfileVersion, new: ProfileVersion) -> str | None:
+def unified_diff(old: ProfileVersion, new: ProfileVersion) -> str | None:
     """Return what differs between the two as files, as a unified diff; None where it is too long.
 
     It is empty where the files are equal but for their comments.
     """
     if max(map(_size, (old, new))) > SIZE_LIMIT:
         return None
-    lines = [text_of(version).splitlines(keepends=True) for version in (old, new)]
+    lines = [render_profile(version).splitlines(keepends=True) for version in (old, new)]
     if len(lines[0]) * len(lines[1]) > LINES_LIMIT:
         return None
     names = [f"{version.profile}@{version.number}" for version in (old, new)]
@@ -97,3 +101,80 @@ def _order(version: ProfileVersion, section: str) -> list[str]:
 def _written(value: Any) -> str:
     """Return a value as JSON, in which true and 1 differ."""
     return json.dumps(value, sort_keys=True)
+
+
+# Equal lines that are shown around what differs, and how many are not worth leaving out.
+AROUND = 3
+FEW = 2
+# What would take seconds to compare: the lines of one text times those of the other; and the
+# words of a line, which then counts as a whole.
+LINES_LIMIT = 4_000_000
+WORDS_LIMIT = 400
+# Lines that have less than this in common are not compared word by word.
+LIKE = 0.3
+WORDS = re.compile(r"\w+|\s+|[^\w\s]")
+
+# Pieces of a line, each with whether it differs.
+Pieces = list[tuple[bool, str]]
+
+
+@dataclass
+class Row:
+    """A pair of lines: same, changed, removed, added; or the place of equal ones left out."""
+
+    kind: str
+    old_number: int | None = None
+    old: Pieces = field(default_factory=list)
+    new_number: int | None = None
+    new: Pieces = field(default_factory=list)
+    skipped: int = 0
+
+
+def pair_lines(old: str, new: str) -> list[Row] | None:
+    """Return the lines of two texts in pairs, where they differ; None where they are too long."""
+    before, after = old.split("\n"), new.split("\n")
+    if len(before) * len(after) > LINES_LIMIT:
+        return None
+    found: list[Row] = []
+    end = j_end = 0
+    for group in SequenceMatcher(None, before, after).get_grouped_opcodes(AROUND):
+        found += _between(before, end, group[0][1], j_end)
+        for tag, i, i_end, j, j_end in group:
+            found += _pairs(tag, (i, before[i:i_end]), (j, after[j:j_end]))
+        end = group[-1][2]
+    return found + _between(before, end, len(before), j_end) if found else []
+
+
+def _between(lines: list[str], start: int, end: int, other: int) -> list[Row]:
+    """Return equal lines that stand between what differs: their number, or themselves if few."""
+    if end - start > FEW:
+        return [Row("skipped", skipped=end - start)]
+    return list(_pairs("equal", (start, lines[start:end]), (other, lines[start:end])))
+
+
+def _pairs(tag: str, old: tuple[int, list[str]], new: tuple[int, list[str]]) -> Iterator[Row]:
+    (i, before), (j, after) = old, new
+    for step, (left, right) in enumerate(zip_longest(before, after)):
+        if left is None:
+            yield Row("added", new_number=j + step + 1, new=[(True, right)])
+        elif right is None:
+            yield Row("removed", i + step + 1, [(True, left)])
+        else:
+            pieces = ([(False, left)], [(False, right)]) if tag == "equal" else _words(left, right)
+            kind = "same" if tag == "equal" else "changed"
+            yield Row(kind, i + step + 1, pieces[0], j + step + 1, pieces[1])
+
+
+def _words(old: str, new: str) -> tuple[Pieces, Pieces]:
+    """Return two lines in pieces, of which those that only one of them has are marked."""
+    before, after = WORDS.findall(old), WORDS.findall(new)
+    matcher = SequenceMatcher(None, before, after, autojunk=False)
+    if max(len(before), len(after)) > WORDS_LIMIT or matcher.quick_ratio() < LIKE:
+        return [(True, old)], [(True, new)]
+    left: Pieces = []
+    right: Pieces = []
+    for tag, i, i_end, j, j_end in matcher.get_opcodes():
+        differs = tag != "equal"
+        left.append((differs, "".join(before[i:i_end])))
+        right.append((differs, "".join(after[j:j_end])))
+    return [piece for piece in left if piece[1]], [piece for piece in right if piece[1]]

@@ -8,11 +8,10 @@ from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 from amplifierd.common.redaction import literal_secret
-from profiles_app import front_matter, profile_file
+from profiles_app import front_matter, profile_format
 from profiles_app.exceptions import InvalidDefinition, SourceUnreadable
-from profiles_app.profile_file import ProfileFile
-from profiles_app.references import Library
-from profiles_app.sources.tree import MODULE_FILE, MODULE_FOLDERS, Refusal, Tree
+from profiles_app.profile_format import Library, ProfileFile
+from profiles_app.sources.tree import MODULE_FILE, MODULE_FOLDERS, FileError, Tree
 
 PROFILE_LIMIT = 200
 
@@ -42,10 +41,10 @@ class Contents:
     agents: list[str] = field(default_factory=list)
     context: list[str] = field(default_factory=list)
     modules: list[dict[str, Any]] = field(default_factory=list)
-    refused: list[Refusal] = field(default_factory=list)
+    refused: list[FileError] = field(default_factory=list)
 
 
-def read(collection: str, tree: Tree) -> Contents:
+def parse_collection(collection: str, tree: Tree) -> Contents:
     """Return what the files of a collection say, with every reason to refuse one of them.
 
     Raises SourceUnreadable for too many profiles.
@@ -67,7 +66,7 @@ def read(collection: str, tree: Tree) -> Contents:
 
 
 def _profile(content: bytes, library: Library, stem: str) -> ProfileFile:
-    file = profile_file.parse(content, library)
+    file = profile_format.parse_profile(content, library)
     if file.name != stem:
         raise InvalidDefinition(f"profile.name: must be {stem!r}, like the file.")
     if place := literal_secret(file.definition, ""):
@@ -94,7 +93,9 @@ def _texts(tree: Tree, section: str, contents: Contents) -> dict[str, str]:
         if path.startswith(f"{section}/"):
             text = _judged(contents, path, content, lambda c: front_matter.decoded(c).strip())
             if text == "":
-                contents.refused.append(Refusal(path, 1, "is empty; write something or remove it."))
+                contents.refused.append(
+                    FileError(path, 1, "is empty; write something or remove it.")
+                )
             elif text:
                 texts[path.removeprefix(f"{section}/")] = text
     return texts
@@ -106,7 +107,7 @@ def _judged(
     try:
         return parse(content)
     except InvalidDefinition as error:
-        contents.refused.append(Refusal(path, *front_matter.located(content, str(error))))
+        contents.refused.append(FileError(path, *front_matter.located(content, str(error))))
         return None
 
 

@@ -1,4 +1,4 @@
-"""The files below the root directory as a person reads them; hidden ones are not there."""
+"""The directories below the root as a person browses them: without files and hidden folders."""
 
 import heapq
 import mimetypes
@@ -10,8 +10,80 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import IO
 
-from profiles_app.exceptions import FolderNotFound
-from profiles_app.services import directories_disk as disk
+from profiles_app.exceptions import FolderNotFound, InvalidPath
+from profiles_app.services import disk
+
+# Names that a listing has at most.
+LIMIT = 1000
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The directories in a directory, in order of their names."""
+
+    # "" is the root directory, which has no parent.
+    path: str
+    parent: str | None
+    names: list[str]
+    # There are more than the listing has.
+    is_truncated: bool
+    # Names that are not UTF-8, and so cannot be written in JSON.
+    unnamable: int
+
+
+def list_directories(path: str) -> Listing:
+    """Return what lies in a directory below the root.
+
+    Raises InvalidPath, FolderNotFound, or what the disk refuses.
+    """
+    place = disk.parse_path(path)
+    if disk.is_hidden(place):
+        raise FolderNotFound
+    unnamable = 0
+
+    def named(names: Iterator[str]) -> Iterator[str]:
+        nonlocal unnamable
+        for name in names:
+            if is_text(name):
+                yield name
+            else:
+                unnamable += 1
+
+    with disk.open_folder(place) as folder:
+        names = heapq.nsmallest(LIMIT + 1, named(_names(folder, place)))
+    parent = _text(place.parent) if place.parts else None
+    return Listing(_text(place), parent, names[:LIMIT], len(names) > LIMIT, unnamable)
+
+
+def create_directory(path: str) -> str:
+    """Make a directory with its parents, and return its path; one that is there already will do.
+
+    Raises InvalidPath, or what the disk refuses.
+    """
+    place = disk.parse_path(path)
+    if not place.parts:
+        raise InvalidPath("Give the new directory a name; the root directory is there already.")
+    if disk.is_hidden(place):
+        raise InvalidPath("A name must not begin with a dot: such directories are hidden.")
+    with disk.open_folder(place, create=True):
+        return str(place)
+
+
+def _names(folder: int, place: PurePosixPath) -> Iterator[str]:
+    """Yield the names of what can be entered from here."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False) or (
+                entry.is_symlink() and disk.leads_inside(place / entry.name)
+            ):
+                yield entry.name
+
+
+def _text(place: PurePosixPath) -> str:
+    return str(place) if place.parts else ""
+
 
 # Entries that a list has at most.
 LIMIT = 1000
@@ -58,16 +130,16 @@ class Content:
     is_truncated: bool
 
 
-def entries(path: str) -> Entries:
+def list_entries(path: str) -> Entries:
     """Return the files and directories in a directory; links count as what they lead to.
 
     A link that leaves the root is left out. Raises InvalidPath, FolderNotFound, or what the disk
     refuses.
     """
-    place = disk.relative(path)
+    place = disk.parse_path(path)
     if disk.is_hidden(place):
         raise FolderNotFound
-    with disk.opened(place) as folder:
+    with disk.open_folder(place) as folder:
         with os.scandir(folder) as scan:
             names = [entry.name for entry in scan if not entry.name.startswith(".")]
         writable = [name for name in names if is_text(name)]
@@ -78,13 +150,13 @@ def entries(path: str) -> Entries:
     return Entries(_text(place), parent, found, len(shown) > LIMIT, unnamable)
 
 
-def content(path: str) -> Content:
+def read_content(path: str) -> Content:
     """Return the text of a file, up to TEXT_LIMIT bytes.
 
     Raises InvalidPath, FileNotFound, or what the disk refuses.
     """
-    place = disk.relative(path)
-    with disk.opened_file(place) as file, disk.refusals():
+    place = disk.parse_path(path)
+    with disk.open_file(place) as file, disk.translate_errors():
         status = os.fstat(file)
         with os.fdopen(file, "rb", closefd=False) as stream:
             data = stream.read(TEXT_LIMIT + 1)
@@ -93,23 +165,23 @@ def content(path: str) -> Content:
         str(place),
         status.st_size,
         _moment(status),
-        media_type(place),
+        guess_media_type(place),
         _decoded(data[:TEXT_LIMIT], cut),
         cut,
     )
 
 
-def download(path: str) -> tuple[IO[bytes], str, str]:
+def open_download(path: str) -> tuple[IO[bytes], str, str]:
     """Return an open file, its name and its media type; the caller closes it.
 
     Raises InvalidPath, FileNotFound, or what the disk refuses.
     """
-    place = disk.relative(path)
-    with disk.opened_file(place) as file:
-        return os.fdopen(os.dup(file), "rb"), place.name, media_type(place)
+    place = disk.parse_path(path)
+    with disk.open_file(place) as file:
+        return os.fdopen(os.dup(file), "rb"), place.name, guess_media_type(place)
 
 
-def media_type(path: PurePosixPath) -> str:
+def guess_media_type(path: PurePosixPath) -> str:
     """Return the media type that a file's name tells."""
     kind, encoding = mimetypes.guess_type(path.name)
     return kind if kind and not encoding else UNKNOWN

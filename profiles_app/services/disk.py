@@ -7,17 +7,21 @@ nowhere: the walk refuses it. What is done in a directory is done through its de
 
 import contextlib
 import errno
+import json
 import os
+import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from django.conf import settings
 
 from profiles_app.exceptions import (
+    DiskDenied,
     DiskFailed,
     DiskFull,
-    DiskRefused,
     FileNotFound,
     FolderNotFound,
     InvalidPath,
@@ -41,15 +45,15 @@ _REFUSALS: dict[int, ProfilesError] = {
     errno.ENAMETOOLONG: InvalidPath("A name in the path is too long; most disks take 255 bytes."),
     errno.EINVAL: InvalidPath("The disk does not take one of the names in the path."),
     errno.EILSEQ: InvalidPath("The disk does not take one of the names in the path."),
-    errno.EACCES: DiskRefused(),
-    errno.EPERM: DiskRefused(),
-    errno.EROFS: DiskRefused("The disk is read-only; the daemon can make nothing there."),
+    errno.EACCES: DiskDenied(),
+    errno.EPERM: DiskDenied(),
+    errno.EROFS: DiskDenied("The disk is read-only; the daemon can make nothing there."),
     errno.ENOSPC: DiskFull(),
     errno.EDQUOT: DiskFull(),
 }
 
 
-def relative(path: str) -> PurePosixPath:
+def parse_path(path: str) -> PurePosixPath:
     """Return a path below the root directory, in its parts.
 
     Raises InvalidPath for one that is absolute, goes up, cannot be written in UTF-8, or leaves the
@@ -69,12 +73,12 @@ def relative(path: str) -> PurePosixPath:
 
 
 @contextlib.contextmanager
-def opened(path: PurePosixPath, *, create: bool = False) -> Iterator[int]:
+def open_folder(path: PurePosixPath, *, create: bool = False) -> Iterator[int]:
     """Give the descriptor of a directory below the root; `create` makes what is missing.
 
     Raises InvalidPath, FolderNotFound, or what the disk refuses.
     """
-    with refusals():
+    with translate_errors():
         folder = _open_root()
         try:
             for name in _resolved(path).parts:
@@ -87,7 +91,7 @@ def opened(path: PurePosixPath, *, create: bool = False) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def opened_file(path: PurePosixPath) -> Iterator[int]:
+def open_file(path: PurePosixPath) -> Iterator[int]:
     """Give the descriptor of a regular file below the root, to read from.
 
     A hidden file is none, nor is one to which a link leads. Raises InvalidPath, FileNotFound, or
@@ -97,7 +101,7 @@ def opened_file(path: PurePosixPath) -> Iterator[int]:
     if not target.parts or is_hidden(path) or is_hidden(target):
         raise FileNotFound
     try:
-        with opened(target.parent) as folder, refusals():
+        with open_folder(target.parent) as folder, translate_errors():
             file = os.open(target.name, _FILE, dir_fd=folder)
     except FolderNotFound:
         raise FileNotFound from None
@@ -115,7 +119,7 @@ def is_hidden(path: PurePosixPath) -> bool:
 
 
 @contextlib.contextmanager
-def refusals() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Turn what the disk refuses into a refusal that a client can act on."""
     try:
         yield
@@ -126,14 +130,14 @@ def refusals() -> Iterator[None]:
         raise type(known)(str(known)) from error
 
 
-def root() -> Path:
+def find_root() -> Path:
     """Return the root directory, itself without links."""
     return Path(os.path.realpath(settings.ROOT_DIR))
 
 
-def below_root(directory: Path) -> PurePosixPath | None:
+def relative_to_root(directory: Path) -> PurePosixPath | None:
     """Return the directory's path from the root directory; None where it lies elsewhere."""
-    for each in (Path(settings.ROOT_DIR), root()):
+    for each in (Path(settings.ROOT_DIR), find_root()):
         if directory.is_relative_to(each):
             return PurePosixPath(directory.relative_to(each))
     return None
@@ -142,7 +146,7 @@ def below_root(directory: Path) -> PurePosixPath | None:
 def leads_inside(path: PurePosixPath) -> bool:
     """Tell whether a path, its links followed, ends in a directory below the root."""
     try:
-        return (root() / _resolved(path)).is_dir()
+        return (find_root() / _resolved(path)).is_dir()
     except (ProfilesError, OSError):
         return False
 
@@ -159,16 +163,16 @@ def _resolved(path: PurePosixPath) -> PurePosixPath:
     """Return the path below the root with its links followed; raise InvalidPath if it leaves."""
     # realpath, not Path.resolve: a loop of links is no error here, it just leads nowhere. What
     # vanishes while it looks is one.
-    with refusals():
-        target = Path(os.path.realpath(root() / path))
-    if not target.is_relative_to(root()):
+    with translate_errors():
+        target = Path(os.path.realpath(find_root() / path))
+    if not target.is_relative_to(find_root()):
         raise InvalidPath(_LEAVES)
-    return PurePosixPath(target.relative_to(root()))
+    return PurePosixPath(target.relative_to(find_root()))
 
 
 def _open_root() -> int:
-    root().mkdir(parents=True, exist_ok=True)
-    return os.open(root(), _FOLDER)
+    find_root().mkdir(parents=True, exist_ok=True)
+    return os.open(find_root(), _FOLDER)
 
 
 def _entered(folder: int, name: str, create: bool) -> int:
@@ -177,3 +181,133 @@ def _entered(folder: int, name: str, create: bool) -> int:
         with contextlib.suppress(FileExistsError):
             os.mkdir(name, dir_fd=folder)
     return os.open(name, _FOLDER, dir_fd=folder)
+
+
+FOLDER = ".amplified"
+METADATA = "metadata.json"
+AGENTS = "AGENTS.md"
+# Bytes of a file in the marker that are read.
+LIMIT = 256 * 1024
+
+_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def marker_exists(directory: int) -> bool:
+    """Tell whether the directory has a marker."""
+    try:
+        return stat.S_ISDIR(os.stat(FOLDER, dir_fd=directory, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def read_metadata(directory: int) -> dict[str, Any]:
+    """Return what the marker says, {} where it says nothing; raise InvalidPath if unreadable."""
+    if (content := _read(directory, METADATA)) is None:
+        return {}
+    try:
+        metadata = json.loads(content)
+    except (ValueError, RecursionError):
+        metadata = None
+    if not isinstance(metadata, dict):
+        raise InvalidPath(
+            f"{FOLDER}/{METADATA} in the directory is no JSON object; correct or remove it."
+        )
+    return metadata
+
+
+def write_metadata(directory: int, metadata: dict[str, Any]) -> None:
+    """Write the marker's metadata, whole or not at all; make the marker where it is missing."""
+    _write(directory, METADATA, json.dumps(metadata, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_agents(directory: int) -> str | None:
+    """Return the instructions for agents, None where there are none."""
+    return _read(directory, AGENTS)
+
+
+def read_agents_beside(directory: int) -> str | None:
+    """Return the instructions beside the marker, where repositories have them; None if none."""
+    try:
+        return _content(directory, AGENTS, AGENTS)
+    except FileNotFoundError:
+        return None
+
+
+def write_agents(directory: int, content: str) -> None:
+    """Write the instructions for agents, whole or not at all."""
+    _write(directory, AGENTS, content)
+
+
+def remove_marker(directory: int) -> None:
+    """Remove the marker with all that is in it."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(FOLDER, dir_fd=directory)
+
+
+def _read(directory: int, name: str) -> str | None:
+    """Return a file of the marker as text, None where there is none."""
+    try:
+        with _open_marker(directory) as marker:
+            return _content(marker, name, f"{FOLDER}/{name}")
+    except FileNotFoundError:
+        return None
+
+
+def _content(folder: int, name: str, path: str) -> str:
+    """Return a file as text; `path` is what a refusal calls it."""
+    with _open_regular(folder, name, path) as file:
+        content = os.read(file, LIMIT + 1)
+    if len(content) > LIMIT:
+        raise InvalidPath(f"{path} in the directory has more than {LIMIT} bytes.")
+    # Editors on Windows put a mark before it.
+    return content.decode("utf-8-sig", errors="replace")
+
+
+def _write(directory: int, name: str, content: str) -> None:
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(FOLDER, dir_fd=directory)
+    with _open_marker(directory) as marker:
+        draft = f".{name}.{secrets.token_hex(8)}"
+        try:
+            _fill(marker, draft, content.encode())
+            os.replace(draft, name, src_dir_fd=marker, dst_dir_fd=marker)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(draft, dir_fd=marker)
+            raise
+
+
+def _fill(marker: int, name: str, content: bytes) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS
+    with os.fdopen(os.open(name, flags, 0o644, dir_fd=marker), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def _open_marker(directory: int) -> Iterator[int]:
+    marker = os.open(FOLDER, os.O_RDONLY | os.O_DIRECTORY | _FLAGS, dir_fd=directory)
+    try:
+        yield marker
+    finally:
+        os.close(marker)
+
+
+@contextlib.contextmanager
+def _open_regular(folder: int, name: str, path: str) -> Iterator[int]:
+    # Without waiting: a pipe in the file's place has no end.
+    try:
+        file = os.open(name, os.O_RDONLY | os.O_NONBLOCK | _FLAGS, dir_fd=folder)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise InvalidPath(
+            f"{path} in the directory is a symbolic link, which is not followed; put a file there."
+        ) from None
+    try:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            raise InvalidPath(f"{path} in the directory is no regular file; remove it.")
+        yield file
+    finally:
+        os.close(file)

@@ -1,17 +1,53 @@
-"""Compiling a profile: would a session find all that the profile names? Nothing is executed."""
+"""All modules that are known: the daemon's own first, then those of collections by name."""
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from profiles_app import definition, modules
+from profiles_app import definition, modules, profile_format
 from profiles_app.definition import MODULE_LISTS, SESSION_MODULES
-from profiles_app.exceptions import InvalidDefinition, NotCompilable
-from profiles_app.models import Profile
-from profiles_app.module_list import TYPES, all_modules
+from profiles_app.exceptions import InvalidDefinition, NotCompilable, ProfileExists
+from profiles_app.front_matter import located
+from profiles_app.models import Collection, Profile
+from profiles_app.profile_format import ProfileFile
+from profiles_app.services import profiles
 from profiles_app.services.overrides_rules import ASKS, ENGINE, OWN_ENGINES, is_approval
-from profiles_app.services.profiles import resolve_profile
+from profiles_app.services.profiles import find_version, resolve_profile
+
+TYPES = ("provider", "tool", "hook", "orchestrator", "context-manager")
+
+
+def list_modules() -> list[dict[str, Any]]:
+    """Return every module: id, type, name, location, collection (null: the daemon's), description.
+
+    A module of a collection is listed and never executed.
+    """
+    return [*_own(), *_of_collections()]
+
+
+def _own() -> list[dict[str, Any]]:
+    return [
+        {
+            "id": name,
+            "type": kind,
+            "name": name,
+            "location": f"builtin:{name}",
+            "collection": None,
+            "description": None,
+        }
+        for kind in TYPES
+        for name in modules.builtin(kind)
+    ]
+
+
+def _of_collections() -> list[dict[str, Any]]:
+    held = Collection.objects.order_by("name").values_list("name", "contents")
+    return [
+        module | {"collection": name} for name, contents in held for module in contents["modules"]
+    ]
+
 
 # What begins like a reference and is none.
 NO_REFERENCE = re.compile(r"\$\{(?![A-Za-z_][A-Za-z0-9_]*\})")
@@ -35,19 +71,19 @@ def compile_profile(name: str) -> Profile:
     that nobody has, references that are none, variables that are not set, config of no use.
     """
     profile = resolve_profile(name)
-    if errors := errors_of(profile.definition):
+    if errors := find_errors(profile.definition):
         raise NotCompilable(errors)
     return profile
 
 
-def errors_of(sections: dict[str, Any]) -> list[dict[str, Any]]:
+def find_errors(sections: dict[str, Any]) -> list[dict[str, Any]]:
     """Return all that would keep a session from running with a definition, up to a bound."""
     return list(islice(_errors(sections), ERRORS))
 
 
 def _errors(sections: dict[str, Any]) -> Iterator[dict[str, Any]]:
     try:
-        checked = definition.checked(sections)
+        checked = definition.validate_definition(sections)
     except InvalidDefinition as error:
         where, _, detail = str(error).partition(": ")
         yield _error(where, "invalid", detail)
@@ -81,7 +117,7 @@ def _modules(sections: dict[str, Any]) -> Iterator[Place]:
 def _known() -> dict[str, list[str]]:
     """Return by what names a profile may call the modules of each type."""
     known: dict[str, set[str]] = {kind: set() for kind in TYPES}
-    for module in all_modules():
+    for module in list_modules():
         if module["type"] in known and not (module["type"] in OWN and module["collection"]):
             known[module["type"]] |= {module["id"], module["name"]}
     return {kind: sorted(names) for kind, names in known.items()}
@@ -125,3 +161,96 @@ def _false_references(value: Any, where: str) -> Iterator[str]:
 
 def _error(field: str, code: str, detail: str) -> dict[str, Any]:
     return {"field": field, "code": code, "detail": detail}
+
+
+# Bytes of front matter: more than a file has, for what was copied has the texts of its agents.
+FRONT_LIMIT = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """What is wrong in a line. With a grave one the text cannot be saved, else not be run."""
+
+    line: int
+    detail: str
+    is_grave: bool = True
+
+
+def find_mistakes(text: str, name: str | None) -> list[Mistake]:
+    """Return what is wrong with a text for the local profile `name`, or with None for a new one."""
+    content = _encoded(text)
+    try:
+        file = read_text(text, name)
+    except InvalidDefinition as error:
+        return [Mistake(*located(content, str(error)))]
+    except ProfileExists as error:
+        return [Mistake(*located(content, f"profile.name: {error}"))]
+    return [
+        Mistake(*located(content, f"{error['field']}: {error['detail']}"), is_grave=False)
+        for error in find_errors(file.definition)
+    ]
+
+
+def read_text(text: str, name: str | None) -> ProfileFile:
+    """Return what a text says for the local profile `name`, or with None for a new one.
+
+    Raises InvalidDefinition with the line or the key that is wrong, LiteralSecret, ProfileExists.
+    """
+    file = profile_format.parse_profile(_encoded(text), front_limit=FRONT_LIMIT)
+    if name is not None and file.name != name:
+        raise InvalidDefinition(
+            f"profile.name: must be {name!r}; to have it under another name, copy the profile."
+        )
+    if name is None:
+        _check_new(file.name)
+    profiles.validate_content(file.definition)
+    return file
+
+
+def create_from_text(text: str) -> Profile:
+    """Make the local profile that a text defines; raise what `read` raises."""
+    file = read_text(text, None)
+    return profiles.create(file.name, sections=file.definition, **_texts(file))
+
+
+def save_text(name: str, text: str, expected_version: int) -> Profile:
+    """Have the local profile `name` be what a text says; where anything differs, a new version.
+
+    Raises what `read` raises, ProfileNotFound, and StaleVersion where it was changed meanwhile.
+    """
+    file = read_text(text, name)
+    return profiles.update(
+        f"{profiles.LOCAL}/{name}",
+        expected_version=expected_version,
+        sections=file.definition,
+        **_texts(file),
+    )
+
+
+def restore_version(name: str, number: int, expected_version: int) -> Profile:
+    """Have a profile be again what it was at a version, which makes a new one.
+
+    Raises what `profiles.update` raises, and VersionNotFound.
+    """
+    old = find_version(resolve_profile(name), number)
+    return profiles.update(
+        name, expected_version=expected_version, sections=old.definition, **_texts(old)
+    )
+
+
+def _texts(source: object) -> dict[str, str]:
+    return {key: getattr(source, key) for key in ("version", "description", "instruction")}
+
+
+def _check_new(name: str) -> None:
+    if name in profiles.RESERVED:
+        raise InvalidDefinition(
+            f"profile.name: {name!r} has a meaning in URLs; choose another name."
+        )
+    if Profile.objects.named(f"{profiles.LOCAL}/{name}").exists():
+        raise ProfileExists(f"There is a profile local/{name} already; choose another name.")
+
+
+def _encoded(text: str) -> bytes:
+    # Half a surrogate pair is refused with its line, as what is no UTF-8.
+    return text.encode(errors="surrogatepass")

@@ -1,0 +1,225 @@
+"""A profile as a file: YAML front matter that defines it, and a body that instructs the model."""
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+import yaml
+
+from amplifierd.common.redaction import masked
+from profiles_app import definition, front_matter
+from profiles_app.definition import (
+    BEHAVIORS,
+    MODULE_LISTS,
+    NAME,
+    SCHEMA_VERSION,
+    SESSION_MODULES,
+    TEXTS,
+    require_mapping,
+    require_text,
+)
+from profiles_app.exceptions import InvalidDefinition
+from profiles_app.front_matter import FENCE, add_core_schema
+from profiles_app.models import ProfileVersion
+
+# Characters of all the texts of one section of a profile.
+TEXT_LIMIT = 256 * 1024
+# A single word with a slash or a suffix, or one that begins like a path or an address.
+REFERENCE = re.compile(r"[@./]\S*|\S+/\S+|[a-z+]+://\S+|\S+\.(md|txt|ya?ml|json|csv|rst)")
+ELSEWHERE = re.compile(r"[a-z+]+://\S*|/\S*|~\S*")
+
+
+@dataclass(frozen=True)
+class Library:
+    """The texts of one collection by their path below their folder: `zen.md`, `shared/base.md`."""
+
+    collection: str
+    agents: dict[str, str] = field(default_factory=dict)
+    context: dict[str, str] = field(default_factory=dict)
+
+    def resolved(self, section: str, value: Any) -> Any:
+        """Return a section's value as a mapping of names to texts, where it names any.
+
+        Raises InvalidDefinition for a reference that the collection does not have. Other values
+        are returned as they are, for the definition to judge.
+        """
+        found: dict[str, Any] = {}
+        if isinstance(value, list):
+            for index, item in enumerate(value):
+                where = f"{section}[{index}]"
+                if not isinstance(item, str) or not item.strip():
+                    raise InvalidDefinition(f"{where}: must be the name of a text.")
+                found |= self._named(section, item, where)
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                found[key] = self._text(section, item, f"{section}.{key}")
+        else:
+            return value
+        if sum(len(text) for text in found.values() if isinstance(text, str)) > TEXT_LIMIT:
+            raise InvalidDefinition(f"{section}: has at most {TEXT_LIMIT:,} characters in all.")
+        return found
+
+    def _text(self, section: str, value: Any, where: str) -> Any:
+        """Return the text that a value of a mapping stands for."""
+        if not isinstance(value, str) or not REFERENCE.fullmatch(value.strip()):
+            return value
+        texts = self._named(section, value.strip(), where)
+        return "\n\n".join(texts.values())
+
+    def _named(self, section: str, reference: str, where: str) -> dict[str, str]:
+        """Return what a reference names: one text, or those of a folder, by their names."""
+        texts = getattr(self, section)
+        path = self._path(section, reference, where)
+        for key in (path, f"{path}.md"):
+            if key in texts:
+                return {_name(section, key): texts[key]}
+        folder = "" if path in ("", ".") else f"{path}/"
+        inside = {key: text for key, text in texts.items() if key.startswith(folder)}
+        if not inside:
+            raise InvalidDefinition(
+                f"{where}: the collection has no {section}/{path[:80]}; add the file, or write "
+                "the text here."
+            )
+        return {_name(section, key): text for key, text in inside.items()}
+
+    def _path(self, section: str, reference: str, where: str) -> str:
+        """Return a reference as a path below its section's folder."""
+        if ELSEWHERE.fullmatch(reference):
+            raise InvalidDefinition(
+                f"{where}: texts are read from the collection only; copy the file into its "
+                f"folder {section!r} and name it here."
+            )
+        owner, colon, rest = reference.removeprefix("@").rpartition(":")
+        if colon and owner != self.collection:
+            raise InvalidDefinition(
+                f"{where}: texts are read from the collection {self.collection!r} only."
+            )
+        # A profile lies in `profiles`, beside the folders that it names.
+        path = str(PurePosixPath(rest.removeprefix("../")))
+        if ".." in PurePosixPath(path).parts:
+            raise InvalidDefinition(f"{where}: the reference leaves the collection.")
+        return "" if path == section else path.removeprefix(f"{section}/")
+
+
+def _name(section: str, key: str) -> str:
+    """Return the name that a text has in the profile: an agent's is without its suffix."""
+    return key.removesuffix(".md") if section == "agents" else key
+
+
+TOP_LEVEL = ("schema_version", "profile", *definition.SECTIONS, definition.BEHAVIORS)
+PROFILE_KEYS = ("name", "version", "description", "schema_version")
+
+
+@dataclass(frozen=True)
+class ProfileFile:
+    """What a profile file says; the fields are those of the model."""
+
+    name: str
+    version: str
+    description: str
+    definition: dict[str, Any]
+    instruction: str
+    digest: str
+
+
+def parse_profile(
+    content: bytes,
+    library: Library | None = None,
+    front_limit: int = front_matter.FRONT_MATTER_LIMIT,
+) -> ProfileFile:
+    """Return what the file says, or raise InvalidDefinition with the line or key that is wrong.
+
+    With a library, agents and context may name texts of it.
+    """
+    front, body = front_matter.read(content, front_limit)
+    require_mapping(front, "front matter", TOP_LEVEL)
+    profile = require_mapping(front.get("profile"), "profile", PROFILE_KEYS)
+    _check_schema(front.get("schema_version", profile.get("schema_version")))
+    if front.get("session") is not None:
+        require_mapping(front["session"], "session", definition.SESSION_MODULES)
+    if library is not None:
+        named = {key: front[key] for key in definition.TEXTS if front.get(key) is not None}
+        front |= {key: library.resolved(key, value) for key, value in named.items()}
+    return ProfileFile(
+        name=require_name(profile.get("name"), "profile.name"),
+        version=require_text(profile.get("version"), "profile.version", limit=64),
+        description=require_text(profile.get("description"), "profile.description", limit=1000),
+        definition=definition.validate_definition(front),
+        instruction=body,
+        digest=hashlib.sha256(content).hexdigest(),
+    )
+
+
+def require_name(value: Any, where: str) -> str:
+    """Return the value if it can be the name of a profile or collection."""
+    if not isinstance(value, str) or not re.fullmatch(NAME, value):
+        raise InvalidDefinition(f"{where}: must be 1 to 64 lower-case letters, digits and hyphens.")
+    return value
+
+
+def _check_schema(version: Any) -> None:
+    """Accept the version at the top level or, as older files have it, below `profile`."""
+    if version != SCHEMA_VERSION or isinstance(version, bool):
+        raise InvalidDefinition("schema_version: must be 2; other versions are not read.")
+
+
+def render_profile(version: ProfileVersion) -> str:
+    """Return a version as a profile file; sections that are empty are left out."""
+    front = {
+        "schema_version": SCHEMA_VERSION,
+        "profile": {
+            "name": version.profile.name,
+            "version": version.version,
+            "description": version.description,
+        },
+        **_sections(version.definition),
+    }
+    yaml_text = yaml.dump(
+        front, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=float("inf")
+    )
+    body = f"\n{version.instruction}\n" if version.instruction else ""
+    return f"{FENCE}\n{yaml_text}{FENCE}\n{body}"
+
+
+def _sections(definition: dict[str, Any]) -> dict[str, Any]:
+    session = {
+        key: _module(item) if key in SESSION_MODULES else item
+        for key, item in masked(definition["session"]).items()
+    }
+    lists = {key: [_module(entry) for entry in masked(definition[key])] for key in MODULE_LISTS}
+    behaviors = {BEHAVIORS: masked(definition.get(BEHAVIORS))}
+    sections = {"session": session} | lists | redact_texts(definition) | behaviors
+    return {key: item for key, item in sections.items() if item}
+
+
+def redact_texts(definition: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """Return the texts of a definition, masked; what they are called says nothing of them."""
+    return {
+        section: {name: masked(text) for name, text in definition[section].items()}
+        for section in TEXTS
+    }
+
+
+def _module(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return the entry of a module in the order that people write it, without what is empty."""
+    return {key: entry[key] for key in ("module", "source", "config") if entry.get(key)}
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML as people write it: long texts as blocks, and each value written out."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Write everything out: front matter has no aliases."""
+        return True
+
+
+def _block(dumper: _Dumper, value: str) -> yaml.Node:
+    style = "|" if "\n" in value else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+_Dumper.add_representer(str, _block)
+# A text that would be read as something else is quoted: for readers of YAML 1.1, and for our own.
+add_core_schema(_Dumper)

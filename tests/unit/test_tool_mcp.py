@@ -16,7 +16,7 @@ import pytest
 from amplifierd.env import BASE_DIR
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.tools.base import ANSWER_LIMIT
-from sessions_app.engine.tools.mcp.process import LINE_LIMIT
+from sessions_app.engine.tools.mcp.transports import LINE_LIMIT
 from tests.harness.mcp_tools import (
     SERVERS,
     alive,

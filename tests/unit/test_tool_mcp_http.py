@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from sessions_app.engine.tools.mcp.process import LINE_LIMIT
+from sessions_app.engine.tools.mcp.transports import LINE_LIMIT
 from tests.harness.mcp_servers.library import server
 from tests.harness.mcp_tools import opened, run
 from tests.harness.providers import Answer, fake_provider, head, sends

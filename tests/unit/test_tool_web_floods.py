@@ -9,7 +9,7 @@ import pytest
 
 from sessions_app.engine.tools.base import ANSWER_LIMIT, ToolError
 from sessions_app.engine.tools.web import client as web_client
-from sessions_app.engine.tools.web import markdown as web_markdown
+from sessions_app.engine.tools.web import pages as web_pages
 from tests.harness.sites import Answer, Site, drips, says, site
 from tests.harness.web_tool import (
     DEADLINE,
@@ -84,7 +84,7 @@ def test_an_endless_body_is_cut_and_the_connection_closed() -> None:
 def test_a_bomb_is_not_unpacked_further_than_what_is_read() -> None:
     bomb = gzip.compress(b"x" * 200_000_000, 1)
     assert len(bomb) < web_client.LIMIT
-    assert len(web_client._unpacked(bomb, "gzip")) == web_client.LIMIT + 1
+    assert len(web_client.decompress(bomb, "gzip")) == web_client.LIMIT + 1
     assert fetched(says(bomb, "text/plain", "Content-Encoding: gzip")).endswith(CUT)
 
 
@@ -93,7 +93,7 @@ def test_a_page_that_would_be_parsed_for_ever_is_given_up(
 ) -> None:
     program = tmp_path / "program.py"
     program.write_text("while True: pass")
-    monkeypatch.setattr(web_markdown, "_PROGRAM", program)
+    monkeypatch.setattr(web_pages, "_PROGRAM", program)
     assert "longer than 1 s" in refused(says("x", "text/html"), timeout=1)
 
 

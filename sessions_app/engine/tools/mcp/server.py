@@ -1,11 +1,14 @@
-"""The tools of MCP servers, whose connections come and go. Importing this takes a second."""
+"""The tools of MCP servers, whose connections break and are made again.
+
+Importing this takes a second.
+"""
 
 import asyncio
 import hashlib
 import re
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,12 +23,11 @@ from sessions_app.engine.base import EngineError
 from sessions_app.engine.messages import ToolSpec
 from sessions_app.engine.tools.arguments import coerce_arguments
 from sessions_app.engine.tools.base import Tool, Toolbox, ToolError
-from sessions_app.engine.tools.mcp.config import Server
-from sessions_app.engine.tools.mcp.http import Web
-from sessions_app.engine.tools.mcp.process import Child, run_program
-from sessions_app.engine.tools.mcp.transport import Screen, connect_child
+from sessions_app.engine.tools.mcp import McpServer
+from sessions_app.engine.tools.mcp.messages import MessageFilter
+from sessions_app.engine.tools.mcp.transports import HttpConnection, ServerProcess, run_program
 
-# Tools of one server that a model is told of, and pages of the list of those that it has.
+# Tools of one server that a model is offered, and pages of the list of those that it has.
 TOOLS_LIMIT = 200
 PAGES_LIMIT = 20
 # How often a server is connected to anew in one attempt, and for one call; seconds before
@@ -35,12 +37,12 @@ RECONNECTS, TRIES, DELAY = 20, 5, 0.5
 CLOSING = 10.0
 # Characters of the server's own words in an error.
 _DETAIL_LIMIT = 300
-# What a provider takes no name with.
-_UNFIT = re.compile(r"[^A-Za-z0-9_-]")
+# Characters that no provider accepts in a name.
+_BAD_CHARACTER = re.compile(r"[^A-Za-z0-9_-]")
 _NAME_LIMIT = 64
 
 
-class _Down(Exception):
+class ServerDown(Exception):
     """A server could not be connected to, or a call not be answered: a sentence without secrets."""
 
     def __init__(self, reason: str, *, was_not_done: bool = False) -> None:
@@ -48,17 +50,17 @@ class _Down(Exception):
         self.was_not_done = was_not_done
 
 
-class Connection:
+class McpConnection:
     """A session with a server, held by a task of its own: any task may call its tools."""
 
-    def __init__(self, server: Server, directory: Path) -> None:
+    def __init__(self, server: McpServer, directory: Path) -> None:
         self.server, self._directory = server, directory
         self.tools: list[ListedTool] = []
         # Why tools cannot be offered, a sentence each.
         self.notes: list[str] = []
-        self._screen = Screen()
-        self._web = None if server.command else Web(server)
-        self._child: Child | None = None
+        self._screen = MessageFilter()
+        self._http = None if server.command else HttpConnection(server)
+        self._child: ServerProcess | None = None
         self._session: ClientSession | None = None
         self._failure: BaseException | None = None
         self._reason = ""
@@ -73,10 +75,10 @@ class Connection:
         return is_held and self._screen.is_open and not self._is_stale
 
     async def open(self) -> None:
-        """Start or call the server, and learn its tools.
+        """Start or call the server, and list its tools.
 
-        Raises EngineError `bad_tool` for a config that is wrong, and _Down where the server is not
-        ready in time.
+        Raises EngineError `bad_tool` for a config that is wrong, and ServerDown if the server is
+        not ready in time.
         """
         self._task = asyncio.create_task(self._hold())
         try:
@@ -84,7 +86,7 @@ class Connection:
                 await self._ready.wait()
         except TimeoutError:
             await self.close(at_once=True)
-            raise _Down(
+            raise ServerDown(
                 f"{self.server} was not ready within {self.server.timeout:g} s. Check what it "
                 "needs to start, or raise `timeout` in its config."
             ) from None
@@ -96,12 +98,13 @@ class Connection:
             if isinstance(self._failure, EngineError):
                 raise self._failure
             reason = self._reason or await self._explain(self._failure)
-            raise _Down(f"{reason} {_advice(self.server)}")
+            keys = "`command`, `args` and `env`" if self.server.command else "`url` and `headers`"
+            raise ServerDown(f"{reason} Check {keys}.")
 
     async def call(self, name: str, shown: str, arguments: dict[str, Any]) -> CallToolResult:
-        """Return the server's answer; raise _Down where there is none."""
-        if self._web:
-            self._web.forget()
+        """Return the server's answer; raise ServerDown if there is none."""
+        if self._http:
+            self._http.forget_errors()
         assert self._session and self._task  # noqa: S101
         calling = asyncio.ensure_future(self._session.call_tool(name, arguments))
         try:
@@ -113,14 +116,15 @@ class Connection:
             if calling.done():
                 return calling.result()
         except Exception as error:
-            raise await self._down(error) from None
+            raise await self._make_error(error) from None
         finally:
             if not calling.done():
                 calling.cancel()
                 await asyncio.wait([calling])
         if self._task.done():
-            raise await self._down(self._failure or ConnectionError())
-        raise _Down(f"{self.server} did not answer {shown} within {self.server.call_timeout:g} s.")
+            raise await self._make_error(self._failure or ConnectionError())
+        seconds = f"{self.server.call_timeout:g} s"
+        raise ServerDown(f"{self.server} did not answer {shown} within {seconds}.")
 
     async def close(self, *, at_once: bool = False) -> None:
         """Leave the server, and nothing of it behind."""
@@ -141,11 +145,17 @@ class Connection:
 
     async def _hold(self) -> None:
         """Hold the connection until it is left, or breaks; what broke it is kept."""
+        options = {"client_info": Implementation(name="amplifierd", version="1")}
         try:
             async with AsyncExitStack() as stack:
-                self._session = await stack.enter_async_context(await self._enter(stack))
+                transport: HttpConnection | ServerProcess | None = self._http
+                if transport is None:
+                    program = run_program(self.server, self._directory)
+                    transport = self._child = await stack.enter_async_context(program)
+                connected = transport.connect(self._screen, **options)
+                self._session = await stack.enter_async_context(connected)
                 try:
-                    await self._learn(self._session)
+                    await self._list_tools(self._session)
                 except Exception as error:
                     # While the program is there to be asked.
                     self._failure, self._reason = error, await self._explain(error)
@@ -155,20 +165,13 @@ class Connection:
         except asyncio.CancelledError:
             raise
         except Exception as error:
-            # What a connection fails with when it is left, nobody need know.
+            # A failure while the connection is left is of no interest.
             self._failure = self._failure or error
         finally:
             self._ready.set()
 
-    async def _enter(self, stack: AsyncExitStack) -> AbstractAsyncContextManager[ClientSession]:
-        options = {"client_info": Implementation(name="amplifierd", version="1")}
-        if self._web:
-            return self._web.connect(self._screen, **options)
-        self._child = await stack.enter_async_context(run_program(self.server, self._directory))
-        return connect_child(self._child, self._screen, **options)
-
-    async def _learn(self, session: ClientSession) -> None:
-        await _shake_hands(session, probes=self._web is not None and not self._web.is_sse)
+    async def _list_tools(self, session: ClientSession) -> None:
+        await _shake_hands(session, probes=self._http is not None and not self._http.is_sse)
         listed: dict[str, ListedTool] = {}
         cursor, seen = None, set()
         for _ in range(PAGES_LIMIT):
@@ -184,22 +187,22 @@ class Connection:
         reasons = dict.fromkeys(self._screen.reasons)
         self.notes = [self._clean(f"{self.server} {reason}.") for reason in reasons]
 
-    async def _down(self, error: BaseException) -> _Down:
-        was_not_done = self._web is not None and self._web.was_not_done
+    async def _make_error(self, error: BaseException) -> ServerDown:
+        was_not_done = self._http is not None and self._http.was_not_done
         self._is_stale = self._is_stale or was_not_done
-        return _Down(await self._explain(error), was_not_done=was_not_done)
+        return ServerDown(await self._explain(error), was_not_done=was_not_done)
 
     async def _explain(self, error: BaseException) -> str:
         """Return what went wrong, in a sentence without secrets."""
-        story = ""
+        reason = ""
         if self._child and (self._child.fault or not self._screen.is_open):
-            story = await self._child.story()
-        if self._web and self._web.refusal:
-            story = f"answered with HTTP {self._web.refusal}"
-        elif self._web and self._web.failure:
-            story = "cannot be reached"
-        story = (story or _failure(error)).rstrip(".")
-        return self._clean(f"{self.server} {story}.")
+            reason = await self._child.explain_end()
+        if self._http and self._http.error_status:
+            reason = f"answered with HTTP {self._http.error_status}"
+        elif self._http and self._http.failure:
+            reason = "cannot be reached"
+        reason = (reason or _explain_failure(error)).rstrip(".")
+        return self._clean(f"{self.server} {reason}.")
 
     def _clean(self, text: str) -> str:
         return storable(" ".join(self.server.redact(text).split()))
@@ -214,19 +217,37 @@ async def _shake_hands(session: ClientSession, *, probes: bool) -> None:
     await session.initialize()
 
 
+def _explain_failure(error: BaseException) -> str:
+    """Return the reason in an error of the library, as the end of a sentence."""
+    roots = list(_list_causes(error))
+    if any(isinstance(root, httpx2.TransportError) for root in roots):
+        return "cannot be reached"
+    message = next((root.message for root in roots if isinstance(root, MCPError)), "")
+    return f"failed: {(message or type(roots[-1]).__name__)[:_DETAIL_LIMIT]}"
+
+
+def _list_causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield the error, and all that it came from."""
+    yield error
+    inner = error.exceptions if isinstance(error, BaseExceptionGroup) else [error.__cause__]
+    for each in filter(None, inner):
+        yield from _list_causes(each)
+
+
 class ServerTools:
     """The tools of one server, under names that a model may use.
 
-    Its connection is made anew where it broke, within limits.
+    Its connection is made again when it broke, within limits.
     """
 
-    def __init__(self, server: Server, directory: Path) -> None:
+    def __init__(self, server: McpServer, directory: Path) -> None:
         self.server, self._directory = server, directory
-        # By the names that a model uses; nothing until the server has told of them.
+        self._prefix = f"{server.name}_" if server.name else ""
+        # By the names that a model uses; nothing until the server has listed them.
         self.tools: dict[str, Tool] = {}
         self.notes: list[str] = []
         self._is_listed = False
-        self._connection: Connection | None = None
+        self._connection: McpConnection | None = None
         self._made = 0
         self._lock = asyncio.Lock()
 
@@ -235,40 +256,39 @@ class ServerTools:
         try:
             async with self._lock:
                 await self._connect()
-        except _Down as down:
+        except ServerDown as down:
             self.notes = [f"{down} Its tools are not offered."]
 
     async def close(self) -> None:
-        """Leave the server."""
         if self._connection:
             await self._connection.close()
 
     async def find(self, name: str) -> Tool | None:
         """Return a tool that may be had by trying again; nothing for one of another server.
 
-        Raises ToolError where the server cannot be asked.
+        Raises ToolError if the server cannot be asked.
         """
         if self._is_listed or not name.startswith(self._prefix):
             return self.tools.get(name)
         try:
-            await self._connected()
-        except _Down as down:
+            await self._get_connection()
+        except ServerDown as down:
             raise ToolError(f"{name} cannot be called now. {down}") from None
         return self.tools.get(name)
 
     async def call(
         self, name: str, shown: str, is_idempotent: bool, arguments: dict[str, Any]
     ) -> str:
-        """Return the server's answer as text; raise ToolError where there is none.
+        """Return the server's answer as text; raise ToolError if there is none.
 
         A call is made a second time only if the first was certainly not done, or does no harm.
         """
         for is_last in (False, True):
             try:
-                connection = await self._connected()
+                connection = await self._get_connection()
                 result = await connection.call(name, shown, arguments)
                 break
-            except _Down as down:
+            except ServerDown as down:
                 broke = self._connection is not None and not self._connection.is_open
                 if is_last or not broke or not (down.was_not_done or is_idempotent):
                     raise ToolError(str(down)) from None
@@ -277,12 +297,8 @@ class ServerTools:
             raise ToolError(text)
         return text
 
-    @property
-    def _prefix(self) -> str:
-        return f"{self.server.name}_" if self.server.name else ""
-
-    async def _connected(self) -> Connection:
-        """Return an open connection, made anew if need be; raise _Down."""
+    async def _get_connection(self) -> McpConnection:
+        """Return an open connection, made again if need be; raise ServerDown."""
         async with self._lock:
             delay, until = DELAY, time.monotonic() + self.server.timeout
             for left in reversed(range(TRIES)):
@@ -291,8 +307,8 @@ class ServerTools:
                 try:
                     await self._connect()
                 except EngineError as error:
-                    raise _Down(str(error)) from None
-                except _Down:
+                    raise ServerDown(str(error)) from None
+                except ServerDown:
                     is_given_up = not left or self._made > RECONNECTS
                     if is_given_up or time.monotonic() + delay > until:
                         raise
@@ -303,99 +319,46 @@ class ServerTools:
 
     async def _connect(self) -> None:
         if self._made > RECONNECTS:
-            raise _Down(
+            raise ServerDown(
                 f"{self.server} broke off {self._made} times, and is not called again in this run."
             )
         if self._connection:
             await self._connection.close()
         self._made += 1
-        self._connection = Connection(self.server, self._directory)
+        self._connection = McpConnection(self.server, self._directory)
         await self._connection.open()
         if not self._is_listed:
-            self._offer(self._connection)
+            self._offer_tools(self._connection)
 
-    def _offer(self, connection: Connection) -> None:
+    def _offer_tools(self, connection: McpConnection) -> None:
         """Make tools of what a server has; raise EngineError for what the config names wrongly."""
-        wanted = list(_choose(self.server, connection.tools))
-        notes = list(connection.notes)
+        wanted, notes = _choose_tools(self.server, connection.tools), list(connection.notes)
         if len(wanted) > TOOLS_LIMIT:
             notes.append(
                 f"{self.server} has {len(wanted)} tools, of which the first {TOOLS_LIMIT} are "
                 "offered. Name those that are needed in `allow`."
             )
         for tool in wanted[:TOOLS_LIMIT]:
-            shown = _show_name(f"{self._prefix}{tool.name}")
+            shown = _make_name(f"{self._prefix}{tool.name}")
             if shown in self.tools:
                 notes.append(
                     f"{self.server} has two tools that a model would know as {shown!r}; "
                     f"{tool.name!r} is left out. Put the other one into `deny` to have it."
                 )
                 continue
-            self.tools[shown] = self._make(tool, shown)
+            schema, hints = storable_json(tool.input_schema), tool.annotations
+            is_idempotent = bool(hints and (hints.read_only_hint or hints.idempotent_hint))
+            self.tools[shown] = Tool(
+                ToolSpec(shown, storable(tool.description or f"{tool.name}."), schema),
+                partial(self.call, tool.name, shown, is_idempotent),
+                partial(coerce_arguments, schema=schema),
+                is_idempotent,
+            )
         self.notes, self._is_listed = notes, True
 
-    def _make(self, tool: ListedTool, shown: str) -> Tool:
-        schema = storable_json(tool.input_schema)
-        hints = tool.annotations
-        is_idempotent = bool(hints and (hints.read_only_hint or hints.idempotent_hint))
-        return Tool(
-            ToolSpec(shown, storable(tool.description or f"{tool.name}."), schema),
-            partial(self.call, tool.name, shown, is_idempotent),
-            partial(coerce_arguments, schema=schema),
-            is_idempotent,
-        )
 
-
-@asynccontextmanager
-async def open_servers(servers: Sequence[Server], directory: Path) -> AsyncIterator[Toolbox]:
-    """Give the tools of all servers that are there, and leave none of them running.
-
-    Raises EngineError `bad_tool` for a config that is wrong: a server that is down is noted.
-    """
-    opened = [ServerTools(server, directory) for server in servers]
-    try:
-        await _open_all(opened)
-        _refuse_doubles(opened)
-        yield Toolbox(
-            [tool for each in opened for tool in each.tools.values()],
-            [note for each in opened for note in each.notes],
-            partial(_find, opened),
-            frozenset().union(*(each.server.secrets for each in opened)),
-        )
-    finally:
-        await asyncio.gather(*(each.close() for each in opened))
-
-
-async def _open_all(opened: list[ServerTools]) -> None:
-    """Open all servers at once; raise what the first says whose config is wrong."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            for each in opened:
-                group.create_task(each.open())
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
-
-
-async def _find(opened: list[ServerTools], name: str) -> Tool | None:
-    for each in opened:
-        if tool := await each.find(name):
-            return tool
-    return None
-
-
-def _refuse_doubles(opened: list[ServerTools]) -> None:
-    """Raise EngineError where tools of two servers would have the same name."""
-    seen: set[str] = set()
-    for each in opened:
-        if twice := seen.intersection(each.tools):
-            raise EngineError(
-                "bad_tool", f"Two MCP servers have the tool {min(twice)!r}; put one into `deny`."
-            )
-        seen.update(each.tools)
-
-
-def _choose(server: Server, listed: list[ListedTool]) -> Iterator[ListedTool]:
-    """Yield the tools that `allow` and `deny` leave; raise EngineError where they name others."""
+def _choose_tools(server: McpServer, listed: list[ListedTool]) -> list[ListedTool]:
+    """Return the tools that `allow` and `deny` leave; raise EngineError if they name others."""
     known = {tool.name for tool in listed}
     for key, names in (("allow", server.allow or frozenset()), ("deny", server.deny)):
         if unknown := sorted(names - known):
@@ -404,34 +367,50 @@ def _choose(server: Server, listed: list[ListedTool]) -> Iterator[ListedTool]:
                 "bad_tool", f"`{key}` names the tool {unknown[0]!r}; {server} has {has}."
             )
     allowed = (known if server.allow is None else server.allow) - server.deny
-    yield from (tool for tool in listed if tool.name in allowed)
+    return [tool for tool in listed if tool.name in allowed]
 
 
-def _show_name(name: str) -> str:
-    """Return a name as every provider takes it; what is too long ends in what tells it apart."""
-    shown = _UNFIT.sub("_", name)
+def _make_name(name: str) -> str:
+    """Return a name that every provider accepts; a long one ends in a digest of all of it."""
+    shown = _BAD_CHARACTER.sub("_", name)
     if len(shown) <= _NAME_LIMIT:
         return shown
     digest = hashlib.sha256(name.encode(errors="replace")).hexdigest()[:8]
     return f"{shown[: _NAME_LIMIT - 9]}_{digest}"
 
 
-def _failure(error: BaseException) -> str:
-    """Return what an error of the library tells, as the end of a sentence."""
-    roots = list(_roots(error))
-    if any(isinstance(root, httpx2.TransportError) for root in roots):
-        return "cannot be reached"
-    told = next((root.message for root in roots if isinstance(root, MCPError)), "")
-    return f"failed: {(told or type(roots[-1]).__name__)[:_DETAIL_LIMIT]}"
+@asynccontextmanager
+async def open_servers(servers: Sequence[McpServer], directory: Path) -> AsyncIterator[Toolbox]:
+    """Give the tools of all servers that are there, and leave none of them running.
+
+    Raises EngineError `bad_tool` for a config that is wrong: a server that is down is noted.
+    """
+    opened = [ServerTools(server, directory) for server in servers]
+    try:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for each in opened:
+                    group.create_task(each.open())
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        names: set[str] = set()
+        for each in opened:
+            if twice := names.intersection(each.tools):
+                sentence = f"Two MCP servers have the tool {min(twice)!r}; put one into `deny`."
+                raise EngineError("bad_tool", sentence)
+            names.update(each.tools)
+        yield Toolbox(
+            [tool for each in opened for tool in each.tools.values()],
+            [note for each in opened for note in each.notes],
+            partial(_find_tool, opened),
+            frozenset().union(*(each.server.secrets for each in opened)),
+        )
+    finally:
+        await asyncio.gather(*(each.close() for each in opened))
 
 
-def _roots(error: BaseException) -> Iterator[BaseException]:
-    """Yield the error, and all that it came from."""
-    yield error
-    inner = error.exceptions if isinstance(error, BaseExceptionGroup) else [error.__cause__]
-    for each in filter(None, inner):
-        yield from _roots(each)
-
-
-def _advice(server: Server) -> str:
-    return f"Check {'`command`, `args` and `env`' if server.command else '`url` and `headers`'}."
+async def _find_tool(opened: list[ServerTools], name: str) -> Tool | None:
+    for each in opened:
+        if tool := await each.find(name):
+            return tool
+    return None

@@ -21,6 +21,6 @@ class WebModule(ToolModule):
     @asynccontextmanager
     async def open(cls, config: Config, workplace: Workplace) -> AsyncIterator[Toolbox]:
         """Open `fetch_url`; raise EngineError `bad_tool` for a config that cannot be used."""
-        from sessions_app.engine.tools.web.pages import Pages
+        from sessions_app.engine.tools.web.pages import PageFetcher
 
-        yield Toolbox([make_tool(Pages(config).fetch_url, idempotent=True)])
+        yield Toolbox([make_tool(PageFetcher(config).fetch_url, idempotent=True)])

@@ -1,110 +1,190 @@
-"""Fetching for tool-web: each connection goes to an address that was checked just before.
+"""Fetching for tool-web: from the public internet, and from what the operator opens.
 
-Redirects are followed here, each with the full check. Nothing is taken from the environment: no
-proxy, no certificates, no passwords; and no cookie outlives its request.
+A name is looked up once. Each connection goes to an address that was checked just before, so a name
+that changes meanwhile gains nothing. Redirects are followed here, each with the full check. Nothing
+is taken from the environment: no proxy, no certificates, no passwords; and no cookie outlives its
+request.
 """
 
+import asyncio
 import functools
+import ipaddress
 import ssl
 import zlib
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
 import httpx2
 
-from profiles_app.sources.hosts import Address
+from profiles_app.sources.hosts import Address, is_public, resolve_host
+from sessions_app.engine.base import EngineError
+from sessions_app.engine.config import Config
 from sessions_app.engine.tools.base import ToolError, shorten
-from sessions_app.engine.tools.web.reach import Reach, host_of, parsed
 from sessions_app.engine.wire.http import Handshake
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+PORTS = {"http": 80, "https": 443}
+# Characters of a URL.
+URL_LIMIT = 4_000
 REDIRECTS = 5
-# Bytes of an answer that are read, and that are kept of it once unpacked.
+# Bytes of an answer that are read, and that are kept of it once decompressed.
 LIMIT = 2_000_000
 # Addresses of one host that are tried, one after the other.
 TRIES = 4
 
 HTML = frozenset({"text/html", "application/xhtml+xml"})
-_GZIP = frozenset({"gzip", "x-gzip"})
-# zlib's, for data with a gzip header.
-_WBITS = 31
 _HEADERS = {
     "User-Agent": "amplifierd",
     "Accept": "text/html, application/json, text/*;q=0.9",
     "Accept-Encoding": "gzip, identity",
 }
+# Threads of their own, so that names which are slow to look up delay nothing else.
+_LOOK_UPS = ThreadPoolExecutor(4, thread_name_prefix="tool-web")
 
 
 @dataclass(frozen=True)
-class Page:
+class FetchedPage:
     """An answer that is text of some kind."""
 
     # Where it came from, after all redirects.
     url: str
     # The media type, without parameters.
     kind: str
-    # As the server names it; "" where it does not.
+    # As the server names it; "" if it does not.
     charset: str
     body: bytes
-    # The body is only the beginning.
+    # Whether the body is only the beginning.
     is_cut: bool
 
 
-async def fetch(text: str, reach: Reach, connect_timeout: float) -> Page:
-    """Return what is at a URL. Raises ToolError for what cannot, or must not, be fetched."""
-    url = parsed(text)
-    for _ in range(REDIRECTS + 1):
-        addresses = await reach.addresses(url)
-        try:
-            async with _answer(url, addresses, connect_timeout) as response:
-                if not response.has_redirect_location:
-                    return await _page(url, response)
-                url = parsed(response.headers["location"], url)
-        except httpx2.HTTPError as error:
-            raise ToolError(f"{host_of(url)} broke off: {shorten(str(error), 200)}") from None
-    raise ToolError(f"The address leads elsewhere more than {REDIRECTS} times; it is given up.")
+@dataclass(frozen=True)
+class AccessRules:
+    """What one profile lets the tool reach."""
+
+    # None for any host; `*.suffix` stands for every name below the suffix.
+    hosts: tuple[str, ...] | None
+    ports: frozenset[int]
+    # What may be reached although it is not public.
+    private_hosts: frozenset[str]
+    private_networks: tuple[Network, ...]
+
+    async def find_addresses(self, url: httpx2.URL) -> list[Address]:
+        """Return the addresses to connect to for a URL; raise ToolError if it is out of reach."""
+        host, port = get_host(url), url.port or PORTS[url.scheme]
+        if port not in self.ports:
+            ports = ", ".join(map(str, sorted(self.ports))) or "none"
+            raise ToolError(f"Port {port} is closed; open are {ports}.")
+        if self.hosts is not None and not any(
+            host.endswith(known[1:]) if known.startswith("*.") else host == known
+            for known in self.hosts
+        ):
+            raise ToolError(f"The host {host!r} is not among those that may be fetched from.")
+        loop = asyncio.get_running_loop()
+        addresses = await loop.run_in_executor(_LOOK_UPS, resolve_host, host, port)
+        if not addresses:
+            raise ToolError(f"The host {host!r} is not found; check the URL.")
+        if host not in self.private_hosts and not all(
+            is_public(address) or any(address in network for network in self.private_networks)
+            for address in addresses
+        ):
+            raise ToolError(f"The host {host!r} is not on the public internet; it is closed.")
+        return addresses
 
 
-@asynccontextmanager
-async def _answer(
-    url: httpx2.URL, addresses: Sequence[Address], connect_timeout: float
-) -> AsyncIterator[httpx2.Response]:
-    """Give the head of the answer of the first address that can be connected to."""
-    timeout = httpx2.Timeout(None, connect=connect_timeout)
-    async with httpx2.AsyncClient(verify=tls(), trust_env=False, timeout=timeout) as client:
-        response = await _first(client, url, addresses[:TRIES])
-        try:
-            yield response
-        finally:
-            await response.aclose()
-
-
-async def _first(
-    client: httpx2.AsyncClient, url: httpx2.URL, addresses: Sequence[Address]
-) -> httpx2.Response:
-    failed: Exception | None = None
-    for address in addresses:
-        try:
-            return await client.send(_request(client, url, address), stream=True)
-        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-            failed = error
-    reason = str(failed) or "it does not answer"
-    raise ToolError(f"{host_of(url)} cannot be connected to: {reason}.")
-
-
-def _request(client: httpx2.AsyncClient, url: httpx2.URL, address: Address) -> httpx2.Request:
-    """Return a request that goes to the address, and is meant for the URL's host.
-
-    The name is what TLS asks for and checks the certificate against.
-    """
-    host = host_of(url)
-    named = url.copy_with(host=host)
-    return client.build_request(
-        "GET",
-        url.copy_with(host=str(address)),
-        headers={**_HEADERS, "Host": named.netloc.decode()},
-        extensions={"sni_hostname": host, "trace": Handshake().trace},
+def parse_rules(config: Config) -> AccessRules:
+    """Return what a config opens; raise EngineError `bad_tool` for what cannot be understood."""
+    private = _parse_texts(config, "allow_private") or ()
+    networks = {text: _parse_network(text) for text in private}
+    hosts = _parse_texts(config, "allow_hosts")
+    ports = config.get("allow_ports")
+    if ports is None:
+        ports = PORTS.values()
+    elif not isinstance(ports, list) or not all(
+        type(port) is int and 0 < port < 65536 for port in ports
+    ):
+        raise bad_config("`allow_ports` must be a list of whole numbers from 1 to 65535.")
+    return AccessRules(
+        hosts=None if hosts is None else tuple(map(_parse_host, hosts)),
+        ports=frozenset(ports),
+        private_hosts=frozenset(_parse_name(text) for text in private if networks[text] is None),
+        private_networks=tuple(filter(None, networks.values())),
     )
+
+
+def bad_config(sentence: str) -> EngineError:
+    return EngineError("bad_tool", f"tool-web: {sentence}")
+
+
+def _parse_texts(config: Config, key: str) -> list[str] | None:
+    given = config.get(key)
+    if given is None or (isinstance(given, list) and all(isinstance(item, str) for item in given)):
+        return given
+    raise bad_config(f"`{key}` must be a list of texts.")
+
+
+def _parse_host(text: str) -> str:
+    return f"*.{_parse_name(text[2:])}" if text.startswith("*.") else _parse_name(text)
+
+
+def _parse_name(text: str) -> str:
+    try:
+        url = httpx2.URL(scheme="http", host=text.strip())
+    except (httpx2.InvalidURL, ValueError):
+        url = httpx2.URL()
+    name = get_host(url)
+    if not name or set(name) & set("*/%: "):
+        raise bad_config(f"{text!r} is no name of a host.")
+    return name
+
+
+def _parse_network(text: str) -> Network | None:
+    """Return the network, or the one address, that a text spells; None for a name."""
+    try:
+        return ipaddress.ip_network(text.strip())
+    except ValueError as error:
+        if "/" in text:
+            raise bad_config(f"{text!r} is no network: {error}.") from None
+        return None
+
+
+def parse_url(text: str, base: httpx2.URL | None = None) -> httpx2.URL:
+    """Return a URL that may be asked for, relative to `base`; raise ToolError for any other."""
+    try:
+        url = base.join(text) if base else httpx2.URL(text.strip())
+    except (httpx2.InvalidURL, ValueError) as error:
+        raise ToolError("This is no URL; give one that begins with https://.") from error
+    if url.scheme not in PORTS:
+        raise ToolError("Only http:// and https:// can be fetched.")
+    if url.userinfo:
+        raise ToolError("A URL has no name and no password in it; leave them out.")
+    if not get_host(url):
+        raise ToolError("The URL names no host.")
+    if len(str(url)) > URL_LIMIT:
+        raise ToolError(f"A URL has at most {URL_LIMIT} characters.")
+    return url
+
+
+def get_host(url: httpx2.URL) -> str:
+    """Return the host of a URL as it is looked up and compared."""
+    return url.raw_host.decode().rstrip(".").lower()
+
+
+async def fetch(text: str, rules: AccessRules, connect_timeout: float) -> FetchedPage:
+    """Return what is at a URL. Raises ToolError for what cannot, or must not, be fetched."""
+    url = parse_url(text)
+    for _ in range(REDIRECTS + 1):
+        addresses = await rules.find_addresses(url)
+        try:
+            async with _request(url, addresses[:TRIES], connect_timeout) as response:
+                if not response.has_redirect_location:
+                    return await _read_page(url, response)
+                url = parse_url(response.headers["location"], url)
+        except httpx2.HTTPError as error:
+            raise ToolError(f"{get_host(url)} broke off: {shorten(str(error), 200)}") from None
+    raise ToolError(f"The address leads elsewhere more than {REDIRECTS} times; it is given up.")
 
 
 @functools.cache
@@ -113,41 +193,67 @@ def tls() -> ssl.SSLContext:
     return httpx2.create_ssl_context(trust_env=False)
 
 
-async def _page(url: httpx2.URL, response: httpx2.Response) -> Page:
+@asynccontextmanager
+async def _request(
+    url: httpx2.URL, addresses: Sequence[Address], connect_timeout: float
+) -> AsyncIterator[httpx2.Response]:
+    """Give the head of the answer of the first address that can be connected to.
+
+    The name of the URL's host is what TLS asks for and checks the certificate against.
+    """
+    host = get_host(url)
+    named = url.copy_with(host=host).netloc.decode()
+    timeout = httpx2.Timeout(None, connect=connect_timeout)
+    failure: Exception | None = None
+    async with httpx2.AsyncClient(verify=tls(), trust_env=False, timeout=timeout) as client:
+        for address in addresses:
+            request = client.build_request(
+                "GET",
+                url.copy_with(host=str(address)),
+                headers={**_HEADERS, "Host": named},
+                extensions={"sni_hostname": host, "trace": Handshake().trace},
+            )
+            try:
+                response = await client.send(request, stream=True)
+                break
+            except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+                failure = error
+        else:
+            reason = str(failure) or "it does not answer"
+            raise ToolError(f"{host} cannot be connected to: {reason}.")
+        try:
+            yield response
+        finally:
+            await response.aclose()
+
+
+async def _read_page(url: httpx2.URL, response: httpx2.Response) -> FetchedPage:
     if not response.is_success:
         raise ToolError(f"{url} answered with the status {response.status_code}.")
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if not _is_text(kind):
+    is_json = kind == "application/json" or kind.endswith("+json")
+    if not (is_json or kind in HTML or kind.startswith("text/")):
         raise ToolError(f"{url} is {kind or 'of no kind that is told'}, not text; it is not read.")
-    packed = await _beginning(response)
-    body = _unpacked(packed[:LIMIT], response.headers.get("content-encoding", "").strip().lower())
-    is_cut = len(packed) > LIMIT or len(body) > LIMIT
-    return Page(str(url), kind, response.charset_encoding or "", body[:LIMIT], is_cut)
-
-
-def _is_text(kind: str) -> bool:
-    known = kind in HTML or kind == "application/json" or kind.endswith("+json")
-    return known or kind.startswith("text/")
-
-
-async def _beginning(response: httpx2.Response) -> bytes:
-    """Return the bytes as they were sent: a little more than the limit where there are more."""
-    read = bytearray()
+    packed = bytearray()
     async with aclosing(response.aiter_raw()) as chunks:
         async for chunk in chunks:
-            read += chunk
-            if len(read) > LIMIT:
+            packed += chunk
+            if len(packed) > LIMIT:
                 break
-    return bytes(read)
+    encoding = response.headers.get("content-encoding", "").strip().lower()
+    body = decompress(bytes(packed[:LIMIT]), encoding)
+    is_cut = len(packed) > LIMIT or len(body) > LIMIT
+    return FetchedPage(str(url), kind, response.charset_encoding or "", body[:LIMIT], is_cut)
 
 
-def _unpacked(body: bytes, encoding: str) -> bytes:
+def decompress(body: bytes, encoding: str) -> bytes:
     """Return the body without its compression, and not more than a byte above the limit."""
     if encoding in ("", "identity"):
         return body
-    if encoding not in _GZIP:
+    if encoding not in ("gzip", "x-gzip"):
         raise ToolError(f"The answer is compressed by {encoding!r}, which nobody asked for.")
     try:
-        return zlib.decompressobj(_WBITS).decompress(body, LIMIT + 1)
+        # 31 stands for data with a gzip header.
+        return zlib.decompressobj(31).decompress(body, LIMIT + 1)
     except zlib.error:
         raise ToolError("The answer is damaged: it cannot be unpacked.") from None

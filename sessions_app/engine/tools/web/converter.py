@@ -1,6 +1,6 @@
 """A program: HTML on its standard input, Markdown on its standard output.
 
-Its arguments are the character set, "" for the page's own word, and the page's URL. It imports
+Its arguments are the character set ("" if the page itself names it) and the page's URL. It imports
 nothing of the daemon, so that it starts in a moment.
 """
 
@@ -19,22 +19,22 @@ SECONDS = 15
 # Characters that are written, at most.
 LIMIT = 2_000_000
 
-# Not the head: where its end is left out, as HTML lets it, the whole body is within it.
+# Not the head: if its end is left out, as HTML allows, the whole body is within it.
 _SILENT = ["title", "script", "style", "noscript", "template", "svg", "iframe"]
 _BLANK = re.compile(r"\n[ \t]*\n\s*\n")
 
 
 def main(charset: str, url: str) -> None:
-    """Convert what stands on the standard input."""
+    """Convert the page on the standard input."""
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     soup = BeautifulSoup(sys.stdin.buffer.read(), "html.parser", from_encoding=charset or None)
-    sys.stdout.buffer.write(converted(soup, url)[:LIMIT].encode(errors="replace"))
+    sys.stdout.buffer.write(convert(soup, url)[:LIMIT].encode(errors="replace"))
 
 
-def converted(soup: BeautifulSoup, url: str) -> str:
-    """Return the title and the text of a page."""
+def convert(soup: BeautifulSoup, url: str) -> str:
+    """Return the title and the text as Markdown, or bare if the page is nested too deeply."""
     title = soup.title.get_text(" ", strip=True) if soup.title else ""
     for tag in soup(_SILENT):
         tag.decompose()
@@ -43,16 +43,12 @@ def converted(soup: BeautifulSoup, url: str) -> str:
     for link in soup("a", href=True):
         with contextlib.suppress(ValueError):
             link["href"] = urljoin(url, link["href"])
-    return f"Title: {title}\n\n{text_of(soup)}" if title else text_of(soup)
-
-
-def text_of(soup: BeautifulSoup) -> str:
-    """Return the text as Markdown, or bare where the page is nested too deeply for that."""
     try:
         text = MarkdownConverter(heading_style="ATX", bullets="-").convert_soup(soup)
     except RecursionError:
         text = soup.get_text("\n", strip=True)
-    return _BLANK.sub("\n\n", text).strip()
+    text = _BLANK.sub("\n\n", text).strip()
+    return f"Title: {title}\n\n{text}" if title else text
 
 
 if __name__ == "__main__":

@@ -1,14 +1,27 @@
-"""The tool that fetches a page, and what a model is told of it."""
+"""The tool that fetches a page, and what a model reads of it: HTML becomes Markdown.
+
+A page is written by strangers, and can be built so that whoever parses it needs minutes or
+gigabytes. So a process of its own converts it: that has a limit of both, and can be stopped at any
+moment.
+"""
 
 import asyncio
 import codecs
 import math
+import sys
+from asyncio.subprocess import DEVNULL, PIPE
+from pathlib import Path
 
 from sessions_app.engine.config import Config
 from sessions_app.engine.tools.base import ToolError, fill_blank, shorten
-from sessions_app.engine.tools.web.client import HTML, LIMIT, Page, fetch
-from sessions_app.engine.tools.web.markdown import markdown
-from sessions_app.engine.tools.web.reach import bad, parse_reach
+from sessions_app.engine.tools.web.client import (
+    HTML,
+    LIMIT,
+    FetchedPage,
+    bad_config,
+    fetch,
+    parse_rules,
+)
 
 # Seconds, by the config's keys: all of a call, and one connection.
 TIMES = {"timeout": 30.0, "connect_timeout": 10.0}
@@ -16,17 +29,18 @@ KEYS = {"allow_hosts", "allow_ports", "allow_private", "require_approval", *TIME
 
 # No language is written in these; to decode some takes the square of their length.
 _ODD = {"idna", "punycode", "raw-unicode-escape", "unicode-escape", "undefined"}
+_PROGRAM = Path(__file__).with_name("converter.py")
 
 
-class Pages:
-    """Pages of what a config lets the tool reach; raises EngineError `bad_tool` for a wrong one."""
+class PageFetcher:
+    """The tool for what a config lets it reach; raises EngineError `bad_tool` for a wrong one."""
 
     def __init__(self, config: Config) -> None:
         # A misspelt key must not open what was meant to be closed.
         if unknown := sorted(set(config) - KEYS):
-            raise bad(f"there is no `{unknown[0]}`; known are {', '.join(sorted(KEYS))}.")
-        self._reach = parse_reach(config)
-        self._timeout, self._connect_timeout = (_seconds(config, key) for key in TIMES)
+            raise bad_config(f"there is no `{unknown[0]}`; known are {', '.join(sorted(KEYS))}.")
+        self._rules = parse_rules(config)
+        self._timeout, self._connect_timeout = (_parse_seconds(config, key) for key in TIMES)
 
     async def fetch_url(self, url: str) -> str:
         """Fetch a page of the internet and return its text: HTML as Markdown, the rest as it is.
@@ -38,40 +52,59 @@ class Pages:
         """
         try:
             async with asyncio.timeout(self._timeout):
-                return await _describe(await fetch(url, self._reach, self._connect_timeout))
+                page = await fetch(url, self._rules, self._connect_timeout)
+                text = await convert_html(page) if page.kind in HTML else _decode(page)
         except TimeoutError:
             raise ToolError(
                 f"The page took longer than {self._timeout:g} s; it is given up."
             ) from None
+        answer = fill_blank(shorten(text), "The page has no text.")
+        return f"{answer}\n… Only the first {LIMIT} bytes were read." if page.is_cut else answer
 
 
-async def _describe(page: Page) -> str:
-    """Return what the model is told of a page."""
-    html = page.kind in HTML
-    charset = page.charset and _codec(page.charset)
-    text = await markdown(page.body, charset, page.url) if html else _decoded(page)
-    told = fill_blank(shorten(text), "The page has no text.")
-    return f"{told}\n… Only the first {LIMIT} bytes were read." if page.is_cut else told
+def _parse_seconds(config: Config, key: str) -> float:
+    given = TIMES[key] if config.get(key) is None else config[key]
+    if type(given) in (int, float) and math.isfinite(given) and given > 0:
+        return float(given)
+    raise bad_config(f"`{key}` must be a number of seconds above zero.")
 
 
-def _decoded(page: Page) -> str:
-    text = page.body.decode(_codec(page.charset), errors="replace")
+async def convert_html(page: FetchedPage) -> str:
+    """Return a page's text as Markdown, its links absolute by the page's URL.
+
+    Raises ToolError for a page that takes more than the process may use.
+    """
+    charset = page.charset and _find_codec(page.charset)
+    # Isolated and with an empty environment: it knows nothing that a page could ask for.
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-I", str(_PROGRAM), charset, page.url),
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=DEVNULL,
+        env={},
+    )
+    try:
+        text, _ = await process.communicate(page.body)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode:
+        raise ToolError("The page is built in a way that cannot be read here.")
+    return text.decode()
+
+
+def _decode(page: FetchedPage) -> str:
+    text = page.body.decode(_find_codec(page.charset), errors="replace")
     if "\0" in text:
         raise ToolError(f"{page.url} calls itself text, but is binary; it is not read.")
     return text
 
 
-def _codec(charset: str) -> str:
+def _find_codec(charset: str) -> str:
     try:
         name = codecs.lookup(charset).name
         b"x".decode(name, "replace")
     except (LookupError, ValueError):
         return "utf-8"
     return "utf-8" if name in _ODD else name
-
-
-def _seconds(config: Config, key: str) -> float:
-    given = TIMES[key] if config.get(key) is None else config[key]
-    if type(given) in (int, float) and math.isfinite(given) and given > 0:
-        return float(given)
-    raise bad(f"`{key}` must be a number of seconds above zero.")

@@ -1,0 +1,318 @@
+"""The messages of an MCP server: those that answer us are passed on, mended; no others.
+
+All mending works on the JSON of a message, before anything checks that: a tool without a schema
+must not take the others with it, nor an unknown block the text beside it.
+"""
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+from anyio.abc import ObjectReceiveStream, ObjectSendStream
+from mcp import ClientSession
+from mcp.shared.message import SessionMessage
+from mcp_types import (
+    METHOD_NOT_FOUND,
+    CallToolResult,
+    ErrorData,
+    JSONRPCError,
+    JSONRPCRequest,
+    JSONRPCResponse,
+    jsonrpc_message_adapter,
+)
+
+from amplifierd.common.text import is_blank, storable
+from sessions_app.engine.tools.base import ANSWER_LIMIT, fill_blank, shorten
+
+# Messages that nobody has asked for, in one connection.
+UNASKED_LIMIT = 100_000
+NOTHING = "Nothing was answered."
+# Hints of a server that a tool changes nothing, or nothing more when it is called again.
+HARMLESS = ("readOnlyHint", "idempotentHint")
+# The code of an error to which the server gave no number.
+_NO_CODE = -32_000
+# Fields of a result that are no data.
+_PROTOCOL_FIELDS = {"_meta", "content", "structuredContent", "isError", "resultType"}
+# Values of structured content that are looked for in the text beside it.
+_VALUES = 200
+_TEXT_TYPES = ("text/", "application/json", "application/xml", "application/yaml")
+
+Message = SessionMessage | Exception
+
+
+class McpSession(ClientSession):
+    """A session that takes structured answers as they are: only a model reads them."""
+
+    async def validate_tool_result(self, name: str, result: CallToolResult) -> None:
+        """Accept the result, whatever schema the server has given."""
+
+
+class MessageFilter:
+    """Passes on what answers our requests, out of all that comes from a server.
+
+    Notifications are dropped. Requests (for a model, a person, files) are refused.
+    """
+
+    def __init__(self) -> None:
+        # Why tools cannot be offered, as the ends of sentences.
+        self.reasons: list[str] = []
+        # Whether there is anything more to come.
+        self.is_open = True
+        # Of each request its method, by which its answer is mended.
+        self._methods: dict[Any, str] = {}
+
+    @asynccontextmanager
+    async def connect(
+        self, incoming: AsyncIterable[Message], sink: Any
+    ) -> AsyncIterator[tuple[ObjectReceiveStream[Message], Any]]:
+        """Give the streams of a session."""
+        send, receive = anyio.create_memory_object_stream[Message]()
+        async with receive, anyio.create_task_group() as group:
+            group.start_soon(self._pass_on, incoming, sink, send)
+            yield receive, RequestRecorder(sink, self._methods)
+            group.cancel_scope.cancel()
+
+    async def _pass_on(
+        self, incoming: AsyncIterable[Message], sink: Any, send: ObjectSendStream[Message]
+    ) -> None:
+        unasked = 0
+        try:
+            async with send:
+                async for item in incoming:
+                    message = item.message if isinstance(item, SessionMessage) else item
+                    if isinstance(message, JSONRPCResponse | JSONRPCError | Exception):
+                        await send.send(self._mend(item))
+                        continue
+                    if isinstance(message, JSONRPCRequest):
+                        await sink.send(SessionMessage(_refuse(message)))
+                    unasked += 1
+                    if unasked >= UNASKED_LIMIT:
+                        return
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            return
+        finally:
+            self.is_open = False
+
+    def _mend(self, item: Message) -> Message:
+        if not isinstance(item, SessionMessage) or not isinstance(item.message, JSONRPCResponse):
+            return item
+        method = self._methods.pop(item.message.id, "")
+        if method == "tools/call":
+            result = mend_result(item.message.result)
+        elif method == "tools/list":
+            result, reasons = mend_tools(item.message.result)
+            self.reasons += reasons
+        else:
+            return item
+        mended = item.message.model_copy(update={"result": result})
+        return SessionMessage(mended, metadata=item.metadata)
+
+
+class RequestRecorder:
+    """A stream to a server that records the method of each request."""
+
+    def __init__(self, sink: Any, methods: dict[Any, str]) -> None:
+        self._sink, self._methods = sink, methods
+
+    async def send(self, item: SessionMessage, /) -> None:
+        if isinstance(item.message, JSONRPCRequest):
+            self._methods[item.message.id] = item.message.method
+        await self._sink.send(item)
+
+    async def aclose(self) -> None:
+        await self._sink.aclose()
+
+    async def __aenter__(self) -> "RequestRecorder":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+def _refuse(request: JSONRPCRequest) -> JSONRPCResponse | JSONRPCError:
+    if request.method == "ping":
+        return JSONRPCResponse(jsonrpc="2.0", id=request.id, result={})
+    error = ErrorData(
+        code=METHOD_NOT_FOUND,
+        message=f"{request.method} is not offered: servers get no model, no files and no person.",
+    )
+    return JSONRPCError(jsonrpc="2.0", id=request.id, error=error)
+
+
+def parse_messages(line: bytes) -> list[Any]:
+    """Return the messages of a line: one, several in a batch, or none."""
+    try:
+        return [jsonrpc_message_adapter.validate_json(line, by_name=False)]
+    except ValueError:
+        pass
+    try:
+        data = json.loads(line)
+    except (ValueError, RecursionError):
+        return []
+    messages = []
+    for each in data if isinstance(data, list) else [data]:
+        mended = _mend_envelope(each) if isinstance(each, dict) else each
+        try:
+            messages.append(jsonrpc_message_adapter.validate_python(mended, by_name=False))
+        except ValueError:
+            continue
+    return messages
+
+
+def _mend_envelope(message: dict[str, Any]) -> dict[str, Any]:
+    """Return a message with its result, or its error, as the protocol has them."""
+    mended = {"jsonrpc": "2.0", **message}
+    if mended.get("error") is not None:
+        mended.pop("result", None)
+        error = mended["error"]
+        given = error if isinstance(error, dict) else {"message": error}
+        code, text = given.get("code"), given.get("message", "")
+        mended["error"] = {
+            "code": code if isinstance(code, int) else _NO_CODE,
+            "message": text if isinstance(text, str) else json.dumps(text),
+        }
+    elif "result" in mended:
+        mended.pop("error", None)
+        result = mended["result"]
+        if not isinstance(result, dict):
+            mended["result"] = {} if result is None else {"content": result}
+    return mended
+
+
+def mend_tools(result: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return a page of the list of tools, only what can be used of it, and why the rest cannot.
+
+    The reasons are the ends of sentences that begin with the server.
+    """
+    listed = result.get("tools")
+    if not isinstance(listed, list):
+        return {**result, "tools": []}, ["tells of no list of tools"]
+    tools: list[dict[str, Any]] = []
+    reasons: list[str] = []
+    for entry in listed:
+        name = entry.get("name") if isinstance(entry, dict) else None
+        schema = entry.get("inputSchema") if isinstance(entry, dict) else None
+        if not isinstance(name, str) or is_blank(name):
+            reasons.append("has a tool without a name, which is left out")
+        elif not isinstance(schema, dict):
+            reasons.append(
+                f"does not say what arguments its tool {name!r} takes (`inputSchema`): left out"
+            )
+        elif schema.get("type", "object") not in ("object", ["object"]):
+            reasons.append(f"says that the arguments of its tool {name!r} are no object: left out")
+        else:
+            tools.append(_mend_tool(entry))
+    cursor = result.get("nextCursor")
+    kept = {key: item for key, item in result.items() if key != "nextCursor"}
+    more = {"nextCursor": cursor} if isinstance(cursor, str) and cursor else {}
+    return {**kept, **more, "tools": tools}, reasons
+
+
+def _mend_tool(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return what of a tool is used, as the protocol has it."""
+    schema = {**entry["inputSchema"], "type": "object"}
+    if not isinstance(schema.get("properties", {}), dict):
+        del schema["properties"]
+    if "required" in schema:
+        required = schema.pop("required")
+        if isinstance(required, list) and all(isinstance(name, str) for name in required):
+            schema["required"] = required
+    texts = (entry.get(key) for key in ("description", "title"))
+    description = next((each for each in texts if isinstance(each, str) and not is_blank(each)), "")
+    hints = entry.get("annotations")
+    hints = hints if isinstance(hints, dict) else {}
+    return {
+        "name": entry["name"],
+        "description": description,
+        "inputSchema": schema,
+        "annotations": {hint: True for hint in HARMLESS if hints.get(hint) is True},
+    }
+
+
+def mend_result(result: dict[str, Any]) -> dict[str, Any]:
+    """Return the result of a call with its data as one text; one that asks for more as it is."""
+    if result.get("resultType", "complete") != "complete":
+        return result
+    content = result.get("content")
+    blocks = content if isinstance(content, list) else [] if content is None else [content]
+    text = "\n".join(map(_format_block, blocks))
+    data = result.get("structuredContent")
+    if data is None and is_blank(text):
+        data = {key: item for key, item in result.items() if key not in _PROTOCOL_FIELDS} or None
+    if data is not None and not _contains(text, data):
+        written = json.dumps(data, ensure_ascii=False)
+        text = written if is_blank(text) else f"{text}\n{written}"
+    text = fill_blank(shorten(storable(text)), NOTHING)
+    kept = {key: result[key] for key in ("resultType", "_meta") if key in result}
+    blocks = [{"type": "text", "text": text}]
+    return {**kept, "content": blocks, "isError": result.get("isError") is True}
+
+
+def _contains(text: str, data: Any) -> bool:
+    """Return whether a text has the data in it, whatever their layout."""
+    if len(text) > ANSWER_LIMIT:
+        # What came behind it would be cut off.
+        return True
+    values = list(_list_values(data))
+    return 0 < len(values) <= _VALUES and all(
+        any(
+            re.search(rf"(?<!\w){re.escape(form)}(?!\w)", text)
+            for form in {value, *(json.dumps(value, ensure_ascii=x)[1:-1] for x in (True, False))}
+        )
+        for value in values
+    )
+
+
+def _list_values(data: Any) -> Iterator[str]:
+    """Yield the values in data as text, and one at most beyond the limit."""
+    left, count = [data], 0
+    while left and count <= _VALUES:
+        item = left.pop()
+        if isinstance(item, dict | list):
+            left.extend(item.values() if isinstance(item, dict) else item)
+            continue
+        count += 1
+        yield item if isinstance(item, str) else json.dumps(item)
+
+
+def _format_block(block: Any) -> str:
+    if not isinstance(block, dict):
+        return block if isinstance(block, str) else json.dumps(block, ensure_ascii=False)
+    kind = block.get("type")
+    if isinstance(text := block.get("text"), str) and kind in ("text", None):
+        return text
+    if kind in ("image", "audio") and isinstance(data := block.get("data"), str):
+        return f"({kind}, {_format_size(data)})"
+    if kind == "resource_link" and isinstance(block.get("uri"), str):
+        name = block.get("name") or block.get("title") or "a resource"
+        text = block.get("description")
+        more = f" ({text})" if isinstance(text, str) and not is_blank(text) else ""
+        return f"(link to {name}: {block['uri']}{more})"
+    if kind == "resource" and isinstance(resource := block.get("resource"), dict):
+        return _format_resource(resource)
+    return json.dumps(block, ensure_ascii=False)
+
+
+def _format_resource(resource: dict[str, Any]) -> str:
+    if isinstance(text := resource.get("text"), str):
+        return text
+    blob = resource.get("blob")
+    if not isinstance(blob, str):
+        return json.dumps(resource, ensure_ascii=False)
+    if str(resource.get("mimeType") or "").startswith(_TEXT_TYPES):
+        try:
+            return base64.b64decode(blob, validate=True).decode()
+        except (binascii.Error, ValueError):
+            pass
+    return f"(file {resource.get('uri')}, {_format_size(blob)})"
+
+
+def _format_size(data: str) -> str:
+    """Return how much base64 stands for."""
+    size = len(data.rstrip("=")) * 3 // 4
+    return f"{size} bytes" if size < 1000 else f"{size / 1000:.0f} kB"

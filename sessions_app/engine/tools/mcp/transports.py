@@ -1,0 +1,299 @@
+"""The ways to an MCP server: a program with its pipes, or HTTP; and their limits."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import anyio
+import httpx2
+from mcp import ClientSession
+from mcp.client.sse import sse_client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.message import SessionMessage
+
+from sessions_app.engine.base import EngineError
+from sessions_app.engine.tools import sandbox
+from sessions_app.engine.tools.mcp import McpServer
+from sessions_app.engine.tools.mcp.messages import McpSession, MessageFilter, parse_messages
+from sessions_app.engine.wire.http import Handshake, trusted
+from sessions_app.engine.wire.proxies import find_proxy
+
+# Bytes of one line or answer, and of what waits to be read by a program.
+LINE_LIMIT = 4_000_000
+# Bytes of a program's standard error that are kept, the last ones.
+ERROR_LIMIT = 2_000
+# Lines that are no messages, in one connection.
+GARBAGE_LIMIT = 1_000
+# All variables that a program inherits.
+INHERITED = ("PATH", "HOME", "LANG")
+# Seconds that a program has to exit when its input ends, and again after SIGTERM.
+GRACE = 0.5
+# Seconds for the exit status of a program whose output has ended.
+_EXIT_TIMEOUT = 0.5
+# Status codes of a server that does not know our session any more, as after a restart.
+_UNKNOWN_SESSION = frozenset({400, 404, 410})
+
+
+class ServerProcess:
+    """The program of a server, which is sent lines and answers in lines.
+
+    It has a process group of its own, which is gone when it is left, whatever it does.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        # What it was stopped for.
+        self.fault = ""
+        self._errors = b""
+        self._error_reader = asyncio.create_task(self._read_errors())
+
+    async def read_line(self) -> bytes:
+        """Return the next line of its output; nothing once that has ended, or it was stopped."""
+        if self.fault:
+            return b""
+        try:
+            return await self.process.stdout.readline()
+        except ValueError:
+            self.stop(f"wrote a line of more than {LINE_LIMIT} bytes, and was stopped")
+            return b""
+
+    async def read_messages(self) -> AsyncIterator[SessionMessage]:
+        garbage = 0
+        while line := await self.read_line():
+            messages = parse_messages(line)
+            for message in messages:
+                yield SessionMessage(message)
+            if not messages:
+                # Many programs print a greeting on their standard output.
+                garbage += 1
+                if garbage >= GARBAGE_LIMIT:
+                    self.stop("wrote much that is no message, and was stopped")
+
+    async def send(self, item: SessionMessage, /) -> None:
+        """Send a message without waiting until it is read; raise BrokenResourceError."""
+        message = item.message.model_dump(by_alias=True, mode="json", exclude_unset=True)
+        stdin = self.process.stdin
+        if stdin.transport.is_closing():
+            raise anyio.BrokenResourceError
+        if stdin.transport.get_write_buffer_size() > LINE_LIMIT:
+            self.stop("did not read what it was sent, and was stopped")
+            raise anyio.BrokenResourceError
+        stdin.write(json.dumps(message).encode() + b"\n")
+
+    async def aclose(self) -> None:
+        """Do nothing, as the end of a stream of messages: `leave` closes the input."""
+
+    @asynccontextmanager
+    async def connect(self, screen: MessageFilter, **options: Any) -> AsyncIterator[ClientSession]:
+        """Give a session over the pipes."""
+        async with (
+            screen.connect(self.read_messages(), self) as (incoming, outgoing),
+            McpSession(incoming, outgoing, **options) as session,
+        ):
+            yield session
+
+    def stop(self, fault: str) -> None:
+        """Kill the program for a fault, which is the end of a sentence about it."""
+        self.fault = fault
+        self._signal(signal.SIGKILL)
+
+    async def explain_end(self) -> str:
+        """Return what became of it, as the end of a sentence; nothing while it runs well."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.process.wait(), _EXIT_TIMEOUT)
+        code, end = self.process.returncode, self.fault
+        if not end and code is not None:
+            end = f"has ended ({f'signal {-code}' if code < 0 else f'code {code}'})"
+        errors = self._errors.decode(errors="replace").strip().splitlines()
+        return f"{end}; it said: {errors[-1]}" if end and errors else end
+
+    async def leave(self) -> None:
+        """End the program: by the end of its input, then by SIGTERM, then all of it by SIGKILL."""
+        try:
+            self.process.stdin.close()
+            if not await self._wait_for_exit():
+                self._signal(signal.SIGTERM)
+                await self._wait_for_exit()
+        finally:
+            self._signal(signal.SIGKILL)
+            self._error_reader.cancel()
+            await self._wait_for_exit()
+            # A process that has left the group may hold the pipes, which nothing public closes.
+            self.process._transport.close()
+
+    async def _wait_for_exit(self) -> bool:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.process.wait(), GRACE)
+        return self.process.returncode is not None
+
+    def _signal(self, number: int) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, number)
+
+    async def _read_errors(self) -> None:
+        while piece := await self.process.stderr.read(ERROR_LIMIT):
+            self._errors = (self._errors + piece)[-ERROR_LIMIT:]
+
+
+@asynccontextmanager
+async def run_program(server: McpServer, directory: Path) -> AsyncIterator[ServerProcess]:
+    """Start the program of a server in a directory, and end it.
+
+    Raises EngineError `bad_tool` if it cannot be started.
+    """
+    inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *server.command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=directory,
+            env={**inherited, **server.env},
+            start_new_session=True,
+            # A worker that is killed closes nothing.
+            preexec_fn=partial(sandbox.die_with_parent, signal.SIGKILL),
+            limit=LINE_LIMIT,
+        )
+    except OSError as error:
+        raise EngineError("bad_tool", _explain_start(server, directory, error)) from None
+    child = ServerProcess(process)
+    try:
+        yield child
+    finally:
+        await child.leave()
+
+
+def _explain_start(server: McpServer, directory: Path, error: OSError) -> str:
+    if not directory.is_dir():
+        return f"{server} cannot start: the session's directory {directory.name!r} is not there."
+    if isinstance(error, FileNotFoundError):
+        return (
+            f"{server} cannot start: there is no program {server.command[0]!r}. Install it where "
+            "the worker runs, or correct `command`; its arguments belong into `args`."
+        )
+    return f"{server} cannot start: {error.strerror or type(error).__name__}. Check `command`."
+
+
+class HttpConnection:
+    """Streamable HTTP; or SSE, which older servers have below a path that ends in /sse."""
+
+    def __init__(self, server: McpServer) -> None:
+        self.server = server
+        self.is_sse = bool(re.search(r"/sse/?$", urlsplit(server.url).path))
+        # The HTTP status of the newest request, if it is an error.
+        self.error_status: int | None = None
+        # The failure that kept the newest request from being answered.
+        self.failure: httpx2.TransportError | None = None
+        self._has_session = False
+
+    @asynccontextmanager
+    async def connect(self, screen: MessageFilter, **options: Any) -> AsyncIterator[ClientSession]:
+        """Give a session over HTTP."""
+        async with (
+            self._open_streams() as (read, write),
+            screen.connect(read, write) as (incoming, outgoing),
+            McpSession(incoming, outgoing, **options) as session,
+        ):
+            yield session
+
+    def forget_errors(self) -> None:
+        self.error_status = self.failure = None
+
+    @property
+    def was_not_done(self) -> bool:
+        """Whether the newest request was certainly not done: never sent, or of no known session."""
+        unsent = isinstance(self.failure, httpx2.ConnectError | httpx2.ConnectTimeout)
+        return unsent or (self._has_session and self.error_status in _UNKNOWN_SESSION)
+
+    def _open_streams(self) -> AbstractAsyncContextManager[Any]:
+        if self.is_sse:
+            return sse_client(self.server.url, httpx_client_factory=lambda **_: self._make_client())
+        return self._open_streamable()
+
+    @asynccontextmanager
+    async def _open_streamable(self) -> AsyncIterator[Any]:
+        url = self.server.url
+        async with (
+            self._make_client() as client,
+            streamable_http_client(url, http_client=client, max_sse_event_size=LINE_LIMIT) as both,
+        ):
+            yield both
+
+    def _make_client(self) -> httpx2.AsyncClient:
+        """Return a client that follows no redirect; the session keeps the time-outs of calls.
+
+        Raises EngineError `bad_config` for a proxy in the environment that cannot be used.
+        """
+        return FailureRecordingClient(
+            self,
+            verify=trusted(),
+            proxy=find_proxy(self.server.url),
+            trust_env=False,
+            # Compressed, a little answer may be a large one.
+            headers={**self.server.headers, "Accept-Encoding": "identity"},
+            timeout=httpx2.Timeout(None, connect=self.server.timeout),
+            event_hooks={"request": [self._on_request], "response": [self._on_response]},
+        )
+
+    async def _on_request(self, request: httpx2.Request) -> None:
+        resumes = "last-event-id" in request.headers
+        if request.method == "GET" and not (self.is_sse or resumes):
+            raise httpx2.RequestError("messages that nobody asked for are not read")
+        self._has_session = "mcp-session-id" in request.headers
+        request.extensions["trace"] = Handshake().trace
+
+    async def _on_response(self, response: httpx2.Response) -> None:
+        if response.request.method == "POST" or self.is_sse:
+            self.error_status = response.status_code if response.status_code >= 400 else None
+        response.stream = LimitedBody(response)
+
+
+class FailureRecordingClient(httpx2.AsyncClient):
+    """A client that records why a request was not answered: the session does not tell."""
+
+    def __init__(self, connection: HttpConnection, **options: Any) -> None:
+        super().__init__(**options)
+        self._connection = connection
+
+    async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+        """Send a request; raise as the library does."""
+        try:
+            return await super().send(request, **options)
+        except httpx2.TransportError as error:
+            if request.method == "POST" or self._connection.is_sse:
+                self._connection.failure = error
+            raise
+
+
+class LimitedBody(httpx2.AsyncByteStream):
+    """The bytes of an answer, up to the limit; that of a stream counts for each event elsewhere."""
+
+    def __init__(self, response: httpx2.Response) -> None:
+        self._bytes: Any = response.stream
+        self._packed = response.headers.get("content-encoding", "identity") != "identity"
+        kind = response.headers.get("content-type", "").lower()
+        self._left = None if kind.startswith("text/event-stream") else LINE_LIMIT
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Yield the bytes; raise StreamError for too many, or compressed ones."""
+        if self._packed:
+            raise httpx2.StreamError("it compressed its answer, unasked")
+        async for chunk in self._bytes:
+            if self._left is not None:
+                self._left -= len(chunk)
+                if self._left < 0:
+                    raise httpx2.StreamError(f"it answered with more than {LINE_LIMIT} bytes")
+            yield chunk
+
+    async def aclose(self) -> None:
+        """Close the answer, and with it the connection unless all was read."""
+        await self._bytes.aclose()

@@ -6,8 +6,8 @@ from csp.constants import NONE, SELF
 
 from amplifierd import __version__, env
 from amplifierd.auth.addresses import is_loopback
+from amplifierd.common.outage import note_outage
 from amplifierd.postgres import embedded_url
-from amplifierd.server import outage
 
 BASE_DIR = env.BASE_DIR
 
@@ -100,7 +100,7 @@ SECRET_KEY = env.secret_key(HOME)
 DATABASE_URL = env.text("DATABASE_URL") or embedded_url(HOME)
 # Connections that one process takes at most.
 DATABASE_POOL = env.number("AMPLIFIERD_POOL", WEB_THREADS + 4)
-DATABASES = {"default": env.database(DATABASE_URL, DATABASE_POOL, outage.noticed)}
+DATABASES = {"default": env.database(DATABASE_URL, DATABASE_POOL, note_outage)}
 
 INSTALLED_APPS = [
     "amplifierd",
@@ -122,7 +122,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "amplifierd.server.outage_middleware.AbsenceMiddleware",
+    "amplifierd.server.outage.OutageMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -250,7 +250,7 @@ SPECTACULAR_SETTINGS = {
     "SERVERS": [{"url": PREFIX or "/"}],
 }
 
-PROCRASTINATE_AUTODISCOVER_MODULE_NAME = "worker.jobs"
+PROCRASTINATE_AUTODISCOVER_MODULE_NAME = "worker.queue"
 # Who hears which hints of the feed; nothing is stored, so django_eventstream needs no tables.
 EVENTSTREAM_CHANNELMANAGER_CLASS = "sessions_app.streaming.feed_channels.OwnerChannels"
 

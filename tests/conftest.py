@@ -13,9 +13,9 @@ from pytest_django import DjangoDbBlocker
 from amplifierd.common.callers import Everyone
 from profiles_app.models import Profile
 from sessions_app.models import Session
-from sessions_app.services import attempts, flush, runs, sessions
+from sessions_app.services import attempts, journal, runs, sessions
 from sessions_app.services.attempts import Attempt
-from sessions_app.services.flush import Said
+from sessions_app.services.journal import AttemptEvent
 from sessions_app.states import SessionStatus
 from sessions_app.streaming import notifier
 
@@ -95,8 +95,8 @@ def claimed(session: Session, content: str = "hello", worker: str = "worker-1") 
 
 def say(attempt: Attempt, *pieces: str) -> dict[str, int]:
     """Journal pieces of text for an attempt, as a worker does; return what was written."""
-    said = [Said(attempt, "content", {"content": piece}) for piece in pieces]
-    return flush.flush(said)
+    said = [AttemptEvent(attempt, "content", {"content": piece}) for piece in pieces]
+    return journal.flush(said)
 
 
 class Api:

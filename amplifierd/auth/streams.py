@@ -22,8 +22,8 @@ from amplifierd.auth.callers import ANYBODY, BadCredentials, caller_of, demand
 from amplifierd.auth.scopes import Scope
 from amplifierd.auth.stream_watch import Watch
 from amplifierd.common.callers import Caller
+from amplifierd.common.outage import is_outage_known
 from amplifierd.common.problems import UNAVAILABLE, send_problem
-from amplifierd.server import outage
 from amplifierd.server.wsgi_adapter import BUSY, Bridge, Busy, body_message, environ
 from sessions_app.exceptions import SessionNotFound
 from sessions_app.models import Session
@@ -47,7 +47,7 @@ class Door:
         """Let one stream in, or refuse it; end it once its key is let in no longer."""
         if not settings.REQUIRE_KEYS and not dict(scope["headers"]).get(b"authorization"):
             return await self.app({**scope, "caller": ANYBODY}, receive, send)
-        if outage.is_known():
+        if is_outage_known():
             return await send_problem(send, UNAVAILABLE)
         try:
             caller = await self.bridge.call(partial(admit, scope))

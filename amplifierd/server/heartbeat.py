@@ -25,12 +25,12 @@ def _go_on() -> None:
             beat(name)
         except (DatabaseError, InterfaceError) as error:
             logger.debug("Nobody was told that this process is there: %s", error)
-        time.sleep(processes.BEAT)
+        time.sleep(processes.HEARTBEAT_SECONDS)
 
 
 def beat(name: str) -> None:
     """Tell once; the connection goes back to the pool."""
     try:
-        processes.tell(name, ProcessKind.WEB, hub.open_streams(), feed.open_feeds())
+        processes.record(name, ProcessKind.WEB, hub.open_streams(), feed.open_feeds())
     finally:
         connection.close()

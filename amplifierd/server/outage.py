@@ -1,25 +1,24 @@
-"""Knowing that the database is away, for a moment.
+"""Refusing requests at once while an outage of the database is known."""
 
-A request finds out by waiting for a connection. Those behind it need not wait as well: for a second
-after a failed attempt they are refused, then one finds out anew. Knows nothing of Django, because
-the settings import it.
-"""
+from collections.abc import Callable
 
-import time
-from typing import Any
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 
-# Seconds for which a failed attempt speaks for all requests.
-HOLD = 1.0
+from amplifierd.common.outage import is_outage_known
+from amplifierd.common.problems import UNAVAILABLE, respond
 
-_known_until = 0.0
+# Paths that need the database. The console's pages report an outage in their own way.
+REFUSED = ("/api/", "/readyz")
 
 
-def noticed(_pool: Any = None) -> None:
-    """Take note that the pool could not connect; psycopg's pool calls this."""
-    global _known_until
-    _known_until = time.monotonic() + HOLD
+class OutageMiddleware:
+    """Answers 503 to requests of the API while an outage of the database is known."""
 
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
 
-def is_known() -> bool:
-    """Tell whether an attempt to connect has failed just now."""
-    return time.monotonic() < _known_until
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if request.path_info.startswith(REFUSED) and is_outage_known():
+            return respond(UNAVAILABLE)
+        return self.get_response(request)

@@ -56,6 +56,8 @@ class Session(models.Model):
     # What stands for the messages up to that seq where a model's context is too small for them.
     summary = models.TextField(blank=True, default="")
     summarised_seq = models.PositiveIntegerField(default=0)
+    # The id of the last batch of run output that was written for it: see `services.journal`.
+    last_batch = models.UUIDField(null=True, blank=True, editable=False)
     error_message = models.TextField(null=True, blank=True)  # noqa: DJ001 - null: did not fail
     error_details = models.JSONField(null=True, blank=True)
 

@@ -1,35 +1,27 @@
-"""Appending to the journal, and with it to the transcript: one statement, gapless numbers.
+"""Appending to journals, and with them to transcripts: one statement, numbers without gaps.
 
 The seqs are given under the lock of the session's row, so the order of commits is the order of
-the journal: a reader that has seen seq n has seen all before it.
+the journal: a reader that has seen seq n has seen all events before it.
 """
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
 
 from django.db import connection, transaction
 
 from amplifierd.common.formats import new_message_id, stamp
 from amplifierd.common.text import UNSTORABLE, storable_json
+from sessions_app import failpoints
+from sessions_app.models.event import EventType
 from sessions_app.services import hints
 from sessions_app.signals import journal_grew
 
-
-@dataclass(frozen=True)
-class Entry:
-    """An event to be journalled.
-
-    Where it tells of a message of the same append, `message` is that message: its id and seq
-    become part of the data.
-    """
-
-    type: str
-    data: dict[str, Any]
-    run_id: str | None = None
-    message: "Line | None" = None
+if TYPE_CHECKING:
+    from sessions_app.services.attempts import Attempt
 
 
 @dataclass(frozen=True)
@@ -43,141 +35,263 @@ class Line:
     agent: str | None = None
     token_count: int | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
-    # Why it ended, if a run said it.
+    # Why the answer ended, if the message is a run's answer.
     finish_reason: str | None = None
     id: str = field(default_factory=new_message_id)
 
-    def told(self) -> dict[str, Any]:
-        """Return what the event of this message says of it, but for its seq."""
-        return {
-            "role": self.role,
-            "content": self.content,
-            "timestamp": stamp(self.at),
-            "messageId": self.id,
-        }
+
+@dataclass(frozen=True)
+class Entry:
+    """An event to be added to the journal.
+
+    If the event announces a message of the same append, `message` is that message: its fields, its
+    id and its seq become part of the data.
+    """
+
+    type: str
+    data: dict[str, Any]
+    run_id: str | None = None
+    message: Line | None = None
+
+
+@dataclass(frozen=True)
+class AttemptEvent:
+    """An event of a run; it is written only while this attempt holds the run."""
+
+    attempt: "Attempt"
+    type: str
+    data: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Position:
-    """Where a session's history stands after an append, and whose it is."""
+    """Where a session's history stands after an append, and whose session it is."""
 
     message_count: int
     last_event_seq: int
     owner: str
 
 
+@dataclass(frozen=True)
+class Addition:
+    """What is added to one session: for anybody, or only while an attempt holds the run."""
+
+    session_id: str
+    entries: Sequence[Entry]
+    attempt: "Attempt | None" = None
+
+
+# The only statement that adds to journals, and its parts that depend on what is added. What is not
+# needed is left out, because planning it would take longer than the rest.
 APPEND = """
-WITH session AS (
-    UPDATE sessions_app_session
-    SET message_count = message_count + cardinality(%(line_ids)s::text[]),
-        last_event_seq = last_event_seq + cardinality(%(types)s::text[]),
-        updated_at = %(now)s
-    WHERE id = %(session_id)s
-      AND (status = 'active' OR cardinality(%(line_ids)s::text[]) = 0)
-    RETURNING message_count, last_event_seq, owner
-), line AS (
-    SELECT l.*, s.message_count - cardinality(%(line_ids)s::text[]) + l.ord AS seq
-    FROM session s, unnest(
-        %(line_ids)s::text[], %(roles)s::text[], %(contents)s::text[], %(ats)s::timestamptz[],
-        %(line_runs)s::text[], %(agents)s::text[], %(token_counts)s::int[],
-        %(metadatas)s::jsonb[], %(finish_reasons)s::text[]
-    ) WITH ORDINALITY
-        AS l(id, role, content, at, run_id, agent, token_count, metadata, finish_reason, ord)
-), message AS (
-    INSERT INTO sessions_app_message
-        (id, session_id, seq, role, content, created_at, run_id, agent, token_count, metadata,
-        finish_reason)
-    SELECT id, %(session_id)s, seq, role, content, at, run_id, agent, token_count, metadata,
-        finish_reason
-    FROM line
-), event AS (
+WITH {held}, grown AS (
+    UPDATE sessions_app_session s
+    SET last_event_seq = s.last_event_seq + held.events,
+        message_count = s.message_count + held.lines,
+        last_batch = {batch},
+        updated_at = statement_timestamp()
+    FROM held
+    WHERE s.id = held.session_id AND {condition}
+    RETURNING s.id AS session_id, s.message_count, s.last_event_seq, s.owner,
+        s.message_count - held.lines AS messages_before,
+        s.last_event_seq - held.events AS events_before
+), {others} event AS (
     INSERT INTO sessions_app_event (session_id, seq, type, data, run_id)
-    SELECT %(session_id)s, s.last_event_seq - cardinality(%(types)s::text[]) + e.ord, e.type,
-        CASE WHEN line.id IS NULL THEN e.data
-        ELSE e.data || jsonb_build_object('seq', line.seq) END,
-        e.run_id
-    FROM session s, unnest(
-        %(types)s::text[], %(datas)s::jsonb[], %(event_runs)s::text[], %(event_lines)s::text[]
-    ) WITH ORDINALITY AS e(type, data, run_id, line_id, ord)
-    LEFT JOIN line ON line.id = e.line_id
+    SELECT e.session_id, g.events_before + e.place, e.type, {data}, e.run_id
+    FROM grown g JOIN unnest(
+        %(event_sessions)s::text[], %(event_places)s::int[], %(types)s::text[],
+        %(datas)s::jsonb[], %(event_runs)s::text[], %(event_lines)s::int[]
+    ) AS e(session_id, place, type, data, run_id, line_place) USING (session_id)
 )
-SELECT message_count, last_event_seq, owner FROM session
+SELECT session_id, message_count, last_event_seq, owner FROM grown {result}
 """
+# For anybody who has, or needs, no lease.
+FREE = {
+    "held": """held AS (
+        SELECT * FROM unnest(%(sessions)s::text[], %(event_counts)s::int[], %(line_counts)s::int[])
+            AS t(session_id, events, lines)
+    )""",
+    "batch": "s.last_batch",
+    "condition": "(held.lines = 0 OR s.status = 'active')",
+    "others": "",
+    "data": "e.data",
+    "result": "",
+}
+# A message's seq is part of the data of its event.
+WITH_MESSAGES = FREE | {
+    "others": """message AS (
+        INSERT INTO sessions_app_message
+            (id, session_id, seq, role, content, created_at, run_id, agent, token_count, metadata,
+            finish_reason)
+        SELECT l.id, l.session_id, g.messages_before + l.place, l.role, l.content, l.at, l.run_id,
+            l.agent, l.token_count, l.metadata, l.finish_reason
+        FROM grown g JOIN unnest(
+            %(line_sessions)s::text[], %(line_places)s::int[], %(line_ids)s::text[],
+            %(roles)s::text[], %(contents)s::text[], %(ats)s::timestamptz[], %(line_runs)s::text[],
+            %(agents)s::text[], %(token_counts)s::int[], %(metadatas)s::jsonb[],
+            %(finish_reasons)s::text[]
+        ) AS l(session_id, place, id, role, content, at, run_id, agent, token_count, metadata,
+            finish_reason) USING (session_id)
+    ),""",
+    "data": """CASE WHEN e.line_place IS NULL THEN e.data
+        ELSE e.data || jsonb_build_object('seq', g.messages_before + e.line_place) END""",
+}
+# For attempts. Sessions are locked before runs, and by id: the order of every lock. Runs are locked
+# as well, because only a locked row is read again after a wait: an attempt that was voided
+# meanwhile drops out. The id of the batch is in a row that is written anyway, so it costs nothing;
+# it is read under the row's lock, so a first try that is still committing is waited for.
+WITH_LEASES = FREE | {
+    "held": """held AS MATERIALIZED (
+        SELECT t.*, s.message_count, s.last_event_seq, s.owner,
+            t.has_output AND r.first_token_at IS NULL AS is_first,
+            s.last_batch IS NOT DISTINCT FROM %(batch)s::uuid AS is_written
+        FROM unnest(
+            %(sessions)s::text[], %(event_counts)s::int[], %(line_counts)s::int[],
+            %(runs)s::text[], %(attempts)s::int[], %(have_output)s::bool[]
+        ) AS t(session_id, events, lines, run_id, attempt, has_output)
+        JOIN sessions_app_session s ON s.id = t.session_id
+        JOIN sessions_app_run r ON r.id = t.run_id AND r.attempt = t.attempt
+        WHERE r.status = 'running'
+        ORDER BY s.id
+        FOR NO KEY UPDATE OF s, r
+    )""",
+    "batch": "%(batch)s::uuid",
+    "condition": "NOT held.is_written",
+    "others": """begun AS (
+        UPDATE sessions_app_run r SET first_token_at = statement_timestamp()
+        FROM held WHERE r.id = held.run_id AND held.is_first
+    ),""",
+    "result": """UNION ALL
+        SELECT session_id, message_count, last_event_seq, owner FROM held WHERE is_written""",
+}
+FREE, WITH_MESSAGES, WITH_LEASES = (
+    APPEND.format(**parts) for parts in (FREE, WITH_MESSAGES, WITH_LEASES)
+)
+
+# What counts as the first output of an attempt.
+OUTPUT = (EventType.CONTENT, EventType.THINKING_DELTA)
 
 
 def append(session_id: str, entries: Sequence[Entry]) -> Position | None:
-    """Add events, and the messages that they tell of, to a session; tell of them after commit.
+    """Add events, and the messages that they announce, to a session; notify after the commit.
 
     Return where the history now stands. None, and nothing written, if there is no such session,
     or if there are messages and the session is not active. Joins the caller's transaction.
     """
-    lines = [entry.message for entry in entries if entry.message]
-    parameters = {
-        "session_id": session_id,
-        "now": datetime.now(UTC),
-        **_line_columns(lines),
-        **_entry_columns(entries),
+    return _write([Addition(session_id, entries)]).get(session_id)
+
+
+def flush(events: Sequence[AttemptEvent], batch_id: UUID | None = None) -> dict[str, int]:
+    """Append events of any number of attempts in one commit.
+
+    A batch that is flushed again, because nobody knows whether its commit succeeded, is written
+    once: the session's row keeps the id of the last batch that was written for it.
+
+    Return the seq of each session's newest event, by run id: a run that is missing is no longer
+    held by its attempt, and nothing was written for it.
+    """
+    entries: dict[Attempt, list[Entry]] = {}
+    for event in events:
+        entry = Entry(event.type, event.data, event.attempt.run_id)
+        entries.setdefault(event.attempt, []).append(entry)
+    additions = [Addition(attempt.session_id, new, attempt) for attempt, new in entries.items()]
+    positions = _write(additions, batch_id or uuid4())
+    failpoints.reach(failpoints.WRITTEN)
+    return {
+        attempt.run_id: positions[attempt.session_id].last_event_seq
+        for attempt in entries
+        if attempt.session_id in positions
     }
-    with connection.cursor() as cursor:
-        cursor.execute(APPEND, parameters)
-        row = cursor.fetchone()
-    if row is None:
-        return None
-    position = Position(*row)
-    ring(session_id, position.last_event_seq)
-    hints.tell_of(
-        session_id,
-        position.owner,
-        ((entry.type, entry.data) for entry in entries),
-        last_event_id=position.last_event_seq,
-        message_count=position.message_count if lines else None,
-    )
-    return position
 
 
-def ring(session_id: str, seq: int) -> None:
-    """Tell the process, once the transaction has committed, that a journal has grown."""
+def notify(session_id: str, seq: int) -> None:
+    """Tell this process, once the transaction has committed, that a journal has grown."""
     transaction.on_commit(
         lambda: journal_grew.send(sender=append, session_id=session_id, seq=seq), robust=True
     )
 
 
 def encode(data: dict[str, Any]) -> str:
-    """Return the data as JSON that PostgreSQL takes.
+    """Return the data as JSON that PostgreSQL accepts.
 
-    What it does not know, in the input of a tool say, would stop the worker that journals it.
+    What PostgreSQL refuses, in the input of a tool for example, is replaced: otherwise it would
+    stop the worker that writes it.
     """
     try:
         text = json.dumps(data, ensure_ascii=False, allow_nan=False)
     except ValueError:
         return json.dumps(storable_json(data), ensure_ascii=False)
-    # json.dumps writes NUL as its escape, and a lone surrogate as it is.
+    # json.dumps writes NUL as an escape, and a lone surrogate as it is.
     if "\\u0000" in text or UNSTORABLE.search(text):
         return json.dumps(storable_json(data), ensure_ascii=False)
     return text
 
 
-def _line_columns(lines: Sequence[Line]) -> dict[str, list[Any]]:
-    return {
-        "line_ids": [line.id for line in lines],
-        "roles": [line.role for line in lines],
-        "contents": [line.content for line in lines],
-        "ats": [line.at for line in lines],
-        "line_runs": [line.run_id for line in lines],
-        "agents": [line.agent for line in lines],
-        "token_counts": [line.token_count for line in lines],
-        "metadatas": [encode(line.metadata) for line in lines],
-        "finish_reasons": [line.finish_reason for line in lines],
+def _write(additions: Sequence[Addition], batch_id: UUID | None = None) -> dict[str, Position]:
+    """Execute the statement, and notify of what it wrote; return the positions by session."""
+    lines = [
+        (addition.session_id, place, entry.message)
+        for addition in additions
+        for place, entry in enumerate((e for e in addition.entries if e.message), 1)
+    ]
+    places = {line.id: place for _, place, line in lines}
+    events = [
+        (addition.session_id, place, entry)
+        for addition in additions
+        for place, entry in enumerate(addition.entries, 1)
+    ]
+    parameters = {
+        "batch": batch_id,
+        "sessions": [a.session_id for a in additions],
+        "event_counts": [len(a.entries) for a in additions],
+        "line_counts": [sum(entry.message is not None for entry in a.entries) for a in additions],
+        "runs": [a.attempt and a.attempt.run_id for a in additions],
+        "attempts": [a.attempt and a.attempt.number for a in additions],
+        "have_output": [any(entry.type in OUTPUT for entry in a.entries) for a in additions],
+        "line_sessions": [session_id for session_id, _, _ in lines],
+        "line_places": [place for _, place, _ in lines],
+        "line_ids": [line.id for *_, line in lines],
+        "roles": [line.role for *_, line in lines],
+        "contents": [line.content for *_, line in lines],
+        "ats": [line.at for *_, line in lines],
+        "line_runs": [line.run_id for *_, line in lines],
+        "agents": [line.agent for *_, line in lines],
+        "token_counts": [line.token_count for *_, line in lines],
+        "metadatas": [encode(line.metadata) for *_, line in lines],
+        "finish_reasons": [line.finish_reason for *_, line in lines],
+        "event_sessions": [session_id for session_id, _, _ in events],
+        "event_places": [place for _, place, _ in events],
+        "types": [str(entry.type) for *_, entry in events],
+        "datas": [encode(_data(entry)) for *_, entry in events],
+        "event_runs": [entry.run_id for *_, entry in events],
+        "event_lines": [entry.message and places[entry.message.id] for *_, entry in events],
     }
+    statement = WITH_LEASES if batch_id else WITH_MESSAGES if lines else FREE
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        rows = cursor.fetchall()
+    positions = {session_id: Position(*position) for session_id, *position in rows}
+    for addition in additions:
+        if position := positions.get(addition.session_id):
+            notify(addition.session_id, position.last_event_seq)
+            hints.tell_of(
+                addition.session_id,
+                position.owner,
+                ((entry.type, entry.data) for entry in addition.entries),
+                last_event_id=position.last_event_seq,
+                message_count=position.message_count if lines else None,
+            )
+    return positions
 
 
-def _entry_columns(entries: Sequence[Entry]) -> dict[str, list[Any]]:
-    return {
-        "types": [str(entry.type) for entry in entries],
-        "datas": [
-            encode({**(entry.message.told() if entry.message else {}), **entry.data})
-            for entry in entries
-        ],
-        "event_runs": [entry.run_id for entry in entries],
-        "event_lines": [entry.message.id if entry.message else None for entry in entries],
+def _data(entry: Entry) -> dict[str, Any]:
+    """Return an event's data; the seq of its message is known to the statement only."""
+    if (line := entry.message) is None:
+        return entry.data
+    message = {
+        "role": line.role,
+        "content": line.content,
+        "timestamp": stamp(line.at),
+        "messageId": line.id,
     }
+    return {**message, **entry.data}

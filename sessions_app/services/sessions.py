@@ -188,7 +188,7 @@ def purge(session: Session) -> None:
     runs.forget_tasks(session.id)
     Run.objects.filter(session=session)._raw_delete("default")
     Session.objects.filter(pk=session.id)._raw_delete("default")
-    journal.ring(session.id, session.last_event_seq + 1)
+    journal.notify(session.id, session.last_event_seq + 1)
     hints.tell(Kind.SESSION_DELETED, session.id, session.owner)
 
 

@@ -1,144 +1,181 @@
-"""Executing runs in one worker process: claim, run the engine, journal, settle."""
+"""Executing runs in one worker process: claim, run the engine, write its output, settle."""
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from django.conf import settings
 from django.db import DataError, IntegrityError
 
 from amplifierd.common.errors import DATABASE_UNAVAILABLE
+from amplifierd.common.formats import uptime
 from sessions_app.engine.base import Ask, Cancelled, Engine, EngineError, Outcome
 from sessions_app.exceptions import LeaseLost
-from sessions_app.services import attempts, parking, tasks
+from sessions_app.services import attempts, compaction, parking, tasks, usage
 from sessions_app.services.attempts import Attempt, Failure
 from sessions_app.services.parking import Wait
 from sessions_app.states import FINISHED
 from sessions_app.worker import database
-from sessions_app.worker.host import Desk
-from sessions_app.worker.output_writer import Recorder, Voice
-from sessions_app.worker.standstill import now
-from sessions_app.worker.turns import turn_of
+from sessions_app.worker.output_writer import OutputWriter, RunOutput
+from sessions_app.worker.turns import newest_response, turn_of
 
 logger = logging.getLogger(__name__)
 
-# Seconds between two looks whether the runs are still ours: bounds how long a cancel takes.
-WATCH = 0.5
-# What becomes of a run of which the database refuses something for what it is.
-UNKEPT = Failure("internal", "The answer could not be kept; the worker's log says why.")
+# Seconds between two checks of the leases: a cancelled run stops within this time.
+CHECK_SECONDS = 0.5
+# How a run ends if the database refuses to store its output or its outcome.
+NOT_STORED = Failure("internal", "The answer could not be kept; the worker's log says why.")
+
+
+class RunHost:
+    """The host of one attempt, as the engine sees it: see `Host`."""
+
+    def __init__(self, output: RunOutput, writer: OutputWriter) -> None:
+        self._output = output
+        self._writer = writer
+        # How many checkpoints of the run are stored already.
+        self.steps = 0
+
+    async def settled(self) -> None:
+        """Return when all output is in the journal; raise Cancelled if the attempt is lost."""
+        await self._writer.write()
+        if self._output.lost.is_set():
+            raise Cancelled
+
+    async def keep(self, steps: Sequence[dict[str, Any]], used: dict[str, Any]) -> None:
+        """Store checkpoints, after all output before them."""
+        await self._store(parking.keep, self.steps + 1, steps, used)
+        self.steps += len(steps)
+
+    async def compact(self, upto: int, summary: str, used: dict[str, Any]) -> None:
+        """Store the summary of the transcript up to a seq."""
+        await self._store(compaction.keep, upto, summary, used)
+
+    async def spent(self) -> dict[str, Any]:
+        """Return what the other runs of the session's tree have used."""
+        attempt = self._output.attempt
+        return await database.retry(usage.of_tree, attempt.session_id, attempt.run_id)
+
+    async def recall(self, tool: str) -> str | None:
+        """Return the tool's newest response in the session."""
+        return await database.retry(newest_response, self._output.attempt.session_id, tool)
+
+    async def _store(self, service: Callable[..., None], *args: Any) -> None:
+        await self.settled()
+        try:
+            await database.retry(service, self._output.attempt, *args)
+        except LeaseLost:
+            raise Cancelled from None
 
 
 class Executor:
-    """Executes the runs that it claims, and holds their leases meanwhile."""
+    """Executes the runs that it claims, and renews their leases meanwhile."""
 
     def __init__(self, engine: Engine, worker: str) -> None:
         self.engine = engine
         self.worker = worker
-        self.recorder = Recorder()
+        self.writer = OutputWriter()
 
     async def advance(self, session_id: str) -> None:
         """Execute the session's queued runs, until none is left or another worker has one."""
-        while attempt := await database.insist(attempts.claim, session_id, self.worker):
+        while attempt := await database.retry(attempts.claim, session_id, self.worker):
             await self.execute(attempt)
-        await database.insist(tasks.close, session_id)
+        await database.retry(tasks.close, session_id)
 
     async def execute(self, attempt: Attempt) -> None:
-        """Execute one attempt up to its outcome; give it back if this worker has to stop."""
-        voice = self.recorder.open(attempt)
+        """Execute one attempt up to its outcome; release the run if this worker has to stop."""
+        output = self.writer.open(attempt)
+        host = RunHost(output, self.writer)
         try:
-            desk = Desk(voice, self.recorder)
-            await self._settle_somehow(voice, desk, await self._ended(voice, desk))
+            outcome = await self._run_engine(output, host)
+            try:
+                await self._settle(output, host, outcome)
+            except (DataError, IntegrityError):
+                logger.exception("The outcome of run %s could not be stored", attempt.run_id)
+                await self._settle(output, host, NOT_STORED)
         except (LeaseLost, Cancelled):
-            logger.info("Attempt %s of %s no longer holds.", attempt.number, attempt.run_id)
+            logger.info("Attempt %s of %s no longer holds its run.", attempt.number, attempt.run_id)
         except asyncio.CancelledError:
-            await self._give_back(voice)
+            # The next worker can have the run at once, without waiting for the lease to expire.
+            try:
+                await self.writer.write()
+                await database.call(attempts.release, attempt)
+            except (LeaseLost, *DATABASE_UNAVAILABLE):
+                logger.info("Run %s is free when its lease expires.", attempt.run_id)
             raise
         finally:
-            self.recorder.close(voice)
+            self.writer.close(output)
 
-    async def watch(self) -> None:
-        """Keep the leases, and stop what is no longer held, until cancelled."""
+    async def watch_leases(self) -> None:
+        """Renew the leases, and stop the runs that are no longer held, until cancelled."""
         renewed = -float("inf")
         while True:
-            await asyncio.sleep(WATCH)
-            due = now() - renewed > settings.LEASE_SECONDS / 3
-            done = await self.look(attempts.renew if due else attempts.still_held)
-            renewed = now() if due and done else renewed
+            await asyncio.sleep(CHECK_SECONDS)
+            is_due = uptime() - renewed > settings.LEASE_SECONDS / 3
+            answered = await self.check_leases(attempts.renew if is_due else attempts.still_held)
+            renewed = uptime() if is_due and answered else renewed
 
-    async def look(self, question: Callable[[list[Attempt]], set[str]]) -> bool:
-        """Ask once which attempts still hold, and stop the others; False where nobody answers."""
-        voices = self.recorder.voices()
-        if not voices:
+    async def check_leases(self, find_held: Callable[[list[Attempt]], set[str]]) -> bool:
+        """Ask once which attempts hold their runs, and stop the others.
+
+        Return False if the database did not answer.
+        """
+        outputs = self.writer.outputs()
+        if not outputs:
             return True
         try:
-            held = await database.call(question, [voice.attempt for voice in voices])
+            held = await database.call(find_held, [output.attempt for output in outputs])
         except DATABASE_UNAVAILABLE as error:
-            logger.warning("The leases cannot be looked at: %s", error)
+            logger.warning("The leases could not be checked: %s", error)
             return False
-        for voice in voices:
-            if voice.attempt.run_id not in held:
-                voice.lost.set()
+        for output in outputs:
+            if output.attempt.run_id not in held:
+                output.lost.set()
         return True
 
-    async def _ended(self, voice: Voice, desk: Desk) -> Outcome | Failure:
-        """Run the engine; return how it ended. Raises Cancelled when the attempt was lost."""
+    async def _run_engine(self, output: RunOutput, host: RunHost) -> Outcome | Failure:
+        """Run the engine; return how it ended. Raises Cancelled if the attempt is lost."""
         try:
-            turn = await database.insist(turn_of, voice.attempt)
-            desk.steps = len(turn.steps)
-            return _checked(await self.engine.run(replace(turn, host=desk), voice.emit, voice.lost))
+            turn = await database.retry(turn_of, output.attempt)
+            host.steps = len(turn.steps)
+            outcome = await self.engine.run(replace(turn, host=host), output.emit, output.lost)
         except EngineError as error:
             return Failure(error.code, str(error), error.usage)
         except (Cancelled, LeaseLost):
-            if voice.refused:
-                return UNKEPT
+            if output.refused:
+                return NOT_STORED
             raise
         except Exception:
-            logger.exception("The engine failed in run %s", voice.attempt.run_id)
+            logger.exception("The engine failed in run %s", output.attempt.run_id)
             return Failure("internal", "The engine failed; the worker's log says why.")
+        if outcome.waits or outcome.finish_reason in FINISHED:
+            return outcome
+        # Nobody knows whether this answer is complete.
+        reason = outcome.finish_reason[:80]
+        message = f"The provider broke off its answer ({reason}); send it again."
+        return Failure("bad_answer", message, outcome.usage)
 
-    async def _settle_somehow(self, voice: Voice, desk: Desk, ended: Outcome | Failure) -> None:
-        """Settle; an end that the database refuses for what it is becomes a failure."""
-        try:
-            await self._settle(voice, desk, ended)
-        except (DataError, IntegrityError):
-            logger.exception("The end of run %s could not be kept", voice.attempt.run_id)
-            await self._settle(voice, desk, UNKEPT)
+    async def _settle(self, output: RunOutput, host: RunHost, ended: Outcome | Failure) -> None:
+        """Write the rest of the output, then how the run ended, or that it is parked.
 
-    async def _settle(self, voice: Voice, desk: Desk, ended: Outcome | Failure) -> None:
-        """Write what is left to say, then the outcome, or that the run waits. Raises LeaseLost."""
-        await self.recorder.write()
-        if voice.refused:
-            ended = UNKEPT
-        elif voice.lost.is_set():
+        Raises LeaseLost.
+        """
+        await self.writer.write()
+        attempt = output.attempt
+        if output.refused:
+            ended = NOT_STORED
+        elif output.lost.is_set():
             raise LeaseLost
         if isinstance(ended, Failure):
-            await database.insist(attempts.fail, voice.attempt, ended)
+            await database.retry(attempts.fail, attempt, ended)
         elif ended.waits:
             waits = [_wait(ask) for ask in ended.waits]
-            await database.insist(parking.park, voice.attempt, waits, ended.usage)
+            await database.retry(parking.park, attempt, waits, ended.usage)
         else:
-            answer = (voice.text, ended.usage, ended.steps, desk.steps + 1, ended.finish_reason)
-            await database.insist(attempts.succeed, voice.attempt, *answer)
-
-    async def _give_back(self, voice: Voice) -> None:
-        """Hand the run to the next worker at once, without waiting for the lease to expire."""
-        try:
-            await self.recorder.write()
-            await database.call(attempts.release, voice.attempt)
-        except (LeaseLost, *DATABASE_UNAVAILABLE):
-            logger.info("Run %s is left to its lease.", voice.attempt.run_id)
-
-
-def _checked(outcome: Outcome) -> Outcome | Failure:
-    """Return the outcome; a failure in place of an answer of which nobody can say how it ended."""
-    if outcome.waits or outcome.finish_reason in FINISHED:
-        return outcome
-    return Failure(
-        "bad_answer",
-        f"The provider broke off its answer ({outcome.finish_reason[:80]}); send it again.",
-        outcome.usage,
-    )
+            answer = (output.text, ended.usage, ended.steps, host.steps + 1, ended.finish_reason)
+            await database.retry(attempts.succeed, attempt, *answer)
 
 
 def _wait(ask: Ask) -> Wait:

@@ -18,9 +18,9 @@ from sessions_app.admin import dashboard_figures as figures
 from sessions_app.admin.dashboard_series import WINDOWS, Window
 from sessions_app.models import Process, Run, Session
 from sessions_app.models.process import ProcessKind
-from sessions_app.services import attempts, flush, processes, runs, sessions
+from sessions_app.services import attempts, journal, processes, runs, sessions
 from sessions_app.services.attempts import Attempt, Failure
-from sessions_app.services.flush import Said
+from sessions_app.services.journal import AttemptEvent
 from tests.conftest import claimed, say
 
 Make = Callable[..., Session]
@@ -121,7 +121,7 @@ def test_an_unknown_window_is_the_usual_one(admin: Client) -> None:
 def test_the_first_token_is_that_of_the_attempt_that_holds(attempt: Attempt) -> None:
     run = Run.objects.get()
     assert run.first_token_at is None
-    flush.flush([Said(attempt, "provider_retry", {})])
+    journal.flush([AttemptEvent(attempt, "provider_retry", {})])
     run.refresh_from_db()
     assert run.first_token_at is None
     say(attempt, "a")
@@ -165,26 +165,26 @@ def test_the_queue_is_shown(admin: Client, session: Session) -> None:
 
 
 def test_workers_and_streams_are_those_that_told_of_late(admin: Client, session: Session) -> None:
-    processes.tell("a:1", ProcessKind.WEB, streams=3, feeds=1)
-    processes.tell("b:2", ProcessKind.WEB, streams=4)
-    processes.tell("a:2", ProcessKind.WORKER)
+    processes.record("a:1", ProcessKind.WEB, streams=3, feeds=1)
+    processes.record("b:2", ProcessKind.WEB, streams=4)
+    processes.record("a:2", ProcessKind.WORKER)
     claimed(session, worker="gone:9")
     page = text(admin)
     assert tile(page, "Workers") == "1 alive 2 web processes"
     assert tile(page, "Streams open") == "7 and 1 feed"
     assert "worker, gone" in page
-    Process.objects.update(seen_at=timezone.now() - timedelta(seconds=processes.GONE + 1))
+    Process.objects.update(seen_at=timezone.now() - timedelta(seconds=processes.GONE_SECONDS + 1))
     page = text(admin)
     assert tile(page, "Workers") == "0 alive 0 web processes"
     assert "manage.py run_worker" in page
 
 
 def test_a_process_keeps_its_age_until_another_takes_its_number(db: None) -> None:
-    processes.tell("a:1", ProcessKind.WORKER)
+    processes.record("a:1", ProcessKind.WORKER)
     began = Process.objects.get().started_at
-    processes.tell("a:1", ProcessKind.WORKER)
+    processes.record("a:1", ProcessKind.WORKER)
     assert Process.objects.get().started_at == began
-    processes.tell("a:1", ProcessKind.WEB)
+    processes.record("a:1", ProcessKind.WEB)
     assert Process.objects.get().started_at > began
 
 
@@ -216,7 +216,7 @@ def test_the_page_costs_the_same_however_much_there_is(
     for number in range(6):
         make("failed")
         settled(session, "failed")
-        processes.tell(f"a:{number}", ProcessKind.WORKER)
+        processes.record(f"a:{number}", ProcessKind.WORKER)
     with django_assert_max_num_queries(10):
         text(admin, "30d")
 

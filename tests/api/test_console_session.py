@@ -18,10 +18,9 @@ from sessions_app.admin.markdown import rendered
 from sessions_app.admin.talk import MESSAGE_LIMIT, PLAIN_FROM, WINDOW
 from sessions_app.models import Message, Run, Session
 from sessions_app.models.event import EventType
-from sessions_app.services import attempts, flush, journal, messages, runs, sessions
+from sessions_app.services import attempts, journal, messages, runs, sessions
 from sessions_app.services.attempts import Attempt, Failure
-from sessions_app.services.flush import Said
-from sessions_app.services.journal import Entry, Line
+from sessions_app.services.journal import AttemptEvent, Entry, Line
 from tests.conftest import claimed, say
 
 Make = Callable[..., Session]
@@ -62,7 +61,7 @@ def seqs(page: str) -> list[int]:
 
 def hooked(attempt: Attempt, kind: str, **data: Any) -> None:
     """Journal a hook's event for an attempt, as a worker does."""
-    flush.flush([Said(attempt, kind, {"hook_data": data, "runId": attempt.run_id})])
+    journal.flush([AttemptEvent(attempt, kind, {"hook_data": data, "runId": attempt.run_id})])
 
 
 # What was said, and what of it must not be in the page.

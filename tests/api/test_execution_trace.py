@@ -9,7 +9,7 @@ from amplifierd.common.formats import stamp
 from sessions_app.models import Event, Run, Session
 from sessions_app.services import attempts, parking, runs
 from sessions_app.services.attempts import Failure
-from sessions_app.services.flush import Said, flush
+from sessions_app.services.journal import AttemptEvent, flush
 from sessions_app.services.parking import Wait
 from tests.api.callers import Caller
 from tests.conftest import Api, claimed
@@ -21,7 +21,7 @@ CALL = {"tool_name": "read_file", "tool_input": {"path": "a"}, "tool_call_id": "
 def say(attempt: attempts.Attempt, *said: tuple[str, dict[str, Any]]) -> None:
     """Journal what an attempt says, each by itself."""
     for kind, data in said:
-        flush([Said(attempt, kind, {**data, "runId": attempt.run_id})])
+        flush([AttemptEvent(attempt, kind, {**data, "runId": attempt.run_id})])
 
 
 def hook(kind: str, **data: Any) -> tuple[str, dict[str, Any]]:

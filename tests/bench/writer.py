@@ -20,7 +20,7 @@ from amplifierd import wsgi  # noqa: F401
 
 from sessions_app.services import attempts, runs, sessions
 from sessions_app.services.attempts import Attempt
-from sessions_app.services.flush import Said, flush
+from sessions_app.services.journal import AttemptEvent, flush
 from sessions_app.signals import journal_grew
 
 # The monotonic clock, which is one for all processes of a machine.
@@ -31,7 +31,9 @@ def main() -> None:
     """Serve the lines of standard input."""
     held = [claimed() for _ in range(int(sys.argv[1]))]
     print(json.dumps([attempt.session_id for attempt in held]), flush=True)
-    turns = itertools.cycle([Said(attempt, "content", {"content": " token"}) for attempt in held])
+    turns = itertools.cycle(
+        [AttemptEvent(attempt, "content", {"content": " token"}) for attempt in held]
+    )
     commits: list[Commit] = []
 
     def note(session_id: str, seq: int, **_: Any) -> None:
@@ -55,7 +57,7 @@ def claimed() -> Attempt:
     return attempt
 
 
-def write(turns: Iterator[Said], batch: int, pause: float, seconds: float) -> None:
+def write(turns: Iterator[AttemptEvent], batch: int, pause: float, seconds: float) -> None:
     """Flush for so many seconds, at a steady pace."""
     due = time.monotonic()
     end = due + seconds

@@ -30,15 +30,17 @@ from sessions_app.models.event import EventType  # noqa: E402
 from sessions_app.models.process import Process  # noqa: E402
 from sessions_app.services import (  # noqa: E402
     attempts,
-    flush,
     journal,
     parking,
     runs,
     sessions,
 )
 from sessions_app.services.attempts import Attempt, Failure  # noqa: E402
-from sessions_app.services.flush import Said  # noqa: E402
-from sessions_app.services.journal import Entry, Line  # noqa: E402
+from sessions_app.services.journal import (  # noqa: E402
+    AttemptEvent,
+    Entry,
+    Line,
+)
 from sessions_app.services.parking import Wait  # noqa: E402
 from tests.browser.talks import ASKS, EVERYDAY, SMALL, TALKS, WRITER, Talk, Turn  # noqa: E402
 
@@ -137,7 +139,7 @@ def take(session_id: str, turn: Turn) -> None:
             return
         attempt = attempts.claim(session_id, worker())
     assert attempt
-    flush.flush([Said(attempt, kind, data) for kind, data in pieces(attempt, turn)])
+    journal.flush([AttemptEvent(attempt, kind, data) for kind, data in pieces(attempt, turn)])
     settle(attempt, turn)
 
 

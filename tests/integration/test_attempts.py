@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from django.test import override_settings
@@ -13,7 +14,7 @@ from sessions_app.models import Event, Message, Run, Session
 from sessions_app.models.querysets import RunQuerySet
 from sessions_app.services import attempts, compaction, messages, runs, sessions
 from sessions_app.services.attempts import Attempt, Failure
-from sessions_app.services.flush import newest
+from sessions_app.services.journal import AttemptEvent, flush
 from sessions_app.states import RunStatus, SessionStatus
 from tests.conftest import say
 
@@ -264,10 +265,14 @@ def test_what_postgresql_cannot_hold_is_replaced(session: Session, attempt: Atte
     assert kept == "nul\ufffdnulhalf \ufffd of a pair"
 
 
-def test_the_newest_event_of_an_attempt_is_found(session: Session, attempt: Attempt) -> None:
-    assert newest(attempt, attempt.seq) == attempt.seq
-    seq = say(attempt, "a", "b")[attempt.run_id]
+def test_a_batch_that_is_flushed_again_is_written_once(session: Session, attempt: Attempt) -> None:
+    batch, events = uuid4(), [AttemptEvent(attempt, "content", {"content": "a"})] * 2
+    seq = flush(events, batch)[attempt.run_id]
+    assert flush(events, batch) == {attempt.run_id: seq}
     messages.add(session.id, "something else")
-    assert newest(attempt, attempt.seq) == seq
     compaction.keep(attempt, 1, "In short.", {})
-    assert newest(attempt, attempt.seq) == seq
+    assert flush(events, batch) == {attempt.run_id: seq + 2}
+    assert types(session.id).count("content") == 2
+    assert flush(events) == {attempt.run_id: seq + 4}
+    attempts.release(attempt)
+    assert flush(events, batch) == {}

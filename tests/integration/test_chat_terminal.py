@@ -7,8 +7,8 @@ import pytest
 from django.conf import settings
 
 from sessions_app.models import Run, Session
-from sessions_app.services import attempts, flush, runs, sessions
-from sessions_app.services.flush import Said
+from sessions_app.services import attempts, journal, runs, sessions
+from sessions_app.services.journal import AttemptEvent
 from tests.conftest import say
 from tests.integration.terminal import CTRL_C, CTRL_D, terminal
 from tests.integration.workers import answer, claim
@@ -76,7 +76,7 @@ def test_thoughts_are_folded(session: Session) -> None:
         person.types("hello\n")
         attempt = claim()
         delta = {"hook_data": {"delta": "let me see"}}
-        flush.flush([Said(attempt, "hook:thinking:delta", delta)])
+        journal.flush([AttemptEvent(attempt, "hook:thinking:delta", delta)])
         person.sees("Thinking … let me see")
         answer("yes")(attempt)
         person.sees("yes")

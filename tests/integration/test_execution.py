@@ -9,7 +9,8 @@ from sessions_app.engine.base import Cancelled, Emit, Outcome, Turn
 from sessions_app.engine.registry import get_engine
 from sessions_app.models import Event, Message, Session
 from sessions_app.models.event import EventType
-from sessions_app.services import flush, runs
+from sessions_app.services import runs
+from sessions_app.services.journal import AttemptEvent, flush
 from sessions_app.states import RunStatus, SessionStatus
 from sessions_app.worker.executor import Executor
 from sessions_app.worker.turns import newest_response
@@ -26,7 +27,7 @@ def session(make: Callable[..., Session]) -> Session:
 
 async def working(executor: Executor, *jobs: object) -> None:
     """Run jobs beside the executor's own loops."""
-    loops = [asyncio.create_task(loop) for loop in (executor.recorder.run(), executor.watch())]
+    loops = [asyncio.create_task(loop) for loop in (executor.writer.run(), executor.watch_leases())]
     try:
         async with asyncio.timeout(30):
             await asyncio.gather(*jobs)
@@ -170,6 +171,6 @@ def test_the_newest_response_of_a_tool_is_not_that_of_a_call_that_failed(session
     attempt = claimed(session)
     for told in ({"tool_response": "[1]"}, {"error": "No."}):
         data = {"hook_data": {"tool_name": "update_todos", **told}, "runId": attempt.run_id}
-        flush.flush([flush.Said(attempt, EventType.TOOL_POST, data)])
+        flush([AttemptEvent(attempt, EventType.TOOL_POST, data)])
     assert newest_response(session.id, "update_todos") == "[1]"
     assert newest_response(session.id, "another") is None

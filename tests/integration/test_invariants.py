@@ -11,9 +11,9 @@ from django.utils import timezone
 
 from sessions_app import invariants
 from sessions_app.models import Approval, Event, Message, Run, Session
-from sessions_app.services import approvals, attempts, flush, messages, parking, runs, sessions
+from sessions_app.services import approvals, attempts, journal, messages, parking, runs, sessions
 from sessions_app.services.attempts import Attempt, Failure
-from sessions_app.services.flush import Said
+from sessions_app.services.journal import AttemptEvent
 from sessions_app.services.parking import Wait
 from tests.conftest import claimed, say, session_in
 from tests.integration import damaged_runs, damaged_secrets, damaged_waits, damages
@@ -75,7 +75,7 @@ def resumed(session: Session) -> str:
     attempt = attempts.claim(session.id, "worker-2")
     assert attempt and attempt.continues
     tool = {"tool_call_id": "call_1", "tool_name": "push"}
-    flush.flush([Said(attempt, kind, {"hook_data": tool}) for kind in TOOL_EVENTS])
+    journal.flush([AttemptEvent(attempt, kind, {"hook_data": tool}) for kind in TOOL_EVENTS])
     say(attempt, " done")
     attempts.succeed(attempt, "may I? done", USAGE)
     return attempt.run_id

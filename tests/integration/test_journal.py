@@ -7,7 +7,7 @@ import pytest
 
 from sessions_app.models import Event
 from sessions_app.services.attempts import Attempt
-from sessions_app.services.flush import Said, flush
+from sessions_app.services.journal import AttemptEvent, flush
 
 pytestmark = pytest.mark.django_db
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.django_db
 def test_a_number_that_is_none_is_journalled_as_null(
     attempt: Attempt, given: Any, kept: Any
 ) -> None:
-    said = Said(attempt, "hook:tool:pre", {"hook_data": {"tool_input": {"value": given}}})
+    said = AttemptEvent(attempt, "hook:tool:pre", {"hook_data": {"tool_input": {"value": given}}})
     seq = flush([said])[attempt.run_id]
     event = Event.objects.get(session_id=attempt.session_id, seq=seq)
     assert event.data["hook_data"]["tool_input"] == {"value": kept}

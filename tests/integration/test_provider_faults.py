@@ -63,7 +63,7 @@ def execute(session: Session, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
         executor = Executor(get_engine(), "worker-1")
         async with fake_provider(*answers) as fake, asyncio.timeout(DEADLINE):
             monkeypatch.setenv("FAKE_PROVIDER_URL", fake.url)
-            sides = [executor.recorder.run(), executor.watch()]
+            sides = [executor.writer.run(), executor.watch_leases()]
             tasks = [asyncio.create_task(side) for side in sides]
             try:
                 others = [beside(fake)] if beside else []

@@ -12,9 +12,9 @@ from django.test import RequestFactory
 from rest_framework.decorators import api_view, authentication_classes, permission_classes
 from rest_framework.response import Response
 
+from amplifierd.common import outage
 from amplifierd.common.problems import problem_of
 from amplifierd.postgres import statements
-from amplifierd.server import outage
 from sessions_app.models import Session
 from sessions_app.services import sessions
 from sessions_app.streaming import database
@@ -64,7 +64,7 @@ def test_a_query_that_takes_too_long_is_answered_with_a_reason(hurried: None) ->
     assert (answer.status_code, answer.data["code"]) == (503, "unavailable")
     assert "took too long" in answer.data["detail"]
     assert answer["Retry-After"] == "1"
-    assert not outage.is_known()
+    assert not outage.is_outage_known()
 
 
 def test_a_long_history_may_take_its_time_to_go(make: Callable[..., Session]) -> None:

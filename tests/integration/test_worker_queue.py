@@ -12,9 +12,8 @@ from sessions_app.models import Run, Session
 from sessions_app.services import runs
 from sessions_app.services.attempts import Attempt
 from sessions_app.worker.executor import Executor
-from sessions_app.worker.queue import worker_queue
-from sessions_app.worker.standstill import Steadiness
-from sessions_app.worker.worker import care_once
+from sessions_app.worker.queue import build_queue
+from sessions_app.worker.worker import StandstillDetector, maintain_once
 from tests.conftest import claimed
 
 SILENT = "UPDATE procrastinate_workers SET last_heartbeat = now() - interval '10 minutes'"
@@ -26,19 +25,19 @@ def idle() -> Executor:
 
 async def cared_for(attempt: Attempt) -> None:
     """Have the worker that executes an attempt look after what others have dropped."""
-    executor, queue = idle(), worker_queue()
+    executor, queue = idle(), build_queue()
     async with queue.open_async():
-        executor.recorder.open(attempt)
-        await care_once(queue, executor, Steadiness(10))
+        executor.writer.open(attempt)
+        await maintain_once(queue, executor, StandstillDetector(10))
 
 
 async def fetched_after_silence() -> Job | None:
     """Return the job that a worker gets after it was paused for ten minutes."""
-    queue = worker_queue()
+    queue = build_queue()
     async with queue.open_async():
         worker_id = await queue.job_manager.register_worker()
         await queue.connector.execute_query_async(SILENT)
-        await care_once(queue, idle(), Steadiness(10))
+        await maintain_once(queue, idle(), StandstillDetector(10))
         job = await queue.job_manager.fetch_job(None, worker_id)
         if job:
             await queue.job_manager.finish_job(job, Status.SUCCEEDED, delete_job=True)

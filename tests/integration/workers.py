@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from django.db import connection
 
 from sessions_app.models import Run
-from sessions_app.services import attempts, flush
+from sessions_app.services import attempts, journal
 from sessions_app.services.attempts import Attempt, Failure
-from sessions_app.services.flush import Said
+from sessions_app.services.journal import AttemptEvent
 from tests.conftest import say
 from tests.integration.terminal import DEADLINE
 
@@ -91,11 +91,11 @@ def use_tools(attempt: Attempt) -> None:
         ("hook:tool:pre", {"hook_data": other}),
         ("hook:tool:post", {"hook_data": {**other, "error": "it is not allowed"}}),
     ]
-    flush.flush([Said(attempt, name, data) for name, data in happened])
+    journal.flush([AttemptEvent(attempt, name, data) for name, data in happened])
     answer("done")(attempt)
 
 
 def think(attempt: Attempt) -> None:
     delta = {"hook_data": {"delta": "hm"}}
-    flush.flush([Said(attempt, "hook:thinking:delta", delta)])
+    journal.flush([AttemptEvent(attempt, "hook:thinking:delta", delta)])
     answer("yes")(attempt)

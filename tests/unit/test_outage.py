@@ -9,6 +9,7 @@ from django.conf import settings
 from django.db import DataError, IntegrityError, OperationalError, connection, transaction
 from procrastinate.exceptions import ConnectorException
 
+from amplifierd.common import outage
 from amplifierd.common.errors import DATABASE_UNAVAILABLE, describe, is_read_only
 from amplifierd.common.problems import problem_of
 from profiles_app.models import Profile
@@ -85,7 +86,7 @@ def test_other_errors_are_raised_as_ever(statement: str, kind: type[Exception]) 
 
 
 def test_the_queue_waits_for_a_read_only_database(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queue, "PAUSE", 0.01)
+    monkeypatch.setattr(outage, "FIRST_DELAY", 0.01)
     cause = psycopg.errors.ReadOnlySqlTransaction("cannot execute UPDATE")
     calls = []
 
@@ -95,7 +96,7 @@ def test_the_queue_waits_for_a_read_only_database(monkeypatch: pytest.MonkeyPatc
             raise ConnectorException from cause
         return "done"
 
-    assert asyncio.run(queue._insist(finish)) == "done"
+    assert asyncio.run(outage.retry(finish)) == "done"
     assert len(calls) == 3
 
 

@@ -5,8 +5,9 @@ import psycopg
 import pytest
 from procrastinate.exceptions import ConnectorException
 
+from amplifierd.common import outage
 from sessions_app.worker import queue
-from sessions_app.worker.queue import PatientJobManager
+from sessions_app.worker.queue import RetryingJobManager
 
 
 class Connector:
@@ -29,12 +30,13 @@ class Connector:
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queue, "PAUSE", 0)
+    monkeypatch.setattr(outage, "FIRST_DELAY", 0)
+    monkeypatch.setattr(queue, "FIRST_DELAY", 0)
 
 
-def manager(failures: int, cause: Exception) -> tuple[PatientJobManager, Connector]:
+def manager(failures: int, cause: Exception) -> tuple[RetryingJobManager, Connector]:
     connector = Connector(failures, cause)
-    return PatientJobManager(connector), connector
+    return RetryingJobManager(connector), connector
 
 
 def test_while_the_database_is_away_there_is_no_job() -> None:

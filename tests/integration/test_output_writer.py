@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from uuid import UUID
 
 import pytest
 from django.db import OperationalError
@@ -11,13 +12,11 @@ from sessions_app.engine.registry import get_engine
 from sessions_app.models import Event, Run, Session
 from sessions_app.services import attempts
 from sessions_app.services.attempts import Attempt
-from sessions_app.services.flush import Said, flush
+from sessions_app.services.journal import AttemptEvent, flush
 from sessions_app.states import RunStatus
-from sessions_app.worker import output_writer as recorder_module
-from sessions_app.worker import worker
+from sessions_app.worker import output_writer, worker
 from sessions_app.worker.executor import Executor
-from sessions_app.worker.output_writer import Recorder
-from sessions_app.worker.standstill import Steadiness
+from sessions_app.worker.output_writer import OutputWriter
 from tests.conftest import claimed
 from tests.harness.waiting import until
 
@@ -40,37 +39,65 @@ def test_who_is_cancelled_while_it_writes_takes_nothing_of_the_others_along(
 ) -> None:
     tried: list[int] = []
 
-    def flush_after_a_fault(said: list[Said]) -> dict[str, int]:
-        tried.append(len(said))
+    def flush_after_a_fault(events: list[AttemptEvent], batch_id: UUID) -> dict[str, int]:
+        tried.append(len(events))
         if len(tried) == 1:
             raise OperationalError("the database was away")
-        return flush(said)
+        return flush(events, batch_id)
 
     async def run() -> None:
-        recorder = Recorder()
-        for voice in map(recorder.open, pair):
-            voice.emit("content", {"content": "Hello"})
-        writing = asyncio.create_task(recorder.write())
+        writer = OutputWriter()
+        for output in map(writer.open, pair):
+            output.emit("content", {"content": "Hello"})
+        writing = asyncio.create_task(writer.write())
         await asyncio.to_thread(until, lambda: tried, "the fault")
         writing.cancel()
         await asyncio.wait([writing])
         assert writing.cancelled()
-        await recorder.write()
+        await writer.write()
 
-    monkeypatch.setattr(recorder_module, "flush", flush_after_a_fault)
+    monkeypatch.setattr(output_writer, "flush", flush_after_a_fault)
     asyncio.run(run())
     assert [said(attempt) for attempt in pair] == ["Hello", "Hello"]
 
 
+def test_a_batch_whose_commit_was_not_confirmed_is_written_once(
+    pair: list[Attempt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[UUID] = []
+
+    def flush_and_lose_the_answer(events: list[AttemptEvent], batch_id: UUID) -> dict[str, int]:
+        tried.append(batch_id)
+        written = flush(events, batch_id)
+        if len(tried) == 1:
+            raise OperationalError("the connection was lost after the commit")
+        return written
+
+    async def run() -> None:
+        writer = OutputWriter()
+        outputs = [writer.open(attempt) for attempt in pair]
+        for output in outputs:
+            output.emit("content", {"content": "Hello"})
+        await writer.write()
+        assert not any(output.lost.is_set() for output in outputs)
+        outputs[0].emit("content", {"content": " again"})
+        await writer.write()
+
+    monkeypatch.setattr(output_writer, "flush", flush_and_lose_the_answer)
+    asyncio.run(run())
+    assert [said(attempt) for attempt in pair] == ["Hello again", "Hello"]
+    assert tried[0] == tried[1] != tried[2]
+
+
 def test_a_worker_that_has_its_own_run_again_speaks_with_the_new_voice_alone() -> None:
-    recorder = Recorder()
-    before = recorder.open(Attempt("session", "run", 1))
-    now = recorder.open(Attempt("session", "run", 2))
+    writer = OutputWriter()
+    before = writer.open(Attempt("session", "run", 1))
+    now = writer.open(Attempt("session", "run", 2))
     assert before.lost.is_set()
-    recorder.close(before)
-    assert recorder.voices() == [now]
-    recorder.close(now)
-    assert recorder.voices() == []
+    writer.close(before)
+    assert writer.outputs() == [now]
+    writer.close(now)
+    assert writer.outputs() == []
 
 
 def test_a_worker_that_could_not_renew_its_leases_rescues_nobody(
@@ -82,8 +109,8 @@ def test_a_worker_that_could_not_renew_its_leases_rescues_nobody(
     Run.objects.filter(pk=pair[0].run_id).update(lease_expires_at=timezone.now())
     monkeypatch.setattr(attempts, "renew", away)
     executor = Executor(get_engine(), "worker-1")
-    executor.recorder.open(pair[0])
-    asyncio.run(worker.care_once(None, executor, Steadiness(10)))
+    executor.writer.open(pair[0])
+    asyncio.run(worker.maintain_once(None, executor, worker.StandstillDetector(10)))
     assert Run.objects.get(pk=pair[0].run_id).status == RunStatus.RUNNING
 
 
@@ -104,12 +131,12 @@ def test_what_a_call_came_to_is_told_in_both_ways(
     pair: list[Attempt], told: dict, result: object, is_error: bool
 ) -> None:
     async def run() -> None:
-        recorder = Recorder()
+        writer = OutputWriter()
         call = {"tool_name": "read_file", "tool_input": {}, "tool_call_id": "call_1"}
-        voice = recorder.open(pair[0])
-        voice.emit("hook:tool:pre", {"hook_event": "tool:pre", "hook_data": call})
-        voice.emit("hook:tool:post", {"hook_event": "tool:post", "hook_data": {**call, **told}})
-        await recorder.write()
+        output = writer.open(pair[0])
+        output.emit("hook:tool:pre", {"hook_event": "tool:pre", "hook_data": call})
+        output.emit("hook:tool:post", {"hook_event": "tool:post", "hook_data": {**call, **told}})
+        await writer.write()
 
     asyncio.run(run())
     pre, post = Event.objects.filter(type__startswith="hook:tool").order_by("seq")

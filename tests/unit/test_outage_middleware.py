@@ -6,8 +6,8 @@ import pytest
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory
 
-from amplifierd.server import outage
-from amplifierd.server.outage_middleware import AbsenceMiddleware
+from amplifierd.common import outage
+from amplifierd.server.outage import OutageMiddleware
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +22,7 @@ def status(path: str) -> int:
     def view(request: HttpRequest) -> HttpResponse:
         return HttpResponse()
 
-    return AbsenceMiddleware(view)(RequestFactory().get(path)).status_code
+    return OutageMiddleware(view)(RequestFactory().get(path)).status_code
 
 
 def test_the_api_is_refused_after_a_failed_attempt_and_only_so_long(
@@ -31,26 +31,26 @@ def test_the_api_is_refused_after_a_failed_attempt_and_only_so_long(
     now = 100.0
     monkeypatch.setattr("time.monotonic", lambda: now)
     assert status("/api/v1/sessions/") == 200
-    outage.noticed()
+    outage.note_outage()
     assert status("/api/v1/sessions/") == 503
     now += outage.HOLD
     assert status("/api/v1/sessions/") == 200
 
 
 def test_a_refusal_says_when_to_try_again() -> None:
-    outage.noticed()
-    refusal = AbsenceMiddleware(lambda request: HttpResponse())(
+    outage.note_outage()
+    refusal = OutageMiddleware(lambda request: HttpResponse())(
         RequestFactory().get("/api/v1/sessions/")
     )
     assert refusal["Retry-After"] == "1"
 
 
 def test_readiness_says_what_the_api_would_say() -> None:
-    outage.noticed()
+    outage.note_outage()
     assert status("/readyz") == 503
 
 
 def test_everything_else_finds_out_by_itself() -> None:
-    outage.noticed()
+    outage.note_outage()
     assert status("/livez") == 200
     assert status("/admin/") == 200

@@ -1,0 +1,80 @@
+"""Coping with an outage of the database: try again until it is over, or refuse at once.
+
+The settings import this module, so it must not import them.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, TypeVar
+
+from amplifierd.common.errors import DATABASE_UNAVAILABLE
+
+logger = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+# Seconds between two attempts: the first, and the longest.
+FIRST_DELAY, LONGEST_DELAY = 0.05, 2.0
+# An action that has run for so many seconds before it failed met a new outage.
+NEW_OUTAGE = 60.0
+# Seconds for which a failed attempt to connect counts for all requests.
+HOLD = 1.0
+
+_known_until = 0.0
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Tell whether the error, or the one that it was raised from, means an outage."""
+    return isinstance(error, DATABASE_UNAVAILABLE) or isinstance(
+        error.__cause__, DATABASE_UNAVAILABLE
+    )
+
+
+def delays() -> Iterator[float]:
+    """Yield the seconds to wait after each failure in a row: doubled each time, up to a limit."""
+    delay = FIRST_DELAY
+    while True:
+        yield delay
+        delay = min(2 * delay, LONGEST_DELAY)
+
+
+async def retry(
+    action: Callable[..., Awaitable[Result]],
+    *args: Any,
+    doing: str = "A statement",
+    also: tuple[type[Exception], ...] = (),
+) -> Result:
+    """Await the action until the database answers, and return its result.
+
+    The action must be repeatable: an attempt may have succeeded although its answer was lost.
+    Errors of the types in `also` are retried as well. The log says `doing` failed.
+    """
+    while True:
+        for failures, delay in enumerate(delays()):
+            began = time.monotonic()
+            try:
+                return await action(*args)
+            except Exception as error:
+                if not (is_unavailable(error) or isinstance(error, also)):
+                    raise
+                level = logging.DEBUG if failures else logging.WARNING
+                logger.log(level, "%s failed, trying again: %s", doing, error.__cause__ or error)
+            await asyncio.sleep(delay)
+            if time.monotonic() - began > NEW_OUTAGE:
+                break
+
+
+def note_outage(_pool: Any = None) -> None:
+    """Remember that the pool could not connect; psycopg's pool calls this.
+
+    A request notices an outage by waiting for a connection. For a second after that, the requests
+    behind it are refused without waiting; then one of them tries again.
+    """
+    global _known_until
+    _known_until = time.monotonic() + HOLD
+
+
+def is_outage_known() -> bool:
+    """Tell whether an attempt to connect has just failed."""
+    return time.monotonic() < _known_until

@@ -1,14 +1,15 @@
-"""The arguments of a call, put right where it is clear what a model meant.
+"""The arguments of a call, corrected by the tool's schema if it is clear what a model meant.
 
 Models put JSON inside a text, send null for what they leave out, and write numbers as texts. Each
-of these is put right by the tool's schema, for all tools alike. What is wrong beyond that is said
-in words that a model can act on.
+of these is corrected, for all tools alike. Whatever else is wrong is explained in words that a
+model can act on.
 """
 
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Any
 
 from sessions_app.engine.tools.base import ToolError
@@ -19,8 +20,8 @@ _REFERENCES = 50
 _NESTED_TEXTS = 3
 # Levels of data, and looks at a schema: what would take more is left to the tool.
 _DEPTH, _STEPS = 64, 100_000
-# Mistakes that are told, and characters of a value that is repeated in one.
-_TOLD, _SHOWN = 10, 60
+# Mistakes that are named, and characters of a value that is repeated in one.
+_NAMED, _SHOWN = 10, 60
 
 _NUMBER = re.compile(r"-?\d{1,300}(\.\d{1,300})?([eE][-+]?\d{1,3})?")
 _NOTHING = {"", "null", "none"}
@@ -34,10 +35,33 @@ _NOUNS = {
     "null": "null",
 }
 
+# Types in the order in which a value is tried: the more definite first.
+_ORDER = ("null", "boolean", "integer", "number", "array", "object", "string")
+_UNFIT = object()
+
 Schema = dict[str, Any]
 
 
-class _Wrong(Exception):
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_whole(value: Any) -> bool:
+    return _is_number(value) and (isinstance(value, int) or value.is_integer())
+
+
+_IS: dict[str, Callable[[Any], bool]] = {
+    "object": lambda value: isinstance(value, dict),
+    "array": lambda value: isinstance(value, list),
+    "string": lambda value: isinstance(value, str),
+    "integer": _is_whole,
+    "number": _is_number,
+    "boolean": lambda value: isinstance(value, bool),
+    "null": lambda value: value is None,
+}
+
+
+class UnfitValueError(Exception):
     """A value that fits its schema in no way; the mistakes, as the ends of sentences."""
 
     def __init__(self, *mistakes: str) -> None:
@@ -46,52 +70,44 @@ class _Wrong(Exception):
 
 
 def coerce_arguments(arguments: Any, schema: Schema) -> dict[str, Any]:
-    """Return the arguments of a call as its schema wants them, where that is unambiguous.
+    """Return the arguments of a call as its schema wants them, if that is unambiguous.
 
-    Takes what a model has put: an object, nothing, or a text of JSON. A text stays a text where the
-    schema takes one. Null is left out where nothing is required. Raises ToolError, which names
-    every argument that is wrong and what it must be.
+    Takes what a model has sent: an object, nothing, or a text of JSON. A text stays a text if the
+    schema takes one. Null is left out if nothing is required. Raises ToolError, which names every
+    argument that is wrong and what it must be.
     """
-    given = _read_object(arguments)
-    try:
-        fitting = _Coercion(schema).fit(given, {"type": "object", **schema}, "")
-    except _Wrong as wrong:
-        raise ToolError(
-            f"The arguments do not fit: {'; '.join(wrong.mistakes[:_TOLD])}. "
-            "Correct them, and call the tool again."
-        ) from None
-    except RecursionError:
-        raise ToolError("The arguments are nested too deeply: make them simpler.") from None
-    return fitting
-
-
-def _read_object(arguments: Any) -> dict[str, Any]:
     value = arguments
     for _ in range(_NESTED_TEXTS):
         if not isinstance(value, str):
             break
-        if not value.strip():
-            value = {}
-            break
         try:
-            value = json.loads(value)
+            value = json.loads(value) if value.strip() else {}
         except (ValueError, RecursionError) as error:
             where = f" ({error})" if isinstance(error, json.JSONDecodeError) else ""
             raise ToolError(
                 f"The arguments are no valid JSON{where}. Send one JSON object with the "
                 "arguments by their names."
             ) from None
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
+    if not isinstance(value, dict | None):
         raise ToolError(
             f"The arguments must be one JSON object with the arguments by their names, not "
-            f"{_kind_of(value)}."
+            f"{_describe_value(value)}."
         )
-    return value
+    try:
+        return SchemaCoercion(schema).fit(value or {}, {"type": "object", **schema}, "")
+    except UnfitValueError as error:
+        raise unfit_arguments(error.mistakes[:_NAMED]) from None
+    except RecursionError:
+        raise ToolError("The arguments are nested too deeply: make them simpler.") from None
 
 
-class _Coercion:
+def unfit_arguments(mistakes: Iterable[str]) -> ToolError:
+    return ToolError(
+        f"The arguments do not fit: {'; '.join(mistakes)}. Correct them, and call the tool again."
+    )
+
+
+class SchemaCoercion:
     """Values fitted to the schemas of one document, whose references are within it."""
 
     def __init__(self, root: Schema) -> None:
@@ -99,7 +115,7 @@ class _Coercion:
         self.steps = 0
 
     def fit(self, value: Any, schema: Any, path: str, depth: int = 0) -> Any:
-        """Return the value as the schema wants it; raise _Wrong."""
+        """Return the value as the schema wants it; raise UnfitValueError."""
         schema = self._resolve(schema)
         if not isinstance(schema, dict) or self._is_too_long(depth):
             return value
@@ -143,38 +159,31 @@ class _Coercion:
         for each in schemas:
             try:
                 fitting.append(self.fit(value, each, path, depth + 1))
-            except _Wrong as wrong:
-                mistakes.append(wrong)
+            except UnfitValueError as error:
+                mistakes.append(error)
         if not fitting:
-            # Where but one of them is not about null, it says best what is wrong.
+            # If only one of them is not about null, it says best what is wrong.
             real = [
-                wrong
-                for each, wrong in zip(schemas, mistakes, strict=True)
+                error
+                for each, error in zip(schemas, mistakes, strict=True)
                 if _types(self._resolve(each)) != {"null"}
             ]
             if len(real) == 1:
                 raise real[0]
-            kinds = " or ".join(dict.fromkeys(_noun(self._resolve(each)) for each in schemas))
-            raise _Wrong(_mistake(path, f"must be {kinds}", value))
+            kinds = " or ".join(
+                dict.fromkeys(_describe_schema(self._resolve(each)) for each in schemas)
+            )
+            raise UnfitValueError(_mistake(path, f"must be {kinds}", value))
         return next((each for each in fitting if _is_same(each, value)), fitting[0])
 
     def _fit_type(self, value: Any, types: set[str], path: str) -> Any:
         if not types or any(_IS[name](value) for name in types):
-            if (
-                isinstance(value, float)
-                and value.is_integer()
-                and types & _IS.keys() == {"integer"}
-            ):
-                return int(value)
-            return value
-        # The more definite first.
-        for name in ("null", "boolean", "integer", "number", "array", "object", "string"):
-            if name in types:
-                fitting = _CONVERT[name](value)
-                if fitting is not _UNFIT:
-                    return fitting
-        noun = " or ".join(_NOUNS[name] for name in _NOUNS if name in types)
-        raise _Wrong(_mistake(path, f"must be {noun}", value))
+            is_float = isinstance(value, float) and value.is_integer()
+            return int(value) if is_float and types == {"integer"} else value
+        for name in _ORDER:
+            if name in types and (fitting := _convert(value, name)) is not _UNFIT:
+                return fitting
+        raise UnfitValueError(_mistake(path, f"must be {_join_nouns(types)}", value))
 
     def _fit_properties(
         self, value: dict[str, Any], schema: Schema, path: str, depth: int
@@ -191,26 +200,25 @@ class _Coercion:
             place = f"{path}.{name}" if path else str(name)
             if name not in known and each is False:
                 if item is not None:
-                    mistakes.append(_unknown(place, known))
+                    names = ", ".join(f"`{name}`" for name in islice(known, 40)) or "none"
+                    mistakes.append(f"`{place}` is not known here; there are {names}")
                 continue
             if name in known and name not in required and self._is_left_out(item, each):
                 continue
             try:
                 fitting[name] = self.fit(item, each, place, depth + 1)
-            except _Wrong as wrong:
-                mistakes.extend(wrong.mistakes)
-        mistakes += [
-            f"`{path}.{name}` is missing: {_noun(self._resolve(known.get(name, {})))}"
-            if path
-            else f"`{name}` is missing: {_noun(self._resolve(known.get(name, {})))}"
-            for name in sorted(set(required) - set(value))
-        ]
+            except UnfitValueError as error:
+                mistakes.extend(error.mistakes)
+        for name in sorted(set(required) - set(value)):
+            place = f"{path}.{name}" if path else name
+            noun = _describe_schema(self._resolve(known.get(name, {})))
+            mistakes.append(f"`{place}` is missing: {noun}")
         if mistakes:
-            raise _Wrong(*mistakes)
+            raise UnfitValueError(*mistakes)
         return fitting
 
     def _is_left_out(self, item: Any, schema: Any) -> bool:
-        """Tell whether a value says that an optional argument is not given."""
+        """Return whether a value means that an optional argument is not given."""
         is_text = isinstance(item, str)
         if not (item is None or (is_text and item.strip().lower() in _NOTHING)):
             return False
@@ -226,7 +234,7 @@ class _Coercion:
         if not isinstance(schema, dict) or self._is_too_long(depth):
             return set()
         if options := _options(schema):
-            return {_type_of(option) for option in options}
+            return {next(name for name in _ORDER if _IS[name](each)) for each in options}
         kinds = _types(schema)
         for key in ("anyOf", "oneOf"):
             for each in schema[key] if isinstance(schema.get(key), list) else ():
@@ -244,80 +252,34 @@ class _Coercion:
             each = first[index] if index < len(first) else schema.get("items", True)
             try:
                 fitting.append(self.fit(item, each, f"{path}[{index}]", depth + 1))
-            except _Wrong as wrong:
-                mistakes.extend(wrong.mistakes)
+            except UnfitValueError as error:
+                mistakes.extend(error.mistakes)
         if mistakes:
-            raise _Wrong(*mistakes)
+            raise UnfitValueError(*mistakes)
         return fitting
 
 
-def _is_whole(value: Any) -> bool:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and (isinstance(value, int) or value.is_integer())
-
-
-_IS: dict[str, Callable[[Any], bool]] = {
-    "object": lambda value: isinstance(value, dict),
-    "array": lambda value: isinstance(value, list),
-    "string": lambda value: isinstance(value, str),
-    "integer": _is_whole,
-    "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
-    "boolean": lambda value: isinstance(value, bool),
-    "null": lambda value: value is None,
-}
-_UNFIT = object()
-
-
-def _to_null(value: Any) -> Any:
-    return None if isinstance(value, str) and value.strip().lower() in _NOTHING else _UNFIT
-
-
-def _to_boolean(value: Any) -> Any:
-    words = {"true": True, "false": False}
-    return words.get(value.strip().lower(), _UNFIT) if isinstance(value, str) else _UNFIT
-
-
-def _to_number(value: Any) -> Any:
-    if not isinstance(value, str) or not _NUMBER.fullmatch(value.strip()):
+def _convert(value: Any, kind: str) -> Any:
+    """Return a value as another type; _UNFIT if it is not clear how."""
+    if kind == "string":
+        # Nobody knows how other values were to be written.
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else _UNFIT
+    if not isinstance(value, str):
         return _UNFIT
     text = value.strip()
-    number = int(text) if text.lstrip("-").isdecimal() else float(text)
-    return number if math.isfinite(number) else _UNFIT
-
-
-def _to_integer(value: Any) -> Any:
-    number = _to_number(value)
-    return int(number) if number is not _UNFIT and _is_whole(number) else _UNFIT
-
-
-def _to_array(value: Any) -> Any:
-    return _parsed(value, list)
-
-
-def _to_object(value: Any) -> Any:
-    if isinstance(value, str) and not value.strip():
+    if kind == "null":
+        return None if text.lower() in _NOTHING else _UNFIT
+    if kind == "boolean":
+        return {"true": True, "false": False}.get(text.lower(), _UNFIT)
+    if kind in ("integer", "number"):
+        if not _NUMBER.fullmatch(text):
+            return _UNFIT
+        number = int(text) if text.lstrip("-").isdecimal() else float(text)
+        if kind == "integer":
+            return int(number) if _is_whole(number) else _UNFIT
+        return number if math.isfinite(number) else _UNFIT
+    if kind == "object" and not text:
         return {}
-    return _parsed(value, dict)
-
-
-def _to_string(value: Any) -> Any:
-    # Of other values nobody knows how they were to be written.
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else _UNFIT
-
-
-_CONVERT: dict[str, Callable[[Any], Any]] = {
-    "null": _to_null,
-    "boolean": _to_boolean,
-    "integer": _to_integer,
-    "number": _to_number,
-    "array": _to_array,
-    "object": _to_object,
-    "string": _to_string,
-}
-
-
-def _parsed(value: Any, kind: type) -> Any:
-    """Return what the JSON in a text says, if it is of the kind."""
     for _ in range(_NESTED_TEXTS):
         if not isinstance(value, str):
             break
@@ -325,7 +287,7 @@ def _parsed(value: Any, kind: type) -> Any:
             value = json.loads(value)
         except (ValueError, RecursionError):
             return _UNFIT
-    return value if isinstance(value, kind) else _UNFIT
+    return value if _IS[kind](value) else _UNFIT
 
 
 def _types(schema: Any) -> set[str]:
@@ -343,12 +305,6 @@ def _types(schema: Any) -> set[str]:
     return types | {"null"} if types and schema.get("nullable") is True else types
 
 
-def _type_of(value: Any) -> str:
-    return next((name for name in ("null", "boolean", "integer") if _IS[name](value)), "") or next(
-        name for name in ("number", "string", "array", "object") if _IS[name](value)
-    )
-
-
 def _options(schema: Schema) -> list[Any]:
     """Return the only values that a schema takes; none where it does not say."""
     if "const" in schema:
@@ -359,22 +315,24 @@ def _options(schema: Schema) -> list[Any]:
 def _fit_option(value: Any, options: list[Any], path: str) -> Any:
     if any(_is_same(option, value) for option in options):
         return value
-    # Written as a text, or as a text too many.
-    same = [option for option in options if _written(option) == _written(value)]
-    if not same and isinstance(value, str):
-        same = [option for option in options if _written(option) == _written(value.strip())]
-    if len(same) == 1:
-        return same[0]
+    # Written as a text, or as a text too many, or with blanks around it.
+    texts = [_write(option) for option in options]
+    written = _write(value)
+    if written not in texts and isinstance(value, str):
+        written = value.strip()
+    if texts.count(written) == 1:
+        return options[texts.index(written)]
     listed = ", ".join(json.dumps(option, ensure_ascii=False) for option in options[:20])
-    raise _Wrong(_mistake(path, f"must be {'one of ' if len(options) > 1 else ''}{listed}", value))
+    one_of = "one of " if len(options) > 1 else ""
+    raise UnfitValueError(_mistake(path, f"must be {one_of}{listed}", value))
 
 
-def _written(value: Any) -> str:
+def _write(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _is_same(one: Any, other: Any) -> bool:
-    """Tell whether values are the same to JSON, to which 1 and true are not."""
+    """Return whether values are the same to JSON, to which 1 and true are not."""
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     if isinstance(one, dict) and isinstance(other, dict):
@@ -384,35 +342,30 @@ def _is_same(one: Any, other: Any) -> bool:
     return one == other
 
 
-def _noun(schema: Any) -> str:
+def _describe_schema(schema: Any) -> str:
     if isinstance(schema, dict):
         if options := _options(schema):
             return " or ".join(json.dumps(each, ensure_ascii=False) for each in options[:20])
         for key in ("anyOf", "oneOf"):
             if isinstance(schema.get(key), list) and schema[key]:
-                return " or ".join(dict.fromkeys(map(_noun, schema[key])))
+                return " or ".join(dict.fromkeys(map(_describe_schema, schema[key])))
         if types := _types(schema):
-            return " or ".join(_NOUNS[name] for name in _NOUNS if name in types)
+            return _join_nouns(types)
     return "a value"
 
 
+def _join_nouns(types: set[str]) -> str:
+    return " or ".join(_NOUNS[name] for name in _NOUNS if name in types)
+
+
 def _mistake(path: str, must: str, value: Any) -> str:
-    return f"`{path}` {must}, not {_kind_of(value)}" if path else f"they {must}"
+    return f"`{path}` {must}, not {_describe_value(value)}" if path else f"they {must}"
 
 
-def _kind_of(value: Any) -> str:
+def _describe_value(value: Any) -> str:
     if value is None or isinstance(value, bool | int | float):
         return json.dumps(value)
     if isinstance(value, str):
         text = json.dumps(value[:_SHOWN], ensure_ascii=False)
         return f"the text {text}{'…' if len(value) > _SHOWN else ''}"
     return "a list" if isinstance(value, list) else "an object"
-
-
-def _unknown(place: str, known: dict[str, Any]) -> str:
-    names = ", ".join(f"`{name}`" for name in _first(known, 40)) or "none"
-    return f"`{place}` is not known here; there are {names}"
-
-
-def _first(names: dict[str, Any], count: int) -> Iterator[str]:
-    return (name for name, _ in zip(names, range(count), strict=False))

@@ -38,7 +38,7 @@ test-browser: setup chromium ## run the tests of the console in Chromium
 
 # The optional engine, in an environment of its own that sees all of $(VENV).
 test-amplifier: $(AMPLIFIER)/.ready ## run the tests of the optional engine, with amplifier-core
-	@$(AMPLIFIER)/bin/python -m pytest tests/unit/test_engine_amplifier*.py
+	@$(AMPLIFIER)/bin/python -m pytest extras/amplifierd-amplifier/tests
 
 screenshots: setup chromium ## take the pictures in docs/screenshots anew
 	@$(PYTHON) -m tests.browser.screenshots
@@ -96,10 +96,12 @@ wheel: $(DEV) ## build the wheel and the sdist into dist/
 	@rm -rf dist && $(VENV)/bin/uv build --quiet && ls dist
 
 # A path file and not a copy of the requirements: seconds instead of minutes.
-$(AMPLIFIER)/.ready: $(READY)
+$(AMPLIFIER)/.ready: $(DEV) extras/amplifierd-amplifier/pyproject.toml
 	@echo "Installing amplifier-core into $(AMPLIFIER)"
 	@$(PYTHON) -m venv --clear $(AMPLIFIER)
 	@$(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
 		>"$$($(AMPLIFIER)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/main.pth"
 	@$(AMPLIFIER)/bin/python -m pip install --quiet --disable-pip-version-check "amplifier-core==2.0.2"
+	@$(AMPLIFIER)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+		./extras/amplifierd-amplifier
 	@touch $@

@@ -1,7 +1,8 @@
-"""The modules that the daemon has itself. Whoever executes a kind of them registers it here."""
+"""The modules that profiles may name. Whoever executes a kind of them registers it here."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 
@@ -15,17 +16,30 @@ class Capabilities:
     executes_code: bool = True
     touches_files: bool = True
     reaches_network: bool = True
-    # Whether it sends a key of its own, also where its config names none.
+    # Whether it sends a key of its own, also if its config names none.
     needs_key: bool = True
     # Whether its config may say where it reaches (`base_url` and the like).
     has_address: bool = True
     # Whether its config may script what it does.
     is_scripted: bool = True
+    # Of an engine, whether the modules that it runs are those that are registered here.
+    runs_known_modules: bool = False
     # Keys of its config that change how it answers, and nothing of what it reaches.
     settings: frozenset[str] = frozenset()
 
 
-class Fault(NamedTuple):
+@dataclass(frozen=True)
+class Module:
+    """A module that profiles may name, or why they may not."""
+
+    capabilities: Capabilities
+    # The installed package that it comes from; empty for one of the daemon's own.
+    package: str = ""
+    # Why it cannot be used; empty if it can.
+    error: str = ""
+
+
+class ConfigError(NamedTuple):
     """What keeps a module of a profile from being used: its place in the list, and the reason."""
 
     index: int
@@ -33,51 +47,93 @@ class Fault(NamedTuple):
     detail: str
 
 
-# Takes the modules of one type in a profile, and tells what is wrong with their config here.
-Check = Callable[[list[dict[str, Any]]], Iterable[Fault]]
+# Returns the modules of a kind by their ids; it is called once, when they are first needed.
+Finder = Callable[[], Mapping[str, Module]]
+# Takes the modules of one kind in a profile, and says what is wrong with their config here.
+Check = Callable[[list[dict[str, Any]]], Iterable[ConfigError]]
 
-# These name how the daemon works anyway; nothing is executed for them.
-_INERT = Capabilities(*[False] * 6)
-# Type of module → id → what it can do. The types are those of a mount plan.
-_BUILTIN: dict[str, dict[str, Capabilities]] = {
-    "orchestrator": {"loop-streaming": _INERT},
-    "context-manager": {"context-simple": _INERT},
-    "provider": {},
-    "tool": {},
-    "hook": {},
+BUILTIN_ENGINE = "builtin"
+# What profiles of the first release call it.
+FORMER_ENGINES = {"pydantic-ai": BUILTIN_ENGINE}
+# Names how the daemon works anyway; nothing is executed for them.
+_INERT = Module(Capabilities(*[False] * 6))
+# The kinds are those of a mount plan, and `engine`.
+_finders: dict[str, Finder] = {
+    "orchestrator": lambda: {"loop-streaming": _INERT},
+    "context-manager": lambda: {"context-simple": _INERT},
 }
-_CHECKS: dict[str, Check] = {}
+_checks: dict[str, Check] = {}
 
 
-def register(kind: str, modules: Mapping[str, Capabilities]) -> None:
-    """Add to the modules of a type; adding one again replaces what it was said to do."""
-    _BUILTIN[kind].update(modules)
+def register(kind: str, find: Finder, check: Check | None = None) -> None:
+    """Have the modules of a kind found, and their config checked when a profile is compiled."""
+    _finders[kind] = find
+    if check:
+        _checks[kind] = check
+    _find_modules.cache_clear()
 
 
-def builtin(kind: str) -> list[str]:
-    """Return the ids of the modules of a type, in order."""
-    return sorted(_BUILTIN[kind])
+@cache
+def _find_modules(kind: str) -> Mapping[str, Module]:
+    return _finders[kind]() if kind in _finders else {}
+
+
+def list_usable(kind: str) -> dict[str, Module]:
+    """Return the modules of a kind that can be used, by their ids, in order."""
+    return {name: each for name, each in sorted(_find_modules(kind).items()) if not each.error}
 
 
 def find_capabilities(kind: str, module: str) -> Capabilities | None:
-    """Return what a module of a type can do; None for one that the daemon does not have."""
-    return _BUILTIN[kind].get(module)
+    """Return what a module of a kind can do; None for one that the daemon does not have."""
+    usable = list_usable(kind)
+    return usable[module].capabilities if module in usable else None
 
 
-def find_settings(kind: str) -> frozenset[str]:
-    """Return the settings that any module of a type has: see `Capabilities.settings`."""
-    return frozenset().union(*(each.settings for each in _BUILTIN[kind].values()))
+def find_settings(kind: str, module: str = "") -> frozenset[str]:
+    """Return the settings (`Capabilities.settings`) of a module: its own, and those of all of ours.
 
-
-def register_check(kind: str, check: Check) -> None:
-    """Have the modules of a type checked whenever a profile is compiled."""
-    _CHECKS[kind] = check
-
-
-def faults(kind: str, modules: list[dict[str, Any]]) -> list[Fault]:
-    """Return what is wrong with the config of a profile's modules of a type, where they would run.
-
-    None, where nobody checks that type.
+    What a package says of its own module opens nothing of another one.
     """
-    check = _CHECKS.get(kind)
+    return frozenset().union(
+        *(
+            each.capabilities.settings
+            for name, each in list_usable(kind).items()
+            if not each.package or name == module
+        )
+    )
+
+
+def locate(kind: str, module: str) -> str:
+    """Return where the code of a module is: with the daemon, or in an installed package."""
+    found = _find_modules(kind).get(module)
+    return f"package:{found.package}" if found and found.package else f"builtin:{module}"
+
+
+def find_error(kind: str, module: str) -> str:
+    """Return why a module of a kind cannot be used; empty if it can, or if there is none."""
+    found = _find_modules(kind).get(module)
+    return found.error if found else ""
+
+
+def name_engine(session: dict[str, Any]) -> str:
+    """Return the name of the engine that a session chooses; it need not exist."""
+    name = str(session.get("engine") or BUILTIN_ENGINE)
+    return FORMER_ENGINES.get(name, name)
+
+
+def has_known_modules(session: dict[str, Any]) -> bool:
+    """Return whether the engine of a session runs the modules that are registered here.
+
+    Of an engine that the daemon does not have nothing is known.
+    """
+    found = find_capabilities("engine", name_engine(session))
+    return found is not None and found.runs_known_modules
+
+
+def find_config_errors(kind: str, modules: list[dict[str, Any]]) -> list[ConfigError]:
+    """Return what is wrong with the config of a profile's modules of a kind, where they would run.
+
+    Nothing, if nobody checks that kind.
+    """
+    check = _checks.get(kind)
     return list(check(modules)) if check else []

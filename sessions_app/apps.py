@@ -12,11 +12,10 @@ class SessionsConfig(AppConfig):
     def ready(self) -> None:
         """Ring the bell of the streams whenever a journal has grown, and tell of the modules."""
         from profiles_app import modules
-        from sessions_app.engine.registry import faults, provider_capabilities
-        from sessions_app.engine.tools.base import tool_capabilities
+        from sessions_app.engine.registry import ENGINES, PROVIDERS, TOOLS, find_config_errors
         from sessions_app.streaming import notifier
 
-        modules.register("provider", provider_capabilities())
-        modules.register_check("provider", faults)
-        modules.register("tool", tool_capabilities())
+        modules.register("provider", PROVIDERS.list_modules, find_config_errors)
+        modules.register("tool", TOOLS.list_modules)
+        modules.register("engine", ENGINES.list_modules)
         notifier.connect()

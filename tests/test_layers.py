@@ -84,3 +84,16 @@ def test_no_layer_imports_one_above_it(place: str) -> None:
         if is_within(name, forbidden) and not is_within(name, ALLOWED)
     ]
     assert found == []
+
+
+@pytest.mark.parametrize("place", ["amplifierd", "profiles_app", "sessions_app"])
+def test_nothing_imports_a_package_of_extras(place: str) -> None:
+    packages = [path.parent.name for path in ROOT.glob("extras/*/*/__init__.py")]
+    assert "amplifierd_amplifier" in packages
+    found = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in (ROOT / place).rglob("*.py")
+        for name in imports(path)
+        if any(is_within(name, package) for package in packages)
+    ]
+    assert found == []

@@ -13,6 +13,7 @@ Look = Callable[[], Iterator[Finding]]
 BEFORE: tuple[Look, ...] = (
     machine.python,
     machine.packages,
+    machine.extensions,
     machine.home,
     machine.disk,
     machine.model,

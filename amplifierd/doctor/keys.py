@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from amplifierd.doctor.findings import Finding, error, ok, warning
 from profiles_app.models import Profile
-from sessions_app.engine.registry import variables as named
+from sessions_app.engine.registry import find_variables as named
 
 # Profiles that are named; of more only the number.
 SHOWN = 3

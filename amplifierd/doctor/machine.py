@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 from amplifierd import __version__, env
 from amplifierd.doctor.findings import Finding, error, ok, warning
 from sessions_app.engine.model_files import SMOLLM2, fault
+from sessions_app.engine.registry import REGISTRIES
 
 OLDEST = (3, 11, 2)
 REQUIREMENTS = settings.BASE_DIR / "requirements.txt"
@@ -52,6 +53,16 @@ def _requirements() -> list[str]:
     lines = (line.partition("#")[0].strip() for line in REQUIREMENTS.read_text().splitlines())
     # A line that begins with a dash is an option of pip.
     return [line for line in lines if line and not line.startswith("-")]
+
+
+def extensions() -> Iterator[Finding]:
+    """Look at the providers, tools and engines of installed packages; without any, say nothing."""
+    for registry in REGISTRIES:
+        for name, package in registry.packages.items():
+            yield ok("extensions", f"{registry.noun} {name} of {package}")
+        for name, reason in registry.errors.items():
+            says = f"{registry.noun} {name} cannot be used: {reason}"
+            yield warning("extensions", says, "Correct or remove its package, and restart.")
 
 
 def home() -> Iterator[Finding]:

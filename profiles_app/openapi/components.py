@@ -131,7 +131,10 @@ _found = {
     "id": text("May have slashes."),
     "type": choice("provider", "tool", "hook", "orchestrator", "context-manager", "unknown"),
     "name": text(),
-    "location": text("Where its code is; `builtin:…` for the daemon's own."),
+    "location": text(
+        "Where its code is; `builtin:…` for the daemon's own, `package:…` for one of an "
+        "installed package."
+    ),
     "collection": nullable(text("null: the daemon's own.")),
     "description": nullable(text()),
 }

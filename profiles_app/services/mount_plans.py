@@ -12,6 +12,7 @@ from profiles_app.definition import MODULE_LISTS, SESSION_MODULES, TEXTS, short_
 from profiles_app.exceptions import InvalidDefinition
 from profiles_app.models import Profile
 from profiles_app.models.directory import ROOT
+from profiles_app.modules import locate
 from profiles_app.services import overrides
 from profiles_app.services.directories import require_directory, strip_root
 from profiles_app.services.profiles import resolve_profile
@@ -128,7 +129,7 @@ def _referenced(profile: str, kind: str, entry: dict[str, Any]) -> Mount:
         "moduleId": f"{profile}.{kind}.{short_name(entry['module'])}",
         "mountType": "referenced",
         "moduleType": kind,
-        "sourcePath": entry["source"] or f"builtin:{entry['module']}",
+        "sourcePath": entry["source"] or locate(kind, entry["module"]),
         "metadata": {"module": entry["module"], "config": entry["config"]},
     }
 

@@ -70,7 +70,8 @@ def _with_settings(
     providers: list[dict[str, Any]], overrides: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """Return the providers with the settings that are meant for each of them."""
-    config = {
-        key: overrides[key] for key in sorted(modules.find_settings("provider")) if key in overrides
-    }
-    return [merge(entry, {"config": config}) for entry in providers]
+    merged = []
+    for entry in providers:
+        names = sorted(modules.find_settings("provider", entry["module"]) & overrides.keys())
+        merged.append(merge(entry, {"config": {name: overrides[name] for name in names}}))
+    return merged

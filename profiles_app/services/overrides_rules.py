@@ -44,8 +44,6 @@ from profiles_app.exceptions import InvalidDefinition
 from profiles_app.modules import Capabilities
 
 ENGINE = "engine"
-# The engine whose modules are the daemon's own, by its names: today's and that of release 0.1.
-OWN_ENGINES = (None, "builtin", "pydantic-ai")
 ASKS = "require_approval"
 # What any caller may choose beside the settings of providers: another model, another order.
 CHOICES = frozenset({"default_model", "priority"})
@@ -116,7 +114,7 @@ def check_changes(
 
     Both definitions are in their full form.
     """
-    is_foreign = base["session"].get(ENGINE) not in OWN_ENGINES
+    is_foreign = not modules.has_known_modules(base["session"])
     _check_session(base["session"], overrides.get("session") or {}, f"{where}.session")
     for change in _changes(base, overrides, merged, where, is_foreign):
         if is_foreign:
@@ -389,7 +387,8 @@ def _check_shared(change: Change) -> None:
             "daemon that requires keys; change the profile."
         )
     is_scripted = change.kind == "provider" and change.can.is_scripted
-    free = modules.find_settings("provider") | CHOICES if change.kind == "provider" else {ASKS}
+    settings_of = modules.find_settings(change.kind, change.name)
+    free = settings_of | CHOICES if change.kind == "provider" else {ASKS}
     if (power or is_scripted) and (key := _changed_key(change, free)):
         raise InvalidDefinition(
             f"{change.place}.config.{key}: overrides set only {', '.join(sorted(free))} of "

@@ -13,7 +13,7 @@ from profiles_app.front_matter import located
 from profiles_app.models import Collection, Profile
 from profiles_app.profile_format import ProfileFile
 from profiles_app.services import profiles
-from profiles_app.services.overrides_rules import ASKS, ENGINE, OWN_ENGINES, is_approval
+from profiles_app.services.overrides_rules import ASKS, ENGINE, is_approval
 from profiles_app.services.profiles import find_version, resolve_profile
 
 TYPES = ("provider", "tool", "hook", "orchestrator", "context-manager")
@@ -33,12 +33,12 @@ def _own() -> list[dict[str, Any]]:
             "id": name,
             "type": kind,
             "name": name,
-            "location": f"builtin:{name}",
+            "location": modules.locate(kind, name),
             "collection": None,
             "description": None,
         }
         for kind in TYPES
-        for name in modules.builtin(kind)
+        for name in modules.list_usable(kind)
     ]
 
 
@@ -95,7 +95,10 @@ def _errors(sections: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _all_module_errors(checked: dict[str, Any]) -> Iterator[dict[str, Any]]:
     known = _known()
-    foreign = checked["session"].get(ENGINE) not in OWN_ENGINES
+    engine = modules.name_engine(checked["session"])
+    if error := modules.find_error("engine", engine):
+        yield _error(f"session.{ENGINE}", "unknown_module", _explain("engine", engine, error))
+    foreign = not modules.has_known_modules(checked["session"])
     for kind, where, entry in _modules(checked):
         # Whether another engine has a module, it alone can tell.
         if not foreign:
@@ -129,7 +132,10 @@ def _module_errors(
     module, source = entry["module"], entry["source"]
     if source is not None and not SOURCE.fullmatch(source):
         yield _error(f"{where}.source", "reference", "This is no place to find a module at.")
-    if module not in known and (source is None or kind in OWN):
+    if error := modules.find_error(kind, module):
+        detail = _explain(f"{kind} module", module, error)
+        yield _error(f"{where}.module", "unknown_module", detail)
+    elif module not in known and (source is None or kind in OWN):
         more = ", …" if len(known) > LISTED else ""
         listed = ", ".join(known[:LISTED]) or "none"
         hint = NO_OTHERS.get(kind, "") if kind in OWN else " Give the `source` of another."
@@ -143,7 +149,7 @@ def _module_errors(
 
 def _config_errors(sections: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for section, kind in MODULE_LISTS.items():
-        for index, code, detail in modules.faults(kind, sections[section]):
+        for index, code, detail in modules.find_config_errors(kind, sections[section]):
             yield _error(f"{section}[{index}].config", code, detail)
 
 
@@ -157,6 +163,12 @@ def _false_references(value: Any, where: str) -> Iterator[str]:
             yield from _false_references(item, f"{where}[{index}]")
     elif isinstance(value, str) and ".config" in where and NO_REFERENCE.search(value):
         yield where
+
+
+def _explain(noun: str, name: str, error: str) -> str:
+    return (
+        f"The {noun} {name!r} cannot be used. Correct or remove its package, and restart: {error}"
+    )
 
 
 def _error(field: str, code: str, detail: str) -> dict[str, Any]:

@@ -5,10 +5,13 @@ An engine is given all it needs in a `Turn` and knows neither the database nor t
 
 import asyncio
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
+
+from sessions_app.engine.capabilities import EngineCapabilities
 
 # Takes an event's type and data. Synchronous and never blocking: an engine emits every piece
 # at once, and whoever journals them joins what comes close together.
@@ -192,9 +195,14 @@ class Outcome:
     finish_reason: str = "stop"
 
 
-class Engine(Protocol):
-    """Runs turns, many at a time, on one event loop."""
+class Engine(ABC):
+    """Runs turns, many at a time, on one event loop. One instance serves a whole process."""
 
+    # What profiles call it, as `session.engine`.
+    module: ClassVar[str]
+    capabilities: ClassVar[EngineCapabilities]
+
+    @abstractmethod
     async def run(self, turn: Turn, emit: Emit, cancel: asyncio.Event) -> Outcome:
         """Answer the turn, emitting `content` and `hook:thinking:delta` as they come.
 

@@ -1,13 +1,20 @@
-"""What providers and tools can do and accept: each module's class says it, configs may override.
+"""What engines, tools and providers can do and accept: the class of each module says it.
 
-A property here replaces a list of names elsewhere. Unknown means no.
+A property here replaces a list of names elsewhere. Unknown means no: what a class does not say of
+its security counts as the worst case.
 """
 
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass
 
 from profiles_app.modules import Capabilities
-from sessions_app.engine.base import EngineError
+
+
+@dataclass(frozen=True)
+class EngineCapabilities(Capabilities):
+    """What an engine does; see also `runs_known_modules`."""
+
+    # Whether it stops a run that has used what `session.budget` grants.
+    keeps_budget: bool = False
 
 
 @dataclass(frozen=True)
@@ -21,11 +28,10 @@ class ToolCapabilities(Capabilities):
 
 @dataclass(frozen=True)
 class ProviderCapabilities(Capabilities):
-    """What a provider's service accepts. The defaults are what every service takes."""
+    """What a provider's service accepts. The defaults are what every service takes.
 
-    executes_code: bool = False
-    touches_files: bool = False
-    is_scripted: bool = False
+    A config may override those below; what decides about security stays as the class says it.
+    """
 
     # Whether its model can call tools, and summarise: one that is too small can do neither, and
     # leaves out what is oldest.
@@ -58,45 +64,3 @@ class ProviderCapabilities(Capabilities):
     system_role: str = "system"
     # Optional fields of the request that are never sent.
     without: tuple[str, ...] = ()
-
-
-def override_capabilities(
-    declared: ProviderCapabilities, config: dict[str, Any], module: str
-) -> ProviderCapabilities:
-    """Return what a class declares, with what `capabilities` in its config says instead.
-
-    What decides about security cannot be overridden. Raises EngineError `bad_config`.
-    """
-    given = config.get("capabilities") or {}
-    if not isinstance(given, dict):
-        raise EngineError(
-            "bad_config", f"`capabilities` of {module} must be a mapping: correct it."
-        )
-    fixed = {field.name for field in fields(Capabilities)}
-    known = {field.name for field in fields(ProviderCapabilities)} - fixed
-    for name, value in given.items():
-        if name not in known:
-            raise EngineError(
-                "bad_config",
-                f"`capabilities` of {module} has {', '.join(sorted(known))}, not {name!r}.",
-            )
-        _check_kind(name, value, getattr(declared, name), module)
-    tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
-    return replace(declared, **tuples)
-
-
-def _check_kind(name: str, value: Any, declared: Any, module: str) -> None:
-    wanted = {"context_window": int, "input": list, "without": list}.get(name, type(declared))
-    is_right = isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))
-    if is_right and wanted is list:
-        is_right = all(isinstance(item, str) for item in value)
-    if not is_right:
-        nouns = {
-            int: "a whole number",
-            bool: "true or false",
-            list: "a list of texts",
-            str: "a text",
-        }
-        raise EngineError(
-            "bad_config", f"`capabilities.{name}` of {module} must be {nouns[wanted]}: correct it."
-        )

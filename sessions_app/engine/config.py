@@ -142,12 +142,12 @@ def missing_key(module: str, name: str) -> EngineError:
     )
 
 
-def variables(value: Any) -> set[str]:
+def find_variables(value: Any) -> set[str]:
     """Return the names of the variables that a config refers to, at any depth."""
     if isinstance(value, str):
         return set(_VARIABLE.findall(value))
     items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return set().union(*map(variables, items))
+    return set().union(*map(find_variables, items))
 
 
 def redacted(text: str, secrets: set[str]) -> str:

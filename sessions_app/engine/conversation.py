@@ -8,9 +8,11 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any, TypeVar
 
-from sessions_app.engine.base import Ask, Cancelled, Emit, EngineError, Outcome, Turn
+from profiles_app.modules import BUILTIN_ENGINE
+from sessions_app.engine.base import Ask, Cancelled, Emit, Engine, EngineError, Outcome, Turn
 from sessions_app.engine.budget import budgets, check_repeats
 from sessions_app.engine.calls import Calls, OpenedModule
+from sessions_app.engine.capabilities import EngineCapabilities
 from sessions_app.engine.compaction import (
     CHARACTERS,
     INSTRUCTIONS,
@@ -46,10 +48,10 @@ from sessions_app.engine.normalize import Names, build_request
 from sessions_app.engine.output import RunOutput
 from sessions_app.engine.prices import context_window, price_of
 from sessions_app.engine.providers.base import Provider
-from sessions_app.engine.registry import provider_chain
+from sessions_app.engine.registry import open_tools, provider_chain
 from sessions_app.engine.retries import retry_event, wait_before
 from sessions_app.engine.time_limit import TimeLimit
-from sessions_app.engine.tools.base import Workplace, open_tools, parse_approval
+from sessions_app.engine.tools.base import Workplace, parse_approval
 from sessions_app.engine.transcript import merge_results, opening, summary_message
 from sessions_app.engine.wire.events import (
     Finish,
@@ -88,8 +90,11 @@ CHARACTERS_AT_MOST = 4.0
 LONGEST_PATIENCE = 10 * 365 * 86_400
 
 
-class ConversationEngine:
+class ConversationEngine(Engine):
     """Runs turns with our own loop over readers and tools; holds no state between them."""
+
+    module = BUILTIN_ENGINE
+    capabilities = EngineCapabilities(runs_known_modules=True, keeps_budget=True)
 
     async def run(self, turn: Turn, emit: Emit, cancel: asyncio.Event) -> Outcome:
         """Answer the turn with the providers that its mount plan names; see `Engine.run`."""

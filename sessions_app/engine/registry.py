@@ -1,38 +1,221 @@
-"""Which providers a mount plan means. Importing this loads no provider's client."""
+"""Providers, tools and engines: those of the daemon, and those of installed packages.
 
-import functools
+A package has them as entry points in three groups, `amplifierd.providers`, `amplifierd.tools` and
+`amplifierd.engines`. The name of an entry point is what profiles call it; its value is a class,
+which says as `capabilities` what it can do. See docs/extending.md.
+
+An entry point that cannot be used does not stop anything: it is logged, `doctor` lists it, and a
+profile that names it gets the reason. Importing this module loads no provider's client.
+"""
+
+import asyncio
+import importlib
+import inspect
+import logging
 import math
 import os
+import pkgutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from typing import Any
+from functools import cached_property
+from importlib.metadata import EntryPoint, entry_points
+from itertools import groupby
+from types import ModuleType
+from typing import Any, Generic, TypeVar
 
-from profiles_app.modules import Capabilities, Fault
+from profiles_app.modules import Capabilities, ConfigError, Module, name_engine
 from sessions_app.engine import config as configs
-from sessions_app.engine import providers
-from sessions_app.engine.base import Engine, EngineError
-from sessions_app.engine.choice import Engines
+from sessions_app.engine import providers, tools
+from sessions_app.engine.base import Emit, Engine, EngineError, Outcome, Turn
+from sessions_app.engine.capabilities import (
+    EngineCapabilities,
+    ProviderCapabilities,
+    ToolCapabilities,
+)
 from sessions_app.engine.config import Config, Resolver, missing_key, number
-from sessions_app.engine.discovery import find_classes
 from sessions_app.engine.providers.base import Provider
+from sessions_app.engine.tools.base import Toolbox, ToolModule, Workplace
+
+logger = logging.getLogger(__name__)
+
+Extension = TypeVar("Extension", Provider, ToolModule, Engine)
 
 
-@functools.cache
-def provider_classes() -> dict[str, type[Provider]]:
-    """Return the classes of all provider modules, by their names."""
-    return find_classes(providers, Provider)
+class Registry(Generic[Extension]):
+    """All modules of one kind; they are looked for once, when somebody first asks."""
+
+    def __init__(
+        self,
+        kind: str,
+        base: type[Extension],
+        capabilities: type[Capabilities],
+        find_builtin: Callable[[], dict[str, type[Extension]]],
+    ) -> None:
+        self.kind = kind
+        self.group = f"amplifierd.{kind}s"
+        self._base = base
+        self._capabilities = capabilities
+        self._find_builtin = find_builtin
+        self.noun = kind if kind == "engine" else f"{kind} module"
+
+    @property
+    def classes(self) -> dict[str, type[Extension]]:
+        """The classes of all modules, by their names, in order."""
+        return self._contents[0]
+
+    @property
+    def packages(self) -> dict[str, str]:
+        """Name → the installed package that has it, of each module that is not the daemon's."""
+        return self._contents[1]
+
+    @property
+    def errors(self) -> dict[str, str]:
+        """Name → why the entry point of this name cannot be used."""
+        return self._contents[2]
+
+    @cached_property
+    def _contents(self) -> tuple[dict[str, type[Extension]], dict[str, str], dict[str, str]]:
+        builtin = self._find_builtin()
+        found = dict(builtin)
+        packages: dict[str, str] = {}
+        errors: dict[str, str] = {}
+        entries = sorted(entry_points(group=self.group), key=lambda entry: entry.name)
+        for name, same in groupby(entries, key=lambda entry: entry.name):
+            entry, *others = same
+            try:
+                if name in builtin or others:
+                    raise ValueError("there is another one of this name")
+                found[name] = self._load(entry)
+                packages[name] = _name_package(entry)
+            # Whatever code of others does when it is imported.
+            except (Exception, SystemExit) as error:
+                reason = f"{type(error).__name__}: {error}"
+                errors[name] = f"{_name_package(entry)}, {entry.value}: {reason}"
+                logger.error("The %s %r cannot be used. %s", self.noun, name, errors[name])
+        return dict(sorted(found.items())), packages, errors
+
+    def find(self, name: str) -> type[Extension]:
+        """Return the class of a module; raise EngineError `unknown_module` without one."""
+        if name in self.classes:
+            return self.classes[name]
+        if name in self.errors:
+            raise EngineError(
+                "unknown_module",
+                f"The {self.noun} {name!r} cannot be used. Correct or remove its package, "
+                f"and restart: {self.errors[name]}",
+            )
+        raise EngineError(
+            "unknown_module",
+            f"There is no {self.noun} {name[:80]!r}. Known are: {', '.join(self.classes)}.",
+        )
+
+    def list_modules(self) -> dict[str, Module]:
+        """Return all modules as profiles know them, those that cannot be used among them."""
+        usable = {
+            name: Module(self._read_capabilities(each), self.packages.get(name, ""))
+            for name, each in self.classes.items()
+        }
+        return usable | {
+            name: Module(Capabilities(), "", error)
+            for name, error in self.errors.items()
+            if name not in usable
+        }
+
+    def _read_capabilities(self, module: type[Extension]) -> Capabilities:
+        if issubclass(module, Provider):
+            own = module.settings or frozenset()
+            return replace(module.capabilities, settings=own | {"timeout"})
+        return module.capabilities
+
+    def _load(self, entry: EntryPoint) -> type[Extension]:
+        loaded = entry.load()
+        if not (isinstance(loaded, type) and issubclass(loaded, self._base)):
+            raise TypeError(f"it is no class of {self._base.__module__}.{self._base.__name__}")
+        if inspect.isabstract(loaded):
+            missing = ", ".join(sorted(loaded.__abstractmethods__))
+            raise TypeError(f"the class lacks {missing}")
+        if getattr(loaded, "module", None) != entry.name:
+            raise ValueError(f"`module` of the class must be {entry.name!r}")
+        if not isinstance(getattr(loaded, "capabilities", None), self._capabilities):
+            raise TypeError(f"`capabilities` of the class must be {self._capabilities.__name__}")
+        return loaded
 
 
-def known_providers() -> list[str]:
-    """Return the names of all provider modules."""
-    return sorted(provider_classes())
+def _name_package(entry: EntryPoint) -> str:
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else "a package"
 
 
-def provider_capabilities() -> dict[str, Capabilities]:
-    """Return what each provider module can do."""
-    return {
-        name: replace(each.capabilities, settings=frozenset({"timeout"}).union(each.settings or ()))
-        for name, each in provider_classes().items()
-    }
+def find_classes(package: ModuleType, base: type[Extension]) -> dict[str, type[Extension]]:
+    """Return the concrete subclasses of `base` in a package, by their `module`.
+
+    Imports every file directly in the package, and its sub-packages: they must be cheap to import.
+    """
+    found: dict[str, type[Extension]] = {}
+    for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        for each in vars(importlib.import_module(info.name)).values():
+            # By its true type: `isinstance` would have a lazy object, such as Django's settings,
+            # load what it stands for.
+            is_class = issubclass(type(each), type)
+            if is_class and issubclass(each, base) and not inspect.isabstract(each):
+                found[each.module] = each
+    return found
+
+
+def _find_builtin_engines() -> dict[str, type[Engine]]:
+    # Late, because it chooses its providers here.
+    from sessions_app.engine.conversation import ConversationEngine
+
+    return {ConversationEngine.module: ConversationEngine}
+
+
+PROVIDERS = Registry(
+    "provider", Provider, ProviderCapabilities, lambda: find_classes(providers, Provider)
+)
+TOOLS = Registry("tool", ToolModule, ToolCapabilities, lambda: find_classes(tools, ToolModule))
+ENGINES = Registry("engine", Engine, EngineCapabilities, _find_builtin_engines)
+REGISTRIES: tuple[Registry[Any], ...] = (PROVIDERS, TOOLS, ENGINES)
+
+
+# Engines
+
+
+class Engines(Engine):
+    """Runs each turn with the engine that its mount plan names under `session`, as `engine`."""
+
+    def __init__(self) -> None:
+        self._started: dict[str, Engine] = {}
+
+    async def run(self, turn: Turn, emit: Emit, cancel: asyncio.Event) -> Outcome:
+        """Answer the turn; see `Engine.run`.
+
+        Raises EngineError `bad_config` for an engine that does not exist, cannot be used, or keeps
+        no budget although the profile sets one.
+        """
+        session = turn.mount_plan.get("session") or {}
+        name = name_engine(session)
+        if name not in self._started:
+            # A thread, because loading takes a second, and other turns go on meanwhile.
+            engine = await asyncio.to_thread(_start_engine, name)
+            self._started.setdefault(name, engine)
+        engine = self._started[name]
+        if session.get("budget") and not engine.capabilities.keeps_budget:
+            # Nobody shall believe that it holds.
+            raise EngineError(
+                "bad_config", f"The engine {name!r} keeps no budget: remove `session.budget`."
+            )
+        return await engine.run(turn, emit, cancel)
+
+
+def _start_engine(name: str) -> Engine:
+    try:
+        return ENGINES.find(name)()
+    except EngineError as error:
+        raise EngineError("bad_config", str(error)) from None
+    except Exception as error:
+        logger.exception("The engine %s failed", name)
+        kind = type(error).__name__
+        raise EngineError("bad_config", f"The engine {name!r} did not start: {kind}.") from None
 
 
 def get_engine() -> Engine:
@@ -40,11 +223,27 @@ def get_engine() -> Engine:
     return Engines()
 
 
+# Tools
+
+
+def open_tools(
+    module: str, config: dict[str, Any], workplace: Workplace
+) -> AbstractAsyncContextManager[Toolbox]:
+    """Return the tools of a module; raise EngineError `unknown_module`.
+
+    Entering them raises EngineError `bad_tool` for a config, or a place, that cannot be used.
+    """
+    return TOOLS.find(module).open(config, workplace)
+
+
+# Providers
+
+
 def choose_provider(mount_plan: dict[str, Any]) -> Provider:
     """Return the mount plan's provider of the highest `priority`; of equals, the first.
 
-    Raises EngineError `bad_config` where there is none or its config cannot be used,
-    `unknown_module`, or `missing_key` where its config names a variable that is not set.
+    Raises EngineError `bad_config` if there is none or its config cannot be used,
+    `unknown_module`, or `missing_key` if its config names a variable that is not set.
     """
     first = provider_chain(mount_plan)[0]
     if isinstance(first, EngineError):
@@ -56,79 +255,75 @@ def provider_chain(mount_plan: dict[str, Any]) -> list[Provider | EngineError]:
     """Return the mount plan's providers, the highest `priority` first, equals in its order.
 
     In the place of one that cannot be used is the EngineError that says why; the place of one
-    whose priority is no number is the first. Raises EngineError `bad_config` where there is none.
+    whose priority is no number is the first. Raises EngineError `bad_config` if there is none.
     """
     mounts = mount_plan.get("providers") or []
     if not mounts:
         raise EngineError("bad_config", "The profile has no provider. Add one to `providers`.")
-    return list(map(_try_to_build, sorted(mounts, key=_rank, reverse=True)))
+
+    def rank(mount: dict[str, Any]) -> int | float:
+        try:
+            return _read_priority(mount)
+        except EngineError:
+            return math.inf
+
+    return [_try_to_build(mount) for mount in sorted(mounts, key=rank, reverse=True)]
 
 
-def faults(mounts: list[dict[str, Any]]) -> list[Fault]:
+def find_config_errors(mounts: list[dict[str, Any]]) -> list[ConfigError]:
     """Return what keeps the providers of a profile from being used in this process.
 
-    Variables that are not set are faults only where no provider has all of its own. That a
-    module does not exist is none.
+    Variables that are not set count only if no provider has all of its own. That a module does not
+    exist is reported elsewhere.
     """
-    found = [_faults(index, mount) for index, mount in enumerate(mounts)]
-    beside = {"unknown_module", "missing_key" if [] in found else ""}
-    return [fault for each in found for fault in each if fault.code not in beside]
+    by_mount = [list(_find_mount_errors(*each)) for each in enumerate(mounts)]
+    ignored = {"unknown_module", "missing_key" if [] in by_mount else ""}
+    return [error for errors in by_mount for error in errors if error.code not in ignored]
 
 
-def variables(mounts: list[dict[str, Any]]) -> set[str]:
+def find_variables(mounts: list[dict[str, Any]]) -> set[str]:
     """Return the names of the variables that the providers of a profile cannot do without."""
-    return set().union(*(configs.variables(_config(mount)) for mount in mounts))
+    return set().union(*(configs.find_variables(_fill_defaults(mount)) for mount in mounts))
 
 
-def _faults(index: int, mount: dict[str, Any]) -> list[Fault]:
+def _find_mount_errors(index: int, mount: dict[str, Any]) -> Iterator[ConfigError]:
     name = str(mount.get("module"))
-    missing = sorted(each for each in variables([mount]) if not os.environ.get(each))
-    if name in provider_classes() and missing:
+    missing = sorted(each for each in find_variables([mount]) if not os.environ.get(each))
+    if name in PROVIDERS.classes and missing:
         errors = [missing_key(name, each) for each in missing]
     else:
         built = _try_to_build(mount)
         errors = [built] if isinstance(built, EngineError) else []
-    return [Fault(index, error.code, str(error)) for error in errors]
+    for error in errors:
+        yield ConfigError(index, error.code, str(error))
 
 
-def _config(mount: dict[str, Any]) -> Config:
-    """Return the provider's config, with what goes without saying."""
+def _fill_defaults(mount: dict[str, Any]) -> Config:
     given = {k: v for k, v in (mount.get("config") or {}).items() if v is not None}
-    provider = provider_classes().get(str(mount.get("module")))
+    provider = PROVIDERS.classes.get(str(mount.get("module")))
     return {**provider.defaults, **given} if provider else given
 
 
-def _priority(mount: dict[str, Any]) -> int | float:
+def _read_priority(mount: dict[str, Any]) -> int | float:
     config = {"priority": 0, **(mount.get("config") or {})}
     return number(config, str(mount.get("module")), "priority", float)
 
 
-def _rank(mount: dict[str, Any]) -> int | float:
-    try:
-        return _priority(mount)
-    except EngineError:
-        return math.inf
-
-
 def _try_to_build(mount: dict[str, Any]) -> Provider | EngineError:
+    name = str(mount.get("module"))
     try:
-        _priority(mount)
-        return _build(mount)
+        _read_priority(mount)
+        provider = PROVIDERS.find(name)
+        resolver = Resolver(name)
+        config = resolver.resolve(_fill_defaults(mount))
+        if key := config.get("api_key"):
+            resolver.keep(str(key), secret=True)
+        provider.check(config)
+        return provider(config, resolver.secrets, resolver.keys)
     except EngineError as error:
         return error
-
-
-def _build(mount: dict[str, Any]) -> Provider:
-    name = str(mount.get("module"))
-    provider = provider_classes().get(name)
-    if provider is None:
-        raise EngineError(
-            "unknown_module",
-            f"There is no provider module {name!r}. Known are: {', '.join(known_providers())}.",
-        )
-    resolver = Resolver(name)
-    config = resolver.resolve(_config(mount))
-    if key := config.get("api_key"):
-        resolver.keep(str(key), secret=True)
-    provider.check(config)
-    return provider(config, resolver.secrets, resolver.keys)
+    except Exception as error:
+        # What comes with a package may do anything; its words may hold a secret.
+        logger.exception("The provider module %s failed", name)
+        kind = type(error).__name__
+        return EngineError("bad_config", f"{name} failed while its config was read: {kind}.")

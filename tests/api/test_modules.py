@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from profiles_app.services import collections
-from sessions_app.engine.registry import known_providers
-from sessions_app.engine.tools.base import known_tools
+from sessions_app.engine.registry import PROVIDERS, TOOLS
 from tests.conftest import Api
 from tests.harness.repositories import profile, write
 
@@ -32,11 +31,11 @@ def ids(api: Api, path: str) -> list[str]:
 
 
 def test_the_daemons_providers_are_those_of_the_engine(api: Api) -> None:
-    assert ids(api, "/modules/providers") == known_providers()
+    assert ids(api, "/modules/providers") == list(PROVIDERS.classes)
 
 
 def test_the_daemons_tools_are_those_of_the_engine(api: Api) -> None:
-    assert ids(api, "/modules/tools") == known_tools()
+    assert ids(api, "/modules/tools") == list(TOOLS.classes)
 
 
 def test_a_module_of_the_daemon_is_told_in_full(api: Api) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from profiles_app.profile_format import ProfileFile, parse_profile
 from profiles_app.services.profile_validation import find_errors
-from sessions_app.engine.registry import Provider, known_providers, provider_chain, variables
+from sessions_app.engine.registry import PROVIDERS, Provider, find_variables, provider_chain
 
 PAGE = Path(__file__).parents[2] / "docs/providers.md"
 SECTION = re.compile(
@@ -33,12 +33,12 @@ def providers(section: re.Match[str]) -> list[dict[str, Any]]:
 
 def test_every_module_of_a_service_is_on_the_page() -> None:
     shown = {each["module"] for section in SECTIONS.values() for each in providers(section)}
-    assert shown == set(known_providers()) - {"provider-local", "provider-mock"}
+    assert shown == set(PROVIDERS.classes) - {"provider-local", "provider-mock"}
 
 
 @on_the_page
 def test_the_words_name_all_variables_of_a_profile(section: re.Match[str]) -> None:
-    assert needed(section) == variables(providers(section))
+    assert needed(section) == find_variables(providers(section))
 
 
 @on_the_page

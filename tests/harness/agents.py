@@ -9,8 +9,7 @@ from typing import Any
 
 from sessions_app.engine.base import Call, EngineError, Outcome, Turn
 from sessions_app.engine.capabilities import ToolCapabilities
-from sessions_app.engine.registry import get_engine
-from sessions_app.engine.tools import base as tool_base
+from sessions_app.engine.registry import TOOLS, get_engine
 from sessions_app.engine.tools.base import Toolbox, ToolError, ToolModule, Workplace
 from sessions_app.engine.tools.functions import make_tool
 
@@ -156,8 +155,7 @@ def play(turn: Turn, memory: Memory | None = None) -> Ended:
 
 def register(monkeypatch: Any) -> None:
     """Have a module `tool-test` with the tools of the tests."""
-    modules = {**tool_base.tool_modules(), TestTools.module: TestTools}
-    monkeypatch.setattr(tool_base, "tool_modules", lambda: modules)
+    monkeypatch.setitem(TOOLS.classes, TestTools.module, TestTools)
 
 
 def calls(name: str, **args: Any) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from typing import Any
 import psutil
 
 from sessions_app.engine.base import EngineError
-from sessions_app.engine.tools.base import Tool, Toolbox, ToolError, Workplace, open_tools
+from sessions_app.engine.registry import open_tools
+from sessions_app.engine.tools.base import Tool, Toolbox, ToolError, Workplace
 
 SERVERS = Path(__file__).parent / "mcp_servers"
 # Seconds after which a test has hung.

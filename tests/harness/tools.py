@@ -6,7 +6,8 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from sessions_app.engine.tools.base import Tool, Toolbox, Workplace, open_tools
+from sessions_app.engine.registry import open_tools
+from sessions_app.engine.tools.base import Tool, Toolbox, Workplace
 
 Functions = dict[str, Callable[..., Awaitable[str]]]
 

@@ -10,7 +10,8 @@ from typing import Any
 import anyio
 import pytest
 
-from sessions_app.engine.tools.base import ToolError, Workplace, open_tools
+from sessions_app.engine.registry import open_tools
+from sessions_app.engine.tools.base import ToolError, Workplace
 from tests.harness.sites import Answer, Site, site
 from tests.harness.tools import as_function
 from tests.integration.test_collection_https import HOST

@@ -10,8 +10,7 @@ from django.db import connection
 from django.utils import timezone
 
 from amplifierd.common.redaction import MASK
-from sessions_app.engine.registry import get_engine
-from sessions_app.engine.tools import base as tool_base
+from sessions_app.engine.registry import TOOLS, get_engine
 from sessions_app.engine.tools.task import TaskModule
 from sessions_app.exceptions import ApprovalAnswered, ApprovalNotFound, LeaseLost, RunInProgress
 from sessions_app.models import Approval, Event, Run, Session, Step, Task
@@ -352,8 +351,7 @@ def test_an_agent_asks_is_allowed_and_finishes(
 def test_a_task_is_done_by_a_sub_session_and_its_answer_goes_back(
     make: Callable[..., Session], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    modules = {**tool_base.tool_modules(), "tool-test": TaskModule}
-    monkeypatch.setattr(tool_base, "tool_modules", lambda: modules)
+    monkeypatch.setitem(TOOLS.classes, "tool-test", TaskModule)
     script = [
         {"tools": [calls("delegate", profile="foundation/test", message="Say this.")]},
         {"text": "It said so."},

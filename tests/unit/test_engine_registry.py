@@ -7,12 +7,7 @@ from typing import Any
 import pytest
 
 from sessions_app.engine.base import EngineError
-from sessions_app.engine.registry import (
-    Provider,
-    choose_provider,
-    known_providers,
-    provider_chain,
-)
+from sessions_app.engine.registry import PROVIDERS, Provider, choose_provider, provider_chain
 from sessions_app.engine.settings import model_settings
 
 SECRET = "canary-0123456789"
@@ -37,7 +32,7 @@ def test_importing_the_registry_loads_no_client() -> None:
 
 @pytest.mark.parametrize("module", ["provider-local", "provider-mock"])
 def test_the_shipped_providers_are_known(module: str) -> None:
-    assert module in known_providers()
+    assert module in PROVIDERS.classes
 
 
 def test_an_unknown_module_is_an_error_that_names_the_known_ones() -> None:

@@ -8,7 +8,7 @@ from profiles_app import modules
 from profiles_app.definition import validate_definition
 from profiles_app.exceptions import InvalidDefinition
 from profiles_app.services import overrides
-from sessions_app.engine.registry import provider_classes
+from sessions_app.engine.registry import PROVIDERS
 
 PROXY = "https://proxy.example:8443/v1"
 PROFILE = validate_definition(
@@ -124,7 +124,7 @@ def test_the_endpoint_of_an_azure_with_a_key_stays() -> None:
 
 
 def test_a_provider_sends_no_key_of_its_own_just_where_it_says_so() -> None:
-    classes = provider_classes()
+    classes = PROVIDERS.classes
     keyless = {name for name, each in classes.items() if "api_key" not in each.defaults}
     found = {name: modules.find_capabilities("provider", name) for name in classes}
     assert keyless == {name for name, can in found.items() if not can.needs_key}

@@ -7,7 +7,7 @@ import pytest
 from profiles_app import modules
 from profiles_app.definition import validate_definition
 from profiles_app.exceptions import InvalidDefinition
-from profiles_app.modules import Capabilities
+from profiles_app.modules import Capabilities, Module
 from profiles_app.services import overrides
 
 PROFILE = validate_definition(
@@ -213,9 +213,10 @@ def test_a_module_decides_by_what_it_says_and_not_by_its_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     harmless = Capabilities(*[False] * 6)
-    monkeypatch.setitem(modules._BUILTIN["tool"], "tool-new", harmless)
+    monkeypatch.setitem(modules._find_modules("tool"), "tool-new", Module(harmless))
     assert apply(BARE, "tools", "tool-new", config={"anything": 1})
-    monkeypatch.setitem(modules._BUILTIN["tool"], "tool-new", Capabilities(executes_code=False))
+    partly = Module(Capabilities(executes_code=False))
+    monkeypatch.setitem(modules._find_modules("tool"), "tool-new", partly)
     assert "touches files" in refusal(BARE, "tools", "tool-new")
 
 

@@ -9,7 +9,6 @@ import pytest
 from sessions_app.engine import local_server, providers
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.config import Resolver
-from sessions_app.engine.discovery import find_classes
 from sessions_app.engine.messages import (
     AssistantMessage,
     Request,
@@ -23,6 +22,7 @@ from sessions_app.engine.messages import (
 from sessions_app.engine.providers import hosted
 from sessions_app.engine.providers.base import Provider
 from sessions_app.engine.providers.local import Local
+from sessions_app.engine.registry import find_classes
 from sessions_app.engine.wire.events import (
     Event,
     Finish,

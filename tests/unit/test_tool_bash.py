@@ -13,9 +13,10 @@ import psutil
 import pytest
 
 from sessions_app.engine.base import EngineError
+from sessions_app.engine.registry import open_tools
 from sessions_app.engine.tools import bash as bash_tool
 from sessions_app.engine.tools import sandbox
-from sessions_app.engine.tools.base import ToolError, Workplace, open_tools
+from sessions_app.engine.tools.base import ToolError, Workplace
 from sessions_app.engine.tools.bash import config
 from tests.harness.tools import call, schemas, with_tools
 from tests.harness.waiting import until
@@ -228,7 +229,7 @@ def test_a_command_sees_its_limits(here: Path) -> None:
 WORKER = """
 import asyncio, pathlib, sys
 from sessions_app.engine.tools.base import Workplace
-from sessions_app.engine.tools.base import open_tools
+from sessions_app.engine.registry import open_tools
 
 async def work():
     async with open_tools("tool-bash", {}, Workplace(pathlib.Path(sys.argv[1]))) as toolbox:

@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 
 from sessions_app.engine.base import EngineError
+from sessions_app.engine.registry import open_tools
 from sessions_app.engine.tools import sandbox
-from sessions_app.engine.tools.base import ToolError, Workplace, open_tools
+from sessions_app.engine.tools.base import ToolError, Workplace
 from sessions_app.engine.tools.bash import config
 from tests.harness.tools import by_name, call, with_tools
 from tests.unit.test_tool_bash import running
@@ -298,7 +299,7 @@ def test_a_link_that_a_command_made_is_not_followed(here: Path, outside: Path) -
 WORKER = """
 import asyncio, json, os, pathlib, sys
 from sessions_app.engine.tools.base import Workplace
-from sessions_app.engine.tools.base import open_tools
+from sessions_app.engine.registry import open_tools
 
 async def work():
     async with open_tools("tool-bash", {}, Workplace(pathlib.Path(sys.argv[1]))) as toolbox:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from sessions_app.engine.base import EngineError
-from sessions_app.engine.tools.base import ANSWER_LIMIT, ToolError, Workplace, open_tools
+from sessions_app.engine.registry import open_tools
+from sessions_app.engine.tools.base import ANSWER_LIMIT, ToolError, Workplace
 from sessions_app.engine.tools.filesystem import search
 from sessions_app.engine.tools.filesystem import text as text_files
 from tests.harness.tools import call, schemas, with_tools

@@ -7,18 +7,13 @@ from pathlib import Path
 import pytest
 
 from sessions_app.engine.base import EngineError
-from sessions_app.engine.tools.base import (
-    Workplace,
-    known_tools,
-    open_tools,
-    parse_approval,
-    tool_capabilities,
-)
+from sessions_app.engine.registry import TOOLS, open_tools
+from sessions_app.engine.tools.base import Workplace, parse_approval
 
 
 def test_every_module_says_what_it_can_do() -> None:
-    able = tool_capabilities()
-    assert list(able) == known_tools()
+    able = {name: module.capabilities for name, module in TOOLS.list_modules().items()}
+    assert list(able) == list(TOOLS.classes)
     assert [name for name, each in able.items() if each.executes_code] == ["tool-bash", "tool-mcp"]
     assert [name for name, each in able.items() if each.touches_files] == [
         *("tool-bash", "tool-filesystem", "tool-mcp")
@@ -42,8 +37,8 @@ HEAVY = ("mcp", "httpx2", "pydantic", "regex", "wcmatch", "pathspec", "bs4", "ma
 def test_to_know_the_modules_loads_no_heavy_library() -> None:
     code = (
         "import django, sys; django.setup()\n"
-        "from sessions_app.engine.tools.base import tool_capabilities\n"
-        f"tool_capabilities(); print([name for name in {HEAVY} if name in sys.modules])"
+        "from sessions_app.engine.registry import TOOLS\n"
+        f"TOOLS.list_modules(); print([name for name in {HEAVY} if name in sys.modules])"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert told.stdout == b"[]\n"

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from sessions_app.engine.base import Alone
-from sessions_app.engine.tools.base import ANSWER_LIMIT, ToolError, Workplace, open_tools
+from sessions_app.engine.registry import open_tools
+from sessions_app.engine.tools.base import ANSWER_LIMIT, ToolError, Workplace
 from sessions_app.engine.tools.todo import Todo
 from tests.harness.tools import call, schemas, with_tools
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from sessions_app.engine.base import EngineError
-from sessions_app.engine.tools.base import ANSWER_LIMIT, ToolError, open_tools
+from sessions_app.engine.registry import open_tools
+from sessions_app.engine.tools.base import ANSWER_LIMIT, ToolError
 from sessions_app.engine.tools.web import client as web_client
 from tests.harness.sites import leads, says, sends, site
 from tests.harness.web_tool import (

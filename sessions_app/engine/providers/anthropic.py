@@ -5,10 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 from sessions_app.engine.base import EngineError
-from sessions_app.engine.capabilities import ProviderCapabilities
 from sessions_app.engine.config import Config, required
 from sessions_app.engine.messages import Request
-from sessions_app.engine.providers.hosted import HostedProvider, Lessons, join_url
+from sessions_app.engine.providers.hosted import HOSTED, HostedProvider, Lessons, join_url
 from sessions_app.engine.settings import SAMPLING, THINKING, model_settings, thinking_of
 from sessions_app.engine.wire import anthropic
 from sessions_app.engine.wire.events import StreamError
@@ -26,8 +25,8 @@ class Anthropic(HostedProvider):
 
     module = "provider-anthropic"
     vendor = "anthropic"
-    capabilities = ProviderCapabilities(
-        input=("text", "image"), tool_name_pattern=r"[A-Za-z0-9_-]{1,128}"
+    capabilities = replace(
+        HOSTED, input=("text", "image"), tool_name_pattern=r"[A-Za-z0-9_-]{1,128}"
     )
     defaults = {"api_key": "${ANTHROPIC_API_KEY}"}
     needs = (("default_model",),)

@@ -3,10 +3,12 @@
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from typing import ClassVar
+from dataclasses import fields, replace
+from typing import Any, ClassVar
 
+from profiles_app.modules import Capabilities
 from sessions_app.engine.base import EngineError
-from sessions_app.engine.capabilities import ProviderCapabilities, override_capabilities
+from sessions_app.engine.capabilities import ProviderCapabilities
 from sessions_app.engine.config import Config
 from sessions_app.engine.limits import limits_of
 from sessions_app.engine.messages import Request
@@ -85,3 +87,45 @@ class Provider(ABC):
     def count_tokens(self, request: Request) -> int | None:
         """Return how many tokens a request has; None where only an estimate is possible."""
         return None
+
+
+def override_capabilities(
+    declared: ProviderCapabilities, config: dict[str, Any], module: str
+) -> ProviderCapabilities:
+    """Return what a class declares, with what `capabilities` in its config says instead.
+
+    What decides about security cannot be overridden. Raises EngineError `bad_config`.
+    """
+    given = config.get("capabilities") or {}
+    if not isinstance(given, dict):
+        raise EngineError(
+            "bad_config", f"`capabilities` of {module} must be a mapping: correct it."
+        )
+    fixed = {field.name for field in fields(Capabilities)}
+    known = {field.name for field in fields(ProviderCapabilities)} - fixed
+    for name, value in given.items():
+        if name not in known:
+            raise EngineError(
+                "bad_config",
+                f"`capabilities` of {module} has {', '.join(sorted(known))}, not {name!r}.",
+            )
+        _check_kind(name, value, getattr(declared, name), module)
+    tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    return replace(declared, **tuples)
+
+
+def _check_kind(name: str, value: Any, declared: Any, module: str) -> None:
+    wanted = {"context_window": int, "input": list, "without": list}.get(name, type(declared))
+    is_right = isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))
+    if is_right and wanted is list:
+        is_right = all(isinstance(item, str) for item in value)
+    if not is_right:
+        nouns = {
+            int: "a whole number",
+            bool: "true or false",
+            list: "a list of texts",
+            str: "a text",
+        }
+        raise EngineError(
+            "bad_config", f"`capabilities.{name}` of {module} must be {nouns[wanted]}: correct it."
+        )

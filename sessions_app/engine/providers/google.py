@@ -5,10 +5,9 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from sessions_app.engine.capabilities import ProviderCapabilities
 from sessions_app.engine.config import Config, required
 from sessions_app.engine.messages import Request
-from sessions_app.engine.providers.hosted import HostedProvider, Lessons, join_url
+from sessions_app.engine.providers.hosted import HOSTED, HostedProvider, Lessons, join_url
 from sessions_app.engine.settings import SAMPLING, THINKING, model_settings, thinking_of
 from sessions_app.engine.wire import gemini
 
@@ -22,7 +21,8 @@ class Google(HostedProvider):
 
     module = "provider-google"
     vendor = "google"
-    capabilities = ProviderCapabilities(
+    capabilities = replace(
+        HOSTED,
         input=("text", "image"),
         tool_name_pattern=r"[A-Za-z_][A-Za-z0-9_-]{0,62}",
         max_tokens_field="maxOutputTokens",

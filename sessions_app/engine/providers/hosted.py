@@ -9,12 +9,15 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit, urlunsplit
 
 from sessions_app.engine.base import EngineError
+from sessions_app.engine.capabilities import ProviderCapabilities
 from sessions_app.engine.config import Config
 from sessions_app.engine.messages import AssistantMessage, Request
 from sessions_app.engine.providers.base import Provider
 from sessions_app.engine.settings import SAMPLING, THINKING
 from sessions_app.engine.wire.events import Event, ProviderError, StreamError
 
+# What any provider on the network can do that has nothing else of its own.
+HOSTED = ProviderCapabilities(executes_code=False, touches_files=False, is_scripted=False)
 # Fields that a person has chosen: that one is left out is no matter of the wire alone.
 _CHOSEN = (SAMPLING | THINKING | {"thinking", "generation_config"}) - {"max_tokens"}
 # How often one request is changed for what the service says of it, and sent again.

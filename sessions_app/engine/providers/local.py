@@ -47,6 +47,9 @@ class Local(Provider):
 
     module = "provider-local"
     capabilities = ProviderCapabilities(
+        executes_code=False,
+        touches_files=False,
+        is_scripted=False,
         reaches_network=False,
         needs_key=False,
         has_address=False,

@@ -126,6 +126,8 @@ class Mock(Provider):
 
     module = "provider-mock"
     capabilities = ProviderCapabilities(
+        executes_code=False,
+        touches_files=False,
         reaches_network=False,
         needs_key=False,
         has_address=False,

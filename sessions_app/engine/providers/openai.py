@@ -1,16 +1,18 @@
 """provider-openai: OpenAI itself, or a transparent proxy of it at `base_url`."""
 
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from sessions_app.engine.capabilities import ProviderCapabilities
 from sessions_app.engine.config import Config, required
 from sessions_app.engine.providers.chat_completions import ChatProvider
-from sessions_app.engine.providers.hosted import join_url
+from sessions_app.engine.providers.hosted import HOSTED, join_url
 from sessions_app.engine.settings import SAMPLING, THINKING
 
 URL = "https://api.openai.com/v1"
 # What the models of OpenAI take where OpenAI or Azure serve them.
-MODELS = ProviderCapabilities(
+MODELS = replace(
+    HOSTED,
     input=("text", "image"),
     strict_roles=False,
     leading_system=False,
@@ -21,7 +23,7 @@ MODELS = ProviderCapabilities(
 
 
 # What any other service takes that speaks their protocols: a proxy may have any model behind it.
-ELSEWHERE = ProviderCapabilities(input=MODELS.input, max_tokens_field=MODELS.max_tokens_field)
+ELSEWHERE = replace(HOSTED, input=MODELS.input, max_tokens_field=MODELS.max_tokens_field)
 
 
 class OpenAI(ChatProvider):

@@ -1,6 +1,5 @@
-"""What a tool is: something that a model may call. And which modules of tools there are."""
+"""What a tool is: something that a model may call, of a module that says what it can do."""
 
-import functools
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -9,10 +8,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from amplifierd.common.text import is_blank
-from sessions_app.engine import tools
 from sessions_app.engine.base import Alone, EngineError, Host
 from sessions_app.engine.capabilities import ToolCapabilities
-from sessions_app.engine.discovery import find_classes
 from sessions_app.engine.messages import ToolSpec
 
 # Characters of a tool's answer that a model is told, at most.
@@ -108,37 +105,6 @@ def shorten(text: str, limit: int = ANSWER_LIMIT) -> str:
     if len(text) <= limit:
         return text
     return f"{text[:limit]}\n… {len(text) - limit} more characters were left out."
-
-
-@functools.cache
-def tool_modules() -> dict[str, type[ToolModule]]:
-    """Return the classes of all tool modules by their names."""
-    return find_classes(tools, ToolModule)
-
-
-def known_tools() -> list[str]:
-    """Return the names of all tool modules."""
-    return sorted(tool_modules())
-
-
-def tool_capabilities() -> dict[str, ToolCapabilities]:
-    """Return what each tool module can do."""
-    return {name: module.capabilities for name, module in tool_modules().items()}
-
-
-def open_tools(
-    module: str, config: dict[str, Any], workplace: Workplace
-) -> AbstractAsyncContextManager[Toolbox]:
-    """Return the tools of a module; raise EngineError `unknown_module`.
-
-    Entering them raises EngineError `bad_tool` for a config, or a place, that cannot be used.
-    """
-    if module not in tool_modules():
-        raise EngineError(
-            "unknown_module",
-            f"There is no tool module {module!r}. Known are: {', '.join(known_tools())}.",
-        )
-    return tool_modules()[module].open(config, workplace)
 
 
 def parse_approval(config: dict[str, Any]) -> bool | frozenset[str]:

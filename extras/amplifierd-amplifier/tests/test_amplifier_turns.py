@@ -10,10 +10,11 @@ pytest.importorskip(
     "amplifier_core", reason="amplifier-core is not installed; `make test-amplifier` has it"
 )
 
-from sessions_app.engine.amplifier_calls import FINGERPRINT, REFUSED
+import amplifier_modules as modules
+from amplifier_turns import Played, install, plan
+from amplifierd_amplifier.calls import FINGERPRINT, REFUSED
+
 from sessions_app.engine.base import Utterance
-from tests import amplifier_modules as modules
-from tests.amplifier import Played, install, plan
 
 KEY = "canary-0123456789"
 LOOK = [{"module": "tool-look"}]

@@ -9,7 +9,7 @@ pytest.importorskip(
     "amplifier_core", reason="amplifier-core is not installed; `make test-amplifier` has it"
 )
 
-from sessions_app.engine.amplifier_calls import REFUSED, UNHEARD, Calls, Gatekeeper
+from amplifierd_amplifier.calls import REFUSED, UNHEARD, Calls, Gatekeeper
 
 
 class Told:

@@ -1,4 +1,4 @@
-"""Turns of the engine `amplifier` with the modules of `tests.amplifier_modules`."""
+"""Turns of the engine `amplifier` with the modules of `amplifier_modules`."""
 
 import asyncio
 from collections.abc import Sequence
@@ -13,16 +13,16 @@ Events = list[tuple[str, dict[str, Any]]]
 
 ENTRY_POINTS = """\
 [amplifier.modules]
-loop-test = tests.amplifier_modules:mount_loop
-context-test = tests.amplifier_modules:mount_context
-provider-test = tests.amplifier_modules:mount_provider
-tool-look = tests.amplifier_modules:mount_look
-tool-messy = tests.amplifier_modules:mount_messy
-hooks-ask = tests.amplifier_modules:mount_ask
-hooks-approval = tests.amplifier_modules:mount_approval
-fault = tests.amplifier_modules:mount_fault
-hooks-unready = tests.amplifier_unready:mount
-tool-nowhere = tests.amplifier_nowhere:mount
+loop-test = amplifier_modules:mount_loop
+context-test = amplifier_modules:mount_context
+provider-test = amplifier_modules:mount_provider
+tool-look = amplifier_modules:mount_look
+tool-messy = amplifier_modules:mount_messy
+hooks-ask = amplifier_modules:mount_ask
+hooks-approval = amplifier_modules:mount_approval
+fault = amplifier_modules:mount_fault
+hooks-unready = amplifier_unready:mount
+tool-nowhere = amplifier_nowhere:mount
 """
 
 

@@ -44,32 +44,27 @@ class Plan:
     provider: MainProvider
 
 
-def planned(mount_plan: dict[str, Any]) -> Plan:
+def build_plan(mount_plan: dict[str, Any]) -> Plan:
     """Return the plan of a turn.
 
-    Raises EngineError `bad_config` where orchestrator, context or provider are missing, a limit
-    cannot be read or a budget is set, and `missing_key` where a config names a variable that is
+    Raises EngineError `bad_config` where orchestrator, context or provider are missing, or a
+    limit cannot be read, and `missing_key` where a config names a variable that is
     not set.
     """
     session = mount_plan.get("session") or {}
-    if session.get("budget"):
-        # Nobody shall believe that it holds.
-        raise EngineError(
-            "bad_config", "The engine 'amplifier' keeps no budget: remove `session.budget`."
-        )
     given = {
-        "orchestrator": [_required(session.get("orchestrator"), "session.orchestrator")],
-        "context": [_required(session.get("context"), "session.context")],
-        "provider": _required(mount_plan.get("providers"), "providers"),
+        "orchestrator": [_require(session.get("orchestrator"), "session.orchestrator")],
+        "context": [_require(session.get("context"), "session.context")],
+        "provider": _require(mount_plan.get("providers"), "providers"),
         "tool": mount_plan.get("tools") or [],
         "hook": mount_plan.get("hooks") or [],
     }
     resolvers: list[Resolver] = []
-    filled = {kind: [_filled(each, resolvers) for each in given[kind]] for kind in given}
+    filled = {kind: [_fill(each, resolvers) for each in given[kind]] for kind in given}
     return Plan(
         config=_config(filled),
         modules=tuple((kind, each["module"]) for kind in KINDS for each in filled[kind]),
-        provider=_provider(filled["provider"], resolvers),
+        provider=_choose_provider(filled["provider"], resolvers),
     )
 
 
@@ -82,11 +77,11 @@ def load_modules(plan: Plan) -> dict[str, Any]:
     installed = {each.name: each for each in entry_points(group=GROUP)}
     for kind, name in plan.modules:
         if name not in installed:
-            raise _unknown(kind, name, sorted(installed))
-    return {name: _loaded(installed[name], plan) for _, name in plan.modules}
+            raise _describe_unknown(kind, name, sorted(installed))
+    return {name: _load(installed[name], plan) for _, name in plan.modules}
 
 
-def failed(module: str, why: object, plan: Plan) -> EngineError:
+def describe_failure(module: str, why: object, plan: Plan) -> EngineError:
     """Return the error for a module of the plan that could not be loaded or mounted."""
     kind = next(kind for kind, name in plan.modules if name == module)
     words = redacted(" ".join(str(why).split()), plan.provider.secrets)[:300]
@@ -96,7 +91,7 @@ def failed(module: str, why: object, plan: Plan) -> EngineError:
     )
 
 
-def _required(value: Any, where: str) -> Any:
+def _require(value: Any, where: str) -> Any:
     if not value:
         raise EngineError(
             "bad_config", f"The engine 'amplifier' needs `{where}` in the profile: add it."
@@ -104,7 +99,7 @@ def _required(value: Any, where: str) -> Any:
     return value
 
 
-def _filled(entry: dict[str, Any], resolvers: list[Resolver]) -> dict[str, Any]:
+def _fill(entry: dict[str, Any], resolvers: list[Resolver]) -> dict[str, Any]:
     """Return a module with its variables filled, and without a source: none is fetched."""
     resolver = Resolver(str(entry.get("module")))
     config = resolver.resolve(entry.get("config") or {})
@@ -121,8 +116,8 @@ def _config(filled: dict[str, list[dict[str, Any]]]) -> Config:
     }
 
 
-def _provider(providers: list[dict[str, Any]], resolvers: list[Resolver]) -> MainProvider:
-    chosen = max(providers, key=_priority)
+def _choose_provider(providers: list[dict[str, Any]], resolvers: list[Resolver]) -> MainProvider:
+    chosen = max(providers, key=_read_priority)
     name, config = chosen["module"], chosen["config"]
     return MainProvider(
         module=name,
@@ -133,11 +128,11 @@ def _provider(providers: list[dict[str, Any]], resolvers: list[Resolver]) -> Mai
     )
 
 
-def _priority(provider: dict[str, Any]) -> int | float:
+def _read_priority(provider: dict[str, Any]) -> int | float:
     return number({"priority": 0, **provider["config"]}, provider["module"], "priority", float)
 
 
-def _unknown(kind: str, name: str, installed: list[str]) -> EngineError:
+def _describe_unknown(kind: str, name: str, installed: list[str]) -> EngineError:
     known = ", ".join(installed) or "none"
     return EngineError(
         "unknown_module",
@@ -146,9 +141,9 @@ def _unknown(kind: str, name: str, installed: list[str]) -> EngineError:
     )
 
 
-def _loaded(module: EntryPoint, plan: Plan) -> Any:
+def _load(module: EntryPoint, plan: Plan) -> Any:
     try:
         return module.load()
     except Exception as error:
         why = f"{type(error).__name__}: {error}"
-        raise failed(module.name, why, plan) from None
+        raise describe_failure(module.name, why, plan) from None

@@ -10,10 +10,11 @@ pytest.importorskip(
     "amplifier_core", reason="amplifier-core is not installed; `make test-amplifier` has it"
 )
 
-from sessions_app.engine import amplifier
+import amplifier_modules as modules
+from amplifier_turns import Played, install, plan
+from amplifierd_amplifier import session
+
 from sessions_app.engine.base import Cancelled
-from tests import amplifier_modules as modules
-from tests.amplifier import Played, install, plan
 
 KEY = "canary-0123456789"
 LOOK = [{"module": "tool-look"}]
@@ -24,7 +25,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     install(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("CANARY", KEY)
-    monkeypatch.setattr(amplifier, "GRACE", 0.05)
+    monkeypatch.setattr(session, "GRACE", 0.05)
     modules.done.clear()
     yield
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from amplifier_core import ApprovalRequest, ApprovalResponse
 
-from sessions_app.engine.amplifier_messages import plain
+from amplifierd_amplifier.messages import to_json
 from sessions_app.engine.base import Emit
 from sessions_app.engine.tools.base import shorten
 
@@ -40,7 +40,7 @@ class Calls:
         self._begun += 1
         call = {
             "tool_name": str(data.get("tool_name") or "unknown"),
-            "tool_input": plain(data.get("tool_input") or {}, self._keys),
+            "tool_input": to_json(data.get("tool_input") or {}, self._keys),
             "tool_call_id": str(data.get("tool_call_id") or f"call-{self._begun}"),
         }
         self._open[call["tool_call_id"]] = call
@@ -87,7 +87,7 @@ class Calls:
 
     def _text(self, value: Any) -> str:
         words = value.get("message") or value.get("msg") if isinstance(value, dict) else None
-        told = plain(words or value, self._keys)
+        told = to_json(words or value, self._keys)
         return shorten(told if isinstance(told, str) else json.dumps(told) if told else "")
 
     def _tell(self, event: str, call: Data) -> None:

@@ -13,7 +13,7 @@ ENGINE = "amplifier"
 Message = dict[str, Any]
 
 
-def conversation(turn: Turn) -> list[Message]:
+def build_conversation(turn: Turn) -> list[Message]:
     """Return the instruction and what was said before the prompt.
 
     A run that this engine has answered is told by the messages that were kept of it.
@@ -21,40 +21,40 @@ def conversation(turn: Turn) -> list[Message]:
     plan = turn.mount_plan
     texts = [plan.get("instruction") or "", *(plan.get("context") or {}).values()]
     system = "\n\n".join(text for text in texts if text.strip())
-    return [*([_message("system", system)] if system else []), *_told(turn.history)]
+    return [*([_message("system", system)] if system else []), *_build_history(turn.history)]
 
 
-def steps_of(before: Sequence[Message], after: Sequence[Message], keys: set[str]) -> tuple:
-    """Return what is to be kept of a run: its messages as JSON, secrets masked.
+def build_steps(before: Sequence[Message], after: Sequence[Message], keys: set[str]) -> tuple:
+    """Return what is to be kept of a run: its messages as JSON, secrets redacted.
 
     None where the context no longer begins with what it was given: then nobody can tell which
     messages are the run's, and its answer is told as text.
     """
-    if not _begins(after, before):
+    if not _starts_with(after, before):
         return ()
-    return ({"engine": ENGINE, "messages": plain(list(after[len(before) :]), keys)},)
+    return ({"engine": ENGINE, "messages": to_json(list(after[len(before) :]), keys)},)
 
 
-def plain(value: Any, keys: set[str]) -> Any:
-    """Return a value as JSON that a database takes, with every secret in it masked."""
-    written = json.dumps(value, default=_dumped)
+def to_json(value: Any, keys: set[str]) -> Any:
+    """Return a value as JSON that a database takes, with every secret in it redacted."""
+    written = json.dumps(value, default=_dump)
     return _clean(json.loads(written, parse_constant=str), keys)
 
 
-def _told(history: Sequence[Utterance]) -> Iterator[Message]:
+def _build_history(history: Sequence[Utterance]) -> Iterator[Message]:
     # Runs whose answers were told already, by the messages that were kept of them.
     answered: set[str] = set()
     for utterance in history:
-        kept = _kept(utterance)
+        kept = _read_kept(utterance)
         if utterance.role == "assistant" and utterance.run_id in answered:
             answered.remove(utterance.run_id)
         else:
-            yield from kept or _spoken(utterance)
+            yield from kept or _build_message(utterance)
         if kept:
             answered.add(utterance.run_id)
 
 
-def _kept(utterance: Utterance) -> list[Message]:
+def _read_kept(utterance: Utterance) -> list[Message]:
     return [
         message
         for step in utterance.steps
@@ -63,7 +63,7 @@ def _kept(utterance: Utterance) -> list[Message]:
     ]
 
 
-def _spoken(utterance: Utterance) -> list[Message]:
+def _build_message(utterance: Utterance) -> list[Message]:
     """Return the utterance as a message; none where it is blank: providers refuse those."""
     if not utterance.content.strip():
         return []
@@ -77,16 +77,14 @@ def _message(role: str, content: str) -> Message:
     return {"role": role, "content": content}
 
 
-def _begins(messages: Sequence[Message], start: Sequence[Message]) -> bool:
+def _starts_with(messages: Sequence[Message], start: Sequence[Message]) -> bool:
     """Tell whether the messages begin with others, whatever a context has noted beside them."""
-    return [_essence(each) for each in messages[: len(start)]] == [*map(_essence, start)]
+    pairs = zip(messages, start, strict=False)
+    same = (a.get(key) == b.get(key) for a, b in pairs for key in ("role", "content"))
+    return len(messages) >= len(start) and all(same)
 
 
-def _essence(message: Message) -> tuple[Any, Any]:
-    return message.get("role"), message.get("content")
-
-
-def _dumped(value: Any) -> Any:
+def _dump(value: Any) -> Any:
     return value.model_dump(mode="json") if hasattr(value, "model_dump") else str(value)
 
 

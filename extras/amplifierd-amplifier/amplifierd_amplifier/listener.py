@@ -1,14 +1,14 @@
 """What amplifier-core tells of a run, passed on as the daemon's events."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from amplifier_core import HookRegistry, HookResult
 
-from sessions_app.engine.amplifier_calls import Calls
-from sessions_app.engine.amplifier_plan import Plan, failed
-from sessions_app.engine.amplifier_usage import Tally
+from amplifierd_amplifier.calls import Calls
+from amplifierd_amplifier.plan import Plan, describe_failure
 from sessions_app.engine.base import Emit, EngineError, Outcome, Turn
 from sessions_app.engine.output import RunOutput
 
@@ -16,6 +16,40 @@ from sessions_app.engine.output import RunOutput
 FIRST = -1_000_000
 
 Data = dict[str, Any]
+
+
+# The daemon's names, and the kernel's.
+NAMES = {
+    "input_tokens": "input_tokens",
+    "output_tokens": "output_tokens",
+    "cached_tokens": "cache_read_tokens",
+    "reasoning_tokens": "reasoning_tokens",
+}
+
+
+class UsageCounter:
+    """Adds up what `llm:response` tells: once for each call of a provider."""
+
+    def __init__(self, before: dict[str, Any]) -> None:
+        self.model = ""
+        self._total: Counter[str] = Counter(before)
+
+    @property
+    def usage(self) -> dict[str, Any]:
+        """Return all that the run has used, as `Outcome` has it."""
+        return {**dict.fromkeys((*NAMES, "requests"), 0), **self._total}
+
+    def add(self, response: dict[str, Any]) -> None:
+        """Add a call of a provider; one that failed has used nothing that is known."""
+        usage = response.get("usage")
+        usage = usage if isinstance(usage, dict) else {}
+        self.model = str(response.get("model") or self.model)
+        self._total["requests"] += 1
+        for ours, theirs in NAMES.items():
+            self._total[ours] += int(usage.get(theirs) or 0)
+        if usage.get("cost_usd"):
+            # The kernel tells it as text.
+            self._total["cost"] += float(usage["cost_usd"])
 
 
 class Listener:
@@ -29,28 +63,30 @@ class Listener:
         self._turn = turn
         provider = plan.provider
         self._output = RunOutput(provider.module, provider.limits, provider.keys, emit)
-        self._tally = Tally(turn.usage)
+        self._usage = UsageCounter(turn.usage)
         # Since the last request to the model: the kinds that came in pieces, or came at all.
         self._streamed: set[str] = set()
-        self._heard: set[str] = set()
+        self._received: set[str] = set()
 
     def attach(self, hooks: HookRegistry) -> None:
         """Listen to the hooks of a session."""
-        ears: dict[str, Callable[[Data], Awaitable[None]]] = {
-            "provider:request": self._request,
-            "llm:stream_block_delta": self._piece,
-            "content_block:delta": self._piece,
-            "thinking:delta": self._thought,
-            "content_block:end": self._block,
-            "llm:response": self._response,
-            "tool:pre": self._tool_begins,
-            "tool:post": self._tool_ends,
-            "tool:error": self._tool_ends,
-            "module:load_failed": self._not_loaded,
-            "module:on_session_ready_failed": self._not_loaded,
+        handlers: dict[str, Callable[[Data], Awaitable[None]]] = {
+            "provider:request": self._begin_request,
+            "llm:stream_block_delta": self._add_delta,
+            "content_block:delta": self._add_delta,
+            "thinking:delta": self._add_thinking,
+            "content_block:end": self._add_block,
+            "llm:response": self._count_response,
+            "tool:pre": self._begin_call,
+            "tool:post": self._end_call,
+            "tool:error": self._end_call,
+            "module:load_failed": self._fail,
+            "module:on_session_ready_failed": self._fail,
         }
-        for event, ear in ears.items():
-            hooks.register(event, self._guarded(ear), priority=FIRST, name=f"amplifierd {event}")
+        for event, handler in handlers.items():
+            hooks.register(
+                event, self._guard_errors(handler), priority=FIRST, name=f"amplifierd {event}"
+            )
 
     def check(self) -> None:
         """Raise what went wrong while listening, if anything."""
@@ -59,8 +95,8 @@ class Listener:
 
     def finish(self, answer: Any) -> str:
         """Take what the orchestrator returns, unless it was heard; return all that was said."""
-        if "text" not in self._heard:
-            self._hear("text", _text(answer))
+        if "text" not in self._received:
+            self._add("text", _text(answer))
         self._output.flush()
         self.calls.close()
         return self._output.text
@@ -73,12 +109,12 @@ class Listener:
         if not self._output.text.strip():
             raise EngineError("bad_answer", f"{self.plan.provider.module} gave no answer.")
         said = self._turn.said if self._turn.continues else ""
-        return Outcome(said + self._output.text, self._tally.usage, self._tally.model, steps=steps)
+        return Outcome(said + self._output.text, self._usage.usage, self._usage.model, steps=steps)
 
-    def _guarded(self, ear: Callable[[Data], Awaitable[None]]) -> Any:
+    def _guard_errors(self, handler: Callable[[Data], Awaitable[None]]) -> Any:
         async def handle(event: str, data: Data) -> HookResult:
             try:
-                await ear(data)
+                await handler(data)
             except Exception as error:
                 self._break(error)
                 # A tool must not be called whose call is not in the journal.
@@ -93,53 +129,53 @@ class Listener:
             # Asked for, asyncio does not complain where the run has ended meanwhile.
             self.broken.exception()
 
-    async def _request(self, data: Data) -> None:
+    async def _begin_request(self, data: Data) -> None:
         self._begin_answer()
         self.calls.close()
 
     def _begin_answer(self) -> None:
         self._output.flush()
         self._streamed.clear()
-        self._heard.clear()
+        self._received.clear()
 
-    async def _piece(self, data: Data) -> None:
+    async def _add_delta(self, data: Data) -> None:
         self._stream(_kind(data.get("block_type")), data)
 
-    async def _thought(self, data: Data) -> None:
+    async def _add_thinking(self, data: Data) -> None:
         self._stream("thinking", data)
 
     def _stream(self, kind: str, data: Data) -> None:
         self._streamed.add(kind)
-        self._hear(kind, _text(data.get("text") or data.get("delta")))
+        self._add(kind, _text(data.get("text") or data.get("delta")))
 
-    async def _block(self, data: Data) -> None:
+    async def _add_block(self, data: Data) -> None:
         """Take a block as a whole, of a provider that does not stream."""
         block = data.get("block")
         kind = _kind(block.get("type")) if isinstance(block, dict) else ""
         if kind and kind not in self._streamed:
-            self._hear(kind, _text(block))
+            self._add(kind, _text(block))
 
-    def _hear(self, kind: str, piece: str) -> None:
+    def _add(self, kind: str, piece: str) -> None:
         """Say or think a piece; pieces of other kinds, as of a tool's input, are not told."""
         add = {"text": self._output.add_text, "thinking": self._output.add_thinking}.get(kind)
         if not piece or add is None:
             return
-        self._heard.add(kind)
+        self._received.add(kind)
         add(piece)
 
-    async def _response(self, data: Data) -> None:
-        self._tally.add(data)
+    async def _count_response(self, data: Data) -> None:
+        self._usage.add(data)
 
-    async def _tool_begins(self, data: Data) -> None:
+    async def _begin_call(self, data: Data) -> None:
         self._begin_answer()
         self.calls.begin(data)
         await self._turn.host.settled()
 
-    async def _tool_ends(self, data: Data) -> None:
+    async def _end_call(self, data: Data) -> None:
         self.calls.end(data)
 
-    async def _not_loaded(self, data: Data) -> None:
-        raise failed(str(data.get("module_id")), data.get("error"), self.plan)
+    async def _fail(self, data: Data) -> None:
+        raise describe_failure(str(data.get("module_id")), data.get("error"), self.plan)
 
 
 def _kind(name: Any) -> str:

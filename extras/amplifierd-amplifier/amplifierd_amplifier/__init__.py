@@ -1,0 +1,1 @@
+"""The engine `amplifier` of amplifierd: turns with the modules of amplifier-core."""

@@ -1,25 +1,34 @@
 """What every test may use: a session in any state, and the API as a client sees it."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.core.management import call_command
 from django.db import connection
-from django.test import Client
+from django.test import Client, TransactionTestCase
 from pytest_django import DjangoDbBlocker
 
 from amplifierd.common.callers import Everyone
-from profiles_app.models import Profile
 from sessions_app.models import Session
 from sessions_app.services import attempts, journal, runs, sessions
 from sessions_app.services.attempts import Attempt
 from sessions_app.services.journal import AttemptEvent
 from sessions_app.states import SessionStatus
 from sessions_app.streaming import notifier
+from tests.harness.databases import Baseline
 
 MOCK = "foundation/test"
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None) -> None:
+    """The test database starts as a copy of the one that the cluster comes with."""
+    if not os.environ["DATABASE_URL"]:
+        settings.DATABASES["default"]["TEST"]["TEMPLATE"] = settings.DATABASES["default"]["NAME"]
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +36,10 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
     """The test database, with the catalogue; whoever holds it lets go before it is dropped."""
     with django_db_blocker.unblock():
         call_command("load_profiles", verbosity=0)
-    yield
+        baseline = Baseline()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransactionTestCase, "_fixture_teardown", lambda self: baseline.restore())
+        yield
     notifier.close()
     with django_db_blocker.unblock(), connection.cursor() as cursor:
         cursor.execute(
@@ -38,9 +50,7 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
 
 @pytest.fixture
 def catalogue(db: None) -> None:
-    """The shipped profiles and the root directory, also after a test that emptied all tables."""
-    if not Profile.objects.exists():
-        call_command("load_profiles", verbosity=0)
+    """The shipped profiles and the root directory, which are there before every test."""
 
 
 @pytest.fixture

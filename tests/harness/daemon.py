@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import psutil
 
+from tests.harness.cluster import copy_cluster
 from tests.harness.waiting import PATIENCE, until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,6 +55,8 @@ class Daemon:
 
     def launch(self) -> None:
         """Start it, without waiting for anything."""
+        if not (self.home.exists() or self.environment["DATABASE_URL"]):
+            copy_cluster(self.home)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "manage.py", "serve"],

@@ -51,7 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
     global _keeper
     if not os.environ["DATABASE_URL"] and not _only_hands_out(config):
         _keeper = subprocess.Popen(
-            [sys.executable, "-m", "tests.harness.keeper", HOME],
+            [sys.executable, "-m", "tests.harness.cluster", "keep", HOME],
             cwd=env.BASE_DIR,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

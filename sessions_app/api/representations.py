@@ -7,7 +7,7 @@ from django.conf import settings
 
 from amplifierd.common.formats import stamp
 from sessions_app.models import Approval, Event, Message, Run, Session
-from sessions_app.models.message import Role
+from sessions_app.states import Role
 
 JSON = dict[str, Any]
 

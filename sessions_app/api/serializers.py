@@ -7,10 +7,10 @@ from rest_framework import serializers
 
 from amplifierd.common.bodies import Body, Flag, Nothing, Number, Object, Text, checked, snake
 from amplifierd.common.text import is_blank
-from sessions_app.models.message import Role
 from sessions_app.services import cleanup
 from sessions_app.services.approvals import Answer
 from sessions_app.services.runs import Strategy
+from sessions_app.states import Role
 
 __all__ = ["Body", "Nothing", "Object", "Text", "checked", "snake"]
 

@@ -16,11 +16,9 @@ from amplifierd.common.openapi.schema import (
     time,
     whole,
 )
-from sessions_app.models.message import Role
-from sessions_app.states import ApprovalStatus, FinishReason, RunStatus, SessionStatus
+from sessions_app.events import APPROVAL_ID, MESSAGE_ID, NOW, RUN_ID, SESSION_ID
+from sessions_app.states import ApprovalStatus, FinishReason, Role, RunStatus, SessionStatus
 
-NOW = "2026-01-31T12:00:00.000000Z"
-SESSION_ID = "session_019c13a5d0f57d3e9a4cb6e07a1b2c3d"
 SESSION = {
     "sessionId": SESSION_ID,
     "name": "Capitals",
@@ -46,7 +44,7 @@ SESSION = {
     "lastReadAt": None,
 }
 MESSAGE = {
-    "messageId": "message_019c13a5d0f57d3e9a4cb6e07a1b2c3d",
+    "messageId": MESSAGE_ID,
     "seq": 1,
     "role": "user",
     "content": "What is the capital of France?",
@@ -58,7 +56,7 @@ MESSAGE = {
     "metadata": {},
 }
 RUN = {
-    "runId": "run_019c13a5d0f57d3e9a4cb6e07a1b2c3d",
+    "runId": RUN_ID,
     "sessionId": SESSION_ID,
     "messageId": MESSAGE["messageId"],
     "status": "succeeded",
@@ -76,7 +74,7 @@ RUN = {
 }
 
 APPROVAL = {
-    "approvalId": "approval_019c13a5d0f57d3e9a4cb6e07a1b2c3d",
+    "approvalId": APPROVAL_ID,
     "sessionId": SESSION_ID,
     "runId": RUN["runId"],
     "toolCallId": "call_1",

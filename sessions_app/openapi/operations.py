@@ -3,7 +3,7 @@
 from amplifierd.common.openapi.operation import PAGED, Operation
 from amplifierd.common.openapi.schema import listed, ref
 from sessions_app.api import queries, serializers
-from sessions_app.openapi.events import EVENTS, FEED, STREAM, TREE
+from sessions_app.api.event_schemas import EVENTS, FEED, STREAM, TREE
 
 LIFE, HISTORY, EXECUTION = "sessions", "history", "execution"
 APPROVALS, COPIES, UPKEEP, STREAMS = "approvals", "copies", "upkeep", "streams"

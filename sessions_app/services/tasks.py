@@ -8,9 +8,8 @@ from amplifierd.common.callers import Owner
 from amplifierd.common.errors import ServiceError
 from sessions_app.exceptions import InvalidTransition, SessionNotFound, SessionsError
 from sessions_app.models import Message, Run, Session, Task
-from sessions_app.models.message import Role
 from sessions_app.services import runs, sessions
-from sessions_app.states import RunStatus
+from sessions_app.states import Role, RunStatus
 
 # Sessions above one that may still delegate.
 DEEPEST = 5

@@ -7,13 +7,12 @@ from typing import Any
 from profiles_app.services.directories import place_of
 from sessions_app.engine.base import Call, Decision, Turn, Utterance
 from sessions_app.engine.compaction import history_room
+from sessions_app.events import EventType
 from sessions_app.exceptions import LeaseLost
 from sessions_app.models import Approval, Event, Message, Run, Session, Step, Task
-from sessions_app.models.event import EventType
-from sessions_app.models.message import Role
 from sessions_app.services import tasks
 from sessions_app.services.attempts import Attempt
-from sessions_app.states import ApprovalStatus, RunStatus
+from sessions_app.states import ApprovalStatus, Role, RunStatus
 
 # The newest messages that an engine gets, at most, and how many are read at a time. Fewer are read
 # where they fill its context already, so that a long session costs no more than what is sent.

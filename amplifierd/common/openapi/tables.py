@@ -5,8 +5,8 @@ from amplifierd.common.openapi.operation import Operation
 from amplifierd.common.openapi.schema import Schema
 from profiles_app.openapi import components as catalogue
 from profiles_app.openapi import operations as of_catalogue
+from sessions_app.api import event_schemas as events
 from sessions_app.openapi import components as sessions
-from sessions_app.openapi import events
 from sessions_app.openapi import operations as of_sessions
 
 OPERATIONS: dict[str, Operation] = (

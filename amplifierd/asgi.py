@@ -10,7 +10,7 @@ from django.conf import settings
 from django.urls import URLPattern, re_path
 
 from amplifierd.auth.streams import Door
-from amplifierd.server.liveness import Liveness
+from amplifierd.server.health import Liveness
 from amplifierd.server.security import Guard
 from amplifierd.server.send_and_wait import Waiting
 from amplifierd.server.wsgi_adapter import Bridge

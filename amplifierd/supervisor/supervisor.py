@@ -1,17 +1,22 @@
-"""Keeping child processes alive, and ending them in order."""
+"""Keeping child processes alive, and ending them in order: with their parent, however it ends."""
 
 import contextlib
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 
-from amplifierd.supervisor.parent import GRACE, PARENT_FD
+from django.conf import settings
 
+# Names the descriptor of a pipe's reading end. The parent alone can write to it, and never does.
+PARENT_FD = "AMPLIFIERD_PARENT_FD"
+# Seconds beyond the time for draining after which a process that has not ended is killed.
+GRACE = 5
 # Seconds: how often the loop looks, and how often it asks whether what the children need is there.
 TICK, HEARTBEAT = 0.1, 1.0
 # Seconds before a dead child is started again, doubled up to the longest at every further death.
@@ -88,7 +93,7 @@ class Supervisor:
         """Look once: notice the dead, start those that are due, and beat if it is time."""
         for child in list(self.children):
             if child.process is not None and not child.running():
-                self._bury(child)
+                self._reap_child(child)
             if child.process is None and child in self.children and self._clock() >= child.due_at:
                 self._spawn(child)
         if self._clock() >= self._beat_at:
@@ -134,7 +139,7 @@ class Supervisor:
             # The machine is short of something: no reason to end those that live.
             self._delay(child, f"cannot be started: {error}")
 
-    def _bury(self, child: Child) -> None:
+    def _reap_child(self, child: Child) -> None:
         """Say how the process ended, and when it is to be started again."""
         process, child.process = child.process, None
         if child.once:
@@ -172,3 +177,26 @@ def _manner(returncode: int) -> str:
     if returncode < 0:
         return f"was killed by {signal.Signals(-returncode).name}"
     return f"ended with exit code {returncode}"
+
+
+def watch_parent() -> None:
+    """Have this process drain, as by SIGTERM, once the parent is gone, and die where it hangs.
+
+    Does nothing in a process that no supervisor started. What this process starts in its turn
+    does not inherit the watch.
+    """
+    descriptor = os.environ.pop(PARENT_FD, None)
+    if descriptor is not None:
+        watch = threading.Thread(
+            target=_follow, args=(int(descriptor),), name="parent-watch", daemon=True
+        )
+        watch.start()
+
+
+def _follow(descriptor: int) -> None:
+    """Wait for the pipe's end, which the kernel brings when the last writer is gone."""
+    os.set_inheritable(descriptor, False)
+    os.read(descriptor, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(settings.DRAIN_SECONDS + GRACE)
+    os.kill(os.getpid(), signal.SIGKILL)

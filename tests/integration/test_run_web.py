@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from amplifierd.env import BASE_DIR
-from amplifierd.supervisor.parent import PARENT_FD
+from amplifierd.supervisor.supervisor import PARENT_FD
 
 SECONDS = 30
 NO_DATABASE = "postgresql://nobody@/nothing?host=/nonexistent"

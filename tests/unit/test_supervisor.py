@@ -17,7 +17,7 @@ SLEEP = ["sleep", "600"]
 WATCHING = """
 import signal, sys
 from django.conf import settings
-from amplifierd.supervisor.parent import GRACE, watch_parent
+from amplifierd.supervisor.supervisor import GRACE, watch_parent
 settings.configure(DRAIN_SECONDS=-GRACE)
 if "deaf" in sys.argv:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

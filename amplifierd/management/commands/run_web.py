@@ -21,9 +21,9 @@ from amplifierd.auth.options import add_proxy_option
 from amplifierd.common.errors import DATABASE_UNAVAILABLE
 from amplifierd.postgres import schema
 from amplifierd.postgres.statements import WEB_PATIENCE, let_go, limit
-from amplifierd.server import heartbeat, tls
+from amplifierd.server import health, tls
 from amplifierd.supervisor.instance import PortTaken, listen
-from amplifierd.supervisor.parent import watch_parent
+from amplifierd.supervisor.supervisor import watch_parent
 from sessions_app.engine.tools.sandbox import conceal
 from sessions_app.streaming import feed, hub
 
@@ -61,7 +61,7 @@ class Command(BaseCommand):
         )
         server.on_drain.append(end_streams)
         watch_parent()
-        heartbeat.begin()
+        health.start_heartbeat()
         server.run()
         leave()
 

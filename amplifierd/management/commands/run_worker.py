@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand
 
 from amplifierd.postgres import schema
 from amplifierd.postgres.statements import let_go
-from amplifierd.supervisor.parent import watch_parent
+from amplifierd.supervisor.supervisor import watch_parent
 from sessions_app.engine.tools.sandbox import conceal
 from sessions_app.worker.worker import work
 

@@ -27,8 +27,7 @@ from amplifierd.postgres import (
     running,
 )
 from amplifierd.supervisor import instance
-from amplifierd.supervisor.parent import GRACE
-from amplifierd.supervisor.supervisor import Child, Supervisor
+from amplifierd.supervisor.supervisor import GRACE, Child, Supervisor
 from sessions_app.engine.model_files import SMOLLM2
 from sessions_app.engine.tools.sandbox import conceal
 

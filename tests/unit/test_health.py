@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from amplifierd.server.liveness import Liveness
+from amplifierd.server.health import Liveness
 
 
 @pytest.mark.parametrize(("method", "told"), [("GET", [200, b'{"status": "alive"}']), ("PUT", [])])

@@ -1,0 +1,64 @@
+"""Health of a web process: an answer to /livez, and a regular sign of life in the database.
+
+The event loop answers /livez itself, so that requests which wait for a database do not delay it.
+"""
+
+import json
+import logging
+import threading
+import time
+
+from asgiref.typing import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, HTTPScope
+from django.db import DatabaseError, InterfaceError, connection
+
+from amplifierd.server.wsgi_adapter import body_message
+from amplifierd.views import ALIVE
+from sessions_app.models.process import ProcessKind
+from sessions_app.services import processes
+from sessions_app.streaming import feed, hub
+
+logger = logging.getLogger(__name__)
+
+
+class Liveness:
+    """An ASGI application that says that this process answers; others than GET go to `other`."""
+
+    def __init__(self, other: ASGI3Application) -> None:
+        self.other = other
+
+    async def __call__(
+        self, scope: HTTPScope, receive: ASGIReceiveCallable, send: ASGISendCallable
+    ) -> None:
+        """Answer one request."""
+        if scope["method"] != "GET":
+            return await self.other(scope, receive, send)
+        body = json.dumps(ALIVE).encode()
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+        ]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send(body_message(body))
+
+
+def start_heartbeat() -> None:
+    """Record this process every few seconds, from a thread that ends with the process."""
+    threading.Thread(target=_beat_forever, name="heartbeat", daemon=True).start()
+
+
+def _beat_forever() -> None:
+    name = processes.own_name()
+    while True:
+        try:
+            beat(name)
+        except (DatabaseError, InterfaceError) as error:
+            logger.debug("The heartbeat was not recorded: %s", error)
+        time.sleep(processes.HEARTBEAT_SECONDS)
+
+
+def beat(name: str) -> None:
+    """Record this process once; the connection goes back to the pool."""
+    try:
+        processes.record(name, ProcessKind.WEB, hub.open_streams(), feed.open_feeds())
+    finally:
+        connection.close()

@@ -14,7 +14,7 @@ from amplifierd.server.health import Liveness
 from amplifierd.server.security import Guard
 from amplifierd.server.send_and_wait import Waiting
 from amplifierd.server.wsgi_adapter import Bridge
-from sessions_app.api import waits
+from sessions_app.api import queries
 from sessions_app.streaming import routing
 
 SESSION = "^api/v1/sessions/(?P<session_id>[^/]+)"
@@ -28,7 +28,7 @@ application = Guard(
             ),
             re_path(r"^livez/?$", Liveness(bridge)),
             re_path(rf"{SESSION}/send-message/?$", Waiting(bridge)),
-            re_path(rf"{SESSION}/execute/?$", Waiting(bridge, waits.LONGEST)),
+            re_path(rf"{SESSION}/execute/?$", Waiting(bridge, queries.LONGEST_WAIT)),
             re_path(r"", bridge),
         ]
     ),

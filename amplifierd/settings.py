@@ -226,8 +226,8 @@ REST_FRAMEWORK = {
     # `?format=` is an unknown parameter like any other.
     "URL_FORMAT_OVERRIDE": None,
     "EXCEPTION_HANDLER": "amplifierd.common.problems.exception_handler",
-    "DEFAULT_METADATA_CLASS": "amplifierd.common.metadata.Methods",
-    "DEFAULT_SCHEMA_CLASS": "amplifierd.common.openapi.autoschema.Description",
+    "DEFAULT_METADATA_CLASS": "amplifierd.common.openapi.Methods",
+    "DEFAULT_SCHEMA_CLASS": "amplifierd.common.openapi.operation.Description",
 }
 
 SPECTACULAR_SETTINGS = {
@@ -244,8 +244,9 @@ SPECTACULAR_SETTINGS = {
     "COMPONENT_SPLIT_PATCH": False,
     "COMPONENT_NO_READ_ONLY_REQUIRED": True,
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
-    "PREPROCESSING_HOOKS": ["amplifierd.common.openapi.hooks.once"],
-    "POSTPROCESSING_HOOKS": ["amplifierd.common.openapi.hooks.complete"],
+    "ENFORCE_NON_BLANK_FIELDS": True,
+    "PREPROCESSING_HOOKS": ["amplifierd.common.openapi.operation.select_paths"],
+    "POSTPROCESSING_HOOKS": ["amplifierd.common.openapi.operation.complete"],
     # Where the daemon is, who fetched this knows.
     "SERVERS": [{"url": PREFIX or "/"}],
 }

@@ -15,6 +15,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from amplifierd import __version__
+from amplifierd.common.openapi.operation import operation
+from amplifierd.common.openapi.schema import choice, number, text
+from amplifierd.common.serializers import OutputSerializer
 from amplifierd.postgres import schema
 
 STARTED = time.monotonic()
@@ -34,26 +37,48 @@ def for_anybody(view: Callable[[Request], Response]) -> Callable[[Request], Resp
     return authentication_classes([])(permission_classes([])(view))
 
 
+class ServerStatusSerializer(OutputSerializer):
+    """The daemon."""
+
+    status = choice("running")
+    version = text()
+    uptimeSeconds = number("Age of the process that answered.")
+    rootDir = text("The folder that amplified directories are relative to.")
+
+
+class HealthSerializer(OutputSerializer):
+    """All is well."""
+
+    status = choice("healthy")
+
+
+@operation({200: ServerStatusSerializer}, operation_id="get_status", tags=["daemon"])
 @api_view(["GET", "HEAD"])
 @for_anybody
 def status(request: Request) -> Response:
-    """Return the version, this web process's age in seconds, and the root directory."""
-    return Response(
-        {
-            "status": "running",
-            "version": __version__,
-            "uptimeSeconds": round(time.monotonic() - STARTED, 3),
-            "rootDir": str(settings.ROOT_DIR),
-        }
+    """Show the daemon
+
+    Version and age.
+    """
+    answer = ServerStatusSerializer.serialize(
+        status="running",
+        version=__version__,
+        uptimeSeconds=round(time.monotonic() - STARTED, 3),
+        rootDir=str(settings.ROOT_DIR),
     )
+    return Response(answer)
 
 
+@operation({200: HealthSerializer}, operation_id="get_health", tags=["daemon"])
 @api_view(["GET", "HEAD"])
 @for_anybody
 def health(request: Request) -> Response:
-    """Say `healthy` if the database answers; 503 if not."""
+    """Ask whether all is well
+
+    503 if not.
+    """
     ask_database()
-    return Response({"status": "healthy"})
+    return Response(HealthSerializer.serialize(status="healthy"))
 
 
 @api_view(["GET", "HEAD"])

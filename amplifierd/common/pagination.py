@@ -19,6 +19,8 @@ from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from amplifierd.common.serializers import Digits
+
 LIMIT = settings.PAGE_SIZE
 T = TypeVar("T")
 
@@ -70,6 +72,13 @@ class CursorField(serializers.CharField):
             return Cursor.parse(super().to_internal_value(data))
         except (ValueError, OverflowError, binascii.Error):
             self.fail("unreadable")
+
+
+class PageQuery(serializers.Serializer):
+    """What every list can be asked for."""
+
+    limit = Digits(default=LIMIT, min_value=1, max_value=LIMIT, help_text="At most so many.")
+    cursor = CursorField(required=False, help_text="From the `Link` of the page before.")
 
 
 def paginate(

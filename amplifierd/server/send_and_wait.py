@@ -16,8 +16,8 @@ from django.db import connections
 
 from amplifierd.auth.streams import admit
 from amplifierd.server.wsgi_adapter import Bridge, Busy, body_message
-from sessions_app.api import waits
-from sessions_app.api.representations import outcome_json
+from sessions_app.api import queries
+from sessions_app.api.serializers import OutcomeSerializer
 from sessions_app.exceptions import SessionNotFound
 from sessions_app.models import Run
 from sessions_app.states import RUN_TERMINAL
@@ -42,7 +42,7 @@ class Waiting:
         self, scope: HTTPScope, receive: ASGIReceiveCallable, send: ASGISendCallable
     ) -> None:
         """Answer one request."""
-        wait = waits.parse(*_preferences(scope)) or waits.Wait(self.seconds or 0)
+        wait = queries.parse_wait(*_preferences(scope)) or queries.Wait(self.seconds or 0)
         if scope["method"] != "POST" or not wait.seconds:
             return await self.bridge(scope, receive, send)
         deadline = asyncio.get_running_loop().time() + wait.seconds
@@ -130,7 +130,7 @@ def read_outcome(scope: HTTPScope, session_id: str, run_id: str) -> bytes | None
             raise SessionNotFound("The session was deleted while its answer was waited for.")
         if run.status not in RUN_TERMINAL:
             return None
-        return json.dumps(outcome_json(run), ensure_ascii=False).encode()
+        return json.dumps(OutcomeSerializer.serialize(run), ensure_ascii=False).encode()
     finally:
         connections.close_all()
 

@@ -1,1 +1,1 @@
-"""The catalogue over REST: request → serializer → service → representation."""
+"""The catalogue over REST: request → serializer → service → serializer."""

@@ -1,26 +1,46 @@
-"""Collections over REST."""
+"""Collections, the modules that they and the daemon have, and their state against their sources."""
 
 from collections import defaultdict
+from typing import Any
 
+from drf_spectacular.utils import OpenApiParameter
 from rest_framework import status, viewsets
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from amplifierd.common.bodies import Nothing, checked
-from amplifierd.common.pagination import ProfilePagination
-from profiles_app.api.serializers.collection_requests import (
-    AddCollection,
-    MountCollection,
-    SyncCollections,
+from amplifierd.common.openapi.operation import operation
+from amplifierd.common.openapi.schema import text
+from amplifierd.common.pagination import PageQuery, ProfilePagination
+from amplifierd.common.serializers import Nothing, parse_query, validate
+from profiles_app.api import requests
+from profiles_app.api.serializers import (
+    CacheStatusSerializer,
+    CacheUpdateSerializer,
+    CollectionAddedSerializer,
+    CollectionCheckSerializer,
+    CollectionDetailSerializer,
+    CollectionSerializer,
+    CollectionUpdateSerializer,
+    ModuleDetailSerializer,
+    ModuleInfoSerializer,
+    ProfileCheckSerializer,
+    ProfileUpdateSerializer,
+    SuccessSerializer,
+    SyncResultSerializer,
+    serialize_checks,
+    serialize_collection,
+    serialize_collection_in_full,
+    serialize_profile_check,
+    serialize_profile_update,
+    serialize_sync,
+    serialize_updates,
 )
-from profiles_app.api.serializers.collections import (
-    collection_detail,
-    collection_json,
-    mounted,
-    synced_json,
-)
+from profiles_app.exceptions import ModuleNotFound, ProfileNotFound
 from profiles_app.models import Collection, Profile
 from profiles_app.services import collections, collections_sync
+from profiles_app.services.profile_validation import list_modules
+
+NAME = text("A name.", example="foundation")
 
 
 class CollectionPagination(ProfilePagination):
@@ -32,50 +52,238 @@ class CollectionPagination(ProfilePagination):
 class CollectionViewSet(viewsets.GenericViewSet[Collection]):
     """Collections, by their name."""
 
+    tag = "collections"
+    path_parameters = {"name": NAME}
     queryset = Collection.objects.order_by(*CollectionPagination.ordering)
     pagination_class = CollectionPagination
 
+    @operation({200: [CollectionSerializer]}, operation_id="list_collections", query=PageQuery)
     def list(self, request: Request) -> Response:
-        """Answer with a page of collections."""
+        """List collections
+
+        All collections, newest first.
+        """
         page = self.paginate_queryset(self.get_queryset())
         names = defaultdict(list)
         of_page = Profile.objects.filter(collection__in=[item.name for item in page])
         for collection, name in of_page.values_list("collection", "name"):
             names[collection].append(name)
-        return self.get_paginated_response(
-            [collection_json(item, names[item.name]) for item in page]
-        )
+        rows = [serialize_collection(item, names[item.name]) for item in page]
+        return self.get_paginated_response(rows)
 
+    @operation(
+        {201: CollectionAddedSerializer},
+        operation_id="add_collection",
+        request=requests.AddCollection,
+        links={"name": "$response.body#/id", "collection": "$response.body#/id"},
+    )
     def create(self, request: Request) -> Response:
-        """Add a collection with all that its source holds."""
-        values = checked(AddCollection, request.data)
-        return _added(values["identifier"], values["source"])
+        """Add a collection
 
+        Reads a folder (its absolute path) or a git repository
+        (`git+https://…@ref#subdirectory=…`). Nothing of it is executed.
+        """
+        values = validate(requests.AddCollection, request.data)
+        return self.add(values["identifier"], values["source"])
+
+    @operation(
+        {201: CollectionAddedSerializer},
+        operation_id="mount_collection",
+        request=requests.MountCollection,
+    )
     def mount(self, request: Request, name: str) -> Response:
-        """Add a collection, as older clients name it in the path."""
-        return _added(name, checked(MountCollection, request.data)["source"])
+        """Add a collection by its path
 
+        The same as adding it, as older clients write it.
+        """
+        return self.add(name, validate(requests.MountCollection, request.data)["source"])
+
+    @operation({200: CollectionDetailSerializer}, operation_id="get_collection")
     def retrieve(self, request: Request, name: str) -> Response:
-        """Answer with one collection and all that it holds."""
-        return Response(_detail(collections.find(name)))
+        """Show a collection
 
+        A collection and all that it holds.
+        """
+        return Response(serialize_collection_in_full(collections.find(name)))
+
+    @operation({200: SuccessSerializer}, operation_id="remove_collection", errors=[409])
     def destroy(self, request: Request, name: str) -> Response:
-        """Remove a collection with its profiles."""
-        checked(Nothing, request.data)
+        """Remove a collection
+
+        Removes it with its profiles. 403 for those that are shipped, 409 while in use.
+        """
+        validate(Nothing, request.data)
         collections.remove(name)
-        return Response({"success": True})
+        return Response(SuccessSerializer.serialize(success=True))
 
+    @operation(
+        {200: SyncResultSerializer},
+        operation_id="sync_collections",
+        request=requests.SyncCollections,
+        errors=[404],
+    )
     def sync(self, request: Request) -> Response:
-        """Read the sources of collections anew."""
-        names = checked(SyncCollections, request.data)["collections"]
-        return Response(synced_json(collections_sync.sync_all(names)))
+        """Read collections anew
+
+        Reads the sources of some collections, or of all, anew.
+        """
+        names = validate(requests.SyncCollections, request.data)["collections"]
+        return Response(serialize_sync(collections_sync.sync_all(names)))
+
+    def add(self, name: str, source: str) -> Response:
+        collection, loaded = collections.add(name, source)
+        answer = serialize_collection_in_full(collection, loaded)
+        return Response(answer, status.HTTP_201_CREATED)
 
 
-def _added(name: str, source: str) -> Response:
-    collection, loaded = collections.add(name, source)
-    answer = _detail(collection) | mounted(collection, loaded)
-    return Response(answer, status.HTTP_201_CREATED)
+class ModuleViewSet(viewsets.ViewSet):
+    """Modules by their id, which may have slashes. Those of collections are listed only."""
+
+    tag = "modules"
+    path_parameters = {"id": text("A module; it may have slashes.", example="provider-mock")}
+
+    @operation(
+        {200: [ModuleInfoSerializer]},
+        operation_id="list_modules",
+        parameters=[OpenApiParameter("type", str, description="Only those of this type.")],
+        headers=["X-Total-Count"],
+    )
+    def list(self, request: Request) -> Response:
+        """List modules
+
+        The daemon's own first, then those of collections, which are listed and never executed.
+        """
+        return self.answer(request.query_params.get("type") or None)
+
+    @operation(
+        {200: [ModuleInfoSerializer]}, operation_id="list_providers", headers=["X-Total-Count"]
+    )
+    def providers(self, request: Request) -> Response:
+        """List providers
+
+        The modules that are providers.
+        """
+        return self.answer("provider")
+
+    @operation({200: [ModuleInfoSerializer]}, operation_id="list_tools", headers=["X-Total-Count"])
+    def tools(self, request: Request) -> Response:
+        """List tools
+
+        The modules that are tools.
+        """
+        return self.answer("tool")
+
+    @operation({200: [ModuleInfoSerializer]}, operation_id="list_hooks", headers=["X-Total-Count"])
+    def hooks(self, request: Request) -> Response:
+        """List hooks
+
+        The modules that are hooks.
+        """
+        return self.answer("hook")
+
+    @operation(
+        {200: [ModuleInfoSerializer]}, operation_id="list_orchestrators", headers=["X-Total-Count"]
+    )
+    def orchestrators(self, request: Request) -> Response:
+        """List orchestrators
+
+        The modules that are orchestrators.
+        """
+        return self.answer("orchestrator")
+
+    @operation({200: ModuleDetailSerializer}, operation_id="get_module")
+    def retrieve(self, request: Request, id: str) -> Response:
+        """Show a module
+
+        One module; its id may have slashes.
+        """
+        for module in list_modules():
+            if module["id"] == id:
+                return Response(module | {"configSchema": None})
+        raise ModuleNotFound
+
+    def answer(self, kind: str | None) -> Response:
+        found = [item for item in list_modules() if kind in (None, item["type"])]
+        return Response(found, headers={"X-Total-Count": str(len(found))})
 
 
-def _detail(collection: Collection) -> dict[str, object]:
-    return collection_detail(collection, list(Profile.objects.filter(collection=collection.name)))
+class CacheViewSet(viewsets.ViewSet):
+    """What is behind its source, and bringing it up to date."""
+
+    tag = "cache"
+    path_parameters = {"collection": text("A collection.", example="foundation"), "name": NAME}
+
+    @operation({200: CacheStatusSerializer}, operation_id="get_cache_status")
+    def status(self, request: Request) -> Response:
+        """See what is behind its source
+
+        The state of all collections.
+        """
+        return Response(serialize_checks(collections_sync.check_all()))
+
+    @operation({200: CollectionCheckSerializer}, operation_id="get_collection_status")
+    def collection_status(self, request: Request, collection: str) -> Response:
+        """See whether a collection is behind its source
+
+        The state of one collection.
+        """
+        [check] = collections_sync.check_all([collection])
+        return Response(CollectionCheckSerializer.serialize(check))
+
+    @operation({200: ProfileCheckSerializer}, operation_id="get_profile_status")
+    def profile_status(self, request: Request, collection: str, name: str) -> Response:
+        """See whether a profile is behind its source
+
+        The state of one profile.
+        """
+        [check] = collections_sync.check_all([collection])
+        if f"{collection}/{name}" not in check.profiles:
+            raise ProfileNotFound
+        return Response(serialize_profile_check(check, f"{collection}/{name}"))
+
+    @operation(
+        {200: CacheUpdateSerializer},
+        operation_id="update_cache",
+        request=requests.UpdateCache,
+        query=requests.UpdateCacheQuery,
+    )
+    def update(self, request: Request) -> Response:
+        """Bring all collections up to date
+
+        Reads what is behind anew; with `check_only` tells what would be.
+        """
+        return Response(serialize_updates(collections_sync.update(**self.read_options(request))))
+
+    @operation(
+        {200: CollectionUpdateSerializer},
+        operation_id="update_cached_collection",
+        request=requests.UpdateCache,
+        query=requests.UpdateCacheQuery,
+    )
+    def update_collection(self, request: Request, collection: str) -> Response:
+        """Bring a collection up to date
+
+        Reads it anew where it is behind, or always with `force`.
+        """
+        [result] = collections_sync.update([collection], **self.read_options(request))
+        return Response(CollectionUpdateSerializer.serialize(result))
+
+    @operation(
+        {200: ProfileUpdateSerializer},
+        operation_id="update_cached_profile",
+        request=requests.UpdateCache,
+        query=requests.UpdateCacheQuery,
+    )
+    def update_profile(self, request: Request, collection: str, name: str) -> Response:
+        """Bring a profile up to date
+
+        Reads its collection anew where it is behind, or always with `force`.
+        """
+        options = self.read_options(request)
+        result, *outcome = collections_sync.update_profile(collection, name, **options)
+        return Response(serialize_profile_update(result, f"{collection}/{name}", *outcome))
+
+    def read_options(self, request: Request) -> dict[str, Any]:
+        """Return the options; those of the body count before those of the query."""
+        query = parse_query(requests.UpdateCacheQuery, request.query_params)
+        return query | validate(requests.UpdateCache, request.data)

@@ -1,19 +1,28 @@
-"""Amplified directories over REST."""
+"""Amplified directories, and the browser of all directories below the root."""
 
-from typing import Any
-
+from django.http import FileResponse
 from rest_framework import status, viewsets
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from amplifierd.common.bodies import Nothing, checked
-from profiles_app.api.queries import asked
-from profiles_app.api.serializers import requests
-from profiles_app.api.serializers.directories import AmplifiedDirectorySerializer, directory_json
+from amplifierd.common.openapi.operation import operation
+from amplifierd.common.openapi.schema import text
+from amplifierd.common.serializers import Nothing, parse_query, validate
+from profiles_app.api import requests
+from profiles_app.api.serializers import (
+    AgentsWrittenSerializer,
+    AmplifiedDirectoriesSerializer,
+    AmplifiedDirectoryDetailSerializer,
+    AmplifiedDirectorySerializer,
+    DirectoryCreatedSerializer,
+    DirectoryListSerializer,
+    FileContentSerializer,
+    FileListSerializer,
+    serialize_directory,
+)
 from profiles_app.models import AmplifiedDirectory
 from profiles_app.models.directory import ROOT
-from profiles_app.services import directories
-from profiles_app.services.directories import find_directory
+from profiles_app.services import directories, directory_browser
 
 
 class AmplifiedDirectoryViewSet(viewsets.ViewSet):
@@ -22,43 +31,206 @@ class AmplifiedDirectoryViewSet(viewsets.ViewSet):
     Browsers turn `/.` into `/`, so `root` is the root, and a PATCH without a path means it, too.
     """
 
-    def list(self, request: Request) -> Response:
-        """Answer with all of them, in order of their paths."""
-        directories = list(AmplifiedDirectory.objects.all())
-        defaults = {item.relative_path: item.default_profile for item in directories}
-        serializer = AmplifiedDirectorySerializer(
-            directories, many=True, context={"defaults": defaults}
+    tag = "directories"
+    path_parameters = {
+        "path": text(
+            "A directory below the root; `root` in a path is the root.",
+            pattern=requests.PATH_PATTERN,
+            example="root",
         )
-        return Response({"directories": serializer.data, "total": len(directories)})
+    }
 
+    @operation({200: AmplifiedDirectoriesSerializer}, operation_id="list_amplified_directories")
+    def list(self, request: Request) -> Response:
+        """List amplified directories
+
+        All of them, in order of their paths.
+        """
+        found = [*AmplifiedDirectory.objects.all()]
+        # Known for all of them, which spares a query for each.
+        defaults = {item.relative_path: item.default_profile for item in found}
+        rows = [
+            serialize_directory(
+                item,
+                AmplifiedDirectorySerializer,
+                directories.find_nearest_profile(item.relative_path, defaults),
+            )
+            for item in found
+        ]
+        answer = AmplifiedDirectoriesSerializer.serialize(directories=rows, total=len(rows))
+        return Response(answer)
+
+    @operation(
+        {201: AmplifiedDirectoryDetailSerializer},
+        operation_id="amplify_directory",
+        request=requests.AmplifyDirectory,
+        errors=[404],
+        links={"path": "$response.body#/relative_path"},
+    )
     def create(self, request: Request) -> Response:
-        """Amplify a directory."""
-        values = checked(requests.AmplifyDirectory, request.data)
+        """Amplify a directory
+
+        Makes the directory where it is not there. 400 for one that is amplified, an absolute path,
+        `..`, or a way out of the root by a link.
+        """
+        values = validate(requests.AmplifyDirectory, request.data)
         directory = directories.amplify(values.pop("relative_path"), **values)
-        return Response(directory_json(directory), status.HTTP_201_CREATED)
+        return self.answer(directory, status.HTTP_201_CREATED)
 
+    @operation({200: AmplifiedDirectoryDetailSerializer}, operation_id="get_amplified_directory")
     def retrieve(self, request: Request, path: str) -> Response:
-        """Answer with one directory."""
-        return Response(directory_json(find_directory(_place(path))))
+        """Show an amplified directory
 
+        One directory in full; `root` is the root directory.
+        """
+        return self.answer(directories.find_directory(resolve_path(path)))
+
+    @operation(
+        {200: AmplifiedDirectoryDetailSerializer},
+        operation_id="update_amplified_directory",
+        request=requests.ChangeDirectory,
+    )
     def partial_update(self, request: Request, path: str = ROOT) -> Response:
-        """Change a directory's default profile, merge into its metadata."""
-        changes = checked(requests.ChangeDirectory, request.data)
-        return Response(directory_json(directories.change(_place(path), changes)))
+        """Change an amplified directory
 
+        Sets its default profile, merges into its metadata.
+        """
+        changes = validate(requests.ChangeDirectory, request.data)
+        return self.answer(directories.change(resolve_path(path), changes))
+
+    @operation(
+        {200: AmplifiedDirectoryDetailSerializer},
+        operation_id="update_root_directory",
+        request=requests.ChangeDirectory,
+        errors=[404],
+    )
+    def update_root(self, request: Request) -> Response:
+        """Change the root directory
+
+        The same as with the path `root`: browsers turn `/.` into this.
+        """
+        return self.partial_update(request)
+
+    @operation(
+        {204: None},
+        operation_id="release_amplified_directory",
+        query=requests.RemoveDirectory,
+        errors=[409],
+    )
     def destroy(self, request: Request, path: str) -> Response:
-        """Amplify a directory no longer; with `remove_marker` its marker goes, too."""
-        checked(Nothing, request.data)
-        query: dict[str, Any] = asked(requests.RemoveDirectory, request)
-        directories.deregister(_place(path), **query)
+        """Amplify a directory no longer
+
+        The directory and its files stay; with `remove_marker` its marker goes. 409 for the root.
+        """
+        validate(Nothing, request.data)
+        query = parse_query(requests.RemoveDirectory, request.query_params)
+        directories.deregister(resolve_path(path), **query)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
+    @operation(
+        {200: AgentsWrittenSerializer},
+        operation_id="write_agents_content",
+        request=requests.AgentsContent,
+    )
     def agents(self, request: Request, path: str) -> Response:
-        """Replace the instructions for agents of the directory above `/agents`."""
-        content = checked(requests.AgentsContent, request.data)["content"]
-        directories.write_agents_content(_place(path.removesuffix("/agents")), content)
-        return Response({"success": True, "message": "AGENTS.md updated successfully"})
+        """Write a directory's AGENTS.md
+
+        Replaces the directory's instructions for agents.
+        """
+        content = validate(requests.AgentsContent, request.data)["content"]
+        directories.write_agents_content(resolve_path(path.removesuffix("/agents")), content)
+        message = "AGENTS.md updated successfully"
+        return Response(AgentsWrittenSerializer.serialize(success=True, message=message))
+
+    def answer(self, directory: AmplifiedDirectory, code: int = status.HTTP_200_OK) -> Response:
+        return Response(serialize_directory(directory, AmplifiedDirectoryDetailSerializer), code)
 
 
-def _place(path: str) -> str:
+class DirectoryViewSet(viewsets.ViewSet):
+    """The directories below the root, amplified or not."""
+
+    tag = "directories"
+
+    @operation(
+        {200: DirectoryListSerializer},
+        operation_id="browse_directories",
+        query=requests.BrowseDirectories,
+        errors=[404],
+    )
+    def list(self, request: Request) -> Response:
+        """Browse directories
+
+        The directories in a directory below the root, amplified or not, in order of their names.
+        """
+        query = parse_query(requests.BrowseDirectories, request.query_params)
+        found = directory_browser.list_directories(query["path"])
+        return Response(DirectoryListSerializer.serialize(found))
+
+    @operation(
+        {200: FileListSerializer},
+        operation_id="list_files",
+        query=requests.BrowseDirectories,
+        errors=[404],
+    )
+    def files(self, request: Request) -> Response:
+        """List files
+
+        The files and directories in a directory below the root, in order of their names; hidden
+        ones are left out. Needs the scope `write`, as all that reads files.
+        """
+        query = parse_query(requests.BrowseDirectories, request.query_params)
+        found = directory_browser.list_entries(query["path"])
+        return Response(FileListSerializer.serialize(found))
+
+    @operation(
+        {200: FileContentSerializer},
+        operation_id="read_file",
+        query=requests.ReadFile,
+        errors=[404],
+    )
+    def content(self, request: Request) -> Response:
+        """Read a file
+
+        The text of a file below the root, at most its first MiB.
+        """
+        query = parse_query(requests.ReadFile, request.query_params)
+        found = directory_browser.read_content(query["path"])
+        return Response(FileContentSerializer.serialize(found))
+
+    @operation(
+        {200: text("The bytes.", format="binary")},
+        operation_id="download_file",
+        query=requests.ReadFile,
+        errors=[404],
+        media_type="application/octet-stream",
+    )
+    def download(self, request: Request) -> FileResponse:
+        """Download a file
+
+        The bytes of a file below the root, as an attachment.
+        """
+        # As an attachment no browser shows it as a page of ours.
+        query = parse_query(requests.ReadFile, request.query_params)
+        file, name, media_type = directory_browser.open_download(query["path"])
+        return FileResponse(file, as_attachment=True, filename=name, content_type=media_type)
+
+    @operation(
+        {201: DirectoryCreatedSerializer},
+        operation_id="create_directory",
+        request=requests.CreateDirectory,
+    )
+    def create(self, request: Request) -> Response:
+        """Make a directory
+
+        Makes a directory below the root, with its parents.
+        """
+        values = validate(requests.CreateDirectory, request.data)
+        path = directory_browser.create_directory(values["relative_path"])
+        answer = DirectoryCreatedSerializer.serialize(
+            created_path=path, absolute_path=str(directories.place_of(path))
+        )
+        return Response(answer, status.HTTP_201_CREATED)
+
+
+def resolve_path(path: str) -> str:
     return ROOT if path == directories.ROOT_NAME else path

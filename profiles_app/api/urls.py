@@ -2,23 +2,12 @@
 
 from django.urls import re_path
 
-from profiles_app.api.browser import DirectoryViewSet
-from profiles_app.api.cache import CacheViewSet
-from profiles_app.api.collections import CollectionViewSet
-from profiles_app.api.directories import AmplifiedDirectoryViewSet
-from profiles_app.api.modules import ModuleViewSet
-from profiles_app.api.mount_plans import MountPlanViewSet
-from profiles_app.api.profiles import ProfileViewSet
+from profiles_app.api.collections import CacheViewSet, CollectionViewSet, ModuleViewSet
+from profiles_app.api.directories import AmplifiedDirectoryViewSet, DirectoryViewSet
+from profiles_app.api.profiles import MountPlanViewSet, ProfileViewSet
 
 # `collection/name`, or the name alone.
 PROFILE = r"(?P<name>[^/]+(?:/[^/]+)?)"
-# The path of a list of modules, and their type.
-MODULES = {
-    "providers": "provider",
-    "tools": "tool",
-    "hooks": "hook",
-    "orchestrators": "orchestrator",
-}
 DIRECTORY = {"get": "retrieve", "patch": "partial_update", "delete": "destroy"}
 
 urlpatterns = [
@@ -42,7 +31,7 @@ urlpatterns = [
     re_path(
         r"^amplified-directories/?$",
         AmplifiedDirectoryViewSet.as_view(
-            {"get": "list", "post": "create", "patch": "partial_update"}
+            {"get": "list", "post": "create", "patch": "update_root"}
         ),
     ),
     # PUT is for the directory's instructions; else it is a directory of that name.
@@ -67,10 +56,10 @@ urlpatterns = [
     ),
     re_path(r"^collections/(?P<name>[^/]+)/mount/?$", CollectionViewSet.as_view({"post": "mount"})),
     re_path(r"^modules/?$", ModuleViewSet.as_view({"get": "list"})),
-    *(
-        re_path(rf"^modules/{path}/?$", ModuleViewSet.as_view({"get": "list"}, kind=kind))
-        for path, kind in MODULES.items()
-    ),
+    re_path(r"^modules/providers/?$", ModuleViewSet.as_view({"get": "providers"})),
+    re_path(r"^modules/tools/?$", ModuleViewSet.as_view({"get": "tools"})),
+    re_path(r"^modules/hooks/?$", ModuleViewSet.as_view({"get": "hooks"})),
+    re_path(r"^modules/orchestrators/?$", ModuleViewSet.as_view({"get": "orchestrators"})),
     re_path(r"^modules/(?P<id>.+?)/?$", ModuleViewSet.as_view({"get": "retrieve"})),
     re_path(r"^cache/status/?$", CacheViewSet.as_view({"get": "status"})),
     re_path(

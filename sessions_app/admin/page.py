@@ -18,8 +18,8 @@ from sessions_app.admin.rendering import badge, moment, pretty, span, visible
 from sessions_app.admin.steps import STEPS
 from sessions_app.admin.talk import talk, under_way
 from sessions_app.admin.timing import timed_runs
-from sessions_app.events import EventType
 from sessions_app.models import Session
+from sessions_app.models.event import EventType
 from sessions_app.usage import counts
 
 # Tab → its title.

@@ -9,7 +9,7 @@ from django.utils.safestring import SafeString
 
 from sessions_app.admin.highlighting import json_html
 from sessions_app.admin.rendering import visible
-from sessions_app.events import EventType
+from sessions_app.models.event import EventType
 
 # Characters of thinking, and of the input or output of a tool, that a page shows.
 MOST = 20_000

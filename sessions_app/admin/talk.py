@@ -14,8 +14,9 @@ from sessions_app.admin.parts import Parts, parts_of
 from sessions_app.admin.rendering import badge, page_url, visible
 from sessions_app.admin.waits import Waits, have_waited, lead_on, waits_of
 from sessions_app.models import Message, Run, Session
+from sessions_app.models.message import Role
 from sessions_app.services.runs import OUTCOMES
-from sessions_app.states import CUT_OFF, RUN_OPEN, RUN_TERMINAL, RUN_UNDER_WAY, Role, RunStatus
+from sessions_app.states import CUT_OFF, RUN_OPEN, RUN_TERMINAL, RUN_UNDER_WAY, RunStatus
 
 # Messages of one window, and characters of each.
 WINDOW = 50

@@ -1,16 +1,19 @@
 """Approvals: calls of tools that wait for a person, listed and answered."""
 
+from typing import ClassVar
+
 from rest_framework import viewsets
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from amplifierd.common.openapi.operation import operation
+from amplifierd.common.openapi.schema import Schema
 from amplifierd.common.pagination import paginate
+from amplifierd.common.serializers import parse_query, validate
 from sessions_app.api import queries, serializers
-from sessions_app.api.lookup import find_session, get_caller
-from sessions_app.api.queries import asked
-from sessions_app.api.representations import approval_json
-from sessions_app.api.serializers import checked
+from sessions_app.api.serializers import ApprovalAnsweredSerializer, ApprovalSerializer
+from sessions_app.api.viewsets import PATH_PARAMETERS, SessionsViewSet, find_session, get_caller
 from sessions_app.exceptions import ApprovalNotFound
 from sessions_app.models import Approval
 from sessions_app.models.querysets import ApprovalQuerySet
@@ -18,25 +21,48 @@ from sessions_app.services import approvals
 from sessions_app.totals import total
 
 
-class ApprovalActions:
+class SessionApprovalsViewSet(SessionsViewSet):
     """What a session asks, and the answers to it."""
 
+    tag = "approvals"
+
+    @operation(
+        {200: ApprovalAnsweredSerializer},
+        operation_id="respond_to_approval",
+        request=serializers.ApprovalResponse,
+        links={"approval_id": "$response.body#/approvalId"},
+    )
     @action(detail=True, methods=["post"], url_path="approval-response")
     def approval_response(self, request: Request, session_id: str) -> Response:
-        """Answer a tool call that waits for a person."""
-        answer = checked(serializers.ApprovalResponse, request.data)
+        """Answer an approval
+
+        Answers a tool call that waits for a person, in upper or lower case; `always` also lets the
+        tool go on in this session without being asked about again, as long as its module, config,
+        description and schema stay as they are. 404 for an unknown one, 409 `already_answered` for
+        one that is not `pending`: of those who answer at once one does. The run goes on once all
+        that it asked is answered.
+        """
+        answer = validate(serializers.ApprovalResponse, request.data)
         claimed = answer.pop("answered_by")
-        # What a key says of its holder counts more than what the holder says.
+        # The name of the caller's key counts before the name that the caller claims.
         by = get_caller(request).name or claimed
         answered = approvals.answer(session_id, **answer, by=by)
-        return Response({"approval_id": answered.id, **approval_json(answered)})
+        return Response(ApprovalAnsweredSerializer.serialize(answered))
 
+    @operation(
+        {200: [ApprovalSerializer]},
+        operation_id="list_session_approvals",
+        query=queries.SessionApprovalsQuery,
+    )
     @action(detail=True, url_path="approvals")
     def list_approvals(self, request: Request, session_id: str) -> Response:
-        """List the approvals of a session, newest first."""
+        """List a session's approvals
+
+        Newest first.
+        """
         session = find_session(request, session_id)
         found = Approval.objects.filter(session=session)
-        return _listed(request, found, queries.SessionApprovalsQuery)
+        return paginate_approvals(request, found, queries.SessionApprovalsQuery)
 
 
 class ApprovalViewSet(viewsets.ViewSet):
@@ -44,26 +70,38 @@ class ApprovalViewSet(viewsets.ViewSet):
 
     lookup_field = "approval_id"
     lookup_value_regex = r"[^/]+"
+    path_parameters: ClassVar[dict[str, Schema]] = PATH_PARAMETERS
+    tag = "approvals"
 
+    @operation(
+        {200: [ApprovalSerializer]}, operation_id="list_approvals", query=queries.ApprovalsQuery
+    )
     def list(self, request: Request) -> Response:
-        """List approvals, newest first."""
-        found = Approval.objects.visible_to(get_caller(request).sees)
-        return _listed(request, found, queries.ApprovalsQuery)
+        """List approvals
 
+        Those of all sessions that the caller may see, newest first; `status=pending` is the inbox.
+        """
+        found = Approval.objects.visible_to(get_caller(request).sees)
+        return paginate_approvals(request, found, queries.ApprovalsQuery)
+
+    @operation({200: ApprovalSerializer}, operation_id="get_approval")
     def retrieve(self, request: Request, approval_id: str) -> Response:
-        """Return an approval."""
+        """Show an approval
+
+        One approval.
+        """
         found = Approval.objects.visible_to(get_caller(request).sees).filter(pk=approval_id).first()
         if found is None:
             raise ApprovalNotFound(
                 f"There is no approval {approval_id!r}. `GET /api/v1/approvals/` lists them."
             )
-        return Response(approval_json(found))
+        return Response(ApprovalSerializer.serialize(found))
 
 
-def _listed(
+def paginate_approvals(
     request: Request, found: ApprovalQuerySet, kind: type[queries.SessionApprovalsQuery]
 ) -> Response:
-    query = asked(kind, request.query_params)
+    query = parse_query(kind, request.query_params)
     filters = {name: value for name, value in query.items() if name not in queries.ABOUT_PAGE}
     found = found.filter(**filters)
-    return paginate(request, found, total(found), query, approval_json)
+    return paginate(request, found, total(found), query, ApprovalSerializer.serialize)

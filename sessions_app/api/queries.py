@@ -1,8 +1,9 @@
-"""What lists may be asked: filters, limits, cursors, bounds. Unknown parameters are ignored."""
+"""The parameters that requests take: filters, limits, cursors, bounds, and how long to wait."""
 
 import json
 import math
 import re
+from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
@@ -10,9 +11,8 @@ from django.http import QueryDict
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
-from amplifierd.common.bodies import OBJECT_DEPTH, Digits, Text, Truth, checked, snake
-from amplifierd.common.pagination import CursorField
-from sessions_app.api import waits
+from amplifierd.common.pagination import CursorField, PageQuery
+from amplifierd.common.serializers import OBJECT_DEPTH, Digits, Text, Truth, only_value
 from sessions_app.states import ApprovalStatus, SessionStatus
 
 PAGE = settings.PAGE_SIZE
@@ -23,26 +23,48 @@ FILTERS = 20
 NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,99})(\.[0-9]{1,99})?([eE][+-]?[0-9]{1,3})?")
 CONSTANTS = {"true": True, "false": False, "null": None}
 SEQ_MAX = 2**53
+AFTER = "Only what comes after this number."
+# Seconds; a client that asks for more gets these.
+LONGEST_WAIT = 300.0
+# Any number from 0 on, as JSON writes it: NaN is none.
+SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?", re.ASCII)
+# RFC 7240: preferences with commas between them, each with its parameters after a semicolon.
+PREFERENCE = re.compile(r'\s*wait\s*=\s*"?([0-9]{1,9})"?\s*(;.*)?', re.ASCII | re.IGNORECASE)
 # Events that a page of a tree's journals has at most.
 TREE_PAGE = 5000
 # What a query of sessions says of the page, and not of the sessions.
 ABOUT_PAGE = {"lookup", "q", "limit", "cursor"}
 
 
-class SessionsQuery(serializers.Serializer):
+def filter_by(kind: type[serializers.Field], description: str, **options: Any) -> Any:
+    """Return an optional parameter; `source` is the lookup that it means."""
+    return kind(required=False, help_text=description, **options)
+
+
+class SessionsQuery(PageQuery):
     """GET /sessions/"""
 
-    status = serializers.ChoiceField(choices=SessionStatus.values, required=False)
-    profile_name = Text(required=False)
-    amplified_dir = Text(required=False)
-    parent_session_id = Text(required=False, source="parent_id")
-    since = serializers.DateTimeField(required=False, source="created_at__gte")
-    until = serializers.DateTimeField(required=False, source="created_at__lt")
-    id_prefix = Text(required=False, max_length=64, source="id__startswith")
-    lookup = Text(required=False, max_length=settings.NAME_LENGTH)
-    q = Text(required=False, max_length=SEARCH_LIMIT)
-    limit = Digits(default=PAGE, min_value=1, max_value=PAGE)
-    cursor = CursorField(required=False)
+    status = filter_by(
+        serializers.ChoiceField, "Only those with this status.", choices=SessionStatus.values
+    )
+    profile_name = filter_by(Text, "Only sessions with this profile.")
+    amplified_dir = filter_by(Text, "Only sessions in this directory.")
+    parent_session_id = filter_by(Text, "Only sub-sessions of this one.", source="parent_id")
+    since = filter_by(
+        serializers.DateTimeField, "Created at this time or later.", source="created_at__gte"
+    )
+    until = filter_by(
+        serializers.DateTimeField, "Created before this time.", source="created_at__lt"
+    )
+    id_prefix = filter_by(
+        Text, "Only those whose id begins with this.", max_length=64, source="id__startswith"
+    )
+    lookup = filter_by(
+        Text,
+        "An id, a name, the beginning of an id, or a part of either.",
+        max_length=settings.NAME_LENGTH,
+    )
+    q = filter_by(Text, "Words to be found in names and transcripts.", max_length=SEARCH_LIMIT)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Refuse the cursor of a search in a list, and the other way round."""
@@ -54,44 +76,49 @@ class SessionsQuery(serializers.Serializer):
         return attrs
 
 
-class ActiveQuery(serializers.Serializer):
-    """GET /sessions/active/list"""
-
-    limit = Digits(default=PAGE, min_value=1, max_value=PAGE)
-    cursor = CursorField(required=False)
-
-
-class SessionApprovalsQuery(serializers.Serializer):
+class SessionApprovalsQuery(PageQuery):
     """GET /sessions/{id}/approvals"""
 
-    status = serializers.ChoiceField(choices=ApprovalStatus.values, required=False)
-    limit = Digits(default=PAGE, min_value=1, max_value=PAGE)
-    cursor = CursorField(required=False)
+    status = filter_by(
+        serializers.ChoiceField, "Only those with this status.", choices=ApprovalStatus.values
+    )
 
 
 class ApprovalsQuery(SessionApprovalsQuery):
     """GET /approvals/"""
 
-    session_id = Text(required=False)
-    id_prefix = Text(required=False, max_length=64, source="id__startswith")
+    session_id = filter_by(Text, "A session.")
+    id_prefix = filter_by(
+        Text, "Only those whose id begins with this.", max_length=64, source="id__startswith"
+    )
 
 
 class HistoryQuery(serializers.Serializer):
     """Messages, transcript: all of it, the last `limit`, or what lies between two seqs."""
 
-    limit = Digits(required=False, min_value=1, max_value=PAGE)
-    after = Digits(required=False, min_value=0, max_value=SEQ_MAX)
-    before = Digits(required=False, min_value=0, max_value=SEQ_MAX)
+    limit = filter_by(Digits, "At most so many.", min_value=1, max_value=PAGE)
+    after = filter_by(Digits, AFTER, min_value=0, max_value=SEQ_MAX)
+    before = filter_by(
+        Digits, "Only what comes before this number.", min_value=0, max_value=SEQ_MAX
+    )
 
 
 class EventsQuery(serializers.Serializer):
     """GET /sessions/{id}/events: its own, or with `include_children` those of its tree."""
 
-    limit = Digits(default=PAGE, min_value=1, max_value=TREE_PAGE)
-    after = Digits(default=0, min_value=0, max_value=SEQ_MAX)
-    type = Text(required=False, max_length=64)
-    include_children = Truth(default=False)
-    offset = Digits(default=0, min_value=0, max_value=SEQ_MAX)
+    limit = Digits(default=PAGE, min_value=1, max_value=TREE_PAGE, help_text="At most so many.")
+    after = Digits(default=0, min_value=0, max_value=SEQ_MAX, help_text=AFTER)
+    type = filter_by(Text, "Only those of this type.", max_length=64)
+    include_children = Truth(
+        default=False,
+        help_text="Also those of its sub-sessions: pages of another shape, by `offset`.",
+    )
+    offset = Digits(
+        default=0,
+        min_value=0,
+        max_value=SEQ_MAX,
+        help_text="With `include_children`: skip so many.",
+    )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Refuse more than a page of one session's events."""
@@ -103,46 +130,52 @@ class EventsQuery(serializers.Serializer):
 class TraceQuery(serializers.Serializer):
     """GET /sessions/{id}/execution-trace"""
 
-    limit = Digits(default=100, min_value=1, max_value=PAGE)
+    limit = Digits(default=100, min_value=1, max_value=PAGE, help_text="At most so many.")
 
 
 class Seconds(serializers.FloatField):
-    """Seconds to wait, as `waits` reads them."""
+    """Seconds to wait, as `parse_wait` reads them."""
 
     def to_internal_value(self, data: Any) -> float:
-        """Return the number; raise ValidationError for anything else."""
-        if not waits.NUMBER.fullmatch(str(data)):
+        if not SECONDS.fullmatch(str(data)):
             self.fail("invalid")
         return super().to_internal_value(data)
 
 
 class SendQuery(serializers.Serializer):
-    """POST /sessions/{id}/send-message: what the layer before the view does is checked here."""
+    """POST /sessions/{id}/send-message: checked here, although the layer before the view waits."""
 
-    wait = Seconds(required=False, min_value=0)
-
-
-class RunsQuery(serializers.Serializer):
-    """GET /sessions/{id}/runs"""
-
-    limit = Digits(default=PAGE, min_value=1, max_value=PAGE)
-    cursor = CursorField(required=False)
+    wait = filter_by(
+        Seconds,
+        f"Seconds to wait for the answer; more than {LONGEST_WAIT:g} count as {LONGEST_WAIT:g},"
+        " and so does an empty value.",
+        min_value=0,
+    )
 
 
-def asked(kind: type[serializers.Serializer], parameters: QueryDict) -> dict[str, Any]:
-    """Return the query's validated values; names may be in camelCase, empty ones count as absent.
+@dataclass(frozen=True)
+class Wait:
+    """Seconds that a request waits, 0 if it does not, and whether that was only a preference."""
 
-    Raises ValidationError with a reason for each parameter.
+    seconds: float
+    is_preference: bool = False
+
+
+def parse_wait(parameter: str | None, prefer: str) -> Wait | None:
+    """Return how long a request waits for its answer: `wait` in the query, or the header `Prefer`.
+
+    None: neither says so, or it cannot be read; the view refuses what cannot be read of the
+    parameter. The parameter counts before the header; without a value it means as long as possible.
     """
-    given: dict[str, list[str]] = {}
-    for name, values in parameters.lists():
-        given.setdefault(snake(name), []).extend(value for value in values if value != "")
-    known = {
-        name: _only(name, values)
-        for name, values in given.items()
-        if values and name in kind._declared_fields
-    }
-    return checked(kind, known)
+    if parameter is not None:
+        if parameter == "":
+            return Wait(LONGEST_WAIT)
+        if not SECONDS.fullmatch(parameter):
+            return None
+        return Wait(min(float(parameter), LONGEST_WAIT))
+    for preference in filter(None, map(PREFERENCE.fullmatch, prefer.split(","))):
+        return Wait(min(float(preference[1]), LONGEST_WAIT), is_preference=True)
+    return None
 
 
 def metadata_filters(parameters: QueryDict) -> list[tuple[list[str], list[Any]]]:
@@ -157,21 +190,14 @@ def metadata_filters(parameters: QueryDict) -> list[tuple[list[str], list[Any]]]
         raise ValidationError({"metadata": [f"Filter by at most {FILTERS} keys of the metadata."]})
     filters = []
     for name, values in found:
-        path, value = name.removeprefix(prefix).split("."), _only(name, values)
+        path, value = name.removeprefix(prefix).split("."), only_value(name, values)
         if len(path) > OBJECT_DEPTH or "\0" in name + value:
             raise ValidationError({name: ["No metadata has such a key or value."]})
-        filters.append((path, _meanings(value)))
+        filters.append((path, interpret(value)))
     return filters
 
 
-def _only(name: str, values: list[str]) -> str:
-    """Return the one value of a parameter; raise ValidationError where there are several."""
-    if len(set(values)) > 1:
-        raise ValidationError({name: ["Give this parameter once."]}, "duplicate")
-    return values[0]
-
-
-def _meanings(value: str) -> list[Any]:
+def interpret(value: str) -> list[Any]:
     """Return what a value may stand for: its text, and the number, truth value or null it is."""
     if value in CONSTANTS:
         return [value, CONSTANTS[value]]

@@ -1,22 +1,334 @@
-"""What callers may send to the API of sessions, request by request."""
+"""What the API of sessions answers, and which bodies it takes."""
 
 from typing import Any
 
 from django.conf import settings
 from rest_framework import serializers
 
-from amplifierd.common.bodies import Body, Flag, Nothing, Number, Object, Text, checked, snake
+from amplifierd.common.formats import stamp
+from amplifierd.common.openapi.schema import (
+    MOMENT,
+    Schema,
+    anything,
+    by_name,
+    choice,
+    flag,
+    free,
+    listed,
+    nullable,
+    number,
+    ref,
+    text,
+    time,
+    whole,
+)
+from amplifierd.common.serializers import Body, Flag, Member, Number, Object, OutputSerializer, Text
 from amplifierd.common.text import is_blank
+from sessions_app.models import Approval, Event, Message, Run
+from sessions_app.models.message import Role
 from sessions_app.services import cleanup
 from sessions_app.services.approvals import Answer
 from sessions_app.services.runs import Strategy
-from sessions_app.states import Role
+from sessions_app.states import ApprovalStatus, FinishReason, RunStatus, SessionStatus
 
-__all__ = ["Body", "Nothing", "Object", "Text", "checked", "snake"]
+_SESSION_ID = "session_019c13a5d0f57d3e9a4cb6e07a1b2c3d"
+_RUN_ID = "run_019c13a5d0f57d3e9a4cb6e07a1b2c3d"
+_MESSAGE_ID = "message_019c13a5d0f57d3e9a4cb6e07a1b2c3d"
+_APPROVAL_ID = "approval_019c13a5d0f57d3e9a4cb6e07a1b2c3d"
+SESSION_ID = text(example=_SESSION_ID)
+RUN_ID = text(example=_RUN_ID)
+MESSAGE_ID = text(example=_MESSAGE_ID)
+APPROVAL_ID = text(example=_APPROVAL_ID)
+USAGE = free(
+    "`input_tokens`, `output_tokens`, `cached_tokens`, `reasoning_tokens`, `requests`, and `cost`"
+    " in US dollars; what nobody knows is left out.",
+    example={"input_tokens": 30, "output_tokens": 12, "requests": 1, "cost": 0.000012},
+)
+FINISH_REASON = nullable(
+    choice(
+        *FinishReason.values,
+        description="Why the answer ended: anything but `stop` means that it is not whole."
+        " null: no run has said it (yet).",
+    )
+)
+
+
+class SessionSerializer(OutputSerializer):
+    """One conversation with an explicit life."""
+
+    sessionId = Member(SESSION_ID, "id")
+    name = nullable(text(example="Capitals"))
+    parentSessionId = Member(nullable(text()), "parent_id")
+    amplifiedDir = text("Below the root directory; `.` is the root.", example=".")
+    profileName = text("`collection/name`", example="foundation/base")
+    status = choice(*SessionStatus.values, example="active")
+    createdAt = time()
+    startedAt = nullable(time())
+    endedAt = nullable(time(example=None))
+    duration = nullable(number("Seconds since its start, up to its end.", example=12.5))
+    messageCount = whole(example=2)
+    agentInvocations = whole()
+    tokenUsage = whole("Tokens in and out.", example=42)
+    usage = USAGE
+    errorMessage = nullable(text())
+    errorDetails = nullable(free())
+    metadata = free("What clients keep with it.")
+    mountPlanPath = Member(
+        text("URL of its mount plan.", example=f"/api/v1/sessions/{_SESSION_ID}/mount-plan"),
+        lambda session: f"{settings.PREFIX}/api/v1/sessions/{session.id}/mount-plan",
+    )
+    # A session that was not read with `shown()` has none.
+    activeRunId = Member(
+        nullable(text("The run that is running, or parked.")),
+        lambda session: getattr(session, "active_run_id", None),
+    )
+    lastEventId = Member(whole("The newest event of its journal.", example=7), "last_event_seq")
+    isUnread = flag()
+    lastReadAt = nullable(time(example=None))
+
+
+class MatchSerializer(OutputSerializer):
+    """Where a session fits a search best."""
+
+    seq = nullable(whole("The message; null: it is the name that fits."))
+    messageId = nullable(text())
+    snippet = nullable(text("Words that were found are between ⟦ and ⟧."))
+    rank = Member(number("The greater the better."), lambda hit: round(hit.rank, 6))
+
+
+class ListedSessionSerializer(SessionSerializer, optional="match"):
+    """A session in a list; with `q` it says where it fits."""
+
+    match = ref(MatchSerializer)
+
+
+class ReadMarkSerializer(OutputSerializer):
+    """Whether somebody has read the session."""
+
+    status = choice("read", "unread")
+    session_id = Member(SESSION_ID, "id")
+    sessionId = Member(SESSION_ID, "id")
+    isUnread = flag()
+    lastReadAt = nullable(time())
+
+
+class UnreadCountsSerializer(OutputSerializer):
+    """Number of unread sessions by amplified directory."""
+
+    @classmethod
+    def schema(cls) -> Schema:
+        return by_name(whole(), cls.__doc__ or "", example={".": 3})
+
+
+class CleanedUpSerializer(OutputSerializer):
+    """How many sessions were removed, or would be."""
+
+    removed_count = whole(example=3)
+    removedCount = whole(example=3)
+    dryRun = flag(example=False)
+
+
+class MessageSerializer(OutputSerializer):
+    """One line of a transcript."""
+
+    messageId = Member(MESSAGE_ID, "id")
+    seq = whole("1..n in its session.")
+    role = choice(*Role.values)
+    content = text(example="What is the capital of France?")
+    timestamp = Member(time(), "created_at")
+    agent = nullable(text())
+    tokenCount = nullable(whole())
+    runId = nullable(text("The run that it answers or belongs to."))
+    finishReason = FINISH_REASON
+    metadata = free()
+
+
+class MessagesSerializer(OutputSerializer):
+    """Messages of a session."""
+
+    sessionId = SESSION_ID
+    messages = listed(ref(MessageSerializer))
+
+
+class AcceptedSerializer(OutputSerializer):
+    """The message is accepted: there will be one outcome in the journal, whatever dies."""
+
+    status = choice("executing")
+    session_id = SESSION_ID
+    sessionId = SESSION_ID
+    runId = Member(RUN_ID, "id")
+    messageId = MESSAGE_ID
+    lastEventId = whole("Follow the stream from here.", example=2)
+
+
+class RunSerializer(OutputSerializer):
+    """One execution of one message."""
+
+    runId = Member(RUN_ID, "id")
+    sessionId = SESSION_ID
+    messageId = MESSAGE_ID
+    status = choice(
+        *RunStatus.values,
+        description="`parked`: it waits for a person or a sub-session.",
+        example="succeeded",
+    )
+    attempt = whole()
+    interruptions = whole("Attempts that were broken off, as their workers died.", example=0)
+    worker = Member(nullable(text(example="worker-1")), lambda run: run.worker or None)
+    createdAt = time()
+    startedAt = nullable(time())
+    endedAt = nullable(time())
+    leaseExpiresAt = nullable(time(example=None))
+    usage = USAGE
+    finishReason = FINISH_REASON
+    errorCode = Member(nullable(text()), lambda run: run.error_code or None)
+    error = Member(nullable(text()), lambda run: run.error or None)
+
+
+class OutcomeSerializer(OutputSerializer):
+    """A run that has ended, and what it has said."""
+
+    run = Member(ref(RunSerializer), RunSerializer.serialize)
+    message = Member(
+        nullable(ref(MessageSerializer)),
+        lambda run: (answer := find_answer(run)) and MessageSerializer.serialize(answer),
+    )
+
+
+class TraceStepSerializer(
+    OutputSerializer,
+    optional="content toolCallId name input result error sessionId",
+    example={
+        "type": "tool",
+        "attempt": 1,
+        "isVoid": False,
+        "toolCallId": "call_1",
+        "name": "read_file",
+        "input": {"path": "notes.md"},
+        "result": "Paris.",
+        "error": None,
+        "startedAt": MOMENT,
+        "endedAt": MOMENT,
+        "duration": 0.01,
+    },
+):
+    """Something that a run has thought, said, or had done."""
+
+    type = choice("thinking", "text", "tool", "session")
+    attempt = whole("The attempt of the run that it belongs to.")
+    isVoid = flag("Whether that attempt was broken off, so that the step counts no more.")
+    content = text("Of `thinking` and `text`.")
+    toolCallId = nullable(text("Of `tool` and `session`."))
+    name = nullable(text("The tool."))
+    input = anything("Of `tool`; secrets are masked.")
+    result = nullable(text("Of `tool`: what it answered."))
+    error = nullable(text("Of `tool` and `session`: why it failed."))
+    sessionId = nullable(text("Of `session`: the sub-session that was given work."))
+    startedAt = time()
+    endedAt = nullable(time())
+    duration = nullable(number("Seconds."))
+
+
+class RunTraceSerializer(OutputSerializer):
+    """A run, and what it has done."""
+
+    runId = RUN_ID
+    messageId = text("The message that it answers.", example=_MESSAGE_ID)
+    status = choice(*RunStatus.values)
+    startedAt = nullable(time())
+    endedAt = nullable(time())
+    duration = nullable(number("Seconds."))
+    attempt = whole()
+    usage = USAGE
+    error = nullable(text())
+    steps = listed(ref(TraceStepSerializer), "In the order in which they began.")
+
+
+class ExecutionTraceSerializer(OutputSerializer):
+    """What runs of a session have done."""
+
+    sessionId = SESSION_ID
+    runs = listed(ref(RunTraceSerializer))
+
+
+class CancelledSerializer(OutputSerializer):
+    """The run is cancelled; what it has said is kept."""
+
+    status = choice("cancelled")
+    runId = RUN_ID
+
+
+class NothingRunsSerializer(OutputSerializer):
+    """There was nothing to cancel."""
+
+    status = choice("no_active_execution")
+
+
+class ApprovalSerializer(OutputSerializer):
+    """A call of a tool that waits for a person."""
+
+    approvalId = Member(APPROVAL_ID, "id")
+    sessionId = SESSION_ID
+    runId = RUN_ID
+    toolCallId = text(example="call_1")
+    toolName = text(example="write_file")
+    toolInput = Member(
+        anything(
+            "What the tool is to be given; a secret in it is hidden.",
+            example={"path": "notes.md", "content": "Paris."},
+        ),
+        "visible_input",
+    )
+    prompt = text("The question, for people.", example="May write_file be called?")
+    options = Member(
+        listed(choice(*Approval.OPTIONS), "What may be answered.", example=list(Approval.OPTIONS)),
+        lambda approval: list(approval.OPTIONS),
+    )
+    status = choice(*ApprovalStatus.values)
+    reason = Member(
+        nullable(text("Why, as the model is told.")), lambda approval: approval.reason or None
+    )
+    always = flag(
+        "The tool, as long as it stays as it is, goes on in this session without a question.",
+        example=False,
+    )
+    createdAt = time()
+    expiresAt = time("From then on nobody need answer: it counts as a denial.")
+    answeredAt = nullable(time(example=None))
+    answeredBy = Member(
+        nullable(text("Name of the API key, or who was signed in.")),
+        lambda approval: approval.answered_by or None,
+    )
+
+
+class ApprovalAnsweredSerializer(ApprovalSerializer):
+    """The approval with its answer."""
+
+    approval_id = Member(APPROVAL_ID, "id")
+    status = choice(*ApprovalStatus.values, example="approved")
+    answeredAt = nullable(time())
+
+
+def find_answer(run: Run) -> Message | None:
+    """Return the message with what a run has said; None if it has said nothing."""
+    following = Message.objects.in_session(run.session_id).after(run.message.seq)
+    return following.filter(run=run, role=Role.ASSISTANT).first()
+
+
+def serialize_event(event: Event) -> dict[str, Any]:
+    """Return an event of the journal: what a frame of the stream carries."""
+    return {
+        "id": event.seq,
+        "event": event.type,
+        "data": event.data,
+        "createdAt": stamp(event.created_at),
+    }
 
 
 class CreateSession(Body):
     """POST /sessions/"""
+
+    example = {"profile_name": "foundation/base", "name": "Capitals"}
 
     amplified_dir = Text(default=".", max_length=1024)
     profile_name = Text(default=None, allow_null=True, max_length=200)
@@ -29,28 +341,31 @@ class CreateSession(Body):
 class UpdateSession(Body):
     """PATCH /sessions/{id}"""
 
+    example = {"name": "Capitals", "metadata": {"colour": "blue"}}
+
     name = Text(required=False, allow_null=True, allow_blank=True, max_length=settings.NAME_LENGTH)
     metadata = Object(required=False)
 
     def validate_name(self, name: str | None) -> str | None:
-        """Return the name; an empty one clears it, as null does."""
+        # An empty name clears it, as null does.
         return name or None
 
 
 class FailSession(Body):
     """POST /sessions/{id}/fail"""
 
+    example = {"error_message": "The disk is full.", "error_details": {"free": 0}}
+
     error_message = Text(max_length=10_000)
     error_details = Object(default=None, allow_null=True)
 
 
 class MessageText(Text):
-    """The content of a message: services refuse one in which nobody could see anything."""
+    """The content of a message, with at least one visible character."""
 
     default_error_messages = {"blank": "There is no visible character in it: write something."}
 
     def to_internal_value(self, data: Any) -> str:
-        """Return the text; raise ValidationError for a blank one."""
         text = super().to_internal_value(data)
         if is_blank(text):
             self.fail("blank")
@@ -59,6 +374,8 @@ class MessageText(Text):
 
 class AddMessage(Body):
     """POST /sessions/{id}/messages"""
+
+    example = {"content": "What is the capital of France?"}
 
     content = MessageText()
     role = serializers.ChoiceField(choices=Role.values, default=Role.USER.value)
@@ -70,6 +387,8 @@ class AddMessage(Body):
 class SendMessage(Body):
     """POST /sessions/{id}/send-message"""
 
+    example = {"content": "What is the capital of France?"}
+
     content = MessageText()
     multitask_strategy = serializers.ChoiceField(
         choices=Strategy.ALL, default=Strategy.ENQUEUE, source="strategy"
@@ -79,17 +398,23 @@ class SendMessage(Body):
 class ForkSession(Body):
     """POST /sessions/{id}/fork"""
 
+    example = {"after": 0}
+
     after = Number(default=None, allow_null=True, min_value=0, max_value=2**31 - 1)
 
 
 class ChangeProfile(Body):
     """POST /sessions/{id}/change-profile"""
 
+    example = {"profile_name": "foundation/base"}
+
     profile_name = Text(max_length=200)
 
 
 class Cleanup(Body):
     """POST /sessions/cleanup"""
+
+    example = {"older_than_days": 30, "dry_run": True}
 
     older_than_days = Number(default=cleanup.DEFAULT_DAYS, min_value=0, max_value=cleanup.MOST_DAYS)
     status = serializers.ChoiceField(
@@ -117,20 +442,18 @@ ANSWERS = {
 MEANINGS = {word.lower(): meaning for word, meaning in ANSWERS.items()}
 
 
-def _any_case(word: str) -> str:
-    """Return a pattern for a word in upper or lower case, as every reader of patterns has it."""
-    return "".join(f"[{c.upper()}{c.lower()}]" if c.isalpha() else c for c in word)
-
-
 class AnswerField(serializers.RegexField):
     """An answer to an approval, in upper or lower case."""
 
     def __init__(self, **options: Any) -> None:
-        words = "|".join(map(_any_case, dict.fromkeys(word.lower() for word in ANSWERS)))
+        # Both cases of each letter: not every reader of patterns has a flag for it.
+        words = "|".join(
+            "".join(f"[{c.upper()}{c.lower()}]" if c.isalpha() else c for c in word)
+            for word in MEANINGS
+        )
         super().__init__(f"^({words})$", trim_whitespace=False, **options)
 
     def to_internal_value(self, data: Any) -> str:
-        """Return what is meant; raise ValidationError."""
         meaning = MEANINGS.get(data.lower()) if isinstance(data, str) else None
         if meaning is None:
             self.fail("invalid")
@@ -143,11 +466,17 @@ class AnswerField(serializers.RegexField):
 class ApprovalResponse(Body):
     """POST /sessions/{id}/approval-response"""
 
+    example = {
+        "approval_id": _APPROVAL_ID,
+        "response": "deny",
+        "reason": "Write it to notes.md instead.",
+    }
+
     approval_id = Text(max_length=200)
     response = AnswerField()
     reason = Text(default=None, allow_null=True, max_length=10_000)
     answered_by = Text(default="", allow_blank=True, max_length=150)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """Return the answer as the service takes it: no reason is an empty one."""
+        # The service takes no reason as an empty one.
         return {**attrs, "reason": attrs["reason"] or ""}

@@ -2,7 +2,11 @@
 
 from rest_framework.routers import SimpleRouter
 
-from sessions_app.api import ApprovalViewSet, SessionViewSet
+from sessions_app.api import streams as streams  # describes itself
+from sessions_app.api.approvals import ApprovalViewSet, SessionApprovalsViewSet
+from sessions_app.api.messages import HistoryViewSet
+from sessions_app.api.runs import RunViewSet
+from sessions_app.api.sessions import SessionViewSet
 
 
 class SlashOptionalRouter(SimpleRouter):
@@ -14,6 +18,10 @@ class SlashOptionalRouter(SimpleRouter):
 
 
 router = SlashOptionalRouter()
+router.register("sessions", HistoryViewSet, basename="history")
+router.register("sessions", RunViewSet, basename="run")
+router.register("sessions", SessionApprovalsViewSet, basename="session-approval")
+# Last, as any word could be a session's id.
 router.register("sessions", SessionViewSet, basename="session")
 router.register("approvals", ApprovalViewSet, basename="approval")
 urlpatterns = router.urls

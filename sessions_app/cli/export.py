@@ -4,8 +4,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from amplifierd.common.formats import dump_line
-from sessions_app.api.representations import event_json, message_json, run_json, session_json
-from sessions_app.api.transcripts import transcript_pages
+from sessions_app.api.messages import read_transcript
+from sessions_app.api.serializers import (
+    MessageSerializer,
+    RunSerializer,
+    SessionSerializer,
+    serialize_event,
+)
 from sessions_app.cli.text import moment, one_line
 from sessions_app.models import Event, Message, Run, Session
 from sessions_app.models.querysets import SessionQuerySet
@@ -52,13 +57,16 @@ def written(
 
 def _json(session: Session, with_events: bool) -> Iterator[tuple[str, int]]:
     """Yield one object: the session as the API writes it, its messages, runs and events."""
-    yield f'{dump_line(session_json(session))[:-1]}, "messages": [', 0
+    yield f'{dump_line(SessionSerializer.serialize(session))[:-1]}, "messages": [', 0
     comma = ""
-    for page in transcript_pages(session.id):
-        yield comma + ", ".join(dump_line(message_json(message)) for message in page), len(page)
+    for page in read_transcript(session.id):
+        yield (
+            comma + ", ".join(dump_line(MessageSerializer.serialize(message)) for message in page),
+            len(page),
+        )
         comma = ", "
     runs = Run.objects.filter(session=session).order_by("created_at", "id")
-    yield f'], "runs": {dump_line([run_json(run) for run in runs])}', 0
+    yield f'], "runs": {dump_line([RunSerializer.serialize(run) for run in runs])}', 0
     if with_events:
         yield from _events(session.id)
     yield "}", 0
@@ -68,7 +76,7 @@ def _events(session_id: str) -> Iterator[tuple[str, int]]:
     yield ', "events": [', 0
     seq, comma = 0, ""
     while page := list(Event.objects.in_session(session_id).after(seq)[:PAGE]):
-        yield comma + ", ".join(dump_line(event_json(event)) for event in page), 0
+        yield comma + ", ".join(dump_line(serialize_event(event)) for event in page), 0
         seq, comma = page[-1].seq, ", "
     yield "]", 0
 
@@ -78,7 +86,7 @@ def _markdown(session: Session) -> Iterator[tuple[str, int]]:
     yield f"# {one_line(session.name or session.id)}\n\n", 0
     for name, value in _facts(session).items():
         yield f"- {name}: {one_line(str(value))}\n", 0
-    for page in transcript_pages(session.id):
+    for page in read_transcript(session.id):
         yield "".join(map(_message, page)), len(page)
 
 

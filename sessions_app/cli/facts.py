@@ -7,7 +7,12 @@ from typing import Any
 from django.core.serializers.json import DjangoJSONEncoder
 from rich.console import Console
 
-from sessions_app.api.representations import approval_json, message_json, run_json, session_json
+from sessions_app.api.serializers import (
+    ApprovalSerializer,
+    MessageSerializer,
+    RunSerializer,
+    SessionSerializer,
+)
 from sessions_app.cli import asks, tables
 from sessions_app.cli.lookup import PREFIX
 from sessions_app.cli.text import age, moment, put
@@ -52,10 +57,10 @@ def as_json(session: Session) -> dict[str, Any]:
     """Return the session as the API writes it, its last messages and runs, and what it asks."""
     messages, runs = history(session)
     return {
-        **session_json(session),
-        "messages": [message_json(message) for message in messages],
-        "runs": [run_json(run) for run in runs],
-        "approvals": [approval_json(approval) for approval in pending(session)],
+        **SessionSerializer.serialize(session),
+        "messages": [MessageSerializer.serialize(message) for message in messages],
+        "runs": [RunSerializer.serialize(run) for run in runs],
+        "approvals": [ApprovalSerializer.serialize(approval) for approval in pending(session)],
     }
 
 

@@ -7,7 +7,7 @@ from django.utils.dateparse import parse_datetime
 from rich.console import Console
 from rich.text import Text
 
-from sessions_app.api.matches import hits_json
+from sessions_app.api.sessions import serialize_hits
 from sessions_app.cli.lookup import PREFIX
 from sessions_app.cli.tables import STATUS_STYLES
 from sessions_app.cli.text import age, one_line, put, put_json
@@ -25,7 +25,7 @@ def search(
     """Print the sessions that a search finds, the best first, with where it fits best."""
     words = words_of(text)
     found = find(sessions, words) if words else None
-    rows = hits_json(found.hits[:limit], words) if found else []
+    rows = serialize_hits(found.hits[:limit], words) if found else []
     for row in rows:
         if as_json:
             put_json(screen, row)

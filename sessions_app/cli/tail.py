@@ -5,11 +5,11 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from sessions_app.api.representations import event_json
+from sessions_app.api.serializers import serialize_event
 from sessions_app.cli.follower import Follower
 from sessions_app.cli.text import moment, one_line, put, put_json
-from sessions_app.events import EventType
 from sessions_app.models import Event, Session
+from sessions_app.models.event import EventType
 from sessions_app.states import CUT_OFF
 
 # Events that are shown of a session before those that come.
@@ -78,7 +78,7 @@ class Tail:
 
     def _print(self, event: Event, as_json: bool) -> None:
         if as_json:
-            put_json(self._screen, event_json(event))
+            put_json(self._screen, serialize_event(event))
         elif self._screen.is_terminal:
             self._screen.print(_line(event), overflow="ellipsis", no_wrap=True)
         else:

@@ -6,9 +6,9 @@ from django.db import transaction
 from django.utils import timezone
 
 from amplifierd.common.formats import stamp
-from sessions_app.events import EventType
 from sessions_app.exceptions import ApprovalAnswered, ApprovalNotFound, SessionNotFound
 from sessions_app.models import Approval
+from sessions_app.models.event import EventType
 from sessions_app.services import jobs, journal
 from sessions_app.services.journal import Entry
 from sessions_app.services.locks import locked

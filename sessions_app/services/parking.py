@@ -14,9 +14,9 @@ from django.utils import timezone
 
 from amplifierd.common.formats import stamp
 from sessions_app import failpoints
-from sessions_app.events import EventType
 from sessions_app.exceptions import LeaseLost
 from sessions_app.models import Approval, Run, Step
+from sessions_app.models.event import EventType
 from sessions_app.services import journal, tasks
 from sessions_app.services import steps as run_steps
 from sessions_app.services.attempts import Attempt, locked_for

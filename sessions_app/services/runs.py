@@ -9,7 +9,6 @@ from django.utils import timezone
 
 from amplifierd.common.formats import new_run_id, stamp
 from sessions_app import failpoints
-from sessions_app.events import EventType
 from sessions_app.exceptions import (
     InvalidTransition,
     RunInProgress,
@@ -18,10 +17,12 @@ from sessions_app.exceptions import (
     TooManyRuns,
 )
 from sessions_app.models import Approval, Event, Run, Session, Step, Task
+from sessions_app.models.event import EventType
+from sessions_app.models.message import Role
 from sessions_app.services import approvals, jobs, journal, usage
 from sessions_app.services.journal import Entry, Line
 from sessions_app.services.locks import locked
-from sessions_app.states import FinishReason, Role, RunStatus, SessionStatus
+from sessions_app.states import FinishReason, RunStatus, SessionStatus
 
 
 class Strategy:

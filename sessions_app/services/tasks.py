@@ -8,8 +8,9 @@ from amplifierd.common.callers import Owner
 from amplifierd.common.errors import ServiceError
 from sessions_app.exceptions import InvalidTransition, SessionNotFound, SessionsError
 from sessions_app.models import Message, Run, Session, Task
+from sessions_app.models.message import Role
 from sessions_app.services import runs, sessions
-from sessions_app.states import Role, RunStatus
+from sessions_app.states import RunStatus
 
 # Sessions above one that may still delegate.
 DEEPEST = 5

@@ -5,14 +5,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from profiles_app.services.directories import place_of
-from sessions_app.engine.base import Call, Decision, HistoryMessage, Turn
+from sessions_app.engine.base import Call, Decision, Turn, Utterance
 from sessions_app.engine.compaction import history_room
-from sessions_app.events import EventType
 from sessions_app.exceptions import LeaseLost
 from sessions_app.models import Approval, Event, Message, Run, Session, Step, Task
+from sessions_app.models.event import EventType
+from sessions_app.models.message import Role
 from sessions_app.services import tasks
 from sessions_app.services.attempts import Attempt
-from sessions_app.states import ApprovalStatus, Role, RunStatus
+from sessions_app.states import ApprovalStatus, RunStatus
 
 # The newest messages that an engine gets, at most, and how many are read at a time. Fewer are read
 # where they fill its context already, so that a long session costs no more than what is sent.
@@ -36,12 +37,12 @@ def turn_of(attempt: Attempt) -> Turn:
         seq=run.message.seq,
         session_id=attempt.session_id,
         directory=place_of(run.session.amplified_dir),
-        checkpoints=tuple(step.data for step in steps),
+        steps=tuple(step.data for step in steps),
         calls=_calls(run, answer) | _tasks(run, answer) if answer else {},
         decisions=_decisions(run, answer) if answer else {},
         always=_always(attempt.session_id),
         continues=attempt.continues,
-        output=attempt.said,
+        said=attempt.said,
         usage=run.usage,
         summary=run.session.summary,
     )
@@ -72,21 +73,21 @@ def newest_response(session_id: str, tool: str) -> str | None:
     return next(kept, data["tool_response"])
 
 
-def _history(run: Run, room: float) -> tuple[HistoryMessage, ...]:
+def _history(run: Run, room: float) -> tuple[Utterance, ...]:
     """Return what was said before the run's message, as far as no summary stands for it.
 
     Messages are read from the newest on, until they have about `room` characters.
     """
-    newest_first: list[HistoryMessage] = []
-    for message in _newest_history_messages(run):
-        newest_first.append(message)
-        room -= len(message.content) + sum(len(str(step)) for step in message.checkpoints)
+    newest_first: list[Utterance] = []
+    for utterance in _newest_utterances(run):
+        newest_first.append(utterance)
+        room -= len(utterance.content) + sum(len(str(step)) for step in utterance.steps)
         if room <= 0 or len(newest_first) >= HISTORY:
             break
     return tuple(reversed(newest_first))
 
 
-def _newest_history_messages(run: Run) -> Iterator[HistoryMessage]:
+def _newest_utterances(run: Run) -> Iterator[Utterance]:
     session: Session = run.session
     earlier = (
         Message.objects.in_session(session.pk)
@@ -106,7 +107,7 @@ def _newest_history_messages(run: Run) -> Iterator[HistoryMessage]:
             run_id = message.exchange_run_id
             if run_id in with_steps and run_id not in steps:
                 steps = _steps_of({run_id})
-            yield _history_message(message, steps)
+            yield _utterance(message, steps)
         page = list(earlier.filter(seq__lt=page[-1].seq)[:PAGE])
 
 
@@ -133,17 +134,17 @@ def _newest_answer(steps: Sequence[Step]) -> Step | None:
     return next(answers, steps[-1] if steps else None)
 
 
-def _history_message(message: Message, steps: dict[str, list[Step]]) -> HistoryMessage:
+def _utterance(message: Message, steps: dict[str, list[Step]]) -> Utterance:
     kept = steps.get(message.exchange_run_id, []) if message.role == Role.USER else []
     answer = _newest_answer(kept)
     broken_off = answer is not None and answer.run.status != RunStatus.SUCCEEDED
-    return HistoryMessage(
+    return Utterance(
         message.role,
         message.content,
         seq=message.seq,
-        checkpoints=tuple(step.data for step in kept),
+        steps=tuple(step.data for step in kept),
         calls=_calls(answer.run, answer) if answer and broken_off else {},
-        is_answer=message.role == Role.ASSISTANT and message.exchange_run_id in steps,
+        answers=message.role == Role.ASSISTANT and message.exchange_run_id in steps,
         run_id=message.exchange_run_id,
     )
 
@@ -172,7 +173,7 @@ def _tasks(run: Run, step: Step) -> dict[str, Call]:
     for task in Task.objects.filter(run=run, step__gte=step.number):
         if (result := tasks.result(task)) is not None:
             id_ = task.tool_call_id
-            calls[id_] = Call(id_, "", result.text, result.failed, is_recorded=False)
+            calls[id_] = Call(id_, "", result.text, result.failed, told=False)
     return calls
 
 

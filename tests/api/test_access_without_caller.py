@@ -12,7 +12,7 @@ from django.contrib.auth.models import AnonymousUser
 
 from amplifierd.common.callers import Caller, Everyone, Nobody, Owner
 from sessions_app import search, searching, totals, traces
-from sessions_app.api.lookup import check_visible, find_session
+from sessions_app.api.viewsets import check_visible, find_session
 from sessions_app.exceptions import SessionNotFound
 from sessions_app.models import Approval, Session
 from sessions_app.services import cleanup, clone_fork, sessions

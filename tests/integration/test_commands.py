@@ -14,7 +14,7 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError
 from rich.console import Console
 
-from sessions_app.api.representations import session_json
+from sessions_app.api.serializers import SessionSerializer
 from sessions_app.cli import facts
 from sessions_app.cli.text import one_line
 from sessions_app.models import Session
@@ -121,7 +121,7 @@ def test_show_as_json_adds_messages_and_runs_to_the_session(session: Session) ->
     say(attempt, "an answer")
     attempts.succeed(attempt, "an answer", {"output_tokens": 2})
     shown = json.loads(manage("show", session.id, "--json"))
-    assert session_json(session).keys() < shown.keys()
+    assert SessionSerializer.serialize(session).keys() < shown.keys()
     assert [message["content"] for message in shown["messages"]] == ["hello", "an answer"]
     assert [run["runId"] for run in shown["runs"]] == [attempt.run_id]
 

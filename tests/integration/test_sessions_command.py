@@ -306,7 +306,7 @@ def test_a_folder_that_is_not_there_is_said(told: Session, tmp_path: Path) -> No
 def test_all_pages_are_exported(told: Session, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export, "BATCH", 2)
     monkeypatch.setattr(export, "PAGE", 2)
-    monkeypatch.setattr("sessions_app.api.transcripts.PAGE", 1)
+    monkeypatch.setattr("sessions_app.api.messages.PAGE", 1)
     for _ in range(4):
         make("active")
     exported = json.loads(manage("export", "--events"))

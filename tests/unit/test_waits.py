@@ -2,7 +2,7 @@
 
 import pytest
 
-from sessions_app.api.waits import Wait, parse
+from sessions_app.api.queries import Wait, parse_wait
 
 
 @pytest.mark.parametrize(
@@ -34,4 +34,4 @@ from sessions_app.api.waits import Wait, parse
 def test_the_parameter_counts_before_the_preference_and_both_are_bounded(
     parameter: str | None, prefer: str, expected: Wait | None
 ) -> None:
-    assert parse(parameter, prefer) == expected
+    assert parse_wait(parameter, prefer) == expected

@@ -1,29 +1,17 @@
-"""What all answers may have in common: refusals, headers, how to authenticate."""
+"""What all answers have in common: errors, headers, how to authenticate."""
 
 from typing import Any
 
-from amplifierd.common.openapi.operation import Operation
 from amplifierd.common.openapi.schema import (
     Schema,
     choice,
     listed,
     nullable,
-    number,
     record,
     ref,
     text,
-    whole,
 )
 
-DAEMON = "daemon"
-OPERATIONS = {
-    "GET /status": Operation(
-        "get_status", DAEMON, "Show the daemon", "Version and age.", {200: ref("ServerStatus")}
-    ),
-    "GET /health": Operation(
-        "get_health", DAEMON, "Ask whether all is well", "503 if not.", {200: ref("Health")}
-    ),
-}
 # The groups of operations, in the order in which somebody meets them.
 TAGS = {
     "sessions": "The life of a session.",
@@ -39,10 +27,10 @@ TAGS = {
     "collections": "Where profiles come from.",
     "modules": "What profiles name.",
     "cache": "The catalogue against its sources.",
-    DAEMON: "The daemon itself.",
+    "daemon": "The daemon itself.",
 }
 # Status → name of the response, the codes it comes with, what it means.
-REFUSALS: dict[int, tuple[str, tuple[str, ...], str]] = {
+ERRORS: dict[int, tuple[str, tuple[str, ...], str]] = {
     400: ("Invalid", ("invalid", "parse_error", "header_not_allowed"), "Malformed or refused."),
     401: ("NotAuthenticated", ("not_authenticated",), "No or bad credentials."),
     403: ("NotAllowed", ("permission_denied", "origin_not_allowed"), "Not allowed."),
@@ -87,7 +75,7 @@ _DETAILS = {
 
 
 def _problem(status: int) -> Schema:
-    _name, codes, meaning = REFUSALS[status]
+    _name, codes, meaning = ERRORS[status]
     more = _MORE.get(status, {})
     properties = {
         "type": text(),
@@ -113,21 +101,11 @@ def _problem(status: int) -> Schema:
 
 
 COMPONENTS: dict[str, Schema] = {
-    "ServerStatus": record(
-        "The daemon.",
-        {
-            "status": choice("running"),
-            "version": text(),
-            "uptimeSeconds": number("Age of the process that answered."),
-            "rootDir": text("The folder that amplified directories are relative to."),
-        },
-    ),
-    "Health": record("All is well.", {"status": choice("healthy")}),
     "FieldError": record(
         "Why one field is refused.",
         {"field": nullable(text("null: the whole body.")), "code": text(), "detail": text()},
     ),
-    **{f"{name}Problem": _problem(status) for status, (name, _, _) in REFUSALS.items()},
+    **{f"{name}Problem": _problem(status) for status, (name, _, _) in ERRORS.items()},
 }
 HEADERS: dict[str, dict[str, Any]] = {
     "Link": {
@@ -153,26 +131,20 @@ HEADERS: dict[str, dict[str, Any]] = {
 }
 
 
-def responses() -> dict[str, Any]:
-    """Return the refusals, each a response that operations refer to."""
-    return {name: _response(status) for status, (name, _, _) in REFUSALS.items()}
-
-
-def _response(status: int) -> dict[str, Any]:
-    name, _, meaning = REFUSALS[status]
-    schema = ref(f"{name}Problem")
-    response: dict[str, Any] = {
-        "description": meaning,
-        "content": {"application/problem+json": {"schema": schema}},
-    }
-    if status in (429, 503):
-        response["headers"] = {"Retry-After": header("Retry-After")}
-    return response
-
-
 def header(name: str) -> dict[str, str]:
     """Return the reference to a header."""
     return {"$ref": f"#/components/headers/{name}"}
+
+
+# The errors, each a response that operations refer to.
+RESPONSES: dict[str, Any] = {
+    name: {
+        "description": meaning,
+        "content": {"application/problem+json": {"schema": ref(f"{name}Problem")}},
+    }
+    | ({"headers": {"Retry-After": header("Retry-After")}} if status in (429, 503) else {})
+    for status, (name, _, meaning) in ERRORS.items()
+}
 
 
 IDEMPOTENCY_KEY = {
@@ -195,55 +167,4 @@ SECURITY = {
         "bearerFormat": "amp_…",
         "description": "An API key. On loopback none is needed, unless AMPLIFIERD_REQUIRE_KEYS.",
     }
-}
-# What parameters mean, and what more is to be said of their values.
-PARAMETERS: dict[str, Schema] = {
-    "session_id": text("A session.", examples=["session_019c13a5d0f57d3e9a4cb6e07a1b2c3d"]),
-    "run_id": text("A run.", examples=["run_019c13a5d0f57d3e9a4cb6e07a1b2c3d"]),
-    "approval_id": text("An approval.", examples=["approval_019c13a5d0f57d3e9a4cb6e07a1b2c3d"]),
-    "name": text(
-        "A name. That of a profile may be `collection/name` (`%2F` in a path is a slash).",
-        examples=["foundation%2Fbase"],
-    ),
-    "collection": text("A collection.", examples=["foundation"]),
-    "number": whole("The number of a version.", maximum=999_999_999),
-    "path": text(
-        "A directory below the root; `root` in a path is the root.",
-        pattern=r"^[^\\\x00-\x1f\x7f]+$",
-        examples=["root"],
-    ),
-    "id": text("A module; it may have slashes.", examples=["provider-mock"]),
-    "status": {"description": "Only those with this status."},
-    "profile_name": {"description": "Only sessions with this profile."},
-    "amplified_dir": {"description": "Only sessions in this directory."},
-    "parent_session_id": {"description": "Only sub-sessions of this one."},
-    "since": {"description": "Created at this time or later."},
-    "until": {"description": "Created before this time."},
-    "id_prefix": {"description": "Only those whose id begins with this."},
-    "lookup": {"description": "An id, a name, the beginning of an id, or a part of either."},
-    "q": {"description": "Words to be found in names and transcripts."},
-    "limit": {"description": "At most so many."},
-    "cursor": {"description": "From the `Link` of the page before."},
-    "after": {"description": "Only what comes after this number."},
-    "before": {"description": "Only what comes before this number."},
-    "type": {"description": "Only those of this type."},
-    "from": {"description": "The older version."},
-    "to": {"description": "The newer version."},
-    "remove_marker": {"description": "Whether the marker on disk goes, too."},
-    "metadata.KEY": {
-        "description": "Only sessions with this value under KEY of their metadata; KEY may be a"
-        " path with dots. Can be given for several keys."
-    },
-    "wait": {
-        "description": "Seconds to wait for the answer; more than 300 count as 300, and so does an"
-        " empty value."
-    },
-    "include_children": {
-        "description": "Also those of its sub-sessions: pages of another shape, by `offset`."
-    },
-    "offset": {"description": "With `include_children`: skip so many."},
-    "session": {"description": "The session to follow.", "minLength": 1},
-    "filter": {"description": "Names of events, or patterns such as `hook:*`, with commas."},
-    "check_only": {"description": "Only tell what would be done."},
-    "force": {"description": "Also where nothing has changed."},
 }

@@ -13,7 +13,6 @@ from django.views.decorators.http import require_safe
 from drf_spectacular.generators import SchemaGenerator
 from rest_framework.exceptions import MethodNotAllowed
 
-from amplifierd.common.openapi import extensions  # noqa: F401  (registers them)
 from amplifierd.common.problems import problem_of, respond
 
 

@@ -1,39 +1,299 @@
-"""One operation as the API's description tells of it: the words that code cannot give."""
+"""How the API's description is made: from each view's docstring, serializers and `@operation`."""
 
-from dataclasses import dataclass, field
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from rest_framework.serializers import Serializer
+import uritemplate
+from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.utils import extend_schema
+from rest_framework.viewsets import ViewSetMixin
 
-from amplifierd.common.openapi.schema import Schema
+from amplifierd.common.openapi.components import (
+    COMPONENTS,
+    ERRORS,
+    HEADERS,
+    IDEMPOTENCY_KEY,
+    RESPONSES,
+    SECURITY,
+    TAGS,
+    header,
+)
+from amplifierd.common.openapi.schema import Schema, example_of, listed, ref
+from amplifierd.common.pagination import PageQuery
+from amplifierd.common.serializers import OutputSerializer
+
+Endpoint = tuple[str, str, str, Any]
+# What an answer is: a serializer, a list of them, a schema, or nothing.
+Answer = type[OutputSerializer] | list[type[OutputSerializer]] | Schema | None
+PREFIX = "/api/v1"
+# Where the operation's own part is kept, until the document is complete.
+OWN = "x-amplifierd"
+# Errors that any request may get, and those of methods that come with a body.
+ALWAYS = (400, 401, 403, 406, 503)
+WITH_BODY = (413, 415)
+OF_POST = (409, 422)
+EVENT_STREAM = "text/event-stream"
+DONE = {200: "Done.", 201: "Made.", 202: "Accepted.", 204: "Done; there is nothing to tell."}
+# A directory's own path may end in `/agents`; only PUT means its instructions.
+AGENTS = ".+/agents"
 
 
 @dataclass(frozen=True)
 class Operation:
-    """A method at a path."""
+    """What `extend_schema` does not know of an operation."""
 
-    # The name that generated clients call it by: verb_noun.
-    id: str
-    tag: str
-    summary: str
-    description: str
-    # Status → schema of the body; None: there is no body.
-    answers: dict[int, Schema | None]
-    body: type[Serializer] | None = None
-    example: Any = None
-    query: type[Serializer] | None = None
-    # Names of parameters of the query that no serializer has; their values are texts.
-    words: tuple[str, ...] = ()
-    # Those of them that must be there.
-    needs: tuple[str, ...] = ()
-    # Statuses of refusals, beside those that follow from the method and the path.
-    errors: tuple[int, ...] = ()
+    answers: dict[int, Answer]
+    # Statuses of errors, beside those that follow from the method and the path.
+    errors: Sequence[int] = ()
     # Names of headers of the answer, beside those that every answer may have.
-    headers: tuple[str, ...] = ()
+    headers: Sequence[str] = ()
     # Parameters of paths that can be taken from the answer: name → where it is there.
-    gives: dict[str, str] = field(default_factory=dict)
+    links: dict[str, str] | None = None
     media_type: str = "application/json"
 
 
-# Headers of a list that comes in pages.
-PAGED = ("Link", "X-Total-Count")
+def operation(
+    answers: dict[int, Answer],
+    *,
+    query: Any = None,
+    request: Any = None,
+    parameters: Sequence[Any] = (),
+    errors: Sequence[int] = (),
+    headers: Sequence[str] = (),
+    links: dict[str, str] | None = None,
+    media_type: str = "application/json",
+    **options: Any,
+) -> Callable[[Any], Any]:
+    """Describe an operation: `extend_schema`, with errors, headers and links.
+
+    `answers` has the serializer of each status, `request` that of the body, `query` that of the
+    parameters. The docstring of the view is the summary and, after an empty line, the description.
+    The `tag` of the viewset is the operation's, unless `tags` are given.
+    """
+    if query and issubclass(query, PageQuery):
+        headers = ("Link", "X-Total-Count", *headers)
+    own = Operation(answers, errors, headers, links, media_type)
+    return extend_schema(
+        request=request,
+        parameters=[*([query] if query else []), *parameters],
+        extensions={OWN: own},
+        **options,
+    )
+
+
+class Description(AutoSchema):
+    """Describes one operation."""
+
+    @property
+    def own(self) -> Operation:
+        return self.get_extensions()[OWN]
+
+    def is_excluded(self) -> bool:
+        return not self.path.startswith(f"{PREFIX}/")
+
+    def get_summary(self) -> str:
+        return super().get_description().partition("\n")[0].rstrip(".")
+
+    def get_description(self) -> str:
+        summary, _, rest = super().get_description().partition("\n\n")
+        return " ".join(rest.split()) or summary
+
+    def get_tags(self) -> list[str]:
+        return [self.view.tag]
+
+    def get_auth(self) -> list[dict[str, Any]]:
+        """Say that a key may be needed."""
+        return [{"apiKey": []}, {}]
+
+    def get_response_serializers(self) -> None:
+        """Say nothing: answers are described by `@operation`."""
+
+    def _get_parameters(self) -> list[dict[str, Any]]:
+        described = getattr(self.view, "path_parameters", {})
+        in_path = path_parameters(self.path, described)
+        return [*in_path, *(describe_query(item) for item in super()._get_parameters())] + (
+            [IDEMPOTENCY_KEY] if self.method == "POST" else []
+        )
+
+    def _resolve_path_parameters(self, variables: list[str]) -> list[dict[str, Any]]:
+        return []
+
+    def _get_pagination_parameters(self) -> list[dict[str, Any]]:
+        return []
+
+    def _get_request_body(self, direction: str = "request") -> dict[str, Any] | None:
+        body = super()._get_request_body(direction)
+        if body:
+            example = self.get_request_serializer().example
+            body["content"]["application/json"]["example"] = example
+        return body
+
+    def _get_response_bodies(self, direction: str = "response") -> dict[str, Any]:
+        return describe_responses(self.own, self.method, self.path)
+
+
+def path_parameters(path: str, described: dict[str, Schema]) -> list[dict[str, Any]]:
+    """Return the parameters of a path; each must be described."""
+    found = []
+    for name in uritemplate.variables(path):
+        schema = dict(described[name])
+        description = schema.pop("description")
+        parameter = {"name": name, "in": "path", "required": True, "description": description}
+        found.append({**parameter, "schema": schema})
+    return found
+
+
+def describe_query(parameter: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameter; an empty one counts as absent in a query."""
+    is_optional = parameter["in"] == "query" and not parameter.get("required")
+    return {**parameter, "allowEmptyValue": True} if is_optional else parameter
+
+
+def describe_responses(own: Operation, method: str, path: str) -> dict[str, Any]:
+    """Return the answers by their status, then the errors."""
+    statuses = {*ALWAYS, *own.errors}
+    statuses |= {404} if "{" in path else set()
+    statuses |= set(WITH_BODY) if method != "GET" else set()
+    statuses |= set(OF_POST) if method == "POST" else set()
+    headers = [*own.headers, *(["Idempotent-Replayed"] if method == "POST" else [])]
+    answers: dict[str, Any] = {}
+    for status, answer in own.answers.items():
+        described: dict[str, Any] = {"description": DONE[status]}
+        if headers:
+            described["headers"] = {name: header(name) for name in headers}
+        if answer is not None:
+            described["content"] = {own.media_type: describe_content(answer, own.media_type)}
+        answers[str(status)] = described
+    errors = {
+        str(status): {"$ref": f"#/components/responses/{ERRORS[status][0]}"}
+        for status in sorted(statuses)
+    }
+    return answers | errors
+
+
+def describe_content(answer: Answer, media_type: str) -> dict[str, Any]:
+    """Return what an answer of one media type is, with an example."""
+    if isinstance(answer, list):
+        schema = listed(ref(answer[0]))
+    else:
+        schema = answer if isinstance(answer, dict) else ref(answer)
+    example = example_of(schema, components())
+    if media_type == EVENT_STREAM:
+        # As OpenAPI 3.2 has it: the whole of it is text to generated clients.
+        whole = {"description": "Server-sent events."}
+        return {"schema": whole, "example": example, "itemSchema": schema}
+    return {"schema": schema, "example": example}
+
+
+def components() -> dict[str, Schema]:
+    """Return all components of answers by their names."""
+    found = {kind.__name__: kind.schema() for kind in OutputSerializer.subclasses()}
+    return COMPONENTS | {name.removesuffix("Serializer"): each for name, each in found.items()}
+
+
+def select_paths(endpoints: list[Endpoint]) -> list[Endpoint]:
+    """Return each endpoint at the path by which the documentation names it."""
+    found = []
+    for path, regex, method, view in endpoints:
+        bare = path.rstrip("/")
+        # Lists have a slash at the end, all else has none.
+        is_list = bare.removeprefix(f"{PREFIX}/").count("/") == 0
+        if is_list and issubclass(view.cls, ViewSetMixin):
+            bare = f"{bare}/"
+        if AGENTS not in regex:
+            found.append((bare, regex, method, view))
+        elif method == "PUT":
+            found.append((f"{bare}/agents", regex, method, view))
+    return found
+
+
+# Operations that are served outside Django, so that no view describes them: path → operation.
+STREAMS: dict[str, dict[str, Any]] = {}
+
+
+def describe_stream(
+    path: str,
+    answers: dict[int, Answer],
+    *,
+    path_schemas: dict[str, Schema],
+    parameters: Sequence[dict[str, Any]] = (),
+    errors: Sequence[int] = (),
+    **texts: str,
+) -> None:
+    """Add a stream of server-sent events to the description."""
+    own = Operation(answers, errors, media_type=EVENT_STREAM)
+    in_query = [describe_query(parameter) for parameter in parameters]
+    STREAMS[path] = {
+        **texts,
+        "tags": ["streams"],
+        "parameters": [*path_parameters(path, path_schemas), *in_query],
+        "security": [{"apiKey": []}, {}],
+        OWN: own,
+    }
+
+
+def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """Return the document with what belongs to it beside the views' operations."""
+    paths = result["paths"]
+    for path, stream in STREAMS.items():
+        responses = describe_responses(stream[OWN], "GET", path)
+        paths.setdefault(f"{PREFIX}{path}", {})["get"] = {**stream, "responses": responses}
+    bodies = result["components"].setdefault("schemas", {})
+    for body in bodies.values():
+        body["additionalProperties"] = False
+        for schema in body["properties"].values():
+            _say_default(schema)
+    result["components"] = {
+        "schemas": dict(sorted((bodies | components()).items())),
+        "responses": RESPONSES,
+        "headers": HEADERS,
+        "securitySchemes": SECURITY,
+    }
+    result["tags"] = [{"name": name, "description": text} for name, text in TAGS.items()]
+    _add_links(paths)
+    result["paths"] = dict(sorted(paths.items()))
+    return _drop_key(result, "x-spec-enum-id")
+
+
+def _say_default(schema: dict[str, Any]) -> None:
+    """Put the default of a body's property into words.
+
+    A generator of types such as openapi-typescript takes a property with a `default` to be always
+    there, and has callers send it.
+    """
+    if "default" in schema:
+        text = f"By default {json.dumps(schema.pop('default'))}."
+        schema["description"] = f"{schema.get('description', '')} {text}".strip()
+
+
+def _add_links(paths: dict[str, dict[str, Any]]) -> None:
+    """Add to answers that give an id the operations that take it."""
+    described = [(path, each) for path, methods in paths.items() for each in methods.values()]
+    takers = {
+        each["operationId"]: set(uritemplate.variables(path))
+        for path, each in described
+        if path.removeprefix(PREFIX) not in STREAMS
+    }
+    for _, each in described:
+        own: Operation = each.pop(OWN)
+        if own.links is None:
+            continue
+        links = {
+            taker: {
+                "operationId": taker,
+                "parameters": {name: own.links[name] for name in sorted(variables)},
+            }
+            for taker, variables in takers.items()
+            if variables and variables <= own.links.keys()
+        }
+        # Of several answers, the one that says where things are is the later one: 202.
+        each["responses"][str(max(own.answers))]["links"] = links
+
+
+def _drop_key(value: Any, key: str) -> Any:
+    """Return the value without a key that is drf-spectacular's own."""
+    if isinstance(value, dict):
+        return {name: _drop_key(item, key) for name, item in value.items() if name != key}
+    return [_drop_key(item, key) for item in value] if isinstance(value, list) else value

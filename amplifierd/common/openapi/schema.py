@@ -1,58 +1,55 @@
-"""Writing JSON Schema shortly: the words from which components are made."""
+"""Short words for writing JSON Schema: answers, events and problems are described with them."""
 
 from typing import Any
 
 Schema = dict[str, Any]
+MOMENT = "2026-01-31T12:00:00.000000Z"
 
 
 def text(description: str = "", **more: Any) -> Schema:
-    """Return the schema of a text."""
-    return _described({"type": "string"}, description, more)
+    return _describe({"type": "string"}, description, more)
 
 
 def whole(description: str = "", **more: Any) -> Schema:
     """Return the schema of a whole number that is not negative."""
-    return _described({"type": "integer", "minimum": 0}, description, more)
+    return _describe({"type": "integer", "minimum": 0}, description, more)
 
 
 def number(description: str = "", **more: Any) -> Schema:
-    """Return the schema of a number."""
-    return _described({"type": "number"}, description, more)
+    return _describe({"type": "number"}, description, more)
 
 
-def flag(description: str = "") -> Schema:
-    """Return the schema of a truth value."""
-    return _described({"type": "boolean"}, description, {})
+def flag(description: str = "", **more: Any) -> Schema:
+    return _describe({"type": "boolean"}, description, more)
 
 
-def time(description: str = "") -> Schema:
+def time(description: str = "", **more: Any) -> Schema:
     """Return the schema of a time: ISO 8601, UTC, `Z`, microseconds."""
-    return _described({"type": "string", "format": "date-time"}, description, {})
+    return _describe({"type": "string", "format": "date-time"}, description, more)
 
 
-def anything(description: str = "") -> Schema:
+def anything(description: str = "", **more: Any) -> Schema:
     """Return the schema of any JSON."""
-    return _described({}, description, {})
+    return _describe({}, description, more)
 
 
-def free(description: str = "") -> Schema:
-    """Return the schema of an object with keys of somebody's own."""
-    return _described({"type": "object", "additionalProperties": {}}, description, {})
+def free(description: str = "", **more: Any) -> Schema:
+    """Return the schema of an object with any keys."""
+    return _describe({"type": "object", "additionalProperties": {}}, description, more)
 
 
-def choice(*values: str, description: str = "") -> Schema:
-    """Return the schema of one of several words."""
-    return _described({"type": "string", "enum": list(values)}, description, {})
+def choice(*values: str, description: str = "", **more: Any) -> Schema:
+    return _describe({"type": "string", "enum": list(values)}, description, more)
 
 
-def listed(item: Schema, description: str = "") -> Schema:
+def listed(item: Schema, description: str = "", **more: Any) -> Schema:
     """Return the schema of a list."""
-    return _described({"type": "array", "items": item}, description, {})
+    return _describe({"type": "array", "items": item}, description, more)
 
 
-def by_name(item: Schema, description: str = "") -> Schema:
+def by_name(item: Schema, description: str = "", **more: Any) -> Schema:
     """Return the schema of an object whose keys are names, and whose values are alike."""
-    return _described({"type": "object", "additionalProperties": item}, description, {})
+    return _describe({"type": "object", "additionalProperties": item}, description, more)
 
 
 def nullable(schema: Schema) -> Schema:
@@ -63,9 +60,10 @@ def nullable(schema: Schema) -> Schema:
     return kinds | {"enum": [*schema["enum"], None]} if "enum" in schema else kinds
 
 
-def ref(name: str) -> Schema:
-    """Return the schema that a component is."""
-    return {"$ref": f"#/components/schemas/{name}"}
+def ref(component: str | type) -> Schema:
+    """Return the reference to a component: its name, or the serializer that describes it."""
+    name = component if isinstance(component, str) else component.__name__
+    return {"$ref": f"#/components/schemas/{name.removesuffix('Serializer')}"}
 
 
 def record(
@@ -96,20 +94,21 @@ def example_of(schema: Schema, components: dict[str, Schema]) -> Any:
     for several in ("oneOf", "anyOf"):
         if several in schema:
             return example_of(schema[several][0], components)
-    return _plain_example(schema)
-
-
-def _plain_example(schema: Schema) -> Any:
     if "const" in schema:
         return schema["const"]
     if "enum" in schema:
         return schema["enum"][0]
-    if schema.get("format") == "date-time":
-        return "2026-01-31T12:00:00.000000Z"
     kind = schema.get("type", "object")
+    if schema.get("format") == "date-time":
+        return MOMENT
     kind = kind[-1] if isinstance(kind, list) else kind
     return {"string": "text", "integer": 1, "number": 1.5, "boolean": True, "object": {}}.get(kind)
 
 
-def _described(schema: Schema, description: str, more: dict[str, Any]) -> Schema:
-    return {**schema, **({"description": description} if description else {}), **more}
+def _describe(schema: Schema, description: str, more: dict[str, Any]) -> Schema:
+    """Return the schema with what more there is to say; `example` is one value."""
+    if description:
+        schema = {**schema, "description": description}
+    if "example" in more:
+        schema = {**schema, "examples": [more.pop("example")]}
+    return {**schema, **more}

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from profiles_app.api.serializers.collections import collection_json, synced_json
+from profiles_app.api.serializers import serialize_collection, serialize_sync
 from profiles_app.exceptions import InvalidFiles, ProfilesError
 from profiles_app.models import Collection, Profile
 from profiles_app.services import collections, collections_sync
@@ -44,7 +44,9 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from None
 
     def _list(self, as_json: bool, **_: Any) -> None:
-        found = [collection_json(item, list(_names(item))) for item in Collection.objects.all()]
+        found = [
+            serialize_collection(item, list(_names(item))) for item in Collection.objects.all()
+        ]
         if as_json:
             self._print_json(found)
             return
@@ -66,7 +68,7 @@ class Command(BaseCommand):
     def _sync(self, names: list[str], as_json: bool, **_: Any) -> None:
         results = collections_sync.sync_all(names or None)
         if as_json:
-            self._print_json(synced_json(results))
+            self._print_json(serialize_sync(results))
         else:
             for result in results:
                 self._tell(result)

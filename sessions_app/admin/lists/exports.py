@@ -13,7 +13,9 @@ from amplifierd.common.redaction import masked
 from sessions_app.admin.lists.runs import RunRow
 from sessions_app.admin.lists.sessions import SessionRow
 from sessions_app.admin.rendering import visible
-from sessions_app.api.representations import JSON, run_json, session_json
+from sessions_app.api.serializers import RunSerializer, SessionSerializer
+
+JSON = dict[str, Any]
 
 # A spreadsheet takes what begins so for a formula.
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001
@@ -63,7 +65,7 @@ RUN_COLUMNS: list[Column] = [
 
 def session_export(row: SessionRow) -> JSON:
     """Return a session as the API has it, without secrets, and where a search found it."""
-    shown = session_json(row.session) | {"owner": row.session.owner}
+    shown = SessionSerializer.serialize(row.session) | {"owner": row.session.owner}
     for name in ("metadata", "errorDetails"):
         shown[name] = masked(shown[name])
     return shown | ({"found": row.place.text} if row.place else {})
@@ -71,7 +73,7 @@ def session_export(row: SessionRow) -> JSON:
 
 def run_export(row: RunRow) -> JSON:
     """Return a run as the API has it, and how long it took to say something."""
-    return run_json(row.run) | {"secondsToFirstToken": row.first_token_seconds}
+    return RunSerializer.serialize(row.run) | {"secondsToFirstToken": row.first_token_seconds}
 
 
 def csv_file(name: str, columns: list[Column], rows: Iterable[Any]) -> StreamingHttpResponse:

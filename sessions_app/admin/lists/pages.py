@@ -12,7 +12,8 @@ from django.urls import URLPattern, path
 from sessions_app.admin.console import ConsoleAdmin
 from sessions_app.admin.lists.exports import Column, csv_file, json_file
 from sessions_app.admin.lists.listing import Listing
-from sessions_app.api.representations import JSON
+
+JSON = dict[str, Any]
 
 
 class ListingAdmin(ConsoleAdmin):

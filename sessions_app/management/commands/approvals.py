@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from sessions_app.api.representations import approval_json
+from sessions_app.api.serializers import ApprovalSerializer
 from sessions_app.cli import asks, person
 from sessions_app.cli.command import ConsoleCommand
 from sessions_app.cli.lookup import meant
@@ -57,7 +57,7 @@ class Command(ConsoleCommand):
         rows = list(found.newest_first()[: limit + 1])
         if as_json:
             for approval in rows[:limit]:
-                put_json(self.screen, approval_json(approval))
+                put_json(self.screen, ApprovalSerializer.serialize(approval))
             return
         asks.listed(self.screen, rows[:limit])
         if len(rows) > limit and self.screen.is_terminal:
@@ -66,7 +66,7 @@ class Command(ConsoleCommand):
     def _show(self, id: str, as_json: bool, **_: Any) -> None:
         approval = asks.found(id)
         if as_json:
-            put_json(self.screen, approval_json(approval))
+            put_json(self.screen, ApprovalSerializer.serialize(approval))
         else:
             asks.show(self.screen, approval)
 
@@ -94,7 +94,7 @@ class Command(ConsoleCommand):
 
     def _tell(self, approval: Approval, as_json: bool) -> None:
         if as_json:
-            put_json(self.screen, approval_json(approval))
+            put_json(self.screen, ApprovalSerializer.serialize(approval))
         else:
             put(self.screen, f"{approval.id}\t{approval.status}")
 

@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from amplifierd.common.callers import Everyone
-from sessions_app.api.representations import session_json
+from sessions_app.api.serializers import SessionSerializer
 from sessions_app.cli import facts, finds, session_arguments
 from sessions_app.cli.command import ConsoleCommand
 from sessions_app.cli.exporting import export
@@ -46,7 +46,7 @@ class Command(ConsoleCommand):
         found = list(islice(rows, limit))
         if as_json:
             for session in found:
-                put_json(self.screen, session_json(session))
+                put_json(self.screen, SessionSerializer.serialize(session))
             return
         facts.listed(self.screen, found)
         if next(rows, None) and self.screen.is_terminal:

@@ -1,12 +1,39 @@
-"""What the actions share."""
+"""What the viewsets of sessions share: who calls, and which sessions the caller may see."""
 
-from rest_framework import status
+from typing import Any, ClassVar
+
+from rest_framework import status, viewsets
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from amplifierd.common.callers import Caller, Everyone
+from amplifierd.common.openapi.schema import Schema, text
 from sessions_app.exceptions import SessionNotFound
 from sessions_app.models import Session
+
+PATH_PARAMETERS: dict[str, Schema] = {
+    "session_id": text("A session.", example="session_019c13a5d0f57d3e9a4cb6e07a1b2c3d"),
+    "run_id": text("A run.", example="run_019c13a5d0f57d3e9a4cb6e07a1b2c3d"),
+    "approval_id": text("An approval.", example="approval_019c13a5d0f57d3e9a4cb6e07a1b2c3d"),
+}
+# Where the next operation's session id is: in the answer, or where it was in this one.
+NEW_SESSION = {"session_id": "$response.body#/sessionId"}
+SAME_SESSION = {"session_id": "$request.path.session_id"}
+
+
+class SessionsViewSet(viewsets.ViewSet):
+    """A viewset below `/sessions/`: a session that the caller may not see is not found."""
+
+    lookup_field = "session_id"
+    lookup_value_regex = r"[^/]+"
+    path_parameters: ClassVar[dict[str, Schema]] = PATH_PARAMETERS
+    # The group of its operations in the API's description.
+    tag: ClassVar[str]
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        if session_id := kwargs.get("session_id"):
+            check_visible(request, session_id)
 
 
 def get_caller(request: Request) -> Caller:
@@ -33,5 +60,4 @@ def check_visible(request: Request, session_id: str) -> None:
 
 
 def no_content() -> Response:
-    """Return the answer of an action that has nothing to tell."""
     return Response(status=status.HTTP_204_NO_CONTENT)

@@ -1,1 +1,0 @@
-"""The catalogue's part of the API's description, each operation with an example."""

@@ -1,0 +1,216 @@
+"""A session's history: its messages, its transcript, its journal, and whether it was read."""
+
+import json
+from collections.abc import Iterable, Iterator
+
+from django.db.models import Count
+from django.http import HttpResponse, StreamingHttpResponse
+from rest_framework import status
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from amplifierd.common.openapi.operation import operation
+from amplifierd.common.openapi.schema import listed, ref
+from amplifierd.common.serializers import Nothing, parse_query, validate
+from sessions_app import traces
+from sessions_app.api import queries, serializers
+from sessions_app.api.serializers import (
+    MessageSerializer,
+    MessagesSerializer,
+    ReadMarkSerializer,
+    serialize_event,
+)
+from sessions_app.api.viewsets import SAME_SESSION, SessionsViewSet, find_session, get_caller
+from sessions_app.exceptions import AppendOnly, MessageNotFound
+from sessions_app.models import Event, Message, Session
+from sessions_app.services import messages, read_state
+
+# Messages that are read in one query.
+PAGE = 500
+
+
+class HistoryViewSet(SessionsViewSet):
+    """What was said and what happened; adding to it without executing anything."""
+
+    tag = "history"
+
+    @operation({200: MessagesSerializer}, operation_id="list_messages", query=queries.HistoryQuery)
+    @action(detail=True, methods=["get"], url_path="messages")
+    def list_messages(self, request: Request, session_id: str) -> Response:
+        """List messages
+
+        The last ones, or the first ones after a bound.
+        """
+        found = map(MessageSerializer.serialize, read_messages(request, session_id))
+        return Response(MessagesSerializer.serialize(sessionId=session_id, messages=list(found)))
+
+    @operation(
+        {201: MessageSerializer},
+        operation_id="add_message",
+        request=serializers.AddMessage,
+        links=SAME_SESSION,
+    )
+    @list_messages.mapping.post
+    def add_message(self, request: Request, session_id: str) -> Response:
+        """Add a message
+
+        Adds to the transcript; nothing is executed. 409 where the session is not active.
+        """
+        message = messages.add(session_id, **validate(serializers.AddMessage, request.data))
+        return Response(MessageSerializer.serialize(message), status.HTTP_201_CREATED)
+
+    @operation({200: MessageSerializer}, operation_id="get_last_message")
+    @action(detail=True, methods=["get"], url_path="messages/last")
+    def last_message(self, request: Request, session_id: str) -> Response:
+        """Show the last message
+
+        The newest message of the transcript; 404 where there is none yet.
+        """
+        find_session(request, session_id)
+        newest = Message.objects.in_session(session_id).last()
+        if newest is None:
+            raise MessageNotFound(f"Session {session_id} has no messages yet.")
+        return Response(MessageSerializer.serialize(newest))
+
+    @operation({}, operation_id="delete_last_message", errors=[409])
+    @last_message.mapping.delete
+    def delete_last_message(self, request: Request, session_id: str) -> Response:
+        """Refuse to delete the last message
+
+        Always 409: a transcript only grows. Fork the session to go on without it.
+        """
+        count = find_session(request, session_id).message_count
+        raise AppendOnly(
+            f"A transcript only grows. To go on without its last message, POST "
+            f"/api/v1/sessions/{session_id}/fork with after={max(count - 1, 0)}."
+        )
+
+    @operation(
+        {200: [MessageSerializer]}, operation_id="get_transcript", query=queries.HistoryQuery
+    )
+    @action(detail=True)
+    def transcript(self, request: Request, session_id: str) -> HttpResponse:
+        """Read the transcript
+
+        Oldest first; `limit` gives the last ones. Without it all, written as it is read.
+        """
+        bounds = parse_query(queries.HistoryQuery, request.query_params)
+        if "limit" in bounds:
+            found = read_messages(request, session_id)
+            return Response([MessageSerializer.serialize(row) for row in found])
+        find_session(request, session_id)
+        pages = read_transcript(session_id, bounds.get("after"), bounds.get("before"))
+        return StreamingHttpResponse(write_array(pages), content_type="application/json")
+
+    @operation(
+        {200: {"oneOf": [listed(ref("Event")), ref("TreeEvents")]}},
+        operation_id="list_events",
+        query=queries.EventsQuery,
+    )
+    @action(detail=True)
+    def events(self, request: Request, session_id: str) -> Response:
+        """Read the journal
+
+        What the stream carries, oldest first; with `include_children` a page of the journals of
+        the session and all below it, of another shape and with up to 5,000 events.
+        """
+        find_session(request, session_id)
+        query = parse_query(queries.EventsQuery, request.query_params)
+        if query["include_children"]:
+            page = {key: query.get(key) for key in ("offset", "limit", "type")}
+            return Response(traces.tree_events(session_id, get_caller(request).sees, **page))
+        found = Event.objects.in_session(session_id).after(query["after"])
+        if "type" in query:
+            found = found.filter(type=query["type"])
+        return Response([serialize_event(event) for event in found[: query["limit"]]])
+
+    @operation(
+        {200: serializers.ExecutionTraceSerializer},
+        operation_id="get_execution_trace",
+        query=queries.TraceQuery,
+    )
+    @action(detail=True, url_path="execution-trace")
+    def execution_trace(self, request: Request, session_id: str) -> Response:
+        """See what runs have done
+
+        The newest runs, the oldest of them first, each with its steps as the journal tells them:
+        thinking, text, calls of tools, and sub-sessions that were given work. Long texts are
+        shortened, secrets masked.
+        """
+        find_session(request, session_id)
+        query = parse_query(queries.TraceQuery, request.query_params)
+        return Response(traces.trace(session_id, query["limit"]))
+
+    @operation({200: ReadMarkSerializer}, operation_id="mark_read")
+    @action(detail=True, methods=["post"], url_path="mark-read")
+    def mark_read(self, request: Request, session_id: str) -> Response:
+        """Mark as read
+
+        Up to now.
+        """
+        validate(Nothing, request.data)
+        find_session(request, session_id)
+        session = read_state.mark_read(session_id)
+        return Response(ReadMarkSerializer.serialize(session, status="read"))
+
+    @operation({200: ReadMarkSerializer}, operation_id="mark_unread")
+    @action(detail=True, methods=["post"], url_path="mark-unread")
+    def mark_unread(self, request: Request, session_id: str) -> Response:
+        """Mark as unread
+
+        Until it is read.
+        """
+        validate(Nothing, request.data)
+        find_session(request, session_id)
+        session = read_state.mark_unread(session_id)
+        return Response(ReadMarkSerializer.serialize(session, status="unread"))
+
+    @operation({200: serializers.UnreadCountsSerializer}, operation_id="count_unread_sessions")
+    @action(detail=False, url_path="unread-counts")
+    def unread_counts(self, request: Request) -> Response:
+        """Count unread sessions
+
+        By amplified directory; those without any are left out.
+        """
+        unread = Session.objects.visible_to(get_caller(request).sees).unread()
+        counts = unread.order_by().values_list("amplified_dir").annotate(Count("id"))
+        return Response(dict(counts))
+
+
+def read_messages(request: Request, session_id: str) -> list[Message]:
+    """Return messages in order: the first ones after a bound, else the last ones."""
+    find_session(request, session_id)
+    query = parse_query(queries.HistoryQuery, request.query_params)
+    limit = query.get("limit", queries.PAGE)
+    found = Message.objects.in_session(session_id).between(query.get("after"), query.get("before"))
+    return list(found[:limit]) if "after" in query else found.newest(limit)
+
+
+def read_transcript(
+    session_id: str, after: int | None = None, before: int | None = None
+) -> Iterator[list[Message]]:
+    """Yield the messages between two seqs, oldest first, page by page: memory does not grow.
+
+    Between two pages no connection and no transaction is held; messages are never changed, so
+    the pages fit together.
+    """
+    while True:
+        found = Message.objects.in_session(session_id).between(after, before)
+        rows = list(found[:PAGE])
+        if rows:
+            yield rows
+        if len(rows) < PAGE:
+            return
+        after = rows[-1].seq
+
+
+def write_array(pages: Iterable[list[Message]]) -> Iterator[bytes]:
+    """Yield a JSON array of the messages, a piece for each page."""
+    opening = "["
+    for page in pages:
+        rows = map(MessageSerializer.serialize, page)
+        items = (json.dumps(row, ensure_ascii=False) for row in rows)
+        yield f"{opening}{','.join(items)}".encode()
+        opening = ","
+    yield b"[]" if opening == "[" else b"]"

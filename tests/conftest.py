@@ -22,6 +22,8 @@ from sessions_app.streaming import notifier
 from tests.harness.databases import Baseline
 
 MOCK = "foundation/test"
+# The real one takes half a second, on purpose, whenever somebody signs in.
+settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 @pytest.fixture(scope="session")

@@ -142,7 +142,6 @@ def sign_in(password: str, username: str = "root", address: str = "10.0.0.1") ->
 @pytest.fixture
 def root(db: None, settings: Any) -> User:
     settings.AXES_FAILURE_LIMIT = 3
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     return User.objects.create_superuser("root", password="right")
 
 

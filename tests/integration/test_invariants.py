@@ -1,16 +1,13 @@
 """What must hold is checked: a healthy database has no finding, each kind of damage has its own."""
 
-from io import StringIO
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
-from django.conf import settings
-from django.core.management import CommandError, call_command
-from django.db import DatabaseError, connection
-from django.utils import timezone
+from django.db import connection, transaction
+from pytest_django import DjangoDbBlocker
 
 from sessions_app import invariants
-from sessions_app.models import Approval, Event, Message, Run, Session
+from sessions_app.models import Approval, Session
 from sessions_app.services import approvals, attempts, journal, messages, parking, runs, sessions
 from sessions_app.services.attempts import Attempt, Failure
 from sessions_app.services.journal import AttemptEvent
@@ -117,6 +114,19 @@ def world() -> dict[str, str]:
     return ids
 
 
+@pytest.fixture(scope="module")
+def ids(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[dict[str, str]]:
+    """The world, made once: each test is rolled back to it."""
+    with django_db_blocker.unblock():
+        around = transaction.atomic()
+        around.__enter__()
+        made = world()
+    yield made
+    with django_db_blocker.unblock():
+        transaction.set_rollback(True)
+        around.__exit__(None, None, None)
+
+
 def findings() -> list[invariants.Finding]:
     with connection.cursor() as cursor:
         return [
@@ -124,42 +134,19 @@ def findings() -> list[invariants.Finding]:
         ]
 
 
-def test_every_state_and_every_ending_breaks_nothing(catalogue: None) -> None:
-    ids = world()
+def test_every_state_and_every_ending_breaks_nothing(db: None, ids: dict[str, str]) -> None:
     session_in("failed")
     sessions.update(ids["busy"], {"name": "renamed"})
     sessions.terminate(ids["busy"])
     assert findings() == []
 
 
-def test_a_run_given_up_after_its_last_attempt_breaks_nothing(session: Session) -> None:
-    runs.send(session.id, "hello")
-    while attempt := attempts.claim(session.id, "worker"):
-        say(attempt, "void")
-        Run.objects.update(lease_expires_at=timezone.now())
-        attempts.rescue()
-    run = Run.objects.get()
-    assert (run.status, run.attempt) == ("failed", settings.MAX_ATTEMPTS)
+def test_deleting_a_session_breaks_nothing(db: None, ids: dict[str, str]) -> None:
+    sessions.delete(ids["busy"])
     assert findings() == []
 
 
-def test_a_run_cancelled_between_two_attempts_breaks_nothing(session: Session) -> None:
-    runs.cancel(session.id, released(session).run_id)
-    assert findings() == []
-
-
-def test_an_empty_answer_breaks_nothing(session: Session) -> None:
-    succeeded(session)
-    assert findings() == []
-
-
-def test_deleting_a_session_breaks_nothing(catalogue: None) -> None:
-    sessions.delete(world()["busy"])
-    assert findings() == []
-
-
-def test_what_only_looks_like_a_secret_breaks_nothing(catalogue: None) -> None:
-    ids = world()
+def test_what_only_looks_like_a_secret_breaks_nothing(db: None, ids: dict[str, str]) -> None:
     with connection.cursor() as cursor:
         cursor.execute(damaged_secrets.HARMLESS, ids)
     assert [found.check.name for found in findings()] == []
@@ -183,8 +170,7 @@ def table_of(constraint: str) -> str:
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=str)
-def test_damage_is_the_only_finding(catalogue: None, damage: Damage) -> None:
-    ids = world()
+def test_damage_is_the_only_finding(db: None, ids: dict[str, str], damage: Damage) -> None:
     assert undone(damage.statement, damage.without, ids) == 1
     expected = (damage.check, ids.get(damage.subject, damage.subject))
     assert [(found.check.name, found.subject) for found in findings()] == [expected]
@@ -196,56 +182,8 @@ def test_every_check_is_tried_by_damage() -> None:
     assert set(names) == {damage.check for damage in DAMAGES}
 
 
-def test_findings_are_limited(catalogue: None) -> None:
-    ids = world()
+def test_findings_are_limited(db: None, ids: dict[str, str]) -> None:
     assert undone("UPDATE sessions_app_session SET message_count = message_count + 1", "", ids) == 7
     check = next(check for check in invariants.CHECKS if check.name == "message-count")
     with connection.cursor() as cursor:
         assert len(invariants.broken(cursor, check, 2)) == 2
-
-
-@pytest.fixture
-def committed(transactional_db: None, catalogue: None) -> dict[str, str]:
-    """The world, for commands that want a transaction of their own."""
-    return world()
-
-
-def check(**options: Any) -> str:
-    out = StringIO()
-    call_command("check_invariants", stdout=out, stderr=StringIO(), **options)
-    return out.getvalue()
-
-
-def test_the_command_says_what_it_checked(committed: dict[str, str]) -> None:
-    counts = (
-        f"7 sessions, {Message.objects.count()} messages, 10 runs, {Event.objects.count()} events"
-    )
-    assert check().startswith(
-        f"All is well. Checked {len(invariants.CHECKS)} invariants of {counts}, in "
-    )
-
-
-def test_the_command_prints_a_line_for_each_finding(committed: dict[str, str]) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("SET session_replication_role = replica")
-        Session.objects.filter(pk=committed["busy"]).update(message_count=99)
-        cursor.execute("SET session_replication_role = origin")
-    out = StringIO()
-    with pytest.raises(CommandError, match=r"^1 findings\. Checked"):
-        call_command("check_invariants", stdout=out, stderr=StringIO())
-    [line] = out.getvalue().splitlines()
-    assert line.startswith(f"message-count: {committed['busy']} counts 99 messages and has ")
-
-
-def test_a_check_that_takes_too_long_is_given_up(
-    committed: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    slow = invariants.Check("slow", "It takes long.", "SELECT '', pg_sleep(60)::text")
-    monkeypatch.setattr("sessions_app.management.commands.check_invariants.CHECKS", (slow,))
-    with pytest.raises(CommandError, match="slow could not be checked within 1 s"):
-        check(timeout=1)
-
-
-def test_the_snapshot_takes_no_writes(committed: dict[str, str]) -> None:
-    with pytest.raises(DatabaseError, match="read-only"), invariants.snapshot(5):
-        Session.objects.update(name="changed")

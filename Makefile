@@ -11,6 +11,8 @@ READY := $(VENV)/.ready
 DEV := $(VENV)/.dev-ready
 UV := uv==0.13.9
 AMPLIFIER := .venv-amplifier
+# Files go to the next free process in the order of collection, the slow ones first.
+TEST_OPTIONS := --dist loadfile --no-loadscope-reorder --durations 25
 # One for each core, four at most; 0 is one test after the other, without other processes.
 TEST_PROCESSES ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n > 4 ? 4 : n)))
 
@@ -28,7 +30,7 @@ run: $(READY) ## run the daemon on http://127.0.0.1:8420; Ctrl-C stops it
 	@$(MANAGE) serve
 
 test: setup ## run the tests of every day, against a PostgreSQL of their own
-	@$(PYTHON) -m pytest -m "not long and not browser" -n $(TEST_PROCESSES) --dist loadfile
+	@$(PYTHON) -m pytest -m "not long and not browser" -n $(TEST_PROCESSES) $(TEST_OPTIONS)
 
 test-long: setup ## run the long tests: random faults for minutes, streams of gigabytes
 	@$(PYTHON) -m pytest -m long -s

@@ -26,6 +26,15 @@ MOCK = "foundation/test"
 settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
+# Folders with slow files first, so that no process has one left when the others are done.
+ORDER = ("browser", "acceptance", "integration", "api", "unit")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the tests by their folders."""
+    items.sort(key=lambda item: [name not in item.path.parts for name in ORDER])
+
+
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None) -> None:
     """The test database starts as a copy of the one that the cluster comes with."""

@@ -78,7 +78,9 @@ def both(url: str, tmp_path: Path) -> Iterator[list[Daemon]]:
             each.discard()
 
 
-def start_two(tmp_path: Path) -> None:
+@pytest.mark.long
+@pytest.mark.parametrize("round_", range(10))
+def test_two_daemons_share_the_making_of_the_tables(tmp_path: Path, round_: int) -> None:
     with empty_database() as url:
         with both(url, tmp_path) as daemons:
             for each in daemons:
@@ -89,16 +91,6 @@ def start_two(tmp_path: Path) -> None:
             assert len(names) == len(set(names)) > 5
             assert [each.stop() for each in daemons] == [0, 0]
         assert_sound(url, tmp_path)
-
-
-def test_two_daemons_share_the_making_of_the_tables(tmp_path: Path) -> None:
-    start_two(tmp_path)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("round_", range(9))
-def test_two_daemons_do_so_every_time(tmp_path: Path, round_: int) -> None:
-    start_two(tmp_path)
 
 
 @pytest.mark.long

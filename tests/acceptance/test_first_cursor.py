@@ -10,7 +10,7 @@ from tests.harness.daemon import Daemon
 from tests.harness.sse import Frame, frames
 from tests.harness.waiting import until
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.long]
 
 
 @contextmanager

@@ -110,6 +110,7 @@ def test_a_killed_postgresql_comes_back_with_its_rows(daemon: Serve) -> None:
     until(lambda: has_session(daemon, session_id), "its rows")
 
 
+@pytest.mark.long
 def test_a_killed_daemon_takes_its_processes_along_and_starts_again(tmp_path: Path) -> None:
     with serving(tmp_path / "home") as first:
         port, session_id, orphans = first.port(), create_session(first), first.children()
@@ -120,6 +121,7 @@ def test_a_killed_daemon_takes_its_processes_along_and_starts_again(tmp_path: Pa
         until(lambda: not any(alive(pid) for pid in orphans), "the end of the orphans")
 
 
+@pytest.mark.long
 def test_after_kill_9_of_everything_all_is_there(tmp_path: Path) -> None:
     with serving(tmp_path / "home") as first:
         session_id = create_session(first)

@@ -279,7 +279,7 @@ class ApprovalSerializer(OutputSerializer):
         ),
         "visible_input",
     )
-    prompt = text("The question, for people.", example="May write_file be called?")
+    prompt = text("The question, for people.", example="Allow write_file?")
     options = Member(
         listed(choice(*Approval.OPTIONS), "What may be answered.", example=list(Approval.OPTIONS)),
         lambda approval: list(approval.OPTIONS),

@@ -96,4 +96,4 @@ class Approval(models.Model):
     @property
     def prompt(self) -> str:
         """Return the question, as the journal has it."""
-        return f"May {self.tool_name} be called?"
+        return f"Allow {self.tool_name}?"

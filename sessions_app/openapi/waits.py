@@ -57,7 +57,7 @@ WAITS: dict[str, Schema] = {
         optional="expiresAt",
         example=_asked_example
         | {
-            "prompt": "May write_file be called?",
+            "prompt": "Allow write_file?",
             "options": ["approve", "deny", "always"],
             "timeout": 2_592_000,
             "expiresAt": MOMENT,

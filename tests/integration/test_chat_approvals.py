@@ -50,7 +50,7 @@ def test_a_person_is_asked_and_the_answer_goes_on(
         person.sees("> ")
         person.types("hello\n")
         park(claim())
-        person.sees("May write_file be called?")
+        person.sees("Allow write_file?")
         person.sees('"path": "notes.md"')
         person.sees("[d]eny> ")
         person.types(typed)
@@ -152,7 +152,7 @@ def test_where_nobody_types_it_says_how_to_answer(
 
     with worker(ask_and_answer):
         out, err = ask(session.id, "--message", "hello")
-    assert "May write_file be called?" in err
+    assert "Allow write_file?" in err
     assert f"manage.py approvals approve {Approval.objects.get().id}" in err
     assert "May" not in out
 

@@ -1,7 +1,7 @@
 # `make` lists what there is to make. Nothing has to be installed first but Python (3.11.2 or newer) and make.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup model run test test-long test-browser test-amplifier chromium screenshots lint bench openapi lock wheel
+.PHONY: help setup model run test test-long test-browser test-amplifier chromium screenshots lint types bench openapi lock wheel
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -62,6 +62,10 @@ lint: $(DEV) ## check style, migrations and settings
 		$(MANAGE) makemigrations --check --dry-run && $(MANAGE) check && \
 		AMPLIFIERD_HOST=0.0.0.0 AMPLIFIERD_ALLOWED_HOSTS=daemon.example AMPLIFIERD_BEHIND_PROXY=1 \
 		$(MANAGE) check --deploy --fail-level WARNING
+
+types: $(DEV) ## check the types
+	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && export AMPLIFIERD_HOME="$$home" DATABASE_URL= && \
+		$(PYTHON) -m mypy
 
 openapi: $(READY) ## write docs/openapi.json, which a test compares with the code
 	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && AMPLIFIERD_HOME="$$home" $(MANAGE) openapi

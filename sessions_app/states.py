@@ -16,12 +16,20 @@ class SessionStatus(TextChoices):
     TERMINATED = "terminated"
 
 
-class ApprovalStatus(TextChoices):
-    """The life of an approval."""
+class ActionKind(TextChoices):
+    """Who answers a call of a tool."""
+
+    APPROVAL = "approval"  # a person says whether it may be made
+    SUB_SESSION = "sub_session"  # another session does the work
+
+
+class ActionStatus(TextChoices):
+    """The life of a pending action."""
 
     PENDING = "pending"
     APPROVED = "approved"
     DENIED = "denied"
+    ANSWERED = "answered"
     EXPIRED = "expired"
     WITHDRAWN = "withdrawn"
 
@@ -90,18 +98,33 @@ RUN_TRANSITIONS: dict[str, tuple[str, ...]] = {
     RunStatus.CANCELLED: (),
 }
 
-APPROVAL_TRANSITIONS: dict[str, tuple[str, ...]] = {
-    ApprovalStatus.PENDING: (
-        ApprovalStatus.APPROVED,  # answer: the tool is called
-        ApprovalStatus.DENIED,  # answer, or a new message instead of one: the model is told why
-        ApprovalStatus.EXPIRED,  # nobody answered in time, which counts as a denial
-        ApprovalStatus.WITHDRAWN,  # its run was cancelled
+ACTION_TRANSITIONS: dict[str, tuple[str, ...]] = {
+    ActionStatus.PENDING: (
+        ActionStatus.APPROVED,  # answer: the tool is called
+        ActionStatus.DENIED,  # answer, or a new message instead of one: the model is told why
+        ActionStatus.ANSWERED,  # the sub-session has ended its runs, or is gone
+        ActionStatus.EXPIRED,  # nobody answered in time, which counts as a denial
+        ActionStatus.WITHDRAWN,  # its run was cancelled
     ),
-    ApprovalStatus.APPROVED: (),
-    ApprovalStatus.DENIED: (),
-    ApprovalStatus.EXPIRED: (),
-    ApprovalStatus.WITHDRAWN: (),
+    ActionStatus.APPROVED: (),
+    ActionStatus.DENIED: (),
+    ActionStatus.ANSWERED: (),
+    ActionStatus.EXPIRED: (),
+    ActionStatus.WITHDRAWN: (),
 }
+
+# What may become of each kind of pending action.
+ACTION_STATUSES: dict[str, tuple[str, ...]] = {
+    ActionKind.APPROVAL: tuple(
+        str(status) for status in ActionStatus if status != ActionStatus.ANSWERED
+    ),
+    ActionKind.SUB_SESSION: (
+        str(ActionStatus.PENDING),
+        str(ActionStatus.ANSWERED),
+        str(ActionStatus.WITHDRAWN),
+    ),
+}
+APPROVAL_STATUSES = ACTION_STATUSES[ActionKind.APPROVAL]
 
 SESSION_TERMINAL = tuple(status for status, targets in SESSION_TRANSITIONS.items() if not targets)
 RUN_TERMINAL = tuple(status for status, targets in RUN_TRANSITIONS.items() if not targets)

@@ -39,6 +39,10 @@ def new_approval_id() -> str:
     return new_id("approval")
 
 
+def new_action_id() -> str:
+    return new_id("action")
+
+
 def new_run_id() -> str:
     return new_id("run")
 

@@ -10,8 +10,8 @@ from django.urls import reverse
 from amplifierd.common.callers import Everyone
 from sessions_app.admin.rendering import page_url, visible
 from sessions_app.models import Run, Session
-from sessions_app.services import approvals, clone_fork, read_state, runs
-from sessions_app.services.approvals import Answer
+from sessions_app.services import clone_fork, pending_actions, read_state, runs
+from sessions_app.services.pending_actions import Answer
 from sessions_app.services.runs import Strategy
 from sessions_app.states import SessionStatus
 
@@ -106,7 +106,7 @@ def _fork(session: Session, answers: dict[str, Any]) -> Done:
 
 def _answer(session: Session, answers: dict[str, Any]) -> Done:
     given = {name: answers[name] for name in ("reason", "by")}
-    done = approvals.answer(session.id, answers["approval"], answers["response"], **given)
+    done = pending_actions.answer(session.id, answers["approval"], answers["response"], **given)
     told = f"“{visible(done.tool_name)}” was {done.status}{' for good' if done.always else ''}."
     inbox = reverse("admin:sessions_app_approval_changelist") if answers["inbox"] else ""
     return Done(told, f"Approval {done.id}: {told}", inbox)

@@ -14,8 +14,8 @@ from sessions_app.admin.console import ConsoleAdmin
 from sessions_app.admin.rendering import page_url, short, visible
 from sessions_app.admin.waits import ShownApproval, shown
 from sessions_app.models import Approval
-from sessions_app.models.querysets import ApprovalQuerySet
-from sessions_app.states import ApprovalStatus
+from sessions_app.models.querysets import ActionQuerySet
+from sessions_app.states import ActionStatus
 
 # Approvals that wait, on one page, and the newest answered ones below them.
 PAGE, ANSWERED = 50, 20
@@ -58,9 +58,9 @@ class ApprovalAdmin(ConsoleAdmin):
         """Show the inbox: what waits, newest first, then what was answered of late."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        pending = Approval.objects.filter(status=ApprovalStatus.PENDING)
+        pending = Approval.objects.filter(status=ActionStatus.PENDING)
         rows = list(_after(pending.newest_first(), request.GET.get("after"))[: PAGE + 1])
-        answered = Approval.objects.exclude(status=ApprovalStatus.PENDING).newest_first()
+        answered = Approval.objects.exclude(status=ActionStatus.PENDING).newest_first()
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
@@ -86,14 +86,14 @@ class ApprovalAdmin(ConsoleAdmin):
         return HttpResponseRedirect(f"{page_url('session', approval.session_id)}#{approval.id}")
 
 
-def _after(found: ApprovalQuerySet, approval_id: str | None) -> QuerySet[Approval]:
+def _after(found: ActionQuerySet, approval_id: str | None) -> QuerySet[Approval]:
     """Return what follows an approval; all of it where there is no such one."""
     known = approval_id and "\0" not in approval_id
     last = Approval.objects.filter(pk=approval_id).first() if known else None
     return _read(found.older_than(last.created_at, last.id) if last else found)
 
 
-def _read(found: ApprovalQuerySet) -> QuerySet[Approval]:
+def _read(found: ActionQuerySet) -> QuerySet[Approval]:
     """Return approvals with what is shown of their sessions."""
     return found.select_related("session").only(*COLUMNS, "session__name", "session__profile_name")
 

@@ -9,8 +9,8 @@ from django.utils.safestring import SafeString
 from sessions_app.admin.highlighting import json_html
 from sessions_app.admin.parts import Parts
 from sessions_app.admin.rendering import badge, page_url, pretty, short, visible
-from sessions_app.models import Approval, Run, Session, Task
-from sessions_app.states import SESSION_TERMINAL, ApprovalStatus, RunStatus
+from sessions_app.models import Approval, Run, Session, SubSessionCall
+from sessions_app.states import SESSION_TERMINAL, ActionStatus, RunStatus
 
 # Approvals, and tasks, that a page shows; characters of the input of a tool.
 MOST = 200
@@ -40,7 +40,7 @@ class ShownApproval:
     @property
     def is_pending(self) -> bool:
         """Tell whether it waits for an answer."""
-        return self.status == ApprovalStatus.PENDING
+        return self.status == ActionStatus.PENDING
 
     @property
     def badge(self) -> SafeString:
@@ -99,10 +99,10 @@ def waits_of(run_ids: Sequence[str]) -> dict[str, Waits]:
     asked = Approval.objects.filter(run_id__in=run_ids).order_by("created_at", "id")
     for approval in asked[:MOST]:
         found.setdefault(approval.run_id, Waits()).approvals.append(shown(approval))
-    given = Task.objects.filter(run_id__in=run_ids).select_related("session")
-    columns = ("run_id", "tool_call_id", "error", *(f"session__{name}" for name in OF_SESSION))
-    for task in given.only(*columns).order_by("id")[:MOST]:
-        found.setdefault(task.run_id, Waits()).tasks.append(_task(task))
+    calls = SubSessionCall.objects.filter(run_id__in=run_ids).select_related("sub_session")
+    columns = ("run_id", "tool_call_id", "reason", *(f"sub_session__{name}" for name in OF_SESSION))
+    for call in calls.only(*columns).order_by("created_at", "id")[:MOST]:
+        found.setdefault(call.run_id, Waits()).tasks.append(_task(call))
     return found
 
 
@@ -129,13 +129,13 @@ def shown(approval: Approval) -> ShownApproval:
     )
 
 
-def _task(task: Task) -> ShownTask:
-    session: Session | None = task.session
+def _task(call: SubSessionCall) -> ShownTask:
+    session: Session | None = call.sub_session
     if session is None:
-        error = visible(task.error) or "The sub-session was deleted."
-        return ShownTask(task.tool_call_id, error=error)
+        error = visible(call.reason) or "The sub-session was deleted."
+        return ShownTask(call.tool_call_id, error=error)
     return ShownTask(
-        task.tool_call_id,
+        call.tool_call_id,
         name=visible(session.name or "") or short(session.id),
         url=page_url("session", session.id),
         status=session.status,

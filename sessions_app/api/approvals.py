@@ -16,8 +16,8 @@ from sessions_app.api.serializers import ApprovalAnsweredSerializer, ApprovalSer
 from sessions_app.api.viewsets import PATH_PARAMETERS, SessionsViewSet, find_session, get_caller
 from sessions_app.exceptions import ApprovalNotFound
 from sessions_app.models import Approval
-from sessions_app.models.querysets import ApprovalQuerySet
-from sessions_app.services import approvals
+from sessions_app.models.querysets import ActionQuerySet
+from sessions_app.services import pending_actions
 from sessions_app.totals import total
 
 
@@ -46,7 +46,7 @@ class SessionApprovalsViewSet(SessionsViewSet):
         claimed = answer.pop("answered_by")
         # The name of the caller's key counts before the name that the caller claims.
         by = get_caller(request).name or claimed
-        answered = approvals.answer(session_id, **answer, by=by)
+        answered = pending_actions.answer(session_id, **answer, by=by)
         return Response(ApprovalAnsweredSerializer.serialize(answered))
 
     @operation(
@@ -99,7 +99,7 @@ class ApprovalViewSet(viewsets.ViewSet):
 
 
 def paginate_approvals(
-    request: Request, found: ApprovalQuerySet, kind: type[queries.SessionApprovalsQuery]
+    request: Request, found: ActionQuerySet, kind: type[queries.SessionApprovalsQuery]
 ) -> Response:
     query = parse_query(kind, request.query_params)
     filters = {name: value for name, value in query.items() if name not in queries.ABOUT_PAGE}

@@ -13,7 +13,7 @@ from rest_framework.exceptions import ValidationError
 
 from amplifierd.common.pagination import CursorField, PageQuery
 from amplifierd.common.serializers import OBJECT_DEPTH, Digits, Text, Truth, only_value
-from sessions_app.states import ApprovalStatus, SessionStatus
+from sessions_app.states import APPROVAL_STATUSES, SessionStatus
 
 PAGE = settings.PAGE_SIZE
 # Characters of a search, and keys of metadata that one list is filtered by.
@@ -80,7 +80,7 @@ class SessionApprovalsQuery(PageQuery):
     """GET /sessions/{id}/approvals"""
 
     status = filter_by(
-        serializers.ChoiceField, "Only those with this status.", choices=ApprovalStatus.values
+        serializers.ChoiceField, "Only those with this status.", choices=APPROVAL_STATUSES
     )
 
 

@@ -27,9 +27,9 @@ from amplifierd.common.text import is_blank
 from sessions_app.models import Approval, Event, Message, Run
 from sessions_app.models.message import Role
 from sessions_app.services import cleanup
-from sessions_app.services.approvals import Answer
+from sessions_app.services.pending_actions import Answer
 from sessions_app.services.runs import Strategy
-from sessions_app.states import ApprovalStatus, FinishReason, RunStatus, SessionStatus
+from sessions_app.states import APPROVAL_STATUSES, FinishReason, RunStatus, SessionStatus
 
 _SESSION_ID = "session_019c13a5d0f57d3e9a4cb6e07a1b2c3d"
 _RUN_ID = "run_019c13a5d0f57d3e9a4cb6e07a1b2c3d"
@@ -284,7 +284,7 @@ class ApprovalSerializer(OutputSerializer):
         listed(choice(*Approval.OPTIONS), "What may be answered.", example=list(Approval.OPTIONS)),
         lambda approval: list(approval.OPTIONS),
     )
-    status = choice(*ApprovalStatus.values)
+    status = choice(*APPROVAL_STATUSES)
     reason = Member(
         nullable(text("Why, as the model is told.")), lambda approval: approval.reason or None
     )
@@ -305,7 +305,7 @@ class ApprovalAnsweredSerializer(ApprovalSerializer):
     """The approval with its answer."""
 
     approval_id = Member(APPROVAL_ID, "id")
-    status = choice(*ApprovalStatus.values, example="approved")
+    status = choice(*APPROVAL_STATUSES, example="approved")
     answeredAt = nullable(time())
 
 

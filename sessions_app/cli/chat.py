@@ -19,7 +19,7 @@ from sessions_app.exceptions import SessionsError
 from sessions_app.models import Event, Run, Session
 from sessions_app.models.event import EventType
 from sessions_app.services import runs
-from sessions_app.services.approvals import Answer
+from sessions_app.services.pending_actions import Answer
 from sessions_app.states import RunStatus
 
 # Seconds between two looks for what no bell has told: during a run, and at the prompt.

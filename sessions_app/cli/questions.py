@@ -3,8 +3,8 @@
 from sessions_app.cli import person
 from sessions_app.models import Event
 from sessions_app.models.event import EventType
-from sessions_app.services import approvals
-from sessions_app.services.approvals import Answer
+from sessions_app.services import pending_actions
+from sessions_app.services.pending_actions import Answer
 
 PROMPT = "[a]pprove, a[l]ways, [d]eny> "
 WHY = "Why not? "
@@ -48,7 +48,7 @@ class Questions:
     def answer(self, approval_id: str, word: str, reason: str = "") -> None:
         """Answer one, once; raise what the service refuses."""
         self._open.pop(approval_id, None)
-        approvals.answer(self._session_id, approval_id, word, reason=reason, by=person.name())
+        pending_actions.answer(self._session_id, approval_id, word, reason=reason, by=person.name())
 
 
 def understood(line: str) -> tuple[str, str] | None:

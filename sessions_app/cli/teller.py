@@ -12,7 +12,7 @@ from sessions_app.cli.text import harmless, printable, put, shortened
 from sessions_app.models import Event
 from sessions_app.models.event import EventType
 from sessions_app.models.message import Role
-from sessions_app.states import CUT_OFF, ApprovalStatus
+from sessions_app.states import CUT_OFF, ActionStatus
 
 # Characters of what a tool was given, and of what it answered.
 GLIMPSE = 160
@@ -180,7 +180,7 @@ class Teller:
         data = event.data
         good = " for good" if data.get("always") else ""
         why = f": {data['reason']}" if data.get("reason") else "."
-        style = "green" if data["status"] == ApprovalStatus.APPROVED else "yellow"
+        style = "green" if data["status"] == ActionStatus.APPROVED else "yellow"
         self._line(f"{data['tool_name']} is {data['status']}{good}{why}", style)
 
     def _parked(self, event: Event) -> None:

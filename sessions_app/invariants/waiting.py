@@ -3,24 +3,23 @@
 from sessions_app.invariants.check import Check
 
 PENDING = """
-SELECT a.run_id, 'is ' || r.status || ' and waits for approval ' || a.id
-FROM sessions_app_approval a JOIN sessions_app_run r ON r.id = a.run_id
+SELECT a.run_id, 'is ' || r.status || ' and waits for ' || replace(a.kind, '_', '-') || ' ' || a.id
+FROM sessions_app_pending_action a JOIN sessions_app_run r ON r.id = a.run_id
 WHERE a.status = 'pending' AND r.status <> 'parked'
 """
 
 PARKED = """
 SELECT r.id, 'is parked and has asked nobody'
 FROM sessions_app_run r
-LEFT JOIN (SELECT run_id FROM sessions_app_approval UNION SELECT run_id FROM sessions_app_task) w
-    ON w.run_id = r.id
-WHERE r.status = 'parked' AND w.run_id IS NULL
+WHERE r.status = 'parked'
+  AND NOT EXISTS (SELECT FROM sessions_app_pending_action a WHERE a.run_id = r.id)
 """
 
 # A question is told once, and its answer once, unless it waits.
 TOLD = """
 SELECT a.run_id, 'has approval ' || a.id || ' that is ' || a.status || ' and is told of '
     || coalesce(e.asked, 0) || ' times, its answer ' || coalesce(e.answered, 0) || ' times'
-FROM sessions_app_approval a LEFT JOIN (
+FROM sessions_app_pending_action a LEFT JOIN (
     SELECT run_id, data ->> 'approval_id' AS id,
         count(*) FILTER (WHERE type = 'hook:approval:required') AS asked,
         count(*) FILTER (WHERE type = 'approval_resolved') AS answered
@@ -28,12 +27,23 @@ FROM sessions_app_approval a LEFT JOIN (
     WHERE type IN ('hook:approval:required', 'approval_resolved') AND run_id IS NOT NULL
     GROUP BY run_id, data ->> 'approval_id'
 ) e ON e.id = a.id AND e.run_id = a.run_id
-WHERE coalesce(e.asked, 0) <> 1 OR coalesce(e.answered, 0) <> (a.status <> 'pending')::int
+WHERE a.kind = 'approval'
+  AND (coalesce(e.asked, 0) <> 1 OR coalesce(e.answered, 0) <> (a.status <> 'pending')::int)
 """
 
-STEPS = """
-SELECT run_id, 'has ' || count(*) || ' steps, numbered up to ' || max(number)
-FROM sessions_app_step GROUP BY run_id HAVING count(*) <> max(number) OR min(number) <> 1
+# A call that a sub-session works for waits as long as that has an open run.
+SUB_SESSIONS = """
+SELECT a.run_id, 'has call ' || a.tool_call_id || ' that is ' || a.status || ' while sub-session '
+    || coalesce(a.sub_session_id, '(none)') || ' has ' || count(r.id) || ' open runs'
+FROM sessions_app_pending_action a LEFT JOIN sessions_app_run r
+    ON r.session_id = a.sub_session_id AND r.status IN ('queued', 'running', 'parked')
+WHERE a.kind = 'sub_session' AND a.status = 'pending'
+GROUP BY a.id HAVING count(r.id) = 0
+"""
+
+CHECKPOINTS = """
+SELECT run_id, 'has ' || count(*) || ' checkpoints, numbered up to ' || max(number)
+FROM sessions_app_checkpoint GROUP BY run_id HAVING count(*) <> max(number) OR min(number) <> 1
 """
 
 # An attempt tells of each call once before it, and once after it at most.
@@ -58,9 +68,10 @@ WHERE after > before
 """
 
 CHECKS = (
-    Check("approval-pending", "Only a parked run waits for a person.", PENDING),
+    Check("approval-pending", "Only a parked run waits for an answer.", PENDING),
     Check("run-parked", "A parked run has asked a person or a sub-session.", PARKED),
     Check("approval-told", "The journal has each question once, and each answer once.", TOLD),
-    Check("run-steps", "The steps of a run are 1..n.", STEPS),
+    Check("sub-session-pending", "A call waits while its sub-session has a run.", SUB_SESSIONS),
+    Check("run-steps", "The checkpoints of a run are 1..n.", CHECKPOINTS),
     Check("run-calls", "No result is told of a call that was not told.", CALLS),
 )

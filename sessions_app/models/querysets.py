@@ -12,7 +12,7 @@ from django.db.models import F, FilteredRelation, Q
 from django.db.models.functions import Now
 
 from amplifierd.common.callers import Everyone, Nobody, Owner, Visibility
-from sessions_app.states import RUN_OPEN, RUN_UNDER_WAY, ApprovalStatus, RunStatus
+from sessions_app.states import RUN_OPEN, RUN_UNDER_WAY, ActionStatus, RunStatus
 
 if TYPE_CHECKING:
     from sessions_app.models import Approval, Event, Message, Run, Session  # noqa: F401
@@ -152,9 +152,9 @@ class RunQuerySet(Dated):
 
     def waiting(self) -> Self:
         """Return the parked runs that wait for a person, or for a sub-session."""
-        asks = Q(approvals__status=ApprovalStatus.PENDING)
-        delegates = Q(tasks__session__runs__status__in=RUN_OPEN)
-        return self.filter(asks | delegates, status=RunStatus.PARKED).distinct()
+        return self.filter(
+            pending_actions__status=ActionStatus.PENDING, status=RunStatus.PARKED
+        ).distinct()
 
     def next_queued(self, session_id: str) -> "Run | None":
         """Return the run that the session's next worker takes."""
@@ -173,18 +173,29 @@ class RunQuerySet(Dated):
         return self.filter(status=RunStatus.RUNNING, lease_expires_at__lt=Now())
 
 
-class ApprovalQuerySet(Owned):
-    """Approvals."""
+class ActionQuerySet(Owned):
+    """Pending actions, of one kind or all."""
 
     owner_field = "session__owner"
 
     def pending(self) -> Self:
         """Return those that wait for an answer, the oldest first."""
-        return self.filter(status=ApprovalStatus.PENDING).order_by("created_at", "id")
+        return self.filter(status=ActionStatus.PENDING).order_by("created_at", "id")
 
     def overdue(self) -> Self:
         """Return those that nobody has answered in time, by the clock of the database."""
         return self.pending().filter(expires_at__lt=Now())
+
+
+class KindManager(models.Manager.from_queryset(ActionQuerySet)):
+    """Pending actions of one kind."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def get_queryset(self) -> ActionQuerySet:
+        return super().get_queryset().filter(kind=self.kind)
 
 
 def _nested(path: Sequence[str], value: Any) -> Any:

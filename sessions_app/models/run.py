@@ -1,4 +1,4 @@
-"""A run: the execution of one message."""
+"""A run: the execution of one message, and the checkpoints from which it goes on."""
 
 from django.db import models
 from django.db.models import Q
@@ -134,7 +134,36 @@ class Run(models.Model):
         triggers = [
             triggers.initial("run_begins_queued", RunStatus.QUEUED),
             triggers.transitions("run_transitions", pairs(RUN_TRANSITIONS)),
+            triggers.nothing_pending("run_goes_on_when_answered"),
         ]
 
     def __str__(self) -> str:
         return f"{self.id} ({self.status}, attempt {self.attempt})"
+
+
+class Checkpoint(models.Model):
+    """What an attempt has kept so that the next one need not do it again, numbered 1..n in its run.
+
+    It is one message of the exchange with a model. A run that calls no tool has none: its answer is
+    in the transcript.
+    """
+
+    run = models.ForeignKey(
+        "Run", on_delete=models.CASCADE, related_name="checkpoints", db_index=False
+    )
+    number = models.PositiveIntegerField()
+    # JSON of the engine that made it.
+    data = models.JSONField()
+    # The seq of the session's newest event then: what came of its tools follows it.
+    event_seq = models.BigIntegerField()
+
+    class Meta:
+        ordering = ("run_id", "number")
+        constraints = [
+            # the checkpoints of a run in order, and none twice
+            models.UniqueConstraint("run", "number", name="checkpoint_number_once"),
+        ]
+        triggers = [triggers.unchangeable("checkpoint_unchangeable")]
+
+    def __str__(self) -> str:
+        return f"{self.run_id} checkpoint {self.number}"

@@ -106,6 +106,45 @@ def takes_no_messages(session: str) -> str:
     )
 
 
+def nothing_pending(name: str) -> pgtrigger.Trigger:
+    """Return the guard of a run: at commit, one that is not parked any more waits for nothing."""
+    return pgtrigger.Trigger(
+        name=name,
+        when=pgtrigger.After,
+        timing=pgtrigger.Deferred,
+        operation=pgtrigger.UpdateOf("status"),
+        condition=pgtrigger.Q(old__status="parked") & ~pgtrigger.Q(new__status="parked"),
+        func=f"""
+            IF EXISTS (
+                SELECT FROM sessions_app_pending_action a JOIN sessions_app_run r ON r.id = a.run_id
+                WHERE r.id = NEW.id AND r.status <> 'parked' AND a.status = 'pending'
+            ) THEN
+                {_refuse("the run % is % and waits for an answer", "NEW.id", "NEW.status")}
+            END IF;
+            RETURN NULL;
+        """,
+    )
+
+
+def asked_by_parked_run(name: str) -> pgtrigger.Trigger:
+    """Return the guard of a pending action: at commit, the run that waits for it is parked."""
+    return pgtrigger.Trigger(
+        name=name,
+        when=pgtrigger.After,
+        timing=pgtrigger.Deferred,
+        operation=pgtrigger.Insert,
+        func=f"""
+            IF EXISTS (
+                SELECT FROM sessions_app_pending_action a JOIN sessions_app_run r ON r.id = a.run_id
+                WHERE a.id = NEW.id AND a.status = 'pending' AND r.status <> 'parked'
+            ) THEN
+                {_refuse("the run % is not parked and waits for an answer", "NEW.run_id")}
+            END IF;
+            RETURN NULL;
+        """,
+    )
+
+
 def unchangeable(name: str) -> pgtrigger.Trigger:
     """Return the guard of history: a row is never updated."""
     return pgtrigger.Trigger(

@@ -21,7 +21,6 @@ from sessions_app.exceptions import LeaseLost, SessionNotFound
 from sessions_app.models import Run, Session
 from sessions_app.models.event import EventType
 from sessions_app.services import jobs, journal, runs
-from sessions_app.services import steps as run_steps
 from sessions_app.services.journal import Entry
 from sessions_app.services.locks import locked
 from sessions_app.states import FinishReason, RunStatus, SessionStatus
@@ -149,7 +148,7 @@ def succeed(
             agent_invocations=F("agent_invocations") + 1
         )
         if steps:
-            run_steps.add(Session.objects.get(pk=attempt.session_id), run.pk, first, steps)
+            runs.add_checkpoints(Session.objects.get(pk=attempt.session_id), run.pk, first, steps)
         journal.append(attempt.session_id, runs.told(run, None, content))
         failpoints.reach(failpoints.BEFORE_SETTLING)
     failpoints.reach(failpoints.SETTLED)
@@ -233,13 +232,11 @@ WHERE r.created_at < statement_timestamp() - %s
     SELECT FROM sessions_app_run o
     WHERE o.session_id = r.session_id AND o.status IN ('running', 'parked'))
   OR r.status = 'parked' AND NOT EXISTS (
-    SELECT FROM sessions_app_approval a WHERE a.run_id = r.id AND a.status = 'pending')
-  AND NOT EXISTS (
-    SELECT FROM sessions_app_task t JOIN sessions_app_run c ON c.session_id = t.session_id
-    WHERE t.run_id = r.id AND c.status IN ('queued', 'running', 'parked')))
+    SELECT FROM sessions_app_pending_action a WHERE a.run_id = r.id AND a.status = 'pending'))
 UNION
--- A sub-session whose task is done is still to be ended.
-SELECT s.id FROM sessions_app_session s JOIN sessions_app_task t ON t.session_id = s.id
+-- A sub-session whose work is done is still to be ended.
+SELECT s.id FROM sessions_app_session s
+JOIN sessions_app_pending_action a ON a.sub_session_id = s.id
 WHERE s.status = 'active' AND NOT EXISTS (
     SELECT FROM sessions_app_run o
     WHERE o.session_id = s.id AND o.status IN ('queued', 'running', 'parked'))

@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 from amplifierd.common.callers import Visibility
 from sessions_app.models import Session
 from sessions_app.models.querysets import SessionQuerySet
-from sessions_app.services.sessions import end_tasks, purge
+from sessions_app.services.sessions import end_sub_sessions, purge
 from sessions_app.states import SESSION_TERMINAL, SessionStatus
 
 DEFAULT_DAYS = 30
@@ -58,7 +58,7 @@ def _ids(found: SessionQuerySet) -> Iterator[str]:
 def _removed(found: SessionQuerySet, session_id: str) -> bool:
     """Delete one session, unless it is no longer one of those or somebody is at it."""
     # What it gave to sub-sessions has ended with it, whether or not a worker has come to that.
-    end_tasks(session_id)
+    end_sub_sessions(session_id)
     with transaction.atomic():
         # Whoever copies it holds it, and is not waited for.
         free = found.select_for_update(skip_locked=True)

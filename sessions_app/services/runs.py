@@ -1,5 +1,6 @@
 """Runs as callers see them: a message is sent, its run waits, is executed, or is cancelled."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -16,13 +17,13 @@ from sessions_app.exceptions import (
     SessionNotFound,
     TooManyRuns,
 )
-from sessions_app.models import Approval, Event, Run, Session, Step, Task
+from sessions_app.models import Checkpoint, Event, PendingAction, Run, Session, SubSessionCall
 from sessions_app.models.event import EventType
 from sessions_app.models.message import Role
-from sessions_app.services import approvals, jobs, journal, usage
+from sessions_app.services import jobs, journal, pending_actions, usage
 from sessions_app.services.journal import Entry, Line
 from sessions_app.services.locks import locked
-from sessions_app.states import FinishReason, RunStatus, SessionStatus
+from sessions_app.states import ActionKind, FinishReason, RunStatus, SessionStatus
 
 
 class Strategy:
@@ -51,7 +52,7 @@ def send(
         if session.status != SessionStatus.ACTIVE:
             raise InvalidTransition.not_active(session.status)
         _make_room(session_id, strategy)
-        approvals.deny_for_message(session_id)
+        pending_actions.deny_for_message(session_id)
         run = Run(id=new_run_id(), session_id=session_id)
         line = Line(Role.USER, content, timezone.now(), run_id=run.id, metadata=metadata or {})
         position = journal.append(
@@ -95,30 +96,30 @@ def settled(session: Session, run: Run) -> None:
     The lock of its session is held.
     """
     usage.account(session, run)
-    if session.parent_id is None:
+    if session.parent_id is None or Run.objects.filter(session=session).open().exists():
         return
-    task = Task.objects.filter(session=session).values_list("run__session_id", flat=True).first()
-    if task:
-        jobs.defer(task)
+    if pending_actions.answer_for_sub_session(session.pk):
         jobs.defer(session.pk)
 
 
-def forget(session_id: str) -> None:
-    """Delete what belongs to the runs of a session that is about to be deleted, but for tasks."""
-    for rows in (Approval.objects, Step.objects):
-        rows.filter(run__session_id=session_id)._raw_delete("default")
+def add_checkpoints(
+    session: Session, run_id: str, first: int, checkpoints: Sequence[dict[str, Any]]
+) -> None:
+    """Add checkpoints, numbered from `first`, under the session's lock; those that exist stay."""
+    rows = [
+        Checkpoint(run_id=run_id, number=number, data=data, event_seq=session.last_event_seq)
+        for number, data in enumerate(checkpoints, first)
+    ]
+    Checkpoint.objects.bulk_create(rows, ignore_conflicts=True)
 
 
-def forget_tasks(session_id: str) -> None:
-    """Delete the tasks that a session has given, and let go on who waits for it.
+def forget_actions(session_id: str) -> None:
+    """Delete what a session that is being deleted has asked; a run that waits for it goes on.
 
-    Its sub-sessions are locked: who deletes one of these has locked it before its task.
+    Its sub-sessions are locked: who deletes one of these has locked it before its parent's call.
     """
-    Task.objects.filter(run__session_id=session_id)._raw_delete("default")
-    parents = Task.objects.filter(session_id=session_id)
-    for parent_id in parents.values_list("run__session_id", flat=True):
-        jobs.defer(parent_id)
-    parents.update(session=None)
+    PendingAction.objects.filter(session_id=session_id)._raw_delete("default")
+    pending_actions.answer_for_sub_session(session_id, sub_session=None)
 
 
 def _make_room(session_id: str, strategy: str) -> None:
@@ -147,15 +148,18 @@ def _cancel(session: Session, run: Run) -> bool:
     )
     if won:
         run.finish_reason = FinishReason.CANCELLED
-        approvals.withdraw(run.pk)
+        pending_actions.withdraw(run.pk, ActionKind.APPROVAL)
         journal.append(run.session_id, told(run, EventType.EXECUTION_CANCELLED, said(run)))
         settled(session, run)
         # Parents are locked before their children, and these by id: the order of every lock.
-        given = Task.objects.filter(run=run, session__isnull=False).order_by("session_id")
-        for child_id in list(given.values_list("session_id", flat=True)):
+        calls = SubSessionCall.objects.filter(run=run, sub_session__isnull=False)
+        children = calls.order_by("sub_session_id").values_list("sub_session_id", flat=True)
+        for child_id in list(children):
             # Else it is being deleted.
             with suppress(SessionNotFound):
                 cancel_open(child_id)
+        # Now that the sub-sessions are locked: who ends one has locked it before its parent's call.
+        pending_actions.withdraw(run.pk, ActionKind.SUB_SESSION)
     return bool(won)
 
 

@@ -14,7 +14,7 @@ from profiles_app.services.directories import find_default_profile, require_dire
 from profiles_app.services.mount_plans import build_mount_plan
 from profiles_app.services.profiles import resolve_profile
 from sessions_app.exceptions import InvalidTransition, MetadataTooLarge, SessionNotFound
-from sessions_app.models import Event, Message, Run, Session, Task
+from sessions_app.models import Checkpoint, Event, Message, Run, Session, SubSessionCall
 from sessions_app.models.event import EventType
 from sessions_app.models.triggers import PURGE_SETTING
 from sessions_app.services import hints, journal, runs
@@ -153,15 +153,17 @@ def delete(session_id: str) -> None:
     all else that it executes. Its streams end. Raises SessionNotFound.
     """
     runs.cancel_open(session_id)
-    end_tasks(session_id)
+    end_sub_sessions(session_id)
     with transaction.atomic():
         purge(locked_whole(session_id))
 
 
-def end_tasks(session_id: str) -> None:
-    """End the sub-sessions that worked for a session: without their tasks nobody would."""
-    given = Task.objects.filter(run__session_id=session_id, session__status=SessionStatus.ACTIVE)
-    for child_id in list(given.values_list("session_id", flat=True)):
+def end_sub_sessions(session_id: str) -> None:
+    """End the sub-sessions that work for a session: once it is deleted, nobody else would."""
+    calls = SubSessionCall.objects.filter(
+        session_id=session_id, sub_session__status=SessionStatus.ACTIVE
+    )
+    for child_id in list(calls.values_list("sub_session_id", flat=True)):
         # Else somebody else has ended or deleted it.
         with suppress(InvalidTransition, SessionNotFound):
             terminate(child_id)
@@ -177,7 +179,7 @@ def purge(session: Session) -> None:
             "SELECT set_config(%s, %s, true), set_config('statement_timeout', '0', true)",
             [PURGE_SETTING, session.id],
         )
-    runs.forget(session.id)
+    Checkpoint.objects.filter(run__session_id=session.id)._raw_delete("default")
     for model in (Event, Message):
         model.objects.filter(session=session)._raw_delete("default")
     # Late, because the children go on: nobody who writes for them waits for the history to go.
@@ -185,7 +187,7 @@ def purge(session: Session) -> None:
     # By id: the order of every lock.
     list(children.select_for_update(no_key=True).order_by("pk").values_list("pk"))
     children.update(parent=None)
-    runs.forget_tasks(session.id)
+    runs.forget_actions(session.id)
     Run.objects.filter(session=session)._raw_delete("default")
     Session.objects.filter(pk=session.id)._raw_delete("default")
     journal.notify(session.id, session.last_event_seq + 1)

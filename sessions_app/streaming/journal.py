@@ -62,8 +62,8 @@ WITH parked AS (
     SELECT id FROM sessions_app_run WHERE session_id = %(session)s AND status = 'parked'
 ), pending AS (
     SELECT approval.run_id, 'hook:approval:required' AS type, 'approval_id' AS key, approval.id
-    FROM parked JOIN sessions_app_approval AS approval ON approval.run_id = parked.id
-    WHERE approval.status = 'pending'
+    FROM parked JOIN sessions_app_pending_action AS approval ON approval.run_id = parked.id
+    WHERE approval.status = 'pending' AND approval.kind = 'approval'
 )
 SELECT session.last_event_seq, session.status, session.ended_at IS NOT NULL, event.type,
        event.data::text

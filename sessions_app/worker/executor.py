@@ -13,9 +13,10 @@ from amplifierd.common.errors import DATABASE_UNAVAILABLE
 from amplifierd.common.formats import uptime
 from sessions_app.engine.base import Ask, Cancelled, Engine, EngineError, Outcome
 from sessions_app.exceptions import LeaseLost
-from sessions_app.services import attempts, compaction, parking, tasks, usage
+from sessions_app.services import attempts, compaction, parking, sub_sessions, usage
 from sessions_app.services.attempts import Attempt, Failure
-from sessions_app.services.parking import Wait
+from sessions_app.services.pending_actions import ApprovalRequest, Request
+from sessions_app.services.sub_sessions import SubSessionRequest
 from sessions_app.states import FINISHED
 from sessions_app.worker import database
 from sessions_app.worker.output_writer import OutputWriter, RunOutput
@@ -82,7 +83,7 @@ class Executor:
         """Execute the session's queued runs, until none is left or another worker has one."""
         while attempt := await database.retry(attempts.claim, session_id, self.worker):
             await self.execute(attempt)
-        await database.retry(tasks.close, session_id)
+        await database.retry(sub_sessions.close, session_id)
 
     async def execute(self, attempt: Attempt) -> None:
         """Execute one attempt up to its outcome; release the run if this worker has to stop."""
@@ -171,21 +172,15 @@ class Executor:
         if isinstance(ended, Failure):
             await database.retry(attempts.fail, attempt, ended)
         elif ended.waits:
-            waits = [_wait(ask) for ask in ended.waits]
-            await database.retry(parking.park, attempt, waits, ended.usage)
+            requests = [_request(ask) for ask in ended.waits]
+            await database.retry(parking.park, attempt, requests, ended.usage)
         else:
             answer = (output.text, ended.usage, ended.steps, host.steps + 1, ended.finish_reason)
             await database.retry(attempts.succeed, attempt, *answer)
 
 
-def _wait(ask: Ask) -> Wait:
-    return Wait(
-        ask.call_id,
-        ask.tool,
-        ask.input,
-        ask.profile,
-        ask.message,
-        ask.timeout,
-        ask.fingerprint,
-        ask.visible_input,
-    )
+def _request(ask: Ask) -> Request:
+    call = (ask.call_id, ask.tool, ask.input)
+    if ask.profile is not None:
+        return SubSessionRequest(*call, ask.profile, ask.message)
+    return ApprovalRequest(*call, ask.timeout, ask.fingerprint, ask.visible_input)

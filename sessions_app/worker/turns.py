@@ -8,12 +8,12 @@ from profiles_app.services.directories import place_of
 from sessions_app.engine.base import Call, Decision, Turn, Utterance
 from sessions_app.engine.compaction import history_room
 from sessions_app.exceptions import LeaseLost
-from sessions_app.models import Approval, Event, Message, Run, Session, Step, Task
+from sessions_app.models import Approval, Checkpoint, Event, Message, Run, Session, SubSessionCall
 from sessions_app.models.event import EventType
 from sessions_app.models.message import Role
-from sessions_app.services import tasks
+from sessions_app.services import sub_sessions
 from sessions_app.services.attempts import Attempt
-from sessions_app.states import ApprovalStatus, RunStatus
+from sessions_app.states import ActionStatus, RunStatus
 
 # The newest messages that an engine gets, at most, and how many are read at a time. Fewer are read
 # where they fill its context already, so that a long session costs no more than what is sent.
@@ -27,7 +27,7 @@ def turn_of(attempt: Attempt) -> Turn:
     run = Run.objects.select_related("message", "session").filter(pk=attempt.run_id).first()
     if run is None:
         raise LeaseLost(f"Session {attempt.session_id} was deleted.")
-    steps = list(Step.objects.filter(run=run))
+    steps = list(Checkpoint.objects.filter(run=run))
     answer = _newest_answer(steps)
     mount_plan = _for_engine(attempt.mount_plan)
     return Turn(
@@ -66,7 +66,7 @@ def newest_response(session_id: str, tool: str) -> str | None:
     run_id, data = newest
     kept = (
         result["content"]
-        for step in Step.objects.filter(run_id=run_id).order_by("-number")
+        for step in Checkpoint.objects.filter(run_id=run_id).order_by("-number")
         for result in step.data.get("results") or ()
         if result.get("id") == data["tool_call_id"]
     )
@@ -100,8 +100,10 @@ def _newest_utterances(run: Run) -> Iterator[Utterance]:
     page = list(earlier[:PAGE])
     while page:
         runs = {message.exchange_run_id for message in page if message.exchange_run_id}
-        with_steps = set(Step.objects.filter(run_id__in=runs).values_list("run_id", flat=True))
-        steps: dict[str, list[Step]] = {}
+        with_steps = set(
+            Checkpoint.objects.filter(run_id__in=runs).values_list("run_id", flat=True)
+        )
+        steps: dict[str, list[Checkpoint]] = {}
         for message in page:
             # Of one run at a time: results of tools are large, and most may never be sent.
             run_id = message.exchange_run_id
@@ -111,16 +113,16 @@ def _newest_utterances(run: Run) -> Iterator[Utterance]:
         page = list(earlier.filter(seq__lt=page[-1].seq)[:PAGE])
 
 
-def _steps_of(run_ids: set[str]) -> dict[str, list[Step]]:
+def _steps_of(run_ids: set[str]) -> dict[str, list[Checkpoint]]:
     """Return the steps of runs, by the run."""
     found = defaultdict(list)
-    rows = Step.objects.filter(run_id__in=run_ids)
+    rows = Checkpoint.objects.filter(run_id__in=run_ids)
     for step in rows.select_related("run").order_by("run_id", "number"):
         found[step.run_id].append(step)
     return found
 
 
-def _newest_answer(steps: Sequence[Step]) -> Step | None:
+def _newest_answer(steps: Sequence[Checkpoint]) -> Checkpoint | None:
     """Return the newest step that is an answer of the model; the newest one where none says so.
 
     What was asked and called since then belongs to it: results are steps of their own.
@@ -134,7 +136,7 @@ def _newest_answer(steps: Sequence[Step]) -> Step | None:
     return next(answers, steps[-1] if steps else None)
 
 
-def _utterance(message: Message, steps: dict[str, list[Step]]) -> Utterance:
+def _utterance(message: Message, steps: dict[str, list[Checkpoint]]) -> Utterance:
     kept = steps.get(message.exchange_run_id, []) if message.role == Role.USER else []
     answer = _newest_answer(kept)
     broken_off = answer is not None and answer.run.status != RunStatus.SUCCEEDED
@@ -149,7 +151,7 @@ def _utterance(message: Message, steps: dict[str, list[Step]]) -> Utterance:
     )
 
 
-def _calls(run: Run, step: Step) -> dict[str, Call]:
+def _calls(run: Run, step: Checkpoint) -> dict[str, Call]:
     """Return the calls that followed a step, as the journal has them."""
     told = (
         Event.objects.in_session(run.session_id)
@@ -167,25 +169,25 @@ def _calls(run: Run, step: Step) -> dict[str, Call]:
     return calls
 
 
-def _tasks(run: Run, step: Step) -> dict[str, Call]:
+def _tasks(run: Run, step: Checkpoint) -> dict[str, Call]:
     """Return the calls since a step that sub-sessions have answered."""
     calls = {}
-    for task in Task.objects.filter(run=run, step__gte=step.number):
-        if (result := tasks.result(task)) is not None:
-            id_ = task.tool_call_id
+    for call in SubSessionCall.objects.filter(run=run, checkpoint__gte=step.number):
+        if (result := sub_sessions.find_result(call)) is not None:
+            id_ = call.tool_call_id
             calls[id_] = Call(id_, "", result.text, result.failed, told=False)
     return calls
 
 
-def _decisions(run: Run, step: Step) -> dict[str, Decision]:
-    answered: Iterable[Approval] = Approval.objects.filter(run=run, step__gte=step.number).exclude(
-        status=ApprovalStatus.PENDING
-    )
+def _decisions(run: Run, step: Checkpoint) -> dict[str, Decision]:
+    answered: Iterable[Approval] = Approval.objects.filter(
+        run=run, checkpoint__gte=step.number
+    ).exclude(status=ActionStatus.PENDING)
     return {
         each.tool_call_id: Decision(
-            each.status == ApprovalStatus.APPROVED,
+            each.status == ActionStatus.APPROVED,
             each.reason,
-            each.status == ApprovalStatus.EXPIRED,
+            each.status == ActionStatus.EXPIRED,
         )
         for each in answered
     }
@@ -194,7 +196,7 @@ def _decisions(run: Run, step: Step) -> dict[str, Decision]:
 def _always(session_id: str) -> frozenset[tuple[str, str]]:
     """Return the tools that go on unasked, each by its name and its fingerprint."""
     approved = Approval.objects.filter(
-        session_id=session_id, always=True, status=ApprovalStatus.APPROVED
+        session_id=session_id, always=True, status=ActionStatus.APPROVED
     ).exclude(fingerprint="")
     return frozenset(approved.values_list("tool_name", "fingerprint"))
 

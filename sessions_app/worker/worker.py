@@ -17,7 +17,7 @@ from amplifierd.common.errors import DATABASE_UNAVAILABLE
 from amplifierd.common.formats import uptime
 from sessions_app.engine.registry import get_engine
 from sessions_app.models.process import ProcessKind
-from sessions_app.services import approvals, attempts, idempotency, processes
+from sessions_app.services import attempts, idempotency, pending_actions, processes
 from sessions_app.worker import database
 from sessions_app.worker.executor import Executor
 from sessions_app.worker.queue import build_queue
@@ -139,7 +139,7 @@ async def maintain_once(queue: App, executor: Executor, standstill: StandstillDe
         rescued = await database.call(attempts.rescue)
         if rescued:
             logger.warning("Rescued %d runs whose worker had gone.", rescued)
-    await database.call(approvals.expire)
+    await database.call(pending_actions.expire)
     await database.call(idempotency.forget)
     if standstill.is_steady_for(HEARTBEAT_SECONDS):
         await queue.job_manager.prune_stalled_workers(STALLED)

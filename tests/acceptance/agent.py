@@ -10,17 +10,17 @@ from typing import Any
 
 import httpx
 
-from sessions_app.services.approvals import Answer
-from sessions_app.states import RUN_TERMINAL, SESSION_TERMINAL, ApprovalStatus
+from sessions_app.services.pending_actions import Answer
+from sessions_app.states import RUN_TERMINAL, SESSION_TERMINAL, ActionStatus
 from tests.acceptance.agents import BOSS
 from tests.acceptance.effects import Row, disagreements, effects, faults_of, tally
 from tests.acceptance.known import Known
 from tests.harness.waiting import until
 
 STATUS = {
-    Answer.APPROVE: ApprovalStatus.APPROVED,
-    Answer.ALWAYS: ApprovalStatus.APPROVED,
-    Answer.DENY: ApprovalStatus.DENIED,
+    Answer.APPROVE: ActionStatus.APPROVED,
+    Answer.ALWAYS: ActionStatus.APPROVED,
+    Answer.DENY: ActionStatus.DENIED,
 }
 
 
@@ -56,7 +56,7 @@ class Agent(Known):
     def questions(self) -> list[Row]:
         """Return what waits for a person, here and in the sub-sessions."""
         family = {self.session_id, *self.living()}
-        pending = self.client.get(f"{self.inbox}?status={ApprovalStatus.PENDING}&limit=1000")
+        pending = self.client.get(f"{self.inbox}?status={ActionStatus.PENDING}&limit=1000")
         return [row for row in pending if row["sessionId"] in family]
 
     def note(self, questions: Iterable[Row], status: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 from hypothesis import strategies as st
 
-from sessions_app.services.approvals import Answer
+from sessions_app.services.pending_actions import Answer
 from sessions_app.services.runs import Strategy
 from sessions_app.states import SessionStatus
 from tests.acceptance.agent import Agent

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 )
 
 from sessions_app.services.runs import Strategy
-from sessions_app.states import SESSION_TERMINAL, SESSION_TRANSITIONS, ApprovalStatus, SessionStatus
+from sessions_app.states import SESSION_TERMINAL, SESSION_TRANSITIONS, ActionStatus, SessionStatus
 from tests.acceptance.agent import Agent
 from tests.acceptance.agents import BOSS, CLERK
 from tests.acceptance.asking import AGENTS, FAULT_KINDS, FAULTS, KINDS, PLAIN, Asking, ask
@@ -147,10 +147,10 @@ class Driver(Asking, RuleBasedStateMachine):
     def _passed_over(self, session: Known, asked: list[Row], strategy: str) -> None:
         """A new message denies what was asked in its session, or cancels all that was going on."""
         if strategy == Strategy.INTERRUPT:
-            session.note(asked, ApprovalStatus.WITHDRAWN)
+            session.note(asked, ActionStatus.WITHDRAWN)
         own = [each for each in asked if each["sessionId"] == session.session_id]
         if strategy == Strategy.ENQUEUE:
-            session.note(own, ApprovalStatus.DENIED)
+            session.note(own, ActionStatus.DENIED)
         self.world.operations["send while asked"] += bool(asked)
 
     def cancel(self, session: Known) -> None:
@@ -158,7 +158,7 @@ class Driver(Asking, RuleBasedStateMachine):
         answer = self._post("cancel", f"{session.session_id}/cancel-execution")
         assert answer.status_code == (202 if asked else answer.status_code), answer.text
         assert answer.status_code in (200, 202), answer.text
-        session.note(asked, ApprovalStatus.WITHDRAWN)
+        session.note(asked, ActionStatus.WITHDRAWN)
         self.world.operations["cancel while asked"] += bool(asked)
         self.touched = session
 
@@ -265,7 +265,7 @@ class Driver(Asking, RuleBasedStateMachine):
         assert answer.status_code == (204 if is_allowed else 409), answer.text
         if is_allowed:
             session.status = target
-            session.note(asked, ApprovalStatus.WITHDRAWN)
+            session.note(asked, ActionStatus.WITHDRAWN)
             self.world.operations[f"{verb} while asked"] += bool(asked)
         self.touched = session
 

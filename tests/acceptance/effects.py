@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sessions_app.engine.transcript import INTERRUPTED
-from sessions_app.states import ApprovalStatus, RunStatus
+from sessions_app.states import ActionStatus, RunStatus
 from tests.acceptance.agents import BEATS, LEDGER, MARK, WRITTEN
 
 Row = dict[str, Any]
@@ -60,7 +60,7 @@ def disagreements(journal: Iterable[Row], approvals: list[Row], runs: list[Row])
     for approval in approvals:
         key = (approval["runId"], approval["toolCallId"])
         is_sure = key in made and made[key].is_sure
-        may_be = approval["status"] == ApprovalStatus.APPROVED
+        may_be = approval["status"] == ActionStatus.APPROVED
         # What was approved in a run that failed or was cancelled may have come too late.
         must_be = may_be and ends[key[0]] == RunStatus.SUCCEEDED
         if (is_sure and not may_be) or (must_be and not is_sure):

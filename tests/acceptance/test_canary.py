@@ -41,7 +41,7 @@ from django.db import connection
 with connection.cursor() as cursor:
     cursor.execute("SELECT quote_ident(schemaname) || '.' || quote_ident(relname) "
                    "FROM pg_stat_user_tables")
-    raw = {"public.sessions_app_step", "public.sessions_app_approval"}
+    raw = {"public.sessions_app_checkpoint", "public.sessions_app_pending_action"}
     tables = [name for (name,) in cursor.fetchall() if name not in raw]
     for name in tables:
         cursor.execute(f"SELECT * FROM {name}")

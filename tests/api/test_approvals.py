@@ -6,7 +6,7 @@ import pytest
 
 from amplifierd.common.redaction import MASK
 from sessions_app.models import Approval, Run, Session
-from sessions_app.services import approvals, runs
+from sessions_app.services import pending_actions, runs
 from tests.api.callers import Caller
 from tests.conftest import Api
 from tests.harness.parked import USAGE, asked, parked, wait
@@ -44,7 +44,7 @@ def test_the_inbox_has_what_is_pending_in_all_sessions_newest_first(
     api: Api, make: Callable[..., Session]
 ) -> None:
     first, second, third = (asked(make("active")) for _ in range(3))
-    approvals.answer(second.session_id, second.id, "approve")
+    pending_actions.answer(second.session_id, second.id, "approve")
     inbox = api("get", "/approvals/?status=pending")
     assert [row["approvalId"] for row in inbox.json()] == [third.id, first.id]
     assert inbox["X-Total-Count"] == "2"
@@ -70,7 +70,7 @@ def test_pages_follow_each_other_without_gap_or_double(
 def test_a_session_lists_its_own(api: Api, session: Session, make: Callable[..., Session]) -> None:
     asked(make("active"))
     first = asked(session, wait("call_1"), wait("call_2"))
-    approvals.answer(session.id, first.id, "deny", reason="no")
+    pending_actions.answer(session.id, first.id, "deny", reason="no")
     listed = api("get", f"/sessions/{session.id}/approvals")
     assert listed["X-Total-Count"] == "2"
     assert [row["toolCallId"] for row in listed.json()] == ["call_2", "call_1"]

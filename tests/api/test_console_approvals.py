@@ -10,9 +10,9 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 
 from amplifierd.common.redaction import MASK
-from sessions_app.models import Approval, Run, Session, Task
-from sessions_app.services import approvals, attempts, runs, tasks
-from sessions_app.services.parking import Wait
+from sessions_app.models import Approval, Run, Session, SubSessionCall
+from sessions_app.services import attempts, pending_actions, runs, sub_sessions
+from sessions_app.services.sub_sessions import SubSessionRequest
 from tests.conftest import MOCK, say
 from tests.harness.parked import asked, parked, wait
 
@@ -72,7 +72,7 @@ def test_it_is_answered_by_a_button_and_told_in_the_history(
 
 def test_who_comes_too_late_is_told_what_was_answered(admin: Client, session: Session) -> None:
     approval = asked(session)
-    approvals.answer(session.id, approval.id, "deny", by="notebook")
+    pending_actions.answer(session.id, approval.id, "deny", by="notebook")
     refused = answer(admin, approval, "approve")
     assert (refused.status_code, refused.json()["code"]) == (409, "already_answered")
     assert "denied already by notebook" in refused.json()["detail"]
@@ -108,7 +108,7 @@ def test_without_scripts_the_page_is_shown_again(
 
 def test_an_answered_card_says_who_and_why(admin: Client, session: Session) -> None:
     approval = asked(session)
-    approvals.answer(session.id, approval.id, "deny", reason="<b>not there</b>", by="ada")
+    pending_actions.answer(session.id, approval.id, "deny", reason="<b>not there</b>", by="ada")
     page = text(admin, url_of(session))
     assert 'data-status="denied"' in page
     assert "by <bdi>ada</bdi>" in page
@@ -118,7 +118,7 @@ def test_an_answered_card_says_who_and_why(admin: Client, session: Session) -> N
 
 def test_an_answer_stays_beside_what_was_said_after_it(admin: Client, session: Session) -> None:
     approval = asked(session)
-    approvals.answer(session.id, approval.id, "approve")
+    pending_actions.answer(session.id, approval.id, "approve")
     attempt = attempts.claim(session.id, "worker-2")
     assert attempt is not None
     say(attempt, "Written.")
@@ -145,7 +145,7 @@ def test_a_piece_of_the_page_says_how_a_run_stands(admin: Client, session: Sessi
     told = admin.get(place).json()
     assert (told["status"], told["told"]) == ("parked", "waits for an answer")
     assert f'data-key="{approval.id}" data-status="pending"' in told["html"]
-    approvals.answer(session.id, approval.id, "approve")
+    pending_actions.answer(session.id, approval.id, "approve")
     told = admin.get(place).json()
     assert (told["status"], told["told"]) == ("parked", "waits for a worker")
     attempts.claim(session.id, "worker-2")
@@ -154,23 +154,25 @@ def test_a_piece_of_the_page_says_how_a_run_stands(admin: Client, session: Sessi
 
 
 def test_a_task_leads_to_its_sub_session(admin: Client, session: Session) -> None:
-    parked(session, Wait("call_1", "delegate", {}, profile=MOCK, message="find it"))
-    child = Task.objects.get().session
+    parked(session, SubSessionRequest("call_1", "delegate", {}, profile=MOCK, message="find it"))
+    child = SubSessionCall.objects.get().sub_session
     page = text(admin, url_of(session))
     assert f'Given to <a href="{url_of(child)}">' in page
     assert "waits for a sub-session" in page
 
 
 def test_a_task_that_cannot_be_given_says_why(admin: Client, session: Session) -> None:
-    parked(session, Wait("call_1", "delegate", {}, profile="none/such", message="find it"))
-    task = Task.objects.get()
-    assert tasks.result(task).failed
+    parked(
+        session, SubSessionRequest("call_1", "delegate", {}, profile="none/such", message="find it")
+    )
+    task = SubSessionCall.objects.get()
+    assert sub_sessions.find_result(task).failed
     assert "Not given to a sub-session" in text(admin, url_of(session))
 
 
 def test_the_inbox_has_what_waits_in_all_sessions(admin: Client, make: Make) -> None:
     first, second = (asked(make("active", name=name)) for name in ("one", "two"))
-    approvals.answer(second.session_id, second.id, "approve")
+    pending_actions.answer(second.session_id, second.id, "approve")
     page = text(admin, INBOX)
     waiting, answered = page.split("Answered of late")
     assert f'data-row="{first.id}"' in waiting
@@ -240,7 +242,7 @@ def test_the_runs_say_how_long_they_were_parked_and_what_they_used(
     page = text(admin, url_of(session, "change/?tab=runs"))
     assert 'class="bar-parked"' in page
     assert "tokens 1,200 in, 80 out, 1,000 cached, 16 reasoning; requests 1; US$ 0.0042" in page
-    approvals.answer(session.id, approval.id, "approve")
+    pending_actions.answer(session.id, approval.id, "approve")
     attempts.claim(session.id, "worker-2")
     page = text(admin, url_of(session, "change/?tab=runs"))
     assert "attempt 1 was parked" in page

@@ -10,7 +10,7 @@ from sessions_app.models import Event, Run, Session
 from sessions_app.services import attempts, parking, runs
 from sessions_app.services.attempts import Failure
 from sessions_app.services.journal import AttemptEvent, flush
-from sessions_app.services.parking import Wait
+from sessions_app.services.sub_sessions import SubSessionRequest
 from tests.api.callers import Caller
 from tests.conftest import Api, claimed
 
@@ -112,7 +112,9 @@ def test_what_a_dead_worker_said_is_void(api: Api, session: Session) -> None:
 def test_a_sub_session_is_a_step_until_the_run_goes_on(api: Api, session: Session) -> None:
     attempt = claimed(session)
     parking.keep(attempt, 1, [{"calls": 1}], {})
-    wait = Wait("call_1", "delegate", {}, profile="foundation/test", message="Say this.")
+    wait = SubSessionRequest(
+        "call_1", "delegate", {}, profile="foundation/test", message="Say this."
+    )
     parking.park(attempt, [wait], {})
     child = Session.objects.get(parent=session)
     [step] = trace(api, session)[0]["steps"]

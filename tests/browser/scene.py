@@ -41,7 +41,8 @@ from sessions_app.services.journal import (  # noqa: E402
     Entry,
     Line,
 )
-from sessions_app.services.parking import Wait  # noqa: E402
+from sessions_app.services.pending_actions import ApprovalRequest, Request  # noqa: E402
+from sessions_app.services.sub_sessions import SubSessionRequest  # noqa: E402
 from tests.browser.talks import ASKS, EVERYDAY, SMALL, TALKS, WRITER, Talk, Turn  # noqa: E402
 
 LONG = 10_000
@@ -174,7 +175,9 @@ def settle(attempt: Attempt, turn: Turn) -> None:
     if turn.outcome == "succeeded":
         attempts.succeed(attempt, turn.answers, usage)
     elif turn.outcome == "parked":
-        waits = [Wait(f"ask_{n}", tool, given) for n, (tool, given) in enumerate(turn.asks)]
+        waits = [
+            ApprovalRequest(f"ask_{n}", tool, given) for n, (tool, given) in enumerate(turn.asks)
+        ]
         usage |= {"cached_tokens": 120, "reasoning_tokens": 24, "requests": 2, "cost": 0.0038}
         parking.park(attempt, [*waits, *map(delegation, turn.gives)], usage)
     elif turn.outcome == "failed":
@@ -182,9 +185,11 @@ def settle(attempt: Attempt, turn: Turn) -> None:
         attempts.fail(attempt, failure)
 
 
-def delegation(message: str) -> Wait:
+def delegation(message: str) -> Request:
     """Return a call that gives a message to a sub-session."""
-    return Wait("give_0", "delegate", {"message": message}, profile=SMALL, message=message)
+    return SubSessionRequest(
+        "give_0", "delegate", {"message": message}, profile=SMALL, message=message
+    )
 
 
 DATE_BACK = """

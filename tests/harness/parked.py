@@ -6,7 +6,7 @@ from typing import Any
 from sessions_app.models import Approval, Run, Session
 from sessions_app.services import attempts, parking, runs
 from sessions_app.services.attempts import Attempt
-from sessions_app.services.parking import Wait
+from sessions_app.services.pending_actions import ApprovalRequest, Request
 
 USAGE = {
     "input_tokens": 1200,
@@ -18,7 +18,7 @@ USAGE = {
 }
 
 
-def parked(session: Session, *waits: Wait, usage: dict[str, Any] | None = None) -> Attempt:
+def parked(session: Session, *waits: Request, usage: dict[str, Any] | None = None) -> Attempt:
     """Send a message and have its run wait for the calls; without any for `write_file`."""
     runs.send(session.id, "write it down")
     attempt = attempts.claim(session.id, "worker-1")
@@ -28,10 +28,10 @@ def parked(session: Session, *waits: Wait, usage: dict[str, Any] | None = None) 
     return attempt
 
 
-def wait(call_id: str = "call_1", tool: str = "write_file", **input_: Any) -> Wait:
+def wait(call_id: str = "call_1", tool: str = "write_file", **input_: Any) -> Request:
     """A call that waits for a person."""
     given = input_ or {"path": "notes.md", "content": "Paris"}
-    return Wait(call_id, tool, given, fingerprint=fingerprint(tool))
+    return ApprovalRequest(call_id, tool, given, fingerprint=fingerprint(tool))
 
 
 def fingerprint(tool: str, definition: str = "") -> str:
@@ -39,7 +39,7 @@ def fingerprint(tool: str, definition: str = "") -> str:
     return sha256(f"{tool} {definition}".encode()).hexdigest()
 
 
-def asked(session: Session, *waits: Wait) -> Approval:
+def asked(session: Session, *waits: Request) -> Approval:
     """Return the approval that a parked run of the session waits for, the first of several."""
     attempt = parked(session, *waits)
     assert Run.objects.get(pk=attempt.run_id).status == "parked"

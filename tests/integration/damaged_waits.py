@@ -9,17 +9,26 @@ WAITS = [
         "it goes on before it is answered",
         """
         WITH a AS (
-            UPDATE sessions_app_approval SET status = 'pending', answered_at = NULL
+            UPDATE sessions_app_pending_action SET status = 'pending', answered_at = NULL
             WHERE run_id = %(resumed)s RETURNING id)
         UPDATE sessions_app_event SET type = 'noted' FROM a
         WHERE type = 'approval_resolved' AND data ->> 'approval_id' = a.id
         """,
     ),
     Damage(
+        "sub-session-pending",
+        "parked",
+        "its sub-session is gone",
+        """
+        UPDATE sessions_app_pending_action
+        SET kind = 'sub_session', fingerprint = '' WHERE run_id = %(parked)s
+        """,
+    ),
+    Damage(
         "run-parked",
         "parked",
         "what it has asked is gone",
-        "DELETE FROM sessions_app_approval WHERE run_id = %(parked)s",
+        "DELETE FROM sessions_app_pending_action WHERE run_id = %(parked)s",
     ),
     Damage(
         "approval-told",
@@ -39,7 +48,7 @@ WAITS = [
         "run-steps",
         "resumed",
         "the first is missing",
-        "UPDATE sessions_app_step SET number = 2 WHERE run_id = %(resumed)s",
+        "UPDATE sessions_app_checkpoint SET number = 2 WHERE run_id = %(resumed)s",
     ),
     Damage(
         "run-calls",

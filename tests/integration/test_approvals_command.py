@@ -9,7 +9,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from sessions_app.models import Approval, Session
-from sessions_app.services import approvals, runs
+from sessions_app.services import pending_actions, runs
 from tests.harness.parked import asked, parked, wait
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -36,7 +36,7 @@ def ids(*arguments: str) -> list[str]:
 
 def test_the_list_has_what_waits_newest_first(make: Make) -> None:
     first, second, third = (asked(make("active")) for _ in range(3))
-    approvals.answer(second.session_id, second.id, "approve")
+    pending_actions.answer(second.session_id, second.id, "approve")
     assert ids("list") == [third.id, first.id]
     assert ids("list", "--status", "approved") == [second.id]
     assert ids("list", "--status", "any", "--limit", "2") == [third.id, second.id]
@@ -84,7 +84,7 @@ def test_a_denial_has_a_reason(session: Session) -> None:
 
 def test_one_that_was_answered_does_not_keep_the_others_from_it(make: Make) -> None:
     first, second = asked(make("active")), asked(make("active"))
-    approvals.answer(first.session_id, first.id, "deny")
+    pending_actions.answer(first.session_id, first.id, "deny")
     with pytest.raises(CommandError, match="denied already"):
         manage("approve", first.id, second.id)
     second.refresh_from_db()

@@ -6,7 +6,7 @@ import pytest
 
 from sessions_app.cli.questions import understood
 from sessions_app.models import Approval, Run, Session
-from sessions_app.services import approvals, attempts, parking
+from sessions_app.services import attempts, parking, pending_actions
 from sessions_app.services.attempts import Attempt
 from tests.conftest import say
 from tests.harness.parked import asked, wait
@@ -94,7 +94,7 @@ def test_an_answer_from_elsewhere_takes_the_question_away(session: Session) -> N
         park(claim(), "call_1", "call_2")
         person.sees("[d]eny> ")
         first = Approval.objects.get(tool_call_id="call_1")
-        approvals.answer(session.id, first.id, "always")
+        pending_actions.answer(session.id, first.id, "always")
         person.sees("write_file is approved for good")
         person.sees("write_file is approved for good")
         answer("Both.")(resumed(session))
@@ -147,7 +147,7 @@ def test_where_nobody_types_it_says_how_to_answer(
     def ask_and_answer(attempt: Attempt) -> None:
         park(attempt)
         approval = Approval.objects.get()
-        approvals.answer(session.id, approval.id, "approve")
+        pending_actions.answer(session.id, approval.id, "approve")
         answer("Done.")(resumed(session))
 
     with worker(ask_and_answer):

@@ -9,9 +9,9 @@ from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
 
 from amplifierd.common.callers import Everyone
-from sessions_app.models import Event, Run, Session, Task
+from sessions_app.models import Event, Run, Session, SubSessionCall
 from sessions_app.services import cleanup, clone_fork, locks, parking, runs, sessions
-from sessions_app.services.parking import Wait
+from sessions_app.services.sub_sessions import SubSessionRequest
 from tests.conftest import claimed, say
 from tests.harness.waiting import until
 
@@ -96,9 +96,9 @@ def test_a_sub_session_ends_when_its_parent_is_cleaned_up(make: Make) -> None:
 def delegated(parent: Session) -> Session:
     """Have a run of the session give work to a sub-session, and wait for it."""
     attempt = claimed(parent)
-    task = Wait("call_1", "delegate", {}, profile="foundation/test", message="x")
+    task = SubSessionRequest("call_1", "delegate", {}, profile="foundation/test", message="x")
     parking.park(attempt, [task], {})
-    child = Task.objects.get(run_id=attempt.run_id).session
+    child = SubSessionCall.objects.get(run_id=attempt.run_id).sub_session
     assert child
     return child
 

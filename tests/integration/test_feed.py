@@ -10,12 +10,12 @@ from django.db import transaction
 from amplifierd.common.callers import Everyone, Owner
 from sessions_app.models import Session
 from sessions_app.services import (
-    approvals,
     attempts,
     cleanup,
     clone_fork,
     messages,
     parking,
+    pending_actions,
     runs,
     sessions,
 )
@@ -177,14 +177,14 @@ def test_a_run_that_parks_is_told_without_what_it_waits_for(session: Session) ->
 def test_an_answer_is_told_without_its_reason(session: Session) -> None:
     approval = asked(session)
     answer = (session.id, approval.id, "deny")
-    [hint] = heard(lambda: approvals.answer(*answer, reason="canary"), last="session_updated")
+    [hint] = heard(lambda: pending_actions.answer(*answer, reason="canary"), last="session_updated")
     ids = {"sessionId": session.id, "runId": approval.run_id, "approvalId": approval.id}
     assert hint.data == {**ids, "lastEventId": 6}
 
 
 def test_a_run_that_goes_on_is_told(session: Session) -> None:
     approval = asked(session)
-    approvals.answer(session.id, approval.id, "approve")
+    pending_actions.answer(session.id, approval.id, "approve")
     [hint] = heard(lambda: attempts.claim(session.id, "worker-2"), last="run_started")
     assert hint.data["runId"] == approval.run_id
 

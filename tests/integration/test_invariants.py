@@ -8,10 +8,18 @@ from pytest_django import DjangoDbBlocker
 
 from sessions_app import invariants
 from sessions_app.models import Approval, Session
-from sessions_app.services import approvals, attempts, journal, messages, parking, runs, sessions
+from sessions_app.services import (
+    attempts,
+    journal,
+    messages,
+    parking,
+    pending_actions,
+    runs,
+    sessions,
+)
 from sessions_app.services.attempts import Attempt, Failure
 from sessions_app.services.journal import AttemptEvent
-from sessions_app.services.parking import Wait
+from sessions_app.services.pending_actions import ApprovalRequest
 from tests.conftest import claimed, say, session_in
 from tests.integration import damaged_runs, damaged_secrets, damaged_waits, damages
 from tests.integration.damages import Damage
@@ -61,14 +69,14 @@ def parked(session: Session) -> str:
     attempt = claimed(session)
     say(attempt, "may I?")
     parking.keep(attempt, 1, [{"kind": "response"}], USAGE)
-    parking.park(attempt, [Wait("call_1", "push", {"what": "it"})], USAGE)
+    parking.park(attempt, [ApprovalRequest("call_1", "push", {"what": "it"})], USAGE)
     return attempt.run_id
 
 
 def resumed(session: Session) -> str:
     parked(session)
     asked = Approval.objects.get(session=session)
-    approvals.answer(session.id, asked.id, "approve")
+    pending_actions.answer(session.id, asked.id, "approve")
     attempt = attempts.claim(session.id, "worker-2")
     assert attempt and attempt.continues
     tool = {"tool_call_id": "call_1", "tool_name": "push"}

@@ -13,11 +13,12 @@ from amplifierd.common.redaction import MASK
 from sessions_app.engine.registry import TOOLS, get_engine
 from sessions_app.engine.tools.task import TaskModule
 from sessions_app.exceptions import ApprovalAnswered, ApprovalNotFound, LeaseLost, RunInProgress
-from sessions_app.models import Approval, Event, Run, Session, Step, Task
-from sessions_app.services import approvals, attempts, parking, runs, sessions
+from sessions_app.models import Approval, Checkpoint, Event, Run, Session, SubSessionCall
+from sessions_app.services import attempts, parking, pending_actions, runs, sessions
 from sessions_app.services.attempts import Attempt
-from sessions_app.services.parking import Wait
-from sessions_app.states import ApprovalStatus, RunStatus, SessionStatus
+from sessions_app.services.pending_actions import ApprovalRequest, Request
+from sessions_app.services.sub_sessions import SubSessionRequest
+from sessions_app.states import ActionStatus, RunStatus, SessionStatus
 from sessions_app.worker.executor import Executor
 from sessions_app.worker.turns import turn_of
 from tests.conftest import claimed, say
@@ -28,7 +29,7 @@ from tests.integration.test_execution import working
 
 pytestmark = pytest.mark.django_db(transaction=True)
 USAGE = {"input_tokens": 3, "output_tokens": 2, "requests": 1}
-TASK = Wait("call_1", "delegate", {}, profile="foundation/test", message="x")
+TASK = SubSessionRequest("call_1", "delegate", {}, profile="foundation/test", message="x")
 PUSH = [{"text": "I push.", "tools": [calls("push", what="it")]}, {"text": "Done."}]
 
 
@@ -37,12 +38,12 @@ def session(make: Callable[..., Session]) -> Session:
     return make(SessionStatus.ACTIVE)
 
 
-def parked(session: Session, *waits: Wait) -> Attempt:
+def parked(session: Session, *waits: Request) -> Attempt:
     """Send a message whose run waits."""
     attempt = claimed(session)
     say(attempt, "May I?")
     parking.keep(attempt, 1, [{"kind": "response"}], USAGE)
-    parking.park(attempt, waits or [Wait("call_1", "push", {"what": "it"})], USAGE)
+    parking.park(attempt, waits or [ApprovalRequest("call_1", "push", {"what": "it"})], USAGE)
     return attempt
 
 
@@ -56,7 +57,7 @@ def asked(session: Session) -> Approval:
 
 def child_of(attempt: Attempt) -> Session:
     """The sub-session that has the run's task."""
-    child = Task.objects.get(run_id=attempt.run_id).session
+    child = SubSessionCall.objects.get(run_id=attempt.run_id).sub_session
     assert child
     return child
 
@@ -103,14 +104,14 @@ def test_a_parked_run_is_the_active_one_of_its_session(session: Session) -> None
 def test_a_message_that_came_before_the_question_waits_behind_it(session: Session) -> None:
     attempt = claimed(session)
     runs.send(session.id, "next")
-    parking.park(attempt, [Wait("call_1", "push", {})], USAGE)
-    assert asked(session).status == ApprovalStatus.PENDING
+    parking.park(attempt, [ApprovalRequest("call_1", "push", {})], USAGE)
+    assert asked(session).status == ActionStatus.PENDING
     assert attempts.claim(session.id, "worker-2") is None
 
 
 def test_an_approved_run_goes_on_where_it_stopped(session: Session) -> None:
     first = parked(session)
-    approvals.answer(session.id, asked(session).id, "approve", by="ann")
+    pending_actions.answer(session.id, asked(session).id, "approve", by="ann")
     attempt = attempts.claim(session.id, "worker-2")
     assert (attempt.run_id, attempt.number, attempt.continues) == (first.run_id, 2, True)
     turn = turn_of(attempt)
@@ -121,17 +122,17 @@ def test_an_approved_run_goes_on_where_it_stopped(session: Session) -> None:
 def test_an_approval_is_answered_once(session: Session) -> None:
     parked(session)
     question = asked(session)
-    approvals.answer(session.id, question.id, "deny", reason="no")
+    pending_actions.answer(session.id, question.id, "deny", reason="no")
     with pytest.raises(ApprovalAnswered):
-        approvals.answer(session.id, question.id, "approve")
-    assert asked(session).status == ApprovalStatus.DENIED
+        pending_actions.answer(session.id, question.id, "approve")
+    assert asked(session).status == ActionStatus.DENIED
 
 
 def test_of_many_who_answer_at_once_one_does(session: Session) -> None:
     parked(session)
     question = asked(session)
     said = ["approve", "deny"] * 8
-    ends = race([partial(approvals.answer, session.id, question.id, each) for each in said])
+    ends = race([partial(pending_actions.answer, session.id, question.id, each) for each in said])
     assert sum(isinstance(end, Approval) for end in ends) == 1
     assert sum(isinstance(end, ApprovalAnswered) for end in ends) == 15
     assert journal(session).count("approval_resolved") == 1
@@ -142,22 +143,22 @@ def test_another_session_s_approval_is_not_found(
 ) -> None:
     parked(session)
     with pytest.raises(ApprovalNotFound):
-        approvals.answer(make(SessionStatus.ACTIVE).id, asked(session).id, "approve")
+        pending_actions.answer(make(SessionStatus.ACTIVE).id, asked(session).id, "approve")
 
 
 def test_a_run_waits_until_all_its_questions_are_answered(session: Session) -> None:
-    parked(session, Wait("a", "push", {}), Wait("b", "pull", {}))
+    parked(session, ApprovalRequest("a", "push", {}), ApprovalRequest("b", "pull", {}))
     first, second = Approval.objects.filter(session=session).pending()
-    approvals.answer(session.id, first.id, "approve")
+    pending_actions.answer(session.id, first.id, "approve")
     assert attempts.claim(session.id, "worker-2") is None
-    approvals.answer(session.id, second.id, "deny")
+    pending_actions.answer(session.id, second.id, "deny")
     assert attempts.claim(session.id, "worker-2") is not None
 
 
 def test_always_answers_the_tool_s_other_questions_and_asks_no_more(session: Session) -> None:
     same = fingerprint("push")
-    parked(session, *(Wait(each, "push", {}, fingerprint=same) for each in ("a", "b")))
-    approvals.answer(session.id, asked(session).id, "always")
+    parked(session, *(ApprovalRequest(each, "push", {}, fingerprint=same) for each in ("a", "b")))
+    pending_actions.answer(session.id, asked(session).id, "always")
     assert not Approval.objects.pending().exists()
     assert turn_of(attempts.claim(session.id, "worker-2")).always == {("push", same)}
 
@@ -165,27 +166,27 @@ def test_always_answers_the_tool_s_other_questions_and_asks_no_more(session: Ses
 def test_always_is_bound_to_what_the_tool_is(session: Session) -> None:
     before, after = fingerprint("push", "before"), fingerprint("push", "after")
     waits = [
-        Wait("a", "push", {}, fingerprint=before),
-        Wait("b", "push", {}, fingerprint=before),
-        Wait("c", "push", {}, fingerprint=after),
-        Wait("d", "pull", {}, fingerprint=before),
-        Wait("e", "push", {}),
+        ApprovalRequest("a", "push", {}, fingerprint=before),
+        ApprovalRequest("b", "push", {}, fingerprint=before),
+        ApprovalRequest("c", "push", {}, fingerprint=after),
+        ApprovalRequest("d", "pull", {}, fingerprint=before),
+        ApprovalRequest("e", "push", {}),
     ]
     parked(session, *waits)
     first = Approval.objects.get(tool_call_id="a")
-    approvals.answer(session.id, first.id, "always")
+    pending_actions.answer(session.id, first.id, "always")
     assert [each.tool_call_id for each in Approval.objects.pending()] == ["c", "d", "e"]
     for each in Approval.objects.pending():
-        approvals.answer(session.id, each.id, "approve")
+        pending_actions.answer(session.id, each.id, "approve")
     assert turn_of(attempts.claim(session.id, "worker-2")).always == {("push", before)}
 
 
 def test_without_a_fingerprint_always_is_for_this_call_alone(session: Session) -> None:
-    parked(session, Wait("a", "push", {}), Wait("b", "push", {}))
-    told = approvals.answer(session.id, Approval.objects.get(tool_call_id="a").id, "always")
-    assert (told.status, told.always) == (ApprovalStatus.APPROVED, False)
+    parked(session, ApprovalRequest("a", "push", {}), ApprovalRequest("b", "push", {}))
+    told = pending_actions.answer(session.id, Approval.objects.get(tool_call_id="a").id, "always")
+    assert (told.status, told.always) == (ActionStatus.APPROVED, False)
     (left,) = Approval.objects.pending()
-    approvals.answer(session.id, left.id, "deny")
+    pending_actions.answer(session.id, left.id, "deny")
     # As an earlier version has kept it.
     Approval.objects.filter(tool_call_id="a").update(always=True)
     assert turn_of(attempts.claim(session.id, "worker-2")).always == frozenset()
@@ -194,7 +195,7 @@ def test_without_a_fingerprint_always_is_for_this_call_alone(session: Session) -
 def test_what_is_called_is_kept_as_it_is_and_shown_without_secrets(session: Session) -> None:
     given = {"path": "/srv/data", "note": "sk-canary", "password": "p"}
     shown = {"path": "/srv/data", "note": "***", "password": "p"}
-    parked(session, Wait("a", "push", given, visible_input=shown))
+    parked(session, ApprovalRequest("a", "push", given, visible_input=shown))
     approval = Approval.objects.get()
     assert approval.tool_input == given
     people_see = shown | {"password": MASK}
@@ -209,50 +210,50 @@ def test_what_is_called_is_kept_as_it_is_and_shown_without_secrets(session: Sess
 def test_a_new_message_denies_what_waits_and_says_so(session: Session) -> None:
     attempt = parked(session)
     runs.send(session.id, "Do something else.")
-    assert asked(session).status == ApprovalStatus.DENIED
+    assert asked(session).status == ActionStatus.DENIED
     resumed = attempts.claim(session.id, "worker-2")
     assert resumed.run_id == attempt.run_id
-    assert turn_of(resumed).decisions["call_1"].reason == approvals.SENT_INSTEAD
+    assert turn_of(resumed).decisions["call_1"].reason == pending_actions.SENT_INSTEAD
 
 
 def test_a_message_that_would_rather_be_rejected_leaves_the_question(session: Session) -> None:
     parked(session)
     with pytest.raises(RunInProgress):
         runs.send(session.id, "no?", strategy="reject")
-    assert asked(session).status == ApprovalStatus.PENDING
+    assert asked(session).status == ActionStatus.PENDING
 
 
 def test_what_nobody_answers_in_time_counts_as_denied(session: Session) -> None:
     attempt = parked(session)
     Approval.objects.update(expires_at=timezone.now())
-    assert approvals.expire() == 1
-    assert approvals.expire() == 0
+    assert pending_actions.expire() == 1
+    assert pending_actions.expire() == 0
     resumed = attempts.claim(session.id, "worker-2")
     assert resumed.run_id == attempt.run_id
     decision = turn_of(resumed).decisions["call_1"]
-    assert (decision.approved, decision.reason) == (False, approvals.NOT_IN_TIME)
+    assert (decision.approved, decision.reason) == (False, pending_actions.NOT_IN_TIME)
 
 
 def test_a_cancelled_run_withdraws_its_question_and_keeps_what_it_said(session: Session) -> None:
     attempt = parked(session)
     assert runs.cancel(session.id, attempt.run_id)
-    assert asked(session).status == ApprovalStatus.WITHDRAWN
+    assert asked(session).status == ActionStatus.WITHDRAWN
     assert session.messages.get(role="assistant").content == "May I?"
     with pytest.raises(ApprovalAnswered):
-        approvals.answer(session.id, asked(session).id, "approve")
+        pending_actions.answer(session.id, asked(session).id, "approve")
 
 
 def test_the_end_of_a_session_ends_what_waits_in_it(session: Session) -> None:
     attempt = parked(session)
     sessions.complete(session.id)
     assert run_of(attempt).status == RunStatus.CANCELLED
-    assert asked(session).status == ApprovalStatus.WITHDRAWN
+    assert asked(session).status == ActionStatus.WITHDRAWN
 
 
 def test_a_session_that_waits_can_be_deleted(session: Session) -> None:
     parked(session)
     sessions.delete(session.id)
-    assert not Approval.objects.exists() and not Step.objects.exists()
+    assert not Approval.objects.exists() and not Checkpoint.objects.exists()
 
 
 def test_an_attempt_that_was_given_up_neither_keeps_nor_parks(session: Session) -> None:
@@ -261,16 +262,16 @@ def test_an_attempt_that_was_given_up_neither_keeps_nor_parks(session: Session) 
     with pytest.raises(LeaseLost):
         parking.keep(attempt, 1, [{}], USAGE)
     with pytest.raises(LeaseLost):
-        parking.park(attempt, [Wait("call_1", "push", {})], USAGE)
-    assert not Step.objects.exists() and not Approval.objects.exists()
+        parking.park(attempt, [ApprovalRequest("call_1", "push", {})], USAGE)
+    assert not Checkpoint.objects.exists() and not Approval.objects.exists()
 
 
 def test_a_repeated_parking_does_not_park_what_has_gone_on(session: Session) -> None:
     first = parked(session)
-    approvals.answer(session.id, asked(session).id, "approve")
+    pending_actions.answer(session.id, asked(session).id, "approve")
     attempts.claim(session.id, "worker-2")
     with pytest.raises(LeaseLost):
-        parking.park(first, [Wait("call_1", "push", {})], USAGE)
+        parking.park(first, [ApprovalRequest("call_1", "push", {})], USAGE)
     assert run_of(first).status == RunStatus.RUNNING
 
 
@@ -278,22 +279,22 @@ def test_steps_that_are_kept_twice_are_there_once(session: Session) -> None:
     attempt = claimed(session)
     for _ in range(2):
         parking.keep(attempt, 1, [{"kind": "response"}], USAGE)
-    assert Step.objects.get(run_id=attempt.run_id).number == 1
+    assert Checkpoint.objects.get(run_id=attempt.run_id).number == 1
 
 
 def test_parking_counts_for_no_interruption(session: Session) -> None:
     attempt = parked(session)
     for number in range(5):
         question = Approval.objects.pending().get()
-        approvals.answer(session.id, question.id, "approve")
+        pending_actions.answer(session.id, question.id, "approve")
         attempt = attempts.claim(session.id, "worker-2")
-        parking.park(attempt, [Wait(f"again_{number}", "push", {})], USAGE)
+        parking.park(attempt, [ApprovalRequest(f"again_{number}", "push", {})], USAGE)
     assert (run_of(attempt).attempt, run_of(attempt).interruptions) == (6, 0)
 
 
 def test_an_answered_run_whose_job_died_is_found_by_the_care_for_runs(session: Session) -> None:
     attempt = parked(session)
-    approvals.answer(session.id, asked(session).id, "approve")
+    pending_actions.answer(session.id, asked(session).id, "approve")
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM procrastinate_jobs")
         Run.objects.filter(pk=attempt.run_id).update(created_at="2020-01-01T00:00:00Z")
@@ -336,7 +337,7 @@ def test_an_agent_asks_is_allowed_and_finishes(
     run, _ = runs.send(session.id, "Do it.")
     advance(session)
     assert called == []
-    approvals.answer(session.id, asked(session).id, "approve")
+    pending_actions.answer(session.id, asked(session).id, "approve")
     advance(session)
     assert called == ["push it"]
     run.refresh_from_db()
@@ -360,7 +361,7 @@ def test_a_task_is_done_by_a_sub_session_and_its_answer_goes_back(
     run, _ = runs.send(session.id, "Delegate.")
     advance(session)
     run.refresh_from_db()
-    child = Task.objects.get(run=run).session
+    child = SubSessionCall.objects.get(run=run).sub_session
     assert (run.status, child.parent_id) == (RunStatus.PARKED, session.pk)
     advance(child, session)
     run.refresh_from_db()
@@ -371,7 +372,9 @@ def test_a_task_is_done_by_a_sub_session_and_its_answer_goes_back(
 
 
 def test_a_task_for_a_profile_that_is_not_there_is_told_to_the_model(session: Session) -> None:
-    attempt = parked(session, Wait("call_1", "delegate", {}, profile="no/where", message="x"))
+    attempt = parked(
+        session, SubSessionRequest("call_1", "delegate", {}, profile="no/where", message="x")
+    )
     resumed = attempts.claim(session.id, "worker-2")
     assert resumed.run_id == attempt.run_id
     call = turn_of(resumed).calls["call_1"]
@@ -380,9 +383,9 @@ def test_a_task_for_a_profile_that_is_not_there_is_told_to_the_model(session: Se
 
 def test_a_cancelled_run_cancels_what_its_sub_sessions_do(session: Session) -> None:
     attempt = parked(
-        session, Wait("call_1", "delegate", {}, profile="foundation/test", message="x")
+        session, SubSessionRequest("call_1", "delegate", {}, profile="foundation/test", message="x")
     )
-    child = Task.objects.get(run_id=attempt.run_id).session
+    child = SubSessionCall.objects.get(run_id=attempt.run_id).sub_session
     runs.cancel(session.id, attempt.run_id)
     assert child.runs.get().status == RunStatus.CANCELLED
     advance(child)
@@ -392,8 +395,8 @@ def test_a_cancelled_run_cancels_what_its_sub_sessions_do(session: Session) -> N
 
 def test_a_deleted_sub_session_counts_as_an_answer(session: Session) -> None:
     attempt = parked(
-        session, Wait("call_1", "delegate", {}, profile="foundation/test", message="x")
+        session, SubSessionRequest("call_1", "delegate", {}, profile="foundation/test", message="x")
     )
-    sessions.delete(Task.objects.get(run_id=attempt.run_id).session_id)
+    sessions.delete(SubSessionCall.objects.get(run_id=attempt.run_id).sub_session_id)
     resumed = attempts.claim(session.id, "worker-2")
     assert "deleted" in turn_of(resumed).calls["call_1"].result

@@ -11,7 +11,7 @@ from pytest_django import Settings
 
 from amplifierd.common.formats import stamp
 from sessions_app.models import Approval, Event, Session
-from sessions_app.services import approvals, parking, sessions
+from sessions_app.services import parking, pending_actions, sessions
 from sessions_app.streaming import tail as tail_module
 from sessions_app.streaming.subscription import Subscription
 from tests.conftest import claimed
@@ -105,9 +105,9 @@ def test_a_client_without_a_cursor_is_told_what_a_run_waits_for(session: Session
         Approval.objects.get(tool_call_id="call_1").expires_at
     )
 
-    approvals.answer(session.id, one.data["approval_id"], "approve")
+    pending_actions.answer(session.id, one.data["approval_id"], "approve")
     assert connected(session.id)[2:] == [(None, other.type, other.data)]
-    approvals.answer(session.id, other.data["approval_id"], "deny")
+    pending_actions.answer(session.id, other.data["approval_id"], "deny")
     assert connected(session.id)[2:] == []
 
 

@@ -10,7 +10,7 @@ import pytest
 from amplifierd.common.callers import Caller, Everyone, Owner, Visibility
 from sessions_app.models import Session
 from sessions_app.services import parking, sessions
-from sessions_app.services.parking import Wait
+from sessions_app.services.sub_sessions import SubSessionRequest
 from sessions_app.streaming import tree as tree_module
 from tests.conftest import claimed, session_in
 from tests.harness.streams import Client, append, call, complete, run, serving, until
@@ -105,7 +105,9 @@ def test_a_sub_session_that_is_given_work_is_followed_at_once(
 ) -> None:
     monkeypatch.setattr(tree_module, "LOOK", NEVER)
     attempt = claimed(session)
-    wait = Wait("call_1", "delegate", {}, profile="foundation/test", message="Say this.")
+    wait = SubSessionRequest(
+        "call_1", "delegate", {}, profile="foundation/test", message="Say this."
+    )
 
     async def test() -> None:
         async with serving(), TreeClient(f"session={session.id}") as client:

@@ -13,9 +13,9 @@ from sessions_app.cli.session_arguments import at_least_one
 from sessions_app.cli.text import put, put_json
 from sessions_app.exceptions import SessionsError
 from sessions_app.models import Approval
-from sessions_app.services import approvals
-from sessions_app.services.approvals import Answer
-from sessions_app.states import ApprovalStatus
+from sessions_app.services import pending_actions
+from sessions_app.services.pending_actions import Answer
+from sessions_app.states import APPROVAL_STATUSES
 
 ID = "an id, or the beginning of one"
 
@@ -26,7 +26,7 @@ class Command(ConsoleCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
         listing = _action(actions, "list", "List what waits for an answer, newest first.")
-        statuses = [*ApprovalStatus.values, "any"]
+        statuses = [*APPROVAL_STATUSES, "any"]
         listing.add_argument(
             "--status", choices=statuses, default="pending", help="default: pending"
         )
@@ -82,7 +82,7 @@ class Command(ConsoleCommand):
         # All are found before the first one is answered: a typo leaves everything as it was.
         for asked in {found.id: found for found in map(asks.found, ids)}.values():
             try:
-                done = approvals.answer(
+                done = pending_actions.answer(
                     asked.session_id, asked.id, word, reason=reason, by=person.name()
                 )
             except SessionsError as refusal:

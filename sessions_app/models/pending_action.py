@@ -1,0 +1,152 @@
+"""Pending actions: calls of tools that are answered later, while their run is parked."""
+
+from typing import Any
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from amplifierd.common.formats import new_action_id
+from amplifierd.common.redaction import masked
+from sessions_app.models import triggers
+from sessions_app.models.querysets import ActionQuerySet, KindManager
+from sessions_app.states import (
+    ACTION_STATUSES,
+    ACTION_TRANSITIONS,
+    ActionKind,
+    ActionStatus,
+    pairs,
+)
+
+
+class PendingAction(models.Model):
+    """A call of a tool that waits for an answer: of a person, or of a sub-session.
+
+    The run that asks is parked: no worker holds it, and it goes on when all is answered. Each kind
+    is a proxy of this model.
+    """
+
+    id = models.CharField(primary_key=True, max_length=64, default=new_action_id, editable=False)
+    kind = models.CharField(max_length=16, choices=ActionKind.choices)
+    # Session and run that ask.
+    session = models.ForeignKey(
+        "Session", on_delete=models.CASCADE, related_name="pending_actions", db_index=False
+    )
+    run = models.ForeignKey(
+        "Run", on_delete=models.CASCADE, related_name="pending_actions", db_index=False
+    )
+    # Number of the newest checkpoint of the run when it asked, and the call in it.
+    checkpoint = models.PositiveIntegerField()
+    tool_call_id = models.CharField(max_length=255)
+    tool_name = models.CharField(max_length=255)
+    # As the tool is called with it, secrets included; nothing but `visible_input` is shown.
+    tool_input = models.JSONField(default=dict)
+    # The same without the secrets that the worker knew by their values; null if it knew none.
+    redacted_input = models.JSONField(null=True, blank=True)
+    status = models.CharField(
+        max_length=16, choices=ActionStatus.choices, default=ActionStatus.PENDING
+    )
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    # Null: it waits as long as it takes.
+    expires_at = models.DateTimeField(null=True, blank=True)
+    answered_at = models.DateTimeField(null=True, blank=True)
+    answered_by = models.CharField(max_length=200, blank=True)
+    # Why it was denied, or could not be given to a sub-session, as the model is told.
+    reason = models.TextField(blank=True)
+
+    # Approval: SHA-256 of all that makes the tool what it is: module, source and config, name,
+    # description and schema. An "always" holds while it is the same; without one it never does.
+    fingerprint = models.CharField(max_length=64, blank=True, default="", db_default="")
+    # Approval: whether the tool, while it stays as it is, goes on in this session unasked.
+    always = models.BooleanField(default=False)
+    # Sub-session: the session that does the work; null if it was not created, or was deleted.
+    sub_session = models.OneToOneField(
+        "Session", null=True, blank=True, on_delete=models.SET_NULL, related_name="parent_action"
+    )
+
+    objects = ActionQuerySet.as_manager()
+
+    class Meta:
+        db_table = "sessions_app_pending_action"
+        ordering = ("-created_at", "-id")
+        indexes = [
+            # GET /approvals/?status=pending, and those that nobody has answered in time
+            models.Index(
+                "created_at",
+                "id",
+                condition=Q(status=ActionStatus.PENDING),
+                name="action_pending",
+            ),
+            # GET /approvals/
+            models.Index("created_at", "id", name="action_newest"),
+            # the approvals of a session, and what it lets go on
+            models.Index("session", "created_at", name="action_of_session"),
+        ]
+        constraints = [
+            # what a run waits for, and no call is asked about twice
+            models.UniqueConstraint(
+                "run", "kind", "checkpoint", "tool_call_id", name="action_asked_once"
+            ),
+            models.CheckConstraint(
+                condition=Q(
+                    kind=ActionKind.APPROVAL,
+                    status__in=ACTION_STATUSES[ActionKind.APPROVAL],
+                    expires_at__isnull=False,
+                    sub_session__isnull=True,
+                )
+                | Q(
+                    kind=ActionKind.SUB_SESSION,
+                    status__in=ACTION_STATUSES[ActionKind.SUB_SESSION],
+                    always=False,
+                    fingerprint="",
+                ),
+                name="action_fits_kind",
+            ),
+            models.CheckConstraint(
+                condition=Q(status=ActionStatus.PENDING, answered_at__isnull=True)
+                | (~Q(status=ActionStatus.PENDING) & Q(answered_at__isnull=False)),
+                name="action_answered_iff_not_pending",
+            ),
+        ]
+        triggers = [
+            triggers.initial("action_begins_pending", ActionStatus.PENDING),
+            triggers.transitions("action_transitions", pairs(ACTION_TRANSITIONS)),
+            triggers.asked_by_parked_run("action_of_parked_run"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.tool_name} ({self.status})"
+
+    @property
+    def visible_input(self) -> Any:
+        """What the tool is to be called with, as people are shown it: without secrets."""
+        return masked(self.tool_input if self.redacted_input is None else self.redacted_input)
+
+
+class Approval(PendingAction):
+    """A question to a person: may this tool be called like this? It lives as long as it must."""
+
+    # What may be answered.
+    OPTIONS = ("approve", "deny", "always")
+
+    objects = KindManager(ActionKind.APPROVAL)
+
+    class Meta:
+        proxy = True
+
+    @property
+    def prompt(self) -> str:
+        """The question, as the journal has it."""
+        return f"Allow {self.tool_name}?"
+
+
+class SubSessionCall(PendingAction):
+    """A call of a tool that another session answers."""
+
+    objects = KindManager(ActionKind.SUB_SESSION)
+
+    class Meta:
+        proxy = True
+
+    def __str__(self) -> str:
+        return f"{self.run_id} → {self.sub_session_id or self.reason}"

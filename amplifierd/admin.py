@@ -18,7 +18,7 @@ from django.utils.safestring import SafeString
 from amplifierd.auth import keys
 from amplifierd.auth.scopes import Scope
 from amplifierd.models import ApiKey
-from sessions_app.admin.rendering import moment, span, visible
+from sessions_app.admin.rendering import format_duration, format_time, visible
 
 FIELDS = ("name", "owner", "scope", "expires_at")
 # A key's state → the colour that it has.
@@ -156,10 +156,10 @@ class ApiKeyAdmin(admin.ModelAdmin):
             ("State", self.badge(key)),
             ("Scope", f"{key.scope}: {MEANINGS[key.scope]}"),
             ("Owner", self.sessions(key)),
-            ("Last used", moment(key.last_used_at) if key.last_used_at else "never"),
-            ("Ends", moment(key.expires_at) if key.expires_at else "never"),
-            ("Created", moment(key.created_at)),
-            *([("Revoked", moment(key.revoked_at))] if key.revoked_at else []),
+            ("Last used", format_time(key.last_used_at) if key.last_used_at else "never"),
+            ("Ends", format_time(key.expires_at) if key.expires_at else "never"),
+            ("Created", format_time(key.created_at)),
+            *([("Revoked", format_time(key.revoked_at))] if key.revoked_at else []),
         ]
 
     @admin.display(description="key")
@@ -186,14 +186,14 @@ class ApiKeyAdmin(admin.ModelAdmin):
         if key.last_used_at is None:
             return "never"
         seconds = (timezone.now() - key.last_used_at).total_seconds()
-        return "now" if seconds < 60 else f"{span(seconds)} ago"
+        return "now" if seconds < 60 else f"{format_duration(seconds)} ago"
 
     @admin.display(description="ends")
     def ends(self, key: ApiKey) -> str:
         """Return until when the key is let in."""
-        return moment(key.expires_at) if key.expires_at else "never"
+        return format_time(key.expires_at) if key.expires_at else "never"
 
     @admin.display(description="created")
     def created(self, key: ApiKey) -> str:
         """Return when the key was made."""
-        return moment(key.created_at)
+        return format_time(key.created_at)

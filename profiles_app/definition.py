@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from profiles_app.exceptions import InvalidDefinition
@@ -25,6 +25,9 @@ BEHAVIORS_LIMIT = 200
 # An id may be a path below a collection.
 MODULE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
 MODULE_KEYS = ("module", "source", "config")
+# Levels of nested data, and characters of a key.
+DEPTH = 20
+KEY_LIMIT = 200
 
 
 def validate_definition(sections: dict[str, Any], where: str = "") -> dict[str, Any]:
@@ -32,18 +35,33 @@ def validate_definition(sections: dict[str, Any], where: str = "") -> dict[str, 
 
     `where` stands before the key in a message. Raises InvalidDefinition.
     """
-    behaviors = _behaviors(sections.get(BEHAVIORS) or [], f"{where}{BEHAVIORS}")
-    checks: dict[str, Callable[[Any, str], Any]] = {
-        **dict.fromkeys(MODULE_LISTS, _modules),
-        "session": _session,
-        **dict.fromkeys(TEXTS, _texts),
+    definition: dict[str, Any] = {}
+    behaviors = sections.get(BEHAVIORS) or []
+    if not isinstance(behaviors, list) or len(behaviors) > BEHAVIORS_LIMIT:
+        raise InvalidDefinition(
+            f"{where}{BEHAVIORS}: must be a list of at most {BEHAVIORS_LIMIT} behaviors."
+        )
+    for index, entry in enumerate(behaviors):
+        if not isinstance(entry, dict):
+            require_text(entry, f"{where}{BEHAVIORS}[{index}]", limit=1000)
+    for section in MODULE_LISTS:
+        value, place = sections.get(section), f"{where}{section}"
+        definition[section] = [] if value is None else _validate_modules(value, place)
+    session = sections.get("session")
+    session = {} if session is None else require_mapping(session, f"{where}session")
+    # The other keys of a session are settings, and stay as they are.
+    definition["session"] = session | {
+        key: _validate_modules([session[key]], f"{where}session.{key}", is_single=True)[0]
+        for key in SESSION_MODULES
+        if session.get(key) is not None
     }
-    return {
-        section: check(sections[section], f"{where}{section}")
-        if sections.get(section) is not None
-        else ([] if section in MODULE_LISTS else {})
-        for section, check in checks.items()
-    } | ({BEHAVIORS: behaviors} if behaviors else {})
+    for section in TEXTS:
+        texts, place = sections.get(section), f"{where}{section}"
+        texts = {} if texts is None else require_mapping(texts, place)
+        definition[section] = {
+            key: require_text(text, f"{place}.{key}") for key, text in texts.items()
+        }
+    return definition | ({BEHAVIORS: behaviors} if behaviors else {})
 
 
 def empty_definition() -> dict[str, Any]:
@@ -90,51 +108,23 @@ def require_modules(value: Any, where: str) -> list[dict[str, Any]]:
     return value
 
 
-def _modules(value: Any, where: str) -> list[dict[str, Any]]:
-    names = [short_name(entry["module"]) for entry in require_modules(value, where)]
-    if twice := next((name for name, count in Counter(names).items() if count > 1), None):
+def _validate_modules(value: Any, where: str, *, is_single: bool = False) -> list[dict[str, Any]]:
+    """Return modules in their full form; `is_single` if `where` is the place of the only one."""
+    names = Counter(short_name(entry["module"]) for entry in require_modules(value, where))
+    if twice := next((name for name, count in names.items() if count > 1), None):
         raise InvalidDefinition(f"{where}: the module {twice!r} stands twice; keep one.")
-    return [_module(entry, f"{where}[{index}]") for index, entry in enumerate(value)]
-
-
-def _module(entry: dict[str, Any], where: str) -> dict[str, Any]:
-    source, config = entry.get("source"), entry.get("config")
-    return {
-        "module": entry["module"],
-        "source": None if source is None else require_text(source, f"{where}.source"),
-        "config": {} if config is None else require_mapping(config, f"{where}.config"),
-    }
-
-
-def _behaviors(value: Any, where: str) -> list[Any]:
-    """Return the value if it is a list of names, or of mappings, as they are written."""
-    if not isinstance(value, list) or len(value) > BEHAVIORS_LIMIT:
-        raise InvalidDefinition(f"{where}: must be a list of at most {BEHAVIORS_LIMIT} behaviors.")
+    modules = []
     for index, entry in enumerate(value):
-        if not isinstance(entry, dict):
-            require_text(entry, f"{where}[{index}]", limit=1000)
-    return value
-
-
-def _session(value: Any, where: str) -> dict[str, Any]:
-    """Check the modules of a session; its other keys are settings, and stay as they are."""
-    session = require_mapping(value, where)
-    modules = {key: session[key] for key in SESSION_MODULES if session.get(key) is not None}
-    return session | {
-        key: _module(require_modules([entry], f"{where}.{key}")[0], f"{where}.{key}")
-        for key, entry in modules.items()
-    }
-
-
-def _texts(value: Any, where: str) -> dict[str, str]:
-    return {
-        key: require_text(item, f"{where}.{key}")
-        for key, item in require_mapping(value, where).items()
-    }
-
-
-DEPTH = 20
-KEY_LIMIT = 200
+        place = where if is_single else f"{where}[{index}]"
+        source, config = entry.get("source"), entry.get("config")
+        modules.append(
+            {
+                "module": entry["module"],
+                "source": None if source is None else require_text(source, f"{place}.source"),
+                "config": {} if config is None else require_mapping(config, f"{place}.config"),
+            }
+        )
+    return modules
 
 
 def check_storable(value: Any, where: str, depth: int = DEPTH) -> None:
@@ -152,8 +142,11 @@ def check_storable(value: Any, where: str, depth: int = DEPTH) -> None:
             check_storable(item, f"{where}[{index}]", depth - 1)
     elif isinstance(value, str):
         check_storable_text(value, where)
-    elif not _is_plain(value):
-        raise InvalidDefinition(f"{where}: not a number that can be kept; write it as text.")
+    else:
+        # Null, a truth value, or a number within 64 bits.
+        is_whole = isinstance(value, int) and -(2**63) <= value < 2**63
+        if not (value is None or is_whole or (isinstance(value, float) and math.isfinite(value))):
+            raise InvalidDefinition(f"{where}: not a number that can be kept; write it as text.")
 
 
 def check_storable_text(value: str, where: str) -> None:
@@ -162,13 +155,6 @@ def check_storable_text(value: str, where: str) -> None:
         raise InvalidDefinition(f"{where}: NUL characters cannot be kept; remove them.")
     if any("\ud800" <= char <= "\udfff" for char in value):
         raise InvalidDefinition(f"{where}: half a surrogate pair cannot be kept; remove it.")
-
-
-def _is_plain(value: Any) -> bool:
-    """Tell whether a scalar is null, a truth value or a number within 64 bits."""
-    if isinstance(value, int):
-        return -(2**63) <= value < 2**63
-    return value is None or (isinstance(value, float) and math.isfinite(value))
 
 
 def merge(base: Any, over: Any) -> Any:

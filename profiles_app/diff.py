@@ -15,7 +15,7 @@ from profiles_app.models import ProfileVersion
 from profiles_app.profile_format import render_profile
 
 FIELDS = ("version", "description", "instruction")
-# What would take seconds to write and to compare: characters of a version, and the lines of one
+# More would take seconds to write and to compare: characters of a version, and the lines of one
 # times the lines of the other.
 SIZE_LIMIT = 512 * 1024
 LINES_LIMIT = 4_000_000
@@ -36,21 +36,16 @@ class Differences:
             named = path in TEXTS
             for key in [*old, *(key for key in new if key not in old)]:
                 where = f"{path}.{key}" if path else key
-                is_hidden = secret or (is_secret(key) and not named)
-                self._compare_part(where, key, old, new, secret=is_hidden)
-        elif _written(old) != _written(new):
+                hidden = secret or (is_secret(key) and not named)
+                if key not in old:
+                    self.added.append({"path": where, "after": masked(new[key], secret=hidden)})
+                elif key not in new:
+                    self.removed.append({"path": where, "before": masked(old[key], secret=hidden)})
+                else:
+                    self.compare(where, old[key], new[key], secret=hidden)
+        elif _to_json(old) != _to_json(new):
             before, after = masked(old, secret=secret), masked(new, secret=secret)
             self.changed.append({"path": path, "before": before, "after": after})
-
-    def _compare_part(
-        self, path: str, key: str, old: dict[str, Any], new: dict[str, Any], *, secret: bool
-    ) -> None:
-        if key not in old:
-            self.added.append({"path": path, "after": masked(new[key], secret=secret)})
-        elif key not in new:
-            self.removed.append({"path": path, "before": masked(old[key], secret=secret)})
-        else:
-            self.compare(path, old[key], new[key], secret=secret)
 
 
 def compare_versions(old: ProfileVersion, new: ProfileVersion) -> Differences:
@@ -69,7 +64,8 @@ def unified_diff(old: ProfileVersion, new: ProfileVersion) -> str | None:
 
     It is empty where the files are equal but for their comments.
     """
-    if max(map(_size, (old, new))) > SIZE_LIMIT:
+    sizes = (len(each.instruction) + len(_to_json(each.definition)) for each in (old, new))
+    if max(sizes) > SIZE_LIMIT:
         return None
     lines = [render_profile(version).splitlines(keepends=True) for version in (old, new)]
     if len(lines[0]) * len(lines[1]) > LINES_LIMIT:
@@ -90,15 +86,11 @@ def _content(version: ProfileVersion) -> dict[str, Any]:
     return {key: getattr(version, key) for key in FIELDS} | version.definition | lists
 
 
-def _size(version: ProfileVersion) -> int:
-    return len(version.instruction) + len(_written(version.definition))
-
-
 def _order(version: ProfileVersion, section: str) -> list[str]:
     return [entry["module"] for entry in version.definition[section]]
 
 
-def _written(value: Any) -> str:
+def _to_json(value: Any) -> str:
     """Return a value as JSON, in which true and 1 differ."""
     return json.dumps(value, sort_keys=True)
 

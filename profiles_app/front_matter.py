@@ -24,14 +24,16 @@ FENCE = "---"
 FIRST_LINE = 2
 
 
-def read(content: bytes, limit: int = FRONT_MATTER_LIMIT) -> tuple[dict[str, Any], str]:
+def read_front_matter(
+    content: bytes, limit: int = FRONT_MATTER_LIMIT
+) -> tuple[dict[str, Any], str]:
     """Return the front matter of at most `limit` bytes and the body, without blank lines around it.
 
     Raises InvalidDefinition, which names the line or the key, for all that is not plain JSON data
     in YAML's words: aliases, tags, duplicate keys, keys that are no text, more than 20 levels.
     """
-    front, body = _split(decoded(content))
-    data = data_of(front, limit)
+    front, body = _split(decode_text(content))
+    data = parse_yaml(front, limit)
     if not isinstance(data, dict):
         raise InvalidDefinition(
             "The front matter must be a mapping: begin with `schema_version: 2`."
@@ -40,7 +42,7 @@ def read(content: bytes, limit: int = FRONT_MATTER_LIMIT) -> tuple[dict[str, Any
     return data, body
 
 
-def decoded(content: bytes) -> str:
+def decode_text(content: bytes) -> str:
     """Return a file's text, with the line ends of Unix; raise InvalidDefinition with the line."""
     if len(content) > FILE_LIMIT:
         raise InvalidDefinition(f"The file is larger than {FILE_LIMIT // 1024} KB; shorten it.")
@@ -55,58 +57,57 @@ def decoded(content: bytes) -> str:
     return text.replace("\r\n", "\n")
 
 
-def data_of(front: str, limit: int = FRONT_MATTER_LIMIT) -> Any:
+def parse_yaml(front: str, limit: int = FRONT_MATTER_LIMIT) -> Any:
     """Return what YAML says, within the bounds; raise InvalidDefinition with the line."""
     if len(front.encode()) > limit:
         raise InvalidDefinition(f"The front matter is larger than {limit // 1024} KB; shorten it.")
     _check_events(front)
-    return _construct(front)
-
-
-def located(content: bytes, refusal: str) -> tuple[int, str]:
-    """Return the line of the file that a refusal is about, and the refusal without it."""
-    if found := _NUMBERED.match(refusal):
-        return int(found[1]), refusal[found.end() :]
-    return line_of(content, refusal), refusal
-
-
-def line_of(content: bytes, refusal: str) -> int:
-    """Return the line of the key that a refusal begins with, or of the nearest one around it."""
     try:
-        front, _ = _split(decoded(content))
+        return yaml.load(front, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        raise _explain(error) from None
+    except ValueError:
+        raise InvalidDefinition("The front matter has a number that cannot be read.") from None
+
+
+def locate_error(content: bytes, message: str) -> tuple[int, str]:
+    """Return the line of the file that a message is about, and the message without it."""
+    if found := _NUMBERED.match(message):
+        return int(found[1]), message[found.end() :]
+    return find_line(content, message), message
+
+
+def find_line(content: bytes, message: str) -> int:
+    """Return the line of the key that a message begins with, or of the nearest one around it."""
+    try:
+        front, _ = _split(decode_text(content))
         _check_events(front)
         node = yaml.compose(front, Loader=_Loader)
     except (InvalidDefinition, yaml.YAMLError):
         return 1
-    place, _, reason = refusal.partition(": ")
+    place, _, reason = message.partition(": ")
     steps = _STEPS.findall(place.removeprefix("front matter").strip())
     if unknown := _UNKNOWN.match(reason):
         steps.append((unknown[1], ""))
-    mark = 0
+    line = 0
     for key, index in steps:
-        found = _child(node, key, index)
-        if found is None:
+        if isinstance(node, yaml.MappingNode) and key:
+            parts = [(name, value) for name, value in node.value if name.value == key]
+        elif isinstance(node, yaml.SequenceNode) and index:
+            parts = [(value, value) for value in node.value[int(index) :]]
+        else:
             break
-        mark, node = found
-    return mark + FIRST_LINE
+        if not parts:
+            break
+        line, node = parts[0][0].start_mark.line, parts[0][1]
+    return line + FIRST_LINE
 
 
 # A key or an index of a place such as `providers[0].config.base_url`; a key that is not known.
 _STEPS = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 _UNKNOWN = re.compile(r"unknown key '([^']*)'")
-# How a refusal begins that knows its line.
+# How a message begins that knows its line.
 _NUMBERED = re.compile(r"Line (\d+): ")
-
-
-def _child(node: yaml.Node | None, key: str, index: str) -> tuple[int, yaml.Node] | None:
-    """Return the line of a part of a node, and the part; None where it has none such."""
-    if isinstance(node, yaml.MappingNode) and key:
-        for name, value in node.value:
-            if name.value == key:
-                return name.start_mark.line, value
-    if isinstance(node, yaml.SequenceNode) and index and int(index) < len(node.value):
-        return node.value[int(index)].start_mark.line, node.value[int(index)]
-    return None
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -132,20 +133,17 @@ def _check_events(front: str) -> None:
                 depth += 1
             elif isinstance(event, yaml.CollectionEndEvent):
                 depth -= 1
-            if problem := _problem(event, depth):
+            problem = ""
+            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+                problem = "anchors and aliases are not read; write the value out."
+            elif getattr(event, "tag", None):
+                problem = "tags are not read; write the plain value."
+            elif depth > definition.DEPTH:
+                problem = f"nested too deeply; at most {definition.DEPTH} levels are read."
+            if problem:
                 raise InvalidDefinition(f"Line {_line(event.start_mark)}: {problem}")
     except yaml.YAMLError as error:
-        raise _refusal(error) from None
-
-
-def _problem(event: yaml.Event, depth: int) -> str | None:
-    if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-        return "anchors and aliases are not read; write the value out."
-    if getattr(event, "tag", None):
-        return "tags are not read; write the plain value."
-    if depth > definition.DEPTH:
-        return f"nested too deeply; at most {definition.DEPTH} levels are read."
-    return None
+        raise _explain(error) from None
 
 
 _STR = "tag:yaml.org,2002:str"
@@ -204,12 +202,6 @@ add_core_schema(_Loader)
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_core_int)
 
 
-def _entries(node: yaml.Node) -> list[tuple[str, yaml.Node]]:
-    if not isinstance(node, yaml.MappingNode):
-        return []
-    return [(key.value, value) for key, value in node.value if isinstance(key, yaml.ScalarNode)]
-
-
 def _items(node: yaml.Node) -> list[yaml.Node]:
     if isinstance(node, yaml.SequenceNode):
         return node.value
@@ -221,12 +213,14 @@ def _keep_texts(node: yaml.Node, *, in_config: bool = False) -> None:
     if isinstance(node, yaml.SequenceNode):
         for item in node.value:
             _keep_texts(item, in_config=in_config)
-    for key, value in _entries(node):
-        if in_config and key in AS_WRITTEN:
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        if not isinstance(key, yaml.ScalarNode):
+            continue
+        if in_config and key.value in AS_WRITTEN:
             for item in _items(value):
                 _keep_written(item)
         else:
-            _keep_texts(value, in_config=in_config or key == "config")
+            _keep_texts(value, in_config=in_config or key.value == "config")
 
 
 def _keep_written(node: yaml.Node) -> None:
@@ -237,16 +231,7 @@ def _keep_written(node: yaml.Node) -> None:
         _keep_written(item)
 
 
-def _construct(front: str) -> Any:
-    try:
-        return yaml.load(front, Loader=_Loader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError as error:
-        raise _refusal(error) from None
-    except ValueError:
-        raise InvalidDefinition("The front matter has a number that cannot be read.") from None
-
-
-def _refusal(error: yaml.YAMLError) -> InvalidDefinition:
+def _explain(error: yaml.YAMLError) -> InvalidDefinition:
     """Return what YAML found, without quoting the file: it may hold a secret."""
     if not isinstance(error, yaml.MarkedYAMLError):
         return InvalidDefinition("The front matter has characters that YAML does not allow.")
@@ -271,3 +256,23 @@ _HINTS = {
 def _line(mark: yaml.Mark) -> int:
     """Return the line of the file, counted from 1."""
     return mark.line + FIRST_LINE
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML as people write it: long texts as blocks, and each value written out."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def represent_str(self, value: str) -> yaml.Node:
+        return self.represent_scalar(_STR, value, style="|" if "\n" in value else None)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
+# A text that would be read as something else is quoted: for readers of YAML 1.1, and for our own.
+add_core_schema(_Dumper)
+
+
+def dump_yaml(data: Any) -> str:
+    """Return data as YAML that `parse_yaml` reads, keys in their order."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=float("inf"))

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-import yaml
-
 from amplifierd.common.redaction import masked
 from profiles_app import definition, front_matter
 from profiles_app.definition import (
@@ -21,7 +19,7 @@ from profiles_app.definition import (
     require_text,
 )
 from profiles_app.exceptions import InvalidDefinition
-from profiles_app.front_matter import FENCE, add_core_schema
+from profiles_app.front_matter import FENCE
 from profiles_app.models import ProfileVersion
 
 # Characters of all the texts of one section of a profile.
@@ -39,8 +37,8 @@ class Library:
     agents: dict[str, str] = field(default_factory=dict)
     context: dict[str, str] = field(default_factory=dict)
 
-    def resolved(self, section: str, value: Any) -> Any:
-        """Return a section's value as a mapping of names to texts, where it names any.
+    def resolve(self, section: str, value: Any) -> Any:
+        """Return a section's value as a mapping of names to texts, if it names any.
 
         Raises InvalidDefinition for a reference that the collection does not have. Other values
         are returned as they are, for the definition to judge.
@@ -51,41 +49,21 @@ class Library:
                 where = f"{section}[{index}]"
                 if not isinstance(item, str) or not item.strip():
                     raise InvalidDefinition(f"{where}: must be the name of a text.")
-                found |= self._named(section, item, where)
+                found |= self._find_texts(section, item, where)
         elif isinstance(value, dict):
             for key, item in value.items():
-                found[key] = self._text(section, item, f"{section}.{key}")
+                found[key] = item
+                if isinstance(item, str) and REFERENCE.fullmatch(item.strip()):
+                    texts = self._find_texts(section, item.strip(), f"{section}.{key}")
+                    found[key] = "\n\n".join(texts.values())
         else:
             return value
         if sum(len(text) for text in found.values() if isinstance(text, str)) > TEXT_LIMIT:
             raise InvalidDefinition(f"{section}: has at most {TEXT_LIMIT:,} characters in all.")
         return found
 
-    def _text(self, section: str, value: Any, where: str) -> Any:
-        """Return the text that a value of a mapping stands for."""
-        if not isinstance(value, str) or not REFERENCE.fullmatch(value.strip()):
-            return value
-        texts = self._named(section, value.strip(), where)
-        return "\n\n".join(texts.values())
-
-    def _named(self, section: str, reference: str, where: str) -> dict[str, str]:
+    def _find_texts(self, section: str, reference: str, where: str) -> dict[str, str]:
         """Return what a reference names: one text, or those of a folder, by their names."""
-        texts = getattr(self, section)
-        path = self._path(section, reference, where)
-        for key in (path, f"{path}.md"):
-            if key in texts:
-                return {_name(section, key): texts[key]}
-        folder = "" if path in ("", ".") else f"{path}/"
-        inside = {key: text for key, text in texts.items() if key.startswith(folder)}
-        if not inside:
-            raise InvalidDefinition(
-                f"{where}: the collection has no {section}/{path[:80]}; add the file, or write "
-                "the text here."
-            )
-        return {_name(section, key): text for key, text in inside.items()}
-
-    def _path(self, section: str, reference: str, where: str) -> str:
-        """Return a reference as a path below its section's folder."""
         if ELSEWHERE.fullmatch(reference):
             raise InvalidDefinition(
                 f"{where}: texts are read from the collection only; copy the file into its "
@@ -100,12 +78,21 @@ class Library:
         path = str(PurePosixPath(rest.removeprefix("../")))
         if ".." in PurePosixPath(path).parts:
             raise InvalidDefinition(f"{where}: the reference leaves the collection.")
-        return "" if path == section else path.removeprefix(f"{section}/")
-
-
-def _name(section: str, key: str) -> str:
-    """Return the name that a text has in the profile: an agent's is without its suffix."""
-    return key.removesuffix(".md") if section == "agents" else key
+        path = "" if path == section else path.removeprefix(f"{section}/")
+        texts: dict[str, str] = getattr(self, section)
+        if single := next((key for key in (path, f"{path}.md") if key in texts), None):
+            found = {single: texts[single]}
+        else:
+            folder = "" if path in ("", ".") else f"{path}/"
+            found = {key: text for key, text in texts.items() if key.startswith(folder)}
+        if not found:
+            raise InvalidDefinition(
+                f"{where}: the collection has no {section}/{path[:80]}; add the file, or write "
+                "the text here."
+            )
+        # An agent is named without the suffix of its file.
+        suffix = ".md" if section == "agents" else ""
+        return {key.removesuffix(suffix): text for key, text in found.items()}
 
 
 TOP_LEVEL = ("schema_version", "profile", *definition.SECTIONS, definition.BEHAVIORS)
@@ -133,15 +120,18 @@ def parse_profile(
 
     With a library, agents and context may name texts of it.
     """
-    front, body = front_matter.read(content, front_limit)
+    front, body = front_matter.read_front_matter(content, front_limit)
     require_mapping(front, "front matter", TOP_LEVEL)
     profile = require_mapping(front.get("profile"), "profile", PROFILE_KEYS)
-    _check_schema(front.get("schema_version", profile.get("schema_version")))
+    # Older files have it below `profile`.
+    schema = front.get("schema_version", profile.get("schema_version"))
+    if schema != SCHEMA_VERSION or isinstance(schema, bool):
+        raise InvalidDefinition("schema_version: must be 2; other versions are not read.")
     if front.get("session") is not None:
         require_mapping(front["session"], "session", definition.SESSION_MODULES)
     if library is not None:
         named = {key: front[key] for key in definition.TEXTS if front.get(key) is not None}
-        front |= {key: library.resolved(key, value) for key, value in named.items()}
+        front |= {key: library.resolve(key, value) for key, value in named.items()}
     return ProfileFile(
         name=require_name(profile.get("name"), "profile.name"),
         version=require_text(profile.get("version"), "profile.version", limit=64),
@@ -159,14 +149,16 @@ def require_name(value: Any, where: str) -> str:
     return value
 
 
-def _check_schema(version: Any) -> None:
-    """Accept the version at the top level or, as older files have it, below `profile`."""
-    if version != SCHEMA_VERSION or isinstance(version, bool):
-        raise InvalidDefinition("schema_version: must be 2; other versions are not read.")
-
-
 def render_profile(version: ProfileVersion) -> str:
-    """Return a version as a profile file; sections that are empty are left out."""
+    """Return a version as a profile file, its secrets redacted; empty sections are left out."""
+    definition = version.definition
+    session = {
+        key: _order_module(item) if key in SESSION_MODULES else item
+        for key, item in masked(definition["session"]).items()
+    }
+    lists = {key: [_order_module(item) for item in masked(definition[key])] for key in MODULE_LISTS}
+    behaviors = {BEHAVIORS: masked(definition.get(BEHAVIORS))}
+    sections = {"session": session} | lists | redact_texts(definition) | behaviors
     front = {
         "schema_version": SCHEMA_VERSION,
         "profile": {
@@ -174,24 +166,10 @@ def render_profile(version: ProfileVersion) -> str:
             "version": version.version,
             "description": version.description,
         },
-        **_sections(version.definition),
+        **{key: item for key, item in sections.items() if item},
     }
-    yaml_text = yaml.dump(
-        front, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=float("inf")
-    )
     body = f"\n{version.instruction}\n" if version.instruction else ""
-    return f"{FENCE}\n{yaml_text}{FENCE}\n{body}"
-
-
-def _sections(definition: dict[str, Any]) -> dict[str, Any]:
-    session = {
-        key: _module(item) if key in SESSION_MODULES else item
-        for key, item in masked(definition["session"]).items()
-    }
-    lists = {key: [_module(entry) for entry in masked(definition[key])] for key in MODULE_LISTS}
-    behaviors = {BEHAVIORS: masked(definition.get(BEHAVIORS))}
-    sections = {"session": session} | lists | redact_texts(definition) | behaviors
-    return {key: item for key, item in sections.items() if item}
+    return f"{FENCE}\n{front_matter.dump_yaml(front)}{FENCE}\n{body}"
 
 
 def redact_texts(definition: dict[str, Any]) -> dict[str, dict[str, str]]:
@@ -202,24 +180,6 @@ def redact_texts(definition: dict[str, Any]) -> dict[str, dict[str, str]]:
     }
 
 
-def _module(entry: dict[str, Any]) -> dict[str, Any]:
+def _order_module(entry: dict[str, Any]) -> dict[str, Any]:
     """Return the entry of a module in the order that people write it, without what is empty."""
     return {key: entry[key] for key in ("module", "source", "config") if entry.get(key)}
-
-
-class _Dumper(yaml.SafeDumper):
-    """YAML as people write it: long texts as blocks, and each value written out."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        """Write everything out: front matter has no aliases."""
-        return True
-
-
-def _block(dumper: _Dumper, value: str) -> yaml.Node:
-    style = "|" if "\n" in value else None
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
-
-
-_Dumper.add_representer(str, _block)
-# A text that would be read as something else is quoted: for readers of YAML 1.1, and for our own.
-add_core_schema(_Dumper)

@@ -13,8 +13,7 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
 from profiles_app.models import Collection, Profile
-from profiles_app.services import collections_sync
-from profiles_app.services.collections_sync import FAILED, REFUSED, Synced
+from profiles_app.services.collections_sync import FAILED, REFUSED, sync_all
 
 # Characters of an error that the list shows.
 EXCERPT = 160
@@ -24,7 +23,7 @@ EXCERPT = 160
 class CollectionAdmin(admin.ModelAdmin):
     """Collections, with what was read of them last and why it could not be."""
 
-    list_display = ("name", "kind", "profiles", "address", "version", "synced", "outcome")
+    list_display = ("name", "kind", "profiles", "address", "version", "last_synced", "outcome")
     list_filter = ("kind",)
     show_facets = admin.ShowFacets.NEVER
     search_fields = ("name", "source", "last_error")
@@ -59,24 +58,28 @@ class CollectionAdmin(admin.ModelAdmin):
     ) -> HttpResponse:
         """Show a collection with what it holds, and the button that reads it anew."""
         collection = kwargs["obj"]
-        facts = [
+        modules = [
+            " · ".join(each[key] for key in ("id", "type", "description") if each.get(key))
+            for each in collection.contents.get("modules", [])
+        ]
+        summary = [
             ("Kind", collection.get_kind_display()),
             ("Source", collection.address),
             ("Commit", collection.commit),
             ("Digest", collection.digest),
-            ("Synced", _moment(collection.synced_at)),
-            ("Added", _moment(collection.created_at)),
-            ("Changed", _moment(collection.updated_at)),
+            ("Synced", format_time(collection.synced_at)),
+            ("Added", format_time(collection.created_at)),
+            ("Changed", format_time(collection.updated_at)),
         ]
         context |= {
             "title": collection.name,
             "subtitle": None,
-            "facts": [(label, value) for label, value in facts if value],
+            "summary": [(label, value) for label, value in summary if value],
             "profiles": Profile.objects.filter(collection=collection.name).order_by("name"),
             "contents": [
                 ("Agents", collection.contents.get("agents", [])),
                 ("Context", collection.contents.get("context", [])),
-                ("Modules", [_module(each) for each in collection.contents.get("modules", [])]),
+                ("Modules", modules),
             ],
             "may_sync": self.has_sync_permission(request),
         }
@@ -100,12 +103,18 @@ class CollectionAdmin(admin.ModelAdmin):
 
     @admin.action(description="Sync with their sources", permissions=["sync"])
     def sync(self, request: HttpRequest, queryset: QuerySet[Collection]) -> None:
-        """Read the sources of the chosen collections anew, and tell what came of each."""
+        """Read the sources of the chosen collections anew, and report on each."""
         names = list(queryset.values_list("name", flat=True))
-        for result in collections_sync.sync_all(names):
+        for result in sync_all(names):
             is_wrong = result.status in (FAILED, REFUSED)
             level = messages.ERROR if is_wrong else messages.SUCCESS
-            self.message_user(request, _told(result), level)
+            loaded = result.loaded
+            changes = (
+                f"{result.status}, {len(loaded.created)} added, {len(loaded.updated)} updated, "
+                f"{len(loaded.removed)} removed."
+            )
+            text = f"Collection {result.collection}: {result.error or changes}"
+            self.message_user(request, text, level)
 
     @admin.display
     def version(self, collection: Collection) -> str:
@@ -125,9 +134,9 @@ class CollectionAdmin(admin.ModelAdmin):
         return format_html('<a href="{}">{}</a>', url, collection.number or 0)
 
     @admin.display(description="synced")
-    def synced(self, collection: Collection) -> str:
+    def last_synced(self, collection: Collection) -> str:
         """Return when its source was taken over last."""
-        return _moment(collection.synced_at)
+        return format_time(collection.synced_at)
 
     @admin.display(description="last sync")
     def outcome(self, collection: Collection) -> SafeString:
@@ -135,29 +144,13 @@ class CollectionAdmin(admin.ModelAdmin):
         if not collection.last_error:
             return format_html('<span class="badge badge-completed">{}</span>', "fine")
         error = collection.last_error
-        told = error if len(error) <= EXCERPT else f"{error[:EXCERPT]}…"
+        excerpt = error if len(error) <= EXCERPT else f"{error[:EXCERPT]}…"
         return format_html(
             '<span class="badge badge-failed">failed</span> <span class="list-error">{}</span>',
-            told,
+            excerpt,
         )
 
 
-def _module(module: dict[str, Any]) -> str:
-    """Return a module in a line: its id, its type and what it says of itself."""
-    told = (module.get("id"), module.get("type"), module.get("description"))
-    return " · ".join(str(part) for part in told if part)
-
-
-def _moment(at: datetime | None) -> str:
-    """Return a time to the second; nothing where there is none."""
+def format_time(at: datetime | None) -> str:
+    """Return a time to the second; nothing if there is none."""
     return timezone.localtime(at).strftime("%Y-%m-%d %H:%M:%S") if at else ""
-
-
-def _told(result: Synced) -> str:
-    if result.error:
-        return f"Collection {result.collection}: {result.error}"
-    loaded = result.loaded
-    return (
-        f"Collection {result.collection}: {result.status}, {len(loaded.created)} added, "
-        f"{len(loaded.updated)} updated, {len(loaded.removed)} removed."
-    )

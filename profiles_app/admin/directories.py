@@ -1,6 +1,9 @@
-"""Amplified directories in the console."""
+"""Amplified directories in the console: a tree, each below the nearest amplified one above it."""
 
 import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any, ClassVar
 
 from django import forms
@@ -13,10 +16,9 @@ from django.utils import timezone
 
 from amplifierd.common.redaction import MASK, masked
 from profiles_app import definition
-from profiles_app.admin.tree import Node, tree
 from profiles_app.exceptions import ProfilesError
 from profiles_app.models import AmplifiedDirectory
-from profiles_app.models.directory import ROOT
+from profiles_app.models.directory import ROOT, lineage
 from profiles_app.services import directories
 from profiles_app.services.profiles import resolve_profile
 
@@ -24,6 +26,66 @@ from profiles_app.services.profiles import resolve_profile
 MOST = 5_000
 COLUMNS = ("relative_path", "pk", "default_profile")
 PAGE = "admin:profiles_app_amplifieddirectory_change"
+
+
+@dataclass
+class Node:
+    """A directory in the tree; `links` are the pages about it, by their labels."""
+
+    path: str
+    # What comes after the directory above it.
+    label: str
+    depth: int
+    # The profile that counts, and the directory that gives it: this one, or one above.
+    profile: str
+    given_by: str
+    url: str = ""
+    links: list[tuple[str, str]] = field(default_factory=list)
+    has_children: bool = False
+    # How many levels end with it: what a template has to close.
+    ends: int = 0
+
+    @property
+    def is_own(self) -> bool:
+        """Tell whether the profile is the directory's own."""
+        return self.given_by == self.path
+
+    @property
+    def closes(self) -> range:
+        """Return what a template repeats to close the levels that end."""
+        return range(self.ends)
+
+
+def build_tree(profiles: Mapping[str, str], shown: Iterable[str]) -> list[Node]:
+    """Return the nodes of these paths, parents first, given the own profiles of all paths.
+
+    `has_children` and `ends` give the levels, so that any depth takes no recursion.
+    """
+    wanted = {above for path in shown for above in lineage(path) if above in profiles}
+    nodes: list[Node] = []
+    above: list[Node] = []
+    # The root, then each directory before what is in it.
+    for path in sorted(wanted, key=lambda path: () if path == ROOT else PurePosixPath(path).parts):
+        while above and above[-1].path != ROOT and not path.startswith(f"{above[-1].path}/"):
+            above.pop()
+        parent = above[-1] if above else None
+        prefix = "" if parent is None or parent.path == ROOT else f"{parent.path}/"
+        node = Node(
+            path=path,
+            label=path.removeprefix(prefix),
+            depth=0 if parent is None else parent.depth + 1,
+            profile=profiles[path],
+            given_by=path,
+        )
+        if parent and not node.profile:
+            node.profile, node.given_by = parent.profile, parent.given_by
+        nodes.append(node)
+        above.append(node)
+    for node, following in zip(nodes, [*nodes[1:], None], strict=False):
+        next_depth = following.depth if following else 0
+        node.has_children = next_depth > node.depth
+        node.ends = max(0, node.depth - next_depth)
+    return nodes
 
 
 class MaskedForm(forms.ModelForm):
@@ -35,11 +97,11 @@ class MaskedForm(forms.ModelForm):
         super().__init__(*args, **kwargs)
         self.initial[self.masked_field] = masked(self.initial.get(self.masked_field))
         if field := self.fields.get(self.masked_field):
-            # Whether it was changed is told by the row, not by what the browser sends back.
+            # The row says whether it was changed, not what the browser sends back.
             field.show_hidden_initial = False
 
-    def unmasked(self) -> Any:
-        """Return what was sent; raise ValidationError where a change would store a mask."""
+    def check_masks(self) -> Any:
+        """Return what was sent; raise ValidationError if a change would store a mask."""
         value = self.cleaned_data[self.masked_field]
         if self.masked_field in self.changed_data and MASK in json.dumps(value):
             raise ValidationError(f"Write a reference such as ${{NAME}} in place of {MASK}.")
@@ -62,7 +124,7 @@ class AmplifiedDirectoryForm(MaskedForm):
     def clean_metadata(self) -> dict[str, Any]:
         """Return the metadata, which are a mapping."""
         try:
-            metadata = definition.require_mapping(self.unmasked(), "metadata")
+            metadata = definition.require_mapping(self.check_masks(), "metadata")
             return directories.validate_metadata(metadata)
         except ProfilesError as error:
             raise ValidationError(str(error)) from error
@@ -99,10 +161,10 @@ class AmplifiedDirectoryAdmin(admin.ModelAdmin):
         rows = AmplifiedDirectory.objects.order_by("relative_path")
         known = {path: (pk, own) for path, pk, own in rows.values_list(*COLUMNS)[:MOST]}
         found = [path for path in known if text.lower() in path.lower()]
-        nodes = tree({path: own for path, (_, own) in known.items()}, found)
+        nodes = build_tree({path: own for path, (_, own) in known.items()}, found)
         for node in nodes:
             node.url = reverse(PAGE, args=[known[node.path][0]])
-        self.lead_on(nodes)
+        self.add_links(nodes)
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
@@ -114,8 +176,8 @@ class AmplifiedDirectoryAdmin(admin.ModelAdmin):
         }
         return TemplateResponse(request, self.change_list_template, context)
 
-    def lead_on(self, nodes: list[Node]) -> None:
-        """Give the nodes the pages that lead on from them; other apps know of some."""
+    def add_links(self, nodes: list[Node]) -> None:
+        """Add links to pages about the nodes; other apps know of some."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """A directory is amplified through the API, which looks at the disk."""
@@ -144,7 +206,7 @@ class AmplifiedDirectoryAdmin(admin.ModelAdmin):
             self.message_user(request, f"The marker is as it was. {error}", messages.WARNING)
 
     def delete_model(self, request: HttpRequest, obj: AmplifiedDirectory) -> None:
-        """Let the directory go; its files stay."""
+        """Deregister the directory; its files stay."""
         directories.deregister(obj.relative_path)
 
     @admin.display(description="profile that counts")

@@ -1,32 +1,166 @@
 """Profiles in the console: found, read, and edited as the texts that their files are."""
 
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseNotAllowed,
+    HttpResponseRedirect,
+    JsonResponse,
+)
 from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
 
-from profiles_app.admin import profile_pages
-from profiles_app.admin.profile_check import CheckPages
-from profiles_app.admin.profile_pages import Draft, page_url
-from profiles_app.admin.profile_steps import StepPages
-from profiles_app.admin.profile_versions import VersionPages
-from profiles_app.exceptions import ProfilesError, StaleVersion
+from amplifierd.common.text import visible
+from profiles_app.admin.profile_versions import VersionPages, parse_number
+from profiles_app.diff import Row, pair_lines
+from profiles_app.exceptions import (
+    ProfileActive,
+    ProfileExists,
+    ProfileReadOnly,
+    ProfilesError,
+    StaleVersion,
+)
 from profiles_app.models import Profile
 from profiles_app.profile_format import render_profile
-from profiles_app.services import profile_validation
-from profiles_app.services.profiles import find_version
+from profiles_app.services import profile_validation, profiles
+from profiles_app.services.profile_validation import FRONT_LIMIT, Mistake
 
 TEMPLATES = "admin/profiles_app/profile"
-SAVED = "Saved as version {}."
-SAME = "Nothing differs from version {}, so there is no new one."
+# Versions that a profile's page shows; its page of versions goes further back.
+VERSIONS = 10
+# Characters of a line that a mistake quotes.
+QUOTED = 120
+SKELETON = """---
+schema_version: 2
+profile:
+  name: my-profile
+  version: "1.0.0"
+  description: "What it is for, in a sentence."
+session:
+  orchestrator:
+    module: loop-streaming
+  context:
+    module: context-simple
+providers:
+  - module: provider-local
+    config:
+      temperature: 0.2
+      max_tokens: 512
+---
+
+Say here how the model is to answer.
+"""
+# Errors whose own words name what the API offers.
+WORDS: dict[type[ProfilesError], str] = {
+    ProfileActive: "The active profile stays. Deactivate it, or activate another one, first.",
+    ProfileReadOnly: "It comes from a file and does not change here. Copy it, and change the copy.",
+    ProfileExists: "There is a local profile of this name already. Choose another name.",
+}
+
+
+@dataclass
+class Draft:
+    """A text in the editor, the version that it was made of, and what is wrong with it."""
+
+    text: str
+    seen: int
+    mistakes: list[Mistake] = field(default_factory=list)
+    error: str = ""
+    # If somebody else saved meanwhile: what differs between what is saved now and this text.
+    is_stale: bool = False
+    was_seen: int = 0
+    differences: list[Row] | None = None
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether it cannot be saved."""
+        return any(mistake.is_grave for mistake in self.mistakes)
+
+    def become_stale(self, current: Profile, text: str, expected: int) -> None:
+        """Show what is saved now beside this text; the next try is made of that."""
+        self.is_stale, self.was_seen = True, expected
+        self.seen = current.version_number
+        self.differences = pair_lines(visible(text), visible(self.text))
+
+    def list_mistakes(self) -> list[dict[str, Any]]:
+        """Return the mistakes, each with the line that it is about."""
+        lines = self.text.split("\n")
+        rows = []
+        for mistake in self.mistakes:
+            number = mistake.line
+            line = lines[number - 1].strip() if 0 < number <= len(lines) else ""
+            quoted = line if len(line) <= QUOTED else f"{line[:QUOTED]}…"
+            detail = visible(mistake.detail)
+            rows.append(
+                {
+                    "line": number,
+                    "detail": detail,
+                    "is_grave": mistake.is_grave,
+                    "quoted": visible(quoted),
+                }
+            )
+        return rows
+
+
+@dataclass
+class ActionResult:
+    """What came of an action: a message, an entry for the history, and the profile it made."""
+
+    message: str
+    logged: str = ""
+    made: Profile | None = None
+
+
+def activate(profile: Profile, sent: dict[str, str]) -> ActionResult:
+    profiles.activate(str(profile))
+    message = f"{profile} is the active profile now: clients offer it first."
+    return ActionResult(message, "Activated.")
+
+
+def deactivate(profile: Profile, sent: dict[str, str]) -> ActionResult:
+    if profile.is_active:
+        profiles.deactivate()
+    return ActionResult("No profile is active now.", "Deactivated.")
+
+
+def check(profile: Profile, sent: dict[str, str]) -> ActionResult:
+    profile_validation.compile_profile(str(profile))
+    return ActionResult(f"A session would find all that {profile} names.")
+
+
+def copy(profile: Profile, sent: dict[str, str]) -> ActionResult:
+    made = profiles.copy(str(profile), sent.get("new_name", "").strip())
+    return ActionResult(f"This is {made}, a copy of {profile}.", f"Copied from {profile}.", made)
+
+
+def restore(profile: Profile, sent: dict[str, str]) -> ActionResult:
+    # No version has the number 0.
+    number, seen = (parse_number(sent.get(key)) or 0 for key in ("number", "expected_version"))
+    restored = profile_validation.restore_version(str(profile), number, seen)
+    if restored.version_number == seen:
+        return ActionResult(f"It is what it was at version {number} already.")
+    words = f"Version {number} restored as version {restored.version_number}."
+    return ActionResult(words, words)
+
+
+ACTIONS: dict[str, Callable[[Profile, dict[str, str]], ActionResult]] = {
+    action.__name__: action for action in (activate, deactivate, check, copy, restore)
+}
 
 
 @admin.register(Profile)
-class ProfileAdmin(CheckPages, StepPages, VersionPages, admin.ModelAdmin):
+class ProfileAdmin(VersionPages, admin.ModelAdmin):
     """Profiles. All are read here; those of the collection `local` are made and changed."""
 
     change_list_template = f"{TEMPLATES}/change_list.html"
@@ -40,6 +174,16 @@ class ProfileAdmin(CheckPages, StepPages, VersionPages, admin.ModelAdmin):
     class Media:
         css = {"all": ("profiles_app/admin.css",)}
 
+    def get_urls(self) -> list[URLPattern]:
+        """Add the addresses of the check and of the actions."""
+        view = self.admin_site.admin_view
+        name = "profiles_app_profile"
+        return [
+            path("check/", view(self.check_view), name=f"{name}_check"),
+            path("<path:object_id>/step/<slug:name>/", view(self.action_view), name=f"{name}_step"),
+            *super().get_urls(),
+        ]
+
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
@@ -47,47 +191,121 @@ class ProfileAdmin(CheckPages, StepPages, VersionPages, admin.ModelAdmin):
         return super().changelist_view(request, {"title": "Profiles", **(extra_context or {})})
 
     def add_view(self, request: HttpRequest, *_: Any, **__: Any) -> HttpResponse:
-        """Show the editor for a profile that is to be, and make it of what comes back."""
+        """Show the editor for a new profile, and make it of what comes back."""
         if not self.has_add_permission(request):
             raise PermissionDenied
-        draft = Draft(profile_pages.SKELETON, 0)
+        draft = Draft(SKELETON, 0)
         if request.method == "POST":
-            draft = Draft(_text(request), 0)
-            draft.mistakes = profile_validation.find_mistakes(draft.text, None)
-            if not draft.is_wrong and (made := self._made(request, draft)):
-                return HttpResponseRedirect(page_url(made))
+            draft = self.read_draft(request, None)
+            if not draft.is_wrong:
+                try:
+                    with transaction.atomic():
+                        made = profile_validation.create_from_text(draft.text)
+                        self.log_addition(request, made, "Made.")
+                except ProfilesError as error:
+                    draft.error = str(error)
+                else:
+                    messages.success(request, f"The profile {made} is made.")
+                    return HttpResponseRedirect(page_url(made))
         context = {
-            **self.admin_site.each_context(request),
-            **profile_pages.new_page(draft),
-            "opts": self.opts,
-            "media": self.media,
+            "title": "New profile",
+            "draft": draft,
+            "check_url": reverse("admin:profiles_app_profile_check"),
+            "may_edit": True,
         }
-        return TemplateResponse(request, f"{TEMPLATES}/change_form.html", context)
+        return self.render(request, "change_form", context)
 
     def change_view(self, request: HttpRequest, object_id: str, *_: Any, **__: Any) -> HttpResponse:
-        """Show a profile, in the editor where it may be changed, and save what comes back."""
-        profile = self.found(request, object_id)
-        draft = Draft(self.text(profile), profile.version_number)
+        """Show a profile, in the editor if it may be changed, and save what comes back."""
+        profile = self.find_profile(request, object_id)
         if request.method == "POST":
             if not self.has_change_permission(request, profile):
                 raise PermissionDenied
-            draft = Draft(_text(request), _number(request))
-            draft.mistakes = profile_validation.find_mistakes(draft.text, profile.name)
-            if not draft.is_wrong and self._saved(request, profile, draft):
+            draft = self.read_draft(request, profile)
+            if not draft.is_wrong and self.save_draft(request, profile, draft):
                 return HttpResponseRedirect(page_url(profile))
         else:
+            draft = Draft(render_newest(profile), profile.version_number)
             draft.mistakes = profile_validation.find_mistakes(draft.text, profile.name)
+        versions = list(profiles.list_versions(profile)[: VERSIONS + 1])
+        check_url = reverse("admin:profiles_app_profile_check")
         context = {
-            **self.admin_site.each_context(request),
-            **profile_pages.page(profile, draft),
-            **self.allowed(request, profile),
-            "opts": self.opts,
-            "media": self.media,
+            "title": str(profile),
+            "profile": profile,
+            "draft": draft,
+            "check_url": f"{check_url}?profile={profile.pk}",
+            "versions": versions[:VERSIONS],
+            "has_more_versions": len(versions) > VERSIONS,
+            "first": versions[1].number if len(versions) > 1 else 0,
+            "second": profile.version_number,
+            "copy_name": f"{profile.name[:58]}-copy" if profile.is_local else profile.name,
+            "next_number": profile.version_number + 1,
+            "is_long": draft.text.find("\n---\n", 4) > FRONT_LIMIT,
+            **self.list_permissions(request, profile),
         }
-        return TemplateResponse(request, f"{TEMPLATES}/change_form.html", context)
+        return self.render(request, "change_form", context)
 
-    def found(self, request: HttpRequest, object_id: str) -> Profile:
-        """Return the profile; raise Http404, and PermissionDenied for who may not look."""
+    def delete_view(self, request: HttpRequest, object_id: str, *_: Any, **__: Any) -> HttpResponse:
+        """Ask, and then delete the profile with its versions; an error is a message."""
+        profile = self.find_profile(request, object_id)
+        if not self.has_delete_permission(request, profile):
+            raise PermissionDenied
+        if request.method != "POST":
+            return self.render(
+                request, "delete", {"title": f"Delete {profile}?", "profile": profile}
+            )
+
+        def delete() -> ActionResult:
+            self.log_deletions(request, [profile])
+            profiles.delete(str(profile))
+            return ActionResult(f"The profile {profile} was deleted.")
+
+        result = self.run_action(request, profile, delete)
+        gone = reverse("admin:profiles_app_profile_changelist")
+        return HttpResponseRedirect(gone if result else page_url(profile))
+
+    def action_view(self, request: HttpRequest, object_id: str, name: str) -> HttpResponse:
+        """Run an action on a profile and show what came of it; an error is a message."""
+        profile, action = self.find_profile(request, object_id), ACTIONS.get(name)
+        if action is None:
+            raise Http404("There is no such action.")
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        may = self.list_permissions(request, profile)
+        if not {"check": True, "copy": may["may_copy"]}.get(name, may["may_mark"]):
+            raise PermissionDenied
+        result = self.run_action(request, profile, lambda: action(profile, request.POST.dict()))
+        return HttpResponseRedirect(page_url((result and result.made) or profile))
+
+    def check_view(self, request: HttpRequest) -> JsonResponse:
+        """Answer the editor's script, which posts `{"text": …}`, with the mistakes in the text.
+
+        `?profile=` is the key of the local profile that the text is for; a new one has none.
+        """
+        if request.method != "POST":
+            return _make_error(HTTPStatus.METHOD_NOT_ALLOWED, "not_allowed", "Send a POST.")
+        if not self.has_view_permission(request):
+            detail = "You may not see profiles."
+            return _make_error(HTTPStatus.FORBIDDEN, "permission_denied", detail)
+        try:
+            body = json.loads(request.body)
+        except (ValueError, RecursionError):
+            body = None
+        text = body.get("text") if isinstance(body, dict) else None
+        if not isinstance(text, str):
+            return _make_error(HTTPStatus.BAD_REQUEST, "invalid", 'Send {"text": "…"} as JSON.')
+        name, key = None, request.GET.get("profile")
+        if key is not None:
+            pk = int(key) if key.isascii() and key.isdecimal() and len(key) < 18 else 0
+            name = Profile.objects.filter(pk=pk).values_list("name", flat=True).first()
+            if name is None:
+                detail = "The profile is there no longer."
+                return _make_error(HTTPStatus.NOT_FOUND, "not_found", detail)
+        draft = Draft(text, 0, profile_validation.find_mistakes(text, name))
+        return JsonResponse({"mistakes": draft.list_mistakes(), "is_wrong": draft.is_wrong})
+
+    def find_profile(self, request: HttpRequest, object_id: str) -> Profile:
+        """Return the profile; raise Http404, and PermissionDenied for a user who may not see it."""
         profile = self.get_object(request, unquote(object_id))
         if profile is None:
             raise Http404("There is no such profile.")
@@ -95,7 +313,7 @@ class ProfileAdmin(CheckPages, StepPages, VersionPages, admin.ModelAdmin):
             raise PermissionDenied
         return profile
 
-    def allowed(self, request: HttpRequest, profile: Profile) -> dict[str, bool]:
+    def list_permissions(self, request: HttpRequest, profile: Profile) -> dict[str, bool]:
         """Return what the user may do with a profile."""
         return {
             "may_edit": self.has_change_permission(request, profile),
@@ -104,53 +322,77 @@ class ProfileAdmin(CheckPages, StepPages, VersionPages, admin.ModelAdmin):
             "may_delete": super().has_delete_permission(request) and profile.is_local,
         }
 
-    def text(self, profile: Profile) -> str:
-        """Return a profile as its file has it, secrets masked."""
-        return render_profile(find_version(profile, profile.version_number))
-
     def has_change_permission(self, request: HttpRequest, obj: Profile | None = None) -> bool:
         """Only local profiles change here."""
         return (obj is None or obj.is_local) and super().has_change_permission(request, obj)
 
-    def _made(self, request: HttpRequest, draft: Draft) -> Profile | None:
-        """Make the profile, and tell so; else have the draft say why not."""
-        try:
-            with transaction.atomic():
-                made = profile_validation.create_from_text(draft.text)
-                self.log_addition(request, made, "Made.")
-        except ProfilesError as error:
-            draft.refusal = str(error)
-            return None
-        messages.success(request, f"The profile {made} is made.")
-        return made
+    def render(self, request: HttpRequest, name: str, context: dict[str, Any]) -> HttpResponse:
+        """Return a page of profiles from the template of this name."""
+        site = self.admin_site.each_context(request)
+        context = {**site, "opts": self.opts, "media": self.media, **context}
+        return TemplateResponse(request, f"{TEMPLATES}/{name}.html", context)
 
-    def _saved(self, request: HttpRequest, profile: Profile, draft: Draft) -> bool:
-        """Save the draft, and tell so; else have it say why not."""
+    def read_draft(self, request: HttpRequest, profile: Profile | None) -> Draft:
+        """Return the draft that was sent, with its mistakes."""
+        # Browsers send other line ends than they were shown.
+        text = request.POST.get("text", "").replace("\r\n", "\n")
+        # The version that the page was made of; no version has the number 0.
+        seen = parse_number(request.POST.get("expected_version")) or 0 if profile else 0
+        name = profile.name if profile else None
+        return Draft(text, seen, profile_validation.find_mistakes(text, name))
+
+    def save_draft(self, request: HttpRequest, profile: Profile, draft: Draft) -> bool:
+        """Save the draft, and say so; else note in it why not."""
         try:
             with transaction.atomic():
                 saved = profile_validation.save_text(profile.name, draft.text, draft.seen)
-                is_new = saved.version_number != draft.seen
+                number = saved.version_number
+                is_new = number != draft.seen
                 if is_new:
-                    self.log_change(request, saved, f"Saved as version {saved.version_number}.")
+                    self.log_change(request, saved, f"Saved as version {number}.")
         except StaleVersion as error:
             current = Profile.objects.get(pk=profile.pk)
-            draft.become_stale(current, self.text(current), error.extra)
+            draft.become_stale(current, render_newest(current), error.extra["expected"])
             return False
         except ProfilesError as error:
-            draft.refusal = str(error)
+            draft.error = str(error)
             return False
-        messages.success(request, (SAVED if is_new else SAME).format(saved.version_number))
+        same = f"Nothing differs from version {number}, so there is no new one."
+        messages.success(request, f"Saved as version {number}." if is_new else same)
         for mistake in draft.mistakes:
             messages.warning(request, f"Line {mistake.line}: {mistake.detail}")
         return True
 
+    def run_action(
+        self, request: HttpRequest, profile: Profile, action: Callable[[], ActionResult]
+    ) -> ActionResult | None:
+        """Run an action with its entry in the history; report why it failed, and return None."""
+        try:
+            with transaction.atomic():
+                result = action()
+                if result.made:
+                    self.log_addition(request, result.made, result.logged)
+                elif result.logged:
+                    self.log_change(request, profile, result.logged)
+        except ProfilesError as failure:
+            errors = getattr(failure, "extra", {}).get("errors")
+            lines = [f"{error['field']}: {error['detail']}" for error in errors or ()]
+            for line in lines or [WORDS.get(type(failure), str(failure))]:
+                messages.error(request, line)
+            return None
+        messages.success(request, result.message)
+        return result
 
-def _text(request: HttpRequest) -> str:
-    """Return the text that was sent, with the line ends that it was shown with."""
-    return request.POST.get("text", "").replace("\r\n", "\n")
+
+def page_url(profile: Profile) -> str:
+    """Return the console's page of a profile."""
+    return reverse("admin:profiles_app_profile_change", args=[profile.pk])
 
 
-def _number(request: HttpRequest) -> int:
-    """Return the version that the page was made of; 0, which never fits, where it does not say."""
-    sent = request.POST.get("expected_version", "")
-    return int(sent) if sent.isascii() and sent.isdecimal() and len(sent) < 10 else 0
+def render_newest(profile: Profile) -> str:
+    """Return a profile as its file has it, its secrets redacted."""
+    return render_profile(profiles.find_version(profile, profile.version_number))
+
+
+def _make_error(status: int, code: str, detail: str) -> JsonResponse:
+    return JsonResponse({"status": status, "code": code, "detail": detail}, status=status)

@@ -227,7 +227,7 @@ class DirectoryViewSet(viewsets.ViewSet):
         values = validate(requests.CreateDirectory, request.data)
         path = directory_browser.create_directory(values["relative_path"])
         answer = DirectoryCreatedSerializer.serialize(
-            created_path=path, absolute_path=str(directories.place_of(path))
+            created_path=path, absolute_path=str(directories.absolute_path(path))
         )
         return Response(answer, status.HTTP_201_CREATED)
 

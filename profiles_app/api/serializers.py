@@ -32,7 +32,7 @@ from profiles_app.models.profile import Source
 from profiles_app.profile_format import redact_texts
 from profiles_app.services import collections_sync, directories
 from profiles_app.services.collections import Loaded
-from profiles_app.services.collections_sync import Check, Synced, Updated
+from profiles_app.services.collections_sync import Check, SyncResult, UpdateResult
 
 NAME = text("Its name in its collection.", example="base")
 COLLECTION = text(example="foundation")
@@ -213,7 +213,8 @@ class AmplifiedDirectorySerializer(OutputSerializer, both_casings=True):
 
     relative_path = text("Below the root directory; `.` is the root itself.", example=".")
     path = Member(
-        text("The absolute path."), lambda directory: str(directories.absolute_path(directory))
+        text("The absolute path."),
+        lambda directory: str(directories.absolute_path(directory.relative_path)),
     )
     metadata = free("Merged by PATCH; has the `default_profile` that counts here.")
     created_at = time()
@@ -249,7 +250,7 @@ class DirectoryListSerializer(OutputSerializer, both_casings=True):
 
     current_path = Member(text("`.` is the root.", example="."), "path")
     parent_path = Member(nullable(text("null at the root.")), "parent")
-    directories = Member(listed(text(), "Their names, in order."), "names")
+    directories = Member(listed(text(), "Their names, in order."), "entries")
     truncated = Member(flag("Whether there are more than are listed."), "is_truncated")
     left_out = Member(whole("Directories whose names cannot be written as JSON."), "unnamable")
 
@@ -376,7 +377,7 @@ class SyncedSerializer(OutputSerializer):
     removed = Member(listed(text()), "loaded.removed")
     refused = Member(
         listed(free(), "Files that are no valid profiles, and why."),
-        lambda result: [asdict(item) for item in result.refused],
+        lambda result: [asdict(item) for item in result.errors],
     )
     error = nullable(text())
 
@@ -536,7 +537,7 @@ def serialize_collection_in_full(
     )
 
 
-def serialize_sync(results: list[Synced]) -> dict[str, Any]:
+def serialize_sync(results: list[SyncResult]) -> dict[str, Any]:
     """Return what came of syncing: each collection's status, then the details."""
     return SyncResultSerializer.serialize(
         collections={result.collection: result.status for result in results},
@@ -559,7 +560,7 @@ def serialize_checks(checks: list[Check]) -> dict[str, Any]:
 
 
 def serialize_profile_update(
-    result: Updated, profile: str, status: str, action: str
+    result: UpdateResult, profile: str, status: str, action: str
 ) -> dict[str, Any]:
     """Return what the update of a collection meant for one of its profiles."""
     return ProfileUpdateSerializer.serialize(
@@ -567,7 +568,7 @@ def serialize_profile_update(
     )
 
 
-def serialize_updates(results: list[Updated]) -> dict[str, Any]:
+def serialize_updates(results: list[UpdateResult]) -> dict[str, Any]:
     """Return what came of an update; profiles are counted, and collections that failed."""
     actions = Counter(action for result in results for _, action in result.profiles.values())
     return CacheUpdateSerializer.serialize(

@@ -26,10 +26,6 @@ class ProfileQuerySet(models.QuerySet["Profile"]):
         """Order as lists show them; those that were loaded together are in order of their names."""
         return self.order_by("-created_at", "collection", "name")
 
-    def shipped(self) -> Self:
-        """Return the profiles that come with the daemon."""
-        return self.filter(source="shipped")
-
     def active(self) -> "Profile | None":
         """Return the active profile, of which there is at most one."""
         return self.filter(is_active=True).first()

@@ -1,4 +1,4 @@
-"""Loading the shipped profiles into the catalogue."""
+"""Collections and what they hold: shipped ones are loaded, others are added and removed."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -28,11 +28,15 @@ from profiles_app.models.collection import LOCAL
 from profiles_app.models.directory import ROOT
 from profiles_app.services.profiles import RESERVED as RESERVED_PROFILES
 from profiles_app.services.profiles import lock_catalogue
-from profiles_app.sources import location, tree
-from profiles_app.sources.tree import FileError, Tree
+from profiles_app.sources import location
+from profiles_app.sources.tree import FileError, Tree, read_folder
 
 SHIPPED = Path(__file__).resolve().parent.parent / "shipped"
 DEFAULT_PROFILE = "foundation/base"
+# These stand in the place of a name in URLs.
+RESERVED = {"active", "component-refs", "mount", "sync"}
+# Files that a message names.
+SHOWN = 3
 
 
 @dataclass
@@ -50,41 +54,34 @@ def load_shipped(folder: Path = SHIPPED) -> Loaded:
     All or nothing. Two processes may do this at once: the second waits and finds nothing to do.
     Raises InvalidDefinition for a file that is no profile.
     """
-    files = dict(_files(folder))
+    files = dict(_read_shipped(folder))
     with transaction.atomic():
         lock_catalogue()
         AmplifiedDirectory.objects.get_or_create(
             relative_path=ROOT, defaults={"default_profile": DEFAULT_PROFILE}
         )
         now = timezone.now()
-        names = _note_collections(folder, now)
-        # A name that an added collection took before the daemon shipped it stays with that one.
+        dates = {"created_at": now, "updated_at": now}
+        Collection.objects.get_or_create(name=LOCAL, defaults={"kind": Kind.LOCAL, **dates})
+        names = set()
+        for path in sorted({path.parent for path in folder.glob("*/*.md")}):
+            collection, _ = Collection.objects.get_or_create(
+                name=path.name, defaults={"kind": Kind.SHIPPED, **dates}
+            )
+            # A name that an added collection took before the daemon shipped it stays with that one.
+            if collection.kind == Kind.SHIPPED:
+                names.add(path.name)
+                digest = read_folder(str(path)).digest
+                Collection.objects.filter(pk=collection.pk).exclude(digest=digest).update(
+                    digest=digest, synced_at=now, updated_at=now
+                )
         files = {name: file for name, file in files.items() if file["collection"] in names}
-        loaded = store_profiles(files, Profile.objects.shipped(), now)
+        loaded = store_profiles(files, Profile.objects.filter(source=Source.SHIPPED), now)
         Collection.objects.filter(kind=Kind.SHIPPED).exclude(name__in=names).delete()
         return loaded
 
 
-def _note_collections(folder: Path, now: datetime) -> set[str]:
-    """See that `local` and the shipped collections are there; return the names of the shipped."""
-    dates = {"created_at": now, "updated_at": now}
-    Collection.objects.get_or_create(name=LOCAL, defaults={"kind": Kind.LOCAL, **dates})
-    noted = set()
-    for path in sorted({path.parent for path in folder.glob("*/*.md")}):
-        digest = tree.read_folder(str(path)).digest
-        collection, _ = Collection.objects.get_or_create(
-            name=path.name, defaults={"kind": Kind.SHIPPED, **dates}
-        )
-        if collection.kind != Kind.SHIPPED:
-            continue
-        noted.add(path.name)
-        Collection.objects.filter(pk=collection.pk).exclude(digest=digest).update(
-            digest=digest, synced_at=now, updated_at=now
-        )
-    return noted
-
-
-def _files(folder: Path) -> Iterator[tuple[str, dict[str, object]]]:
+def _read_shipped(folder: Path) -> Iterator[tuple[str, dict[str, object]]]:
     """Yield the name of each shipped profile, and its fields."""
     for path in sorted(folder.glob("*/*.md")):
         place = path.relative_to(folder)
@@ -94,15 +91,8 @@ def _files(folder: Path) -> Iterator[tuple[str, dict[str, object]]]:
                 raise InvalidDefinition(f"profile.name: must be {path.stem!r}, like the file.")
         except InvalidDefinition as error:
             raise InvalidDefinition(f"{place}: {error}") from error
-        yield (
-            str(place.with_suffix("")),
-            asdict(file)
-            | {
-                "collection": path.parent.name,
-                "source": Source.SHIPPED,
-                "source_path": str(place),
-            },
-        )
+        origin = {"collection": path.parent.name, "source": Source.SHIPPED}
+        yield str(place.with_suffix("")), asdict(file) | origin | {"source_path": str(place)}
 
 
 def store_profiles(
@@ -118,32 +108,19 @@ def store_profiles(
         if name not in known:
             Profile.objects.create(**fields, created_at=now, updated_at=now)
             loaded.created.append(name)
-        elif changed := _changed(known[name], fields):
-            known[name].updated_at = now
-            known[name].save(update_fields=[*changed, "updated_at"])
+            continue
+        profile = known[name]
+        # The digest alone would not do: a new daemon may read the same file differently. Comparing
+        # alone would not do either: to Python, true and 1 are the same.
+        if any(getattr(profile, field) != value for field, value in fields.items()):
+            for field, value in fields.items():
+                setattr(profile, field, value)
+            profile.updated_at = now
+            profile.save(update_fields=[*fields, "updated_at"])
             loaded.updated.append(name)
     loaded.removed = sorted(set(known) - set(files))
     Profile.objects.filter(id__in=[known[name].id for name in loaded.removed]).delete()
     return loaded
-
-
-def _changed(profile: Profile, fields: dict[str, object]) -> list[str]:
-    """Set all fields where any differs, and return their names.
-
-    The digest alone would not do: a new daemon may read the same file differently. Comparing alone
-    would not do either: to Python, true and 1 are the same.
-    """
-    if all(getattr(profile, name) == value for name, value in fields.items()):
-        return []
-    for name, value in fields.items():
-        setattr(profile, name, value)
-    return list(fields)
-
-
-# These stand in the place of a name in URLs.
-RESERVED = {"active", "component-refs", "mount", "sync"}
-# Names of refused files that an error tells of.
-SHOWN = 3
 
 
 def find(name: str) -> Collection:
@@ -173,10 +150,10 @@ def add(name: str, source: str) -> tuple[Collection, Loaded]:
     if Collection.objects.filter(name=name).exists():
         raise CollectionExists
     tree, found = read_source(name, place)
-    if found.refused:
+    if found.errors:
         raise InvalidFiles(
-            describe_errors(found.refused),
-            errors=[serialize_error(item) for item in found.refused],
+            describe_errors(found.errors),
+            errors=[{"field": "source", "code": "refused", **asdict(e)} for e in found.errors],
         )
     fields = {"source": place.url, "ref": place.ref, "subdirectory": place.subdirectory}
     with transaction.atomic():
@@ -224,7 +201,7 @@ def read_source(name: str, place: location.Location) -> tuple[Tree, Contents]:
         raise SourceUnreadable(
             "The source holds nothing of a collection; profiles are the files `profiles/*.md`."
         )
-    found.refused += [
+    found.errors += [
         FileError(fields["source_path"], None, "this name has a meaning in URLs; choose another.")
         for profile, fields in found.profiles.items()
         if profile in RESERVED_PROFILES
@@ -259,17 +236,9 @@ def replace_contents(collection: Collection, tree: Tree, found: Contents, now: d
     return loaded
 
 
-def describe_errors(refused: list[FileError]) -> str:
-    """Return a sentence on the files that are refused."""
-    places = "; ".join(f"{_place(item)}: {item.detail}" for item in refused[:SHOWN])
-    more = f" ({len(refused) - SHOWN} more)" if len(refused) > SHOWN else ""
-    return f"Files are refused, so nothing was changed: {places}{more}"
-
-
-def serialize_error(item: FileError) -> dict[str, object]:
-    """Return a refusal as an error of a problem document."""
-    return {"field": "source", "code": "refused", **asdict(item)}
-
-
-def _place(item: FileError) -> str:
-    return item.file if item.line is None else f"{item.file}, line {item.line}"
+def describe_errors(errors: list[FileError]) -> str:
+    """Return a sentence on the files that cannot be loaded."""
+    places = (e.file if e.line is None else f"{e.file}, line {e.line}" for e in errors)
+    listed = [f"{place}: {error.detail}" for place, error in zip(places, errors, strict=True)]
+    more = f" ({len(errors) - SHOWN} more)" if len(errors) > SHOWN else ""
+    return f"Files are refused, so nothing was changed: {'; '.join(listed[:SHOWN])}{more}"

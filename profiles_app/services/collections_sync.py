@@ -22,129 +22,31 @@ from profiles_app.models import Collection, Kind, Profile
 from profiles_app.services import collections
 from profiles_app.services.collections import Loaded, load_shipped
 from profiles_app.services.profiles import lock_catalogue
-from profiles_app.sources import git, tree
-from profiles_app.sources.tree import FileError, Tree
+from profiles_app.sources import git
+from profiles_app.sources.tree import FileError, Tree, read_folder
 
 # Sources that are read at a time.
 READERS = 16
 
-SYNCED = "synced"
-UNCHANGED = "unchanged"
-REFUSED = "refused"
-FAILED = "failed"
+# What came of syncing a collection.
+SYNCED, UNCHANGED, REFUSED, FAILED = "synced", "unchanged", "refused", "failed"
+# How what is loaded compares with the source; MISSING: nothing of it is loaded.
+FRESH, STALE, MISSING = "fresh", "stale", "missing"
+# What an update did.
+BUILT, SKIPPED, REMOVED = "built", "skipped", "removed"
+
+Reading = tuple[Tree, Contents] | ProfilesError
 
 
 @dataclass
-class Synced:
+class SyncResult:
     """What came of syncing one collection."""
 
     collection: str
     status: str
     loaded: Loaded = field(default_factory=Loaded)
-    refused: list[FileError] = field(default_factory=list)
+    errors: list[FileError] = field(default_factory=list)
     error: str | None = None
-
-
-Reading = tuple[Tree, Contents] | ProfilesError
-
-
-def sync_all(names: Iterable[str] | None = None) -> list[Synced]:
-    """Sync the collections of these names, or all, in order of their names.
-
-    Raises CollectionNotFound, before anything is synced, for a name that there is not.
-    """
-    found = {collection.name: collection for collection in Collection.objects.all()}
-    chosen = set(found if names is None else names)
-    if missing := sorted(chosen - set(found)):
-        raise CollectionNotFound(f"There is no collection {missing[0][:64]!r}.")
-    wanted = [found[name] for name in sorted(chosen)]
-    added = [collection for collection in wanted if collection.is_added]
-    with ThreadPoolExecutor(READERS) as pool:
-        readings = dict(zip(added, pool.map(read, added), strict=True))
-    shipped = _shipped() if any(item.kind == Kind.SHIPPED for item in wanted) else Loaded()
-    return [
-        _taken(item, readings[item]) if item.is_added else _own(item, shipped) for item in wanted
-    ]
-
-
-def sync(name: str) -> Synced:
-    """Sync one collection. Raises CollectionNotFound."""
-    return sync_all([name])[0]
-
-
-def read(collection: Collection) -> Reading:
-    """Return what an added collection's source holds, or why it cannot be read."""
-    try:
-        return collections.read_source(collection.name, collection.location)
-    except ProfilesError as error:
-        return error
-
-
-def _taken(seen: Collection, reading: Reading) -> Synced:
-    if isinstance(reading, ProfilesError):
-        return _failed(seen, Synced(seen.name, FAILED, error=str(reading)))
-    tree, found = reading
-    if found.refused:
-        error = collections.describe_errors(found.refused)
-        return _failed(seen, Synced(seen.name, REFUSED, refused=found.refused, error=error))
-    try:
-        loaded = _stored(seen, tree, found)
-    except ProfilesError as error:
-        return _failed(seen, Synced(seen.name, FAILED, error=str(error)))
-    changed = loaded != Loaded() or tree.digest != seen.digest or tree.commit != seen.commit
-    return Synced(seen.name, SYNCED if changed else UNCHANGED, loaded)
-
-
-def _stored(seen: Collection, tree: Tree, found: Contents) -> Loaded:
-    """Take over what was read, unless somebody did so since the collection was seen."""
-    with transaction.atomic():
-        lock_catalogue()
-        collection = Collection.objects.select_for_update().filter(pk=seen.pk).first()
-        if collection is None:
-            raise CollectionNotFound("The collection was removed meanwhile.")
-        if collection.synced_at != seen.synced_at:
-            if (collection.digest, collection.commit) == (tree.digest, tree.commit):
-                return Loaded()
-            raise CollectionBusy
-        return collections.replace_contents(collection, tree, found, timezone.now())
-
-
-def _failed(seen: Collection, result: Synced) -> Synced:
-    """Keep why it failed with the collection, unless somebody has synced it since."""
-    unchanged = Collection.objects.filter(pk=seen.pk, synced_at=seen.synced_at)
-    unchanged.update(last_error=result.error, updated_at=timezone.now())
-    return result
-
-
-def _shipped() -> Loaded | ProfilesError:
-    try:
-        return load_shipped()
-    except ProfilesError as error:
-        return error
-
-
-def _own(collection: Collection, shipped: Loaded | ProfilesError) -> Synced:
-    """Return what came of one of the daemon's own collections; `local` has no source."""
-    if collection.kind == Kind.LOCAL:
-        return Synced(collection.name, UNCHANGED)
-    if isinstance(shipped, ProfilesError):
-        return Synced(collection.name, FAILED, error=str(shipped))
-    prefix = f"{collection.name}/"
-    loaded = Loaded(
-        *([name for name in names if name.startswith(prefix)]
-          for names in (shipped.created, shipped.updated, shipped.removed))
-    )  # fmt: skip
-    return Synced(collection.name, SYNCED if loaded != Loaded() else UNCHANGED, loaded)
-
-
-FRESH = "fresh"
-STALE = "stale"
-# The source has it, and nothing of it is loaded.
-MISSING = "missing"
-
-BUILT = "built"
-SKIPPED = "skipped"
-REMOVED = "removed"
 
 
 @dataclass
@@ -159,7 +61,7 @@ class Check:
 
 
 @dataclass
-class Updated:
+class UpdateResult:
     """What came of bringing a collection up to date; a profile has its status and action."""
 
     collection: str
@@ -170,84 +72,137 @@ class Updated:
     error: str | None = None
 
 
+def sync_all(names: Iterable[str] | None = None) -> list[SyncResult]:
+    """Sync the collections of these names, or all, in order of their names.
+
+    Raises CollectionNotFound, before anything is synced, for an unknown name.
+    """
+    wanted = find_collections(names)
+    added = [collection for collection in wanted if collection.is_added]
+    with ThreadPoolExecutor(READERS) as pool:
+        readings = dict(zip(added, pool.map(read_collection, added), strict=True))
+    shipped: Loaded | ProfilesError = Loaded()
+    if any(collection.kind == Kind.SHIPPED for collection in wanted):
+        try:
+            shipped = load_shipped()
+        except ProfilesError as error:
+            shipped = error
+    results = []
+    for collection in wanted:
+        name = collection.name
+        if collection.is_added:
+            results.append(store_reading(collection, readings[collection]))
+        elif collection.kind == Kind.LOCAL:
+            # It has no source.
+            results.append(SyncResult(name, UNCHANGED))
+        elif isinstance(shipped, ProfilesError):
+            results.append(SyncResult(name, FAILED, error=str(shipped)))
+        else:
+            changes = (shipped.created, shipped.updated, shipped.removed)
+            own = ([each for each in group if each.startswith(f"{name}/")] for group in changes)
+            loaded = Loaded(*own)
+            results.append(SyncResult(name, SYNCED if loaded != Loaded() else UNCHANGED, loaded))
+    return results
+
+
+def sync(name: str) -> SyncResult:
+    """Sync one collection. Raises CollectionNotFound."""
+    return sync_all([name])[0]
+
+
+def find_collections(names: Iterable[str] | None = None) -> list[Collection]:
+    """Return the collections of these names, or all, by name; raise CollectionNotFound."""
+    found = Collection.objects.order_by("name")
+    if names is None:
+        return list(found)
+    wanted = set(names)
+    chosen = list(found.filter(name__in=wanted))
+    if missing := wanted - {collection.name for collection in chosen}:
+        raise CollectionNotFound(f"There is no collection {min(missing)[:64]!r}.")
+    return chosen
+
+
+def read_collection(collection: Collection) -> Reading:
+    """Return what an added collection's source holds, or why it cannot be read."""
+    try:
+        return collections.read_source(collection.name, collection.location)
+    except ProfilesError as error:
+        return error
+
+
+def store_reading(seen: Collection, reading: Reading) -> SyncResult:
+    """Store what was read of a collection, unless it was synced or removed since it was `seen`."""
+    result = SyncResult(seen.name, FAILED)
+    if isinstance(reading, ProfilesError):
+        result.error = str(reading)
+    elif reading[1].errors:
+        errors = reading[1].errors
+        error = collections.describe_errors(errors)
+        result = SyncResult(seen.name, REFUSED, errors=errors, error=error)
+    else:
+        tree, found = reading
+        try:
+            loaded = _store(seen, tree, found)
+            changed = loaded != Loaded() or (tree.digest, tree.commit) != (seen.digest, seen.commit)
+            return SyncResult(seen.name, SYNCED if changed else UNCHANGED, loaded)
+        except ProfilesError as error:
+            result.error = str(error)
+    # Keep why it failed with the collection.
+    unchanged = Collection.objects.filter(pk=seen.pk, synced_at=seen.synced_at)
+    unchanged.update(last_error=result.error, updated_at=timezone.now())
+    return result
+
+
+def _store(seen: Collection, tree: Tree, found: Contents) -> Loaded:
+    with transaction.atomic():
+        lock_catalogue()
+        collection = Collection.objects.select_for_update().filter(pk=seen.pk).first()
+        if collection is None:
+            raise CollectionNotFound("The collection was removed meanwhile.")
+        if collection.synced_at != seen.synced_at:
+            if (collection.digest, collection.commit) == (tree.digest, tree.commit):
+                return Loaded()
+            raise CollectionBusy
+        return collections.replace_contents(collection, tree, found, timezone.now())
+
+
 def check_all(names: Iterable[str] | None = None) -> list[Check]:
     """Look at the sources of these collections, or of all; nothing is changed.
 
     Raises CollectionNotFound.
     """
-    found = Collection.objects.order_by("name")
-    if names is not None:
-        wanted = set(names)
-        found = found.filter(name__in=wanted)
-        if missing := wanted - {collection.name for collection in found}:
-            raise CollectionNotFound(f"There is no collection {min(missing)[:64]!r}.")
+    found = find_collections(names)
     loaded: dict[str, list[Profile]] = {collection.name: [] for collection in found}
     for profile in Profile.objects.filter(collection__in=loaded):
         loaded[profile.collection].append(profile)
     with ThreadPoolExecutor(READERS) as pool:
-        return list(pool.map(lambda item: _checked(item, loaded[item.name]), found))
+        return list(pool.map(lambda item: check(item, loaded[item.name]), found))
 
 
-def find_worst_status(statuses: Iterable[str]) -> str:
-    """Return the worst of several."""
-    present = set(statuses)
-    return next((status for status in (MISSING, STALE) if status in present), FRESH)
-
-
-def update(
-    names: Iterable[str] | None = None, *, check_only: bool = False, force: bool = False
-) -> list[Updated]:
-    """Sync those of these collections, or of all, that are behind; with `force` each of them.
-
-    With `check_only` it is told what would be done. Raises CollectionNotFound.
-    """
-    checks = check_all(names)
-    behind = [check for check in checks if force or check.status != FRESH]
-    synced: dict[str, Synced] = {}
-    if not check_only and behind:
-        results = sync_all(check.collection.name for check in behind)
-        synced = {result.collection: result for result in results}
-    return [_updated(check, synced.get(check.collection.name), force) for check in checks]
-
-
-def update_profile(
-    collection: str, name: str, *, check_only: bool = False, force: bool = False
-) -> tuple[Updated, str, str]:
-    """Bring the collection of a profile up to date; return also the profile's status and action.
-
-    A collection is taken over as a whole. Raises CollectionNotFound, ProfileNotFound.
-    """
-    [result] = update([collection], check_only=check_only, force=force)
-    if told := result.profiles.get(f"{collection}/{name}"):
-        return result, *told
-    raise ProfileNotFound
-
-
-def _checked(collection: Collection, loaded: list[Profile]) -> Check:
-    """Return a check; touches no database, for it runs beside others."""
-    check = Check(collection, profiles={str(profile): FRESH for profile in loaded})
+def check(collection: Collection, loaded: list[Profile]) -> Check:
+    """Compare what is loaded of a collection with its source, without touching the database."""
+    result = Check(collection, profiles={str(profile): FRESH for profile in loaded})
+    is_stale = False
     try:
         if collection.kind == Kind.GIT:
-            _check_commit(check)
-        elif collection.kind == Kind.FOLDER:
-            _check_files(check, loaded)
+            # Without fetching, only the commit is known: with another one all profiles are stale.
+            is_stale = git.find_newest_commit(collection.location) != collection.commit
         elif collection.kind == Kind.SHIPPED:
-            _check_shipped(check)
+            folder = collections.SHIPPED / collection.name
+            is_stale = read_folder(str(folder)).digest != collection.digest
+        elif collection.kind == Kind.FOLDER:
+            _check_folder(result, loaded)
+        if is_stale:
+            result.status = STALE
+            result.profiles = dict.fromkeys(result.profiles, STALE)
     except ProfilesError as error:
-        check.status, check.error = STALE, str(error)
+        result.status, result.error = STALE, str(error)
     if collection.is_added and collection.synced_at is None:
-        check.status = MISSING
-    return check
+        result.status = MISSING
+    return result
 
 
-def _check_commit(check: Check) -> None:
-    """Without fetching it, only the commit tells: with another one every profile is behind."""
-    if git.find_newest_commit(check.collection.location) != check.collection.commit:
-        check.status = STALE
-        check.profiles = dict.fromkeys(check.profiles, STALE)
-
-
-def _check_files(check: Check, loaded: list[Profile]) -> None:
+def _check_folder(check: Check, loaded: list[Profile]) -> None:
     collection = check.collection
     tree, found = collections.read_source(collection.name, collection.location)
     if tree.digest != collection.digest:
@@ -258,29 +213,43 @@ def _check_files(check: Check, loaded: list[Profile]) -> None:
         check.profiles[str(profile)] = FRESH if is_same else STALE
     for name in found.profiles:
         check.profiles.setdefault(f"{collection}/{name}", MISSING)
-    if found.refused:
-        check.error = collections.describe_errors(found.refused)
+    if found.errors:
+        check.error = collections.describe_errors(found.errors)
 
 
-def _check_shipped(check: Check) -> None:
-    place = collections.SHIPPED / check.collection.name
-    if tree.read_folder(str(place)).digest != check.collection.digest:
-        check.status = STALE
-        check.profiles = dict.fromkeys(check.profiles, STALE)
+def find_worst_status(statuses: Iterable[str]) -> str:
+    """Return the worst of several."""
+    present = set(statuses)
+    return next((status for status in (MISSING, STALE) if status in present), FRESH)
 
 
-def _updated(check: Check, synced: Synced | None, force: bool) -> Updated:
-    name = check.collection.name
-    if synced is None:
-        action = SKIPPED
-        is_behind = force or check.status != FRESH
-        message = "It would be read anew." if is_behind else "It is up to date."
-        profiles = {key: (status, SKIPPED) for key, status in check.profiles.items()}
-        return Updated(name, check.status, action, message, profiles, check.error)
-    if synced.status in (FAILED, REFUSED):
-        profiles = {key: (status, SKIPPED) for key, status in check.profiles.items()}
-        return Updated(name, check.status, SKIPPED, "Nothing changed.", profiles, synced.error)
-    loaded = synced.loaded
+def update(
+    names: Iterable[str] | None = None, *, check_only: bool = False, force: bool = False
+) -> list[UpdateResult]:
+    """Sync those of these collections, or of all, that are stale; with `force` each of them.
+
+    With `check_only` the result says what would be done. Raises CollectionNotFound.
+    """
+    checks = check_all(names)
+    stale = [check.collection.name for check in checks if force or check.status != FRESH]
+    synced: dict[str, SyncResult] = {}
+    if not check_only and stale:
+        synced = {result.collection: result for result in sync_all(stale)}
+    results = []
+    for check in checks:
+        name, result = check.collection.name, synced.get(check.collection.name)
+        if result is None or result.status in (FAILED, REFUSED):
+            would = "It would be read anew." if name in stale else "It is up to date."
+            message = would if result is None else "Nothing changed."
+            profiles = {key: (status, SKIPPED) for key, status in check.profiles.items()}
+            error = check.error if result is None else result.error
+            results.append(UpdateResult(name, check.status, SKIPPED, message, profiles, error))
+        else:
+            results.append(_report_update(check, result.loaded))
+    return results
+
+
+def _report_update(check: Check, loaded: Loaded) -> UpdateResult:
     profiles = dict.fromkeys(check.profiles, (FRESH, SKIPPED))
     profiles |= dict.fromkeys([*loaded.created, *loaded.updated], (FRESH, BUILT))
     profiles |= dict.fromkeys(loaded.removed, (MISSING, REMOVED))
@@ -288,4 +257,17 @@ def _updated(check: Check, synced: Synced | None, force: bool) -> Updated:
         f"Read anew: {len(loaded.created)} added, {len(loaded.updated)} updated, "
         f"{len(loaded.removed)} removed."
     )
-    return Updated(name, FRESH, BUILT, message, profiles)
+    return UpdateResult(check.collection.name, FRESH, BUILT, message, profiles)
+
+
+def update_profile(
+    collection: str, name: str, *, check_only: bool = False, force: bool = False
+) -> tuple[UpdateResult, str, str]:
+    """Bring the collection of a profile up to date; return also the profile's status and action.
+
+    A collection is read as a whole. Raises CollectionNotFound, ProfileNotFound.
+    """
+    [result] = update([collection], check_only=check_only, force=force)
+    if found := result.profiles.get(f"{collection}/{name}"):
+        return result, *found
+    raise ProfileNotFound

@@ -1,4 +1,8 @@
-"""Amplified directories, by their path below the root directory."""
+"""Amplified directories: found, amplified, changed and deregistered; row and marker go together.
+
+A row is written first, in a transaction that the disk can still undo by refusing. What a commit
+that fails leaves behind is a marker without a row, which the next try adopts.
+"""
 
 import json
 import unicodedata
@@ -26,6 +30,10 @@ from profiles_app.models import AmplifiedDirectory
 from profiles_app.models.directory import ROOT, lineage
 from profiles_app.services import disk
 from profiles_app.services.profiles import resolve_profile
+
+PROFILE = "default_profile"
+# In URLs, where browsers cannot write `.`.
+ROOT_NAME = "root"
 
 
 def require_directory(relative_path: str) -> AmplifiedDirectory:
@@ -74,7 +82,9 @@ def clean_path(relative_path: str) -> str:
     has characters that no name of an amplified directory has.
     """
     path = disk.parse_path(relative_path)
-    if "\\" in relative_path or any(map(_is_control, relative_path)):
+    # These control a terminal, or break a line.
+    controls = {"Cc", "Zl", "Zp"}
+    if "\\" in relative_path or any(unicodedata.category(c) in controls for c in relative_path):
         raise InvalidPath("A path has no backslashes and no control characters.")
     return str(path)
 
@@ -87,24 +97,9 @@ def strip_root(path: str) -> str:
     return path
 
 
-def absolute_path(directory: AmplifiedDirectory) -> Path:
-    """Return where the directory lies on this machine."""
-    return place_of(directory.relative_path)
-
-
-def place_of(relative_path: str) -> Path:
+def absolute_path(relative_path: str) -> Path:
     """Return where a path below the root directory lies on this machine."""
     return Path(settings.ROOT_DIR) / relative_path
-
-
-def _is_control(char: str) -> bool:
-    """Tell whether a character controls a terminal or breaks a line."""
-    return unicodedata.category(char) in {"Cc", "Zl", "Zp"}
-
-
-PROFILE = "default_profile"
-# In URLs, where browsers cannot write `.`.
-ROOT_NAME = "root"
 
 
 def amplify(
@@ -119,16 +114,23 @@ def amplify(
     What the caller gives goes before what the marker says. Raises InvalidPath, DirectoryExists,
     ProfileNotFound, InvalidDefinition for metadata, or what the disk refuses; then there is no row.
     """
-    path = _new_path(relative_path)
+    path = clean_path(relative_path)
+    if path == ROOT:
+        raise DirectoryExists("The root directory is already amplified.")
+    if path == ROOT_NAME:
+        raise InvalidPath("`root` is the root directory's name in URLs; choose another name.")
+    if disk.FOLDER in PurePosixPath(path).parts:
+        raise InvalidPath(f"A path has no {disk.FOLDER} in it: that is where markers are.")
     with disk.open_folder(PurePosixPath(path), create=True) as folder, transaction.atomic():
-        directory = _adopted(path, disk.read_metadata(folder), profile, metadata or {})
+        found = disk.read_metadata(folder)
+        directory = _new_directory(path, found, profile, metadata or {})
         try:
             with transaction.atomic():
                 directory.save(force_insert=True)
         except IntegrityError:
             raise DirectoryExists(f"The directory {path!r} is already amplified.") from None
         if create_marker:
-            disk.write_metadata(folder, _written(directory))
+            disk.write_metadata(folder, _marker_content(directory))
     return directory
 
 
@@ -140,14 +142,16 @@ def change(relative_path: str, changes: dict[str, Any]) -> AmplifiedDirectory:
     refuses; then nothing is changed.
     """
     with transaction.atomic():
-        directory = _locked(clean_path(relative_path))
+        directory = _lock(clean_path(relative_path))
         given = dict(changes.get("metadata") or {})
         # Clients send the metadata back as they got them, with the profile that counts.
         if PROFILE in given and given[PROFILE] == find_default_profile(directory):
             del given[PROFILE]
         if PROFILE in given or PROFILE in changes:
             directory.default_profile = _full_name(changes.get(PROFILE, given.get(PROFILE)))
-        directory.metadata = validate_metadata(_without_nulls({**directory.metadata, **given}))
+        merged = {**directory.metadata, **given}
+        kept = {key: item for key, item in merged.items() if item is not None}
+        directory.metadata = validate_metadata(kept)
         if directory.relative_path == ROOT and not directory.default_profile:
             raise InvalidDefinition("default_profile: the root directory must have one.")
         directory.updated_at = timezone.now()
@@ -167,7 +171,7 @@ def deregister(relative_path: str, *, remove_marker: bool = False) -> None:
     if path == ROOT:
         raise RootStays
     with transaction.atomic():
-        _locked(path).delete()
+        _lock(path).delete()
         if not remove_marker:
             return
         try:
@@ -196,7 +200,7 @@ def write_agents_content(relative_path: str, content: str) -> None:
     if len(content.encode()) >= disk.LIMIT:
         raise InvalidDefinition(f"content: has less than {disk.LIMIT} bytes.")
     with transaction.atomic():
-        directory = _locked(clean_path(relative_path))
+        directory = _lock(clean_path(relative_path))
         with disk.open_folder(PurePosixPath(directory.relative_path), create=True) as folder:
             disk.write_agents(folder, content if content.endswith("\n") else f"{content}\n")
 
@@ -221,27 +225,15 @@ def rewrite_marker(directory: AmplifiedDirectory) -> None:
     try:
         with disk.open_folder(PurePosixPath(directory.relative_path)) as folder:
             if disk.marker_exists(folder):
-                disk.write_metadata(folder, _written(directory))
+                disk.write_metadata(folder, _marker_content(directory))
     except FolderNotFound:
         return
 
 
-def _new_path(relative_path: str) -> str:
-    """Return the canonical path of a directory that may be amplified."""
-    path = clean_path(relative_path)
-    if path == ROOT:
-        raise DirectoryExists("The root directory is already amplified.")
-    if path == ROOT_NAME:
-        raise InvalidPath("`root` is the root directory's name in URLs; choose another name.")
-    if disk.FOLDER in PurePosixPath(path).parts:
-        raise InvalidPath(f"A path has no {disk.FOLDER} in it: that is where markers are.")
-    return path
-
-
-def _adopted(
+def _new_directory(
     path: str, found: dict[str, Any], profile: str | None, metadata: dict[str, Any]
 ) -> AmplifiedDirectory:
-    """Return the new directory: what is given, over what was found in its marker."""
+    """Return the new directory: what is given, over what was `found` in its marker."""
     merged = {**found, **metadata}
     name = profile or merged.get(PROFILE)
     try:
@@ -267,7 +259,7 @@ def _full_name(name: Any) -> str:
     return str(resolve_profile(name))
 
 
-def _locked(path: str) -> AmplifiedDirectory:
+def _lock(path: str) -> AmplifiedDirectory:
     """Return the directory, locked until the commit; raise DirectoryNotFound."""
     found = AmplifiedDirectory.objects.select_for_update().at(path)
     if found is None:
@@ -275,11 +267,7 @@ def _locked(path: str) -> AmplifiedDirectory:
     return found
 
 
-def _written(directory: AmplifiedDirectory) -> dict[str, Any]:
+def _marker_content(directory: AmplifiedDirectory) -> dict[str, Any]:
     """Return what the marker says; an inherited profile is not in it."""
     own = {PROFILE: directory.default_profile} if directory.default_profile else {}
     return {**directory.metadata, **own}
-
-
-def _without_nulls(metadata: dict[str, Any]) -> dict[str, Any]:
-    return {key: item for key, item in metadata.items() if item is not None}

@@ -1,58 +1,83 @@
-"""The directories below the root as a person browses them: without files and hidden folders."""
+"""The directories and files below the root as a person browses them; hidden ones are not there."""
 
+import contextlib
 import heapq
 import mimetypes
 import os
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
-from typing import IO
+from typing import IO, Generic, TypeVar
 
 from profiles_app.exceptions import FolderNotFound, InvalidPath
 from profiles_app.services import disk
 
 # Names that a listing has at most.
 LIMIT = 1000
+# Bytes of a file that are answered as text.
+TEXT_LIMIT = 1024 * 1024
+UNKNOWN = "application/octet-stream"
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
-class Listing:
-    """The directories in a directory, in order of their names."""
+class DirectoryEntry:
+    """A file or directory in a directory."""
+
+    name: str
+    # Below the root directory.
+    path: str
+    is_directory: bool
+    # Bytes; None for a directory.
+    size: int | None
+    modified_at: datetime
+
+
+@dataclass(frozen=True)
+class Listing(Generic[Item]):
+    """What lies in a directory, in order of the names: names only, or entries."""
 
     # "" is the root directory, which has no parent.
     path: str
     parent: str | None
-    names: list[str]
+    entries: list[Item]
     # There are more than the listing has.
     is_truncated: bool
     # Names that are not UTF-8, and so cannot be written in JSON.
     unnamable: int
 
 
-def list_directories(path: str) -> Listing:
-    """Return what lies in a directory below the root.
+@dataclass(frozen=True)
+class FileContent:
+    """A file's text, or the beginning of it; None for a file that is not UTF-8."""
+
+    path: str
+    size: int
+    modified_at: datetime
+    media_type: str
+    text: str | None
+    is_truncated: bool
+
+
+def list_directories(path: str) -> Listing[str]:
+    """Return the names of the directories in a directory below the root, and of links to such.
 
     Raises InvalidPath, FolderNotFound, or what the disk refuses.
     """
-    place = disk.parse_path(path)
-    if disk.is_hidden(place):
-        raise FolderNotFound
-    unnamable = 0
-
-    def named(names: Iterator[str]) -> Iterator[str]:
-        nonlocal unnamable
-        for name in names:
-            if is_text(name):
-                yield name
-            else:
-                unnamable += 1
-
-    with disk.open_folder(place) as folder:
-        names = heapq.nsmallest(LIMIT + 1, named(_names(folder, place)))
-    parent = _text(place.parent) if place.parts else None
-    return Listing(_text(place), parent, names[:LIMIT], len(names) > LIMIT, unnamable)
+    place = _parse_visible(path)
+    with disk.open_folder(place) as folder, os.scandir(folder) as scan:
+        names = [
+            entry.name
+            for entry in scan
+            if not entry.name.startswith(".")
+            and (
+                entry.is_dir(follow_symlinks=False)
+                or (entry.is_symlink() and disk.leads_inside(place / entry.name))
+            )
+        ]
+    return _make_listing(place, names)
 
 
 def create_directory(path: str) -> str:
@@ -69,88 +94,36 @@ def create_directory(path: str) -> str:
         return str(place)
 
 
-def _names(folder: int, place: PurePosixPath) -> Iterator[str]:
-    """Yield the names of what can be entered from here."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir(follow_symlinks=False) or (
-                entry.is_symlink() and disk.leads_inside(place / entry.name)
-            ):
-                yield entry.name
-
-
-def _text(place: PurePosixPath) -> str:
-    return str(place) if place.parts else ""
-
-
-# Entries that a list has at most.
-LIMIT = 1000
-# Bytes of a file that are answered as text.
-TEXT_LIMIT = 1024 * 1024
-UNKNOWN = "application/octet-stream"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A file or directory in a directory."""
-
-    name: str
-    # Below the root directory.
-    path: str
-    is_directory: bool
-    # Bytes; None for a directory.
-    size: int | None
-    modified_at: datetime
-
-
-@dataclass(frozen=True)
-class Entries:
-    """What lies in a directory, in order of the names."""
-
-    path: str
-    parent: str | None
-    entries: list[Entry]
-    # There are more than the list has.
-    is_truncated: bool
-    # Names that are not UTF-8, and so cannot be written in JSON.
-    unnamable: int
-
-
-@dataclass(frozen=True)
-class Content:
-    """A file's text, or the beginning of it; None for a file that is not UTF-8."""
-
-    path: str
-    size: int
-    modified_at: datetime
-    media_type: str
-    text: str | None
-    is_truncated: bool
-
-
-def list_entries(path: str) -> Entries:
+def list_entries(path: str) -> Listing[DirectoryEntry]:
     """Return the files and directories in a directory; links count as what they lead to.
 
     A link that leaves the root is left out. Raises InvalidPath, FolderNotFound, or what the disk
     refuses.
     """
-    place = disk.parse_path(path)
-    if disk.is_hidden(place):
-        raise FolderNotFound
+    place = _parse_visible(path)
     with disk.open_folder(place) as folder:
         with os.scandir(folder) as scan:
             names = [entry.name for entry in scan if not entry.name.startswith(".")]
-        writable = [name for name in names if is_text(name)]
-        shown = heapq.nsmallest(LIMIT + 1, writable)
-        found = list(_entries(folder, place, shown[:LIMIT]))
-    parent = _text(place.parent) if place.parts else None
-    unnamable = len(names) - len(writable)
-    return Entries(_text(place), parent, found, len(shown) > LIMIT, unnamable)
+        listing = _make_listing(place, names)
+        entries = []
+        for name in listing.entries:
+            # A name that has gone meanwhile, or leads nowhere, is left out.
+            with contextlib.suppress(OSError):
+                status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                if stat.S_ISLNK(status.st_mode):
+                    if not disk.stays_inside(place / name):
+                        continue
+                    status = os.stat(name, dir_fd=folder)
+                is_directory = stat.S_ISDIR(status.st_mode)
+                if is_directory or stat.S_ISREG(status.st_mode):
+                    size = None if is_directory else status.st_size
+                    modified = datetime.fromtimestamp(status.st_mtime, UTC)
+                    entry = DirectoryEntry(name, str(place / name), is_directory, size, modified)
+                    entries.append(entry)
+    return replace(listing, entries=entries)
 
 
-def read_content(path: str) -> Content:
+def read_content(path: str) -> FileContent:
     """Return the text of a file, up to TEXT_LIMIT bytes.
 
     Raises InvalidPath, FileNotFound, or what the disk refuses.
@@ -160,14 +133,20 @@ def read_content(path: str) -> Content:
         status = os.fstat(file)
         with os.fdopen(file, "rb", closefd=False) as stream:
             data = stream.read(TEXT_LIMIT + 1)
-    cut = len(data) > TEXT_LIMIT
-    return Content(
-        str(place),
-        status.st_size,
-        _moment(status),
-        guess_media_type(place),
-        _decoded(data[:TEXT_LIMIT], cut),
-        cut,
+    is_cut, data = len(data) > TEXT_LIMIT, data[:TEXT_LIMIT]
+    text = None
+    # The text of a file that is cut may end within a character.
+    for end in range(len(data), max(-1, len(data) - 4 * is_cut - 1), -1):
+        with contextlib.suppress(UnicodeDecodeError):
+            text = data[:end].decode("utf-8")
+            break
+    return FileContent(
+        path=str(place),
+        size=status.st_size,
+        modified_at=datetime.fromtimestamp(status.st_mtime, UTC),
+        media_type=guess_media_type(place),
+        text=None if text is None or "\0" in text else text,
+        is_truncated=is_cut,
     )
 
 
@@ -182,47 +161,28 @@ def open_download(path: str) -> tuple[IO[bytes], str, str]:
 
 
 def guess_media_type(path: PurePosixPath) -> str:
-    """Return the media type that a file's name tells."""
+    """Return the media type that a file's name suggests."""
     kind, encoding = mimetypes.guess_type(path.name)
     return kind if kind and not encoding else UNKNOWN
 
 
-def is_text(name: str) -> bool:
-    """Tell whether the disk's name was UTF-8; what was not, Python marks by surrogates."""
-    return not any("\ud800" <= char <= "\udfff" for char in name)
+def _parse_visible(path: str) -> PurePosixPath:
+    place = disk.parse_path(path)
+    if disk.is_hidden(place):
+        raise FolderNotFound
+    return place
 
 
-def _entries(folder: int, place: PurePosixPath, names: list[str]) -> Iterator[Entry]:
-    for name in names:
-        try:
-            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            if stat.S_ISLNK(status.st_mode):
-                if not disk.stays_inside(place / name):
-                    continue
-                status = os.stat(name, dir_fd=folder)
-        except OSError:
-            # It has gone meanwhile, or leads nowhere.
-            continue
-        is_directory = stat.S_ISDIR(status.st_mode)
-        if is_directory or stat.S_ISREG(status.st_mode):
-            size = None if is_directory else status.st_size
-            yield Entry(name, str(place / name), is_directory, size, _moment(status))
-
-
-def _decoded(data: bytes, is_cut: bool) -> str | None:
-    """Return the text; what was cut may end within a character."""
-    for end in range(len(data), max(-1, len(data) - 4 * is_cut - 1), -1):
-        try:
-            text = data[:end].decode("utf-8")
-        except UnicodeDecodeError:
-            continue
-        return None if "\0" in text else text
-    return None
-
-
-def _moment(status: os.stat_result) -> datetime:
-    return datetime.fromtimestamp(status.st_mtime, UTC)
-
-
-def _text(place: PurePosixPath) -> str:
-    return str(place) if place.parts else ""
+def _make_listing(place: PurePosixPath, names: list[str]) -> Listing[str]:
+    """Return the first of the names, in order; Python marks by surrogates what is not UTF-8."""
+    is_utf8 = [name for name in names if not any("\ud800" <= char <= "\udfff" for char in name)]
+    first = heapq.nsmallest(LIMIT + 1, is_utf8)
+    path = str(place) if place.parts else ""
+    above = str(place.parent) if place.parent.parts else ""
+    return Listing(
+        path=path,
+        parent=above if place.parts else None,
+        entries=first[:LIMIT],
+        is_truncated=len(first) > LIMIT,
+        unnamable=len(names) - len(is_utf8),
+    )

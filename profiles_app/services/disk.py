@@ -35,7 +35,7 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _LEAVES = "The path leaves the root directory by a symbolic link."
-_REFUSALS: dict[int, ProfilesError] = {
+_ERRORS: dict[int, ProfilesError] = {
     errno.ENOENT: FolderNotFound(),
     errno.ENOTDIR: InvalidPath("A part of the path is a file or a link, not a directory."),
     errno.EEXIST: InvalidPath("A part of the path is a file or a link, not a directory."),
@@ -68,7 +68,7 @@ def parse_path(path: str) -> PurePosixPath:
         )
     if "\0" in path or any("\ud800" <= char <= "\udfff" for char in path):
         raise InvalidPath("A path has no NUL characters and no halves of a surrogate pair.")
-    _resolved(parts)
+    resolve_links(parts)
     return parts
 
 
@@ -79,10 +79,14 @@ def open_folder(path: PurePosixPath, *, create: bool = False) -> Iterator[int]:
     Raises InvalidPath, FolderNotFound, or what the disk refuses.
     """
     with translate_errors():
-        folder = _open_root()
+        find_root().mkdir(parents=True, exist_ok=True)
+        folder = os.open(find_root(), _FOLDER)
         try:
-            for name in _resolved(path).parts:
-                inner = _entered(folder, name, create)
+            for name in resolve_links(path).parts:
+                if create:
+                    with contextlib.suppress(FileExistsError):
+                        os.mkdir(name, dir_fd=folder)
+                inner = os.open(name, _FOLDER, dir_fd=folder)
                 os.close(folder)
                 folder = inner
             yield folder
@@ -97,7 +101,7 @@ def open_file(path: PurePosixPath) -> Iterator[int]:
     A hidden file is none, nor is one to which a link leads. Raises InvalidPath, FileNotFound, or
     what the disk refuses.
     """
-    target = _resolved(path)
+    target = resolve_links(path)
     if not target.parts or is_hidden(path) or is_hidden(target):
         raise FileNotFound
     try:
@@ -120,11 +124,11 @@ def is_hidden(path: PurePosixPath) -> bool:
 
 @contextlib.contextmanager
 def translate_errors() -> Iterator[None]:
-    """Turn what the disk refuses into a refusal that a client can act on."""
+    """Turn an error of the disk into one that a client can act on."""
     try:
         yield
     except OSError as error:
-        known = _REFUSALS.get(error.errno or 0)
+        known = _ERRORS.get(error.errno or 0)
         if known is None:
             raise DiskFailed(f"The disk failed: {os.strerror(error.errno or 0)}.") from error
         raise type(known)(str(known)) from error
@@ -146,7 +150,7 @@ def relative_to_root(directory: Path) -> PurePosixPath | None:
 def leads_inside(path: PurePosixPath) -> bool:
     """Tell whether a path, its links followed, ends in a directory below the root."""
     try:
-        return (find_root() / _resolved(path)).is_dir()
+        return (find_root() / resolve_links(path)).is_dir()
     except (ProfilesError, OSError):
         return False
 
@@ -154,12 +158,12 @@ def leads_inside(path: PurePosixPath) -> bool:
 def stays_inside(path: PurePosixPath) -> bool:
     """Tell whether a path, its links followed, ends below the root, at nothing that is hidden."""
     try:
-        return not is_hidden(_resolved(path))
+        return not is_hidden(resolve_links(path))
     except (ProfilesError, OSError):
         return False
 
 
-def _resolved(path: PurePosixPath) -> PurePosixPath:
+def resolve_links(path: PurePosixPath) -> PurePosixPath:
     """Return the path below the root with its links followed; raise InvalidPath if it leaves."""
     # realpath, not Path.resolve: a loop of links is no error here, it just leads nowhere. What
     # vanishes while it looks is one.
@@ -170,18 +174,12 @@ def _resolved(path: PurePosixPath) -> PurePosixPath:
     return PurePosixPath(target.relative_to(find_root()))
 
 
-def _open_root() -> int:
-    find_root().mkdir(parents=True, exist_ok=True)
-    return os.open(find_root(), _FOLDER)
-
-
-def _entered(folder: int, name: str, create: bool) -> int:
-    """Return the descriptor of a directory in another one, following no link."""
-    if create:
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(name, dir_fd=folder)
-    return os.open(name, _FOLDER, dir_fd=folder)
-
+# --- The marker of an amplified directory: the folder `.amplified` in it ---
+#
+# `metadata.json` holds the directory's metadata, with its own `default_profile` if it has one;
+# `AGENTS.md` its instructions for agents. The database has the truth; the marker lets other
+# programs see it, and lets another daemon adopt the directory. Every function takes the descriptor
+# of the directory, and follows no link from there.
 
 FOLDER = ".amplified"
 METADATA = "metadata.json"
@@ -216,19 +214,19 @@ def read_metadata(directory: int) -> dict[str, Any]:
 
 
 def write_metadata(directory: int, metadata: dict[str, Any]) -> None:
-    """Write the marker's metadata, whole or not at all; make the marker where it is missing."""
+    """Write the marker's metadata, whole or not at all; make the marker if it is missing."""
     _write(directory, METADATA, json.dumps(metadata, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_agents(directory: int) -> str | None:
-    """Return the instructions for agents, None where there are none."""
+    """Return the instructions for agents, None if there are none."""
     return _read(directory, AGENTS)
 
 
 def read_agents_beside(directory: int) -> str | None:
     """Return the instructions beside the marker, where repositories have them; None if none."""
     try:
-        return _content(directory, AGENTS, AGENTS)
+        return _read_text(directory, AGENTS, AGENTS)
     except FileNotFoundError:
         return None
 
@@ -245,57 +243,16 @@ def remove_marker(directory: int) -> None:
 
 
 def _read(directory: int, name: str) -> str | None:
-    """Return a file of the marker as text, None where there is none."""
+    """Return a file of the marker as text, None if there is none."""
     try:
         with _open_marker(directory) as marker:
-            return _content(marker, name, f"{FOLDER}/{name}")
+            return _read_text(marker, name, f"{FOLDER}/{name}")
     except FileNotFoundError:
         return None
 
 
-def _content(folder: int, name: str, path: str) -> str:
-    """Return a file as text; `path` is what a refusal calls it."""
-    with _open_regular(folder, name, path) as file:
-        content = os.read(file, LIMIT + 1)
-    if len(content) > LIMIT:
-        raise InvalidPath(f"{path} in the directory has more than {LIMIT} bytes.")
-    # Editors on Windows put a mark before it.
-    return content.decode("utf-8-sig", errors="replace")
-
-
-def _write(directory: int, name: str, content: str) -> None:
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(FOLDER, dir_fd=directory)
-    with _open_marker(directory) as marker:
-        draft = f".{name}.{secrets.token_hex(8)}"
-        try:
-            _fill(marker, draft, content.encode())
-            os.replace(draft, name, src_dir_fd=marker, dst_dir_fd=marker)
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.unlink(draft, dir_fd=marker)
-            raise
-
-
-def _fill(marker: int, name: str, content: bytes) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS
-    with os.fdopen(os.open(name, flags, 0o644, dir_fd=marker), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-@contextlib.contextmanager
-def _open_marker(directory: int) -> Iterator[int]:
-    marker = os.open(FOLDER, os.O_RDONLY | os.O_DIRECTORY | _FLAGS, dir_fd=directory)
-    try:
-        yield marker
-    finally:
-        os.close(marker)
-
-
-@contextlib.contextmanager
-def _open_regular(folder: int, name: str, path: str) -> Iterator[int]:
+def _read_text(folder: int, name: str, path: str) -> str:
+    """Return a regular file as text; `path` is its name in messages."""
     # Without waiting: a pipe in the file's place has no end.
     try:
         file = os.open(name, os.O_RDONLY | os.O_NONBLOCK | _FLAGS, dir_fd=folder)
@@ -308,6 +265,37 @@ def _open_regular(folder: int, name: str, path: str) -> Iterator[int]:
     try:
         if not stat.S_ISREG(os.fstat(file).st_mode):
             raise InvalidPath(f"{path} in the directory is no regular file; remove it.")
-        yield file
+        content = os.read(file, LIMIT + 1)
     finally:
         os.close(file)
+    if len(content) > LIMIT:
+        raise InvalidPath(f"{path} in the directory has more than {LIMIT} bytes.")
+    # Editors on Windows put a mark before it.
+    return content.decode("utf-8-sig", errors="replace")
+
+
+def _write(directory: int, name: str, content: str) -> None:
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(FOLDER, dir_fd=directory)
+    with _open_marker(directory) as marker:
+        draft = f".{name}.{secrets.token_hex(8)}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS
+        try:
+            with os.fdopen(os.open(draft, flags, 0o644, dir_fd=marker), "wb") as file:
+                file.write(content.encode())
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(draft, name, src_dir_fd=marker, dst_dir_fd=marker)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(draft, dir_fd=marker)
+            raise
+
+
+@contextlib.contextmanager
+def _open_marker(directory: int) -> Iterator[int]:
+    marker = os.open(FOLDER, os.O_RDONLY | os.O_DIRECTORY | _FLAGS, dir_fd=directory)
+    try:
+        yield marker
+    finally:
+        os.close(marker)

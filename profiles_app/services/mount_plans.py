@@ -39,9 +39,13 @@ def build_mount_plan(
     profile's `session` and the overrides that are no modules; `session.settings` is what the
     caller gave. `${NAME}` stays as it is written. Raises InvalidDefinition for wrong overrides.
     """
-    _refuse_secrets(profile)
+    modules = {key: item for key, item in profile.definition.items() if key not in TEXTS}
+    if place := literal_secret(modules, str(profile)):
+        raise InvalidDefinition(
+            f"{place}: the profile has a secret, which is never stored; write ${{NAME}} there."
+        )
     sections = overrides.apply(profile.definition, settings_overrides)
-    mounts = list(_mounts(str(profile), sections))
+    mounts = list(_list_mounts(str(profile), sections))
     kinds = MODULE_LISTS | TEXTS
     return {
         "formatVersion": FORMAT_VERSION,
@@ -60,7 +64,10 @@ def build_mount_plan(
         | {"session": sections["session"]},
         "instruction": overrides.choose_instruction(profile.instruction, settings_overrides),
         "mountPoints": mounts,
-        **{section: _by_id(mounts, kind) for section, kind in kinds.items()},
+        **{
+            section: {mount["moduleId"]: mount for mount in mounts if mount["moduleType"] == kind}
+            for section, kind in kinds.items()
+        },
     }
 
 
@@ -101,49 +108,31 @@ def preview_mount_plan(
     )
 
 
-def _refuse_secrets(profile: Profile) -> None:
-    """Raise InvalidDefinition for a profile whose secrets a session would store."""
-    modules = {key: item for key, item in profile.definition.items() if key not in TEXTS}
-    if place := literal_secret(modules, str(profile)):
-        raise InvalidDefinition(
-            f"{place}: the profile has a secret, which is never stored; write ${{NAME}} there."
-        )
+def _list_mounts(profile: str, sections: dict[str, Any]) -> Iterator[Mount]:
+    """Yield the session's own modules, then the lists, then the texts.
 
-
-def _mounts(profile: str, sections: dict[str, Any]) -> Iterator[Mount]:
-    """Yield the session's own modules, then the lists, then the texts."""
-    for key, kind in SESSION_MODULES.items():
-        if entry := sections["session"].get(key):
-            yield _referenced(profile, kind, entry)
-    for section, kind in MODULE_LISTS.items():
-        for entry in sections[section]:
-            yield _referenced(profile, kind, entry)
+    Code is referenced, and without a source it is a module of the daemon itself; a text is
+    embedded, for the plan carries it whole.
+    """
+    entries = [
+        *((kind, sections["session"].get(key)) for key, kind in SESSION_MODULES.items()),
+        *((kind, entry) for section, kind in MODULE_LISTS.items() for entry in sections[section]),
+    ]
+    for kind, entry in entries:
+        if entry:
+            yield {
+                "moduleId": f"{profile}.{kind}.{short_name(entry['module'])}",
+                "mountType": "referenced",
+                "moduleType": kind,
+                "sourcePath": entry["source"] or locate(kind, entry["module"]),
+                "metadata": {"module": entry["module"], "config": entry["config"]},
+            }
     for section, kind in TEXTS.items():
         for name, content in sections[section].items():
-            yield _embedded(profile, kind, name, content)
-
-
-def _referenced(profile: str, kind: str, entry: dict[str, Any]) -> Mount:
-    """Return the mount of code; without a source it is a module of the daemon itself."""
-    return {
-        "moduleId": f"{profile}.{kind}.{short_name(entry['module'])}",
-        "mountType": "referenced",
-        "moduleType": kind,
-        "sourcePath": entry["source"] or locate(kind, entry["module"]),
-        "metadata": {"module": entry["module"], "config": entry["config"]},
-    }
-
-
-def _embedded(profile: str, kind: str, name: str, content: str) -> Mount:
-    """Return the mount of a text, which the plan carries whole."""
-    return {
-        "moduleId": f"{profile}.{kind}.{name}",
-        "mountType": "embedded",
-        "moduleType": kind,
-        "content": content,
-        "metadata": {"name": name},
-    }
-
-
-def _by_id(mounts: list[Mount], kind: str) -> dict[str, Mount]:
-    return {mount["moduleId"]: mount for mount in mounts if mount["moduleType"] == kind}
+            yield {
+                "moduleId": f"{profile}.{kind}.{name}",
+                "mountType": "embedded",
+                "moduleType": kind,
+                "content": content,
+                "metadata": {"name": name},
+            }

@@ -1,4 +1,4 @@
-"""What a session changes of its profile: the rules of `settings_overrides`.
+"""What a session changes of its profile: `settings_overrides` merged over it.
 
 - `providers`, `tools`, `hooks`: a list of modules. One that the profile has is merged into it by
   its `module`, another is added.
@@ -7,7 +7,7 @@
 - `temperature`, `max_tokens`, `top_p`, `timeout`, `stop`, `seed`, `extended_thinking`,
   `thinking_budget`, `reasoning_effort`: set in the config of each of the profile's providers;
   what `providers` says of one goes first.
-- Any other key is a setting of the session, for whoever reads it.
+- Any other key is a setting of the session, for its readers.
 
 Mappings merge key by key at any depth; a list, a text, a number and null replace. `${NAME}`
 stays as it is written. What overrides may not do is in `overrides_rules`.
@@ -32,46 +32,37 @@ def apply(profile: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
         definition.require_mapping(overrides[section], f"{WHERE}.{section}")
     base = definition.validate_definition(profile)
     overrides_rules.check_values(base, overrides, WHERE)
-    merged = definition.validate_definition(_merge(base, overrides), f"{WHERE}.")
+    merged = definition.validate_definition(merge_overrides(base, overrides), f"{WHERE}.")
     overrides_rules.check_changes(base, overrides, merged, WHERE)
     return merged
 
 
 def select_settings(overrides: dict[str, Any]) -> dict[str, Any]:
-    """Return what of the overrides is no part of a definition."""
+    """Return the overrides that are no part of a definition."""
     return {key: item for key, item in overrides.items() if key not in {*SECTIONS, "instruction"}}
 
 
 def choose_instruction(profile: str, overrides: dict[str, Any]) -> str:
-    """Return the instruction that counts."""
     if "instruction" not in overrides:
         return profile
     return definition.require_text(overrides["instruction"], f"{WHERE}.instruction")
 
 
-def _merge(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
-    base = base | {"providers": _with_settings(base["providers"], overrides)}
-    merged = merge(base, {key: overrides[key] for key in SECTIONS if key in overrides})
-    for section in set(MODULE_LISTS) & set(overrides):
-        extra = definition.require_modules(overrides[section], f"{WHERE}.{section}")
-        merged[section] = _merge_modules(base[section], extra)
-    return merged
+def merge_overrides(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """Return the sections of a definition with those of the overrides, before the rules.
 
-
-def _merge_modules(base: list[dict[str, Any]], over: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the modules in the profile's order, then those that are new."""
-    merged = {entry["module"]: entry for entry in base}
-    for entry in over:
-        merged[entry["module"]] = merge(merged.get(entry["module"]), entry)
-    return list(merged.values())
-
-
-def _with_settings(
-    providers: list[dict[str, Any]], overrides: dict[str, Any]
-) -> list[dict[str, Any]]:
-    """Return the providers with the settings that are meant for each of them."""
-    merged = []
-    for entry in providers:
+    Modules stay in the profile's order, then come those that are new.
+    """
+    providers = []
+    for entry in base["providers"]:
         names = sorted(modules.find_settings("provider", entry["module"]) & overrides.keys())
-        merged.append(merge(entry, {"config": {name: overrides[name] for name in names}}))
+        config = {name: overrides[name] for name in names}
+        providers.append(merge(entry, {"config": config}))
+    base = base | {"providers": providers}
+    merged = merge(base, {key: overrides[key] for key in SECTIONS if key in overrides})
+    for section in MODULE_LISTS.keys() & overrides.keys():
+        by_name = {entry["module"]: entry for entry in base[section]}
+        for entry in definition.require_modules(overrides[section], f"{WHERE}.{section}"):
+            by_name[entry["module"]] = merge(by_name.get(entry["module"]), entry)
+        merged[section] = list(by_name.values())
     return merged

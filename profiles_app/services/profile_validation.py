@@ -1,15 +1,18 @@
-"""All modules that are known: the daemon's own first, then those of collections by name."""
+"""Would a session find all that a profile names? Asked of definitions, and of texts in an editor.
+
+Nothing is executed.
+"""
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from profiles_app import definition, modules, profile_format
 from profiles_app.definition import MODULE_LISTS, SESSION_MODULES
 from profiles_app.exceptions import InvalidDefinition, NotCompilable, ProfileExists
-from profiles_app.front_matter import located
+from profiles_app.front_matter import locate_error
 from profiles_app.models import Collection, Profile
 from profiles_app.profile_format import ProfileFile
 from profiles_app.services import profiles
@@ -17,18 +20,38 @@ from profiles_app.services.overrides_rules import ASKS, ENGINE, is_approval
 from profiles_app.services.profiles import find_version, resolve_profile
 
 TYPES = ("provider", "tool", "hook", "orchestrator", "context-manager")
+# What begins like a reference and is none.
+NO_REFERENCE = re.compile(r"\$\{(?![A-Za-z_][A-Za-z0-9_]*\})")
+# Where the code of a module may be: a collection, a folder or a repository.
+SOURCE = re.compile(r"(git\+)?[a-z][a-z0-9+]*:\S+|[A-Za-z0-9@~./][^\s:]*")
+# The types whose modules are the daemon's own, whatever `source` a profile gives.
+OWN = ("provider", "tool")
+NO_OTHERS = {"tool": " The daemon executes its own tools and MCP servers."}
+# Errors of one answer, and known modules that one of them lists.
+ERRORS = 100
+LISTED = 20
+# Bytes of front matter: more than a file has, for what was copied has the texts of its agents.
+FRONT_LIMIT = 64 * 1024
+
+Error = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """What is wrong in a line. With a grave one the text cannot be saved, else not be run."""
+
+    line: int
+    detail: str
+    is_grave: bool = True
 
 
 def list_modules() -> list[dict[str, Any]]:
-    """Return every module: id, type, name, location, collection (null: the daemon's), description.
+    """Return every module that is known, the daemon's own first.
 
-    A module of a collection is listed and never executed.
+    Each has an id, type, name, location, collection (null: the daemon's own) and description. A
+    module of a collection is listed, and never executed.
     """
-    return [*_own(), *_of_collections()]
-
-
-def _own() -> list[dict[str, Any]]:
-    return [
+    own = [
         {
             "id": name,
             "type": kind,
@@ -40,28 +63,10 @@ def _own() -> list[dict[str, Any]]:
         for kind in TYPES
         for name in modules.list_usable(kind)
     ]
-
-
-def _of_collections() -> list[dict[str, Any]]:
-    held = Collection.objects.order_by("name").values_list("name", "contents")
-    return [
-        module | {"collection": name} for name, contents in held for module in contents["modules"]
+    contents = Collection.objects.order_by("name").values_list("name", "contents")
+    return own + [
+        module | {"collection": name} for name, held in contents for module in held["modules"]
     ]
-
-
-# What begins like a reference and is none.
-NO_REFERENCE = re.compile(r"\$\{(?![A-Za-z_][A-Za-z0-9_]*\})")
-# Where the code of a module may be: a collection, a folder or a repository.
-SOURCE = re.compile(r"(git\+)?[a-z][a-z0-9+]*:\S+|[A-Za-z0-9@~./][^\s:]*")
-
-# The types whose modules are the daemon's own, wherever a profile would have them from.
-OWN = ("provider", "tool")
-NO_OTHERS = {"tool": " The daemon executes its own tools and MCP servers."}
-# Errors of one answer, and known modules that one of them lists.
-ERRORS = 100
-LISTED = 20
-
-Place = tuple[str, str, dict[str, Any]]
 
 
 def compile_profile(name: str) -> Profile:
@@ -76,59 +81,45 @@ def compile_profile(name: str) -> Profile:
     return profile
 
 
-def find_errors(sections: dict[str, Any]) -> list[dict[str, Any]]:
+def find_errors(sections: dict[str, Any]) -> list[Error]:
     """Return all that would keep a session from running with a definition, up to a bound."""
-    return list(islice(_errors(sections), ERRORS))
-
-
-def _errors(sections: dict[str, Any]) -> Iterator[dict[str, Any]]:
     try:
-        checked = definition.validate_definition(sections)
+        valid = definition.validate_definition(sections)
     except InvalidDefinition as error:
         where, _, detail = str(error).partition(": ")
-        yield _error(where, "invalid", detail)
-        return
-    yield from _all_module_errors(checked)
-    for where in _false_references(checked, ""):
-        yield _error(where, "reference", "A reference is written ${NAME}: letters, digits and _.")
+        return [_error(where, "invalid", detail)]
+    return list(
+        islice(chain(_find_module_errors(valid), _find_false_references(valid, "")), ERRORS)
+    )
 
 
-def _all_module_errors(checked: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    known = _known()
-    engine = modules.name_engine(checked["session"])
+def _find_module_errors(sections: dict[str, Any]) -> Iterator[Error]:
+    session = sections["session"]
+    engine = modules.name_engine(session)
     if error := modules.find_error("engine", engine):
         yield _error(f"session.{ENGINE}", "unknown_module", _explain("engine", engine, error))
-    foreign = not modules.has_known_modules(checked["session"])
-    for kind, where, entry in _modules(checked):
-        # Whether another engine has a module, it alone can tell.
-        if not foreign:
-            yield from _module_errors(kind, where, entry, known[kind])
-    if not foreign:
-        yield from _config_errors(checked)
-
-
-def _modules(sections: dict[str, Any]) -> Iterator[Place]:
-    """Yield the type, the place and the entry of every module."""
-    for key, kind in SESSION_MODULES.items():
-        if entry := sections["session"].get(key):
-            yield kind, f"session.{key}", entry
-    for section, kind in MODULE_LISTS.items():
-        for index, entry in enumerate(sections[section]):
-            yield kind, f"{section}[{index}]", entry
-
-
-def _known() -> dict[str, list[str]]:
-    """Return by what names a profile may call the modules of each type."""
+    if not modules.has_known_modules(session):
+        # Only another engine knows its modules.
+        return
+    # By what names a profile may call the modules of each type.
     known: dict[str, set[str]] = {kind: set() for kind in TYPES}
     for module in list_modules():
         if module["type"] in known and not (module["type"] in OWN and module["collection"]):
             known[module["type"]] |= {module["id"], module["name"]}
-    return {kind: sorted(names) for kind, names in known.items()}
+    for key, kind in SESSION_MODULES.items():
+        if entry := session.get(key):
+            yield from _check_module(kind, f"session.{key}", entry, sorted(known[kind]))
+    for section, kind in MODULE_LISTS.items():
+        for index, entry in enumerate(sections[section]):
+            yield from _check_module(kind, f"{section}[{index}]", entry, sorted(known[kind]))
+    for section, kind in MODULE_LISTS.items():
+        for index, code, detail in modules.find_config_errors(kind, sections[section]):
+            yield _error(f"{section}[{index}].config", code, detail)
 
 
-def _module_errors(
+def _check_module(
     kind: str, where: str, entry: dict[str, Any], known: list[str]
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Error]:
     module, source = entry["module"], entry["source"]
     if source is not None and not SOURCE.fullmatch(source):
         yield _error(f"{where}.source", "reference", "This is no place to find a module at.")
@@ -141,28 +132,22 @@ def _module_errors(
         hint = NO_OTHERS.get(kind, "") if kind in OWN else " Give the `source` of another."
         detail = f"There is no {kind} module {module!r}; known are: {listed}{more}.{hint}"
         yield _error(f"{where}.module", "unknown_module", detail)
-    asked = entry["config"].get(ASKS)
-    if kind == "tool" and not (asked is None or is_approval(asked)):
+    approval = entry["config"].get(ASKS)
+    if kind == "tool" and not (approval is None or is_approval(approval)):
         detail = f"`{ASKS}` is true, or a list of names of the tool's functions."
         yield _error(f"{where}.config.{ASKS}", "invalid", detail)
 
 
-def _config_errors(sections: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for section, kind in MODULE_LISTS.items():
-        for index, code, detail in modules.find_config_errors(kind, sections[section]):
-            yield _error(f"{section}[{index}].config", code, detail)
-
-
-def _false_references(value: Any, where: str) -> Iterator[str]:
-    """Yield the place of each text in a config that has a reference which is none."""
+def _find_false_references(value: Any, where: str) -> Iterator[Error]:
+    """Yield an error for each text in a config with a reference that is wrongly written."""
     if isinstance(value, dict):
         for key, item in value.items():
-            yield from _false_references(item, f"{where}.{key}" if where else key)
+            yield from _find_false_references(item, f"{where}.{key}" if where else key)
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            yield from _false_references(item, f"{where}[{index}]")
+            yield from _find_false_references(item, f"{where}[{index}]")
     elif isinstance(value, str) and ".config" in where and NO_REFERENCE.search(value):
-        yield where
+        yield _error(where, "reference", "A reference is written ${NAME}: letters, digits and _.")
 
 
 def _explain(noun: str, name: str, error: str) -> str:
@@ -171,34 +156,24 @@ def _explain(noun: str, name: str, error: str) -> str:
     )
 
 
-def _error(field: str, code: str, detail: str) -> dict[str, Any]:
+def _error(field: str, code: str, detail: str) -> Error:
     return {"field": field, "code": code, "detail": detail}
 
 
-# Bytes of front matter: more than a file has, for what was copied has the texts of its agents.
-FRONT_LIMIT = 64 * 1024
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """What is wrong in a line. With a grave one the text cannot be saved, else not be run."""
-
-    line: int
-    detail: str
-    is_grave: bool = True
+# --- A profile as the text of its file ---
 
 
 def find_mistakes(text: str, name: str | None) -> list[Mistake]:
     """Return what is wrong with a text for the local profile `name`, or with None for a new one."""
-    content = _encoded(text)
+    content = _encode(text)
     try:
         file = read_text(text, name)
     except InvalidDefinition as error:
-        return [Mistake(*located(content, str(error)))]
+        return [Mistake(*locate_error(content, str(error)))]
     except ProfileExists as error:
-        return [Mistake(*located(content, f"profile.name: {error}"))]
+        return [Mistake(*locate_error(content, f"profile.name: {error}"))]
     return [
-        Mistake(*located(content, f"{error['field']}: {error['detail']}"), is_grave=False)
+        Mistake(*locate_error(content, f"{error['field']}: {error['detail']}"), is_grave=False)
         for error in find_errors(file.definition)
     ]
 
@@ -208,27 +183,32 @@ def read_text(text: str, name: str | None) -> ProfileFile:
 
     Raises InvalidDefinition with the line or the key that is wrong, LiteralSecret, ProfileExists.
     """
-    file = profile_format.parse_profile(_encoded(text), front_limit=FRONT_LIMIT)
+    file = profile_format.parse_profile(_encode(text), front_limit=FRONT_LIMIT)
     if name is not None and file.name != name:
         raise InvalidDefinition(
             f"profile.name: must be {name!r}; to have it under another name, copy the profile."
         )
-    if name is None:
-        _check_new(file.name)
+    if name is None and file.name in profiles.RESERVED:
+        raise InvalidDefinition(
+            f"profile.name: {file.name!r} has a meaning in URLs; choose another name."
+        )
+    full_name = f"{profiles.LOCAL}/{file.name}"
+    if name is None and Profile.objects.named(full_name).exists():
+        raise ProfileExists(f"There is a profile {full_name} already; choose another name.")
     profiles.validate_content(file.definition)
     return file
 
 
 def create_from_text(text: str) -> Profile:
-    """Make the local profile that a text defines; raise what `read` raises."""
+    """Make the local profile that a text defines; raise what `read_text` raises."""
     file = read_text(text, None)
     return profiles.create(file.name, sections=file.definition, **_texts(file))
 
 
 def save_text(name: str, text: str, expected_version: int) -> Profile:
-    """Have the local profile `name` be what a text says; where anything differs, a new version.
+    """Have the local profile `name` be what a text says; if anything differs, a new version.
 
-    Raises what `read` raises, ProfileNotFound, and StaleVersion where it was changed meanwhile.
+    Raises what `read_text` raises, ProfileNotFound, and StaleVersion if it was changed meanwhile.
     """
     file = read_text(text, name)
     return profiles.update(
@@ -254,15 +234,6 @@ def _texts(source: object) -> dict[str, str]:
     return {key: getattr(source, key) for key in ("version", "description", "instruction")}
 
 
-def _check_new(name: str) -> None:
-    if name in profiles.RESERVED:
-        raise InvalidDefinition(
-            f"profile.name: {name!r} has a meaning in URLs; choose another name."
-        )
-    if Profile.objects.named(f"{profiles.LOCAL}/{name}").exists():
-        raise ProfileExists(f"There is a profile local/{name} already; choose another name.")
-
-
-def _encoded(text: str) -> bytes:
-    # Half a surrogate pair is refused with its line, as what is no UTF-8.
+def _encode(text: str) -> bytes:
+    # Half a surrogate pair is an error with its line: it is no UTF-8.
     return text.encode(errors="surrogatepass")

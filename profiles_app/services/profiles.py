@@ -1,4 +1,10 @@
-"""Finding a profile by its name."""
+"""Profiles: found by name, created, changed, copied, deleted and activated; their versions read.
+
+Only profiles of the collection `local` change. Each change of a profile's content makes a new
+version of it, which PostgreSQL adds itself. The active profile, of which there is at most one, is a
+mark for clients, which offer it first. What a new session without a profile runs with is decided by
+its directory: the directory's default profile, else the nearest parent's.
+"""
 
 import json
 import re
@@ -24,6 +30,23 @@ from profiles_app.exceptions import (
 from profiles_app.models import Profile, ProfileVersion, Source
 from profiles_app.profile_format import require_name
 
+LOCAL = "local"
+FIRST_VERSION = "1.0.0"
+# Words that stand in the place of a name in the API's URLs.
+RESERVED = ("active", "activate", "compile", "copy", "diff", "versions")
+# Bytes of a definition as JSON.
+DEFINITION_LIMIT = 256 * 1024
+
+Definition = dict[str, Any]
+# Any number that nothing else in the database locks.
+CATALOGUE = 0x70726F66
+
+
+def lock_catalogue() -> None:
+    """Wait until no other transaction loads, removes or activates profiles; held until the end."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [CATALOGUE])
+
 
 def resolve_profile(name: str) -> Profile:
     """Return the profile `collection/name`, or a bare name that only one profile has.
@@ -43,16 +66,6 @@ def resolve_profile(name: str) -> Profile:
         choices = ", ".join(map(str, found))
         raise ProfileNotFound(f"Several profiles are named {name!r}; give one of {choices}.")
     return found[0]
-
-
-# Any number that nothing else in the database locks.
-CATALOGUE = 0x70726F66
-
-
-def lock_catalogue() -> None:
-    """Wait until no other transaction loads, removes or activates profiles; held until the end."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [CATALOGUE])
 
 
 def list_versions(profile: Profile) -> QuerySet[ProfileVersion]:
@@ -81,16 +94,6 @@ def find_pair(
     return find_version(profile, first), find_version(profile, second)
 
 
-LOCAL = "local"
-FIRST_VERSION = "1.0.0"
-# Words that stand in the place of a name in the API's URLs.
-RESERVED = ("active", "activate", "compile", "copy", "diff", "versions")
-# Bytes of a definition as JSON.
-DEFINITION_LIMIT = 256 * 1024
-
-Definition = dict[str, Any]
-
-
 def create(
     name: str,
     *,
@@ -105,8 +108,8 @@ def create(
     `sections` are those of a definition, `modules` the session's own (`orchestrator`, `context`).
     Raises InvalidDefinition, LiteralSecret, ProfileExists.
     """
-    content = _merged(definition.empty_definition(), sections, modules)
-    return _created(
+    content = _merge_sections(definition.empty_definition(), sections, modules)
+    return _create(
         name,
         version=version,
         description=description,
@@ -122,12 +125,12 @@ def copy(name: str, new_name: str) -> Profile:
     has one.
     """
     original = resolve_profile(name)
-    return _created(
+    return _create(
         new_name,
         version=original.version,
         description=original.description,
         instruction=original.instruction,
-        definition=_without_secrets(original.definition),
+        definition=_check_secrets(original.definition),
     )
 
 
@@ -147,13 +150,21 @@ def update(
     InvalidDefinition, LiteralSecret.
     """
     with transaction.atomic():
-        profile = _changeable(name)
+        profile = _lock_local(name)
         if expected_version not in (None, profile.version_number):
             raise StaleVersion(expected_version, profile.version_number)
         changed = dict(texts)
         if sections or modules:
-            named = _unlisted(profile.definition, sections or {})
-            changed["definition"] = _merged(profile.definition, named, modules)
+            base, sections = profile.definition, dict(sections or {})
+            # Answers list the names of agents and context. A form that edits mappings makes
+            # `{"0": "name"}` of that, and means the text that has this name.
+            for section in definition.TEXTS.keys() & sections.keys():
+                known = base[section]
+                sections[section] = dict(
+                    (text, known[text]) if name.isdecimal() and text in known else (name, text)
+                    for name, text in sections[section].items()
+                )
+            changed["definition"] = _merge_sections(base, sections, modules)
         for field, value in changed.items():
             setattr(profile, field, value)
         # PostgreSQL compares, and counts: to Python, true and 1 are the same.
@@ -169,7 +180,7 @@ def delete(name: str) -> None:
     Raises ProfileNotFound, ProfileReadOnly, ProfileActive.
     """
     with transaction.atomic():
-        profile = _changeable(name)
+        profile = _lock_local(name)
         if profile.is_active:
             raise ProfileActive
         profile.delete()
@@ -181,10 +192,10 @@ def validate_content(content: Definition) -> Definition:
     if len(json.dumps(content, ensure_ascii=False).encode()) > DEFINITION_LIMIT:
         limit = DEFINITION_LIMIT // 1024
         raise InvalidDefinition(f"The definition is larger than {limit} KB; shorten it.")
-    return _without_secrets(definition.validate_definition(content))
+    return _check_secrets(definition.validate_definition(content))
 
 
-def _created(name: str, **content: Any) -> Profile:
+def _create(name: str, **content: Any) -> Profile:
     if require_name(name, "name") in RESERVED:
         raise InvalidDefinition(f"name: {name!r} has a meaning in URLs; choose another.")
     profile, is_new = Profile.objects.get_or_create(
@@ -197,7 +208,7 @@ def _created(name: str, **content: Any) -> Profile:
     return profile
 
 
-def _changeable(name: str) -> Profile:
+def _lock_local(name: str) -> Profile:
     """Return the profile, locked, if it is one that may be changed."""
     found = resolve_profile(name)
     if not found.is_local:
@@ -211,23 +222,7 @@ def _changeable(name: str) -> Profile:
     return profile
 
 
-def _unlisted(base: Definition, sections: Definition) -> Definition:
-    """Return the sections with the texts that a form sends back as it was shown them.
-
-    Answers list the names of agents and context. A form that edits mappings makes `{"0": "name"}`
-    of that, and means the text that has this name.
-    """
-    listed = {key: sections[key] for key in definition.TEXTS if key in sections}
-    for section, texts in listed.items():
-        known = base[section]
-        listed[section] = dict(
-            (text, known[text]) if name.isdecimal() and text in known else (name, text)
-            for name, text in texts.items()
-        )
-    return sections | listed
-
-
-def _merged(
+def _merge_sections(
     base: Definition, sections: Definition | None, modules: Definition | None
 ) -> Definition:
     """Return the definition with sections and modules replaced, checked as a whole."""
@@ -237,7 +232,7 @@ def _merged(
     return validate_content(merged)
 
 
-def _without_secrets(content: Definition) -> Definition:
+def _check_secrets(content: Definition) -> Definition:
     """Return the definition; raise LiteralSecret. What its texts say is the author's own."""
     for section in set(content) - set(definition.TEXTS):
         if place := literal_secret(content[section], section):

@@ -48,7 +48,8 @@ def pin_addresses(url: str) -> tuple[list[str], dict[str, str]]:
         )
     if not addresses:
         # A proxy may know it, and then connects for us.
-        if parts.scheme == "https" and _has_proxy():
+        has_proxy = os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy")
+        if parts.scheme == "https" and has_proxy:
             return [], ssh
         raise SourceUnreadable(f"The host {host!r} is not found; check the URL.")
     ssh["GIT_SSH_COMMAND"] += f" -o HostName={addresses[0]} -o HostKeyAlias={host}"
@@ -77,8 +78,3 @@ def resolve_host(host: str, port: int) -> list[Address]:
         return []
     addresses = [ipaddress.ip_address(str(item[4][0]).partition("%")[0]) for item in found]
     return list(dict.fromkeys(addresses))
-
-
-def _has_proxy() -> bool:
-    """Tell whether git is to use a proxy."""
-    return bool(os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"))

@@ -46,36 +46,11 @@ def parse(source: str) -> Location:
             "characters."
         )
     if source.startswith("/"):
-        return _folder(source)
-    parts = _split(source.removeprefix("git+"))
-    path, _, ref = parts.path.partition("@")
-    if "@" in parts.path and not (REF.fullmatch(ref) and ".." not in ref):
-        raise InvalidSource(f"{ref[:80]!r} is no branch, tag or commit.")
-    if not PATH.fullmatch(path.rstrip("/")) or ".." in path.split("/"):
-        raise InvalidSource("The path of a git URL has letters, digits and `._~+-` only.")
-    user, at, host = parts.netloc.rpartition("@")
-    url = f"{parts.scheme}://{user}{at}{host.lower()}{path.rstrip('/')}"
-    return Location(GIT, url, ref, _subdirectory(parts.fragment))
-
-
-def folder_below(text: str) -> str:
-    """Return the canonical form of a folder inside a repository, or raise InvalidSource."""
-    path = PurePosixPath(text.rstrip("/"))
-    if path.is_absolute() or ".." in path.parts or not path.parts:
-        raise InvalidSource("A subdirectory is below the repository: `#subdirectory=a/b`.")
-    return str(path)
-
-
-def _folder(source: str) -> Location:
-    if ".." in PurePosixPath(source).parts:
-        raise InvalidSource("Give a folder by its absolute path, without `..`.")
-    return Location(FOLDER, str(PurePosixPath(source)))
-
-
-def _split(url: str) -> SplitResult:
-    """Return the parts of a git URL whose scheme and host may be asked."""
+        if ".." in PurePosixPath(source).parts:
+            raise InvalidSource("Give a folder by its absolute path, without `..`.")
+        return Location(FOLDER, str(PurePosixPath(source)))
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(source.removeprefix("git+"))
         _ = parts.port
     except ValueError:
         raise InvalidSource("The host or port of the URL cannot be read.") from None
@@ -86,11 +61,30 @@ def _split(url: str) -> SplitResult:
             "`git+https://host/path@ref#subdirectory=a/b` (or git+ssh://git@host/path)."
         )
     if parts.scheme != "file":
-        _check_host(parts)
-    return parts
+        check_host(parts)
+    path, _, ref = parts.path.partition("@")
+    if "@" in parts.path and not (REF.fullmatch(ref) and ".." not in ref):
+        raise InvalidSource(f"{ref[:80]!r} is no branch, tag or commit.")
+    if not PATH.fullmatch(path.rstrip("/")) or ".." in path.split("/"):
+        raise InvalidSource("The path of a git URL has letters, digits and `._~+-` only.")
+    user, at, host = parts.netloc.rpartition("@")
+    key, _, subdirectory = parts.fragment.partition("=")
+    if parts.fragment and key != "subdirectory":
+        raise InvalidSource("After `#` only `subdirectory=a/b` can stand.")
+    url = f"{parts.scheme}://{user}{at}{host.lower()}{path.rstrip('/')}"
+    return Location(GIT, url, ref, folder_below(subdirectory) if parts.fragment else "")
 
 
-def _check_host(parts: SplitResult) -> None:
+def folder_below(text: str) -> str:
+    """Return the canonical form of a folder inside a repository, or raise InvalidSource."""
+    path = PurePosixPath(text.rstrip("/"))
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise InvalidSource("A subdirectory is below the repository: `#subdirectory=a/b`.")
+    return str(path)
+
+
+def check_host(parts: SplitResult) -> None:
+    """Raise InvalidSource for credentials, or for a user or host that is wrongly written."""
     if parts.password is not None or (parts.username is not None and parts.scheme != "ssh"):
         raise InvalidSource(
             "A source holds no credentials: they would be stored. Clone a private repository "
@@ -100,12 +94,3 @@ def _check_host(parts: SplitResult) -> None:
         raise InvalidSource("The user of the URL has letters, digits and `._-` only.")
     if not HOST.fullmatch(parts.hostname or ""):
         raise InvalidSource("The URL names no host; write it as https://host/path.")
-
-
-def _subdirectory(fragment: str) -> str:
-    if not fragment:
-        return ""
-    key, _, value = fragment.partition("=")
-    if key != "subdirectory":
-        raise InvalidSource("After `#` only `subdirectory=a/b` can stand.")
-    return folder_below(value)

@@ -1,4 +1,7 @@
-"""What is read of a source: texts in known places, each small, few enough, and no links."""
+"""What is read of a source: texts in known places, each small, few enough, and no links.
+
+A folder of this machine is read here; links in it are not followed, even if it changes meanwhile.
+"""
 
 import hashlib
 import os
@@ -15,6 +18,17 @@ from profiles_app.front_matter import FILE_LIMIT
 FOLDERS = ("profiles", "agents", "context", "modules")
 TEXT_SUFFIXES = {".md", ".txt", ".yaml", ".yml", ".json", ".csv", ".rst"}
 MODULE_FILE = "module.yaml"
+# The folders of `modules`, and the type of the modules in them.
+MODULE_FOLDERS = {
+    "providers": "provider",
+    "tools": "tool",
+    "hooks": "hook",
+    "orchestrators": "orchestrator",
+    "contexts": "context-manager",
+}
+
+# O_NONBLOCK: a pipe in the place of a file must not hold us.
+FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 ENTRY_LIMIT = 20_000
 READ_LIMIT = 1_000
@@ -23,7 +37,7 @@ PATH_LIMIT = 500
 
 
 @dataclass(frozen=True)
-class Entry:
+class SourceFile:
     """One file of a source, before it is read."""
 
     path: bytes
@@ -48,7 +62,7 @@ class Tree:
 
     files: dict[str, bytes] = field(default_factory=dict)
     modules: list[str] = field(default_factory=list)
-    refused: list[FileError] = field(default_factory=list)
+    errors: list[FileError] = field(default_factory=list)
     commit: str = ""
 
     @property
@@ -61,10 +75,10 @@ class Tree:
         return whole.hexdigest()
 
 
-Read = Callable[[list[Entry]], Iterable[bytes]]
+Read = Callable[[list[SourceFile]], Iterable[bytes]]
 
 
-def collect_tree(entries: Iterable[Entry], read: Read, commit: str = "") -> Tree:
+def collect_tree(entries: Iterable[SourceFile], read: Read, commit: str = "") -> Tree:
     """Return what of the entries belongs to a collection. Raises SourceUnreadable for too much."""
     tree, wanted, total = Tree(commit=commit), [], 0
     modules = set()
@@ -76,8 +90,15 @@ def collect_tree(entries: Iterable[Entry], read: Read, commit: str = "") -> Tree
             modules.add(folder)
         if not is_wanted(name):
             continue
-        if problem := _problem(entry, name):
-            tree.refused.append(FileError(printable(name), None, problem))
+        problem = ""
+        if not entry.is_plain:
+            problem = "is a link or no plain file; put the file itself here."
+        elif name.encode() != entry.path or not name.isprintable() or len(name) > PATH_LIMIT:
+            problem = f"the name must be printable UTF-8 of at most {PATH_LIMIT} characters."
+        elif entry.size > FILE_LIMIT:
+            problem = f"is larger than {FILE_LIMIT // 1024} KB; shorten it."
+        if problem:
+            tree.errors.append(FileError(printable(name), None, problem))
             continue
         wanted.append(entry)
         total += entry.size
@@ -115,32 +136,9 @@ def module_folder(path: str) -> str | None:
     return folder if len(parts) > depth and has_name else None
 
 
-MODULE_FOLDERS = {
-    "providers": "provider",
-    "tools": "tool",
-    "hooks": "hook",
-    "orchestrators": "orchestrator",
-    "contexts": "context-manager",
-}
-
-
 def printable(name: str) -> str:
     """Return a file's name as it can stand in an answer."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in name)
-
-
-def _problem(entry: Entry, name: str) -> str | None:
-    if not entry.is_plain:
-        return "is a link or no plain file; put the file itself here."
-    if name.encode() != entry.path or not name.isprintable() or len(name) > PATH_LIMIT:
-        return f"the name must be printable UTF-8 of at most {PATH_LIMIT} characters."
-    if entry.size > FILE_LIMIT:
-        return f"is larger than {FILE_LIMIT // 1024} KB; shorten it."
-    return None
-
-
-# O_NONBLOCK: a pipe in the place of a file must not hold us.
-FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def read_folder(path: str) -> Tree:
@@ -149,41 +147,38 @@ def read_folder(path: str) -> Tree:
     try:
         if not folder.is_dir():
             raise SourceUnreadable(f"There is no folder {path!r} on this machine.")
-        return collect_tree(_entries(folder), lambda wanted: (_content(folder, e) for e in wanted))
+        files = list_files(folder)
+        return collect_tree(files, lambda wanted: (read_file(folder, each) for each in wanted))
     except OSError as error:
         reason = error.strerror or "cannot be read"
         raise SourceUnreadable(f"The folder {path!r} cannot be read: {reason}.") from None
 
 
-def _entries(folder: Path) -> Iterator[Entry]:
+def list_files(folder: Path) -> Iterator[SourceFile]:
     """Yield the files at the top, then those of the folders that are looked into."""
-    with os.scandir(os.fsencode(folder)) as found:
+    base = os.fsencode(folder)
+    with os.scandir(base) as found:
         for item in found:
             if not item.is_dir(follow_symlinks=False):
-                yield _entry(item.name, item.stat(follow_symlinks=False))
+                yield _describe(item.name, item.stat(follow_symlinks=False))
             elif item.name.decode("ascii", "replace") in FOLDERS:
-                yield from _below(folder, item.name)
-
-
-def _below(folder: Path, name: bytes) -> Iterator[Entry]:
-    base = os.fsencode(folder)
-    for place, _, files, descriptor in os.fwalk(base + b"/" + name, onerror=_fail):
-        below = os.path.relpath(place, base)
-        for file in files:
-            details = os.stat(file, dir_fd=descriptor, follow_symlinks=False)
-            yield _entry(below + b"/" + file, details)
+                for place, _, files, descriptor in os.fwalk(base + b"/" + item.name, onerror=_fail):
+                    below = os.path.relpath(place, base)
+                    for file in files:
+                        details = os.stat(file, dir_fd=descriptor, follow_symlinks=False)
+                        yield _describe(below + b"/" + file, details)
 
 
 def _fail(error: OSError) -> None:
-    """What cannot be listed is not empty: without this its profiles would be taken for removed."""
+    """Raise: a folder that cannot be listed is not empty, or its profiles would be removed."""
     raise error
 
 
-def _entry(path: bytes, details: os.stat_result) -> Entry:
-    return Entry(path, details.st_size, stat.S_ISREG(details.st_mode))
+def _describe(path: bytes, details: os.stat_result) -> SourceFile:
+    return SourceFile(path, details.st_size, stat.S_ISREG(details.st_mode))
 
 
-def _content(folder: Path, entry: Entry) -> bytes:
+def read_file(folder: Path, entry: SourceFile) -> bytes:
     """Read one file, opening each folder on the way without following a link."""
     *parents, name = entry.path.split(b"/")
     place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

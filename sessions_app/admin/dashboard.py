@@ -1,44 +1,312 @@
 """The console's first page: what goes on, what it costs, and what has failed."""
 
-from dataclasses import asdict
+import math
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
+from django.core.cache import cache
 from django.core.exceptions import PermissionDenied
+from django.db import connection
+from django.db.models import Count, Min, Q
+from django.db.models.functions import Left
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.utils import timezone
 
 from amplifierd.common.errors import ServiceError
-from sessions_app.admin import dashboard_figures as figures
-from sessions_app.admin import dashboard_series as past
-from sessions_app.admin.rendering import badge, moment, page_url, short, span, visible
-from sessions_app.services import sessions
+from sessions_app.admin.rendering import (
+    format_duration,
+    format_time,
+    page_url,
+    render_badge,
+    shorten_id,
+    visible,
+)
+from sessions_app.models import Approval, Process, Run, Session
+from sessions_app.models.process import ProcessKind
+from sessions_app.services import processes, sessions
+from sessions_app.states import RunStatus, SessionStatus
+
+# Waits are counted in classes, each so much longer than the one before: what is told of them is
+# within 2.5 %, and nothing need be sorted.
+RATIO = 1.05
+# Seconds of the shortest wait that is told apart.
+LEAST = 0.001
+# A series is shown again for so many times as long as it took: looking at it takes at most a tenth
+# of a processor, however many look.
+SPARED = 10
+
+
+@dataclass(frozen=True)
+class Window:
+    """A time that is looked back on, in steps."""
+
+    name: str
+    label: str
+    step: timedelta
+    steps: int
+    # Seconds for which its series may be shown again without being asked for.
+    kept: float
+
+    @property
+    def hours(self) -> float:
+        """Return how long it is."""
+        return self.step * self.steps / timedelta(hours=1)
+
+    @property
+    def unit(self) -> str:
+        """Return a step in words: 15 min, 2 h."""
+        minutes = int(self.step / timedelta(minutes=1))
+        return f"{minutes // 60} h" if minutes >= 60 else f"{minutes} min"
+
+
+WINDOWS = {
+    window.name: window
+    for window in (
+        Window("1h", "1 hour", timedelta(minutes=1), 60, 0.5),
+        Window("24h", "24 hours", timedelta(minutes=15), 96, 1),
+        Window("7d", "7 days", timedelta(hours=2), 84, 5),
+        Window("30d", "30 days", timedelta(hours=6), 120, 15),
+    )
+}
+USUAL = WINDOWS["24h"]
+
+
+@dataclass(frozen=True)
+class SeriesStep:
+    """What became of the runs that ended in one step of a window, or in all of it."""
+
+    at: datetime | None
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    # Seconds from the claim to the first token: the middle one, and of 20 the second longest.
+    p50: float | None = None
+    p95: float | None = None
+
+    @property
+    def runs(self) -> int:
+        """Return how many runs ended."""
+        return self.succeeded + self.failed + self.cancelled
+
+    @property
+    def tokens(self) -> int:
+        """Return the tokens of them all."""
+        return self.input_tokens + self.output_tokens
+
+    @property
+    def success(self) -> float | None:
+        """Return how many of a hundred that were not cancelled succeeded."""
+        decided = self.succeeded + self.failed
+        return 100 * self.succeeded / decided if decided else None
+
+
+@dataclass(frozen=True)
+class Series:
+    """The steps of a window, each of them, the oldest first; and all together."""
+
+    steps: list[SeriesStep]
+    total: SeriesStep
+
+
+SERIES = """
+SELECT date_bin(%(step)s, ended_at, 'epoch'),
+    ceil(ln(greatest(date_part('epoch', first_token_at - started_at), %(least)s)) / %(ratio)s)::int,
+    count(*) FILTER (WHERE status = 'succeeded'),
+    count(*) FILTER (WHERE status = 'failed'),
+    count(*) FILTER (WHERE status = 'cancelled'),
+    sum(input_tokens)::bigint, sum(output_tokens)::bigint
+FROM sessions_app_run
+WHERE ended_at >= %(since)s
+GROUP BY 1, 2
+"""
+
+
+def read_series(window: Window) -> Series:
+    """Return what became of the runs of a window; it may be a little older than now."""
+    key = f"dashboard:{window.name}"
+    found = cache.get(key)
+    if found is None:
+        began = time.monotonic()
+        found = _series(window)
+        cache.set(key, found, max(window.kept, SPARED * (time.monotonic() - began)))
+    return found
+
+
+@dataclass
+class _Tally:
+    """What is added up for a step: the columns of the query, and how many waited how long."""
+
+    sums: list[int] = field(default_factory=lambda: [0] * 5)
+    waits: Counter[int] = field(default_factory=Counter)
+
+    def add(self, wait: int | None, columns: tuple[int, ...]) -> None:
+        """Add a row of the query."""
+        self.sums = [one + other for one, other in zip(self.sums, columns, strict=True)]
+        if wait is not None:
+            self.waits[wait] += sum(columns[:3])
+
+    def step(self, at: datetime | None) -> SeriesStep:
+        """Return it as a step."""
+        return SeriesStep(
+            at, *self.sums, _percentile(self.waits, 0.5), _percentile(self.waits, 0.95)
+        )
+
+
+def _series(window: Window) -> Series:
+    times = list(_times(window))
+    total, tallies = _Tally(), defaultdict[datetime, _Tally](_Tally)
+    for at, wait, *columns in _rows(window, times[0]):
+        tallies[at].add(wait, tuple(columns))
+        total.add(wait, tuple(columns))
+    steps = [tallies[at].step(at) if at in tallies else SeriesStep(at) for at in times]
+    return Series(steps, total.step(None))
+
+
+def _rows(window: Window, since: datetime) -> list[tuple[Any, ...]]:
+    given = {"step": window.step, "since": since, "least": LEAST, "ratio": math.log(RATIO)}
+    with connection.cursor() as cursor:
+        cursor.execute(SERIES, given)
+        return cursor.fetchall()
+
+
+def _percentile(waits: Counter[int], share: float) -> float | None:
+    """Return the wait in seconds that this share of all does not exceed; None without any."""
+    left = share * waits.total()
+    for wait in sorted(waits):
+        left -= waits[wait]
+        if left <= 0:
+            return RATIO ** (wait - 0.5)
+    return None
+
+
+def _times(window: Window) -> Iterator[datetime]:
+    """Yield when the steps begin; the last is the one that is under way."""
+    size = int(window.step.total_seconds())
+    last = int(datetime.now(UTC).timestamp()) // size
+    for number in range(last - window.steps + 1, last + 1):
+        yield datetime.fromtimestamp(number * size, UTC)
+
+
+# Failures that are shown, and the characters of each reason.
+FAILURES = 8
+REASON = 300
+
+
+def count_sessions() -> dict[str, int]:
+    """Return how many sessions there are in each status."""
+    counts = Session.objects.order_by().values_list("status").annotate(Count("id"))
+    return {str(status): 0 for status in SessionStatus} | dict(counts)
+
+
+def count_queue() -> dict[str, Any]:
+    """Return how many runs wait, run and are parked, and since when the oldest waits."""
+    waits = Q(status=RunStatus.QUEUED)
+    return Run.objects.open().aggregate(
+        waiting=Count("id", filter=waits),
+        running=Count("id", filter=Q(status=RunStatus.RUNNING)),
+        parked=Count("id", filter=Q(status=RunStatus.PARKED)),
+        oldest=Min("created_at", filter=waits),
+    )
+
+
+def count_approvals() -> dict[str, Any]:
+    """Return how many approvals wait for an answer, and since when the oldest does."""
+    pending = Approval.objects.pending().order_by()
+    return pending.aggregate(count=Count("id"), oldest=Min("created_at"))
+
+
+@dataclass
+class Holder:
+    """A worker, and what it holds."""
+
+    name: str
+    process: Process | None = None
+    runs: int = 0
+    # When the first of its leases runs out.
+    lease: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Machinery:
+    """The processes that are there, of any daemon on this database."""
+
+    workers: list[Holder] = field(default_factory=list)
+    web: list[Process] = field(default_factory=list)
+
+    @property
+    def alive(self) -> int:
+        """Return how many workers have told of themselves of late."""
+        return sum(worker.process is not None for worker in self.workers)
+
+    @property
+    def streams(self) -> int:
+        """Return how many streams of sessions are open, as the processes last told."""
+        return sum(process.streams for process in self.web)
+
+    @property
+    def feeds(self) -> int:
+        """Return how many feeds of all sessions are open."""
+        return sum(process.feeds for process in self.web)
+
+
+def find_processes() -> Machinery:
+    """Return who is there; workers that have gone stay as long as they hold a lease."""
+    there = list(processes.alive())
+    holders = {p.name: Holder(p.name, p) for p in there if p.kind == ProcessKind.WORKER}
+    leases = Run.objects.filter(status=RunStatus.RUNNING).order_by().values_list("worker")
+    for name, runs, lease in leases.annotate(Count("id"), Min("lease_expires_at")):
+        holder = holders.setdefault(name, Holder(name))
+        holder.runs, holder.lease = runs, lease
+    web = [process for process in there if process.kind == ProcessKind.WEB]
+    return Machinery(sorted(holders.values(), key=lambda holder: holder.name), web)
+
+
+def find_failures() -> list[dict[str, Any]]:
+    """Return the newest failures of runs and of sessions, with the beginning of their reasons."""
+    runs = Run.objects.filter(status=RunStatus.FAILED).annotate(reason=Left("error", REASON))
+    ended = Session.objects.filter(status=SessionStatus.FAILED)
+    ended = ended.annotate(reason=Left("error_message", REASON))
+    values = ("id", "ended_at", "reason")
+    rows = runs.order_by("-ended_at").values(
+        *values, "error_code", "session_id", "session__name", "session__profile_name"
+    )[:FAILURES]
+    others = ended.order_by("-ended_at").values(*values, "name", "profile_name")[:FAILURES]
+    return sorted([*rows, *others], key=itemgetter("ended_at"), reverse=True)[:FAILURES]
+
 
 # What the scripts draw, of each step.
 DRAWN = ("succeeded", "failed", "cancelled", "input_tokens", "output_tokens", "p50", "p95")
 
 
-def context(request: HttpRequest) -> dict[str, Any]:
+def build_context(request: HttpRequest) -> dict[str, Any]:
     """Return what the template of the dashboard needs; nothing for who may not see sessions."""
     if not request.user.has_perm("sessions_app.view_session"):
         return {}
-    window = past.WINDOWS.get(request.GET.get("window", ""), past.USUAL)
-    series, statuses = past.series(window), figures.sessions_by_status()
+    window = WINDOWS.get(request.GET.get("window", ""), USUAL)
+    series, statuses = read_series(window), count_sessions()
     return {
         "window": window,
-        "windows": past.WINDOWS.values(),
-        "statuses": [(badge(status), status, count) for status, count in statuses.items()],
+        "windows": WINDOWS.values(),
+        "statuses": [(render_badge(status), status, count) for status, count in statuses.items()],
         "session_count": sum(statuses.values()),
         "total": series.total,
         "per_hour": series.total.runs / window.hours,
         "steps": [step for step in reversed(series.steps) if step.runs],
         "drawn": _drawn(series),
         "queue": _queue(),
-        "asked": figures.asked(),
-        "machinery": figures.machinery(),
+        "asked": count_approvals(),
+        "machinery": find_processes(),
         "now": timezone.now(),
-        "failures": [_failure(row) for row in figures.failures()],
+        "failures": [_failure(row) for row in find_failures()],
         **_beginning(request),
     }
 
@@ -59,7 +327,7 @@ def try_it(request: HttpRequest, admin: Any) -> HttpResponse:
     return HttpResponseRedirect(page_url("session", made.id))
 
 
-def _drawn(series: past.Series) -> dict[str, Any]:
+def _drawn(series: Series) -> dict[str, Any]:
     """Return the columns of the charts."""
     rows = [asdict(step) for step in series.steps]
     columns = {name: [row[name] for row in rows] for name in DRAWN}
@@ -67,9 +335,9 @@ def _drawn(series: past.Series) -> dict[str, Any]:
 
 
 def _queue() -> dict[str, Any]:
-    queue = figures.queue()
+    queue = count_queue()
     waits = (timezone.now() - queue["oldest"]).total_seconds() if queue["oldest"] else None
-    return {**queue, "waits": span(waits)}
+    return {**queue, "waits": format_duration(waits)}
 
 
 def _failure(row: dict[str, Any]) -> dict[str, Any]:
@@ -80,11 +348,11 @@ def _failure(row: dict[str, Any]) -> dict[str, Any]:
     reason = ": ".join(filter(None, (row.get("error_code"), row["reason"])))
     return {
         "at": row["ended_at"],
-        "moment": moment(row["ended_at"]),
+        "moment": format_time(row["ended_at"]),
         "what": "run" if is_run else "session",
         "url": page_url("run", row["id"]) if is_run else "",
         "session_url": page_url("session", session_id),
-        "session": visible(name or "") or short(session_id),
+        "session": visible(name or "") or shorten_id(session_id),
         "profile": visible(row["session__profile_name"] if is_run else row["profile_name"]),
         "reason": visible(reason) or "No reason was given.",
     }

@@ -1,14 +1,26 @@
 """Values as the console shows them: short, readable, and inert whoever wrote them."""
 
 import json
+import re
+from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
+import nh3
 from django.contrib.admin.utils import quote
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.html import escape, format_html
+from django.utils.safestring import SafeString, mark_safe
+from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererHTML
+from markdown_it.rules_core import StateCore
+from markdown_it.token import Token
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexer import Lexer
+from pygments.lexers import get_lexer_by_name
 
 from amplifierd.common.text import visible
 
@@ -17,27 +29,27 @@ NOTHING = "—"
 AROUND = 50
 
 
-def pretty(data: Any) -> str:
+def format_json(data: Any) -> str:
     """Return JSON data as indented text."""
     return visible(json.dumps(data, indent=2, ensure_ascii=False))
 
 
-def badge(status: str) -> SafeString:
+def render_badge(status: str) -> SafeString:
     """Return a status as a coloured word."""
     return format_html('<span class="badge badge-{}">{}</span>', status, status)
 
 
-def short(identifier: str) -> str:
+def shorten_id(identifier: str) -> str:
     """Return the end of an id, which tells apart what was made in the same minute."""
     return f"…{identifier[-8:]}"
 
 
-def moment(at: datetime | None) -> str:
+def format_time(at: datetime | None) -> str:
     """Return a time to the second, in the time zone of the settings."""
     return timezone.localtime(at).strftime("%Y-%m-%d %H:%M:%S") if at else NOTHING
 
 
-def span(seconds: float | None) -> str:
+def format_duration(seconds: float | None) -> str:
     """Return a duration in its two largest units: 0.4 s, 12 s, 3 min 20 s, 2 h 5 min, 4 d 1 h."""
     if seconds is None:
         return NOTHING
@@ -63,3 +75,110 @@ def message_url(session_id: str, seq: int, newest: int) -> str:
     # A page shows a window of the transcript; further back it is asked for.
     before = f"?messages_before={seq + AROUND}" if newest > seq + AROUND else ""
     return f"{page_url('session', session_id)}{before}#message-{seq}"
+
+
+# Languages that are coloured. Each is read by expressions of its own, and what stands here has
+# been tried with text that was made to be slow.
+LANGUAGES = {
+    *("bash", "c", "cpp", "csharp", "css", "diff", "go", "html", "ini", "java", "javascript"),
+    *("json", "kotlin", "lua", "php", "python", "ruby", "rust", "sh", "sql", "swift"),
+    *("toml", "typescript", "xml", "yaml", "console", "docker", "js", "ts", "py", "yml", "shell"),
+    *("py3", "rs", "rb", "c++", "cs", "golang", "dockerfile", "jsonc", "tsx"),
+    *("jsx", "zsh", "python3", "udiff"),
+}
+# Code that stays as it is: with more characters, gaps or lines, over which some lexers take long.
+HIGHLIGHT_LIMIT = 10_000
+GAP = re.compile(r"\s{200}|[^\n]{1000}")
+
+_FORMATTER = HtmlFormatter(nowrap=True)
+
+
+@lru_cache(len(LANGUAGES))
+def _lexer(language: str) -> Lexer:
+    return get_lexer_by_name("json" if language == "jsonc" else language, stripnl=False)
+
+
+def find_lexer(language: str) -> Lexer | None:
+    """Return the lexer of a language, by the name that stands at a block of code."""
+    name = language.lower()
+    return _lexer(name) if name in LANGUAGES else None
+
+
+def highlight_code(code: str, lexer: Lexer) -> SafeString:
+    """Return the code as HTML with classes; without them, what would take too long."""
+    is_plain = len(code) > HIGHLIGHT_LIMIT or GAP.search(code)
+    html = escape(code) if is_plain else highlight(code, lexer, _FORMATTER)
+    return mark_safe(html)  # noqa: S308 - Pygments escapes, as `escape` does
+
+
+def highlight_json(text: str) -> SafeString:
+    """Return JSON text in colours."""
+    return highlight_code(text, _lexer("json"))
+
+
+SCHEMES = {"http", "https", "mailto"}
+TAGS = {
+    *("p", "br", "hr", "h4", "h5", "h6", "strong", "em", "s", "blockquote", "a"),
+    *("ul", "ol", "li", "pre", "code", "span", "table", "thead", "tbody", "tr", "th", "td"),
+}
+ATTRIBUTES = {"a": {"href", "title"}, "ol": {"start"}, "span": {"class"}, "pre": {"class"}}
+# Headings of a message stand below those of the page.
+LOWER = {"h1": "h4", "h2": "h5", "h3": "h6", "h4": "h6", "h5": "h6"}
+# Rendered messages that are kept: they never change, and are looked at again and again.
+KEPT = 256
+
+
+@lru_cache(KEPT)
+def render_markdown(text: str) -> SafeString:
+    """Return the text as HTML: Markdown formatted, control characters spelled out, nothing alive.
+
+    Links go to other sites only, in a tab of their own that knows nothing of this one.
+    """
+    html = _parser().render(visible(text))
+    clean = nh3.clean(
+        html,
+        tags=TAGS,
+        attributes=ATTRIBUTES,
+        url_schemes=SCHEMES,
+        url_relative="deny",
+        link_rel="noopener noreferrer nofollow",
+        set_tag_attribute_values={"a": {"target": "_blank"}},
+    )
+    return mark_safe(clean)  # noqa: S308 - nh3 has just made it so
+
+
+@lru_cache(1)
+def _parser() -> MarkdownIt:
+    parser = MarkdownIt("commonmark", {"html": False, "highlight": _code})
+    parser.enable(["table", "strikethrough"])
+    parser.validateLink = _leads_elsewhere
+    parser.core.ruler.push("lower_headings", _lower_headings)
+    parser.add_render_rule("image", _image)
+    return parser
+
+
+def _leads_elsewhere(url: str) -> bool:
+    """Tell whether a link may be one: what is said here must not lead into the console."""
+    scheme, colon, rest = url.strip().partition(":")
+    is_mail = scheme.lower() == "mailto"
+    return bool(colon) and scheme.lower() in SCHEMES and (is_mail or rest.startswith("//"))
+
+
+def _lower_headings(state: StateCore) -> None:
+    for token in state.tokens:
+        if token.type in ("heading_open", "heading_close"):
+            token.tag = LOWER.get(token.tag, token.tag)
+
+
+def _image(
+    renderer: RendererHTML, tokens: Sequence[Token], index: int, options: Any, env: Any
+) -> str:
+    """Return a link to the image, which is not loaded: to look at a page tells nobody of it."""
+    token = tokens[index]
+    name = renderer.renderInlineAsText(token.children, options, env) if token.children else ""
+    return f'<a href="{escape(token.attrs["src"])}">image: {escape(name or token.attrs["src"])}</a>'
+
+
+def _code(code: str, language: str, _attributes: str) -> str:
+    lexer: Lexer | None = find_lexer(language)
+    return highlight_code(code, lexer) if lexer else ""

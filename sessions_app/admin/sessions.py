@@ -1,32 +1,135 @@
-"""Sessions in the console: found, read as people read them, and taken through their life."""
+"""Sessions in the console: their pages, the pieces that scripts refresh, and their directories."""
 
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.template.loader import render_to_string
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
+from django.utils.http import urlencode
+from django.utils.safestring import SafeString
 
-from sessions_app.admin import page
-from sessions_app.admin.acting import ActingAdmin
-from sessions_app.admin.fragments import LARGE, FragmentsAdmin
-from sessions_app.admin.lists.bulk import ACTIONS, BulkAdmin
-from sessions_app.admin.lists.exports import SESSION_COLUMNS, session_export
-from sessions_app.admin.lists.sessions import SessionList
-from sessions_app.admin.rendering import page_url, visible
+from profiles_app.admin import AmplifiedDirectoryAdmin
+from profiles_app.admin.directories import Node
+from profiles_app.models import AmplifiedDirectory
+from sessions_app.admin import session_page
+from sessions_app.admin.action_views import ACTIONS, BulkAdmin, PageActionsAdmin
+from sessions_app.admin.filters import count_combinations, format_count
+from sessions_app.admin.pending_actions import PendingActions, find_pending_actions
+from sessions_app.admin.rendering import page_url, render_badge, visible
+from sessions_app.admin.session_list import SESSION_COLUMNS, SessionList, serialize_session_row
+from sessions_app.admin.transcript import read_message, read_transcript
 from sessions_app.exceptions import SessionNotFound
-from sessions_app.models import Session
+from sessions_app.models import Run, Session
 from sessions_app.services import read_state, sessions
+
+# Columns that are read with the head of a session only.
+LARGE = ("mount_plan", "settings_overrides", "metadata", "error_details")
+FOLDER = "admin/sessions_app/session"
+
+
+class FragmentsAdmin:
+    """The part of the sessions' admin that a session's page is refreshed from."""
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the addresses of the pieces."""
+        views = (
+            ("talk/", self.talk_view, "talk"),
+            ("message/<int:seq>/", self.message_view, "message"),
+            ("waits/<str:run_id>/", self.waits_view, "waits"),
+            ("head/", self.head_view, "head"),
+        )
+        pieces = [
+            path(
+                f"<path:object_id>/{tail}",
+                self.admin_site.admin_view(view),
+                name=f"sessions_app_session_{name}",
+            )
+            for tail, view, name in views
+        ]
+        return [*pieces, *super().get_urls()]
+
+    def talk_view(self, request: HttpRequest, object_id: str) -> JsonResponse:
+        """Return the messages before, after or around a seq."""
+        session = self._seen(request, object_id)
+        names = ("before", "after", "around")
+        found = read_transcript(
+            session, **{name: session_page.parse_seq(request.GET.get(name)) for name in names}
+        )
+        context = self._context(request, session)
+        pieces = [_message(request, {**context, "message": message}) for message in found.rows]
+        bounds = {"first": found.first, "last": found.last, "newest": found.newest}
+        return JsonResponse({"html": "".join(pieces), **bounds})
+
+    def message_view(self, request: HttpRequest, object_id: str, seq: int) -> JsonResponse:
+        """Return one message; with `?whole` all of it, however long."""
+        session = self._seen(request, object_id)
+        message = read_message(session, seq, whole="whole" in request.GET) if seq < 2**31 else None
+        if message is None:
+            raise Http404("There is no such message.")
+        context = {**self._context(request, session), "message": message}
+        return JsonResponse({"html": _message(request, context)})
+
+    def waits_view(self, request: HttpRequest, object_id: str, run_id: str) -> JsonResponse:
+        """Return how a run stands, what it waits for, and what it has waited for."""
+        session = self._seen(request, object_id)
+        run = Run.objects.filter(session_id=session.id, pk=run_id).first()
+        if run is None:
+            raise Http404("There is no such run.")
+        waits = find_pending_actions([run.id]).get(run.id, PendingActions())
+        context = {**self._context(request, session), "waits": waits, "tasks": waits.tasks}
+        html = render_to_string(f"{FOLDER}/waits.html", context, request)
+        told = {"status": run.status, "badge": render_badge(run.status), "told": waits.told(run)}
+        return JsonResponse({"html": html, **told})
+
+    def head_view(self, request: HttpRequest, object_id: str) -> JsonResponse:
+        """Return what changes on the page as the session goes on."""
+        session = self._seen(request, object_id)
+        session.refresh_from_db(fields=LARGE)
+        context = {**self._context(request, session), **session_page.build_head(session)}
+        context["steps"] = [step for step in context["steps"] if self.may(request, step, session)]
+        return JsonResponse(
+            {
+                "head": render_to_string(f"{FOLDER}/head.html", context, request),
+                "side": render_to_string(f"{FOLDER}/side.html", context, request),
+                "end": render_to_string(f"{FOLDER}/end.html", context, request),
+                "composer": render_to_string(f"{FOLDER}/composer.html", context, request),
+                "status": session.status,
+                "newest": session.message_count,
+            }
+        )
+
+    def _seen(self, request: HttpRequest, object_id: str) -> Session:
+        """Return a session that the user may look at."""
+        session = self.get_object(request, unquote(object_id))
+        if session is None:
+            raise Http404("There is no such session.")
+        if not self.has_view_permission(request, session):
+            raise PermissionDenied
+        return session
+
+    def _context(self, request: HttpRequest, session: Session) -> dict[str, Any]:
+        may_change = self.has_change_permission(request, session)
+        return {"opts": self.opts, "session": session, "may_change": may_change}
+
+
+def _message(request: HttpRequest, context: dict[str, Any]) -> str:
+    return render_to_string(f"{FOLDER}/message.html", context, request)
 
 
 @admin.register(Session)
-class SessionAdmin(FragmentsAdmin, ActingAdmin, BulkAdmin):
+class SessionAdmin(FragmentsAdmin, PageActionsAdmin, BulkAdmin):
     """Sessions. Their history is read-only: the journal is the truth."""
 
     listing = SessionList
     row_template = "admin/sessions_app/session/row.html"
     columns = SESSION_COLUMNS
-    exported = staticmethod(session_export)
+    exported = staticmethod(serialize_session_row)
     actions = ACTIONS
     # The name is all that is edited; everything else is shown by the template.
     fields = ("name",)
@@ -78,13 +181,51 @@ class SessionAdmin(FragmentsAdmin, ActingAdmin, BulkAdmin):
 
     def _page(self, request: HttpRequest, session: Session) -> dict[str, Any]:
         """Return what the template of a session's page needs."""
-        tab, shown = page.tab_of(request.GET), page.head(session)
+        tab, shown = session_page.choose_tab(request.GET), session_page.build_head(session)
         return {
             **shown,
             "subtitle": None,
             "steps": [step for step in shown["steps"] if self.may(request, step, session)],
             "may_change": self.has_change_permission(request, session),
             "tab": tab,
-            "tabs": page.TABS,
-            **page.tab_context(request, session, tab),
+            "tabs": session_page.TABS,
+            **session_page.build_tab(request, session, tab),
         }
+
+
+admin.site.unregister(AmplifiedDirectory)
+
+
+@admin.register(AmplifiedDirectory)
+class DirectoryAdmin(AmplifiedDirectoryAdmin):
+    """Amplified directories, each with a way to its sessions."""
+
+    readonly_fields = (*AmplifiedDirectoryAdmin.readonly_fields, "sessions")
+    fields = (*AmplifiedDirectoryAdmin.fields, "sessions")
+
+    def add_links(self, nodes: list[Node]) -> None:
+        """Add how many sessions each directory has, with a link to them."""
+        counted = count_combinations(
+            Session.objects.order_by(), ["amplified_dir"], SessionList.counted
+        )
+        for node in nodes:
+            count = counted.combinations.get((node.path,), 0)
+            if count:
+                label = (
+                    "1 session"
+                    if count == 1
+                    else f"{format_count(count, counted.is_whole)} sessions"
+                )
+                node.links.append((label, sessions_url(node.path)))
+
+    @admin.display
+    def sessions(self, directory: AmplifiedDirectory) -> SafeString:
+        """Return a link to the directory's sessions."""
+        url = sessions_url(directory.relative_path)
+        return format_html('<a href="{}">Sessions in this directory</a>', url)
+
+
+def sessions_url(path: str) -> str:
+    """Return the list of the sessions in a directory."""
+    query = urlencode({"amplified_dir": path})
+    return f"{reverse('admin:sessions_app_session_changelist')}?{query}"

@@ -6,7 +6,7 @@ from django import template
 from django.conf import settings
 from django.utils import timezone
 
-from sessions_app.admin.rendering import NOTHING, span
+from sessions_app.admin.rendering import NOTHING, format_duration
 
 register = template.Library()
 
@@ -41,7 +41,7 @@ def wait(seconds: float | None) -> str:
     """Return a short time: 45 ms, 1.2 s."""
     if seconds is None:
         return NOTHING
-    return f"{seconds * 1000:.0f} ms" if seconds < 1 else span(seconds)
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else format_duration(seconds)
 
 
 @register.filter
@@ -59,4 +59,4 @@ def clock(at: datetime) -> str:
 @register.filter
 def age(since: datetime, now: datetime) -> str:
     """Return how long something has been there."""
-    return span(max(0.0, (now - since).total_seconds()))
+    return format_duration(max(0.0, (now - since).total_seconds()))

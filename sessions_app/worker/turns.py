@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from profiles_app.services.directories import place_of
+from profiles_app.services.directories import absolute_path
 from sessions_app.engine.base import Call, Decision, Turn, Utterance
 from sessions_app.engine.compaction import history_room
 from sessions_app.exceptions import LeaseLost
@@ -36,7 +36,7 @@ def turn_of(attempt: Attempt) -> Turn:
         history=_history(run, history_room(mount_plan)),
         seq=run.message.seq,
         session_id=attempt.session_id,
-        directory=place_of(run.session.amplified_dir),
+        directory=absolute_path(run.session.amplified_dir),
         steps=tuple(step.data for step in steps),
         calls=_calls(run, answer) | _tasks(run, answer) if answer else {},
         decisions=_decisions(run, answer) if answer else {},

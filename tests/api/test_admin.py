@@ -11,9 +11,9 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
-from sessions_app.admin.history import PAGE
-from sessions_app.admin.lists.bulk import OFFERED
-from sessions_app.admin.steps import STEPS
+from sessions_app.admin.action_views import OFFERED
+from sessions_app.admin.actions import LIFECYCLE_ACTIONS
+from sessions_app.admin.session_page import PAGE
 from sessions_app.models import Event, Session
 from sessions_app.models.event import EventType
 from sessions_app.services import attempts, journal, messages, sessions
@@ -147,8 +147,10 @@ def test_secrets_are_masked(admin: Client, make: Make) -> None:
 @pytest.mark.parametrize("status", SessionStatus)
 def test_a_page_offers_the_steps_of_its_state(admin: Client, make: Make, status: str) -> None:
     page = text(admin, page_of(make(status)))
-    offered = {name for name in STEPS if f"/step/{name}/" in page}
-    possible = {n for n, step in STEPS.items() if step.target in SESSION_TRANSITIONS[status]}
+    offered = {name for name in LIFECYCLE_ACTIONS if f"/step/{name}/" in page}
+    possible = {
+        n for n, step in LIFECYCLE_ACTIONS.items() if step.target in SESSION_TRANSITIONS[status]
+    }
     assert offered == possible | {"delete"}
 
 
@@ -164,8 +166,8 @@ def test_a_button_takes_the_step_and_writes_history(
     assert admin.get(url).status_code == 405
     page = admin.post(url, follow=True).content.decode()
     session.refresh_from_db()
-    assert session.status == STEPS[name].target
-    assert f"was {STEPS[name].done}." in page
+    assert session.status == LIFECYCLE_ACTIONS[name].target
+    assert f"was {LIFECYCLE_ACTIONS[name].done}." in page
     entry = LogEntry.objects.get(object_id=session.id)
     assert (entry.action_flag, entry.user.username) == (CHANGE, "admin")
 
@@ -253,7 +255,7 @@ def test_who_may_only_look_can_only_look(client: Client, session: Session) -> No
     page = text(client, page_of(session))
     assert "/step/" not in page
     assert 'name="name"' not in page
-    for name in STEPS:
+    for name in LIFECYCLE_ACTIONS:
         assert client.post(page_of(session, f"step/{name}/")).status_code == 403
     act(client, "complete", session)
     assert statuses() == {"active"}

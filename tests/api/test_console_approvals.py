@@ -182,7 +182,7 @@ def test_the_inbox_has_what_waits_in_all_sessions(admin: Client, make: Make) -> 
 
 
 def test_the_inbox_comes_in_pages(admin: Client, make: Make, monkeypatch: Any) -> None:
-    monkeypatch.setattr("sessions_app.admin.approvals.PAGE", 2)
+    monkeypatch.setattr("sessions_app.admin.pending_actions.PAGE", 2)
     made = [asked(make("active")).id for _ in range(3)]
     page = text(admin, INBOX)
     assert re.findall(r'data-row="(\w+)"', page) == made[:0:-1]

@@ -14,8 +14,8 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
-from sessions_app.admin import dashboard_figures as figures
-from sessions_app.admin.dashboard_series import WINDOWS, Window
+from sessions_app.admin import dashboard
+from sessions_app.admin.dashboard import WINDOWS, Window
 from sessions_app.models import Process, Run, Session
 from sessions_app.models.process import ProcessKind
 from sessions_app.services import attempts, journal, processes, runs, sessions
@@ -202,9 +202,9 @@ def test_failures_lead_to_what_failed(admin: Client, session: Session, make: Mak
 
 
 def test_only_the_newest_failures_are_shown(admin: Client, make: Make) -> None:
-    for _ in range(figures.FAILURES + 2):
+    for _ in range(dashboard.FAILURES + 2):
         make("failed")
-    assert text(admin).count('class="reason"') - 1 == figures.FAILURES
+    assert text(admin).count('class="reason"') - 1 == dashboard.FAILURES
 
 
 def test_the_page_costs_the_same_however_much_there_is(

@@ -8,7 +8,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from pytest_django import DjangoAssertNumQueries
 
-from profiles_app.admin.tree import tree
+from profiles_app.admin.directories import build_tree
 from profiles_app.models import AmplifiedDirectory
 from sessions_app.models import Session
 
@@ -34,7 +34,7 @@ def text(client: Client, **query: str) -> str:
 
 def test_each_lies_below_the_nearest_amplified_one() -> None:
     profiles = {".": "base", "a": "", "a/b/c": "", "a-b": "other", "a/b/c/d": "own", "z": ""}
-    nodes = tree(profiles, profiles)
+    nodes = build_tree(profiles, profiles)
     assert [(node.label, node.depth) for node in nodes] == [
         (".", 0),
         ("a", 1),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from django.test import Client
 
-from sessions_app.admin.lists import exports, listing
+from sessions_app.admin import listing
 from sessions_app.models import Session
 from sessions_app.services import attempts, messages
 from sessions_app.services.attempts import Attempt, Failure
@@ -41,7 +41,7 @@ def test_all_that_is_found_is_exported_whatever_a_page_holds(
 ) -> None:
     monkeypatch.setattr(listing, "PAGE", 2)
     monkeypatch.setattr(listing, "BATCH", 2)
-    monkeypatch.setattr(exports, "GATHERED", 2)
+    monkeypatch.setattr(listing, "GATHERED", 2)
     made = [make("active", name=f"Nr. {number}").id for number in range(5)]
     make("created")
     found = rows(admin, f"{LIST}export/csv/", status="active")

@@ -13,7 +13,7 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
-from sessions_app.admin.lists import bulk, listing
+from sessions_app.admin import action_views, listing
 from sessions_app.models import Session
 from sessions_app.services import attempts, messages, read_state, sessions
 from sessions_app.services.attempts import Attempt, Failure
@@ -151,7 +151,7 @@ def test_what_is_beyond_the_count_is_not_counted(
     admin: Client, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make("active"), make("active")
-    monkeypatch.setattr("sessions_app.admin.lists.sessions.SessionList.counted", 1)
+    monkeypatch.setattr("sessions_app.admin.session_list.SessionList.counted", 1)
     assert counts(text(admin, LIST))["All"] == "1+"
 
 
@@ -203,7 +203,7 @@ def test_an_id_is_found_by_a_part_of_it(admin: Client, make: Make) -> None:
 def test_pages_of_a_search_go_by_rank(
     admin: Client, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sessions_app.admin.lists.sessions.PAGE", 2)
+    monkeypatch.setattr("sessions_app.admin.session_list.PAGE", 2)
     for number in range(5):
         make("active", name=f"needle {number}")
     first = text(admin, LIST, q="needle")
@@ -260,7 +260,7 @@ def test_all_that_match_are_taken_up_to_a_number(
     for _ in range(3):
         make("active")
     kept = make("created")
-    monkeypatch.setattr(bulk, "AT_ONCE", 2)
+    monkeypatch.setattr(action_views, "AT_ONCE", 2)
     form = {"action": "delete_selected", "index": "0", "select_across": "1"}
     page = admin.post(f"{LIST}?status=active", form).content.decode()
     assert "These are the newest 2" in page

@@ -12,10 +12,10 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from amplifierd.common.redaction import MASK
-from sessions_app.admin import talk
-from sessions_app.admin.history import EVENT_LIMIT, PAGE
-from sessions_app.admin.markdown import rendered
-from sessions_app.admin.talk import MESSAGE_LIMIT, PLAIN_FROM, WINDOW
+from sessions_app.admin import transcript
+from sessions_app.admin.rendering import render_markdown
+from sessions_app.admin.session_page import EVENT_LIMIT, PAGE
+from sessions_app.admin.transcript import MESSAGE_LIMIT, PLAIN_FROM, WINDOW
 from sessions_app.models import Message, Run, Session
 from sessions_app.models.event import EventType
 from sessions_app.services import attempts, journal, messages, runs, sessions
@@ -94,7 +94,7 @@ HOSTILE = {
 @pytest.mark.parametrize("said", HOSTILE)
 def test_what_was_said_can_do_nothing(admin: Client, session: Session, said: str) -> None:
     messages.add(session.id, said, role="assistant")
-    html = rendered(said)
+    html = render_markdown(said)
     assert HOSTILE[said] not in html
     page = text(admin, session)
     assert html in page
@@ -107,18 +107,18 @@ def test_templates_are_text(admin: Client, session: Session) -> None:
 
 
 def test_markdown_is_formatted() -> None:
-    html = rendered("# One\n\n**b** ~~s~~ `c`\n\n- l\n\n| h |\n|---|\n| d |\n\n> q")
+    html = render_markdown("# One\n\n**b** ~~s~~ `c`\n\n- l\n\n| h |\n|---|\n| d |\n\n> q")
     for tag in ("<h4>", "<strong>", "<s>", "<code>", "<li>", "<td>", "<blockquote>"):
         assert tag in html
 
 
 def test_code_is_coloured_by_classes() -> None:
-    assert '<span class="k">def</span>' in rendered("```python\ndef f(): ...\n```")
-    assert "<span" not in rendered("```unknown-language\ndef f(): ...\n```")
+    assert '<span class="k">def</span>' in render_markdown("```python\ndef f(): ...\n```")
+    assert "<span" not in render_markdown("```unknown-language\ndef f(): ...\n```")
 
 
 def test_links_lead_to_a_tab_of_their_own_that_knows_nothing() -> None:
-    html = rendered("[x](https://a.example/) ![pic](https://b.example/i.png)")
+    html = render_markdown("[x](https://a.example/) ![pic](https://b.example/i.png)")
     assert html.count('target="_blank" rel="noopener noreferrer nofollow"') == 2
     assert ">image: pic</a>" in html
 
@@ -133,7 +133,7 @@ def test_text_that_is_made_to_be_slow_is_not(admin: Client, session: Session, pi
 def test_what_would_take_too_long_is_shown_as_written(
     admin: Client, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(talk, "PATIENCE", -1.0)
+    monkeypatch.setattr(transcript, "PATIENCE", -1.0)
     messages.add(session.id, "**bold** <b>")
     assert "**bold** &lt;b&gt;</pre>" in text(admin, session)
 

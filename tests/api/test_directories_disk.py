@@ -109,7 +109,7 @@ def swapped(
     root: Path, outside: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[str], None]]:
     """`swapped("a")`: once the path was checked, `a` is a link out of the root."""
-    resolved = disk._resolved
+    resolved = disk.resolve_links
 
     def swap(name: str) -> None:
         def late(path: PurePosixPath) -> PurePosixPath:
@@ -118,10 +118,10 @@ def swapped(
             (root / name).unlink(missing_ok=True)
             (root / name).symlink_to(outside)
             # The first look is the check; the second, of the walk, must see nothing else.
-            monkeypatch.setattr(disk, "_resolved", lambda path: found)
+            monkeypatch.setattr(disk, "resolve_links", lambda path: found)
             return found
 
-        monkeypatch.setattr(disk, "_resolved", late)
+        monkeypatch.setattr(disk, "resolve_links", late)
 
     yield swap
     assert list(outside.iterdir()) == []

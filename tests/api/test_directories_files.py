@@ -169,7 +169,7 @@ def test_a_link_that_is_put_in_between_leads_nowhere(
     api: Api, root: Path, read: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = write(root, "a/b.txt")
-    resolved = disk._resolved
+    resolved = disk.resolve_links
 
     def exchange(path: object) -> object:
         found = resolved(path)
@@ -179,7 +179,7 @@ def test_a_link_that_is_put_in_between_leads_nowhere(
         return found
 
     monkeypatch.setattr(disk, "parse_path", lambda path: disk.PurePosixPath(path))
-    monkeypatch.setattr(disk, "_resolved", exchange)
+    monkeypatch.setattr(disk, "resolve_links", exchange)
     answer = api("get", f"/directories/file/{read}?path=a/b.txt")
     assert answer.status_code == 400
     assert b"outside" not in answer.content.replace(b"leaves", b"")

@@ -53,7 +53,7 @@ def saved(running: Daemon, name: str) -> dict[str, object]:
 
 def test_a_mistake_is_shown_at_its_line_while_it_is_typed(console: Console, name: str) -> None:
     page = opened(console, name)
-    expect(page.get_by_text("Nothing is wrong with it.")).to_be_visible()
+    expect(page.get_by_text("No mistakes found.")).to_be_visible()
     change(page, "temperature", "${KEY")
     change(page, "config:", "confg:")
     number = field(page).input_value().split("\n").index("  confg:") + 1
@@ -64,7 +64,7 @@ def test_a_mistake_is_shown_at_its_line_while_it_is_typed(console: Console, name
     assert selected == "  confg:"
     change(page, "confg:", "config:")
     change(page, "${KEY", "temperature")
-    expect(page.get_by_text("Nothing is wrong with it.")).to_be_visible()
+    expect(page.get_by_text("No mistakes found.")).to_be_visible()
     expect(page.locator(".line.is-wrong")).to_have_count(0)
 
 

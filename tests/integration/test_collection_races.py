@@ -60,18 +60,18 @@ def test_many_syncs_at_once_take_a_change_over_once(folder: Path) -> None:
 def test_a_collection_that_is_removed_while_it_is_synced_is_gone(folder: Path) -> None:
     collections.add("mine", str(folder))
     seen = Collection.objects.get(name="mine")
-    reading = collections_sync.read(seen)
+    reading = collections_sync.read_collection(seen)
     collections.remove("mine")
-    assert "removed meanwhile" in collections_sync._taken(seen, reading).error
+    assert "removed meanwhile" in collections_sync.store_reading(seen, reading).error
     assert not Profile.objects.filter(collection="mine").exists()
 
 
 def test_what_was_read_before_another_sync_does_not_undo_it(folder: Path) -> None:
     collections.add("mine", str(folder))
     seen = Collection.objects.get(name="mine")
-    old = collections_sync.read(seen)
+    old = collections_sync.read_collection(seen)
     write(folder, {"profiles/one.md": profile("one", body="More.")})
     collections_sync.sync("mine")
-    assert collections_sync._taken(seen, old).status == "failed"
+    assert collections_sync.store_reading(seen, old).status == "failed"
     assert Profile.objects.get(collection="mine").instruction == "More."
     assert Collection.objects.get(name="mine").last_error == ""

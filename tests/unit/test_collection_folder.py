@@ -11,7 +11,7 @@ from tests.harness.repositories import profile, write
 
 
 def refusals(place: Path) -> dict[str, str]:
-    return {item.file: item.detail for item in tree.read_folder(str(place)).refused}
+    return {item.file: item.detail for item in tree.read_folder(str(place)).errors}
 
 
 def test_texts_in_known_places_are_read_and_nothing_else(tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ def test_texts_in_known_places_are_read_and_nothing_else(tmp_path: Path) -> None
         "one.md",
         "profiles/two.md",
     ]
-    assert (found.modules, found.refused) == (["modules/tool-x"], [])
+    assert (found.modules, found.errors) == (["modules/tool-x"], [])
 
 
 def test_links_are_not_followed(tmp_path: Path) -> None:
@@ -43,18 +43,18 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
     (place / "context/deep").symlink_to(secret)
     found = tree.read_folder(str(place))
     assert list(found.files) == ["profiles/one.md"]
-    assert [item.file for item in found.refused] == ["profiles/two.md"]
+    assert [item.file for item in found.errors] == ["profiles/two.md"]
 
 
 def test_a_folder_that_becomes_a_link_while_it_is_read_is_not_followed(tmp_path: Path) -> None:
     secret = write(tmp_path / "outside", {"two.md": "secret"})
     place = write(tmp_path / "mine", {"profiles/two.md": "x"})
-    [entry] = tree._entries(place)
+    [entry] = tree.list_files(place)
     (place / "profiles/two.md").unlink()
     (place / "profiles").rmdir()
     (place / "profiles").symlink_to(secret)
     with pytest.raises(OSError, match="profiles"):
-        tree._content(place, entry)
+        tree.read_file(place, entry)
 
 
 def test_a_pipe_does_not_hold_us(tmp_path: Path) -> None:

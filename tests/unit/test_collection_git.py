@@ -90,7 +90,7 @@ def test_nothing_of_a_repository_is_run_or_followed(repository: Repository, tmp_
     hook.chmod(0o755)
     tree = read(repository.url)
     assert list(tree.files) == ["profiles/one.md"]
-    assert [item.file for item in tree.refused] == ["profiles/link.md"]
+    assert [item.file for item in tree.errors] == ["profiles/link.md"]
     assert not mark.exists()
 
 
@@ -107,7 +107,7 @@ def test_configuration_of_the_user_is_not_read(
 def test_names_that_are_not_utf8_are_refused(repository: Repository) -> None:
     (repository.clone / os.fsdecode(b"profiles/\xff.md")).write_text("x")
     repository.push()
-    assert [item.file for item in read(repository.url).refused] == ["profiles/\ufffd.md"]
+    assert [item.file for item in read(repository.url).errors] == ["profiles/\ufffd.md"]
 
 
 def test_the_cache_is_empty_afterwards(repository: Repository, home: Path) -> None:

@@ -45,7 +45,7 @@ def read(place: Path, front: str, **files: str) -> Contents:
 )
 def test_agents_are_named_in_many_ways(tmp_path: Path, front: str, agents: dict[str, str]) -> None:
     found = read(tmp_path, front)
-    assert found.refused == []
+    assert found.errors == []
     assert found.profiles["one"]["definition"]["agents"] == agents
 
 
@@ -90,14 +90,14 @@ def test_context_is_a_file_or_a_folder(tmp_path: Path, front: str, context: dict
 def test_a_wrong_reference_is_refused_with_its_line(
     tmp_path: Path, front: str, line: int, reason: str
 ) -> None:
-    [refused] = read(tmp_path, front).refused
+    [refused] = read(tmp_path, front).errors
     assert (refused.file, refused.line) == ("profiles/one.md", line)
     assert reason in refused.detail
 
 
 def test_a_secret_is_refused_with_its_line_and_not_quoted(tmp_path: Path) -> None:
     front = "providers:\n  - module: provider-x\n    config:\n      api_key: sk-live-canary"
-    [refused] = read(tmp_path, front).refused
+    [refused] = read(tmp_path, front).errors
     assert (refused.line, "sk-live-canary" in refused.detail) == (7, False)
 
 
@@ -113,13 +113,13 @@ def test_a_reference_to_the_environment_is_kept(tmp_path: Path) -> None:
 def test_a_text_that_cannot_be_kept_is_refused(tmp_path: Path, content: bytes, line: int) -> None:
     (tmp_path / "context").mkdir()
     (tmp_path / "context/bad.txt").write_bytes(content)
-    [refused] = read(tmp_path, "").refused
+    [refused] = read(tmp_path, "").errors
     assert (refused.file, refused.line) == ("context/bad.txt", line)
 
 
 def test_a_profile_is_named_like_its_file(tmp_path: Path) -> None:
     write(tmp_path, {"profiles/other.md": profile("name")})
-    [refused] = read(tmp_path, "").refused
+    [refused] = read(tmp_path, "").errors
     assert (refused.file, refused.line) == ("profiles/other.md", 3)
     assert "must be 'other'" in refused.detail
 
@@ -129,7 +129,7 @@ def test_profiles_at_the_top_are_read_where_there_is_no_folder_of_them(tmp_path:
     found = collection_contents.parse_collection(
         "mine", tree.read_folder(str(write(tmp_path, files)))
     )
-    assert (list(found.profiles), found.refused) == (["one"], [])
+    assert (list(found.profiles), found.errors) == (["one"], [])
 
 
 def test_an_empty_collection_is_one(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_the_texts_of_a_profile_are_limited(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("profiles_app.profile_format.TEXT_LIMIT", 9)
-    [refused] = read(tmp_path, "context: [shared]").refused
+    [refused] = read(tmp_path, "context: [shared]").errors
     assert "at most 9 characters in all" in refused.detail
 
 

@@ -10,7 +10,7 @@ LIMIT = 16 * 1024
 
 
 def read(front: str) -> dict[str, object]:
-    return front_matter.read(f"---\n{front}\n---\n".encode())[0]
+    return front_matter.read_front_matter(f"---\n{front}\n---\n".encode())[0]
 
 
 def refusal(front: str) -> str:
@@ -30,7 +30,7 @@ def test_the_limit_counts_bytes_and_not_characters() -> None:
 
 
 def test_the_body_does_not_count() -> None:
-    _, body = front_matter.read(f"---\na: 1\n---\n{'x' * 2 * LIMIT}".encode())
+    _, body = front_matter.read_front_matter(f"---\na: 1\n---\n{'x' * 2 * LIMIT}".encode())
     assert len(body) == 2 * LIMIT
 
 
@@ -141,7 +141,7 @@ def test_plain_data_are_read_as_they_are(front: str, value: object) -> None:
 )
 def test_the_line_of_a_key_is_found(refusal: str, line: int) -> None:
     content = b"---\na: 1\nb:\n- module: x\n- config:\n    key: 1\nc: 2\n---\n"
-    assert front_matter.line_of(content, refusal) == line
+    assert front_matter.find_line(content, refusal) == line
 
 
 @pytest.mark.parametrize(

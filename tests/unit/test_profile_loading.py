@@ -35,7 +35,7 @@ def write(folder: Path, name: str, body: str = "Help.") -> None:
 @pytest.mark.usefixtures("no_catalogue")
 def test_all_shipped_profiles_are_loaded() -> None:
     assert set(load_shipped().created) == SHIPPED
-    assert {str(profile) for profile in Profile.objects.shipped()} == SHIPPED
+    assert {str(profile) for profile in Profile.objects.filter(source="shipped")} == SHIPPED
 
 
 @pytest.mark.usefixtures("no_catalogue")

@@ -10,7 +10,7 @@ from profiles_app.api.serializers import serialize_collection, serialize_sync
 from profiles_app.exceptions import InvalidFiles, ProfilesError
 from profiles_app.models import Collection, Profile
 from profiles_app.services import collections, collections_sync
-from profiles_app.services.collections_sync import FAILED, REFUSED, Synced
+from profiles_app.services.collections_sync import FAILED, REFUSED, SyncResult
 
 SOURCE = "/a/folder, or git+https://host/path@ref#subdirectory=a/b"
 
@@ -75,15 +75,15 @@ class Command(BaseCommand):
         if any(result.status in (FAILED, REFUSED) for result in results):
             raise CommandError("Not every collection was synced.")
 
-    def _tell(self, result: Synced) -> None:
+    def _tell(self, result: SyncResult) -> None:
         loaded = result.loaded
         self.stdout.write(f"{result.collection}\t{result.status}")
         for sign, names in (("+", loaded.created), ("~", loaded.updated), ("-", loaded.removed)):
             for name in names:
                 self.stdout.write(f"\t{sign} {name}")
-        for item in result.refused:
+        for item in result.errors:
             self.stdout.write(f"\t! {_refused(vars(item))}")
-        if result.error and not result.refused:
+        if result.error and not result.errors:
             self.stdout.write(f"\t! {result.error}")
 
     def _print_json(self, value: Any) -> None:

@@ -6,8 +6,8 @@ import { Lines } from "./lines.js";
 // Milliseconds without a key until the text is checked.
 const PAUSE = 350;
 
-// Bring an editor's form to life. `told(isChanged)` hears whether there is something to save.
-export function edit(form, told) {
+// Bring an editor's form to life. `onChange(isChanged)` is called with whether there is something to save.
+export function edit(form, onChange) {
   const field = form.elements.text;
   const saved = field.defaultValue;
   const report = form.querySelector(".mistakes");
@@ -27,15 +27,15 @@ export function edit(form, told) {
     const options = { method: "POST", body: { text: field.value }, signal: asked.signal };
     try {
       show((await request(form.dataset.check, options)).mistakes);
-    } catch (refusal) {
-      if (refusal.name !== "AbortError") say(report, `Not checked. ${refusal.message}`);
+    } catch (error) {
+      if (error.name !== "AbortError") say(report, `Not checked. ${error.message}`);
     }
   };
 
   field.addEventListener("input", () => {
     lines.show(field.value);
     lines.mark(lines.marks);
-    told(field.value !== saved);
+    onChange(field.value !== saved);
     asked?.abort();
     clearTimeout(timer);
     timer = setTimeout(check, PAUSE);
@@ -52,7 +52,7 @@ export function edit(form, told) {
   });
 
   show(adopted(report));
-  told(field.value !== saved);
+  onChange(field.value !== saved);
   // A browser may have kept what was typed before the page was loaded again.
   if (field.value !== saved) check();
 }
@@ -81,7 +81,7 @@ function adopted(report) {
 // List the mistakes, each with a button that leads to its line.
 function tell(report, mistakes, lead) {
   if (mistakes.length === 0) {
-    if (report.querySelector("ol") || report.dataset.said) say(report, "Nothing is wrong with it.");
+    if (report.querySelector("ol") || report.dataset.said) say(report, "No mistakes found.");
     return;
   }
   const list = document.createElement("ol");

@@ -112,9 +112,9 @@ export function tryOut(panel) {
       const { runId } = await request(url, { method: "POST", body: { content } });
       text.value = "";
       busy(!ended.has(runId));
-    } catch (refusal) {
+    } catch (error) {
       question.remove();
-      complain(refusal.message);
+      complain(error.message);
       busy(false);
     }
   });
@@ -127,8 +127,8 @@ export function tryOut(panel) {
     try {
       await request(`${panel.dataset.sessions}/${session}${tail}`, { method });
       return true;
-    } catch (refusal) {
-      complain(refusal.message);
+    } catch (error) {
+      complain(error.message);
       return false;
     }
   };

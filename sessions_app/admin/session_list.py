@@ -11,11 +11,20 @@ from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
 
 from amplifierd.common.pagination import Cursor
-from sessions_app.admin.lists.counts import Tally, tally, written
-from sessions_app.admin.lists.filters import SessionFilters
-from sessions_app.admin.lists.listing import PAGE, Listing
-from sessions_app.admin.rendering import badge, message_url, moment, page_url, short, span, visible
-from sessions_app.admin.steps import STEPS, Step
+from amplifierd.common.redaction import masked
+from sessions_app.admin.actions import LIFECYCLE_ACTIONS, LifecycleAction
+from sessions_app.admin.filters import SessionFilters, Tally, count_combinations, format_count
+from sessions_app.admin.listing import JSON, PAGE, Column, Listing, format_stamp
+from sessions_app.admin.rendering import (
+    format_duration,
+    format_time,
+    message_url,
+    page_url,
+    render_badge,
+    shorten_id,
+    visible,
+)
+from sessions_app.api.serializers import SessionSerializer
 from sessions_app.models import Session
 from sessions_app.search import Words, words_of
 from sessions_app.searching import Hit, find, micros
@@ -31,7 +40,7 @@ EXCERPT = 160
 
 
 @dataclass(frozen=True)
-class Place:
+class SearchMatch:
     """Where in a session a search found its words: what is said there, and a link to it."""
 
     text: str
@@ -60,8 +69,8 @@ class SessionRow:
     error: str
     lasted: str
     created: str
-    steps: list[Step]
-    place: Place | None = None
+    steps: list[LifecycleAction]
+    place: SearchMatch | None = None
 
     @property
     def id(self) -> str:
@@ -93,7 +102,7 @@ class SessionList(Listing):
         text = self.filters.text
         if not text.strip():
             return rows
-        hits = by_id(rows, text.strip())
+        hits = find_by_id(rows, text.strip())
         self.words = words_of(text)
         if self.words:
             result = find(rows, self.words)
@@ -168,14 +177,16 @@ class SessionList(Listing):
         """Return how many sessions each filter leaves; of a search, among what it found."""
         if self.hits is None:
             return super().tally
-        return tally(self.matching.order_by(), list(self.filters.columns), self.counted)
+        return count_combinations(
+            self.matching.order_by(), list(self.filters.columns), self.counted
+        )
 
     @property
     def total(self) -> str:
         """Return how many sessions there are in all."""
         if self.hits is None:
             return super().total
-        return written(len(self.hits), self.is_whole)
+        return format_count(len(self.hits), self.is_whole)
 
     def _count(self, column: str, value: str, count: int) -> str:
         """Return a choice's count; what a search would find without its filters is not known."""
@@ -191,17 +202,17 @@ class SessionList(Listing):
     def _read(self, rows: QuerySet[Session]) -> QuerySet[Session]:
         return (rows.defer(None) if self.is_export else rows).shown()
 
-    def _place(self, hit: Hit, session: Session, texts: dict[str, str]) -> Place | None:
+    def _place(self, hit: Hit, session: Session, texts: dict[str, str]) -> SearchMatch | None:
         """Return where the search found the session; None where its id is all that fits."""
         if hit.message_id is None or hit.seq is None:
             if self.words is None or hit.rank >= BY_ID:
                 return None
             return None if not session.name else _named(session, self.words)
         url = message_url(session.id, hit.seq, session.message_count)
-        return Place(texts.get(hit.message_id, ""), url, f"message {hit.seq}")
+        return SearchMatch(texts.get(hit.message_id, ""), url, f"message {hit.seq}")
 
 
-def by_id(rows: QuerySet[Session], text: str) -> list[Hit]:
+def find_by_id(rows: QuerySet[Session], text: str) -> list[Hit]:
     """Return the sessions whose id has this in it, the newest first."""
     if not PIECE.fullmatch(text):
         return []
@@ -209,29 +220,29 @@ def by_id(rows: QuerySet[Session], text: str) -> list[Hit]:
     return [Hit(BY_ID, micros(at), found) for at, found in ids[:MEANT]]
 
 
-def as_row(session: Session, place: Place | None = None) -> SessionRow:
+def as_row(session: Session, place: SearchMatch | None = None) -> SessionRow:
     """Return a session, read with `shown()`, as the list shows it."""
     error = visible(session.error_message or "")
     return SessionRow(
         session=session,
         name=visible(session.name or "") or "unnamed",
         url=page_url("session", session.id),
-        short=short(session.id),
-        badge=badge(session.status),
+        short=shorten_id(session.id),
+        badge=render_badge(session.status),
         profile=visible(session.profile_name),
         directory=visible(session.amplified_dir),
         owner=visible(session.owner),
         error=error if len(error) <= EXCERPT else f"{error[:EXCERPT]}…",
-        lasted=span(session.duration),
-        created=moment(session.created_at),
-        steps=[step for step in STEPS.values() if step.suits(session)],
+        lasted=format_duration(session.duration),
+        created=format_time(session.created_at),
+        steps=[step for step in LIFECYCLE_ACTIONS.values() if step.suits(session)],
         place=place,
     )
 
 
-def _named(session: Session, words: Words) -> Place:
+def _named(session: Session, words: Words) -> SearchMatch:
     """Return the name as the place where the words are."""
-    return Place(marked(session.name or "", words), page_url("session", session.id), "name")
+    return SearchMatch(marked(session.name or "", words), page_url("session", session.id), "name")
 
 
 def _place(cursor: Cursor) -> tuple[Any, ...]:
@@ -241,3 +252,32 @@ def _place(cursor: Cursor) -> tuple[Any, ...]:
 def _by_time(cursor: Cursor | None) -> Cursor | None:
     """Return a cursor of a list by time; None for one of a search."""
     return cursor if cursor and cursor.rank is None else None
+
+
+SESSION_COLUMNS: list[Column] = [
+    ("id", lambda row: row.id),
+    ("name", lambda row: row.session.name),
+    ("status", lambda row: row.session.status),
+    ("profile", lambda row: row.session.profile_name),
+    ("directory", lambda row: row.session.amplified_dir),
+    ("owner", lambda row: row.session.owner),
+    ("parent", lambda row: row.session.parent_id),
+    ("created", lambda row: format_stamp(row.session.created_at)),
+    ("started", lambda row: format_stamp(row.session.started_at)),
+    ("ended", lambda row: format_stamp(row.session.ended_at)),
+    ("seconds", lambda row: row.session.duration),
+    ("messages", lambda row: row.session.message_count),
+    ("answers", lambda row: row.session.agent_invocations),
+    ("tokens", lambda row: row.session.token_usage),
+    ("unread", lambda row: "yes" if row.session.is_unread else "no"),
+    ("error", lambda row: row.session.error_message),
+    ("found", lambda row: row.place.text if row.place else None),
+]
+
+
+def serialize_session_row(row: SessionRow) -> JSON:
+    """Return a session as the API has it, without secrets, and where a search found it."""
+    shown = SessionSerializer.serialize(row.session) | {"owner": row.session.owner}
+    for name in ("metadata", "errorDetails"):
+        shown[name] = masked(shown[name])
+    return shown | ({"found": row.place.text} if row.place else {})

@@ -9,10 +9,9 @@ from django.db.models.functions import Left, Length
 from django.utils.html import escape
 from django.utils.safestring import SafeString
 
-from sessions_app.admin.markdown import rendered
-from sessions_app.admin.parts import Parts, parts_of
-from sessions_app.admin.rendering import badge, page_url, visible
-from sessions_app.admin.waits import Waits, have_waited, lead_on, waits_of
+from sessions_app.admin.pending_actions import PendingActions, find_pending_actions, link_calls
+from sessions_app.admin.rendering import page_url, render_badge, render_markdown, visible
+from sessions_app.admin.run_details import RunDetails, read_run_details, select_waited
 from sessions_app.models import Message, Run, Session
 from sessions_app.models.message import Role
 from sessions_app.services.runs import OUTCOMES
@@ -50,9 +49,9 @@ class ShownMessage:
     cut_off: str = ""
     # The run that it belongs to, where it is the last message of it in the window.
     run: Run | None = None
-    parts: Parts = field(default_factory=Parts)
+    parts: RunDetails = field(default_factory=RunDetails)
     # What its run has waited for.
-    waits: Waits = field(default_factory=Waits)
+    waits: PendingActions = field(default_factory=PendingActions)
 
     @property
     def error(self) -> str:
@@ -67,7 +66,7 @@ class ShownMessage:
 
 
 @dataclass(frozen=True)
-class Talk:
+class Transcript:
     """Neighbouring messages, oldest first, of `newest` in all."""
 
     rows: list[ShownMessage]
@@ -91,8 +90,8 @@ class LiveRun:
     """An open run, with what it has said so far, and what it waits for."""
 
     run: Run
-    parts: Parts
-    waits: Waits
+    parts: RunDetails
+    waits: PendingActions
 
     @property
     def is_under_way(self) -> bool:
@@ -102,7 +101,7 @@ class LiveRun:
     @property
     def badge(self) -> SafeString:
         """Return its status as a coloured word."""
-        return badge(self.run.status)
+        return render_badge(self.run.status)
 
     @property
     def waits_for(self) -> str:
@@ -110,13 +109,13 @@ class LiveRun:
         return self.waits.told(self.run)
 
 
-def talk(
+def read_transcript(
     session: Session,
     *,
     before: int | None = None,
     after: int | None = None,
     around: int | None = None,
-) -> Talk:
+) -> Transcript:
     """Return the messages before, after or around a seq; without one, the newest.
 
     Six queries at most, however long the transcript is.
@@ -132,17 +131,17 @@ def talk(
     # Numbers have no gaps: a range of them is cheap, whatever the planner thinks of an order.
     found = Message.objects.in_session(session.id).between(first - 1, end)
     rows = list(_columns(found, MESSAGE_LIMIT))
-    return Talk(_shown(session, rows), first, end - 1, newest)
+    return Transcript(_shown(session, rows), first, end - 1, newest)
 
 
-def one(session: Session, seq: int, *, whole: bool = False) -> ShownMessage | None:
+def read_message(session: Session, seq: int, *, whole: bool = False) -> ShownMessage | None:
     """Return one message, all of it if it is asked for; None if there is no such message."""
     found = Message.objects.in_session(session.id).filter(seq=seq)
     rows = list(_columns(found, None if whole else MESSAGE_LIMIT))
     return _shown(session, rows)[0] if rows else None
 
 
-def under_way(session: Session) -> list[LiveRun]:
+def find_open_runs(session: Session) -> list[LiveRun]:
     """Return the session's open runs, the one under way first, with what is said up to now.
 
     "Now" is where the journal stood when the session was read: a stream goes on from there.
@@ -150,11 +149,14 @@ def under_way(session: Session) -> list[LiveRun]:
     rows = list(Run.objects.filter(session_id=session.id).open().select_related("message")[:50])
     rows.sort(key=lambda run: run.status not in RUN_UNDER_WAY)
     begun = [run.id for run in rows if run.status in RUN_UNDER_WAY]
-    said = parts_of(session.id, begun, session.last_event_seq, with_text=True)
-    waits = waits_of(begun)
+    said = read_run_details(session.id, begun, session.last_event_seq, with_text=True)
+    waits = find_pending_actions(begun)
     for run_id, found in waits.items():
-        lead_on(said.get(run_id, Parts()), found)
-    return [LiveRun(run, said.get(run.id, Parts()), waits.get(run.id, Waits())) for run in rows]
+        link_calls(said.get(run_id, RunDetails()), found)
+    return [
+        LiveRun(run, said.get(run.id, RunDetails()), waits.get(run.id, PendingActions()))
+        for run in rows
+    ]
 
 
 def _columns(found: Any, limit: int | None) -> Any:
@@ -167,23 +169,25 @@ def _shown(session: Session, rows: list[dict[str, Any]]) -> list[ShownMessage]:
     ends = {row["run_id"]: row["seq"] for row in rows if row["run_id"]}
     runs = {run.id: run for run in Run.objects.filter(pk__in=ends)} if ends else {}
     settled = [run.id for run in runs.values() if run.status in RUN_TERMINAL]
-    parts = parts_of(session.id, settled, session.last_event_seq)
-    waits = waits_of(have_waited(run for run in runs.values() if run.status in RUN_TERMINAL))
+    parts = read_run_details(session.id, settled, session.last_event_seq)
+    waits = find_pending_actions(
+        select_waited(run for run in runs.values() if run.status in RUN_TERMINAL)
+    )
     for run_id, found in waits.items():
-        lead_on(parts.get(run_id, Parts()), found)
+        link_calls(parts.get(run_id, RunDetails()), found)
     deadline = time.monotonic() + PATIENCE
     shown = []
     for row in rows:
         is_end = ends.get(row["run_id"]) == row["seq"]
         run = runs.get(row["run_id"]) if is_end else None
-        said = parts.get(row["run_id"], Parts()) if run else Parts()
-        waited = waits.get(row["run_id"], Waits()) if run else Waits()
+        said = parts.get(row["run_id"], RunDetails()) if run else RunDetails()
+        waited = waits.get(row["run_id"], PendingActions()) if run else PendingActions()
         shown.append(_message(row, run, said, waited, deadline))
     return shown
 
 
 def _message(
-    row: dict[str, Any], run: Run | None, parts: Parts, waits: Waits, deadline: float
+    row: dict[str, Any], run: Run | None, parts: RunDetails, waits: PendingActions, deadline: float
 ) -> ShownMessage:
     text, outcome = row["text"], row["metadata"].get("outcome")
     is_plain = _is_plain(row, deadline)
@@ -195,7 +199,7 @@ def _message(
         tokens=row["token_count"],
         # Metadata are the caller's own too: only what the services write counts.
         outcome=outcome if outcome in OUTCOMES.values() else "",
-        html=escape(visible(text)) if is_plain else rendered(text),
+        html=escape(visible(text)) if is_plain else render_markdown(text),
         is_plain=is_plain,
         length=row["length"],
         is_cut=row["length"] > len(text),

@@ -1,18 +1,123 @@
-"""Lists by keyset: a page goes on from the last row of the one before, without counting pages."""
+"""The lists of the console: paged by keyset, exported as files, and refreshed by scripts."""
 
-from collections.abc import Iterator
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import Any, ClassVar
 
-from django.contrib.admin.views.main import ChangeList
+from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList, IncorrectLookupParameters
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.template.loader import render_to_string
+from django.urls import URLPattern, path
+from django.utils import timezone
 from rest_framework.exceptions import ValidationError
 
+from amplifierd.common.formats import stamp
 from amplifierd.common.pagination import Cursor, CursorField
-from sessions_app.admin.lists.counts import Tally, tally, written
-from sessions_app.admin.lists.filters import Filters
-from sessions_app.admin.rendering import visible
+from sessions_app.admin.filters import Filters, Tally, count_combinations, format_count
+from sessions_app.admin.rendering import NOTHING, visible
+
+
+class ConsoleAdmin(admin.ModelAdmin):
+    """A list without needless counting, of rows that the console does not make."""
+
+    list_per_page = 50
+    empty_value_display = NOTHING
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+
+    class Media:
+        css = {"all": ("sessions_app/admin.css",)}
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Sessions and runs come from the API, which makes all that belongs to them."""
+        return False
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Show the list under its plain name."""
+        title = str(self.opts.verbose_name_plural).capitalize()
+        return super().changelist_view(request, {"title": title, **(extra_context or {})})
+
+
+# A spreadsheet takes what begins so for a formula.
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001
+# Rows that are sent at a time.
+GATHERED = 100
+
+JSON = dict[str, Any]
+Column = tuple[str, Callable[[Any], Any]]
+
+
+def csv_file(name: str, columns: list[Column], rows: Iterable[Any]) -> StreamingHttpResponse:
+    """Return the rows as a CSV file (RFC 4180) that a spreadsheet computes nothing of."""
+    return _file(name, "csv", "text/csv; charset=utf-8", _csv_lines(columns, rows))
+
+
+def json_file(
+    name: str, as_json: Callable[[Any], JSON], rows: Iterable[Any]
+) -> StreamingHttpResponse:
+    """Return the rows as a JSON file: one array."""
+    return _file(name, "json", "application/json", _json_lines(as_json, rows))
+
+
+def cell(value: Any) -> Any:
+    """Return a value as a cell: a text is no formula, and has no invisible characters."""
+    if not isinstance(value, str):
+        return value
+    text = visible(value)
+    return f"'{text}" if text.startswith(FORMULA) else text
+
+
+def _csv_lines(columns: list[Column], rows: Iterable[Any]) -> Iterator[str]:
+    writer = csv.writer(_Echo())
+    yield writer.writerow([heading for heading, _ in columns])
+    for row in rows:
+        yield writer.writerow([cell(value(row)) for _, value in columns])
+
+
+def _json_lines(as_json: Callable[[Any], JSON], rows: Iterable[Any]) -> Iterator[str]:
+    before = "[\n"
+    for row in rows:
+        yield before + json.dumps(as_json(row))
+        before = ",\n"
+    yield "[]\n" if before == "[\n" else "\n]\n"
+
+
+def _file(name: str, kind: str, content_type: str, lines: Iterator[str]) -> StreamingHttpResponse:
+    response = StreamingHttpResponse(_gathered(lines), content_type=content_type)
+    day = f"{timezone.now():%Y-%m-%d}"
+    response["Content-Disposition"] = f'attachment; filename="{name}-{day}.{kind}"'
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def _gathered(lines: Iterator[str]) -> Iterator[str]:
+    """Yield the lines, many at a time."""
+    pending: list[str] = []
+    for line in lines:
+        pending.append(line)
+        if len(pending) == GATHERED:
+            yield "".join(pending)
+            pending.clear()
+    yield "".join(pending)
+
+
+def format_stamp(at: Any) -> str | None:
+    return stamp(at) if at else None
+
+
+class _Echo:
+    """A file that gives back what is written to it."""
+
+    def write(self, line: str) -> str:
+        return line
+
 
 # Rows of a page, and of one read of an export.
 PAGE, BATCH = 50, 500
@@ -81,18 +186,18 @@ class Listing(ChangeList):
         cursor = _cursor(top)
         rows = self.newer_than(cursor) if cursor else self.from_newest(None)
         count = len(rows[: NEW + 1])
-        return written(min(count, NEW), count <= NEW) if count else ""
+        return format_count(min(count, NEW), count <= NEW) if count else ""
 
     @cached_property
     def tally(self) -> Tally:
         """Return how many rows each filter leaves."""
         rows = self.filters.applied(self.root_queryset, without=self.filters.columns)
-        return tally(self.countable(rows), list(self.filters.columns), self.counted)
+        return count_combinations(self.countable(rows), list(self.filters.columns), self.counted)
 
     @property
     def total(self) -> str:
         """Return how many rows there are in all."""
-        return written(self.tally.total(self.filters.chosen), self.tally.is_whole)
+        return format_count(self.tally.total(self.filters.chosen), self.tally.is_whole)
 
     @property
     def counted_text(self) -> str:
@@ -146,7 +251,7 @@ class Listing(ChangeList):
 
     def _count(self, column: str, value: str, count: int) -> str:
         """Return how many rows another choice in a column would leave; empty if nobody knows."""
-        return written(count, self.tally.is_whole)
+        return format_count(count, self.tally.is_whole)
 
     @property
     def address(self) -> str:
@@ -202,3 +307,76 @@ def _cursor(value: str | None) -> Cursor | None:
 def _ids(value: str | None) -> list[str]:
     """Return the ids that an address asks for: those that a page may show."""
     return [one for one in (value or "").split(",")[: 2 * PAGE] if one and "\0" not in one]
+
+
+class ListingAdmin(ConsoleAdmin):
+    """A list by keyset, with counts, files and changes."""
+
+    listing: ClassVar[type[Listing]]
+    row_template: ClassVar[str]
+    columns: ClassVar[list[Column]]
+    exported: ClassVar[Callable[[Any], JSON]]
+    sortable_by = ()
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[Listing]:
+        """Return the kind of list."""
+        return self.listing
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the files and the changes."""
+        name = f"{self.opts.app_label}_{self.opts.model_name}"
+        view = self.admin_site.admin_view
+        return [
+            path("export/<slug:kind>/", view(self.export_view), name=f"{name}_export"),
+            path("changes/", view(self.changes_view), name=f"{name}_changes"),
+            *super().get_urls(),
+        ]
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Show the list."""
+        return super().changelist_view(
+            request, {**self.row_context(request), **(extra_context or {})}
+        )
+
+    def row_context(self, request: HttpRequest) -> dict[str, Any]:
+        """Return what a row's template needs beside the row."""
+        name = f"admin:{self.opts.app_label}_{self.opts.model_name}"
+        may = {"change": self.has_change_permission, "delete": self.has_delete_permission}
+        return {
+            "allowed": [each for each, is_allowed in may.items() if is_allowed(request)],
+            "export_url": f"{name}_export",
+            "changes_url": f"{name}_changes",
+        }
+
+    def export_view(self, request: HttpRequest, kind: str) -> HttpResponse:
+        """Send all that the filters find as a file."""
+        rows = self._list(request).everything()
+        name = self.opts.verbose_name_plural
+        if kind == "csv":
+            return csv_file(name, self.columns, rows)
+        if kind == "json":
+            return json_file(name, type(self).exported, rows)
+        raise Http404("Lists are exported as csv or json.")
+
+    def changes_view(self, request: HttpRequest) -> HttpResponse:
+        """Return rows as they are now (`ids`), and how many there are above the `top` one."""
+        found = self._list(request)
+        context = self.row_context(request)
+        rows = {
+            row.id: render_to_string(self.row_template, {"row": row, **context}, request)
+            for row in found.rows
+        }
+        answer = JsonResponse({"rows": rows, "news": found.news(request.GET.get("top", ""))})
+        answer["Cache-Control"] = "no-store"
+        return answer
+
+    def _list(self, request: HttpRequest) -> Listing:
+        """Return the list that the address asks for; raise PermissionDenied or Http404."""
+        if not self.has_view_or_change_permission(request):
+            raise PermissionDenied
+        try:
+            return self.get_changelist_instance(request)
+        except IncorrectLookupParameters:
+            raise Http404("There is no such list.") from None

@@ -1,20 +1,139 @@
-"""A session's runs, with bars of their time: waiting, to the first token, parked, to the end."""
+"""What runs did beside their text: thinking, calls of tools, attempts, and where the time went."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from operator import itemgetter
+from typing import Any
 
 from django.db import connection
 from django.utils import timezone
+from django.utils.safestring import SafeString
 
-from sessions_app.admin.rendering import moment, page_url, short, span, visible
-from sessions_app.admin.waits import have_waited
+from sessions_app.admin.rendering import (
+    format_duration,
+    format_time,
+    highlight_json,
+    page_url,
+    shorten_id,
+    visible,
+)
 from sessions_app.models import Run
 from sessions_app.models.event import EventType
 from sessions_app.states import CUT_OFF, RunStatus
 from sessions_app.usage import used
 
+# Characters of thinking, and of the input or output of a tool, that a page shows.
+MOST = 20_000
+# Characters of what an open run has said so far: all that a provider may say, mostly.
+MOST_SAID = 1_000_000
+# Calls of tools on one page.
+CALLS = 500
+
+
+@dataclass
+class Call:
+    """One call of a tool; `output` is empty as long as it has not answered."""
+
+    id: str
+    name: str
+    input: SafeString
+    output: SafeString = field(default_factory=SafeString)
+    error: str = ""
+    # The sub-session that it was given to.
+    task: Any = None
+
+
+@dataclass
+class RunDetails:
+    """What one attempt said: `said` only where it was asked for."""
+
+    thinking: str = ""
+    said: str = ""
+    calls: list[Call] = field(default_factory=list)
+
+
+# What the current attempt of each run has said. A run's last event is found by the index that lets
+# it have only one; of an open run the journal is read to where the page stands.
+SPAN = """
+WITH attempt AS MATERIALIZED (
+    SELECT r.id, r.attempt_seq AS since, coalesce((
+        SELECT e.seq FROM sessions_app_event e
+        WHERE e.run_id = r.id AND e.type = 'assistant_message_complete'), %(end)s) AS until
+    FROM sessions_app_run r
+    WHERE r.id = ANY(%(runs)s) AND r.session_id = %(session)s AND r.attempt_seq IS NOT NULL
+)
+"""
+JOINED = """
+FROM attempt a JOIN sessions_app_event e
+    ON e.session_id = %(session)s AND e.seq > a.since AND e.seq <= a.until
+    AND e.seq <= %(end)s AND e.run_id = a.id AND e.type = ANY(%(types)s)
+"""
+TEXTS = f"""{SPAN}
+SELECT a.id, e.type, left(string_agg(
+    coalesce(e.data ->> 'content', e.data -> 'hook_data' ->> 'delta'), '' ORDER BY e.seq), %(most)s)
+{JOINED} GROUP BY a.id, e.type
+"""
+CALLED = f"""{SPAN}
+SELECT a.id, d ->> 'tool_call_id', d ->> 'tool_name', left(d ->> 'tool_input', %(most)s),
+    left(d ->> 'tool_response', %(most)s), left(d ->> 'error', %(most)s)
+{JOINED} CROSS JOIN LATERAL (SELECT e.data -> 'hook_data' AS d) AS hook
+ORDER BY e.seq LIMIT {CALLS * 2}
+"""
+
+
+def read_run_details(
+    session_id: str, run_ids: Sequence[str], end: int, *, with_text: bool = False
+) -> dict[str, RunDetails]:
+    """Return what the runs' current attempts said up to a seq, by run; not those that said nothing.
+
+    Two queries, however many runs there are.
+    """
+    found: dict[str, RunDetails] = {}
+    if not run_ids:
+        return found
+    types = [EventType.THINKING_DELTA, *([EventType.CONTENT] if with_text else [])]
+    bounds = {"session": session_id, "runs": list(run_ids), "end": end}
+    bounds["most"] = MOST_SAID if with_text else MOST
+    for run_id, type_, text in _rows(TEXTS, types, bounds):
+        parts = found.setdefault(run_id, RunDetails())
+        setattr(parts, "said" if type_ == EventType.CONTENT else "thinking", visible(text or ""))
+    bounds["most"] = MOST
+    for run_id, *row in _rows(CALLED, [EventType.TOOL_PRE, EventType.TOOL_POST], bounds):
+        _take(found.setdefault(run_id, RunDetails()).calls, *row)
+    return found
+
+
+def _rows(statement: str, types: list[EventType], bounds: dict[str, Any]) -> list[tuple]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, {**bounds, "types": [str(type_) for type_ in types]})
+        return cursor.fetchall()
+
+
+def _take(
+    calls: list[Call],
+    id: str | None,
+    name: str | None,
+    input: str | None,
+    output: str | None,
+    error: str | None,
+) -> None:
+    """Add what one event tells of a call: a new one, or the answer to one that is there."""
+    call = next((call for call in calls if id and call.id == id), None)
+    if call is None:
+        call = Call(id or "", visible(name or "tool"), render_payload(input or ""))
+        calls.append(call)
+    call.output = render_payload(output) if output else call.output
+    call.error = visible(error or "") or call.error
+
+
+def render_payload(text: str) -> SafeString:
+    """Return what went into a tool or came out of it, coloured where it is JSON."""
+    return highlight_json(visible(text))
+
+
+# Runs that were claimed once, and have come to that, did not wait.
+UNPARKED = (RunStatus.SUCCEEDED, RunStatus.QUEUED)
 # Runs on one page.
 RUNS = 50
 HAPPENED: dict[str, str] = {
@@ -32,7 +151,7 @@ Stretch = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Part:
+class BarPart:
     """A part of a bar: what the time went into, and where it lies, in thousandths of the width."""
 
     name: str
@@ -43,7 +162,7 @@ class Part:
     @property
     def label(self) -> str:
         """Return the part in words."""
-        return f"{self.name} {took(self.seconds)}"
+        return f"{self.name} {format_took(self.seconds)}"
 
 
 @dataclass(frozen=True)
@@ -71,7 +190,7 @@ class TimedRun:
     worker: str
     lease: str
     total: str
-    bar: list[Part]
+    bar: list[BarPart]
     # What its time went into, in words.
     spent: list[str]
     usage: str
@@ -94,13 +213,13 @@ class TimedRuns:
     has_more: bool
 
 
-def timed_runs(session_id: str) -> TimedRuns:
+def read_timed_runs(session_id: str) -> TimedRuns:
     """Return the session's newest runs, in three queries at most."""
     found = Run.objects.filter(session_id=session_id).select_related("message")
     rows = list(found.order_by("-created_at", "-id")[: RUNS + 1])
     has_more, rows = len(rows) > RUNS, rows[:RUNS]
     tokens = {r.id: _seconds(r.created_at, r.first_token_at) for r in rows if r.first_token_at}
-    attempts = _attempts(session_id, have_waited(rows))
+    attempts = _attempts(session_id, select_waited(rows))
     now = timezone.now()
     longest = max((_seconds(run.created_at, run.ended_at or now) for run in rows), default=0)
     shown = [
@@ -116,11 +235,11 @@ def _timed(
     held = run.status == RunStatus.RUNNING and run.lease_expires_at
     return TimedRun(
         run=run,
-        short=short(run.id),
+        short=shorten_id(run.id),
         url=page_url("run", run.id),
         worker=visible(run.worker),
-        lease=moment(run.lease_expires_at) if held else "",
-        total=took(sum(part.seconds for part in bar)) if run.ended_at else "",
+        lease=format_time(run.lease_expires_at) if held else "",
+        total=format_took(sum(part.seconds for part in bar)) if run.ended_at else "",
         bar=bar,
         spent=_spent(bar),
         usage=used(run.usage),
@@ -132,7 +251,7 @@ def _timed(
 
 def _bar(
     run: Run, first_token: float | None, parked: Sequence[Stretch], now: datetime, longest: float
-) -> list[Part]:
+) -> list[BarPart]:
     """Return the parts of a run's time, on one scale with all others."""
     end = _seconds(run.created_at, run.ended_at or now)
     started = _seconds(run.created_at, run.started_at) if run.started_at else end
@@ -142,7 +261,7 @@ def _bar(
     pieces += [("parked", since, until) for since, until in parked]
     scale = 1000 / longest if longest else 0
     return [
-        Part(
+        BarPart(
             name, round(since * scale, 1), round(max((until - since) * scale, 2), 1), until - since
         )
         for name, since, until in sorted(pieces, key=itemgetter(1))
@@ -177,16 +296,16 @@ def _stretches(run: Run, turns: Sequence[Attempt], now: datetime) -> list[Stretc
     return found
 
 
-def _spent(bar: list[Part]) -> list[str]:
+def _spent(bar: list[BarPart]) -> list[str]:
     """Return how long each kind of part took, all of them together."""
     names = dict.fromkeys(part.name for part in bar)
     sums = {name: sum(part.seconds for part in bar if part.name == name) for name in names}
-    return [f"{name} {took(seconds)}" for name, seconds in sums.items()]
+    return [f"{name} {format_took(seconds)}" for name, seconds in sums.items()]
 
 
-def took(seconds: float) -> str:
+def format_took(seconds: float) -> str:
     """Return a duration; a short one in milliseconds."""
-    return f"{seconds * 1000:.0f} ms" if seconds < 1 else span(seconds)
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else format_duration(seconds)
 
 
 def _seconds(start: datetime, end: datetime) -> float:
@@ -211,3 +330,8 @@ def _attempts(session_id: str, run_ids: list[str]) -> dict[str, list[Attempt]]:
             for run_id, *attempt in cursor.fetchall():
                 found.setdefault(run_id, []).append(Attempt(*attempt))
     return found
+
+
+def select_waited(runs: Iterable[Run]) -> list[str]:
+    """Return the ids of those runs that may have waited, so that the others cost nothing."""
+    return [run.id for run in runs if run.attempt > 1 or run.status not in UNPARKED]

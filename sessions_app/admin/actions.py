@@ -1,0 +1,203 @@
+"""What an operator can do to a session: one table for the buttons of a page and of the lists."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from django import forms
+from django.http import HttpRequest
+from django.urls import reverse
+
+from amplifierd.common.callers import Everyone
+from sessions_app.admin.rendering import page_url, visible
+from sessions_app.models import Run, Session
+from sessions_app.services import clone_fork, pending_actions, read_state, runs, sessions
+from sessions_app.services.pending_actions import Answer
+from sessions_app.services.runs import Strategy
+from sessions_app.states import SESSION_TRANSITIONS, SessionStatus
+
+
+class FailForm(forms.Form):
+    """Why a session has failed."""
+
+    error_message = forms.CharField(
+        max_length=10_000,
+        widget=forms.Textarea(attrs={"rows": 4}),
+        help_text="What went wrong, for those who read the session later.",
+    )
+
+
+@dataclass(frozen=True)
+class LifecycleAction:
+    """Something to be done to a session, by a service.
+
+    `done` goes on after "was". A step with a form asks first; the form's values go to the service.
+    """
+
+    name: str
+    label: str
+    done: str
+    take: Callable[..., Any]
+    # None: possible in any state.
+    target: SessionStatus | None = None
+    permission: str = "change"
+    form: type[forms.Form] | None = None
+    warning: str = ""
+
+    def suits(self, session: Session) -> bool:
+        """Tell whether the session's status allows the step, as far as is known."""
+        return self.target is None or self.target in SESSION_TRANSITIONS[session.status]
+
+    def answers(self, request: HttpRequest) -> forms.Form | None:
+        """Return the form, with the answers if there are any; None where nothing is asked."""
+        if self.form is None:
+            return None
+        return self.form(request.POST if "confirmed" in request.POST else None)
+
+
+LIFECYCLE_ACTIONS = {
+    step.name: step
+    for step in (
+        LifecycleAction("start", "Start", "started", sessions.start, SessionStatus.ACTIVE),
+        LifecycleAction(
+            "complete", "Complete", "completed", sessions.complete, SessionStatus.COMPLETED
+        ),
+        LifecycleAction(
+            "fail",
+            "Fail",
+            "failed",
+            sessions.fail,
+            SessionStatus.FAILED,
+            form=FailForm,
+            warning="Its open runs are cancelled, and it takes no more messages.",
+        ),
+        LifecycleAction(
+            "terminate", "Terminate", "terminated", sessions.terminate, SessionStatus.TERMINATED
+        ),
+        LifecycleAction(
+            "delete",
+            "Delete",
+            "deleted",
+            sessions.delete,
+            permission="delete",
+            form=forms.Form,
+            warning="Its transcript, runs and journal go with it. This cannot be undone.",
+        ),
+    )
+}
+
+
+class SendForm(forms.Form):
+    """A message to be executed."""
+
+    content = forms.CharField(
+        strip=False,
+        label="Message",
+        widget=forms.Textarea(attrs={"rows": 2, "placeholder": "Send a message", "dir": "auto"}),
+    )
+    strategy = forms.ChoiceField(
+        label="While a run is open",
+        choices=[
+            (Strategy.ENQUEUE, "wait for it"),
+            (Strategy.INTERRUPT, "cancel it first"),
+            (Strategy.REJECT, "do not send"),
+        ],
+        required=False,
+    )
+
+    def clean_content(self) -> str:
+        """Return the message; raise ValidationError for one of nothing but blanks."""
+        if not self.cleaned_data["content"].strip():
+            raise forms.ValidationError("Write a message first.")
+        return self.cleaned_data["content"]
+
+
+class ForkForm(forms.Form):
+    """Where a fork begins."""
+
+    after = forms.IntegerField(min_value=0, max_value=2**31 - 1, required=False)
+
+
+class AnswerForm(forms.Form):
+    """The answer to an approval."""
+
+    approval = forms.CharField(max_length=64)
+    response = forms.ChoiceField(choices=[(word, word) for word in Answer.ALL])
+    reason = forms.CharField(max_length=10_000, required=False)
+    # Sent by the inbox, which is shown again.
+    inbox = forms.BooleanField(required=False)
+
+
+@dataclass(frozen=True)
+class ActionResult:
+    """What came of an act: a sentence, and the page to go on with if it is another one.
+
+    `logged` is what the admin's history says, nothing where there is nothing to say.
+    """
+
+    told: str
+    logged: str = ""
+    url: str = ""
+
+
+@dataclass(frozen=True)
+class PageAction:
+    """Something to be done to a session by a service, with a form's answers.
+
+    `by` is among them: the name of whoever acts.
+    """
+
+    take: Callable[[Session, dict[str, Any]], ActionResult]
+    form: type[forms.Form] = forms.Form
+
+
+def _send(session: Session, answers: dict[str, Any]) -> ActionResult:
+    strategy = answers["strategy"] or Strategy.ENQUEUE
+    run, _ = runs.send(session.id, answers["content"], strategy=strategy)
+    return ActionResult("The message was sent.", f"Sent a message, run {run.id}.")
+
+
+def _cancel(session: Session, _: dict[str, Any]) -> ActionResult:
+    """Cancel the run that is running, or else the one that is next."""
+    run = Run.objects.filter(session_id=session.id).open().first()
+    if run is None or not runs.cancel(session.id, run.id):
+        return ActionResult("Nothing is running, so nothing was cancelled.")
+    return ActionResult("The run was cancelled.", f"Cancelled run {run.id}.")
+
+
+def _clone(session: Session, _: dict[str, Any]) -> ActionResult:
+    copy = clone_fork.clone(session.id, Everyone())
+    return ActionResult("This is the clone.", f"Cloned to {copy.id}.", page_url("session", copy.id))
+
+
+def _fork(session: Session, answers: dict[str, Any]) -> ActionResult:
+    copy = clone_fork.fork(session.id, answers["after"])
+    return ActionResult("This is the fork.", f"Forked to {copy.id}.", page_url("session", copy.id))
+
+
+def _answer(session: Session, answers: dict[str, Any]) -> ActionResult:
+    given = {name: answers[name] for name in ("reason", "by")}
+    done = pending_actions.answer(session.id, answers["approval"], answers["response"], **given)
+    told = f"“{visible(done.tool_name)}” was {done.status}{' for good' if done.always else ''}."
+    inbox = reverse("admin:sessions_app_approval_changelist") if answers["inbox"] else ""
+    return ActionResult(told, f"Approval {done.id}: {told}", inbox)
+
+
+def _read(session: Session, _: dict[str, Any]) -> ActionResult:
+    read_state.mark_read(session.id)
+    return ActionResult("The session is marked as read.")
+
+
+PAGE_ACTIONS = {
+    "send": PageAction(_send, SendForm),
+    "cancel": PageAction(_cancel),
+    "answer": PageAction(_answer, AnswerForm),
+    "clone": PageAction(_clone),
+    "fork": PageAction(_fork, ForkForm),
+    "read": PageAction(_read),
+}
+
+
+def build_composer(session: Session) -> SendForm | None:
+    """Return the form by which a message is sent; None where the session takes none."""
+    return SendForm() if session.status == SessionStatus.ACTIVE else None

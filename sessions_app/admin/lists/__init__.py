@@ -1,1 +1,0 @@
-"""The lists of the console: filtered, counted, searched, paged, exported, acted on."""

@@ -1,0 +1,252 @@
+"""What runs wait for, or have waited for: approvals and sub-sessions; and the approvals inbox."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.utils.safestring import SafeString
+
+from sessions_app.admin.listing import ConsoleAdmin
+from sessions_app.admin.rendering import (
+    format_json,
+    highlight_json,
+    page_url,
+    render_badge,
+    shorten_id,
+    visible,
+)
+from sessions_app.admin.run_details import RunDetails
+from sessions_app.models import Approval, Run, Session, SubSessionCall
+from sessions_app.models.querysets import ActionQuerySet
+from sessions_app.states import SESSION_TERMINAL, ActionStatus, RunStatus
+
+# Approvals, and tasks, that a page shows; characters of the input of a tool.
+MOST = 200
+MOST_INPUT = 20_000
+# Columns of a sub-session that are shown.
+OF_SESSION = ("id", "status", "name")
+
+
+@dataclass(frozen=True)
+class ShownApproval:
+    """An approval, ready to be shown."""
+
+    id: str
+    session_id: str
+    tool: str
+    input: SafeString
+    status: str
+    always: bool
+    reason: str
+    by: str
+    asked: datetime
+    expires: datetime
+    answered: datetime | None
+
+    @property
+    def is_pending(self) -> bool:
+        """Tell whether it waits for an answer."""
+        return self.status == ActionStatus.PENDING
+
+    @property
+    def badge(self) -> SafeString:
+        """Return the status as a coloured word."""
+        return render_badge(self.status)
+
+
+@dataclass(frozen=True)
+class ShownTask:
+    """What was given to a sub-session, ready to be shown; without a link where there is none."""
+
+    call_id: str
+    name: str = ""
+    url: str = ""
+    status: str = ""
+    error: str = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Tell whether the sub-session is at it."""
+        return bool(self.url) and self.status not in SESSION_TERMINAL
+
+    @property
+    def badge(self) -> SafeString | str:
+        """Return how the sub-session stands, as a coloured word."""
+        return render_badge(self.status) if self.status else ""
+
+
+@dataclass
+class PendingActions:
+    """What one run waits for, or has waited for, in its order."""
+
+    approvals: list[ShownApproval] = field(default_factory=list)
+    tasks: list[ShownTask] = field(default_factory=list)
+    # Those of the tasks that no call on the page leads to.
+    alone: list[ShownTask] = field(default_factory=list)
+
+    def told(self, run: Run) -> str:
+        """Return what a parked run waits for, in words; nothing for any other."""
+        if run.status != RunStatus.PARKED:
+            return ""
+        asks = any(approval.is_pending for approval in self.approvals)
+        delegates = any(task.is_open for task in self.tasks)
+        things = (["an answer"] if asks else []) + (["a sub-session"] if delegates else [])
+        return f"waits for {' and '.join(things or ['a worker'])}"
+
+
+def find_pending_actions(run_ids: Sequence[str]) -> dict[str, PendingActions]:
+    """Return what the runs wait for, or have waited for, by run; not those that never did.
+
+    Two queries, however many runs there are.
+    """
+    found: dict[str, PendingActions] = {}
+    if not run_ids:
+        return found
+    asked = Approval.objects.filter(run_id__in=run_ids).order_by("created_at", "id")
+    for approval in asked[:MOST]:
+        found.setdefault(approval.run_id, PendingActions()).approvals.append(
+            present_approval(approval)
+        )
+    calls = SubSessionCall.objects.filter(run_id__in=run_ids).select_related("sub_session")
+    columns = ("run_id", "tool_call_id", "reason", *(f"sub_session__{name}" for name in OF_SESSION))
+    for call in calls.only(*columns).order_by("created_at", "id")[:MOST]:
+        found.setdefault(call.run_id, PendingActions()).tasks.append(_present_task(call))
+    return found
+
+
+def present_approval(approval: Approval) -> ShownApproval:
+    """Return an approval as a page shows it; secrets in the input are hidden."""
+    text = format_json(approval.visible_input)
+    return ShownApproval(
+        id=approval.id,
+        session_id=approval.session_id,
+        tool=visible(approval.tool_name),
+        input=highlight_json(text if len(text) <= MOST_INPUT else f"{text[:MOST_INPUT]}…"),
+        status=approval.status,
+        always=approval.always,
+        reason=visible(approval.reason),
+        by=visible(approval.answered_by),
+        asked=approval.created_at,
+        expires=approval.expires_at,
+        answered=approval.answered_at,
+    )
+
+
+def _present_task(call: SubSessionCall) -> ShownTask:
+    session: Session | None = call.sub_session
+    if session is None:
+        error = visible(call.reason) or "The sub-session was deleted."
+        return ShownTask(call.tool_call_id, error=error)
+    return ShownTask(
+        call.tool_call_id,
+        name=visible(session.name or "") or shorten_id(session.id),
+        url=page_url("session", session.id),
+        status=session.status,
+    )
+
+
+def link_calls(parts: RunDetails, waits: PendingActions) -> None:
+    """Have the calls that were given to sub-sessions lead to them; other tasks stand alone."""
+    calls = {call.id: call for call in parts.calls}
+    for task in waits.tasks:
+        if call := calls.get(task.call_id):
+            call.task = task
+    waits.alone = [task for task in waits.tasks if task.call_id not in calls]
+
+
+# Approvals that wait, on one page, and the newest answered ones below them.
+PAGE, ANSWERED = 50, 20
+COLUMNS = [field.name for field in Approval._meta.fields]
+
+
+@dataclass(frozen=True)
+class Row:
+    """An approval, and the session that asks."""
+
+    approval: ShownApproval
+    session: str
+    profile: str
+    url: str
+
+
+@admin.register(Approval)
+class ApprovalAdmin(ConsoleAdmin):
+    """Approvals, answered through the service; whoever sees sessions sees what they ask."""
+
+    def has_view_permission(self, request: HttpRequest, obj: Approval | None = None) -> bool:
+        """What a session asks is a part of it."""
+        return request.user.has_perm("sessions_app.view_session") or self.may_answer(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Approval | None = None) -> bool:
+        """Nobody edits an approval."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Approval | None = None) -> bool:
+        """Approvals go with their session."""
+        return False
+
+    def may_answer(self, request: HttpRequest) -> bool:
+        """Tell whether the user may answer."""
+        return request.user.has_perm("sessions_app.change_session")
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Show the inbox: what waits, newest first, then what was answered of late."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        pending = Approval.objects.filter(status=ActionStatus.PENDING)
+        rows = list(_after(pending.newest_first(), request.GET.get("after"))[: PAGE + 1])
+        answered = Approval.objects.exclude(status=ActionStatus.PENDING).newest_first()
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": "Approvals",
+            "count": pending.count(),
+            "rows": [_row(approval) for approval in rows[:PAGE]],
+            "after": rows[PAGE - 1].id if len(rows) > PAGE else "",
+            "answered": [_row(approval) for approval in _read(answered)[:ANSWERED]],
+            "may_change": self.may_answer(request),
+            "inbox": True,
+        }
+        return TemplateResponse(request, "admin/sessions_app/approval/inbox.html", context)
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        """Lead to the session that asks."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        approval = self.get_object(request, unquote(object_id))
+        if approval is None:
+            raise Http404("There is no such approval.")
+        return HttpResponseRedirect(f"{page_url('session', approval.session_id)}#{approval.id}")
+
+
+def _after(found: ActionQuerySet, approval_id: str | None) -> QuerySet[Approval]:
+    """Return what follows an approval; all of it where there is no such one."""
+    known = approval_id and "\0" not in approval_id
+    last = Approval.objects.filter(pk=approval_id).first() if known else None
+    return _read(found.older_than(last.created_at, last.id) if last else found)
+
+
+def _read(found: ActionQuerySet) -> QuerySet[Approval]:
+    """Return approvals with what is shown of their sessions."""
+    return found.select_related("session").only(*COLUMNS, "session__name", "session__profile_name")
+
+
+def _row(approval: Approval) -> Row:
+    session = approval.session
+    return Row(
+        present_approval(approval),
+        visible(session.name or "") or shorten_id(session.id),
+        visible(session.profile_name),
+        page_url("session", session.id),
+    )

@@ -45,6 +45,15 @@ class RunStatus(TextChoices):
     CANCELLED = "cancelled"
 
 
+class Role(TextChoices):
+    """Who speaks in a message."""
+
+    USER = "user"
+    ASSISTANT = "assistant"
+    SYSTEM = "system"
+    TOOL = "tool"
+
+
 class FinishReason(TextChoices):
     """Why an answer ended."""
 

@@ -10,8 +10,8 @@ from django.db import connection
 from amplifierd.common.callers import Visibility, sql_visibility
 from amplifierd.common.formats import stamp
 from amplifierd.common.redaction import masked
+from sessions_app.events import EventType
 from sessions_app.models import Event, Run
-from sessions_app.models.event import EventType
 
 JSON = dict[str, Any]
 # Characters of a step's text, or of what came of a call.

@@ -14,6 +14,13 @@ FORBIDDEN = {
     "profiles_app": ["sessions_app", "amplifierd"],
     "sessions_app": ["amplifierd"],
     "sessions_app/states.py": ["sessions_app"],
+    "sessions_app/events.py": [
+        *ABOVE_SERVICES,
+        "sessions_app.models",
+        "sessions_app.services",
+        "sessions_app.streaming",
+        "sessions_app.engine",
+    ],
     "sessions_app/models": [
         *ABOVE_SERVICES,
         "sessions_app.invariants",

@@ -1,25 +1,31 @@
 """This machine: versions, the data folder, room on the disk, the model's file."""
 
+import json
 import os
 import shutil
 import stat
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+from typing import Any
 
+import psutil
 from django.conf import settings
 from packaging.requirements import Requirement
 
 from amplifierd import __version__, env
 from amplifierd.doctor.findings import Finding, error, ok, warning
+from profiles_app.models import Profile
 from sessions_app.engine.model_files import SMOLLM2, fault
-from sessions_app.engine.registry import REGISTRIES
+from sessions_app.engine.registry import REGISTRIES, find_variables
 
 OLDEST = (3, 11, 2)
 REQUIREMENTS = settings.BASE_DIR / "requirements.txt"
 # Packages that are named; of more only the number.
 SHOWN = 4
+PROFILES_SHOWN = 3
 # Bytes that are free at least: below it writes may fail any moment, or soon.
 NONE_LEFT, LITTLE = 200 * 10**6, 2 * 10**9
 OTHERS_READ_OR_WRITE = 0o066
@@ -137,3 +143,46 @@ def _existing(path: Path) -> Path:
 
 def _size(size: int) -> str:
     return f"{size / 10**9:.1f} GB" if size >= 10**9 else f"{size / 10**6:.0f} MB"
+
+
+# Profiles that are named; of more only the number.
+
+
+def variables() -> Iterator[Finding]:
+    """Look which of the variables that providers need are not set here."""
+    users: dict[str, list[Profile]] = defaultdict(list)
+    for profile in Profile.objects.order_by("-is_active", "collection", "name"):
+        for name in sorted(find_variables(profile.definition["providers"])):
+            users[name].append(profile)
+    missing = [name for name in sorted(users) if not os.environ.get(name)]
+    for name in missing:
+        level = error if is_silent(users[name][0]) else warning
+        says = f"{name} is not set; needed by {_names(users[name])}"
+        todo = f"Put {name}=… into the environment of the workers or into .env, and restart."
+        yield level("keys", says, todo)
+    if not missing:
+        yield ok("keys", f"{', '.join(sorted(users))} set" if users else "no profile needs any")
+
+
+def is_silent(profile: Profile) -> bool:
+    """Tell whether the active profile is meant, and none of its providers has what it needs."""
+    needs = (find_variables([provider]) for provider in profile.definition["providers"])
+    return profile.is_active and not any(all(map(os.environ.get, names)) for names in needs)
+
+
+def _names(profiles: list[Profile]) -> str:
+    more = f" and {len(profiles) - PROFILES_SHOWN} more" if len(profiles) > PROFILES_SHOWN else ""
+    return ", ".join(map(str, profiles[:PROFILES_SHOWN])) + more
+
+
+def noted() -> dict[str, Any] | None:
+    """Return the `pid` and `url` of the daemon that runs on this data folder, None without one.
+
+    The note of one that was killed stays behind: what counts is whether its process is there.
+    """
+    try:
+        note = json.loads((settings.HOME / "serve.lock").read_text())
+        is_alive = "serve" in psutil.Process(int(note["pid"])).cmdline()
+        return {"pid": int(note["pid"]), "url": str(note["url"])} if is_alive else None
+    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
+        return None

@@ -16,7 +16,7 @@ from cryptography import x509
 from django.conf import settings
 
 from amplifierd.auth import exposure
-from amplifierd.doctor import daemon
+from amplifierd.doctor import machine
 from amplifierd.doctor.findings import Finding, error, ok, warning
 from amplifierd.models import ApiKey
 from amplifierd.supervisor import instance
@@ -30,7 +30,7 @@ RENEWAL = 21
 
 def port() -> Iterator[Finding]:
     """Look who listens: this data folder's daemon, nobody, or another program."""
-    if served := daemon.noted():
+    if served := machine.noted():
         yield _answering(served)
         return
     where = f"{settings.HOST}, port {settings.PORT}"

@@ -1,9 +1,7 @@
 """A private, real PostgreSQL below the data folder, for when no DATABASE_URL is set."""
 
-from amplifierd.postgres.cluster import EmbeddedPostgres, running
-from amplifierd.postgres.exceptions import PostgresError
-from amplifierd.postgres.layout import embedded_url
-from amplifierd.postgres.revival import Revival
+from amplifierd.postgres.cluster import EmbeddedPostgres, Revival, running
+from amplifierd.postgres.data_folder import PostgresError, embedded_url
 from amplifierd.postgres.serving import leaving_on_signals, serving
 
 __all__ = [

@@ -9,16 +9,24 @@ from pathlib import Path
 import psycopg
 from psycopg import pq, sql
 
-from amplifierd.postgres import locks
-from amplifierd.postgres.account import Account, account_for
-from amplifierd.postgres.exceptions import PostgresError
-from amplifierd.postgres.layout import NAME, Layout
+from amplifierd.postgres.data_folder import (
+    NAME,
+    Layout,
+    PostgresError,
+    hold_lock,
+    share_lock,
+    try_lock,
+    upgrade_lock,
+)
+from amplifierd.postgres.programs import Account, account_for
 from amplifierd.postgres.server import POLL, Server
 
 # A server that does not come up is started anew: something may have killed it at its start.
 LAUNCHES = 3
 # Recovery after a crash replays what was written since the last checkpoint.
 TIMEOUT = 300.0
+# Seconds between two starts of a server that does not stay up, doubled up to the longest.
+FIRST_DELAY, LONGEST_DELAY = 1.0, 30.0
 
 
 def silent(line: str) -> None:
@@ -58,9 +66,9 @@ class EmbeddedPostgres:
         """
         with self._explained():
             server = self._prepare()
-            with locks.alone(self._layout.start_lock):
+            with hold_lock(self._layout.start_lock):
                 if self._share is None:
-                    self._share = locks.share(self._layout.users_lock)
+                    self._share = share_lock(self._layout.users_lock)
                 self._bring_up(server)
                 self._ensure_database()
 
@@ -76,11 +84,11 @@ class EmbeddedPostgres:
         """
         with self._explained():
             server = self._prepare()
-            start_lock = locks.seize(self._layout.start_lock)
+            start_lock = try_lock(self._layout.start_lock)
             if start_lock is None:
                 return False
             try:
-                gone = server.gone()
+                gone = server.is_gone()
                 if gone:
                     server.launch()
                 return gone
@@ -91,8 +99,8 @@ class EmbeddedPostgres:
         """Give the share back, and stop the server if it was the last; tell whether it was."""
         if self._share is None:
             return False
-        with locks.alone(self._layout.start_lock):
-            last = locks.upgrade(self._share)
+        with hold_lock(self._layout.start_lock):
+            last = upgrade_lock(self._share)
             try:
                 if last and self._server:
                     self._server.end()
@@ -130,7 +138,7 @@ class EmbeddedPostgres:
         deadline = time.monotonic() + TIMEOUT
         launches = 0
         while (state := server.ping()) is not pq.Ping.OK:
-            gone = state is pq.Ping.NO_RESPONSE and server.gone()
+            gone = state is pq.Ping.NO_RESPONSE and server.is_gone()
             if time.monotonic() > deadline or (gone and launches == LAUNCHES):
                 raise PostgresError(
                     f"PostgreSQL does not come up. Its log, {self._layout.log}, ends with:\n"
@@ -169,3 +177,36 @@ def _open_home(home: Path, account: Account) -> None:
     mode = home.stat().st_mode
     if account.dropped and home.stat().st_uid != account.uid and not mode & 0o001:
         home.chmod(mode | 0o011)
+
+
+class Revival:
+    """Call it once per second or so: it looks whether the server is there, and never waits."""
+
+    def __init__(
+        self,
+        postgres: EmbeddedPostgres,
+        announce: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._postgres = postgres
+        self._announce = announce
+        self._clock = clock
+        self._delay = FIRST_DELAY
+        self._due_at = 0.0
+
+    def __call__(self) -> None:
+        """Start the server again if all of it has died."""
+        if self._postgres.answers():
+            self._delay = FIRST_DELAY
+        elif self._clock() >= self._due_at:
+            self._revive()
+
+    def _revive(self) -> None:
+        try:
+            if not self._postgres.revive():
+                return
+            self._announce("PostgreSQL has died; it starts again")
+        except PostgresError as error:
+            self._announce(str(error))
+        self._due_at = self._clock() + self._delay
+        self._delay = min(2 * self._delay, LONGEST_DELAY)

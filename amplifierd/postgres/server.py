@@ -13,10 +13,8 @@ from typing import BinaryIO
 
 from psycopg import pq
 
-from amplifierd.postgres import binaries, locks
-from amplifierd.postgres.account import Account
-from amplifierd.postgres.exceptions import PostgresError
-from amplifierd.postgres.layout import NAME, PORT, Layout
+from amplifierd.postgres.data_folder import NAME, PORT, Layout, PostgresError, try_lock
+from amplifierd.postgres.programs import Account, find_programs, major_version, make_reachable
 
 LOG_LIMIT = 10 * 1024 * 1024
 TAIL = 2000
@@ -44,10 +42,10 @@ class Server:
         """Ask by connecting: OK, REJECT while it starts, recovers or ends, or NO_RESPONSE."""
         return pq.Ping(pq.PGconn.ping(self._layout.conninfo().encode()))
 
-    def gone(self) -> bool:
+    def is_gone(self) -> bool:
         """Tell whether no process of the cluster is left: each of them inherits the lock."""
         self._reap()
-        lock = locks.seize(self._layout.server_lock)
+        lock = try_lock(self._layout.server_lock)
         if lock is not None:
             os.close(lock)
         return lock is not None
@@ -57,11 +55,11 @@ class Server:
 
         Having the lock proves that none is left: what pid files say is of no account then.
         """
-        lock = locks.seize(self._layout.server_lock)
+        lock = try_lock(self._layout.server_lock)
         if lock is None:
             return
         try:
-            programs = binaries.reachable(binaries.find(self._major()), self._account)
+            programs = make_reachable(find_programs(self._major()), self._account)
             if not self._major():
                 self._initialise(programs, lock)
             self._clear_pid_files()
@@ -101,7 +99,7 @@ class Server:
         draft = self._layout.draft
         shutil.rmtree(draft, ignore_errors=True)
         self._account.own(draft)
-        options = self._options(binaries.major_version(programs))
+        options = self._options(major_version(programs))
         self._run([programs / "initdb", "-D", self._account.name_of(draft), *options], lock)
         draft.rename(self._layout.data)
         _sync(self._layout.home)
@@ -199,7 +197,7 @@ class Server:
     def _gone_within(self, seconds: float) -> bool:
         """Wait for the last process of the server to end."""
         deadline = time.monotonic() + seconds
-        while not self.gone():
+        while not self.is_gone():
             if time.monotonic() > deadline:
                 return False
             time.sleep(POLL)

@@ -11,7 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from amplifierd import env
 from amplifierd.postgres.cluster import running
-from amplifierd.postgres.exceptions import PostgresError
+from amplifierd.postgres.data_folder import PostgresError
 
 # `serve` brings the server up itself, to keep it up; `doctor` says
 # what it is that keeps the server from coming up.

@@ -18,8 +18,8 @@ from sessions_app.admin.rendering import (
     shorten_id,
     visible,
 )
+from sessions_app.events import Event, EventType
 from sessions_app.models import Run
-from sessions_app.models.event import EventType
 from sessions_app.states import CUT_OFF, RunStatus
 from sessions_app.usage import used
 
@@ -136,12 +136,7 @@ def render_payload(text: str) -> SafeString:
 UNPARKED = (RunStatus.SUCCEEDED, RunStatus.QUEUED)
 # Runs on one page.
 RUNS = 50
-HAPPENED: dict[str, str] = {
-    EventType.ASSISTANT_MESSAGE_START: "began",
-    EventType.RUN_PARKED: "was parked: no worker held it",
-    EventType.RUN_RESUMED: "went on where the one before was parked",
-    EventType.RUN_INTERRUPTED: "was interrupted: what it said is void",
-}
+LABELS = {name: event.meta.label for name, event in Event.registry.items() if event.meta.label}
 # Events before a run's last attempt among which its earlier ones are looked for.
 BACK = 20_000
 
@@ -177,7 +172,7 @@ class Attempt:
     @property
     def told(self) -> str:
         """Return what happened, in words."""
-        return f"attempt {self.number} {HAPPENED[self.kind]}"
+        return f"attempt {self.number} {LABELS[self.kind]}"
 
 
 @dataclass(frozen=True)
@@ -326,7 +321,7 @@ def _attempts(session_id: str, run_ids: list[str]) -> dict[str, list[Attempt]]:
     found: dict[str, list[Attempt]] = {}
     if run_ids:
         with connection.cursor() as cursor:
-            cursor.execute(ATTEMPTS, [[str(kind) for kind in HAPPENED], run_ids, session_id])
+            cursor.execute(ATTEMPTS, [list(LABELS), run_ids, session_id])
             for run_id, *attempt in cursor.fetchall():
                 found.setdefault(run_id, []).append(Attempt(*attempt))
     return found

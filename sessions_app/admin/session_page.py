@@ -28,8 +28,8 @@ from sessions_app.admin.rendering import (
 )
 from sessions_app.admin.run_details import read_timed_runs
 from sessions_app.admin.transcript import find_open_runs, read_transcript
+from sessions_app.events import EventType
 from sessions_app.models import Event, Session
-from sessions_app.models.event import EventType
 from sessions_app.usage import counts
 
 # Levels above, and sessions below, that a page shows.

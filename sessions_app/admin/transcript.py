@@ -13,9 +13,8 @@ from sessions_app.admin.pending_actions import PendingActions, find_pending_acti
 from sessions_app.admin.rendering import page_url, render_badge, render_markdown, visible
 from sessions_app.admin.run_details import RunDetails, read_run_details, select_waited
 from sessions_app.models import Message, Run, Session
-from sessions_app.models.message import Role
 from sessions_app.services.runs import OUTCOMES
-from sessions_app.states import CUT_OFF, RUN_OPEN, RUN_TERMINAL, RUN_UNDER_WAY, RunStatus
+from sessions_app.states import CUT_OFF, RUN_OPEN, RUN_TERMINAL, RUN_UNDER_WAY, Role, RunStatus
 
 # Messages of one window, and characters of each.
 WINDOW = 50

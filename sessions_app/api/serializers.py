@@ -25,11 +25,10 @@ from amplifierd.common.openapi.schema import (
 from amplifierd.common.serializers import Body, Flag, Member, Number, Object, OutputSerializer, Text
 from amplifierd.common.text import is_blank
 from sessions_app.models import Approval, Event, Message, Run
-from sessions_app.models.message import Role
 from sessions_app.services import cleanup
 from sessions_app.services.pending_actions import Answer
 from sessions_app.services.runs import Strategy
-from sessions_app.states import APPROVAL_STATUSES, FinishReason, RunStatus, SessionStatus
+from sessions_app.states import APPROVAL_STATUSES, FinishReason, Role, RunStatus, SessionStatus
 
 _SESSION_ID = "session_019c13a5d0f57d3e9a4cb6e07a1b2c3d"
 _RUN_ID = "run_019c13a5d0f57d3e9a4cb6e07a1b2c3d"

@@ -5,8 +5,8 @@ from typing import Any
 from amplifierd.common.openapi.components import COMPONENTS
 from amplifierd.common.openapi.operation import describe_stream
 from amplifierd.common.openapi.schema import text
+from sessions_app.api import event_schemas as events
 from sessions_app.api.viewsets import PATH_PARAMETERS
-from sessions_app.openapi import events
 
 COMPONENTS.update(events.COMPONENTS)
 

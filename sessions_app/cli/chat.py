@@ -15,9 +15,9 @@ from sessions_app.cli.interrupts import Interrupts
 from sessions_app.cli.keyboard import Lines
 from sessions_app.cli.questions import PROMPT, WHY, Questions, understood
 from sessions_app.cli.teller import Teller
+from sessions_app.events import EventType
 from sessions_app.exceptions import SessionsError
 from sessions_app.models import Event, Run, Session
-from sessions_app.models.event import EventType
 from sessions_app.services import runs
 from sessions_app.services.pending_actions import Answer
 from sessions_app.states import RunStatus

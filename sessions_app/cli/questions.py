@@ -1,8 +1,8 @@
 """What a session asks the person who talks to it, and the person's answers."""
 
 from sessions_app.cli import person
+from sessions_app.events import EventType
 from sessions_app.models import Event
-from sessions_app.models.event import EventType
 from sessions_app.services import pending_actions
 from sessions_app.services.pending_actions import Answer
 

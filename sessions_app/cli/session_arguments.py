@@ -7,7 +7,7 @@ from typing import Any
 from sessions_app.cli import facts, filters
 from sessions_app.cli.export import FORMATS
 from sessions_app.cli.tail import SHOWN
-from sessions_app.models.event import EventType
+from sessions_app.events import EventType
 from sessions_app.services import cleanup
 
 STEPS = {

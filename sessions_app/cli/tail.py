@@ -8,8 +8,8 @@ from rich.text import Text
 from sessions_app.api.serializers import serialize_event
 from sessions_app.cli.follower import Follower
 from sessions_app.cli.text import moment, one_line, put, put_json
+from sessions_app.events import EventType
 from sessions_app.models import Event, Session
-from sessions_app.models.event import EventType
 from sessions_app.states import CUT_OFF
 
 # Events that are shown of a session before those that come.

@@ -9,10 +9,9 @@ from rich.console import Console
 from amplifierd.common.redaction import masked
 from sessions_app.cli.growing import Answer, Growing, Plain, Thoughts, takes_back
 from sessions_app.cli.text import harmless, printable, put, shortened
+from sessions_app.events import EventType
 from sessions_app.models import Event
-from sessions_app.models.event import EventType
-from sessions_app.models.message import Role
-from sessions_app.states import CUT_OFF, ActionStatus
+from sessions_app.states import CUT_OFF, ActionStatus, Role
 
 # Characters of what a tool was given, and of what it answered.
 GLIMPSE = 160

@@ -28,115 +28,116 @@ class Call:
     result: str | None = None
     # Whether the result tells of an error.
     failed: bool = False
-    # Whether the journal tells the result: else it is to be emitted.
-    told: bool = True
+    # Whether the result is in the journal; if it is not, it has to be emitted.
+    is_recorded: bool = True
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What a person has said to a call of a tool that asked for it."""
+    """A person's answer to a call of a tool that needs approval."""
 
     approved: bool
-    # Why not, as the model is told.
+    # Why not; the model reads it.
     reason: str = ""
-    # Whether nobody has said anything in time.
+    # Whether nobody has answered in time.
     expired: bool = False
 
     @property
-    def refusal(self) -> str:
-        """Return what the model is told of a call that is not made."""
+    def rejection(self) -> str:
+        """What the model reads as the result of a call that is not made."""
         who = "This call counts as denied." if self.expired else "A person has denied this call."
         return f"{who} {self.reason}".strip()
 
 
 @dataclass(frozen=True)
 class Ask:
-    """A call of a tool that waits: for the word of a person, or for the end of another session."""
+    """A call of a tool that waits for a person's approval, or for the end of another session."""
 
     call_id: str
     tool: str
     input: dict[str, Any]
-    # Set where a session is to be started for it: the profile, and the message that it is sent.
+    # Set if a session is to be started for it: the profile, and the message that it is sent.
     profile: str | None = None
     message: str = ""
     # Seconds until a person need not answer any more; None for the daemon's default.
     timeout: float | None = None
     # What an "always" is bound to: the tool as it is defined, its module, its config.
     fingerprint: str = ""
-    # The input as people are shown it: without the secrets that are known by their values. None:
-    # as it is.
+    # The input as people see it, without the secrets that are known by their
+    # values. None: as it is.
     visible_input: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
-class Utterance:
+class HistoryMessage:
     """A message of the transcript, as an engine sees it."""
 
     role: Literal["user", "assistant", "system", "tool"]
     content: str
     # Its number in the transcript.
     seq: int = 0
-    # Of a user's message whose run kept any: the exchange with the model that followed it, and
-    # what came of the calls in the last step. The answer in `content` of the next utterance is
-    # then told by them, as far as they go.
-    steps: tuple[dict[str, Any], ...] = ()
+    # Of a user's message: the checkpoints of its run, if it saved any, and the calls of the newest
+    # one. As far as they go, they stand for the answer in `content` of the next message.
+    checkpoints: tuple[dict[str, Any], ...] = ()
     calls: Mapping[str, Call] = field(default_factory=dict)
     # Whether it is such an answer.
-    answers: bool = False
+    is_answer: bool = False
     # The run that it belongs to, if any. Of messages that waited, all stand before the answers.
     run_id: str = ""
 
 
-class Host(Protocol):
-    """What an engine may ask of whoever runs it, in the middle of an attempt."""
+class RunHost(Protocol):
+    """What an engine may ask of the worker in the middle of an attempt."""
 
-    async def keep(self, steps: Sequence[dict[str, Any]], usage: dict[str, Any]) -> None:
-        """Keep checkpoints of the exchange with the model, after all that was emitted before.
+    async def save_checkpoints(
+        self, checkpoints: Sequence[dict[str, Any]], usage: dict[str, Any]
+    ) -> None:
+        """Save checkpoints of the exchange with the model, after all that was emitted before.
 
-        Each step is JSON of the engine's own, given back in `Turn.steps` to the next attempt;
-        `usage` is all that the run has used so far. Raises Cancelled if the attempt no longer
-        holds: what was about to be done must not be done.
+        Each checkpoint is JSON of the engine's own; the next attempt finds it in
+        `Turn.checkpoints`. `usage` is all that the run has used so far. Raises Cancelled if the
+        attempt no longer holds: what was about to be done must not be done.
         """
         ...
 
-    async def settled(self) -> None:
+    async def flush(self) -> None:
         """Return when all that was emitted is in the journal for good. Raises Cancelled."""
         ...
 
     async def compact(self, upto: int, summary: str, usage: dict[str, Any]) -> None:
-        """Have a summary stand for the transcript up to a seq, in this run and all later ones.
+        """Let a summary stand for the transcript up to a seq, in this run and all later ones.
 
         Raises Cancelled if the attempt no longer holds.
         """
         ...
 
-    async def spent(self) -> dict[str, Any]:
-        """Return the usage of the whole tree of sessions, but for this run: see `Outcome`."""
+    async def read_tree_usage(self) -> dict[str, Any]:
+        """Return the usage of the whole tree of sessions without this run: see `Outcome`."""
         ...
 
-    async def recall(self, tool: str) -> str | None:
-        """Return the newest response of a tool in this session; None where there is none."""
+    async def find_response(self, tool: str) -> str | None:
+        """Return the newest response of a tool in this session; None if there is none."""
         ...
 
 
-class Alone:
-    """A host that keeps nothing: for turns that are run on their own."""
+class NullHost:
+    """A host that keeps nothing: for turns that run without a worker."""
 
-    async def keep(self, steps: Sequence[dict[str, Any]], usage: dict[str, Any]) -> None:
-        """Do nothing."""
+    async def save_checkpoints(
+        self, checkpoints: Sequence[dict[str, Any]], usage: dict[str, Any]
+    ) -> None:
+        pass
 
-    async def settled(self) -> None:
-        """Do nothing."""
+    async def flush(self) -> None:
+        pass
 
     async def compact(self, upto: int, summary: str, usage: dict[str, Any]) -> None:
-        """Do nothing."""
+        pass
 
-    async def spent(self) -> dict[str, Any]:
-        """Return that nothing was used."""
+    async def read_tree_usage(self) -> dict[str, Any]:
         return {}
 
-    async def recall(self, tool: str) -> str | None:
-        """Return None."""
+    async def find_response(self, tool: str) -> str | None:
         return None
 
 
@@ -148,49 +149,48 @@ class Turn:
     # `context` {name: text}, and `session`, its settings.
     mount_plan: dict[str, Any]
     prompt: str
-    # The transcript before the prompt, oldest first; what was queued behind the prompt is no part
-    # of it, what was said meanwhile is.
-    history: tuple[Utterance, ...] = ()
+    # The transcript before the prompt, oldest first. What was queued behind the prompt is no part
+    # of it.
+    history: tuple[HistoryMessage, ...] = ()
     # The prompt's own number in the transcript.
     seq: int = sys.maxsize
     session_id: str = ""
     # The session's amplified directory on the disk: tools stay within it.
     directory: Path | None = None
-    # What earlier attempts of this run have kept, and the calls of the newest step.
-    steps: tuple[dict[str, Any], ...] = ()
+    # What earlier attempts of this run have saved, and the calls of the newest checkpoint.
+    checkpoints: tuple[dict[str, Any], ...] = ()
     calls: Mapping[str, Call] = field(default_factory=dict)
     decisions: Mapping[str, Decision] = field(default_factory=dict)
-    # Tools that a person lets go on without being asked again in this session: the name and the
-    # fingerprint of each.
+    # Tools that a person has allowed for all of this session: the name and the fingerprint of each.
     always: frozenset[tuple[str, str]] = frozenset()
-    # Whether this attempt goes on where a parked one stopped. Else nothing counts of what was
-    # emitted before, and what the steps say is emitted anew.
+    # Whether this attempt continues a parked one. If not, nothing that was emitted before counts,
+    # and the content of the checkpoints is emitted again.
     continues: bool = False
-    # What a parked attempt has said so far.
-    said: str = ""
-    # What stands for older messages, before the history; empty where nothing does.
+    # The text that a parked attempt has emitted so far.
+    output: str = ""
+    # It stands for older messages, before the history; empty if there is none.
     summary: str = ""
     # What earlier attempts have used: see `Outcome`.
     usage: dict[str, Any] = field(default_factory=dict)
-    host: Host = field(default_factory=Alone, compare=False, repr=False)
+    host: RunHost = field(default_factory=NullHost, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
 class Outcome:
     """How an attempt ended that ended by itself.
 
-    `content` is exactly the emitted `content` pieces, joined (after `Turn.said`). `usage` is what
+    `content` is exactly the emitted `content` pieces, joined (after `Turn.output`). `usage` is what
     the run has used in all attempts: `input_tokens`, `output_tokens`, `cached_tokens`,
     `reasoning_tokens`, `requests` (calls of the provider), and `cost` in US dollars where the
-    model's price is known. With `waits` the attempt has not ended but parked: those calls wait.
+    model's price is known. With `pending` the attempt has not ended but parked: those calls wait.
     """
 
     content: str
     usage: dict[str, Any]
     model: str
-    # What is to be kept beside the steps that were: none where the answer is all there was.
-    steps: tuple[dict[str, Any], ...] = ()
-    waits: tuple[Ask, ...] = ()
+    # Checkpoints beside those that were saved; none if the answer is all there was.
+    checkpoints: tuple[dict[str, Any], ...] = ()
+    pending: tuple[Ask, ...] = ()
     # Why the model stopped: stop, length, content_filter or tool_calls.
     finish_reason: str = "stop"
 
@@ -210,7 +210,7 @@ class Engine(ABC):
         in the journal before the call is made.
 
         A request that failed before the first piece of its answer may be repeated: each time,
-        `provider_retry` is emitted before the wait. What was emitted stays said.
+        `provider_retry` is emitted before the wait. What was emitted stays.
 
         Raises EngineError when it fails, and Cancelled once `cancel` is set and the call of
         the provider has been stopped.

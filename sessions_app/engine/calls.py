@@ -174,7 +174,7 @@ class Calls:
         data = self._describe(call.id, call.name, parse_arguments(call.arguments) or {})
         if not self._turn.continues:
             self._emit_event("pre", {**data, "replayed": True})
-        if not earlier.told or not self._turn.continues:
+        if not earlier.is_recorded or not self._turn.continues:
             key = "error" if earlier.failed else "tool_response"
             self._emit_event("post", {**data, key: result.content, "replayed": True})
         return result
@@ -218,7 +218,7 @@ class Calls:
         if not (was_begun and self._turn.continues):
             self._emit_event("pre", data)
         # Nothing is done of which the journal does not tell.
-        await self._turn.host.settled()
+        await self._turn.host.flush()
         return await self._make(call, data)
 
     def _check_allowed(self, call: Prepared, data: dict[str, Any]) -> None:
@@ -243,7 +243,7 @@ class Calls:
             )
         if not decision.approved:
             self._emit_event("pre", data)
-            raise self._reject(data, decision.refusal)
+            raise self._reject(data, decision.rejection)
 
     async def _make(self, call: Prepared, data: dict[str, Any]) -> str:
         try:

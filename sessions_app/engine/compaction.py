@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any, cast
 
-from sessions_app.engine.base import EngineError, Turn, Utterance
+from sessions_app.engine.base import EngineError, HistoryMessage, Turn
 from sessions_app.engine.messages import (
     AssistantMessage,
     Message,
@@ -232,7 +232,7 @@ def cut_middle(text: str, room: int, note: str = "") -> str:
     return f"{text[:head]}\n{note}\n{text[len(text) - tail :]}"
 
 
-def older_messages(turn: Turn) -> tuple[Utterance, ...]:
+def older_messages(turn: Turn) -> tuple[HistoryMessage, ...]:
     """Return the messages of the transcript that a summary may stand for."""
     if len(turn.history) <= KEPT:
         return ()
@@ -251,13 +251,13 @@ def older_steps(messages: Sequence[Message]) -> int:
     return max(split, 0)
 
 
-def write_transcript(before: str, messages: Sequence[Utterance], tokens: float) -> str:
+def write_transcript(before: str, messages: Sequence[HistoryMessage], tokens: float) -> str:
     """Return messages as a model reads them that is to summarise them, after the summary so far.
 
     What is newest counts most where not even the older part fits.
     """
     lines = [f"Summary of what was before: {before}"] if before else []
-    lines += [line for each in messages for line in _utterance_lines(each)]
+    lines += [line for each in messages for line in _history_lines(each)]
     return _fit("\n\n".join(lines), tokens)
 
 
@@ -268,7 +268,7 @@ def write_steps(before: str, messages: Sequence[Message], tokens: float) -> str:
     return _fit("\n\n".join(lines), tokens)
 
 
-def compact_turn(turn: Turn, summary: str, messages: Sequence[Utterance]) -> Turn:
+def compact_turn(turn: Turn, summary: str, messages: Sequence[HistoryMessage]) -> Turn:
     """Return the turn with a summary in the place of its oldest messages."""
     return replace(turn, summary=summary, history=turn.history[len(messages) :])
 
@@ -277,11 +277,11 @@ def _fit(text: str, tokens: float) -> str:
     return text[-int(max(FULL * tokens * CHARACTERS, SHORTEST)) :]
 
 
-def _utterance_lines(utterance: Utterance) -> Iterator[str]:
+def _history_lines(entry: HistoryMessage) -> Iterator[str]:
     """Yield what was said, and what its run has done with tools."""
-    if utterance.content.strip():
-        yield f"{utterance.role}: {utterance.content}"
-    steps = close_calls(merge_results(load_checkpoints(utterance.steps)), utterance.calls)
+    if entry.content.strip():
+        yield f"{entry.role}: {entry.content}"
+    steps = close_calls(merge_results(load_checkpoints(entry.checkpoints)), entry.calls)
     for message in steps:
         yield from _message_lines(message, texts=False)
 

@@ -194,14 +194,14 @@ class Conversation:
         self._calls = Calls(turn, emit, modules)
         self._specs = [tool.spec for tool, _ in self._calls.tools.values()]
         # What the run itself has said and done, and what of it is kept.
-        self._messages = merge_results(load_checkpoints(turn.steps))
+        self._messages = merge_results(load_checkpoints(turn.checkpoints))
         self._unkept: list[Message] = []
-        self._has_steps = bool(turn.steps)
+        self._has_steps = bool(turn.checkpoints)
         # What stands for the run's oldest messages, and how many.
         self._steps_summary, self._steps_summarized = "", 0
         self._budget, self._tree = budgets(turn.mount_plan)
         self._output: RunOutput | None = None
-        self._said = turn.said
+        self._said = turn.output
         self._has_begun = False
         self._pending_calls = False
         # Of this attempt.
@@ -306,7 +306,9 @@ class Conversation:
 
         async def keep(result: ToolResult) -> None:
             kept[result.call_id] = result
-            await self._turn.host.keep([dump_checkpoint(ToolMessage((result,)))], self.usage())
+            await self._turn.host.save_checkpoints(
+                [dump_checkpoint(ToolMessage((result,)))], self.usage()
+            )
 
         results, asks = await self._calls.answer(calls, output, keep, was_cut=was_cut)
         self._add_results(results)
@@ -334,14 +336,14 @@ class Conversation:
         if self._unkept:
             steps, self._unkept = list(map(_dump, self._unkept)), []
             self._has_steps = True
-            await self._turn.host.keep(steps, self.usage())
+            await self._turn.host.save_checkpoints(steps, self.usage())
 
     def _outcome(self, output: RunOutput, asks: Sequence[Ask] = ()) -> Outcome:
         output.flush()
         answer = self._newest_answer()
         model, reason = (answer.model, answer.finish_reason) if answer else ("", "stop")
         if asks:
-            return Outcome(output.text, self.usage(), model, waits=tuple(asks))
+            return Outcome(output.text, self.usage(), model, pending=tuple(asks))
         # Where the answer is all there was, the transcript tells it; but that has no secrets.
         is_told = not self._has_steps and answer is not None and answer.text == output.text
         rest = () if is_told else tuple(map(_dump, self._unkept))
@@ -441,7 +443,7 @@ class Conversation:
         used = self.usage()
         self._budget.check(used, "The run")
         if self._tree.is_set:
-            whole = total(used, await self._turn.host.spent())
+            whole = total(used, await self._turn.host.read_tree_usage())
             self._tree.check(whole, "The tree of sessions that this one belongs to")
 
     # Fitting into the context

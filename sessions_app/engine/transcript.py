@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from sessions_app.engine.base import Call, Turn, Utterance
+from sessions_app.engine.base import Call, HistoryMessage, Turn
 from sessions_app.engine.config import MASK
 from sessions_app.engine.messages import (
     AssistantMessage,
@@ -32,7 +32,7 @@ def opening(turn: Turn, prompt: str) -> list[Message]:
     return [*messages, UserMessage(prompt)]
 
 
-def transcript_messages(history: Sequence[Utterance]) -> list[Message]:
+def transcript_messages(history: Sequence[HistoryMessage]) -> list[Message]:
     """Return the transcript as messages, without blank ones.
 
     What a run has done with tools stands where its answer would.
@@ -40,19 +40,19 @@ def transcript_messages(history: Sequence[Utterance]) -> list[Message]:
     messages: list[Message] = []
     # By the run: the text that its checkpoints have already; None if they have all of it.
     known: dict[str, str | None] = {}
-    for utterance in history:
-        content = utterance.content
-        if utterance.answers:
+    for message in history:
+        content = message.content
+        if message.is_answer:
             # What the checkpoints do not have: the beginning of an answer that was broken off.
-            content = _untold(content, known.pop(utterance.run_id, ""))
+            content = _untold(content, known.pop(message.run_id, ""))
         if content.strip():
-            messages.append(_message(utterance, content))
-        if utterance.steps:
-            done = close_calls(merge_results(load_checkpoints(utterance.steps)), utterance.calls)
+            messages.append(_message(message, content))
+        if message.checkpoints:
+            done = close_calls(merge_results(load_checkpoints(message.checkpoints)), message.calls)
             messages += done
             last = done[-1] if done else None
             is_whole = isinstance(last, AssistantMessage) and not last.tool_calls
-            known[utterance.run_id] = None if is_whole else answer_text(done)
+            known[message.run_id] = None if is_whole else answer_text(done)
     return messages
 
 
@@ -112,12 +112,12 @@ def _outcome(call: Call | None) -> tuple[str, bool]:
     return (INTERRUPTED, True) if call.result is None else (call.result, call.failed)
 
 
-def _message(utterance: Utterance, content: str) -> Message:
-    if utterance.role == "assistant":
+def _message(message: HistoryMessage, content: str) -> Message:
+    if message.role == "assistant":
         return AssistantMessage((Text(content),))
-    if utterance.role == "system":
+    if message.role == "system":
         return SystemMessage(content)
-    if utterance.role == "tool":
+    if message.role == "tool":
         # A bare message of a tool names no call that it could answer.
         return UserMessage(f"Result of a tool:\n{content}")
     return UserMessage(content)

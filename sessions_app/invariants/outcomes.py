@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
+from sessions_app.events import EventType
 from sessions_app.invariants.check import Check
-from sessions_app.models.event import EventType
 from sessions_app.states import RUN_TERMINAL, RunStatus
 
 TOLD_ONCE = """

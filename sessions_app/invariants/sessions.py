@@ -1,7 +1,7 @@
 """The life of a session: its times, its error, its parent, and the events that tell of it."""
 
+from sessions_app.events import EventType
 from sessions_app.invariants.check import Check
-from sessions_app.models.event import EventType
 from sessions_app.states import SESSION_TERMINAL, SessionStatus
 
 ENDED = """

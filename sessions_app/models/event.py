@@ -4,35 +4,9 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from sessions_app.events import EventType
 from sessions_app.models import triggers
 from sessions_app.models.querysets import EventQuerySet
-
-
-class EventType(models.TextChoices):
-    """What can happen in a session, by the names that clients see."""
-
-    SESSION_STARTED = "session_started"
-    SESSION_UPDATED = "session_updated"
-    SESSION_ENDED = "session_ended"
-    MESSAGE_ADDED = "message_added"
-    USER_MESSAGE_SAVED = "user_message_saved"
-    ASSISTANT_MESSAGE_START = "assistant_message_start"
-    CONTENT = "content"
-    THINKING_DELTA = "hook:thinking:delta"
-    TOOL_PRE = "hook:tool:pre"
-    TOOL_POST = "hook:tool:post"
-    ASSISTANT_MESSAGE_COMPLETE = "assistant_message_complete"
-    EXECUTION_ERROR = "execution_error"
-    EXECUTION_CANCELLED = "execution_cancelled"
-    RUN_INTERRUPTED = "run_interrupted"
-    PROVIDER_RETRY = "provider_retry"
-    PROVIDER_FALLBACK = "provider_fallback"
-    APPROVAL_REQUIRED = "hook:approval:required"
-    APPROVAL_RESOLVED = "approval_resolved"
-    RUN_PARKED = "run_parked"
-    RUN_RESUMED = "run_resumed"
-    CONTEXT_COMPACTED = "context_compacted"
-    RUN_NOTICE = "run_notice"
 
 
 class Event(models.Model):

@@ -10,16 +10,7 @@ from amplifierd.common.formats import new_message_id
 from sessions_app.models import triggers
 from sessions_app.models.querysets import MessageManager
 from sessions_app.search import search_vector
-from sessions_app.states import FinishReason
-
-
-class Role(models.TextChoices):
-    """Who speaks."""
-
-    USER = "user"
-    ASSISTANT = "assistant"
-    SYSTEM = "system"
-    TOOL = "tool"
+from sessions_app.states import FinishReason, Role
 
 
 class Message(models.Model):

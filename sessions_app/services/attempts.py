@@ -17,9 +17,9 @@ from django.utils import timezone
 
 from amplifierd.common.formats import stamp
 from sessions_app import failpoints
+from sessions_app.events import EventType
 from sessions_app.exceptions import LeaseLost, SessionNotFound
 from sessions_app.models import Run, Session
-from sessions_app.models.event import EventType
 from sessions_app.services import jobs, journal, runs
 from sessions_app.services.journal import Entry
 from sessions_app.services.locks import locked

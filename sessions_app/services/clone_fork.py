@@ -15,9 +15,9 @@ from django.utils import timezone
 from amplifierd.common.callers import Visibility
 from amplifierd.common.formats import new_message_id, new_session_id
 from profiles_app.services.mount_plans import readdress
+from sessions_app.events import EventType
 from sessions_app.exceptions import ForkBeyondEnd, SessionNotFound, TooMuchToCopy
 from sessions_app.models import Session
-from sessions_app.models.event import EventType
 from sessions_app.models.triggers import COPY_SETTING
 from sessions_app.services import hints
 
@@ -122,7 +122,7 @@ def _copy(originals: Sequence[Original]) -> Session:
         _fill(original, ids[original.id])
     shown = Session.objects.only("status", "owner", "name", "profile_name", "parent")
     for copy in shown.filter(pk__in=ids.values()):
-        hints.tell_of_creation(copy)
+        hints.send_created(copy)
     return Session.objects.get(pk=ids[originals[0].id])
 
 

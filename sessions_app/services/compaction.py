@@ -6,9 +6,9 @@ from django.db import transaction
 from django.utils import timezone
 
 from amplifierd.common.formats import stamp
+from sessions_app.events import EventType
 from sessions_app.exceptions import LeaseLost
 from sessions_app.models import Run, Session
-from sessions_app.models.event import EventType
 from sessions_app.services import journal
 from sessions_app.services.attempts import Attempt, locked_for
 from sessions_app.services.journal import Entry

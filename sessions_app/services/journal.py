@@ -16,7 +16,7 @@ from django.db import connection, transaction
 from amplifierd.common.formats import new_message_id, stamp
 from amplifierd.common.text import UNSTORABLE, storable_json
 from sessions_app import failpoints
-from sessions_app.models.event import EventType
+from sessions_app.events import Event
 from sessions_app.services import hints
 from sessions_app.signals import journal_grew
 
@@ -169,7 +169,7 @@ FREE, WITH_MESSAGES, WITH_LEASES = (
 )
 
 # What counts as the first output of an attempt.
-OUTPUT = (EventType.CONTENT, EventType.THINKING_DELTA)
+OUTPUT = {name for name, event in Event.registry.items() if event.meta.is_output}
 
 
 def append(session_id: str, entries: Sequence[Entry]) -> Position | None:
@@ -274,7 +274,7 @@ def _write(additions: Sequence[Addition], batch_id: UUID | None = None) -> dict[
     for addition in additions:
         if position := positions.get(addition.session_id):
             notify(addition.session_id, position.last_event_seq)
-            hints.tell_of(
+            hints.send_for_events(
                 addition.session_id,
                 position.owner,
                 ((entry.type, entry.data) for entry in addition.entries),

@@ -5,9 +5,9 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
+from sessions_app.events import EventType
 from sessions_app.exceptions import InvalidTransition, SessionNotFound
 from sessions_app.models import Message, Session
-from sessions_app.models.event import EventType
 from sessions_app.services import journal
 from sessions_app.services.journal import Entry, Line
 

@@ -11,9 +11,9 @@ from django.utils import timezone
 
 from amplifierd.common.formats import stamp
 from sessions_app import failpoints
+from sessions_app.events import EventType
 from sessions_app.exceptions import LeaseLost
 from sessions_app.models import Checkpoint, Run
-from sessions_app.models.event import EventType
 from sessions_app.services import journal, runs
 from sessions_app.services.attempts import Attempt, locked_for
 from sessions_app.services.journal import Entry

@@ -14,9 +14,9 @@ from django.db import transaction
 from django.utils import timezone
 
 from amplifierd.common.formats import new_approval_id, stamp
+from sessions_app.events import EventType
 from sessions_app.exceptions import ApprovalAnswered, ApprovalNotFound, SessionNotFound
 from sessions_app.models import Approval, PendingAction, Run, SubSessionCall
-from sessions_app.models.event import EventType
 from sessions_app.services import jobs, journal
 from sessions_app.services.journal import Entry
 from sessions_app.services.locks import locked

@@ -3,10 +3,10 @@
 from django.db.models import F
 from django.db.models.functions import Greatest, Now
 
+from sessions_app.events import SessionUpdatedHint
 from sessions_app.exceptions import SessionNotFound
 from sessions_app.models import Session
 from sessions_app.services import hints
-from sessions_app.services.hints import Kind
 
 
 def mark_read(session_id: str) -> Session:
@@ -32,5 +32,5 @@ def _told(session_id: str, changed: int) -> Session:
         raise SessionNotFound(f"There is no session {session_id!r}.")
     if changed:
         unread = session.is_unread
-        hints.tell(Kind.SESSION_UPDATED, session_id, session.owner, isUnread=unread)
+        hints.send(SessionUpdatedHint, session_id, session.owner, isUnread=unread)
     return session

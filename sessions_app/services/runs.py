@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from amplifierd.common.formats import new_run_id, stamp
 from sessions_app import failpoints
+from sessions_app.events import EventType
 from sessions_app.exceptions import (
     InvalidTransition,
     RunInProgress,
@@ -18,12 +19,10 @@ from sessions_app.exceptions import (
     TooManyRuns,
 )
 from sessions_app.models import Checkpoint, Event, PendingAction, Run, Session, SubSessionCall
-from sessions_app.models.event import EventType
-from sessions_app.models.message import Role
 from sessions_app.services import jobs, journal, pending_actions, usage
 from sessions_app.services.journal import Entry, Line
 from sessions_app.services.locks import locked
-from sessions_app.states import ActionKind, FinishReason, RunStatus, SessionStatus
+from sessions_app.states import ActionKind, FinishReason, Role, RunStatus, SessionStatus
 
 
 class Strategy:

@@ -13,12 +13,11 @@ from amplifierd.common.formats import stamp
 from profiles_app.services.directories import find_default_profile, require_directory
 from profiles_app.services.mount_plans import build_mount_plan
 from profiles_app.services.profiles import resolve_profile
+from sessions_app.events import EventType, SessionDeletedHint, SessionUpdatedHint
 from sessions_app.exceptions import InvalidTransition, MetadataTooLarge, SessionNotFound
 from sessions_app.models import Checkpoint, Event, Message, Run, Session, SubSessionCall
-from sessions_app.models.event import EventType
 from sessions_app.models.triggers import PURGE_SETTING
 from sessions_app.services import hints, journal, runs
-from sessions_app.services.hints import Kind
 from sessions_app.services.journal import Entry
 from sessions_app.services.locks import is_kept, locked, locked_whole
 from sessions_app.states import SESSION_TERMINAL, SESSION_TRANSITIONS, SessionStatus
@@ -64,7 +63,7 @@ def create(
         if parent_session_id and not is_kept(parent_session_id, sees):
             raise SessionNotFound(f"There is no parent session {parent_session_id!r}.")
         session.save(force_insert=True)
-        hints.tell_of_creation(session)
+        hints.send_created(session)
     return session
 
 
@@ -111,7 +110,7 @@ def update(session_id: str, changes: dict[str, Any]) -> Session:
         # The end of a session is the end of its journal.
         if session.is_terminal:
             named = {"name": session.name} if "name" in changes else {}
-            hints.tell(Kind.SESSION_UPDATED, session_id, session.owner, **named)
+            hints.send(SessionUpdatedHint, session_id, session.owner, **named)
         else:
             journal.append(session_id, [Entry(EventType.SESSION_UPDATED, _shown(session, changes))])
             session.refresh_from_db()
@@ -191,7 +190,7 @@ def purge(session: Session) -> None:
     Run.objects.filter(session=session)._raw_delete("default")
     Session.objects.filter(pk=session.id)._raw_delete("default")
     journal.notify(session.id, session.last_event_seq + 1)
-    hints.tell(Kind.SESSION_DELETED, session.id, session.owner)
+    hints.send(SessionDeletedHint, session.id, session.owner)
 
 
 def _merged(metadata: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

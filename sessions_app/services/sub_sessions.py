@@ -9,11 +9,10 @@ from amplifierd.common.callers import Owner
 from profiles_app.exceptions import ProfilesError
 from sessions_app.exceptions import InvalidTransition, SessionNotFound, SessionsError
 from sessions_app.models import Message, Run, Session, SubSessionCall
-from sessions_app.models.message import Role
 from sessions_app.services import pending_actions, runs, sessions
 from sessions_app.services.journal import Entry
 from sessions_app.services.pending_actions import Request
-from sessions_app.states import ActionKind, ActionStatus, RunStatus
+from sessions_app.states import ActionKind, ActionStatus, Role, RunStatus
 
 # Sessions above one that may still delegate.
 DEEPEST = 5

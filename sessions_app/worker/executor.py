@@ -31,7 +31,7 @@ NOT_STORED = Failure("internal", "The answer could not be kept; the worker's log
 
 
 class RunHost:
-    """The host of one attempt, as the engine sees it: see `Host`."""
+    """The host of one attempt, as the engine sees it: see `engine.base.RunHost`."""
 
     def __init__(self, output: RunOutput, writer: OutputWriter) -> None:
         self._output = output
@@ -39,32 +39,34 @@ class RunHost:
         # How many checkpoints of the run are stored already.
         self.steps = 0
 
-    async def settled(self) -> None:
+    async def flush(self) -> None:
         """Return when all output is in the journal; raise Cancelled if the attempt is lost."""
         await self._writer.write()
         if self._output.lost.is_set():
             raise Cancelled
 
-    async def keep(self, steps: Sequence[dict[str, Any]], used: dict[str, Any]) -> None:
+    async def save_checkpoints(
+        self, checkpoints: Sequence[dict[str, Any]], used: dict[str, Any]
+    ) -> None:
         """Store checkpoints, after all output before them."""
-        await self._store(parking.keep, self.steps + 1, steps, used)
-        self.steps += len(steps)
+        await self._store(parking.keep, self.steps + 1, checkpoints, used)
+        self.steps += len(checkpoints)
 
     async def compact(self, upto: int, summary: str, used: dict[str, Any]) -> None:
         """Store the summary of the transcript up to a seq."""
         await self._store(compaction.keep, upto, summary, used)
 
-    async def spent(self) -> dict[str, Any]:
+    async def read_tree_usage(self) -> dict[str, Any]:
         """Return what the other runs of the session's tree have used."""
         attempt = self._output.attempt
         return await database.retry(usage.of_tree, attempt.session_id, attempt.run_id)
 
-    async def recall(self, tool: str) -> str | None:
+    async def find_response(self, tool: str) -> str | None:
         """Return the tool's newest response in the session."""
         return await database.retry(newest_response, self._output.attempt.session_id, tool)
 
     async def _store(self, service: Callable[..., None], *args: Any) -> None:
-        await self.settled()
+        await self.flush()
         try:
             await database.retry(service, self._output.attempt, *args)
         except LeaseLost:
@@ -140,7 +142,7 @@ class Executor:
         """Run the engine; return how it ended. Raises Cancelled if the attempt is lost."""
         try:
             turn = await database.retry(turn_of, output.attempt)
-            host.steps = len(turn.steps)
+            host.steps = len(turn.checkpoints)
             outcome = await self.engine.run(replace(turn, host=host), output.emit, output.lost)
         except EngineError as error:
             return Failure(error.code, str(error), error.usage)
@@ -151,7 +153,7 @@ class Executor:
         except Exception:
             logger.exception("The engine failed in run %s", output.attempt.run_id)
             return Failure("internal", "The engine failed; the worker's log says why.")
-        if outcome.waits or outcome.finish_reason in FINISHED:
+        if outcome.pending or outcome.finish_reason in FINISHED:
             return outcome
         # Nobody knows whether this answer is complete.
         reason = outcome.finish_reason[:80]
@@ -171,11 +173,17 @@ class Executor:
             raise LeaseLost
         if isinstance(ended, Failure):
             await database.retry(attempts.fail, attempt, ended)
-        elif ended.waits:
-            requests = [_request(ask) for ask in ended.waits]
+        elif ended.pending:
+            requests = [_request(ask) for ask in ended.pending]
             await database.retry(parking.park, attempt, requests, ended.usage)
         else:
-            answer = (output.text, ended.usage, ended.steps, host.steps + 1, ended.finish_reason)
+            answer = (
+                output.text,
+                ended.usage,
+                ended.checkpoints,
+                host.steps + 1,
+                ended.finish_reason,
+            )
             await database.retry(attempts.succeed, attempt, *answer)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 from amplifierd.common.text import storable
-from sessions_app.models.event import EventType
+from sessions_app.events import Event, EventType, Producer
 from sessions_app.services.attempts import Attempt
 from sessions_app.services.journal import AttemptEvent, flush
 from sessions_app.worker import database
@@ -36,7 +36,12 @@ class RunOutput:
         return "".join(self._pieces)
 
     def emit(self, kind: str, data: dict[str, Any]) -> None:
-        """Take an event of the engine; never blocks. Text that follows text is joined to it."""
+        """Take an event of the engine; never blocks. Text that follows text is joined to it.
+
+        Raises ValueError for an event that only services may write.
+        """
+        if kind in Event.registry and Event.registry[kind].meta.producer != Producer.ENGINE:
+            raise ValueError(f"An engine may not write the event {kind}.")
         if kind == EventType.CONTENT:
             data = {"type": "content", "content": storable(data["content"])}
             self._pieces.append(data["content"])

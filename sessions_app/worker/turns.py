@@ -5,15 +5,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from profiles_app.services.directories import absolute_path
-from sessions_app.engine.base import Call, Decision, Turn, Utterance
+from sessions_app.engine.base import Call, Decision, HistoryMessage, Turn
 from sessions_app.engine.compaction import history_room
+from sessions_app.events import EventType
 from sessions_app.exceptions import LeaseLost
 from sessions_app.models import Approval, Checkpoint, Event, Message, Run, Session, SubSessionCall
-from sessions_app.models.event import EventType
-from sessions_app.models.message import Role
 from sessions_app.services import sub_sessions
 from sessions_app.services.attempts import Attempt
-from sessions_app.states import ActionStatus, RunStatus
+from sessions_app.states import ActionStatus, Role, RunStatus
 
 # The newest messages that an engine gets, at most, and how many are read at a time. Fewer are read
 # where they fill its context already, so that a long session costs no more than what is sent.
@@ -37,12 +36,12 @@ def turn_of(attempt: Attempt) -> Turn:
         seq=run.message.seq,
         session_id=attempt.session_id,
         directory=absolute_path(run.session.amplified_dir),
-        steps=tuple(step.data for step in steps),
+        checkpoints=tuple(step.data for step in steps),
         calls=_calls(run, answer) | _tasks(run, answer) if answer else {},
         decisions=_decisions(run, answer) if answer else {},
         always=_always(attempt.session_id),
         continues=attempt.continues,
-        said=attempt.said,
+        output=attempt.said,
         usage=run.usage,
         summary=run.session.summary,
     )
@@ -73,21 +72,21 @@ def newest_response(session_id: str, tool: str) -> str | None:
     return next(kept, data["tool_response"])
 
 
-def _history(run: Run, room: float) -> tuple[Utterance, ...]:
+def _history(run: Run, room: float) -> tuple[HistoryMessage, ...]:
     """Return what was said before the run's message, as far as no summary stands for it.
 
     Messages are read from the newest on, until they have about `room` characters.
     """
-    newest_first: list[Utterance] = []
-    for utterance in _newest_utterances(run):
-        newest_first.append(utterance)
-        room -= len(utterance.content) + sum(len(str(step)) for step in utterance.steps)
+    newest_first: list[HistoryMessage] = []
+    for message in _newest_history_messages(run):
+        newest_first.append(message)
+        room -= len(message.content) + sum(len(str(step)) for step in message.checkpoints)
         if room <= 0 or len(newest_first) >= HISTORY:
             break
     return tuple(reversed(newest_first))
 
 
-def _newest_utterances(run: Run) -> Iterator[Utterance]:
+def _newest_history_messages(run: Run) -> Iterator[HistoryMessage]:
     session: Session = run.session
     earlier = (
         Message.objects.in_session(session.pk)
@@ -109,7 +108,7 @@ def _newest_utterances(run: Run) -> Iterator[Utterance]:
             run_id = message.exchange_run_id
             if run_id in with_steps and run_id not in steps:
                 steps = _steps_of({run_id})
-            yield _utterance(message, steps)
+            yield _history_message(message, steps)
         page = list(earlier.filter(seq__lt=page[-1].seq)[:PAGE])
 
 
@@ -136,17 +135,17 @@ def _newest_answer(steps: Sequence[Checkpoint]) -> Checkpoint | None:
     return next(answers, steps[-1] if steps else None)
 
 
-def _utterance(message: Message, steps: dict[str, list[Checkpoint]]) -> Utterance:
+def _history_message(message: Message, steps: dict[str, list[Checkpoint]]) -> HistoryMessage:
     kept = steps.get(message.exchange_run_id, []) if message.role == Role.USER else []
     answer = _newest_answer(kept)
     broken_off = answer is not None and answer.run.status != RunStatus.SUCCEEDED
-    return Utterance(
+    return HistoryMessage(
         message.role,
         message.content,
         seq=message.seq,
-        steps=tuple(step.data for step in kept),
+        checkpoints=tuple(step.data for step in kept),
         calls=_calls(answer.run, answer) if answer and broken_off else {},
-        answers=message.role == Role.ASSISTANT and message.exchange_run_id in steps,
+        is_answer=message.role == Role.ASSISTANT and message.exchange_run_id in steps,
         run_id=message.exchange_run_id,
     )
 
@@ -175,7 +174,7 @@ def _tasks(run: Run, step: Checkpoint) -> dict[str, Call]:
     for call in SubSessionCall.objects.filter(run=run, checkpoint__gte=step.number):
         if (result := sub_sessions.find_result(call)) is not None:
             id_ = call.tool_call_id
-            calls[id_] = Call(id_, "", result.text, result.failed, told=False)
+            calls[id_] = Call(id_, "", result.text, result.failed, is_recorded=False)
     return calls
 
 

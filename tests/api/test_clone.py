@@ -7,7 +7,7 @@ import pytest
 
 from amplifierd.common.callers import Owner
 from sessions_app import invariants
-from sessions_app.engine.base import Utterance
+from sessions_app.engine.base import HistoryMessage
 from sessions_app.invariants import CHECKS, broken
 from sessions_app.models import Event, Message, Run, Session
 from sessions_app.services import attempts, clone_fork, messages, runs, sessions
@@ -189,8 +189,8 @@ def test_the_model_sees_what_was_said_in_the_original(api: Api, session: Session
     turn = turn_of(claimed(copy, "and now?"))
     assert turn.prompt == "and now?"
     assert tuple(replace(each, run_id="") for each in turn.history) == (
-        Utterance("user", "what is it?", seq=1),
-        Utterance("assistant", "an answer", seq=2),
+        HistoryMessage("user", "what is it?", seq=1),
+        HistoryMessage("assistant", "an answer", seq=2),
     )
 
 

@@ -25,8 +25,8 @@ from django.utils import timezone  # noqa: E402
 
 from amplifierd.common.callers import Everyone  # noqa: E402
 from amplifierd.postgres import serving  # noqa: E402
+from sessions_app.events import EventType  # noqa: E402
 from sessions_app.models import Event, Session  # noqa: E402
-from sessions_app.models.event import EventType  # noqa: E402
 from sessions_app.models.process import Process  # noqa: E402
 from sessions_app.services import (  # noqa: E402
     attempts,

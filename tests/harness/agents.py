@@ -75,20 +75,22 @@ class Memory:
     # How many steps were kept each time that a call was about to be made.
     kept_before_calls: list[int] = field(default_factory=list)
 
-    async def keep(self, steps: Sequence[dict[str, Any]], usage: dict[str, Any]) -> None:
-        self.steps += steps
+    async def save_checkpoints(
+        self, checkpoints: Sequence[dict[str, Any]], usage: dict[str, Any]
+    ) -> None:
+        self.steps += checkpoints
         self.usage = usage
 
-    async def settled(self) -> None:
+    async def flush(self) -> None:
         self.kept_before_calls.append(len(self.steps))
 
     async def compact(self, upto: int, summary: str, usage: dict[str, Any]) -> None:
         self.summaries.append((upto, summary))
 
-    async def spent(self) -> dict[str, Any]:
+    async def read_tree_usage(self) -> dict[str, Any]:
         return self.tree
 
-    async def recall(self, tool: str) -> str | None:
+    async def find_response(self, tool: str) -> str | None:
         return None
 
 
@@ -120,9 +122,9 @@ class Ended:
                 calls[told["tool_call_id"]] = Call(
                     told["tool_call_id"], told["tool_name"], result, "error" in told
                 )
-        said = self.text if continues else ""
-        kept = {"steps": tuple(self.memory.steps), "calls": calls, "usage": self.memory.usage}
-        return replace(self.turn, continues=continues, said=said, **{**kept, **changes})
+        output = self.text if continues else ""
+        kept = {"checkpoints": tuple(self.memory.steps), "calls": calls, "usage": self.memory.usage}
+        return replace(self.turn, continues=continues, output=output, **{**kept, **changes})
 
 
 def agent_turn(script: list[dict[str, Any]], **tool_config: Any) -> Turn:
@@ -136,7 +138,7 @@ def agent_turn(script: list[dict[str, Any]], **tool_config: Any) -> Turn:
 
 def play(turn: Turn, memory: Memory | None = None) -> Ended:
     """Run one attempt to its end."""
-    memory = memory or Memory(list(turn.steps), dict(turn.usage))
+    memory = memory or Memory(list(turn.checkpoints), dict(turn.usage))
     events: Events = []
 
     async def run() -> tuple[Outcome | None, EngineError | None]:

@@ -13,8 +13,8 @@ from channels.routing import URLRouter
 from django.db import connection
 
 from amplifierd.common.callers import Caller, Everyone
+from sessions_app.events import EventType
 from sessions_app.models import Session
-from sessions_app.models.event import EventType
 from sessions_app.services import journal, sessions
 from sessions_app.services.journal import Entry
 from sessions_app.streaming import database, hub, notifier, routing

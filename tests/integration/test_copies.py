@@ -160,7 +160,7 @@ def told(session: Session) -> list[list[str]]:
     attempt = attempts.claim(session.id, "worker-1")
     assert attempt is not None
     history = turn_of(attempt).history
-    return [[step["role"] for step in each.steps] for each in history if each.role == "user"]
+    return [[step["role"] for step in each.checkpoints] for each in history if each.role == "user"]
 
 
 @pytest.mark.parametrize(

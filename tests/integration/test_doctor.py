@@ -15,8 +15,7 @@ from django.utils import timezone
 from pytest_django.fixtures import Settings
 
 from amplifierd.auth import keys
-from amplifierd.doctor import Level, daemon, database, machine, reach, work
-from amplifierd.doctor import keys as variables
+from amplifierd.doctor import Level, database, machine, reach
 from amplifierd.doctor.findings import Finding
 from amplifierd.postgres import schema
 from profiles_app.models import Profile
@@ -187,42 +186,42 @@ def test_a_clock_that_differs_is_told(
 
 def test_workers_are_counted_by_their_heartbeats() -> None:
     has_worker(seconds=3600)
-    assert only(work.workers()).level is Level.WARNING
+    assert only(database.workers()).level is Level.WARNING
     has_worker()
-    assert only(work.workers()).says == "1 alive, 0 runs under way"
+    assert only(database.workers()).says == "1 alive, 0 runs under way"
 
 
 def test_a_daemon_without_workers_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(daemon, "noted", lambda: {"pid": 7, "url": "http://127.0.0.1:1"})
-    finding = only(work.workers())
+    monkeypatch.setattr(machine, "noted", lambda: {"pid": 7, "url": "http://127.0.0.1:1"})
+    finding = only(database.workers())
     assert finding.level is Level.ERROR
     assert "(pid 7)" in finding.says
 
 
 def test_runs_that_wait_long_are_told(session: Session) -> None:
-    assert only(work.queue()).says == "nothing waits"
+    assert only(database.queue()).says == "nothing waits"
     run, _ = runs.send(session.id, "hello")
-    assert only(work.queue()).level is Level.OK
+    assert only(database.queue()).level is Level.OK
     aged(run, 7200)
-    finding = only(work.queue())
+    finding = only(database.queue())
     assert (finding.level, finding.says) == (Level.ERROR, "1 queued, the oldest for 2 hours")
     has_worker()
-    assert only(work.queue()).level is Level.WARNING
+    assert only(database.queue()).level is Level.WARNING
 
 
 def test_an_expired_lease_is_told(session: Session) -> None:
-    assert only(work.leases()).level is Level.OK
+    assert only(database.leases()).level is Level.OK
     attempt = claimed(session, worker="gone:7")
     lease = timezone.now() - timedelta(seconds=5)
     Run.objects.filter(pk=attempt.run_id).update(lease_expires_at=lease)
-    assert only(work.leases()).level is Level.ERROR
+    assert only(database.leases()).level is Level.ERROR
     has_worker()
-    finding = only(work.leases())
+    finding = only(database.leases())
     assert finding.level is Level.WARNING
     assert finding.says.startswith("1 expired, one of gone:7, for 5")
     lease = timezone.now() - timedelta(hours=1)
     Run.objects.filter(pk=attempt.run_id).update(lease_expires_at=lease)
-    assert only(work.leases()).level is Level.ERROR
+    assert only(database.leases()).level is Level.ERROR
 
 
 @pytest.fixture
@@ -240,7 +239,7 @@ def test_variables_that_are_not_set_are_named(
 ) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.setenv("A_HOST", "https://a-value.example")
-    finding = only(variables.variables())
+    finding = only(machine.variables())
     assert finding.level is Level.WARNING
     assert finding.says == "OPENAI_API_KEY is not set; needed by foundation/test"
 
@@ -251,7 +250,7 @@ def test_a_variable_that_the_active_profile_needs_is_an_error(
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("A_HOST", raising=False)
     Profile.objects.filter(pk=hosted.pk).update(is_active=True)
-    assert [each.level for each in variables.variables()] == [Level.ERROR, Level.ERROR]
+    assert [each.level for each in machine.variables()] == [Level.ERROR, Level.ERROR]
 
 
 def test_a_variable_that_another_provider_makes_up_for_is_no_error(
@@ -263,13 +262,13 @@ def test_a_variable_that_another_provider_makes_up_for_is_no_error(
     providers = [*hosted.definition["providers"], second]
     definition = {**hosted.definition, "providers": providers}
     Profile.objects.filter(pk=hosted.pk).update(is_active=True, definition=definition)
-    assert only(variables.variables()).level is Level.WARNING
+    assert only(machine.variables()).level is Level.WARNING
 
 
 def test_values_are_never_told(hosted: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-canary")
     monkeypatch.setenv("A_HOST", "https://canary.example")
-    finding = only(variables.variables())
+    finding = only(machine.variables())
     assert finding.says == "A_HOST, OPENAI_API_KEY set"
     assert "canary" not in str(finding)
 
@@ -336,7 +335,7 @@ def test_an_address_of_another_machine_is_told(home: Path, settings: Settings) -
 
 def test_a_note_of_a_daemon_that_was_killed_is_not_believed(home: Path) -> None:
     (home / "serve.lock").write_text(json.dumps({"pid": os.getpid(), "url": "http://x"}))
-    assert daemon.noted() is None
+    assert machine.noted() is None
 
 
 def test_a_daemon_that_does_not_answer_is_an_error(
@@ -344,7 +343,7 @@ def test_a_daemon_that_does_not_answer_is_an_error(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as gone:
         url = f"http://127.0.0.1:{gone.getsockname()[1]}"
-    monkeypatch.setattr(daemon, "noted", lambda: {"pid": 7, "url": url})
+    monkeypatch.setattr(machine, "noted", lambda: {"pid": 7, "url": url})
     finding = only(reach.port())
     assert finding.level is Level.ERROR
     assert "the daemon (pid 7) does not answer" in finding.says

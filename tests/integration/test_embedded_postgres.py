@@ -21,8 +21,8 @@ from amplifierd.postgres import (
     EmbeddedPostgres,
     PostgresError,
     Revival,
-    binaries,
     embedded_url,
+    programs,
     running,
     serving,
 )
@@ -228,7 +228,7 @@ def test_a_folder_that_nobody_else_may_enter_is_no_obstacle(tmp_path: Path) -> N
 @pytest.fixture
 def unreachable(tmp_path: Path) -> Path:
     """An installed PostgreSQL, below a folder that is root's alone."""
-    found = binaries.find(None).parent
+    found = programs.find_programs(None).parent
     package = tmp_path / "closed" / found.parent.name
     package.mkdir(parents=True)
     (package / found.name).symlink_to(found)
@@ -244,7 +244,7 @@ def test_programs_that_the_account_cannot_reach_are_copied(
 ) -> None:
     monkeypatch.setenv("AMPLIFIERD_PG_BIN", str(unreachable))
     with tempfile.TemporaryDirectory() as cache:
-        monkeypatch.setattr(binaries, "CACHE", Path(cache))
+        monkeypatch.setattr(programs, "CACHE", Path(cache))
         with running(home, durable=False) as postgres:
             assert ask(postgres.url, "SELECT 1") == [(1,)]
         assert list(Path(cache).glob("postgresql-*/*/*/bin/postgres"))
@@ -253,7 +253,7 @@ def test_programs_that_the_account_cannot_reach_are_copied(
 def test_data_of_an_older_version_get_the_programs_that_made_them(
     monkeypatch: pytest.MonkeyPatch, home: Path
 ) -> None:
-    older = [f for f in binaries.candidates() if (binaries.major_version(f) or 18) < 18]
+    older = [f for f in programs.candidates() if (programs.major_version(f) or 18) < 18]
     if not older:
         pytest.skip("there is one version of PostgreSQL only")
     monkeypatch.setenv("AMPLIFIERD_PG_BIN", str(older[0]))

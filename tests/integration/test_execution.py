@@ -7,8 +7,8 @@ import pytest
 
 from sessions_app.engine.base import Cancelled, Emit, Outcome, Turn
 from sessions_app.engine.registry import get_engine
+from sessions_app.events import EventType
 from sessions_app.models import Event, Message, Session
-from sessions_app.models.event import EventType
 from sessions_app.services import runs
 from sessions_app.services.journal import AttemptEvent, flush
 from sessions_app.states import RunStatus, SessionStatus

@@ -18,8 +18,8 @@ from sessions_app.admin.rendering import page_url
 from sessions_app.cli.tail import summary
 from sessions_app.cli.teller import OneAnswer, Teller
 from sessions_app.engine.base import Emit, Outcome, Turn
+from sessions_app.events import EventType
 from sessions_app.models import Event, Message, Run, Session
-from sessions_app.models.event import EventType
 from sessions_app.services import attempts, clone_fork, messages, runs
 from sessions_app.services.attempts import Attempt, Failure
 from sessions_app.states import CUT_OFF, FINISHED, FinishReason, SessionStatus

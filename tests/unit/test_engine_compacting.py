@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sessions_app.engine.base import Cancelled, EngineError, Outcome, Turn, Utterance
+from sessions_app.engine.base import Cancelled, EngineError, HistoryMessage, Outcome, Turn
 from sessions_app.engine.compaction import (
     KEPT,
     excess_of,
@@ -58,7 +58,7 @@ def long_turn(messages: int, **config: Any) -> Turn:
     plan["providers"] = [{"module": "provider-mock", "config": {"script": SCRIPT, **config}}]
     roles = ("user", "assistant")
     history = tuple(
-        Utterance(roles[n % 2], f"message {n} " * 50, seq=n + 1) for n in range(messages)
+        HistoryMessage(roles[n % 2], f"message {n} " * 50, seq=n + 1) for n in range(messages)
     )
     return replace(turn, mount_plan=plan, history=history)
 
@@ -112,14 +112,14 @@ def test_what_the_attempt_has_done_is_not_forgotten_and_done_again() -> None:
     assert called == ["push money"]
     assert ended.outcome.content == "Done."
     assert len(ended.memory.summaries) == 1
-    roles = [step["role"] for step in (*ended.memory.steps, *ended.outcome.steps)]
+    roles = [step["role"] for step in (*ended.memory.steps, *ended.outcome.checkpoints)]
     assert roles == ["assistant", "tool", "assistant"]
 
 
 def test_what_was_done_with_tools_is_summarised_too() -> None:
     first = play(agent_turn([{"tools": [calls("push", what="money")]}, {"text": "Done."}]))
     asked = tuple(first.memory.steps[:1])
-    text = write_transcript("", [Utterance("user", "Do it.", steps=asked)], 1000)
+    text = write_transcript("", [HistoryMessage("user", "Do it.", checkpoints=asked)], 1000)
     assert 'call of push: {"what": "money"}' in text
     assert f"result of push: {NEVER_MADE}" in text
 

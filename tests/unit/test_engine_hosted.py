@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sessions_app.engine.base import Cancelled, EngineError, Outcome, Turn, Utterance
+from sessions_app.engine.base import Cancelled, EngineError, HistoryMessage, Outcome, Turn
 from sessions_app.engine.registry import get_engine
 from tests.harness.providers import (
     Answer,
@@ -27,7 +27,7 @@ says_one_word_and_hangs = sends(head() + chunk("One"), waits=True)
 def turn(url: str, module: str = "provider-openai", **config: Any) -> Turn:
     settings = {"default_model": "gpt-fake", "base_url": url, "api_key": KEY, **config}
     plan = {"providers": [{"module": module, "config": settings}], "instruction": "Be brief."}
-    history = (Utterance("user", "Hi."), Utterance("assistant", "Hello."))
+    history = (HistoryMessage("user", "Hi."), HistoryMessage("assistant", "Hello."))
     return Turn(plan, "Say something.", history)
 
 

@@ -25,7 +25,7 @@ def tools(monkeypatch: pytest.MonkeyPatch) -> None:
 class Dying(Memory):
     """A host whose process dies once it was told what is about to be done."""
 
-    async def settled(self) -> None:
+    async def flush(self) -> None:
         raise Cancelled
 
 
@@ -63,7 +63,7 @@ def test_a_provider_hears_of_the_call_that_was_interrupted(protocol: Protocol) -
                 part["id"] for part in memory.steps[-1]["parts"] if part["type"] == "tool_call"
             ]
             known = {call: Call(call, CALL["name"])}
-            again = replace(first, steps=tuple(memory.steps), calls=known, host=Memory())
+            again = replace(first, checkpoints=tuple(memory.steps), calls=known, host=Memory())
             return await attempted(again, events), events, fake
 
     outcome, events, fake = asyncio.run(run())

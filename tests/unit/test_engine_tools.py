@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sessions_app.engine.base import Call, Decision, Turn, Utterance
+from sessions_app.engine.base import Call, Decision, HistoryMessage, Turn
 from sessions_app.engine.messages import AssistantMessage, ToolMessage, UserMessage
 from sessions_app.engine.transcript import INTERRUPTED, NEVER_MADE, transcript_messages
 from tests.harness import agents
@@ -30,14 +30,14 @@ def interrupted(ended: Ended, when: Callable[[dict[str, Any]], bool]) -> Turn:
     """The next attempt's turn, had the process died before it told of some calls."""
     turn = ended.next_turn()
     kept = {id_: call for id_, call in turn.calls.items() if when({"call": call})}
-    return replace(turn, steps=turn.steps[:1], calls=kept)
+    return replace(turn, checkpoints=turn.checkpoints[:1], calls=kept)
 
 
 def begun_only(ended: Ended) -> Turn:
     """The next attempt's turn, had the process died in the middle of each call."""
     turn = ended.next_turn()
     calls_ = {id_: Call(id_, call.tool) for id_, call in turn.calls.items()}
-    return replace(turn, steps=turn.steps[:1], calls=calls_)
+    return replace(turn, checkpoints=turn.checkpoints[:1], calls=calls_)
 
 
 def test_a_call_is_told_before_and_after_and_the_answer_goes_on() -> None:
@@ -57,12 +57,12 @@ def test_what_the_model_wants_is_kept_before_it_is_done() -> None:
     ended = play(agent_turn(PUSH), memory)
     assert [step["role"] for step in memory.steps] == ["assistant", "tool"]
     assert memory.kept_before_calls == [1]
-    assert [step["role"] for step in ended.outcome.steps] == ["assistant"]
+    assert [step["role"] for step in ended.outcome.checkpoints] == ["assistant"]
 
 
 def test_without_a_call_nothing_is_kept() -> None:
     ended = play(agent_turn([{"text": "Just so."}]))
-    assert ended.memory.steps == [] and ended.outcome.steps == ()
+    assert ended.memory.steps == [] and ended.outcome.checkpoints == ()
 
 
 def test_an_error_of_a_tool_is_told_to_the_model_and_the_run_goes_on() -> None:
@@ -87,14 +87,14 @@ def test_a_tool_that_does_not_exist_is_told_to_the_model_and_to_people() -> None
 
 def test_a_tool_that_asks_parks_the_run_and_is_not_called() -> None:
     ended = play(agent_turn(PUSH, require_approval=["push"]))
-    (ask,) = ended.outcome.waits
+    (ask,) = ended.outcome.pending
     assert (ask.tool, ask.input) == ("push", {"what": "it"})
     assert called == [] and ended.told("pre") == []
 
 
 def test_an_approved_call_is_made_and_the_answer_goes_on_where_it_stopped() -> None:
     parked = play(agent_turn(PUSH, require_approval=True))
-    decided = {parked.outcome.waits[0].call_id: Decision(True)}
+    decided = {parked.outcome.pending[0].call_id: Decision(True)}
     ended = play(parked.next_turn(continues=True, decisions=decided))
     assert called == ["push it"]
     assert parked.text + ended.text == ended.outcome.content == "I push.\n\nDone."
@@ -102,7 +102,7 @@ def test_an_approved_call_is_made_and_the_answer_goes_on_where_it_stopped() -> N
 
 def test_a_denied_call_is_not_made_and_the_model_is_told_why() -> None:
     parked = play(agent_turn(PUSH, require_approval=True))
-    decided = {parked.outcome.waits[0].call_id: Decision(False, "Not today.")}
+    decided = {parked.outcome.pending[0].call_id: Decision(False, "Not today.")}
     ended = play(parked.next_turn(continues=True, decisions=decided))
     assert called == []
     assert "Not today." in ended.told("post")[0]["error"]
@@ -111,9 +111,9 @@ def test_a_denied_call_is_not_made_and_the_model_is_told_why() -> None:
 
 def test_a_tool_that_is_always_allowed_does_not_ask() -> None:
     parked = play(agent_turn(PUSH, require_approval=True))
-    bound = ("push", parked.outcome.waits[0].fingerprint)
+    bound = ("push", parked.outcome.pending[0].fingerprint)
     turn = replace(agent_turn(PUSH, require_approval=True), always=frozenset({bound}))
-    assert play(turn).outcome.waits == () and called == ["push it"]
+    assert play(turn).outcome.pending == () and called == ["push it"]
 
 
 @pytest.mark.parametrize(
@@ -123,22 +123,22 @@ def test_a_tool_that_is_always_allowed_does_not_ask() -> None:
 )
 def test_what_was_always_allowed_is_that_tool_and_no_other(always: tuple[str, str]) -> None:
     turn = replace(agent_turn(PUSH, require_approval=True), always=frozenset({always}))
-    assert len(play(turn).outcome.waits) == 1 and called == []
+    assert len(play(turn).outcome.pending) == 1 and called == []
 
 
 def test_a_tool_with_another_config_is_another_tool() -> None:
     parked = play(agent_turn(PUSH, require_approval=True))
-    bound = ("push", parked.outcome.waits[0].fingerprint)
+    bound = ("push", parked.outcome.pending[0].fingerprint)
     other = agent_turn(PUSH, require_approval=True, approval_timeout=60)
-    assert len(play(replace(other, always=frozenset({bound}))).outcome.waits) == 1
+    assert len(play(replace(other, always=frozenset({bound}))).outcome.pending) == 1
 
 
 def test_a_denied_call_is_not_made_although_the_next_one_is_always_allowed() -> None:
     both = [{"tools": [calls("push", what="it"), calls("push", what="all")]}, {"text": "Done."}]
     parked = play(agent_turn(both, require_approval=True))
-    it, all_ = (ask.call_id for ask in parked.outcome.waits)
+    it, all_ = (ask.call_id for ask in parked.outcome.pending)
     decided = {it: Decision(False), all_: Decision(True)}
-    bound = ("push", parked.outcome.waits[1].fingerprint)
+    bound = ("push", parked.outcome.pending[1].fingerprint)
     allowed = {"decisions": decided, "always": frozenset({bound})}
     ended = play(parked.next_turn(continues=True, **allowed))
     assert called == ["push all"]
@@ -147,7 +147,7 @@ def test_a_denied_call_is_not_made_although_the_next_one_is_always_allowed() -> 
 
 def test_what_nobody_answered_is_not_said_to_be_a_person_s_word() -> None:
     parked = play(agent_turn(PUSH, require_approval=True))
-    decided = {parked.outcome.waits[0].call_id: Decision(False, "Nobody answered.", expired=True)}
+    decided = {parked.outcome.pending[0].call_id: Decision(False, "Nobody answered.", expired=True)}
     ended = play(parked.next_turn(continues=True, decisions=decided))
     assert ended.told("post")[0]["error"] == "This call counts as denied. Nobody answered."
 
@@ -168,7 +168,7 @@ def test_calls_that_were_made_are_not_made_again_by_the_next_provider(
     monkeypatch.setattr(agents, "push", push)
     both = [{"tools": [calls("push", what="it"), calls("push", what="slowly")]}, {"text": "Done."}]
     parked = play(agent_turn(both, require_approval=True))
-    decisions = {ask.call_id: Decision(True) for ask in parked.outcome.waits}
+    decisions = {ask.call_id: Decision(True) for ask in parked.outcome.pending}
     turn = parked.next_turn(continues=True, decisions=decisions)
     configs = ({"script": both, "run_timeout": 0.5}, {"script": both})
     chain = [{"module": "provider-mock", "config": config} for config in configs]
@@ -197,7 +197,7 @@ def test_a_harmless_call_that_was_begun_is_made_again() -> None:
 
 def test_a_call_that_was_finished_is_answered_from_the_journal() -> None:
     first = play(agent_turn(PUSH))
-    ended = play(replace(first.next_turn(), steps=first.next_turn().steps[:1]))
+    ended = play(replace(first.next_turn(), checkpoints=first.next_turn().checkpoints[:1]))
     assert called == []
     assert ended.told("post")[0] == {**ended.told("post")[0], "tool_response": "pushed it"}
     assert ended.told("post")[0]["replayed"] is True
@@ -221,14 +221,14 @@ def test_calls_of_the_same_answer_that_need_nobody_are_made_once() -> None:
     script = [{"tools": [calls("push", what="a"), calls("look", at="b")]}, {"text": "Done."}]
     parked = play(agent_turn(script, require_approval=["push"]))
     assert called == ["look b"]
-    decided = {parked.outcome.waits[0].call_id: Decision(True)}
+    decided = {parked.outcome.pending[0].call_id: Decision(True)}
     ended = play(parked.next_turn(continues=True, decisions=decided))
     assert called == ["push a"] and ended.outcome.content == "Done."
 
 
 def test_usage_counts_all_attempts() -> None:
     parked = play(agent_turn(PUSH, require_approval=True))
-    decided = {parked.outcome.waits[0].call_id: Decision(True)}
+    decided = {parked.outcome.pending[0].call_id: Decision(True)}
     ended = play(parked.next_turn(continues=True, decisions=decided))
     assert parked.outcome.usage["requests"] == 1
     assert ended.outcome.usage["requests"] == 2
@@ -237,11 +237,11 @@ def test_usage_counts_all_attempts() -> None:
 def test_a_run_that_was_broken_off_in_a_call_leaves_a_history_that_every_provider_takes() -> None:
     both = [{"text": "I push.", "tools": [calls("push", what="it"), calls("push", what="all")]}]
     parked = play(agent_turn(both, require_approval=True))
-    begun = parked.outcome.waits[0].call_id
+    begun = parked.outcome.pending[0].call_id
     steps, made = tuple(parked.memory.steps), {begun: Call(begun, "push")}
     history = (
-        Utterance("user", "Do it.", steps=steps, calls=made),
-        Utterance("assistant", "I push.\n\nAnd then", answers=True),
+        HistoryMessage("user", "Do it.", checkpoints=steps, calls=made),
+        HistoryMessage("assistant", "I push.\n\nAnd then", is_answer=True),
     )
     messages = transcript_messages(history)
     assert kinds(messages) == [UserMessage, AssistantMessage, ToolMessage, AssistantMessage]
@@ -251,10 +251,10 @@ def test_a_run_that_was_broken_off_in_a_call_leaves_a_history_that_every_provide
 
 def test_the_model_sees_what_earlier_runs_did_with_tools() -> None:
     first = play(agent_turn(PUSH))
-    steps = (*first.memory.steps, *first.outcome.steps)
+    steps = (*first.memory.steps, *first.outcome.checkpoints)
     history = (
-        Utterance("user", "Do it.", steps=steps),
-        Utterance("assistant", first.outcome.content, answers=True),
+        HistoryMessage("user", "Do it.", checkpoints=steps),
+        HistoryMessage("assistant", first.outcome.content, is_answer=True),
     )
     messages = transcript_messages(history)
     assert kinds(messages) == [UserMessage, AssistantMessage, ToolMessage, AssistantMessage]
@@ -264,12 +264,12 @@ def test_the_model_sees_what_earlier_runs_did_with_tools() -> None:
 
 def test_answers_to_messages_that_waited_are_told_once_each() -> None:
     first = play(agent_turn(PUSH))
-    steps = (*first.memory.steps, *first.outcome.steps)
+    steps = (*first.memory.steps, *first.outcome.checkpoints)
     history = (
-        Utterance("user", "One.", steps=steps, run_id="one"),
-        Utterance("user", "Two.", steps=steps, run_id="two"),
-        Utterance("assistant", first.outcome.content, answers=True, run_id="one"),
-        Utterance("assistant", first.outcome.content, answers=True, run_id="two"),
+        HistoryMessage("user", "One.", checkpoints=steps, run_id="one"),
+        HistoryMessage("user", "Two.", checkpoints=steps, run_id="two"),
+        HistoryMessage("assistant", first.outcome.content, is_answer=True, run_id="one"),
+        HistoryMessage("assistant", first.outcome.content, is_answer=True, run_id="two"),
     )
     once = [UserMessage, AssistantMessage, ToolMessage, AssistantMessage]
     assert kinds(transcript_messages(history)) == once * 2
@@ -355,7 +355,7 @@ def test_what_is_approved_is_made_byte_for_byte(monkeypatch: pytest.MonkeyPatch)
     script = [{"tools": [calls("push", what="rm -rf /srv/data/old")]}, {"text": "Done."}]
     config = {"require_approval": True, "args": ["${DATA_DIR}"]}
     parked = play(agent_turn(script, **config))
-    (ask,) = parked.outcome.waits
+    (ask,) = parked.outcome.pending
     assert ask.input == {"what": "rm -rf /srv/data/old"}
     ended = play(parked.next_turn(continues=True, decisions={ask.call_id: Decision(True)}))
     assert called == ["push rm -rf /srv/data/old"]

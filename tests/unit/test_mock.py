@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sessions_app.engine.base import Cancelled, EngineError, Outcome, Turn, Utterance
+from sessions_app.engine.base import Cancelled, EngineError, HistoryMessage, Outcome, Turn
 from sessions_app.engine.providers.mock import Script, parse_script
 from sessions_app.engine.registry import get_engine
 
@@ -13,7 +13,7 @@ Events = list[tuple[str, dict[str, Any]]]
 
 
 def turn(prompt: str, **config: Any) -> Turn:
-    history = (Utterance("user", "earlier"), Utterance("assistant", "answer"))
+    history = (HistoryMessage("user", "earlier"), HistoryMessage("assistant", "answer"))
     provider = {"module": "provider-mock", "config": {"retry_delay": 0.01, **config}}
     return Turn({"providers": [provider], "instruction": "Be brief."}, prompt, history)
 

@@ -108,8 +108,10 @@ class Listener:
         """
         if not self._output.text.strip():
             raise EngineError("bad_answer", f"{self.plan.provider.module} gave no answer.")
-        said = self._turn.said if self._turn.continues else ""
-        return Outcome(said + self._output.text, self._usage.usage, self._usage.model, steps=steps)
+        said = self._turn.output if self._turn.continues else ""
+        return Outcome(
+            said + self._output.text, self._usage.usage, self._usage.model, checkpoints=steps
+        )
 
     def _guard_errors(self, handler: Callable[[Data], Awaitable[None]]) -> Any:
         async def handle(event: str, data: Data) -> HookResult:
@@ -169,7 +171,7 @@ class Listener:
     async def _begin_call(self, data: Data) -> None:
         self._begin_answer()
         self.calls.begin(data)
-        await self._turn.host.settled()
+        await self._turn.host.flush()
 
     async def _end_call(self, data: Data) -> None:
         self.calls.end(data)

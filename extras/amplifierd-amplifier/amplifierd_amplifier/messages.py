@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from amplifierd.common.text import storable
-from sessions_app.engine.base import Turn, Utterance
+from sessions_app.engine.base import HistoryMessage, Turn
 from sessions_app.engine.config import redacted
 
 ENGINE = "amplifier"
@@ -41,36 +41,36 @@ def to_json(value: Any, keys: set[str]) -> Any:
     return _clean(json.loads(written, parse_constant=str), keys)
 
 
-def _build_history(history: Sequence[Utterance]) -> Iterator[Message]:
+def _build_history(history: Sequence[HistoryMessage]) -> Iterator[Message]:
     # Runs whose answers were told already, by the messages that were kept of them.
     answered: set[str] = set()
-    for utterance in history:
-        kept = _read_kept(utterance)
-        if utterance.role == "assistant" and utterance.run_id in answered:
-            answered.remove(utterance.run_id)
+    for message in history:
+        kept = _read_kept(message)
+        if message.role == "assistant" and message.run_id in answered:
+            answered.remove(message.run_id)
         else:
-            yield from kept or _build_message(utterance)
+            yield from kept or _build_message(message)
         if kept:
-            answered.add(utterance.run_id)
+            answered.add(message.run_id)
 
 
-def _read_kept(utterance: Utterance) -> list[Message]:
+def _read_kept(message: HistoryMessage) -> list[Message]:
     return [
         message
-        for step in utterance.steps
+        for step in message.checkpoints
         if step.get("engine") == ENGINE
         for message in step.get("messages") or []
     ]
 
 
-def _build_message(utterance: Utterance) -> list[Message]:
-    """Return the utterance as a message; none where it is blank: providers refuse those."""
-    if not utterance.content.strip():
+def _build_message(message: HistoryMessage) -> list[Message]:
+    """Return the message as a message; none where it is blank: providers refuse those."""
+    if not message.content.strip():
         return []
-    if utterance.role == "tool":
+    if message.role == "tool":
         # A bare message of a tool names no call that it could answer.
-        return [_message("user", f"Result of a tool:\n{utterance.content}")]
-    return [_message(utterance.role, utterance.content)]
+        return [_message("user", f"Result of a tool:\n{message.content}")]
+    return [_message(message.role, message.content)]
 
 
 def _message(role: str, content: str) -> Message:

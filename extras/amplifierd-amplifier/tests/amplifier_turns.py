@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sessions_app.engine.base import Alone, Cancelled, EngineError, Outcome, Turn
+from sessions_app.engine.base import Cancelled, EngineError, NullHost, Outcome, Turn
 from sessions_app.engine.registry import get_engine
 
 DEADLINE = 20
@@ -46,14 +46,14 @@ def plan(*script: dict[str, Any], **sections: Any) -> dict[str, Any]:
     return {"session": session, "providers": [provider], **sections}
 
 
-class Noting(Alone):
+class Noting(NullHost):
     """A host that notes among the events when they were written, or says that it is lost."""
 
     def __init__(self, events: Events, is_lost: bool = False) -> None:
         self.events = events
         self.is_lost = is_lost
 
-    async def settled(self) -> None:
+    async def flush(self) -> None:
         if self.is_lost:
             raise Cancelled
         self.events.append(("settled", {}))

@@ -9,7 +9,7 @@ from amplifierd_amplifier import engine
 from amplifierd_amplifier.messages import build_conversation, build_steps, to_json
 from amplifierd_amplifier.plan import Plan, build_plan, load_modules
 
-from sessions_app.engine.base import EngineError, Turn, Utterance
+from sessions_app.engine.base import EngineError, HistoryMessage, Turn
 
 KEY = "canary-0123456789"
 
@@ -91,7 +91,10 @@ def test_a_module_that_no_package_has_is_an_error_that_names_those_there_are(
 
 def test_steps_of_another_engine_leave_the_answer_to_its_text() -> None:
     steps = ({"engine": "pydantic-ai", "messages": [{"role": "user", "content": "x"}]},)
-    history = (Utterance("user", "Hello", steps=steps), Utterance("assistant", "Hi"))
+    history = (
+        HistoryMessage("user", "Hello", checkpoints=steps),
+        HistoryMessage("assistant", "Hi"),
+    )
     assert build_conversation(Turn({}, "Go.", history)) == [
         {"role": "user", "content": "Hello"},
         {"role": "assistant", "content": "Hi"},

@@ -14,7 +14,7 @@ import amplifier_modules as modules
 from amplifier_turns import Played, install, plan
 from amplifierd_amplifier.calls import FINGERPRINT, REFUSED
 
-from sessions_app.engine.base import Utterance
+from sessions_app.engine.base import HistoryMessage
 
 KEY = "canary-0123456789"
 LOOK = [{"module": "tool-look"}]
@@ -112,10 +112,10 @@ def test_a_tool_that_may_always_go_on_needs_no_approval(hook: str) -> None:
 def test_instruction_context_and_history_come_before_the_prompt() -> None:
     said = plan({"say": ["Yes."]}, instruction="Be brief.", context={"house": "No jokes."})
     history = (
-        Utterance("user", "Hello"),
-        Utterance("assistant", "Hi"),
-        Utterance("assistant", " "),
-        Utterance("tool", "42"),
+        HistoryMessage("user", "Hello"),
+        HistoryMessage("assistant", "Hi"),
+        HistoryMessage("assistant", " "),
+        HistoryMessage("tool", "42"),
     )
     Played(said, history=history)
     assert asked() == [
@@ -132,9 +132,12 @@ def test_instruction_context_and_history_come_before_the_prompt() -> None:
 def test_what_a_run_did_is_kept_and_told_to_the_next() -> None:
     first = Played(plan({"call": {"q": 1}}, {"say": ["Done."]}, tools=LOOK))
     assert first.outcome is not None
-    (step,) = first.outcome.steps
+    (step,) = first.outcome.checkpoints
     assert step["engine"] == "amplifier"
-    history = (Utterance("user", "Go.", steps=(step,)), Utterance("assistant", "Done."))
+    history = (
+        HistoryMessage("user", "Go.", checkpoints=(step,)),
+        HistoryMessage("assistant", "Done."),
+    )
     Played(plan({"say": ["Still."]}), history=history, prompt="And?")
     assert asked()[-1] == [
         ("user", "Go."),
@@ -149,7 +152,7 @@ def test_nothing_is_kept_where_the_context_has_forgotten_its_beginning() -> None
     forgetful["session"]["context"]["config"] = {"forgetful": True}
     played = Played(forgetful)
     assert played.outcome is not None
-    assert (played.outcome.content, played.outcome.steps) == ("Yes.", ())
+    assert (played.outcome.content, played.outcome.checkpoints) == ("Yes.", ())
 
 
 def test_a_secret_is_masked_wherever_it_is_repeated() -> None:

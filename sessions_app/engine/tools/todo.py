@@ -67,4 +67,4 @@ class Todos:
 
     async def read_todos(self) -> str:
         """Return the list of what is to be done, as it was last written."""
-        return await self.host.recall("update_todos") or "[]"
+        return await self.host.find_response("update_todos") or "[]"

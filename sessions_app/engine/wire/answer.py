@@ -1,7 +1,7 @@
 """What the readers of all protocols share: an answer that grows part by part, and how it ends."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -18,7 +18,13 @@ from sessions_app.engine.wire.events import (
     ToolCallEvent,
     Usage,
 )
-from sessions_app.engine.wire.json_text import TextJoiner, clean_arguments, clean_text, parse_json
+from sessions_app.engine.wire.json_text import (
+    TextJoiner,
+    clean_arguments,
+    clean_text,
+    parse_json,
+    parse_json_or,
+)
 from sessions_app.engine.wire.sse import ServerEvent
 
 # Reasons for which an answer may end in the middle of a call.
@@ -26,7 +32,6 @@ CUT = ("length", "content_filter", "error")
 # Characters of the id of a call that can be kept.
 LONGEST_ID = 255
 _LAST = (Finish, StreamError)
-_DONE = "[DONE]"
 
 
 class Reader(ABC):
@@ -38,15 +43,17 @@ class Reader(ABC):
 
     def __init__(self) -> None:
         self.is_finished = False
-        # Whether the server has given the reason why its answer ends: only usage may follow.
+        # Whether the server has given the reason why its answer ends: only usage may follow, and
+        # what fails from then on does no harm.
         self.is_complete = False
-        # Characters of the arguments of all calls so far, and of what only the service can read.
+        # Characters of the arguments of all calls so far, and of opaque content: there is no event
+        # for them before they are whole.
         self.call_characters = 0
         self._has_begun = False
         self._model = ""
         self._usage = Usage()
         self._call_ids: set[str] = set()
-        # Ids of calls that an event has told of.
+        # Ids of calls for which there was an event.
         self._emitted: set[str] = set()
         # Ids of calls without any arguments: complete, or cut before the first of them.
         self._empty: set[str] = set()
@@ -66,19 +73,19 @@ class Reader(ABC):
             return self._end([StreamError("bad_answer", "its JSON is nested too deeply")])
 
     def finish(self) -> list[Event]:
-        """Return what is still due now that the body has ended."""
+        """Return the last events, now that the body has ended."""
         return [] if self.is_finished else self._end(self._finish())
 
     @abstractmethod
     def _read(self, document: Any, event: ServerEvent) -> list[Event]:
-        """Return the events of what one event of the server says."""
+        """Return the events of the JSON in one event of the server."""
 
     @abstractmethod
     def _finish(self) -> list[Event]:
-        """Return the events with which a stream ends that is simply over."""
+        """Return the last events of a stream that ends without its own end."""
 
     def _read_other(self, event: ServerEvent) -> list[Event]:
-        if event.data.strip() == _DONE:
+        if event.data.strip() == "[DONE]":
             return []
         if event.event == "error":
             return self._end([StreamError("overloaded", clean_text(event.data))])
@@ -113,7 +120,7 @@ class Reader(ABC):
         return now
 
     def _count_opaque(self, value: Any) -> None:
-        """Count what is kept of an answer, and no event of a piece of text tells of."""
+        """Count the characters of opaque content."""
         texts = [value]
         while texts:
             each = texts.pop()
@@ -124,7 +131,7 @@ class Reader(ABC):
             elif isinstance(each, list):
                 texts += each
 
-    def _call_id(self, given: Any, prefix: str = "call_") -> str:
+    def _choose_id(self, given: Any, prefix: str) -> str:
         """Return the id of a new call: the given one, unless it cannot be kept.
 
         Another call may have it, or it is too long: some gateways put whole signatures into it.
@@ -139,7 +146,7 @@ class Reader(ABC):
         self, given_id: Any, name: Any, arguments: str, opaque: str = "", prefix: str = "call_"
     ) -> ToolCall:
         """Return a new call; one without an id, or with that of another one, gets its own."""
-        call_id = self._call_id(given_id, prefix)
+        call_id = self._choose_id(given_id, prefix)
         if not arguments.strip():
             self._empty.add(call_id)
         return ToolCall(call_id, as_text(name), clean_arguments(arguments).strip() or "{}", opaque)
@@ -147,36 +154,35 @@ class Reader(ABC):
     def _emit_call(self, call: ToolCall) -> list[Event]:
         """Return the event of a call, unless its arguments may have been cut.
 
-        Whether they were is known when the answer ends, for a reason.
+        Whether they were is known when the answer ends, by the reason.
         """
-        if call.id in self._empty or not _is_object(call.arguments):
+        is_whole = isinstance(parse_json_or(call.arguments, None), dict)
+        if call.id in self._empty or not is_whole:
             return []
         self._emitted.add(call.id)
-        return [tool_call_event(call)]
+        return [ToolCallEvent(call.id, call.name, call.arguments)]
 
     def _end_answer(
         self, reason: FinishReason, parts: Sequence[Part], explanation: str = ""
     ) -> list[Event]:
         """Return the last events of an answer.
 
-        Of an answer that was cut, or withheld, a call that did not come whole is left out. An
-        answer that is withheld as a whole is an error.
+        If it was cut or withheld, a call that did not come whole is left out. An answer that was
+        withheld as a whole is an error.
         """
         if reason in CUT:
-            parts = [part for part in parts if self._is_whole(part)]
-        last = end_answer(reason, parts, self._model, explanation)
-        if isinstance(last[-1], StreamError):
-            return last
-        late = [
-            tool_call_event(part)
-            for part in parts
-            if isinstance(part, ToolCall) and part.id not in self._emitted
-        ]
-        return [*late, *last]
-
-    def _is_whole(self, part: Part) -> bool:
-        is_call = isinstance(part, ToolCall)
-        return not is_call or part.id in self._emitted
+            parts = [x for x in parts if not isinstance(x, ToolCall) or x.id in self._emitted]
+        late = [x for x in parts if isinstance(x, ToolCall) and x.id not in self._emitted]
+        has_calls = any(isinstance(part, ToolCall) for part in parts)
+        if reason in ("stop", "tool_calls"):
+            reason = "tool_calls" if has_calls else "stop"
+        elif not has_calls and not any(isinstance(x, Text) and x.text for x in parts):
+            if reason == "content_filter":
+                return [StreamError("content_filter", explanation or "it withheld the answer")]
+            if reason == "error":
+                return [StreamError("bad_answer", explanation or "it gave no answer", retry=True)]
+        events = [ToolCallEvent(call.id, call.name, call.arguments) for call in late]
+        return [*events, Finish(reason, tuple(parts), self._model)]
 
 
 class AnswerSize(OutputSize):
@@ -212,81 +218,48 @@ class TextBlock:
         self._text: list[str] = []
 
     def add(self, piece: Any) -> list[Event]:
-        """Take in a piece; what is no text counts as none."""
+        """Add a piece; what is no text counts as none."""
         if not piece or not isinstance(piece, str):
             return []
         self._raw.append(piece)
-        # As `_emit` does: this is done for every piece of every answer.
         if not (text := self._joiner.add(piece)):
             return []
         self._text.append(text)
         return [self._event(text)]
 
     def finish(self) -> list[Event]:
-        """Take in that no more comes."""
-        return self._emit(self._joiner.finish())
-
-    @property
-    def raw(self) -> str:
-        """Return the text as it came."""
-        return "".join(self._raw)
-
-    def part(self, opaque: str = "") -> Text | Thinking:
-        """Return the part of the answer that this block is."""
-        return (Thinking if self.is_thinking else Text)("".join(self._text), opaque)
-
-    def _emit(self, text: str) -> list[Event]:
-        if not text:
+        """Return the event of what was kept back, now that no more comes."""
+        if not (text := self._joiner.finish()):
             return []
         self._text.append(text)
         return [self._event(text)]
 
+    @property
+    def raw(self) -> str:
+        """The text as it came."""
+        return "".join(self._raw)
 
-def end_answer(
-    reason: FinishReason, parts: Sequence[Part], model: str, explanation: str = ""
-) -> list[Event]:
-    """Return the last event of an answer.
-
-    Of an answer that was cut, or withheld, a call whose arguments are no JSON is left out: it did
-    not come whole. An answer that is withheld as a whole is an error.
-    """
-    kept = tuple(part for part in parts if _may_be_whole(part, reason))
-    has_calls = any(isinstance(part, ToolCall) for part in kept)
-    has_text = any(isinstance(part, Text) and part.text for part in kept)
-    if reason in ("stop", "tool_calls"):
-        reason = "tool_calls" if has_calls else "stop"
-    elif not has_calls and not has_text:
-        if reason == "content_filter":
-            return [StreamError("content_filter", explanation or "it withheld the answer")]
-        if reason == "error":
-            return [StreamError("bad_answer", explanation or "it gave no answer", retry=True)]
-    return [Finish(reason, kept, model)]
+    def part(self, opaque: str = "") -> Text | Thinking:
+        return (Thinking if self.is_thinking else Text)("".join(self._text), opaque)
 
 
-def tool_call_event(call: ToolCall) -> ToolCallEvent:
-    """Return the event that tells of a call."""
-    return ToolCallEvent(call.id, call.name, call.arguments)
-
-
-def is_json(text: str) -> bool:
-    """Tell whether a text is JSON."""
-    try:
-        parse_json(text)
-    except ValueError:
-        return False
-    return True
+def merge_turns(turns: Iterable[tuple[str, list[Any]]], key: str) -> list[dict[str, Any]]:
+    """Return messages of a role and parts; neighbours of one role become one, blank ones none."""
+    merged: list[dict[str, Any]] = []
+    for role, parts in turns:
+        if merged and merged[-1]["role"] == role:
+            merged[-1][key].extend(parts)
+        elif parts:
+            merged.append({"role": role, key: parts})
+    return merged
 
 
 def load_opaque(part: Part) -> dict[str, Any]:
-    """Return what a part keeps for its service alone, as JSON; nothing where it cannot be read."""
-    try:
-        return as_dict(parse_json(part.opaque)) if part.opaque else {}
-    except ValueError:
-        return {}
+    """Return the JSON that a part keeps for its service alone; nothing if it cannot be read."""
+    return as_dict(parse_json_or(part.opaque, None)) if part.opaque else {}
 
 
 def as_dict(value: Any) -> dict[str, Any]:
-    """Return a value if it is an object of JSON, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
@@ -300,19 +273,12 @@ def as_text(value: Any) -> str:
     return clean_text(value) if isinstance(value, str) else ""
 
 
+def as_index(value: Any) -> int:
+    return value if type(value) is int else 0
+
+
 def as_count(value: Any) -> int:
-    """Return a number of tokens; 0 for what is none."""
+    """Return a number of tokens; 0 for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e15:
         return 0
     return int(value)
-
-
-def _may_be_whole(part: Part, reason: FinishReason) -> bool:
-    return not (reason in CUT and isinstance(part, ToolCall) and not is_json(part.arguments))
-
-
-def _is_object(arguments: str) -> bool:
-    try:
-        return isinstance(parse_json(arguments), dict)
-    except ValueError:
-        return False

@@ -1,11 +1,10 @@
-"""Anthropic's Messages API: the body of a request, and the reader of what is streamed back.
+"""Anthropic's Messages API: the body of a request, and the reader of the stream that comes back.
 
-The models are known by the beginnings of their names (`model_traits`). What is not known of a
-model is sent as it always was; what it refuses then is left out by the provider.
+The models are known by the beginnings of their names (`model_traits`). For an unknown model the
+defaults are sent; a field that it refuses is left out by the provider from then on.
 """
 
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +18,7 @@ from sessions_app.engine.messages import (
     Thinking,
     ToolCall,
     ToolMessage,
+    ToolResult,
     ToolSpec,
 )
 from sessions_app.engine.settings import Thinking as ThinkingSettings
@@ -28,8 +28,10 @@ from sessions_app.engine.wire.answer import (
     as_count,
     as_dict,
     as_dicts,
+    as_index,
     as_text,
     load_opaque,
+    merge_turns,
 )
 from sessions_app.engine.wire.errors import read_payload
 from sessions_app.engine.wire.events import Event, FinishReason, StreamError
@@ -37,13 +39,13 @@ from sessions_app.engine.wire.json_text import (
     dump_arguments,
     dump_json,
     load_arguments,
-    parse_json,
+    parse_json_or,
 )
 from sessions_app.engine.wire.sse import ServerEvent
 
 VERSION = "2023-06-01"
 
-# Tokens of thinking for an effort, for models that take no effort; and where none is named.
+# Tokens of thinking for an effort, for models that take no effort; and if none is named.
 BUDGETS = {"low": 2_048, "medium": 10_000, "high": 16_384, None: 10_000}
 # A smaller budget is refused.
 SMALLEST_BUDGET = 1_024
@@ -55,9 +57,9 @@ _ANSWER_TOKENS = 4_096
 class ModelTraits:
     """What a model takes. The defaults are for models that are not known."""
 
-    # Tokens of an answer at most; None where that is not known.
+    # Tokens of an answer at most; None if that is not known.
     max_tokens: int | None = None
-    # `max_tokens` where the config says nothing.
+    # `max_tokens` if the config does not say.
     default_tokens: int = 16_384
     # Whether it decides itself how much to think (`adaptive`), instead of within a budget.
     adaptive: bool = False
@@ -70,51 +72,27 @@ _ADAPTIVE_ONLY = ModelTraits(128_000, 128_000, adaptive=True, effort=True, adapt
 _ADAPTIVE = ModelTraits(128_000, 128_000, adaptive=True, effort=True)
 # They refuse a request whose prompt and `max_tokens` together exceed the context window.
 _FIRST = ModelTraits(None, 4_096)
-# The first beginning that fits a model's name says what it takes.
-_TRAITS: tuple[tuple[tuple[str, ...], ModelTraits], ...] = (
-    (
-        (
-            "claude-fable-5",
-            "claude-mythos-5",
-            "claude-opus-4-7",
-            "claude-opus-4-8",
-            "claude-opus-5",
-            "claude-sonnet-5",
-            "claude-haiku-5-5",
-        ),
-        _ADAPTIVE_ONLY,
-    ),
-    (("claude-opus-4-6", "claude-sonnet-4-6"), _ADAPTIVE),
-    (("claude-mythos-preview",), ModelTraits(adaptive=True)),
-    (("claude-opus-4-5",), ModelTraits(64_000, 64_000, effort=True)),
-    (("claude-haiku-4-5", "claude-sonnet-4-5"), ModelTraits(64_000, 64_000)),
-    (
-        (
-            "claude-3",
-            "claude-4-",
-            "claude-opus-4-0",
-            "claude-opus-4-1",
-            "claude-opus-4-2",
-            "claude-opus-4@",
-            "claude-sonnet-4-0",
-            "claude-sonnet-4-2",
-            "claude-sonnet-4@",
-        ),
-        _FIRST,
-    ),
+# The first group with a beginning that fits a model's name (behind `claude-`) decides.
+_TRAITS = (
+    ("fable-5 mythos-5 opus-4-7 opus-4-8 opus-5 sonnet-5 haiku-5-5", _ADAPTIVE_ONLY),
+    ("opus-4-6 sonnet-4-6", _ADAPTIVE),
+    ("mythos-preview", ModelTraits(adaptive=True)),
+    ("opus-4-5", ModelTraits(64_000, 64_000, effort=True)),
+    ("haiku-4-5 sonnet-4-5", ModelTraits(64_000, 64_000)),
+    ("3 4- opus-4-0 opus-4-1 opus-4-2 opus-4@ sonnet-4-0 sonnet-4-2 sonnet-4@", _FIRST),
 )
-
-# Of a proxy's name for a model, such as `anthropic/claude-…` or `us.anthropic.claude-…`.
-_FAMILY = re.compile(r"claude-.*")
 
 
 def model_traits(model: str) -> ModelTraits:
-    """Return what is known of a model, by its name."""
-    match = _FAMILY.search(model)
-    name = match[0] if match else model
-    if name in ("claude-opus-4", "claude-sonnet-4"):
+    """Return what is known of a model, by its name, which a proxy may have put others before.
+
+    `anthropic/claude-…` and `us.anthropic.claude-…` are known, too.
+    """
+    name = model[model.index("claude-") + 7 :] if "claude-" in model else ""
+    if name in ("opus-4", "sonnet-4"):
         return _FIRST
-    return next((traits for heads, traits in _TRAITS if name.startswith(heads)), ModelTraits())
+    known = (traits for heads, traits in _TRAITS if name.startswith(tuple(heads.split())))
+    return next(known, ModelTraits())
 
 
 def build_body(
@@ -130,12 +108,12 @@ def build_body(
     """Return the body of a request for a stream.
 
     `settings` are those of `engine.settings.model_settings`; `most` are the tokens of an answer
-    that the service grants, where it has said so.
+    that the service accepts, if it has named them.
     """
     traits = model_traits(model)
     limits = [each for each in (settings.get("max_tokens"), most) if each is not None]
     limit = min(limits) if limits else None
-    asked = _thinking_fields(thinking, limit, traits)
+    asked = _build_thinking(thinking, limit, traits)
     if "thinking" in can.without:
         asked.pop("thinking", None)
     if asked.get("thinking", {}).get("type") == "enabled" and _lacks_thinking(
@@ -144,10 +122,12 @@ def build_body(
         # With a budget, a model wants its own thinking before each call of the turn: calls that
         # another model has made in it have none.
         del asked["thinking"]
+    budget = asked.get("thinking", {}).get("budget_tokens", 0)
+    default = max(traits.default_tokens, budget + _ANSWER_TOKENS if budget else 0)
     body: dict[str, Any] = {
         "model": model,
-        "max_tokens": _max_tokens(limit, asked, traits),
-        "messages": _build_messages(request.messages, service),
+        "max_tokens": default if limit is None else min(limit, traits.max_tokens or limit),
+        "messages": merge_turns(_build_turns(request.messages, service), "content"),
         "stream": True,
     }
     if request.instructions.strip():
@@ -165,38 +145,32 @@ def build_body(
     return {key: value for key, value in body.items() if key not in can.without}
 
 
-def _thinking_fields(
+def _build_thinking(
     thinking: ThinkingSettings, most: int | None, traits: ModelTraits
 ) -> dict[str, Any]:
     if thinking.wanted is False or thinking == ThinkingSettings():
         return {}
-    if thinking.budget:
-        fits = most is None or thinking.budget < most
-        enabled = {"type": "enabled", "budget_tokens": thinking.budget}
-        return {"thinking": enabled} if fits else {}
     effort = {"output_config": {"effort": thinking.effort}} if thinking.effort else {}
+    budget = thinking.budget
+    if budget:
+        return {"thinking": _enable(budget)} if most is None or budget < most else {}
+    asked: dict[str, Any] = effort if traits.effort else {}
     if traits.adaptive:
-        # Newer models think without telling, unless they are asked to.
+        # Newer models think silently, unless they are asked for a summary.
         display = {"display": "summarized"} if thinking.wanted else {}
-        return {"thinking": {"type": "adaptive", **display}, **(effort if traits.effort else {})}
+        return {"thinking": {"type": "adaptive", **display}, **asked}
     budget = BUDGETS[thinking.effort]
     if most is not None:
         budget = min(budget, most // 2)
-    asked: dict[str, Any] = effort if traits.effort else {}
-    if budget >= SMALLEST_BUDGET:
-        asked = {"thinking": {"type": "enabled", "budget_tokens": budget}, **asked}
-    return asked
+    return {"thinking": _enable(budget), **asked} if budget >= SMALLEST_BUDGET else asked
 
 
-def _max_tokens(given: int | None, asked: dict[str, Any], traits: ModelTraits) -> int:
-    if given is not None:
-        return min(given, traits.max_tokens or given)
-    budget = asked.get("thinking", {}).get("budget_tokens", 0)
-    return max(traits.default_tokens, budget + _ANSWER_TOKENS if budget else 0)
+def _enable(budget: int) -> dict[str, Any]:
+    return {"type": "enabled", "budget_tokens": budget}
 
 
 def _lacks_thinking(messages: Iterable[Message], service: str) -> bool:
-    """Tell whether a call of the newest turn comes without thinking of this service before it."""
+    """Return whether a call of the newest turn has no thinking of this service before it."""
     lacks = False
     for message in messages:
         if isinstance(message, AssistantMessage):
@@ -209,25 +183,18 @@ def _lacks_thinking(messages: Iterable[Message], service: str) -> bool:
     return lacks
 
 
-def _build_messages(messages: Iterable[Message], service: str) -> list[dict[str, Any]]:
-    """Return the messages; neighbours of the same role become one, blank ones none."""
-    built: list[dict[str, Any]] = []
+def _build_turns(
+    messages: Iterable[Message], service: str
+) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     for message in messages:
         if isinstance(message, AssistantMessage):
-            role, is_own = "assistant", message.service == service
-            blocks = [
-                block for part in message.parts if (block := _build_part(part, is_own)) is not None
-            ]
+            blocks = (_build_part(part, message.service == service) for part in message.parts)
+            yield "assistant", [block for block in blocks if block is not None]
         elif isinstance(message, ToolMessage):
-            role, blocks = "user", [_build_result(result) for result in message.results]
+            yield "user", [_build_result(result) for result in message.results]
         else:
-            role = "user"
-            blocks = [{"type": "text", "text": message.content}] if message.content.strip() else []
-        if built and built[-1]["role"] == role:
-            built[-1]["content"].extend(blocks)
-        elif blocks:
-            built.append({"role": role, "content": blocks})
-    return built
+            text = message.content
+            yield "user", [{"type": "text", "text": text}] if text.strip() else []
 
 
 def _build_part(part: Part, is_own: bool) -> dict[str, Any] | None:
@@ -242,21 +209,23 @@ def _build_part(part: Part, is_own: bool) -> dict[str, Any] | None:
     return None
 
 
-def _build_result(result: Any) -> dict[str, Any]:
-    block = {"type": "tool_result", "tool_use_id": result.call_id}
+def _build_result(result: ToolResult) -> dict[str, Any]:
+    block: dict[str, Any] = {"type": "tool_result", "tool_use_id": result.call_id}
     # A blank text is refused; no content at all is not.
-    content = {"content": result.content} if result.content.strip() else {}
-    return {**block, **content, **({"is_error": True} if result.is_error and content else {})}
+    if result.content.strip():
+        block["content"] = result.content
+        if result.is_error:
+            block["is_error"] = True
+    return block
 
 
 def _build_tool(tool: ToolSpec) -> dict[str, Any]:
     schema = {k: v for k, v in tool.parameters.items() if k not in ("anyOf", "oneOf", "allOf")}
-    schema = {**schema, "type": "object"}
     described = {"description": tool.description} if tool.description.strip() else {}
-    return {"name": tool.name, **described, "input_schema": schema}
+    return {"name": tool.name, **described, "input_schema": {**schema, "type": "object"}}
 
 
-# What each type of error stands for. In a stream, the status is 200 by then.
+# The status for each type of error. In a stream, the real status is 200 by then.
 _STATUS = {
     "invalid_request_error": 400,
     "authentication_error": 401,
@@ -286,9 +255,9 @@ class AnthropicReader(Reader):
     def __init__(self) -> None:
         super().__init__()
         # In the order in which they began.
-        self._blocks: list[_Block] = []
+        self._blocks: list[PartialBlock] = []
         # By their index, as the server counts.
-        self._open: dict[int, _Block] = {}
+        self._open: dict[int, PartialBlock] = {}
         self._stop_reason = ""
         self._explanation = ""
 
@@ -296,109 +265,98 @@ class AnthropicReader(Reader):
         document = as_dict(document)
         kind = document.get("type") or event.event
         if kind == "content_block_delta":
-            return self._read_delta(document)
+            delta, index = document.get("delta"), document.get("index")
+            if not isinstance(delta, dict):
+                return []
+            block = self._open.get(index) if type(index) is int else None
+            kind = delta.get("type")
+            if kind == "text_delta" and block is not None and block.kind == "text":
+                return block.text.add(delta.get("text"))
+            return self._read_delta(as_index(index), block, kind, delta)
         if kind == "content_block_start":
-            block = as_dict(document.get("content_block"))
-            return self._begin_block(_index(document), block)
+            block_data = as_dict(document.get("content_block"))
+            return self._begin_block(as_index(document.get("index")), block_data)
         if kind == "content_block_stop":
-            return self._end_block(_index(document))
+            return self._end_block(as_index(document.get("index")))
         if kind == "message_start":
-            return self._read_start(as_dict(document.get("message")))
+            return self._read_message(as_dict(document.get("message")))
         if kind == "message_delta":
-            return self._read_message_delta(document)
+            events = self._read_usage(document.get("usage"))
+            self._read_reason(as_dict(document.get("delta")))
+            return events
         if kind == "message_stop":
             return self._end_message()
         if kind == "error" or (document.get("error") and kind != "ping"):
-            return [_read_error(document)]
+            error_type = as_dict(document.get("error")).get("type")
+            status = _STATUS.get(error_type) if isinstance(error_type, str) else None
+            return [read_payload(document, status)]
         if kind == "message":
-            return [*self._read_start(document), *self._end_message()]
+            return [*self._read_message(document), *self._end_message()]
         if event.is_document:
             return [StreamError("bad_answer", "it sent JSON that is no message")]
         return []
 
     def _finish(self) -> list[Event]:
-        # A reason to stop comes after all content: what is missing then is only the farewell.
+        # A reason to stop comes after all content: only the last event is missing then.
         return self._end_message() if self._stop_reason else [self._break_off()]
 
-    def _read_start(self, message: dict[str, Any]) -> list[Event]:
+    def _read_message(self, message: dict[str, Any]) -> list[Event]:
         self._model = as_text(message.get("model")) or self._model
         events = self._read_usage(message.get("usage"))
         for number, block in enumerate(as_dicts(message.get("content"))):
             events += [*self._begin_block(number, block), *self._end_block(number)]
-        return events + self._read_reason(message)
+        self._read_reason(message)
+        return events
 
-    def _read_message_delta(self, document: dict[str, Any]) -> list[Event]:
-        events = self._read_usage(document.get("usage"))
-        return events + self._read_reason(as_dict(document.get("delta")))
-
-    def _read_reason(self, place: dict[str, Any]) -> list[Event]:
-        if reason := as_text(place.get("stop_reason")):
+    def _read_reason(self, data: dict[str, Any]) -> None:
+        if reason := as_text(data.get("stop_reason")):
             self._stop_reason = reason
             self.is_complete = True
-        details = as_dict(place.get("stop_details"))
+        details = as_dict(data.get("stop_details"))
         self._explanation = as_text(details.get("explanation")) or self._explanation
-        return []
 
     def _read_usage(self, given: Any) -> list[Event]:
         if not isinstance(given, dict):
             return []
         details = as_dict(given.get("output_tokens_details"))
         cached = as_count(given.get("cache_read_input_tokens"))
-        # What was written to the cache, or read from it, is not counted among the input.
+        # Tokens that were written to the cache, or read from it, are not among the input tokens.
         parts = ("input_tokens", "cache_creation_input_tokens")
         total = sum(as_count(given.get(key)) for key in parts) + cached
-        return [
-            self._count(
-                total,
-                as_count(given.get("output_tokens")),
-                cached,
-                as_count(details.get("thinking_tokens") or details.get("reasoning_tokens")),
-            )
-        ]
+        reasoning = as_count(details.get("thinking_tokens") or details.get("reasoning_tokens"))
+        return [self._count(total, as_count(given.get("output_tokens")), cached, reasoning)]
 
     def _begin_block(self, index: int, data: dict[str, Any]) -> list[Event]:
-        # One of the same index that is open still has lost its end.
+        # If one of the same index is open, its end was lost.
         events = self._end_block(index)
-        block = _Block(data)
+        block = PartialBlock(data)
         self._count_opaque(data)
         self._blocks.append(block)
         self._open[index] = block
-        return events + block.begin()
+        return events + (block.text.add(data.get(block.kind)) if block.is_text else [])
 
-    def _read_delta(self, document: dict[str, Any]) -> list[Event]:
-        delta = document.get("delta")
-        if not isinstance(delta, dict):
-            return []
-        index = document.get("index")
-        block = self._open.get(index) if type(index) is int else None
-        kind = delta.get("type")
-        if kind == "text_delta" and block is not None and block.kind == "text":
-            return block.text.add(delta.get("text"))
-        return self._read_other_delta(_index(document), block, kind, delta)
-
-    def _read_other_delta(
-        self, index: int, block: "_Block | None", kind: Any, delta: dict[str, Any]
+    def _read_delta(
+        self, index: int, block: "PartialBlock | None", kind: Any, delta: dict[str, Any]
     ) -> list[Event]:
-        """Take in a delta of any type; one of a block that never began begins it."""
-        wanted = _DELTA_TYPES.get(kind) if isinstance(kind, str) else None
+        """Read a delta of any type; one of a block that never began begins it."""
         if kind == "input_json_delta":
             return self._read_arguments(block, delta.get("partial_json"))
+        wanted = _DELTA_TYPES.get(kind) if isinstance(kind, str) else None
         if wanted and (block is None or block.kind != wanted):
-            of_kind = (each for each in self._open.values() if each.kind == wanted)
-            block = next(reversed([*of_kind]), None)
-            if block is None:
+            of_kind = [each for each in self._open.values() if each.kind == wanted]
+            if not of_kind:
                 free = index not in self._open
                 data = {"type": wanted, wanted: ""}
                 self._begin_block(index if free else -1 - len(self._blocks), data)
-                block = self._blocks[-1]
+            block = (of_kind or self._blocks)[-1]
         return block.add(kind, delta) if block is not None else []
 
-    def _read_arguments(self, block: "_Block | None", piece: Any) -> list[Event]:
+    def _read_arguments(self, block: "PartialBlock | None", piece: Any) -> list[Event]:
         if not isinstance(piece, str) or not piece:
             return []
         if block is None or not block.takes_input:
-            open_calls = (each for each in self._open.values() if each.takes_input)
-            block = next(reversed([*open_calls]), None)
+            open_calls = [each for each in self._open.values() if each.takes_input]
+            block = open_calls[-1] if open_calls else None
         if block is not None:
             block.json.append(piece)
             self.call_characters += len(piece)
@@ -412,9 +370,14 @@ class AnthropicReader(Reader):
             return []
         events = block.text.finish()
         if block.kind == "tool_use":
-            data = block.data
+            data, arguments = block.data, "".join(block.json)
+            if not arguments.strip() and (given := data.get("input")):
+                arguments = given if isinstance(given, str) else dump_arguments(given)
+            known = ("type", "id", "name", "input")
+            rest = {k: v for k, v in data.items() if k not in known and v is not None}
+            opaque = dump_json(rest) if rest else ""
             block.call = self._make_call(
-                data.get("id"), data.get("name"), block.arguments(), block.rest(), "toolu_"
+                data.get("id"), data.get("name"), arguments, opaque, "toolu_"
             )
             events += self._emit_call(block.call)
         return events
@@ -426,13 +389,14 @@ class AnthropicReader(Reader):
         return events + self._end_answer(reason, parts, self._explanation)
 
 
-class _Block:
+class PartialBlock:
     """A block of a message, as far as it has come."""
 
-    __slots__ = ("call", "data", "json", "kind", "text")
+    __slots__ = ("call", "data", "is_text", "json", "kind", "text")
 
     def __init__(self, data: dict[str, Any]) -> None:
         self.kind = as_text(data.get("type"))
+        self.is_text = self.kind in ("text", "thinking")
         self.data = dict(data)
         self.text = TextBlock(is_thinking=self.kind == "thinking")
         # Pieces of its input.
@@ -441,17 +405,11 @@ class _Block:
 
     @property
     def takes_input(self) -> bool:
-        """Tell whether it is a call, of a tool of ours or of the server's."""
+        """Whether it is a call, of a tool of ours or of the server's."""
         return self.kind.endswith("tool_use")
 
-    def begin(self) -> list[Event]:
-        """Return the events of what it begins with."""
-        if self.kind in ("text", "thinking"):
-            return self.text.add(self.data.get(self.kind))
-        return []
-
     def add(self, kind: Any, delta: dict[str, Any]) -> list[Event]:
-        """Take in a delta of any type but that of its input."""
+        """Add a delta of any type but that of its input."""
         if kind in ("text_delta", "thinking_delta"):
             return self.text.add(delta.get("text" if kind == "text_delta" else "thinking"))
         if kind == "citations_delta":
@@ -470,21 +428,8 @@ class _Block:
                 self.data[key] = value
         return []
 
-    def arguments(self) -> str:
-        """Return the arguments of a call as JSON text; empty where none came."""
-        text, given = "".join(self.json), self.data.get("input")
-        if text.strip() or not given:
-            return text
-        return given if isinstance(given, str) else dump_arguments(given)
-
-    def rest(self) -> str:
-        """Return, of a call, what belongs to the service alone."""
-        known = ("type", "id", "name", "input")
-        rest = {k: v for k, v in self.data.items() if k not in known and v is not None}
-        return dump_json(rest) if rest else ""
-
     def part(self) -> Part | None:
-        """Return the part of the answer that it is; None where there is nothing in it."""
+        """Return the part of the answer that it is; None if it is empty."""
         if self.call is not None:
             return self.call
         if self.kind == "thinking":
@@ -494,19 +439,5 @@ class _Block:
             whole = {"type": "text", "text": self.text.raw, **rest}
             return self.text.part(dump_json(whole) if rest else "") if self.text.raw else None
         if self.json:
-            try:
-                self.data["input"] = as_dict(parse_json("".join(self.json)))
-            except ValueError:
-                self.data["input"] = {}
+            self.data["input"] = as_dict(parse_json_or("".join(self.json), {}))
         return Thinking("", dump_json(self.data)) if self.kind else None
-
-
-def _index(document: dict[str, Any]) -> int:
-    index = document.get("index")
-    return index if type(index) is int else 0
-
-
-def _read_error(document: dict[str, Any]) -> StreamError:
-    kind = as_dict(document.get("error")).get("type")
-    status = _STATUS.get(kind) if isinstance(kind, str) else None
-    return read_payload(document, status)

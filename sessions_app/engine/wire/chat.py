@@ -1,4 +1,4 @@
-"""Chat completions: the body of a request, and the reader of what servers stream back.
+"""Chat completions: the body of a request, and the reader of the stream that comes back.
 
 Many servers speak it, each in its own way. What is read, and how, follows from what real ones
 send: calls whose `index` is missing, repeated or starts again; texts as lists; thinking in one of
@@ -18,7 +18,6 @@ from sessions_app.engine.messages import (
     SystemMessage,
     Thinking,
     ToolCall,
-    ToolSpec,
     UserMessage,
 )
 from sessions_app.engine.settings import Thinking as ThinkingSettings
@@ -29,45 +28,36 @@ from sessions_app.engine.wire.answer import (
     as_dict,
     as_dicts,
     as_text,
+    load_opaque,
 )
 from sessions_app.engine.wire.errors import read_payload
-from sessions_app.engine.wire.events import Event, FinishReason, StreamError
-from sessions_app.engine.wire.json_text import (
-    TextJoiner,
-    dump_arguments,
-    dump_json,
-    parse_json,
-)
+from sessions_app.engine.wire.events import Event, FinishReason, ProviderError, StreamError
+from sessions_app.engine.wire.json_text import TextJoiner, dump_arguments, dump_json, is_json
 from sessions_app.engine.wire.sse import ServerEvent
 
-# Fields of a request, or of a message in it, that a server may do without. `max_tokens` and
-# `max_completion_tokens` stand for each other.
-OPTIONAL_FIELDS = frozenset(
-    {
-        "stream_options",
-        "max_tokens",
-        "max_completion_tokens",
-        "temperature",
-        "top_p",
-        "seed",
-        "stop",
-        "reasoning_effort",
-        # What a service adds to its messages and calls, and gets back.
-        "reasoning_content",
-        "reasoning",
-        "reasoning_details",
-        "thinking",
-        "extra_content",
-        "thought_signature",
-    }
-)
 # Fields in which servers put thinking, the best first.
 _THINKING_FIELDS = ("reasoning_content", "reasoning", "thinking")
 # Fields of a call that its service wants back: a signature of its thinking.
 _CALL_FIELDS = ("extra_content", "thought_signature")
+# Fields of a request, or of a message in it, that a server may do without. `max_tokens` and
+# `max_completion_tokens` stand for each other.
+OPTIONAL_FIELDS = frozenset(
+    {
+        *("stream_options", "max_tokens", "max_completion_tokens", "temperature", "top_p", "seed"),
+        *("stop", "reasoning_effort"),
+        # What a service adds to its messages and calls, and gets back.
+        *(*_THINKING_FIELDS, "reasoning_details", *_CALL_FIELDS),
+    }
+)
 _MAX_TOKENS = {
     "max_tokens": "max_completion_tokens",
     "max_completion_tokens": "max_tokens",
+}
+_SETTINGS = {
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "seed": "seed",
+    "stop_sequences": "stop",
 }
 
 
@@ -87,87 +77,65 @@ def build_body(
     has refused, beside those of the capabilities: see `OPTIONAL_FIELDS`.
     """
     left_out = {*can.without, *without}
-    body: dict[str, Any] = {
-        "model": model,
-        "messages": list(_build_messages(request, service, can, left_out)),
-        "stream": True,
-    }
+    messages: list[dict[str, Any]] = []
+    if request.instructions:
+        messages.append({"role": can.system_role, "content": request.instructions})
+    for message in request.messages:
+        messages += _build_message(message, service, can.system_role, left_out)
+    body: dict[str, Any] = {"model": model, "messages": messages, "stream": True}
     if can.stream_options:
         body["stream_options"] = {"include_usage": True}
     if request.tools:
-        body["tools"] = list(map(_build_tool, request.tools))
+        tools = [
+            {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+            for tool in request.tools
+        ]
+        body["tools"] = [{"type": "function", "function": tool} for tool in tools]
     if (limit := settings.get("max_tokens")) is not None:
-        body[_max_tokens_field(can, left_out)] = limit
-    for key, name in (
-        ("temperature",) * 2,
-        ("top_p",) * 2,
-        ("seed",) * 2,
-        ("stop_sequences", "stop"),
-    ):
-        if key in settings:
-            body[name] = settings[key]
+        field = can.max_tokens_field
+        body[_MAX_TOKENS.get(field, field) if field in left_out else field] = limit
+    body |= {name: settings[key] for key, name in _SETTINGS.items() if key in settings}
     if effort := thinking.effort or ("medium" if thinking.wanted else None):
         body["reasoning_effort"] = effort
     return {key: value for key, value in body.items() if key not in left_out}
 
 
 def find_optional_field(place: str) -> str:
-    """Return which optional field of a request is meant by a path such as a server tells it.
+    """Return the optional field of a request that a server means by a path to it.
 
-    `messages.3.reasoning_content` and `stream_options.include_usage` are known, too; empty for
-    what the request cannot do without.
+    `messages.3.reasoning_content` and `stream_options.include_usage` are known, too; empty for a
+    field that the request cannot do without.
     """
     names = re.split(r"[^A-Za-z0-9_]+", place)
     return next((name for name in reversed(names) if name in OPTIONAL_FIELDS), "")
 
 
-def _max_tokens_field(can: ProviderCapabilities, left_out: Collection[str]) -> str:
-    field = can.max_tokens_field
-    return _MAX_TOKENS.get(field, field) if field in left_out else field
-
-
-def _build_tool(tool: ToolSpec) -> dict[str, Any]:
-    function = {
-        "name": tool.name,
-        "description": tool.description,
-        "parameters": tool.parameters,
-    }
-    return {"type": "function", "function": function}
-
-
-def _build_messages(
-    request: Request, service: str, can: ProviderCapabilities, left_out: Collection[str]
-) -> Iterator[dict[str, Any]]:
-    if request.instructions:
-        yield {"role": can.system_role, "content": request.instructions}
-    for message in request.messages:
-        yield from _build_message(message, service, can, left_out)
-
-
 def _build_message(
-    message: Message, service: str, can: ProviderCapabilities, left_out: Collection[str]
+    message: Message, service: str, system_role: str, left_out: Collection[str]
 ) -> Iterator[dict[str, Any]]:
     match message:
         case UserMessage(content):
             yield {"role": "user", "content": content}
         case SystemMessage(content):
-            yield {"role": can.system_role, "content": content}
+            yield {"role": system_role, "content": content}
         case AssistantMessage():
-            yield _build_answer(message, service, left_out)
+            yield _build_answer(message, message.service == service, left_out)
         case _:
             for result in message.results:
                 yield {"role": "tool", "tool_call_id": result.call_id, "content": result.content}
 
 
 def _build_answer(
-    message: AssistantMessage, service: str, left_out: Collection[str]
+    message: AssistantMessage, is_own: bool, left_out: Collection[str]
 ) -> dict[str, Any]:
-    is_own = message.service == service
     built: dict[str, Any] = {"role": "assistant", "content": message.text}
     calls = []
     for part in message.parts:
-        extra = _load_opaque(part, left_out) if is_own else {}
-        if isinstance(part, ToolCall):
+        is_call = isinstance(part, ToolCall)
+        known = _CALL_FIELDS if is_call else (*_THINKING_FIELDS, "reasoning_details")
+        opaque = load_opaque(part) if is_own else {}
+        extra = {k: opaque[k] for k in known if k in opaque and k not in left_out}
+        if is_call:
             function = {"name": part.name, "arguments": part.arguments}
             calls.append({"id": part.id, "type": "function", "function": function, **extra})
         else:
@@ -178,44 +146,19 @@ def _build_answer(
     return built
 
 
-def _load_opaque(part: Part, left_out: Collection[str]) -> dict[str, Any]:
-    if not part.opaque:
-        return {}
-    try:
-        fields = as_dict(parse_json(part.opaque))
-    except ValueError:
-        return {}
-    known = _CALL_FIELDS if isinstance(part, ToolCall) else (*_THINKING_FIELDS, "reasoning_details")
-    return {key: fields[key] for key in known if key in fields and key not in left_out}
-
-
 # Reasons for the end of an answer, as servers name them, in lower case. Any other is a stop.
-_REASONS: dict[str, FinishReason] = {
-    "length": "length",
-    "max_tokens": "length",
-    "max_length": "length",
-    "max_output_tokens": "length",
-    "max_completion_tokens": "length",
-    "model_length": "length",
-    "model_context_window_exceeded": "length",
-    "token_limit": "length",
-    "content_filter": "content_filter",
-    "content_filtered": "content_filter",
-    "contentfilter": "content_filter",
-    "safety": "content_filter",
-    "sensitive": "content_filter",
-    "recitation": "content_filter",
-    "refusal": "content_filter",
-    "error": "error",
-    "network_error": "error",
-    "server_error": "error",
-    "insufficient_system_resource": "error",
-    "abort": "error",
-    "aborted": "error",
-    "cancelled": "error",
-    "timeout": "error",
+_REASON_NAMES: dict[FinishReason, str] = {
+    "length": "length max_tokens max_length max_output_tokens max_completion_tokens model_length "
+    "model_context_window_exceeded token_limit",
+    "content_filter": "content_filter content_filtered contentfilter safety sensitive recitation "
+    "refusal",
+    "error": "error network_error server_error insufficient_system_resource abort aborted "
+    "cancelled timeout",
 }
-_OPENING = ("<think>", "<thinking>")
+_REASONS = {name: reason for reason, names in _REASON_NAMES.items() for name in names.split()}
+_NO_ANSWER = (
+    "it sent its answer as a whole, and there is no answer in it. Use a service that streams."
+)
 
 
 class ChatReader(Reader):
@@ -223,105 +166,92 @@ class ChatReader(Reader):
 
     def __init__(self) -> None:
         super().__init__()
-        # Characters of the arguments of all calls.
-        self.call_characters = 0
         # The blocks of text and thinking, in their order.
         self._blocks: list[TextBlock] = []
-        self._tags = _ThinkTags()
-        self._calls = _Calls()
-        # What the service has said in fields of its own, which it gets back.
+        self._tags = ThinkTagSplitter()
+        self._calls = CallAssembler()
+        # What the service has sent in fields of its own, which it gets back.
         self._own: dict[str, Any] = {}
         self._reason: FinishReason | None = None
         self._reason_text = ""
 
     def _read(self, document: Any, event: ServerEvent) -> list[Event]:
         if not isinstance(document, dict):
-            return [_bad_shape("an event that is no object")]
+            return [_bad_shape("an event that is no object").error]
         choices = document.get("choices")
-        if error := self._find_error(document, choices, event):
-            return [error]
-        if not self._model and isinstance(model := document.get("model"), str):
-            self._model = as_text(model)
-        events: list[Event] = []
-        if choices:
-            try:
-                self._read_choices(choices, event, events)
-            except _ShapeError as error:
-                return [*events, _bad_shape(str(error))]
-            except _ChoiceError as error:
-                return [*events, error.error]
-        # Groq has it in a field of its own.
-        if usage := document.get("usage") or as_dict(document.get("x_groq")).get("usage"):
-            if not isinstance(usage, dict):
-                return [*events, _bad_shape("a usage that is no object")]
-            self._read_usage(usage, events)
-        elif event.is_document and not choices:
-            return [*events, StreamError("bad_answer", _NO_ANSWER)]
-        return events
-
-    def _find_error(
-        self, document: dict[str, Any], choices: Any, event: ServerEvent
-    ) -> Event | None:
-        is_error = (
+        if (
             document.get("error")
             or document.get("errors")
             or event.event == "error"
             or (not choices and _is_bare_error(document))
-        )
-        return read_payload(document) if is_error else None
+        ):
+            return [read_payload(document)]
+        if not self._model and isinstance(model := document.get("model"), str):
+            self._model = as_text(model)
+        events: list[Event] = []
+        try:
+            if choices:
+                self._read_choices(choices, event, events)
+            # Groq has it in a field of its own.
+            if usage := document.get("usage") or as_dict(document.get("x_groq")).get("usage"):
+                if not isinstance(usage, dict):
+                    raise _bad_shape("a usage that is no object")
+                self._read_usage(usage, events)
+            elif event.is_document and not choices:
+                raise ProviderError(StreamError("bad_answer", _NO_ANSWER))
+        except ProviderError as error:
+            events.append(error.error)
+        return events
 
     def _read_choices(self, choices: Any, event: ServerEvent, events: list[Event]) -> None:
         if not isinstance(choices, list):
-            raise _ShapeError("`choices` that are no list")
+            raise _bad_shape("`choices` that are no list")
         for choice in choices:
             if not isinstance(choice, dict):
-                raise _ShapeError("a choice that is no object")
-            if choice.get("index") in (0, None, "0"):
-                self._read_choice(choice, event, events)
-
-    def _read_choice(self, choice: dict[str, Any], event: ServerEvent, events: list[Event]) -> None:
-        if choice.get("error"):
-            raise _ChoiceError(read_payload({"error": choice["error"]}))
-        delta = choice.get("delta")
-        whole = choice.get("message")
-        if delta is None and isinstance(whole, dict):
-            # After pieces, a whole message only repeats them.
-            delta = {} if self._blocks or self._calls else whole
-            if event.is_document and not choice.get("finish_reason"):
-                self._end_with("stop")
-        elif delta is None and isinstance(choice.get("text"), str):
-            delta = {"content": choice["text"]}
-        if delta:
-            if not isinstance(delta, dict):
-                raise _ShapeError("a delta that is no object")
-            self._read_delta(delta, events)
-        if isinstance(usage := choice.get("usage"), dict):
-            self._read_usage(usage, events)
-        if (reason := choice.get("finish_reason")) and reason != "null":
-            self._end_with(str(reason))
+                raise _bad_shape("a choice that is no object")
+            if choice.get("index") not in (0, None, "0"):
+                continue
+            if choice.get("error"):
+                raise ProviderError(read_payload({"error": choice["error"]}))
+            delta = choice.get("delta")
+            whole = choice.get("message")
+            if delta is None and isinstance(whole, dict):
+                # After pieces, a whole message only repeats them.
+                delta = {} if self._blocks or self._calls else whole
+                if event.is_document and not choice.get("finish_reason"):
+                    self._end_with("stop")
+            elif delta is None and isinstance(choice.get("text"), str):
+                delta = {"content": choice["text"]}
+            if delta:
+                if not isinstance(delta, dict):
+                    raise _bad_shape("a delta that is no object")
+                self._read_delta(delta, events)
+            if isinstance(usage := choice.get("usage"), dict):
+                self._read_usage(usage, events)
+            if (reason := choice.get("finish_reason")) and reason != "null":
+                self._end_with(str(reason))
 
     def _end_with(self, reason: str) -> None:
         self.is_complete = True
-        if self._reason in CUT:
-            # Gateways add a "stop" of their own; an answer that was cut stays cut.
-            return
-        self._reason_text = reason
-        self._reason = _REASONS.get(reason.lower(), "stop")
+        # Gateways add a "stop" of their own; an answer that was cut stays cut.
+        if self._reason not in CUT:
+            self._reason_text = reason
+            self._reason = _REASONS.get(reason.lower(), "stop")
 
     def _read_delta(self, delta: dict[str, Any], events: list[Event]) -> None:
         content = delta.get("content")
         if len(delta) == 1 and isinstance(content, str):
-            self._say(content, events)
+            self._add_content(content, events)
             return
         thought = ""
         for field in _THINKING_FIELDS:
-            if (value := delta.get(field)) and (text := _text_of(value)):
+            if (value := delta.get(field)) and (text := _get_text(value)):
                 thought = thought or text
                 if isinstance(value, str):
                     self._own.setdefault(field, []).append(value)
         if details := delta.get("reasoning_details"):
             merge_details(self._own.setdefault("reasoning_details", []), as_dicts(details))
-            thought = thought or "".join(map(_text_of, as_dicts(details)))
+            thought = thought or "".join(map(_get_text, as_dicts(details)))
         if thought:
             self._tags.skip()
             self._add(True, thought, events)
@@ -329,32 +259,28 @@ class ChatReader(Reader):
             self._read_content(content, events)
         if refusal := delta.get("refusal"):
             self._read_content(refusal, events)
-        calls = delta.get("tool_calls")
-        if calls is not None:
-            if isinstance(calls, dict):
-                calls = [calls]
+        if (calls := delta.get("tool_calls")) is not None:
+            calls = [calls] if isinstance(calls, dict) else calls
             if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
-                raise _ShapeError("calls of tools that are no objects")
+                raise _bad_shape("calls of tools that are no objects")
             for call in calls:
                 self.call_characters += self._calls.add(call)
         if isinstance(call := delta.get("function_call"), dict):
             self.call_characters += self._calls.add({"index": 0, "function": call})
 
     def _read_content(self, content: Any, events: list[Event]) -> None:
-        if isinstance(content, str):
-            self._say(content, events)
-            return
-        if not isinstance(content, list | dict):
-            raise _ShapeError("a content that is no text")
-        for item in content if isinstance(content, list) else [content]:
-            if isinstance(item, dict) and (
-                thought := item.get("thinking") or item.get("reasoning")
-            ):
-                self._add(True, _text_of(thought), events)
+        if isinstance(content, str | dict):
+            content = [content]
+        if not isinstance(content, list):
+            raise _bad_shape("a content that is no text")
+        for item in content:
+            thought = as_dict(item).get("thinking") or as_dict(item).get("reasoning")
+            if thought:
+                self._add(True, _get_text(thought), events)
             else:
-                self._say(_text_of(item), events)
+                self._add_content(_get_text(item), events)
 
-    def _say(self, text: str, events: list[Event]) -> None:
+    def _add_content(self, text: str, events: list[Event]) -> None:
         if self._tags.is_over:
             self._add(False, text, events)
             return
@@ -362,7 +288,7 @@ class ChatReader(Reader):
             self._add(is_thinking, piece, events)
 
     def _add(self, is_thinking: bool, piece: str, events: list[Event]) -> None:
-        """Let the block grow; where thinking and text take turns, another one begins."""
+        """Add to the last block; if thinking and text take turns, another one begins."""
         if not self._blocks or self._blocks[-1].is_thinking is not is_thinking:
             if self._blocks:
                 events += self._blocks[-1].finish()
@@ -371,14 +297,16 @@ class ChatReader(Reader):
 
     def _read_usage(self, usage: dict[str, Any], events: list[Event]) -> None:
         before = self._usage
-        read = _count_of(usage, "prompt_tokens", "input_tokens")
-        written = _count_of(usage, "completion_tokens", "output_tokens")
+        read = _get_count(usage, "prompt_tokens", "input_tokens")
+        written = _get_count(usage, "completion_tokens", "output_tokens")
         details = as_dict(usage.get("prompt_tokens_details") or usage.get("input_tokens_details"))
-        cached = _count_of(details, "cached_tokens") or _count_of(usage, "prompt_cache_hit_tokens")
+        cached = _get_count(details, "cached_tokens") or _get_count(
+            usage, "prompt_cache_hit_tokens"
+        )
         details = as_dict(
             usage.get("completion_tokens_details") or usage.get("output_tokens_details")
         )
-        thought = _count_of(details, "reasoning_tokens") or _count_of(usage, "reasoning_tokens")
+        thought = _get_count(details, "reasoning_tokens") or _get_count(usage, "reasoning_tokens")
         after = self._count(read, written, cached, thought)
         if after != before:
             events.append(after)
@@ -388,7 +316,7 @@ class ChatReader(Reader):
             if self._reason is None and not (self._blocks or self._calls or self._tags.held):
                 return self._end([StreamError("bad_answer", "it gave no answer", retry=True)])
             self._reason = self._reason or "stop"
-            return self._end(self._close())
+            return self._end(self._finish())
         if event.event == "error":
             return self._end([read_payload(event.data)])
         return super()._read_other(event)
@@ -396,29 +324,22 @@ class ChatReader(Reader):
     def _finish(self) -> list[Event]:
         if self._reason is None:
             return [self._break_off()]
-        return self._close()
-
-    def _flush(self) -> list[Event]:
-        """Return what the blocks have held back."""
         events: list[Event] = []
         for is_thinking, piece in self._tags.finish():
             self._add(is_thinking, piece, events)
         for block in self._blocks:
             events += block.finish()
-        return events
-
-    def _close(self) -> list[Event]:
-        events = self._flush()
         if self._reason == "error":
             message = f"it ended its answer with {self._reason_text!r}"
             return [*events, StreamError("overloaded", message, 503)]
-        calls = list(self._finished_calls())
-        for call in calls:
-            events += self._emit_call(call)
-        parts = [*self._finished_blocks(), *calls]
-        return [*events, *self._end_answer(self._reason or "stop", parts)]
+        calls = []
+        for each in self._calls:
+            opaque = dump_json(each.extra) if each.extra else ""
+            calls.append(self._make_call(each.id, each.name or "unknown", each.finish(), opaque))
+            events += self._emit_call(calls[-1])
+        return [*events, *self._end_answer(self._reason, [*self._list_blocks(), *calls])]
 
-    def _finished_blocks(self) -> Iterator[Part]:
+    def _list_blocks(self) -> Iterator[Part]:
         """Yield the blocks as parts; the first one of thinking has what the service gets back."""
         own = {key: "".join(v) if key in _THINKING_FIELDS else v for key, v in self._own.items()}
         opaque = dump_json(own) if own else ""
@@ -432,26 +353,9 @@ class ChatReader(Reader):
             if part.text or part.opaque:
                 yield part
 
-    def _finished_calls(self) -> Iterator[ToolCall]:
-        for call in self._calls:
-            opaque = dump_json(call.extra) if call.extra else ""
-            yield self._make_call(call.id, call.name or "unknown", call.finish(), opaque)
 
-
-class _ShapeError(Exception):
-    """A chunk is of another shape than the protocol has."""
-
-
-class _ChoiceError(Exception):
-    """A choice tells of an error."""
-
-    def __init__(self, error: StreamError) -> None:
-        super().__init__(error.message)
-        self.error = error
-
-
-class _ThinkTags:
-    """Tells thinking between tags from text, at the beginning of an answer only.
+class ThinkTagSplitter:
+    """Splits thinking between tags from text, at the beginning of an answer only.
 
     The tags may be cut anywhere. White space before and after the thinking is dropped.
     """
@@ -465,7 +369,7 @@ class _ThinkTags:
         self._has_thought = self._is_after = False
 
     def skip(self) -> None:
-        """Take in that there is thinking in a field of its own: tags are text then."""
+        """Note that there is thinking in a field of its own: tags are text then."""
         if not self.held and not self._closing:
             self.is_over = True
 
@@ -474,11 +378,11 @@ class _ThinkTags:
         text, self.held = self.held + text, ""
         pieces: list[tuple[bool, str]] = []
         if not self._closing and not self._is_after:
-            text = self._open(text)
+            text = self._read_opening(text)
             if not self._closing:
                 return [(False, text)] if text else []
         if self._closing:
-            thought, text = self._close(text)
+            thought, text = self._read_closing(text)
             if not self._has_thought:
                 thought = thought.lstrip("\n")
             if thought:
@@ -490,24 +394,24 @@ class _ThinkTags:
         return pieces
 
     def finish(self) -> list[tuple[bool, str]]:
-        """Return what was held back, now that no more comes."""
+        """Return what was kept back, now that no more comes."""
         held, self.held = self.held, ""
         return [(bool(self._closing), held)] if held else []
 
-    def _open(self, text: str) -> str:
+    def _read_opening(self, text: str) -> str:
         """Return the text behind an opening tag, or all of it once there is none."""
-        start = text.lstrip()
-        for tag in _OPENING:
+        start, tags = text.lstrip(), ("<think>", "<thinking>")
+        for tag in tags:
             if start.startswith(tag):
                 self._closing = f"</{tag[1:]}"
                 return start[len(tag) :]
-        if any(tag.startswith(start) for tag in _OPENING):
+        if any(tag.startswith(start) for tag in tags):
             self.held = text
             return ""
         self.is_over = True
         return text
 
-    def _close(self, text: str) -> tuple[str, str]:
+    def _read_closing(self, text: str) -> tuple[str, str]:
         """Return the thinking in the text, and what follows the closing tag."""
         tag = self._closing
         if (end := text.find(tag)) >= 0:
@@ -521,8 +425,8 @@ class _ThinkTags:
         return thought, ""
 
 
-class _Call:
-    """A call that grows."""
+class PartialCall:
+    """A call, as far as it has come."""
 
     __slots__ = ("_joiner", "_pieces", "extra", "id", "index", "name", "size")
 
@@ -537,72 +441,70 @@ class _Call:
 
     @property
     def arguments(self) -> str:
-        """Return the arguments so far."""
+        """The arguments so far."""
         if len(self._pieces) > 1:
             self._pieces = ["".join(self._pieces)]
         return self._pieces[0] if self._pieces else ""
 
     def add(self, value: Any) -> int:
-        """Take in more of the arguments; return their characters."""
+        """Add more of the arguments; return their characters."""
         if value is None:
             return 0
-        piece = _as_piece(value)
+        piece = _as_arguments(value)
         if piece and not (len(piece) > 1 and len(piece) == self.size and piece == self.arguments):
             self._pieces.append(self._joiner.add(piece))
             self.size += len(piece)
         return len(piece)
 
-    def has_all(self) -> bool:
-        """Tell whether the arguments are whole by now."""
-        try:
-            parse_json(self.arguments)
-        except ValueError:
-            return False
-        return True
-
     def is_followed(self, name: str, arguments: Any) -> bool:
-        """Tell whether a piece with a name begins another call, instead of repeating this one."""
-        is_another = bool(name and arguments and self.size) and self.has_all()
-        return is_another and _as_piece(arguments) != self.arguments
+        """Return whether a piece with a name begins another call, instead of repeating this one."""
+        is_another = bool(name and arguments and self.size) and is_json(self.arguments)
+        return is_another and _as_arguments(arguments) != self.arguments
 
     def finish(self) -> str:
         """Return the arguments, now that no more of them come."""
         return self.arguments + self._joiner.finish()
 
 
-class _Calls:
-    """The calls of one answer, whose pieces are told apart by what servers send of them."""
+class CallAssembler:
+    """The calls of one answer, put together from pieces that servers identify in many ways."""
 
     def __init__(self) -> None:
-        self._calls: list[_Call] = []
+        self._calls: list[PartialCall] = []
 
-    def __iter__(self) -> Iterator[_Call]:
+    def __iter__(self) -> Iterator[PartialCall]:
         return (call for call in self._calls if call.name or call.id or call.size)
 
     def __bool__(self) -> bool:
         return any(True for _ in self)
 
     def add(self, piece: dict[str, Any]) -> int:
-        """Take in a piece of a call; return the characters of arguments in it."""
+        """Add a piece of a call; return the characters of arguments in it."""
         function = as_dict(piece.get("function"))
-        index = _index_of(piece.get("index"))
+        index = piece.get("index")
+        if isinstance(index, str) and index.isascii() and index.isdigit() and len(index) < 9:
+            index = int(index)
+        elif not isinstance(index, int) or isinstance(index, bool):
+            index = None
         call_id, name = as_text(piece.get("id")), as_text(function.get("name"))
         arguments = function.get("arguments")
         call = self._find(index, call_id, name, arguments)
         if call is None:
-            call = _Call(index)
+            call = PartialCall(index)
             self._calls.append(call)
         call.id = call.id or call_id
         if name and name != call.name and not call.size:
-            # In pieces, as far as anybody sends names in pieces.
+            # Names come in pieces, too, if any server sends them so.
             call.name += name
         for key in _CALL_FIELDS:
             if piece.get(key) is not None:
                 call.extra[key] = piece[key]
         return call.add(arguments)
 
-    def _find(self, index: int | None, call_id: str, name: str, arguments: Any) -> _Call | None:
-        """Return the call that a piece belongs to; None where it begins another one."""
+    def _find(
+        self, index: int | None, call_id: str, name: str, arguments: Any
+    ) -> PartialCall | None:
+        """Return the call that a piece belongs to; None if it begins another one."""
         same = (call for call in reversed(self._calls) if call.index == index or index is None)
         last = next(same, None)
         if call_id:
@@ -611,8 +513,8 @@ class _Calls:
                 return None if known.is_followed(name, arguments) else known
             if last is None or not last.id:
                 return None if name and last and last.name else last
-            # An id of its own for every piece is what some servers make; a name is not.
-            is_more = name == last.name and last.size and not last.has_all()
+            # Some servers make an id of its own for every piece, but no name.
+            is_more = name == last.name and last.size and not is_json(last.arguments)
             return last if not name or is_more else None
         if last is None or not name or not last.name:
             return last
@@ -636,47 +538,36 @@ def merge_details(kept: list[dict[str, Any]], details: Iterable[dict[str, Any]])
                 last[name] = value
 
 
-_NO_ANSWER = (
-    "it sent its answer as a whole, and there is no answer in it. Use a service that streams."
-)
-
-
-def _as_piece(arguments: Any) -> str:
+def _as_arguments(arguments: Any) -> str:
     return arguments if isinstance(arguments, str) else dump_arguments(arguments)
 
 
-def _bad_shape(what: str) -> StreamError:
-    return StreamError("bad_answer", f"it sent {what}")
+def _bad_shape(what: str) -> ProviderError:
+    return ProviderError(StreamError("bad_answer", f"it sent {what}"))
 
 
 def _is_bare_error(document: dict[str, Any]) -> bool:
-    """Tell whether an object that has no choices is an error, without saying so."""
+    """Return whether an object that has no choices is an error, without saying so."""
     if document.get("object") == "error" or document.get("type") == "error":
         return True
     has_words = any(document.get(key) for key in ("message", "detail", "error_message", "msg"))
     return has_words and "usage" not in document
 
 
-def _text_of(value: Any) -> str:
+def _get_text(value: Any) -> str:
     """Return the text in a value, which some servers have in lists and objects."""
     if isinstance(value, str):
         return value
     if isinstance(value, list):
-        return "".join(map(_text_of, value))
+        return "".join(map(_get_text, value))
     if isinstance(value, dict):
         keys = ("text", "content", "summary", "value")
-        return next((text for key in keys if (text := _text_of(value.get(key)))), "")
+        return next((text for key in keys if (text := _get_text(value.get(key)))), "")
     return ""
 
 
-def _index_of(value: Any) -> int | None:
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 9:
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _count_of(data: dict[str, Any], *names: str) -> int:
-    """Return the first count of tokens among these; 0 where there is none."""
+def _get_count(data: dict[str, Any], *names: str) -> int:
+    """Return the first count of tokens among these; 0 if there is none."""
     for name in names:
         value = data.get(name)
         if isinstance(value, str):

@@ -1,9 +1,8 @@
-"""Where text from servers becomes clean, and JSON is read and written.
+"""Clean text, and JSON that is read and written.
 
 Clean text has no NUL and no half of a surrogate pair. A server may cut an emoji in two and send
-each half in a JSON text of its own (`"\\ud83d"`, then `"\\ude00"`): whoever reads pieces of text
-passes them through one `TextJoiner` per channel, which joins the halves again. What stays alone
-becomes U+FFFD.
+each half in a JSON text of its own (`"\\ud83d"`, then `"\\ude00"`): so pieces of text pass through
+one `TextJoiner` per channel, which joins the halves again. What stays alone becomes U+FFFD.
 """
 
 import json
@@ -13,6 +12,7 @@ from typing import Any
 import jiter
 
 REPLACEMENT = "\ufffd"
+_NONE = object()
 _UNCLEAN = re.compile("[\0\ud800-\udfff]")
 # Escapes of JSON: a pair that belongs together, one that is not to be kept, or any other.
 _ESCAPES = re.compile(
@@ -25,7 +25,7 @@ _UNCLEAN_ESCAPE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Return what a JSON text says. Raises ValueError for whatever is none.
+    """Return the value of a JSON text. Raises ValueError for anything else.
 
     Its texts may hold halves of surrogate pairs and NUL: see `TextJoiner` and `clean_text`. Bytes
     that are no UTF-8 count as U+FFFD, and control characters inside texts are accepted.
@@ -39,6 +39,17 @@ def parse_json(text: str | bytes) -> Any:
         return json.loads(plain, strict=False)
     except RecursionError:
         raise ValueError("the JSON is nested too deeply") from None
+
+
+def parse_json_or(text: str | bytes, default: Any) -> Any:
+    try:
+        return parse_json(text)
+    except ValueError:
+        return default
+
+
+def is_json(text: str) -> bool:
+    return parse_json_or(text, _NONE) is not _NONE
 
 
 def dump_json(value: Any) -> str:
@@ -72,7 +83,7 @@ def clean_text(text: str) -> str:
 
 
 def clean_arguments(text: str) -> str:
-    """Return the JSON text of a call's arguments, clean itself and in what its escapes stand for.
+    """Return the JSON text of a call's arguments, clean itself and in the meaning of its escapes.
 
     `\\u0000` and lone `\\udXXX` in it become `\\ufffd`; an escaped backslash before them counts.
     Nothing else changes, whether it is JSON or not.
@@ -98,7 +109,7 @@ class TextJoiner:
         self._held = ""
 
     def add(self, piece: str) -> str:
-        """Return a piece, clean. A first half at its end is held back until the next one."""
+        """Return a piece, clean. A first half at its end is kept back until the next one."""
         if not self._held and piece.isascii():
             return piece.replace("\0", REPLACEMENT) if "\0" in piece else piece
         text = self._held + piece
@@ -108,7 +119,7 @@ class TextJoiner:
         return clean_text(text)
 
     def finish(self) -> str:
-        """Return what was held back, now that no more comes."""
+        """Return what was kept back, now that no more comes."""
         held, self._held = self._held, ""
         return REPLACEMENT if held else ""
 
@@ -122,12 +133,9 @@ def _without_nan(value: Any) -> Any:
 
 
 def load_arguments(arguments: str) -> dict[str, Any]:
-    """Return the arguments of a call as the object that a service accepts and nothing else.
+    """Return the arguments of a call as an object, the only kind that a service accepts.
 
-    What is no object goes below a key of its own: the model has been told what was wrong with it.
+    Anything else goes below a key of its own: the model has been told what was wrong with it.
     """
-    try:
-        value = parse_json(arguments or "{}")
-    except ValueError:
-        value = arguments
+    value = parse_json_or(arguments or "{}", arguments)
     return value if isinstance(value, dict) else {"arguments": arguments}

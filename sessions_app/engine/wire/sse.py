@@ -1,7 +1,7 @@
 """Server-sent events, decoded from bytes that may be cut anywhere.
 
-By the WHATWG's rules (lines end in CR, LF or CRLF; comments and unknown fields are skipped; one
-space after the colon is dropped), with three differences that real servers make necessary:
+It follows the WHATWG's rules (lines end in CR, LF or CRLF; comments and unknown fields are skipped;
+one space after the colon is dropped), with three differences that real servers make necessary:
 
 - An event that the end of the body cuts off before its blank line counts if it is whole: if its
   data is JSON or `[DONE]`, or if it is an `error`.
@@ -17,7 +17,7 @@ space after the colon is dropped), with three differences that real servers make
 
 from typing import NamedTuple
 
-from sessions_app.engine.wire.json_text import dump_json, parse_json
+from sessions_app.engine.wire.json_text import dump_json, is_json, parse_json_or
 
 # Bytes, and lines, of one event.
 EVENT_LIMIT = 1_000_000
@@ -60,7 +60,7 @@ class EventDecoder:
     def feed(self, chunk: bytes) -> list[ServerEvent]:
         """Return the events that are complete with these bytes; raise EventTooLongError."""
         if self._is_document is None:
-            chunk = self._begin(chunk)
+            chunk = self._skip_start(chunk)
         if self._is_document:
             self._keep(chunk, DOCUMENT_LIMIT)
             return []
@@ -72,7 +72,7 @@ class EventDecoder:
             self._keep(chunk, EVENT_LIMIT)
             return []
         self._after_cr = chunk[-1] == 13
-        # Of bytes, unlike of text, these are split at CR, LF and CRLF only.
+        # Unlike text, bytes are split at CR, LF and CRLF only.
         lines = chunk.splitlines()
         if self._pieces:
             lines[0] = b"".join((*self._pieces, lines[0]))
@@ -84,16 +84,16 @@ class EventDecoder:
         return events
 
     def finish(self) -> list[ServerEvent]:
-        """Return what is still due now that the body has ended."""
+        """Return the last events, now that the body has ended."""
         rest, self._pieces = b"".join(self._pieces), []
         if self._is_document or self._is_document is None:
-            return _read_document(rest)
+            return _split_document(rest)
         events = self._read([rest]) if rest else []
-        last = self._dispatch()
+        last = self._end_event()
         return [*events, last] if last and _is_whole(last) else events
 
-    def _begin(self, chunk: bytes) -> bytes:
-        """Look at the first bytes; return what is to be read now."""
+    def _skip_start(self, chunk: bytes) -> bytes:
+        """Find out the kind of the body by its first bytes; return what is to be read now."""
         self._pieces.append(chunk)
         seen = b"".join(self._pieces)
         start = seen.removeprefix(_BOM).lstrip()
@@ -119,7 +119,7 @@ class EventDecoder:
         events = []
         for line in lines:
             if not line:
-                if event := self._dispatch():
+                if event := self._end_event():
                     events.append(event)
                 continue
             self._lines += 1
@@ -130,7 +130,7 @@ class EventDecoder:
                 self._event = line[7:] if line[6:7] == b" " else line[6:]
         return events
 
-    def _dispatch(self) -> ServerEvent | None:
+    def _end_event(self) -> ServerEvent | None:
         data, event = self._data, self._event
         self._data, self._event = [], b""
         self._size = self._lines = 0
@@ -140,24 +140,16 @@ class EventDecoder:
 
 
 def _is_whole(event: ServerEvent) -> bool:
-    if event.event == "error" or event.data.strip() == "[DONE]":
-        return True
-    try:
-        parse_json(event.data)
-    except ValueError:
-        return False
-    return True
+    return event.event == "error" or event.data.strip() == "[DONE]" or is_json(event.data)
 
 
-def _read_document(body: bytes) -> list[ServerEvent]:
+def _split_document(body: bytes) -> list[ServerEvent]:
     """Return a body that is JSON as events; nothing of one that is cut."""
-    try:
-        value = parse_json(body)
-    except ValueError:
-        lines = [line for line in body.splitlines() if line.strip()]
-        texts = [line.decode("utf-8", "replace") for line in lines]
-        whole = [event for text in texts if _is_whole(event := ServerEvent("", text, True))]
-        return whole if len(texts) > 1 else []
-    if not isinstance(value, list):
-        return [ServerEvent("", body.decode("utf-8", "replace"), True)]
-    return [ServerEvent("", dump_json(item), True) for item in value]
+    text = body.decode("utf-8", "replace")
+    value = parse_json_or(body, body)
+    if value is body:
+        lines = [line.decode("utf-8", "replace") for line in body.splitlines() if line.strip()]
+        events = [event for line in lines if _is_whole(event := ServerEvent("", line, True))]
+        return events if len(lines) > 1 else []
+    items = map(dump_json, value) if isinstance(value, list) else [text]
+    return [ServerEvent("", item, True) for item in items]

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from sessions_app.engine.base import (
-    Alone,
     Call,
     Cancelled,
     EngineError,
+    HistoryMessage,
+    NullHost,
     Outcome,
     Turn,
-    Utterance,
 )
 from sessions_app.engine.registry import get_engine
 from tests.harness.rude.server import RudeServer
@@ -46,7 +46,7 @@ def mcp(*manners: str, **config: Any) -> dict[str, Any]:
     return {"module": "tool-mcp", "config": given}
 
 
-class Memory(Alone):
+class Memory(NullHost):
     """A host that keeps what it is given as PostgreSQL would; it may die after some steps."""
 
     def __init__(self, dies_after: int = sys.maxsize) -> None:
@@ -54,9 +54,11 @@ class Memory(Alone):
         self.summaries: list[tuple[int, str]] = []
         self.left = dies_after
 
-    async def keep(self, steps: Sequence[dict[str, Any]], usage: dict[str, Any]) -> None:
+    async def save_checkpoints(
+        self, checkpoints: Sequence[dict[str, Any]], usage: dict[str, Any]
+    ) -> None:
         # JSONB has an order of its own for keys.
-        self.steps += json.loads(json.dumps(steps, sort_keys=True))
+        self.steps += json.loads(json.dumps(checkpoints, sort_keys=True))
         self.left -= 1
         if not self.left:
             raise Cancelled
@@ -111,12 +113,12 @@ class Talk:
         self.tools = list(tools)
         self.directory = directory
         self.instruction = instruction
-        self.history: list[Utterance] = []
+        self.history: list[HistoryMessage] = []
         self.summary = ""
 
     def post(self, role: Any, content: str) -> None:
         """Have a message that no run follows, as `POST /messages` has it."""
-        self.history.append(Utterance(role, content, seq=self._next()))
+        self.history.append(HistoryMessage(role, content, seq=self._next()))
 
     def say(self, content: str, dies_after: int = 0) -> Played:
         """Play a turn to its end, and keep what a worker would keep of it.
@@ -140,7 +142,7 @@ class Talk:
             died = asyncio.run(self._played(replace(turn, host=dying)))
             assert not died.outcome and not died.error, "the first attempt did not die"
             kept = dying.steps
-            turn = replace(turn, steps=tuple(kept), calls=self._calls(died))
+            turn = replace(turn, checkpoints=tuple(kept), calls=self._calls(died))
         memory = Memory()
         played = asyncio.run(self._played(replace(turn, host=memory)))
         memory.steps[:0] = kept
@@ -166,18 +168,20 @@ class Talk:
 
     def _keep(self, turn: Turn, played: Played, memory: Memory) -> None:
         """Add the turn to the history, as `turns.turn_of` of the next run would read it."""
-        rest = json.loads(json.dumps(played.outcome.steps)) if played.outcome else ()
+        rest = json.loads(json.dumps(played.outcome.checkpoints)) if played.outcome else ()
         steps = (*memory.steps, *rest)
         run = f"run_{turn.seq}"
         broken_off = bool(steps) and not played.outcome
         calls = self._calls(played) if broken_off else {}
-        user = Utterance("user", turn.prompt, seq=turn.seq, steps=steps, calls=calls, run_id=run)
+        user = HistoryMessage(
+            "user", turn.prompt, seq=turn.seq, checkpoints=steps, calls=calls, run_id=run
+        )
         self.history.append(user)
         if played.outcome or played.text:
             said = played.outcome.content if played.outcome else played.text
             answers = bool(steps)
             self.history.append(
-                Utterance("assistant", said, seq=turn.seq + 1, answers=answers, run_id=run)
+                HistoryMessage("assistant", said, seq=turn.seq + 1, is_answer=answers, run_id=run)
             )
         for upto, summary in memory.summaries:
             self.summary = summary

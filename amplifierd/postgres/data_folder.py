@@ -1,7 +1,10 @@
-"""Where the embedded PostgreSQL keeps its things below a data folder."""
+"""Where the embedded PostgreSQL keeps its files below a data folder, and locks on it."""
 
+import fcntl
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -76,3 +79,50 @@ class Layout:
 def embedded_url(home: Path) -> str:
     """Return the URL of the embedded database below `home`, whether it runs or not."""
     return Layout(home).url
+
+
+class PostgresError(Exception):
+    """The embedded PostgreSQL cannot be started; the message says why and what to do."""
+
+
+def share_lock(path: Path) -> int:
+    """Take a shared lock, waiting for it; return its descriptor, whose closing gives it back."""
+    descriptor = _open(path)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    return descriptor
+
+
+def try_lock(path: Path) -> int | None:
+    """Take an exclusive lock, or return None where another holds the lock."""
+    descriptor = _open(path)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def upgrade_lock(descriptor: int) -> bool:
+    """Make a shared lock exclusive; False where others share it, and then it may be lost."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def hold_lock(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock, waiting for it."""
+    descriptor = _open(path)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    """Open the file, made if it is missing. Reading suffices for a lock, whoever owns the file."""
+    return os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)

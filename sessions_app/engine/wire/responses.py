@@ -1,9 +1,9 @@
-"""OpenAI's Responses API: the body of a request, and the reader of what is streamed back.
+"""OpenAI's Responses API: the body of a request, and the reader of the stream that comes back.
 
 Nothing is stored at the service: what it needs again (reasoning, encrypted) goes back to it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from sessions_app.engine.capabilities import ProviderCapabilities
@@ -16,7 +16,6 @@ from sessions_app.engine.messages import (
     Thinking,
     ToolCall,
     ToolMessage,
-    ToolSpec,
 )
 from sessions_app.engine.settings import Thinking as ThinkingSettings
 from sessions_app.engine.wire.answer import (
@@ -25,6 +24,7 @@ from sessions_app.engine.wire.answer import (
     as_count,
     as_dict,
     as_dicts,
+    as_index,
     as_text,
     load_opaque,
 )
@@ -49,7 +49,7 @@ def build_responses_body(
     """
     body: dict[str, Any] = {
         "model": model,
-        "input": _build_input(request.messages, service, can.system_role),
+        "input": list(_build_input(request.messages, service, can.system_role)),
         "stream": True,
         "store": False,
         "include": ["reasoning.encrypted_content"],
@@ -57,12 +57,22 @@ def build_responses_body(
     if request.instructions.strip():
         body["instructions"] = request.instructions
     if request.tools:
-        body["tools"] = [_build_tool(tool) for tool in request.tools]
+        body["tools"] = [
+            {
+                "type": "function",
+                "name": tool.name,
+                "description": tool.description,
+                "parameters": tool.parameters,
+                # By default, the API makes every parameter a required one.
+                "strict": False,
+            }
+            for tool in request.tools
+        ]
     names = {"temperature": "temperature", "top_p": "top_p", "max_tokens": "max_output_tokens"}
     body |= {names[key]: value for key, value in settings.items() if key in names}
     if thinking.wanted is not False and (thinking.effort or thinking.wanted):
         effort = {"effort": thinking.effort} if thinking.effort else {}
-        # Else it thinks without telling.
+        # Without a summary, it thinks silently.
         summary = {"summary": "auto"} if thinking.wanted else {}
         reasoning = {**effort, **summary}
         body["reasoning"] = {k: v for k, v in reasoning.items() if k not in can.without}
@@ -71,40 +81,32 @@ def build_responses_body(
 
 def _build_input(
     messages: Iterable[Message], service: str, system_role: str
-) -> list[dict[str, Any]]:
-    items: list[dict[str, Any]] = []
+) -> Iterator[dict[str, Any]]:
     for message in messages:
         if isinstance(message, AssistantMessage):
-            items += _build_answer(message, message.service == service)
+            yield from _build_answer(message, message.service == service)
         elif isinstance(message, ToolMessage):
-            items += [
-                {
-                    "type": "function_call_output",
-                    "call_id": result.call_id,
-                    "output": result.content,
-                }
-                for result in message.results
-            ]
+            for result in message.results:
+                output = {"call_id": result.call_id, "output": result.content}
+                yield {"type": "function_call_output", **output}
         elif message.content.strip():
             role = system_role if isinstance(message, SystemMessage) else "user"
-            items.append({"role": role, "content": message.content})
-    return items
+            yield {"role": role, "content": message.content}
 
 
-def _build_answer(message: AssistantMessage, is_own: bool) -> list[dict[str, Any]]:
+def _build_answer(message: AssistantMessage, is_own: bool) -> Iterator[dict[str, Any]]:
     opaque = [load_opaque(part) if is_own else {} for part in message.parts]
     # Reasoning that is not encrypted is stored nowhere, and would not be found by its id; then
     # what follows it must not have one either.
-    lost = [each for each in opaque if each.get("type") == "reasoning" and not _is_readable(each)]
-    return [
-        item
-        for part, each in zip(message.parts, opaque, strict=True)
-        if each not in lost and (item := _build_part(part, {} if lost else each))
+    lost = [
+        each
+        for each in opaque
+        if each.get("type") == "reasoning"
+        and not (each.get("encrypted_content") or each.get("content"))
     ]
-
-
-def _is_readable(reasoning: dict[str, Any]) -> bool:
-    return bool(reasoning.get("encrypted_content") or reasoning.get("content"))
+    for part, each in zip(message.parts, opaque, strict=True):
+        if each not in lost and (item := _build_part(part, {} if lost else each)):
+            yield item
 
 
 def _build_part(part: Part, opaque: dict[str, Any]) -> dict[str, Any] | None:
@@ -122,18 +124,7 @@ def _build_part(part: Part, opaque: dict[str, Any]) -> dict[str, Any] | None:
     return {"role": "assistant", "content": part.text}
 
 
-def _build_tool(tool: ToolSpec) -> dict[str, Any]:
-    return {
-        "type": "function",
-        "name": tool.name,
-        "description": tool.description,
-        "parameters": tool.parameters,
-        # Unless it is told otherwise, the API makes every parameter a required one.
-        "strict": False,
-    }
-
-
-# The status that a code of an error stands for; any other one is the server's own fault.
+# The status for each code of an error; any other one is the server's own fault.
 _STATUS = {
     "rate_limit_exceeded": 429,
     "insufficient_quota": 429,
@@ -171,37 +162,45 @@ _ENDS = (
 class ResponsesReader(Reader):
     """Reads a stream of the Responses API, or a whole response.
 
-    Servers differ in what they tell twice: deltas, what they come to, the whole item, all items in
-    the end. Whatever comes first counts, and the rest fills in what has not come.
+    Servers repeat different things: deltas, the text that they come to, the whole item, all items
+    at the end. Whatever comes first counts, and the rest fills in what has not come.
     """
 
     def __init__(self) -> None:
         super().__init__()
         # In the order in which they began.
-        self._items: list[_Item] = []
-        self._by_id: dict[str, _Item] = {}
+        self._items: list[PartialItem] = []
+        self._by_id: dict[str, PartialItem] = {}
         # The newest of each number of the server's.
-        self._by_index: dict[int, _Item] = {}
+        self._by_index: dict[int, PartialItem] = {}
 
     def _read(self, document: Any, event: ServerEvent) -> list[Event]:
         document = as_dict(document)
         kind = document.get("type") or event.event
         if kind == "response.output_text.delta":
-            return self._read_text(document, document.get("delta"))
+            item = self._find(document, "message")
+            return item.add(document.get("delta"), document.get("content_index"))
         if not isinstance(kind, str):
             kind = ""
-        if kind in _REASONING:
-            return self._read_reasoning(document, _REASONING[kind])
-        if kind == "response.function_call_arguments.delta":
-            return self._read_arguments(document)
-        if kind == "response.function_call_arguments.done":
-            return self._end_arguments(document)
+        if place := _REASONING.get(kind):
+            delta = document.get("delta")
+            text = delta.get("text") if isinstance(delta, dict) else delta
+            return self._find(document, "reasoning").add(text, (place, document.get(place)))
+        if kind.startswith("response.function_call_arguments."):
+            self._read_arguments(document, kind)
+            return []
         if kind == "response.refusal.delta":
-            return self._read_text(document, document.get("delta"), is_refusal=True)
+            item = self._find(document, "message")
+            item.is_refusal = True
+            return item.add(document.get("delta"), document.get("content_index"))
         if kind in _TEXTS:
             return self._end_text(document, *_TEXTS[kind])
         if kind == "response.output_item.added":
-            return self._begin_item(document)
+            data = as_dict(document.get("item"))
+            known = self._by_id.get(data["id"]) if isinstance(data.get("id"), str) else None
+            if known is None or known.is_done:
+                self._add_item(data, document)
+            return []
         if kind == "response.output_item.done":
             return self._end_item(document)
         if kind in _ENDS:
@@ -218,24 +217,23 @@ class ResponsesReader(Reader):
     def _finish(self) -> list[Event]:
         return [self._break_off()]
 
-    def _find(self, document: dict[str, Any], kind: str) -> "_Item":
-        """Return the item that an event is about; a new one where it never began.
+    def _find(self, document: dict[str, Any], kind: str) -> "PartialItem":
+        """Return the item that an event is about; a new one if it never began.
 
         Some servers give an item another id in each event, others the same number to all.
         """
-        item = self._by_id.get(document.get("item_id") or "") if _has_id(document) else None
+        item_id, index = document.get("item_id"), document.get("output_index")
+        item = self._by_id.get(item_id) if isinstance(item_id, str) else None
         if item is None or item.kind != kind:
-            index = document.get("output_index")
             item = self._by_index.get(index) if type(index) is int else None
-        if (item is None or item.kind != kind) and type(document.get("output_index")) is not int:
-            of_kind = (each for each in reversed(self._items) if each.kind == kind)
-            item = next(of_kind, None)
+        if (item is None or item.kind != kind) and type(index) is not int:
+            item = next((each for each in reversed(self._items) if each.kind == kind), None)
         if item is None or item.kind != kind:
-            item = self._add_item({"type": kind, "id": document.get("item_id")}, document)
+            item = self._add_item({"type": kind, "id": item_id}, document)
         return item
 
-    def _add_item(self, data: dict[str, Any], document: dict[str, Any]) -> "_Item":
-        item = _Item(data)
+    def _add_item(self, data: dict[str, Any], document: dict[str, Any]) -> "PartialItem":
+        item = PartialItem(data)
         self._items.append(item)
         if isinstance(data.get("id"), str) and data["id"]:
             self._by_id.setdefault(data["id"], item)
@@ -243,12 +241,24 @@ class ResponsesReader(Reader):
             self._by_index[index] = item
         return item
 
-    def _begin_item(self, document: dict[str, Any]) -> list[Event]:
-        data = as_dict(document.get("item"))
-        known = self._by_id.get(data.get("id")) if isinstance(data.get("id"), str) else None
-        if known is None or known.is_done:
-            self._add_item(data, document)
-        return []
+    def _read_arguments(self, document: dict[str, Any], kind: str) -> None:
+        if kind.endswith(".delta") and isinstance(delta := document.get("delta"), str):
+            self._find(document, "function_call").json.append(delta)
+            self.call_characters += len(delta)
+        elif kind.endswith(".done"):
+            item = self._find(document, "function_call")
+            text = document.get("arguments")
+            if isinstance(text, str) and text.strip():
+                item.json = [text]
+            if isinstance(name := document.get("name"), str) and not item.data.get("name"):
+                item.data["name"] = name
+
+    def _end_text(self, document: dict[str, Any], kind: str, key: str) -> list[Event]:
+        item = self._find(document, kind)
+        item.is_refusal = item.is_refusal or key == "refusal"
+        place = "summary_index" if "summary_index" in document else "content_index"
+        index = document.get(place)
+        return item.fill(document.get(key), index if kind == "message" else (place, index))
 
     def _end_item(self, document: dict[str, Any]) -> list[Event]:
         data = as_dict(document.get("item"))
@@ -260,7 +270,9 @@ class ResponsesReader(Reader):
             item = self._add_item(data, document)
         return self._complete(item, data)
 
-    def _find_same(self, data: dict[str, Any], items: Iterable["_Item"]) -> "_Item | None":
+    def _find_same(
+        self, data: dict[str, Any], items: Iterable["PartialItem"]
+    ) -> "PartialItem | None":
         """Return the item that has the same ids, or one of them; the best first."""
         items = [item for item in items if item.fits(data)]
         # Two calls may have the same `call_id`, and an item another `id` in each event.
@@ -271,8 +283,8 @@ class ResponsesReader(Reader):
                     return item
         return None
 
-    def _complete(self, item: "_Item", data: dict[str, Any]) -> list[Event]:
-        """Take in all of an item, or, without data, that no more comes of it."""
+    def _complete(self, item: "PartialItem", data: dict[str, Any]) -> list[Event]:
+        """Take the whole item, or, without data, note that no more comes of it."""
         if item.is_done:
             return []
         if item.kind == "function_call":
@@ -281,49 +293,23 @@ class ResponsesReader(Reader):
             self._count_opaque(data)
         events = item.complete(data)
         if item.kind == "function_call":
-            given = item.data.get("call_id") or item.data.get("id")
-            item.call = self._make_call(given, item.data.get("name"), item.arguments(), item.rest())
+            arguments = "".join(item.json)
+            if not arguments.strip() and isinstance(given := item.data.get("arguments"), str):
+                arguments = given
+            call_id = item.data.get("call_id") or item.data.get("id")
+            item.call = self._make_call(call_id, item.data.get("name"), arguments, item.opaque())
             events += self._emit_call(item.call)
         return events
-
-    def _read_text(
-        self, document: dict[str, Any], delta: Any, is_refusal: bool = False
-    ) -> list[Event]:
-        item = self._find(document, "message")
-        item.is_refusal = item.is_refusal or is_refusal
-        return item.add(delta, document.get("content_index"))
-
-    def _read_reasoning(self, document: dict[str, Any], place: str) -> list[Event]:
-        delta = document.get("delta")
-        text = delta.get("text") if isinstance(delta, dict) else delta
-        return self._find(document, "reasoning").add(text, (place, document.get(place)))
-
-    def _end_text(self, document: dict[str, Any], kind: str, key: str) -> list[Event]:
-        item = self._find(document, kind)
-        item.is_refusal = item.is_refusal or key == "refusal"
-        place = "summary_index" if "summary_index" in document else "content_index"
-        index = document.get(place)
-        return item.fill(document.get(key), index if kind == "message" else (place, index))
-
-    def _read_arguments(self, document: dict[str, Any]) -> list[Event]:
-        if isinstance(delta := document.get("delta"), str):
-            self._find(document, "function_call").json.append(delta)
-            self.call_characters += len(delta)
-        return []
-
-    def _end_arguments(self, document: dict[str, Any]) -> list[Event]:
-        item = self._find(document, "function_call")
-        text = document.get("arguments")
-        if isinstance(text, str) and text.strip():
-            item.json = [text]
-        if isinstance(name := document.get("name"), str) and not item.data.get("name"):
-            item.data["name"] = name
-        return []
 
     def _end_response(self, response: dict[str, Any], kind: str) -> list[Event]:
         self._model = as_text(response.get("model")) or self._model
         status = response.get("status") or kind.removeprefix("response.")
-        events = self._read_usage(response.get("usage"))
+        events: list[Event] = []
+        if isinstance(usage := response.get("usage"), dict):
+            cached = as_dict(usage.get("input_tokens_details")).get("cached_tokens")
+            reasoning = as_dict(usage.get("output_tokens_details")).get("reasoning_tokens")
+            counts = (usage.get("input_tokens"), usage.get("output_tokens"), cached, reasoning)
+            events.append(self._count(*map(as_count, counts)))
         if response.get("error") or status == "failed":
             return [*events, _read_error(response)]
         if status == "cancelled":
@@ -352,86 +338,68 @@ class ResponsesReader(Reader):
         parts = [part for item in self._items if (part := item.part()) is not None]
         return events + self._end_answer(reason, parts)
 
-    def _read_usage(self, given: Any) -> list[Event]:
-        if not isinstance(given, dict):
-            return []
-        return [
-            self._count(
-                as_count(given.get("input_tokens")),
-                as_count(given.get("output_tokens")),
-                as_count(as_dict(given.get("input_tokens_details")).get("cached_tokens")),
-                as_count(as_dict(given.get("output_tokens_details")).get("reasoning_tokens")),
-            )
-        ]
 
-
-class _Item:
+class PartialItem:
     """An item of a response, as far as it has come."""
 
     __slots__ = (
-        "_filled",
-        "_places",
-        "call",
-        "data",
-        "is_done",
-        "is_refusal",
-        "json",
-        "kind",
-        "text",
+        *("call", "data", "is_done", "is_refusal", "json", "kind", "text"),
+        *("_filled", "_pieces"),
     )
 
     def __init__(self, data: dict[str, Any]) -> None:
-        self.kind = _kind(data)
+        self.kind = _find_kind(data)
         self.data = data
         self.text = TextBlock(is_thinking=self.kind == "reasoning")
         # What has come of each of its contents, and those that have come whole.
-        self._places: dict[Any, list[str]] = {}
+        self._pieces: dict[Any, list[str]] = {}
         self._filled: set[Any] = set()
         self.json: list[str] = []
         self.call: ToolCall | None = None
         self.is_done = self.is_refusal = False
 
     def add(self, piece: Any, place: Any) -> list[Event]:
-        """Take in a piece of text of one of its contents, by the number of that."""
-        place = _as_place(place)
+        """Add a piece of text of one of its contents, by the number of that."""
+        place = _normalize_place(place)
         if not piece or not isinstance(piece, str) or self.is_done or place in self._filled:
             return []
         events: list[Event] = []
-        if place not in self._places:
-            if self._places and self.kind == "reasoning":
+        if place not in self._pieces:
+            if self._pieces and self.kind == "reasoning":
                 # One summary after another, each a paragraph.
                 events = self.text.add("\n\n")
-            self._places[place] = []
-        self._places[place].append(piece)
+            self._pieces[place] = []
+        self._pieces[place].append(piece)
         return [*events, *self.text.add(piece)]
 
     def fill(self, whole: Any, place: Any) -> list[Event]:
-        """Take in what the pieces of one content come to: whatever has not come of it yet."""
+        """Add whatever has not come yet of the whole text of one content."""
         if not isinstance(whole, str) or not whole:
             return []
-        came = _join_halves("".join(self._places.get(_as_place(place), ())))
-        whole = _join_halves(whole)
+        place = _normalize_place(place)
+        came, whole = _join_halves("".join(self._pieces.get(place, ()))), _join_halves(whole)
         events = self.add(whole[len(came) :], place) if whole.startswith(came) else []
-        self._filled.add(_as_place(place))
+        self._filled.add(place)
         return events
 
     def fits(self, data: dict[str, Any]) -> bool:
-        """Tell whether it may be the same item, by another id: of its kind, and no other call."""
+        """Return whether it may be the same item, by another id: of its kind, and no other call."""
         ours, theirs = self.data.get("call_id"), data.get("call_id")
         is_same = not ours or not theirs or ours == theirs
-        return is_same and self.kind == _kind(data)
+        return is_same and self.kind == _find_kind(data)
 
     def complete(self, data: dict[str, Any]) -> list[Event]:
-        """Take in the whole item, or that no more comes of it."""
+        """Take the whole item, or, without data, note that no more comes of it."""
         events: list[Event] = []
         if data:
             known = ("type", "id", "call_id", "name")
             before = {key: self.data[key] for key in known if key in self.data}
             self.data = data | {key: value for key, value in before.items() if not data.get(key)}
         if data and self.kind in ("message", "reasoning"):
-            for place, index, text in _contents(data):
-                events += self.fill(text, index if place == "content" else (place, index))
-            self.is_refusal = self.is_refusal or _is_refusal(data)
+            for place, text in _list_contents(data):
+                events += self.fill(text, place)
+            types = (each.get("type") for each in as_dicts(data.get("content")))
+            self.is_refusal = self.is_refusal or "refusal" in types
         text = data.get("arguments")
         if isinstance(text, str) and text.strip():
             self.json = [text]
@@ -440,14 +408,7 @@ class _Item:
         self.is_done = True
         return events + self.text.finish()
 
-    def arguments(self) -> str:
-        """Return the arguments of a call as JSON text; empty where none came."""
-        text = "".join(self.json)
-        if not text.strip() and isinstance(given := self.data.get("arguments"), str):
-            text = given
-        return text
-
-    def rest(self) -> str:
+    def opaque(self) -> str:
         """Return what belongs to the service alone, beside what a part says itself."""
         known = ("type", "call_id", "name", "arguments", "content", "role")
         rest = {k: v for k, v in self.data.items() if k not in known and v is not None}
@@ -456,19 +417,20 @@ class _Item:
         return dump_json(rest) if rest.get("id") else ""
 
     def part(self) -> Part | None:
-        """Return the part of the answer that it is; None where it has nothing in it."""
+        """Return the part of the answer that it is; None if it is empty."""
         if self.kind == "function_call":
             return self.call
         if self.kind == "message":
-            part = self.text.part(self.rest())
+            part = self.text.part(self.opaque())
             return part if part.text else None
+        whole = dump_json(self.data) if self.data.get("id") else ""
         if self.kind == "reasoning":
-            return self.text.part(dump_json(self.data) if self.data.get("id") else "")
-        return Thinking("", dump_json(self.data)) if self.data.get("id") else None
+            return self.text.part(whole)
+        return Thinking("", whole) if whole else None
 
 
-def _kind(data: dict[str, Any]) -> str:
-    """Return the type of an item; where it has none, the one that it looks like."""
+def _find_kind(data: dict[str, Any]) -> str:
+    """Return the type of an item; if it has none, the one that it looks like."""
     if kind := as_text(data.get("type")):
         return kind
     if data.get("call_id"):
@@ -476,28 +438,24 @@ def _kind(data: dict[str, Any]) -> str:
     return "reasoning" if "summary" in data else "message" if "content" in data else ""
 
 
-def _contents(data: dict[str, Any]) -> Iterable[tuple[str, Any, Any]]:
-    """Yield the texts of a whole item: where each stands, its number there, and itself."""
-    is_message = _kind(data) == "message"
+def _list_contents(data: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
+    """Yield the place and the text of each content of a whole item."""
+    is_message = _find_kind(data) == "message"
     for number, each in enumerate(as_dicts(data.get("summary"))):
-        yield "summary_index", number, each.get("text")
+        yield ("summary_index", number), each.get("text")
     content = data.get("content")
     if is_message and isinstance(content, str):
-        yield "content", 0, content
+        yield 0, content
     for number, each in enumerate(as_dicts(content)):
         text = each.get("text") if each.get("text") is not None else each.get("refusal")
-        yield "content" if is_message else "content_index", number, text
+        yield number if is_message else ("content_index", number), text
 
 
-def _is_refusal(data: dict[str, Any]) -> bool:
-    return any(each.get("type") == "refusal" for each in as_dicts(data.get("content")))
-
-
-def _as_place(place: Any) -> Any:
-    """Return the number of a content; the first where there is none."""
+def _normalize_place(place: Any) -> Any:
+    """Return the number of a content; the first if there is none."""
     if isinstance(place, tuple):
-        return place[0], place[1] if type(place[1]) is int else 0
-    return place if type(place) is int else 0
+        return place[0], as_index(place[1])
+    return as_index(place)
 
 
 def _join_halves(text: str) -> str:
@@ -505,10 +463,6 @@ def _join_halves(text: str) -> str:
     if text.isascii():
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
-
-
-def _has_id(document: dict[str, Any]) -> bool:
-    return isinstance(document.get("item_id"), str)
 
 
 def _read_error(document: dict[str, Any]) -> StreamError:

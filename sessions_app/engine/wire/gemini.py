@@ -1,7 +1,7 @@
-"""The Gemini API: the body of a request, and the reader of what is streamed back."""
+"""The Gemini API: the body of a request, and the reader of the stream that comes back."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -15,8 +15,6 @@ from sessions_app.engine.messages import (
     Thinking,
     ToolCall,
     ToolMessage,
-    ToolResult,
-    ToolSpec,
     UserMessage,
 )
 from sessions_app.engine.settings import Thinking as ThinkingSettings
@@ -28,6 +26,7 @@ from sessions_app.engine.wire.answer import (
     as_dicts,
     as_text,
     load_opaque,
+    merge_turns,
 )
 from sessions_app.engine.wire.errors import read_payload
 from sessions_app.engine.wire.events import Event, FinishReason, StreamError
@@ -48,12 +47,20 @@ _LEVELS: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 _ORDER = ("MINIMAL", "LOW", "MEDIUM", "HIGH")
 _WITHOUT_LEVELS = re.compile(r"gemini-(1|2)\b|gemini-(1|2)\.|gemini-pro$|gemma")
-# What a call of another model has in place of a signature, by Google's documentation.
+# Stands for the signature of a call of another model, by Google's documentation.
 _NO_SIGNATURE = "skip_thought_signature_validator"
+
+_SETTINGS = {
+    "temperature": "temperature",
+    "top_p": "topP",
+    "max_tokens": "maxOutputTokens",
+    "stop_sequences": "stopSequences",
+    "seed": "seed",
+}
 
 
 def takes_levels(model: str) -> bool:
-    """Tell whether a model is told how much to think by a level, and signs its calls."""
+    """Return whether a model takes a level of thinking, and signs its calls."""
     return not _WITHOUT_LEVELS.search(model)
 
 
@@ -75,69 +82,66 @@ def build_body(
     """Return the body of a request for a stream.
 
     `settings` are those of `engine.settings.model_settings`. A model that takes no
-    `systemInstruction` is told the instructions before the first message.
+    `systemInstruction` gets the instructions before the first message.
     """
     messages = request.messages
-    if request.instructions.strip() and "systemInstruction" in can.without:
+    has_instructions = bool(request.instructions.strip())
+    if has_instructions and "systemInstruction" in can.without:
         messages = (UserMessage(request.instructions), *messages)
-    body: dict[str, Any] = {"contents": _build_contents(messages, service, takes_levels(model))}
-    if request.instructions.strip():
+    turns = _build_turns(messages, service, takes_levels(model))
+    body: dict[str, Any] = {"contents": merge_turns(turns, "parts")}
+    if has_instructions:
         body["systemInstruction"] = {"parts": [{"text": request.instructions}]}
-    if request.tools:
-        body["tools"] = [{"functionDeclarations": [_build_tool(each) for each in request.tools]}]
-    names = {
-        "temperature": "temperature",
-        "top_p": "topP",
-        "max_tokens": "maxOutputTokens",
-        "stop_sequences": "stopSequences",
-        "seed": "seed",
-    }
-    generation = {names[key]: value for key, value in settings.items() if key in names}
-    thinking_config = _thinking_config(thinking, model)
-    if thinking_config := {k: v for k, v in thinking_config.items() if k not in can.without}:
-        generation["thinkingConfig"] = thinking_config
-    generation = {key: value for key, value in generation.items() if key not in can.without}
-    if generation:
+    tools = []
+    for tool in request.tools:
+        schema = simplify_schema(tool.parameters)
+        # A tool without parameters must not have a schema of them.
+        parameters = {"parameters": schema} if schema.get("properties") else {}
+        described = {"name": tool.name, "description": tool.description or tool.name}
+        tools.append({**described, **parameters})
+    if tools:
+        body["tools"] = [{"functionDeclarations": tools}]
+    generation = {_SETTINGS[key]: value for key, value in settings.items() if key in _SETTINGS}
+    config = _build_thinking(thinking, model)
+    if config := {key: value for key, value in config.items() if key not in can.without}:
+        generation["thinkingConfig"] = config
+    if generation := {key: v for key, v in generation.items() if key not in can.without}:
         body["generationConfig"] = generation
     return {key: value for key, value in body.items() if key not in can.without}
 
 
-def _thinking_config(thinking: ThinkingSettings, model: str) -> dict[str, Any]:
+def _build_thinking(thinking: ThinkingSettings, model: str) -> dict[str, Any]:
     if thinking.wanted is False or thinking == ThinkingSettings():
         return {}
-    if thinking.budget:
-        return {"include_thoughts": True, "thinking_budget": thinking.budget}
     config: dict[str, Any] = {"include_thoughts": True}
-    if thinking.effort and takes_levels(model):
-        config["thinking_level"] = _level(thinking.effort.upper(), model)
+    if thinking.budget:
+        config["thinking_budget"] = thinking.budget
+    elif thinking.effort and takes_levels(model):
+        # The nearest level that the model has, of two the lower.
+        name, wanted = model.rpartition("/")[2], _ORDER.index(thinking.effort.upper())
+        levels = next((levels for head, levels in _LEVELS if name.startswith(head)), _ORDER)
+        nearest = min(levels, key=lambda level: abs(_ORDER.index(level) - wanted))
+        config["thinking_level"] = nearest
     elif thinking.effort:
         config["thinking_budget"] = BUDGETS[thinking.effort]
     return config
 
 
-def _level(wanted: str, model: str) -> str:
-    """Return the nearest level that the model has, of two the lower."""
-    name = model.rpartition("/")[2]
-    levels = next((levels for head, levels in _LEVELS if name.startswith(head)), _ORDER)
-    return min(levels, key=lambda level: abs(_ORDER.index(level) - _ORDER.index(wanted)))
-
-
-def _build_contents(messages: Iterable[Message], service: str, signs: bool) -> list[dict[str, Any]]:
-    """Return the messages; neighbours of the same role become one, blank ones none."""
-    built: list[dict[str, Any]] = []
+def _build_turns(
+    messages: Iterable[Message], service: str, signs: bool
+) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     for message in messages:
         if isinstance(message, AssistantMessage):
-            role, parts = "model", _build_answer(message, message.service == service, signs)
+            yield "model", _build_answer(message, message.service == service, signs)
         elif isinstance(message, ToolMessage):
-            role, parts = "user", [_build_result(result) for result in message.results]
+            parts = []
+            for result in message.results:
+                response = {"error" if result.is_error else "result": result.content}
+                answer = {"id": result.call_id, "name": result.name, "response": response}
+                parts.append({"functionResponse": answer})
+            yield "user", parts
         else:
-            role = "user"
-            parts = [{"text": message.content}] if message.content.strip() else []
-        if built and built[-1]["role"] == role:
-            built[-1]["parts"].extend(parts)
-        elif parts:
-            built.append({"role": role, "parts": parts})
-    return built
+            yield "user", [{"text": message.content}] if message.content.strip() else []
 
 
 def _build_answer(message: AssistantMessage, is_own: bool, signs: bool) -> list[dict[str, Any]]:
@@ -159,18 +163,6 @@ def _build_answer(message: AssistantMessage, is_own: bool, signs: bool) -> list[
     return parts
 
 
-def _build_result(result: ToolResult) -> dict[str, Any]:
-    response = {"error" if result.is_error else "result": result.content}
-    return {"functionResponse": {"id": result.call_id, "name": result.name, "response": response}}
-
-
-def _build_tool(tool: ToolSpec) -> dict[str, Any]:
-    schema = simplify_schema(tool.parameters)
-    # A tool without parameters must not have a schema of them.
-    parameters = {"parameters": schema} if schema.get("properties") else {}
-    return {"name": tool.name, "description": tool.description or tool.name, **parameters}
-
-
 # The types of the API's schemas, and the bounds that each may have.
 _BOUNDS: dict[str, tuple[str, ...]] = {
     "string": ("minLength", "maxLength"),
@@ -185,7 +177,7 @@ _FORMATS = {
     "number": ("float", "double"),
     "integer": ("int32", "int64"),
 }
-# Schemas that one may grow to whose references are filled in.
+# Schemas that one may grow to when its references are filled in.
 _SCHEMAS = 1000
 _OBJECT_AS_TEXT = "A JSON object, written as text."
 _VALUE_AS_TEXT = "A JSON value, written as text."
@@ -195,13 +187,15 @@ def simplify_schema(schema: Any) -> dict[str, Any]:
     """Return a JSON schema of an object in the subset that the Gemini API understands.
 
     References are filled in (one to itself two levels deep), `allOf` is merged, `oneOf` becomes
-    `anyOf`, `const` a single `enum`; what has no counterpart is told in the description, or left
+    `anyOf`, `const` a single `enum`; what has no counterpart is added to the description, or left
     out. The tool itself checks the arguments by its own schema.
     """
-    return _Simplifier(as_dict(schema)).simplify(schema, is_root=True)
+    return SchemaSimplifier(as_dict(schema)).simplify(schema, is_root=True)
 
 
-class _Simplifier:
+class SchemaSimplifier:
+    """The schemas of one document, in the subset that the API understands."""
+
     def __init__(self, root: dict[str, Any]) -> None:
         self._root = root
         # The references that are being filled in, and how many schemas may still be written.
@@ -215,14 +209,14 @@ class _Simplifier:
         if self._left < 0 or any(self._path.count(place) > 1 for place in places):
             return {"type": "string", "description": _VALUE_AS_TEXT}
         self._path += places
-        simple, notes = self._simplify(schema, is_root)
+        simple, notes = self._build(schema, is_root)
         del self._path[len(self._path) - len(places) :]
         if note := " ".join(filter(None, [as_text(schema.get("description")), *notes])):
             simple["description"] = note
         return simple
 
-    def _simplify(self, schema: dict[str, Any], is_root: bool) -> tuple[dict[str, Any], list[str]]:
-        """Return a schema whose references are filled in, and what can only be told of it."""
+    def _build(self, schema: dict[str, Any], is_root: bool) -> tuple[dict[str, Any], list[str]]:
+        """Return a schema whose references are filled in, and what only a description can say."""
         kinds, is_nullable = _read_types(schema)
         options = as_dicts(schema.get("anyOf")) or as_dicts(schema.get("oneOf"))
         choices = [option for option in options if option.get("type") != "null"]
@@ -246,11 +240,12 @@ class _Simplifier:
     def _fill(
         self, kind: str, schema: dict[str, Any], is_root: bool
     ) -> tuple[dict[str, Any], list[str]]:
-        """Return a schema of one type, and what can only be told of it."""
+        """Return a schema of one type, and what only a description can say."""
         simple: dict[str, Any] = {"type": kind}
         notes = []
         if kind == "object":
-            properties = self._properties(schema)
+            given = as_dict(schema.get("properties"))
+            properties = {key: self.simplify(x) for key, x in given.items() if x is not False}
             if not properties and not is_root:
                 # An object without properties is refused.
                 return {"type": "string"}, [_OBJECT_AS_TEXT]
@@ -260,7 +255,13 @@ class _Simplifier:
             if names := [name for name in required if isinstance(name, str) and name in properties]:
                 simple["required"] = list(dict.fromkeys(names))
         elif kind == "array":
-            simple["items"] = self._items(schema)
+            items = schema.get("items")
+            if several := as_dicts(schema.get("prefixItems")) or as_dicts(items):
+                each = [self.simplify(item) for item in several]
+                unique = [item for number, item in enumerate(each) if item not in each[:number]]
+                simple["items"] = unique[0] if len(unique) == 1 else {"anyOf": unique}
+            else:
+                simple["items"] = self.simplify(items)
         for key in _BOUNDS[kind]:
             if isinstance(bound := schema.get(key), int | float) and not isinstance(bound, bool):
                 simple[key] = bound
@@ -281,18 +282,6 @@ class _Simplifier:
                 notes.append(f"{key.capitalize()}: {dump_arguments(schema[key])}.")
         return simple, notes
 
-    def _properties(self, schema: dict[str, Any]) -> dict[str, Any]:
-        given = as_dict(schema.get("properties"))
-        return {name: self.simplify(each) for name, each in given.items() if each is not False}
-
-    def _items(self, schema: dict[str, Any]) -> dict[str, Any]:
-        items = schema.get("items")
-        if several := as_dicts(schema.get("prefixItems")) or as_dicts(items):
-            simple = [self.simplify(each) for each in several]
-            unique = [each for number, each in enumerate(simple) if each not in simple[:number]]
-            return unique[0] if len(unique) == 1 else {"anyOf": unique}
-        return self.simplify(items)
-
     def _resolve(self, schema: dict[str, Any], places: list[str]) -> dict[str, Any]:
         """Return a schema with its reference and its `allOf` filled in; collect the references."""
         while isinstance(place := schema.get("$ref"), str):
@@ -300,21 +289,18 @@ class _Simplifier:
             if place in places:
                 return rest
             places.append(place)
-            schema = {**self._find(place), **rest}
+            target: Any = self._root
+            for name in place.removeprefix("#").strip("/").split("/"):
+                key = name.replace("~1", "/").replace("~0", "~")
+                target = as_dict(target).get(key) if key else target
+            schema = {**as_dict(target), **rest}
         if parts := as_dicts(schema.get("allOf")):
             rest = {key: value for key, value in schema.items() if key != "allOf"}
             schema = self._merge([*(self._resolve(each, places) for each in parts), rest])
         return schema
 
-    def _find(self, place: str) -> dict[str, Any]:
-        found: Any = self._root
-        for name in place.removeprefix("#").strip("/").split("/"):
-            key = name.replace("~1", "/").replace("~0", "~")
-            found = as_dict(found).get(key) if key else found
-        return as_dict(found)
-
     def _merge(self, schemas: list[dict[str, Any]]) -> dict[str, Any]:
-        """Return what all of several schemas ask for; of what two say, the later counts."""
+        """Return what all of several schemas ask for; of two values, the later counts."""
         merged: dict[str, Any] = {}
         properties: dict[str, Any] = {}
         required: list[Any] = []
@@ -328,7 +314,7 @@ class _Simplifier:
 
 
 def _read_types(schema: dict[str, Any]) -> tuple[list[str], bool]:
-    """Return the types of a schema, guessed where it names none, and whether null is allowed."""
+    """Return the types of a schema, guessed if it names none, and whether null is allowed."""
     given = schema.get("type")
     named = given if isinstance(given, list) else [given]
     is_nullable = schema.get("nullable") is True or ("null" in named and len(named) > 1)
@@ -345,28 +331,17 @@ def _read_types(schema: dict[str, Any]) -> tuple[list[str], bool]:
     return [known.get(type(first), "string")], is_nullable
 
 
-# What any chunk has one of.
+# Every chunk has one of these.
 _KNOWN = {"candidates", "usageMetadata", "promptFeedback"}
-# Why an answer ends: what is not here is a normal end.
-_REASONS: dict[str, FinishReason] = {
-    "MAX_TOKENS": "length",
-    "CONTINUATION": "length",
-    "SAFETY": "content_filter",
-    "RECITATION": "content_filter",
-    "LANGUAGE": "content_filter",
-    "BLOCKLIST": "content_filter",
-    "PROHIBITED_CONTENT": "content_filter",
-    "SPII": "content_filter",
-    "MODEL_ARMOR": "content_filter",
-    "IMAGE_SAFETY": "content_filter",
-    "IMAGE_PROHIBITED_CONTENT": "content_filter",
-    "IMAGE_RECITATION": "content_filter",
-    "OTHER": "error",
-    "IMAGE_OTHER": "error",
-    "NO_IMAGE": "error",
-    "TOO_MANY_TOOL_CALLS": "error",
+# Reasons for the end of an answer; any other is a normal end.
+_REASON_NAMES: dict[FinishReason, str] = {
+    "length": "MAX_TOKENS CONTINUATION",
+    "content_filter": "SAFETY RECITATION LANGUAGE BLOCKLIST PROHIBITED_CONTENT SPII MODEL_ARMOR "
+    "IMAGE_SAFETY IMAGE_PROHIBITED_CONTENT IMAGE_RECITATION",
+    "error": "OTHER IMAGE_OTHER NO_IMAGE TOO_MANY_TOOL_CALLS",
 }
-# The model's call could not be read by the service, so that it is lost: another try may do.
+_REASONS = {name: reason for reason, names in _REASON_NAMES.items() for name in names.split()}
+# The service could not read the model's call, so it is lost: another try may do.
 _BAD_CALLS = (
     "MALFORMED_FUNCTION_CALL",
     "UNEXPECTED_TOOL_CALL",
@@ -387,6 +362,7 @@ class GeminiReader(Reader):
         self._given_usage: Any = None
         self._reason = ""
         self._explanation = ""
+        # Opaque content by the number of its part.
         self._opaque: dict[int, str] = {}
         self._calls: dict[str, tuple[str, str]] = {}
         self._joiners = {False: TextJoiner(), True: TextJoiner()}
@@ -403,9 +379,11 @@ class GeminiReader(Reader):
         if document.get("error") or event.event == "error":
             return [read_payload(document)]
         candidates = document.get("candidates")
-        feedback = document.get("promptFeedback")
-        if not candidates and isinstance(feedback, dict) and (error := _read_feedback(feedback)):
-            return [error]
+        feedback = as_dict(document.get("promptFeedback"))
+        reason = as_text(feedback.get("blockReason"))
+        if not candidates and reason and not reason.endswith("UNSPECIFIED"):
+            text = as_text(feedback.get("blockReasonMessage"))
+            return [StreamError("content_filter", text or f"it blocked the prompt ({reason})")]
         if event.is_document and not document.keys() & _KNOWN:
             return [StreamError("bad_answer", "it sent JSON that is no answer of the Gemini API")]
         events = self._read_usage(document.get("usageMetadata"))
@@ -421,7 +399,12 @@ class GeminiReader(Reader):
         if self._reason in _BAD_CALLS:
             text = f"the model's call of a tool cannot be read ({self._reason})"
             return [StreamError("bad_answer", self._explanation or text, retry=True)]
-        events = [*self._end_block(), *self._flush(False), *self._flush(True)]
+        events = self._end_block()
+        for is_thinking in (False, True):
+            # A signed part, which is never continued, may have something left.
+            blocks = [part for part in self._parts if isinstance(part, TextBlock)]
+            of_kind = [block for block in blocks if block.is_thinking == is_thinking]
+            events += of_kind[-1].finish() if of_kind else []
         reason = _REASONS.get(self._reason, "stop")
         parts = [
             part.part(self._opaque.get(number, "")) if isinstance(part, TextBlock) else part
@@ -453,7 +436,16 @@ class GeminiReader(Reader):
         events: list[Event] = []
         content, before = candidate.get("content"), len(self._parts)
         for part in as_dicts(content.get("parts")) if isinstance(content, dict) else ():
-            events += self._read_part(part)
+            text = part.get("text")
+            if isinstance(text, str):
+                events += self._read_text(part, text)
+            elif isinstance(call := part.get("functionCall"), dict):
+                events += self._read_call(part, call)
+            elif part:
+                # Only the service can read it: code that it has run, a file, a signature alone.
+                events += self._end_block()
+                self._count_opaque(part)
+                self._parts.append(Thinking("", dump_json(part)))
         reason = candidate.get("finishReason")
         if reason and isinstance(reason, str) and not reason.endswith("UNSPECIFIED"):
             self._reason, self.is_complete = reason.upper(), True
@@ -463,42 +455,23 @@ class GeminiReader(Reader):
             self._reason, self.is_complete = "", False
         return events
 
-    def _read_part(self, part: dict[str, Any]) -> list[Event]:
-        text = part.get("text")
-        if isinstance(text, str):
-            return self._read_text(part, text)
-        if isinstance(call := part.get("functionCall"), dict):
-            return self._read_call(part, call)
-        if not part:
-            return []
-        # What only the service can read: code that it has run, files, a signature on its own.
-        events = self._end_block()
-        self._count_opaque(part)
-        self._parts.append(Thinking("", dump_json(part)))
-        return events
-
     def _read_text(self, part: dict[str, Any], text: str) -> list[Event]:
         is_thinking = part.get("thought") is True
+        # A part that is signed stays as it is: nothing is joined to it.
+        is_signed = "thoughtSignature" in part or "thought_signature" in part
+        if not text and not is_signed:
+            return []
         block = self._block
-        if "thoughtSignature" in part or "thought_signature" in part:
-            # A part that is signed stays as it is: nothing is joined to it.
-            events = self._end_block(is_thinking)
+        if block is not None and block.is_thinking == is_thinking and not is_signed:
+            return block.add(text)
+        events = self._end_block(is_thinking)
+        if is_signed:
             self._count_opaque(part)
             self._opaque[len(self._parts)] = dump_json(part)
-            events += self._begin_block(is_thinking).add(text)
-            self._block = None
-            return events
-        if not text:
-            return []
-        if block is None or block.is_thinking != is_thinking:
-            events = self._end_block(is_thinking)
-            return events + self._begin_block(is_thinking).add(text)
-        return block.add(text)
-
-    def _begin_block(self, is_thinking: bool) -> TextBlock:
-        self._block = TextBlock(is_thinking, self._joiners[is_thinking])
-        self._parts.append(self._block)
-        return self._block
+        block = TextBlock(is_thinking, self._joiners[is_thinking])
+        self._parts.append(block)
+        self._block = None if is_signed else block
+        return events + block.add(text)
 
     def _end_block(self, next_is_thinking: bool | None = None) -> list[Event]:
         """End the block of text; half of a character may go on in the next one of its kind."""
@@ -506,15 +479,6 @@ class GeminiReader(Reader):
         if block is None or block.is_thinking == next_is_thinking:
             return []
         return block.finish()
-
-    def _flush(self, is_thinking: bool) -> list[Event]:
-        """Return what a signed part, which is never gone on with, has left over."""
-        blocks = [
-            part
-            for part in self._parts
-            if isinstance(part, TextBlock) and part.is_thinking == is_thinking
-        ]
-        return blocks[-1].finish() if blocks else []
 
     def _read_call(self, part: dict[str, Any], call: dict[str, Any]) -> list[Event]:
         events = self._end_block()
@@ -535,11 +499,3 @@ class GeminiReader(Reader):
         self._parts.append(made)
         self.call_characters += len(arguments) + len(opaque)
         return events + self._emit_call(made)
-
-
-def _read_feedback(feedback: dict[str, Any]) -> StreamError | None:
-    reason = as_text(feedback.get("blockReason"))
-    if not reason or reason.endswith("UNSPECIFIED"):
-        return None
-    message = as_text(feedback.get("blockReasonMessage"))
-    return StreamError("content_filter", message or f"it blocked the prompt ({reason})")

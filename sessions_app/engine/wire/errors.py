@@ -1,17 +1,18 @@
-"""What a refusal means: status, headers and body of a server as a `StreamError`.
+"""Errors of servers: status, headers and body as a `StreamError`.
 
-Servers agree on little: the same thing is told by a status, a code or a sentence, in many shapes.
+Servers agree on little: the same error comes as a status, a code or a sentence, in many shapes.
 `read_error` is for whatever comes with a status; `read_payload` for an error inside a stream.
 """
 
 import re
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 from sessions_app.engine.wire.events import ErrorKind, StreamError
-from sessions_app.engine.wire.json_text import clean_text, parse_json
+from sessions_app.engine.wire.json_text import clean_text, parse_json_or
 
 # Characters of a server's own words that are kept.
 MESSAGE_LIMIT = 2000
@@ -19,63 +20,26 @@ MESSAGE_LIMIT = 2000
 _WEB_PAGE = re.compile(rb"^\s*(<!doctype|<html|<head|<body|<\?xml|<!--|<center|<h1|<title)", re.I)
 
 # Codes and types of errors, as servers have them in any field.
-_CODES: dict[str, ErrorKind] = {
-    "context_length_exceeded": "too_long",
-    "context_length_error": "too_long",
-    "context_window_exceeded": "too_long",
-    "contextwindowexceedederror": "too_long",
-    "exceed_context_size_error": "too_long",
-    "model_max_prompt_tokens_exceeded": "too_long",
-    "max_context_length_exceeded": "too_long",
-    "string_above_max_length": "too_long",
-    "request_too_large": "too_long",
-    "tokens_limit_reached": "too_long",
-    "prompt_too_long": "too_long",
-    "input_too_long": "too_long",
-    "insufficient_quota": "quota",
-    "insufficient_balance": "quota",
-    "insufficient_credits": "quota",
-    "insufficient_funds": "quota",
-    "quota_exceeded": "quota",
-    "billing_error": "quota",
-    "billing_not_active": "quota",
-    "billing_hard_limit_reached": "quota",
-    "credit_balance_too_low": "quota",
-    "access_terminated": "auth",
-    "invalid_api_key": "auth",
-    "api_key_invalid": "auth",
-    "api_key_expired": "auth",
-    "authentication_error": "auth",
-    "permission_error": "auth",
-    "permission_denied": "auth",
-    "unauthenticated": "auth",
-    "unauthorized": "auth",
-    "model_not_found": "not_found",
-    "not_found_error": "not_found",
-    "deploymentnotfound": "not_found",
-    "rate_limit_exceeded": "rate_limit",
-    "rate_limit_error": "rate_limit",
-    "rate_limit_reached": "rate_limit",
-    "too_many_requests": "rate_limit",
-    "resource_exhausted": "rate_limit",
-    "content_filter": "content_filter",
-    "content_policy_violation": "content_filter",
-    "responsibleaipolicyviolation": "content_filter",
-    "data_inspection_failed": "content_filter",
-    "moderation_error": "content_filter",
-    "overloaded_error": "overloaded",
-    "overloaded": "overloaded",
-    "server_error": "overloaded",
-    "internal_server_error": "overloaded",
-    "internal_error": "overloaded",
-    "api_error": "overloaded",
-    "unavailable": "overloaded",
-    "service_unavailable": "overloaded",
-    "timeout_error": "overloaded",
-    "deadline_exceeded": "overloaded",
-    "internal": "overloaded",
+_CODE_NAMES: dict[ErrorKind, str] = {
+    "too_long": "context_length_exceeded context_length_error context_window_exceeded "
+    "contextwindowexceedederror exceed_context_size_error model_max_prompt_tokens_exceeded "
+    "max_context_length_exceeded string_above_max_length request_too_large tokens_limit_reached "
+    "prompt_too_long input_too_long",
+    "quota": "insufficient_quota insufficient_balance insufficient_credits insufficient_funds "
+    "quota_exceeded billing_error billing_not_active billing_hard_limit_reached "
+    "credit_balance_too_low",
+    "auth": "access_terminated invalid_api_key api_key_invalid api_key_expired "
+    "authentication_error permission_error permission_denied unauthenticated unauthorized",
+    "not_found": "model_not_found not_found_error deploymentnotfound",
+    "rate_limit": "rate_limit_exceeded rate_limit_error rate_limit_reached too_many_requests "
+    "resource_exhausted",
+    "content_filter": "content_filter content_policy_violation responsibleaipolicyviolation "
+    "data_inspection_failed moderation_error",
+    "overloaded": "overloaded_error overloaded server_error internal_server_error internal_error "
+    "api_error unavailable service_unavailable timeout_error deadline_exceeded internal",
 }
-# The status that a kind stands for where the server tells none.
+_CODES = {code: kind for kind, codes in _CODE_NAMES.items() for code in codes.split()}
+# The status for a kind if the server gives none.
 _STATUS: dict[ErrorKind, int] = {
     "auth": 401,
     "not_found": 404,
@@ -115,9 +79,9 @@ _TOO_LONG = re.compile(
     """,
     re.I | re.X | re.S,
 )
-# Of a server that counts requests or tokens by the minute.
+# A server that counts requests or tokens by the minute.
 _RATED = re.compile(r"per (minute|min|day|hour|second)|\b(tpm|rpm|tpd|rpd)\b|rate.?limit", re.I)
-# Of the length of the answer alone. Where the context is named beside it, that is too short.
+# The length of the answer alone. If the context is named beside it, that is too short.
 _ANSWER_TOO_LONG = re.compile(
     r"max_(completion_|output_)?tokens`?'? (is too large|must be|value|should be|has to be)"
     r"|at most \d+ completion tokens|maximum (allowed )?(number of )?(output|completion) tokens",
@@ -183,29 +147,37 @@ _NO_NAMES = {"in", "is", "are", "the", "to", "value", "values", "for", "with", "
 
 
 def read_error(status: int, headers: Mapping[str, str], body: bytes) -> StreamError:
-    """Return what a refusal means: an answer whose status is not 200, and its whole body.
+    """Return the error of an answer whose status is not 200, with its whole body.
 
     `headers` are found by names in lower case, or in any. No HTML gets into the message.
     """
-    if _is_web_page(headers, body):
-        error = _classify(status, "", {}, body="")
-        message = _web_page_message(status)
-        kind = "not_found" if status in (404, 405) else error.kind
-        return _with_headers(StreamError(kind, message, status), headers)
-    try:
-        value = parse_json(body)
-    except ValueError:
-        value = " ".join(clean_text(body.decode("utf-8", "replace")).split())
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    return _with_headers(read_payload(value, status), headers)
+    headers = {name.lower(): text for name, text in headers.items()}
+    if is_web_page(body) or "html" in headers.get("content-type", "").lower():
+        kind = "not_found" if status in (404, 405) else _find_kind(status, "", set())
+        advice = "" if status >= 500 else " Check `base_url`: many services need /v1 at its end."
+        message = f"a web page with status {status}, not an answer of the API.{advice}"
+        error = StreamError(kind, message, status)
+    else:
+        value = parse_json_or(body, body)
+        if value is body:
+            value = " ".join(clean_text(body.decode("utf-8", "replace")).split())
+        if isinstance(value, list) and len(value) == 1:
+            value = value[0]
+        error = read_payload(value, status)
+    retry = {"true": True, "false": False}.get(headers.get("x-should-retry", "").strip().lower())
+    wait = parse_retry_after(headers)
+    return replace(
+        error,
+        retry=retry if error.retry is None else error.retry,
+        retry_after=error.retry_after if wait is None else wait,
+    )
 
 
 def read_payload(value: Any, status: int | None = None) -> StreamError:
-    """Return what an error means that a server tells in JSON, in a stream or as a body.
+    """Return the error that a server sends as JSON, in a stream or as a body.
 
     `value` is the whole event or body, with `error` in it or not. Without `status`, one in it, or
-    the one that its code stands for, is the error's.
+    the one for its code, is the error's.
     """
     # What is searched with patterns must not be long.
     message = _find_message(value)[:MESSAGE_LIMIT]
@@ -213,26 +185,18 @@ def read_payload(value: Any, status: int | None = None) -> StreamError:
     if status is None:
         numbers = (int(code) for code in codes if code.isascii() and code.isdigit())
         status = next((number for number in numbers if 400 <= number < 600), None)
-    error = _classify(status, message, codes, value)
-    if not message:
-        message = _default_message(status)
-    shown = error.status if error.status is not None else _STATUS.get(error.kind)
-    return StreamError(
-        error.kind, message[:MESSAGE_LIMIT], shown, None, _find_wait(value), error.field
-    )
-
-
-def _classify(status: int | None, message: str, codes: Any, body: Any) -> StreamError:
-    kind = _kind(status, message, codes)
-    field = ""
-    if kind == "rejected" and (field := _find_field(body, message, codes)):
+    kind, field = _find_kind(status, message, codes), ""
+    if kind == "rejected" and (field := _find_field(value, message, codes)):
         kind = "unsupported_field"
     elif kind == "rejected" and _NO_CONTENT_KIND.search(message):
         kind = "unsupported_content"
-    return StreamError(kind, message, status, field=field)
+    if not message:
+        message = f"nothing but the status {status}" if status else "nothing about the reason"
+    shown = status if status is not None else _STATUS.get(kind)
+    return StreamError(kind, message, shown, None, _find_wait(value), field)
 
 
-def _kind(status: int | None, message: str, codes: Any) -> ErrorKind:
+def _find_kind(status: int | None, message: str, codes: set[str]) -> ErrorKind:
     by_code = next((_CODES[code] for code in codes if code in _CODES), None)
     if by_code in ("too_long", "quota", "content_filter"):
         # `request_too_large` and the like come with several statuses; the code says it all.
@@ -244,8 +208,10 @@ def _kind(status: int | None, message: str, codes: Any) -> ErrorKind:
     if status in (401, 403):
         return "quota" if _QUOTA.search(message) else "auth"
     if status == 429:
-        return "quota" if _is_quota(message) else "rate_limit"
-    if _is_too_long(message):
+        by_minute = re.search(r"per (minute|min|second)", message, re.I)
+        return "quota" if _QUOTA.search(message) and not by_minute else "rate_limit"
+    is_answer_too_long = _ANSWER_TOO_LONG.search(message) and not _CONTEXT.search(message)
+    if _TOO_LONG.search(message) and not (_RATED.search(message) or is_answer_too_long):
         return "too_long"
     if status == 404:
         return "not_found"
@@ -260,58 +226,30 @@ def _kind(status: int | None, message: str, codes: Any) -> ErrorKind:
     return "overloaded" if status >= 500 or status in (408, 409, 425) else "rejected"
 
 
-def _is_too_long(message: str) -> bool:
-    if _RATED.search(message) or not _TOO_LONG.search(message):
-        return False
-    return not _ANSWER_TOO_LONG.search(message) or bool(_CONTEXT.search(message))
-
-
-def _is_quota(message: str) -> bool:
-    return bool(_QUOTA.search(message)) and not re.search(r"per (minute|min|second)", message, re.I)
-
-
 # Where servers put their words, the best first.
 _WORDS = ("error", "message", "detail", "details", "msg", "error_message", "errors", "reason")
 
 
 def _find_message(value: Any) -> str:
     """Return the server's own words, wherever it has put them."""
-    if isinstance(value, str):
-        return _unwrap(value)
     if isinstance(value, list):
         return "; ".join(filter(None, map(_find_message, value[:5])))
-    if not isinstance(value, dict):
+    if isinstance(value, dict):
+        for key in _WORDS:
+            if found := _find_message(value.get(key)):
+                place = value.get("loc") if key == "msg" else None
+                where = ".".join(map(str, place)) if isinstance(place, list) else ""
+                return f"{where}: {found}" if where else found
+        response = value.get("response")
+        return _find_message(response) if isinstance(response, dict) else ""
+    if not isinstance(value, str):
         return ""
-    for key in (
-        "error",
-        "message",
-        "detail",
-        "details",
-        "msg",
-        "error_message",
-        "errors",
-        "reason",
-    ):
-        if found := _find_message(value.get(key)):
-            place = value.get("loc") if key == "msg" else None
-            where = ".".join(map(str, place)) if isinstance(place, list) else ""
-            return f"{where}: {found}" if where else found
-    response = value.get("response")
-    return _find_message(response) if isinstance(response, dict) else ""
-
-
-def _unwrap(text: str) -> str:
-    """Return the words in a text that may be JSON itself: gateways pass on what they were told."""
-    if text[:1] in "{[" and len(text) > 1:
-        try:
-            inner = parse_json(text)
-        except ValueError:
-            inner = None
-        if found := _find_message(inner):
-            return found
-    if _WEB_PAGE.match(text[:200].encode("utf-8", "replace")):
+    # It may be JSON itself: gateways pass on what they got.
+    if value[:1] in "{[" and (found := _find_message(parse_json_or(value, None))):
+        return found
+    if is_web_page(value[:200].encode("utf-8", "replace")):
         return ""
-    return " ".join(clean_text(text).split())
+    return " ".join(clean_text(value).split())
 
 
 def _find_codes(value: Any, depth: int = 0) -> Iterator[str]:
@@ -329,19 +267,16 @@ def _find_codes(value: Any, depth: int = 0) -> Iterator[str]:
         for key in ("error", "detail", "details", "errors", "innererror", "response"):
             yield from _find_codes(value.get(key), depth + 1)
         if isinstance(text := value.get("message"), str) and text[:1] == "{":
-            try:
-                yield from _find_codes(parse_json(text), depth + 1)
-            except ValueError:
-                return
+            yield from _find_codes(parse_json_or(text, None), depth + 1)
 
 
-def _find_field(value: Any, message: str, codes: Any) -> str:
-    """Return the name of the field that is refused as such; empty where none is."""
-    if found := _forbidden(value):
+def _find_field(value: Any, message: str, codes: set[str]) -> str:
+    """Return the name of the field that is refused as such; empty if none is."""
+    if found := _find_forbidden(value):
         return found
     inner = value.get("error", value) if isinstance(value, dict) else None
     param = inner.get("param") if isinstance(inner, dict) else None
-    if isinstance(param, str) and param and _FIELD_CODES & set(codes):
+    if isinstance(param, str) and param and _FIELD_CODES & codes:
         return param
     for pattern in _FIELDS:
         match = pattern.search(message)
@@ -350,21 +285,21 @@ def _find_field(value: Any, message: str, codes: Any) -> str:
     return ""
 
 
-def _forbidden(value: Any) -> str:
+def _find_forbidden(value: Any) -> str:
     """Return the place of what pydantic calls `extra_forbidden`."""
     if isinstance(value, list):
-        return next(filter(None, map(_forbidden, value)), "")
+        return next(filter(None, map(_find_forbidden, value)), "")
     if not isinstance(value, dict):
         return ""
     place = value.get("loc")
     if value.get("type") in ("extra_forbidden", "value_error.extra") and isinstance(place, list):
-        names = [str(each) for each in place if each != "body"]
-        return ".".join(names)
-    return next(filter(None, (_forbidden(value.get(k)) for k in ("detail", "error", "errors"))), "")
+        return ".".join(str(each) for each in place if each != "body")
+    inner = map(value.get, ("detail", "error", "errors"))
+    return next(filter(None, map(_find_forbidden, inner)), "")
 
 
 def _find_wait(value: Any) -> float | None:
-    """Return the seconds that a body says to wait, as Google's does."""
+    """Return the seconds to wait that a body names, as Google's does."""
     if not isinstance(value, dict):
         return None
     inner = value.get("error", value)
@@ -373,20 +308,6 @@ def _find_wait(value: Any) -> float | None:
         if isinstance(delay, str) and (match := re.fullmatch(r"(\d+(?:\.\d+)?)s", delay)):
             return float(match[1])
     return None
-
-
-def _with_headers(error: StreamError, headers: Mapping[str, str]) -> StreamError:
-    lower = {name.lower(): text for name, text in headers.items()}
-    retry = {"true": True, "false": False}.get(lower.get("x-should-retry", "").strip().lower())
-    wait = parse_retry_after(lower)
-    return StreamError(
-        error.kind,
-        error.message,
-        error.status,
-        retry if error.retry is None else error.retry,
-        error.retry_after if wait is None else wait,
-        error.field,
-    )
 
 
 def parse_retry_after(headers: Mapping[str, str]) -> float | None:
@@ -406,22 +327,6 @@ def parse_retry_after(headers: Mapping[str, str]) -> float | None:
         return None
 
 
-def _is_web_page(headers: Mapping[str, str], body: bytes) -> bool:
-    kinds = [text for name, text in headers.items() if name.lower() == "content-type"]
-    return bool(_WEB_PAGE.match(body[:500])) or any("html" in kind.lower() for kind in kinds)
-
-
 def is_web_page(body: bytes) -> bool:
-    """Tell whether the first bytes of a body are those of a web page."""
+    """Return whether the first bytes of a body are those of a web page."""
     return bool(_WEB_PAGE.match(body[:500]))
-
-
-def _web_page_message(status: int) -> str:
-    advice = "Check `base_url`: many services need /v1 at its end."
-    if status >= 500:
-        return f"a web page with status {status}, not an answer of the API."
-    return f"a web page with status {status}, not an answer of the API. {advice}"
-
-
-def _default_message(status: int | None) -> str:
-    return f"nothing but the status {status}" if status else "nothing about the reason"

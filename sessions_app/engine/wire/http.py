@@ -1,4 +1,4 @@
-"""Asking a model server over HTTP, and reading what it streams.
+"""Requests to model servers over HTTP, and the streams that come back.
 
     async with stream_events(url, headers, body, limits, reader) as events:
         async for event in events: ...
@@ -7,10 +7,11 @@
 the server-sent events themselves. Both raise ProviderError for whatever goes wrong, also in the
 middle, and close the connection when they are left early.
 
-Connections are kept and used again, within one event loop. A proxy is used as `wire.proxies` says.
+Connections are kept and used again, within one event loop. `wire.proxies` says which proxy is used.
 """
 
 import asyncio
+import contextlib
 import functools
 import ssl
 import weakref
@@ -42,6 +43,10 @@ from sessions_app.engine.wire.sse import EventDecoder, EventTooLongError, Server
 ERROR_LIMIT = 64_000
 # Seconds for which an idle connection is kept.
 _KEEP_ALIVE = 30.0
+# Seconds for which a complete answer may be silent before its end.
+_END_TIMEOUT = 5.0
+# Errors that do no harm once an answer is complete.
+_LATE = ("broken_off", "next_token_timeout", "first_token_timeout")
 # Seconds, and bytes, that the end of a whole answer may take, so that its connection can be kept.
 _DRAIN_TIME, _DRAIN_BYTES = 0.1, 64_000
 
@@ -91,12 +96,6 @@ async def _read(stream: "EventStream", reader: Reader, limits: Limits) -> AsyncG
         yield event
 
 
-# Seconds for which a complete answer may be silent before its end.
-_LATE_TIME = 5.0
-# What does no harm once an answer is complete.
-_LATE = ("broken_off", "next_token_timeout", "first_token_timeout")
-
-
 class EventStream:
     """The server-sent events of one answer."""
 
@@ -106,7 +105,7 @@ class EventStream:
         self._silence = silence
         self._silence_kind: ErrorKind = "first_token_timeout"
         self._chunks: AsyncIterator[bytes] | None = None
-        # Set by who reads: that the answer has begun (so that `next_token_timeout` counts), and
+        # Set by the reader: that the answer has begun (so that `next_token_timeout` counts), and
         # that it has been read to its end.
         self.has_begun = self.is_whole = False
 
@@ -118,7 +117,7 @@ class EventStream:
     async def batches(self) -> AsyncGenerator[list[ServerEvent]]:
         """Yield the events as they come, those of one read together; raise ProviderError."""
         decoder = EventDecoder()
-        unpack = _unpacker(self._response)
+        decompress = _make_decompressor(self._response)
         chunks = self._chunks = self._response.aiter_raw()
         is_first = True
         try:
@@ -127,7 +126,7 @@ class EventStream:
                     chunk = await anext(chunks, None)
                 if chunk is None:
                     break
-                for plain in unpack(chunk):
+                for plain in decompress(chunk):
                     if is_first and plain.strip():
                         is_first = False
                         if is_web_page(plain):
@@ -150,12 +149,12 @@ class EventStream:
         except TimeoutError:
             raise ProviderError(_silent(self._silence_kind, self._silence)) from None
         except httpx2.HTTPError as error:
-            raise ProviderError(_failed(error)) from error
+            raise ProviderError(_explain_failure(error)) from error
 
     def expect_end(self) -> None:
         """Wait for what may follow a complete answer, but not for long."""
         self._silence_kind = "next_token_timeout"
-        self._silence.restart(min(_LATE_TIME, self._limits.next_token_timeout))
+        self._silence.restart(min(_END_TIMEOUT, self._limits.next_token_timeout))
 
     async def drain(self) -> None:
         """Read the little that may follow a whole answer, so that its connection can be kept."""
@@ -189,7 +188,7 @@ async def open_stream(
     silence = TimeLimit(limits.first_token_timeout)
     response = await _send(url, headers, dump_body(body), limits, silence)
     try:
-        await _refuse(response, silence, place)
+        await _check_response(response, silence, place)
         stream = EventStream(response, limits, silence)
         yield stream
         if stream.is_whole:
@@ -231,9 +230,9 @@ async def _send(
         except TimeoutError:
             raise ProviderError(_silent("first_token_timeout", silence)) from None
         except (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError) as error:
-            # It had been idle, and the server closed it just now; what it has got it has not read.
+            # The connection was idle, and the server closed it before it read the request.
             if handshake.is_new:
-                raise ProviderError(_failed(error, url)) from error
+                raise ProviderError(_explain_failure(error, url)) from error
         except httpx2.ConnectTimeout as error:
             elapsed = asyncio.get_running_loop().time() - began
             if elapsed < limits.connect_timeout + JUMP or not may_have_slept:
@@ -241,11 +240,11 @@ async def _send(
                 raise ProviderError(StreamError("connect_timeout", text)) from error
             may_have_slept = False
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise ProviderError(_failed(error, url)) from error
+            raise ProviderError(_explain_failure(error, url)) from error
 
 
-async def _refuse(response: httpx2.Response, silence: TimeLimit, place: str) -> None:
-    """Raise ProviderError for an answer that is none."""
+async def _check_response(response: httpx2.Response, silence: TimeLimit, place: str) -> None:
+    """Raise ProviderError for an answer that is no stream of events."""
     if response.status_code == 200:
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind in ("text/html", "application/xhtml+xml"):
@@ -261,33 +260,25 @@ async def _refuse(response: httpx2.Response, silence: TimeLimit, place: str) -> 
                 response.status_code,
             )
         )
-    body = await _read_refusal(response, silence)
-    error = read_error(response.status_code, response.headers, body)
-    raise ProviderError(error)
-
-
-async def _read_refusal(response: httpx2.Response, silence: TimeLimit) -> bytes:
-    """Return the beginning of a refusal's body; what fails meanwhile only makes it shorter."""
     body = bytearray()
-    try:
-        unpack = _unpacker(response)
+    # What fails meanwhile only makes the body of the error shorter.
+    with contextlib.suppress(httpx2.HTTPError, TimeoutError, ProviderError, zlib.error):
+        decompress = _make_decompressor(response)
         async with aclosing(response.aiter_raw()) as chunks:
             while len(body) < ERROR_LIMIT:
                 with silence:
                     chunk = await anext(chunks, None)
                 if chunk is None:
                     break
-                for plain in unpack(chunk):
+                for plain in decompress(chunk):
                     body += plain[: ERROR_LIMIT - len(body)]
                     if len(body) >= ERROR_LIMIT:
                         break
-    except (httpx2.HTTPError, TimeoutError, ProviderError, zlib.error):
-        pass
-    return bytes(body)
+    raise ProviderError(read_error(response.status_code, response.headers, bytes(body)))
 
 
-def _unpacker(response: httpx2.Response) -> Callable[[bytes], Iterable[bytes]]:
-    """Return what unpacks the chunks of an answer, in pieces that a little input cannot make large.
+def _make_decompressor(response: httpx2.Response) -> Callable[[bytes], Iterable[bytes]]:
+    """Return what decompresses the chunks of an answer, in pieces of limited size.
 
     Nobody asked for compression, and some servers compress all the same.
     """
@@ -304,16 +295,16 @@ def _unpacker(response: httpx2.Response) -> Callable[[bytes], Iterable[bytes]]:
     # 47 takes the header of gzip or zlib.
     inflater = zlib.decompressobj(47)
 
-    def unpack(chunk: bytes) -> Iterator[bytes]:
+    def decompress(chunk: bytes) -> Iterator[bytes]:
         while chunk:
             yield inflater.decompress(chunk, ERROR_LIMIT)
             chunk = inflater.unconsumed_tail
 
-    return unpack
+    return decompress
 
 
 def check_headers(headers: Mapping[str, str]) -> None:
-    """Raise ProviderError `bad_config` for a header that HTTP cannot carry; no value is told."""
+    """Raise ProviderError `bad_config` for a header that HTTP cannot carry; no value is shown."""
     for name, text in headers.items():
         if not text.isascii() or not text.isprintable():
             raise ProviderError(
@@ -326,10 +317,6 @@ def check_headers(headers: Mapping[str, str]) -> None:
             )
 
 
-# What no server was asked for.
-_IMPOSSIBLE = (httpx2.UnsupportedProtocol, httpx2.InvalidURL, httpx2.LocalProtocolError)
-
-
 def _through_proxy(url: str) -> str:
     """Return the beginning of a reason, which names the proxy's variable; empty without one."""
     variable, _ = find_proxy_variable(url)
@@ -340,9 +327,13 @@ def _silent(kind: ErrorKind, silence: TimeLimit) -> StreamError:
     return StreamError(kind, f"nothing was received for {silence.seconds:g} s")
 
 
-def _failed(error: Exception, url: str = "") -> StreamError:
+def _explain_failure(error: Exception, url: str = "") -> StreamError:
     """Return what the failure of a connection means; with a URL, one that was to be made."""
-    causes = list(_causes(error))
+    causes: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        causes.append(cause)
+        cause = cause.__cause__ or cause.__context__
     reason = next((text for text in map(str, reversed(causes)) if text), type(error).__name__)
     if isinstance(error, httpx2.ProxyError):
         return StreamError("connect", f"{_through_proxy(url)}the proxy failed: {reason}")
@@ -350,29 +341,21 @@ def _failed(error: Exception, url: str = "") -> StreamError:
         error, httpx2.UnsupportedProtocol | httpx2.InvalidURL | httpx2.LocalProtocolError
     ):
         return StreamError("bad_config", f"the request could not be made: {reason}")
+    message = f"{_through_proxy(url)}{reason}"
     if isinstance(error, httpx2.ConnectError):
         refused = any(isinstance(each, ssl.SSLCertVerificationError) for each in causes)
-        return StreamError(
-            "connect", f"{_through_proxy(url)}{reason}", retry=False if refused else None
-        )
-    return StreamError("broken_off", f"{_through_proxy(url)}{reason}")
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    seen: BaseException | None = error
-    while seen is not None:
-        yield seen
-        seen = seen.__cause__ or seen.__context__
+        return StreamError("connect", message, retry=False if refused else None)
+    return StreamError("broken_off", message)
 
 
 @functools.cache
 def trusted() -> ssl.SSLContext:
-    """Return what TLS trusts, made once in a process: it costs more than many a whole answer."""
+    """Return what TLS trusts, made once in a process: that costs more than some whole answers."""
     return httpx2.create_ssl_context()
 
 
 class Handshake:
-    """Closes a connection that is given up in its TLS handshake, which the client forgets to do."""
+    """Closes a connection whose TLS handshake was cancelled, which the client forgets to do."""
 
     def __init__(self) -> None:
         self._connection: Any = None
@@ -389,7 +372,7 @@ class Handshake:
             await self._connection.aclose()
 
 
-# Of each event loop, its clients by proxy, and what closes them when the loop ends.
+# The clients of each event loop by proxy, and the generators that close them when the loop ends.
 _clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str | None, Any]] = (
     weakref.WeakKeyDictionary()
 )
@@ -405,26 +388,23 @@ async def shared_client(url: str) -> httpx2.AsyncClient:
     proxy = find_proxy(url)
     clients = _clients.setdefault(asyncio.get_running_loop(), {})
     if proxy not in clients:
-        owner = _own(_new_client(proxy))
+        client = httpx2.AsyncClient(
+            verify=trusted(),
+            proxy=proxy,
+            trust_env=False,
+            timeout=httpx2.Timeout(None),
+            # Compressed, a little answer may be a large one.
+            headers={"Accept-Encoding": "identity", "User-Agent": "amplifierd"},
+            limits=httpx2.Limits(
+                max_connections=None, max_keepalive_connections=50, keepalive_expiry=_KEEP_ALIVE
+            ),
+        )
+        owner = _close_with_loop(client)
         clients[proxy] = await anext(owner), owner
     return clients[proxy][0]
 
 
-def _new_client(proxy: str | None) -> httpx2.AsyncClient:
-    return httpx2.AsyncClient(
-        verify=trusted(),
-        proxy=proxy,
-        trust_env=False,
-        timeout=httpx2.Timeout(None),
-        # Packed, a little answer may be a large one.
-        headers={"Accept-Encoding": "identity", "User-Agent": "amplifierd"},
-        limits=httpx2.Limits(
-            max_connections=None, max_keepalive_connections=50, keepalive_expiry=_KEEP_ALIVE
-        ),
-    )
-
-
-async def _own(client: httpx2.AsyncClient) -> AsyncGenerator[httpx2.AsyncClient]:
+async def _close_with_loop(client: httpx2.AsyncClient) -> AsyncGenerator[httpx2.AsyncClient]:
     """Give a client, and close it when the event loop closes its generators, as it ends."""
     try:
         yield client

@@ -15,7 +15,7 @@ from sessions_app.engine.base import EngineError
 SCHEMES = ("http", "https", "socks5", "socks5h")
 _VARIABLES = {"http": ("http_proxy", "all_proxy"), "https": ("https_proxy", "all_proxy")}
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
-_NAME_WITH_PORT = re.compile(r"(.*?):(\d+)")
+_NAME_WITH_PORT = re.compile(r"([^:]*):(\d+)")
 # Names that are never on the internet.
 _LOCAL_NAMES = ("localhost", ".localhost", ".local", ".internal", ".lan", ".home.arpa")
 
@@ -23,7 +23,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def find_proxy(url: str) -> str | None:
-    """Return the URL of the proxy for a URL; None where it is reached without one.
+    """Return the URL of the proxy for a URL; None if it is reached without one.
 
     Raises EngineError `bad_config`, naming the variable, for a proxy that cannot be used.
     """
@@ -37,9 +37,9 @@ def find_proxy_variable(url: str) -> tuple[str, str]:
         place = urlsplit(url)
         host, port = (place.hostname or "").rstrip("."), place.port
     except ValueError:
-        return "", ""  # Whoever sends the request says what is wrong with it.
+        return "", ""  # The request itself fails then, and says what is wrong.
     for name in _VARIABLES.get(place.scheme, ()):
-        variable, value = _variable(name)
+        variable, value = _read_variable(name)
         if value and not _is_direct(host, port or (443 if place.scheme == "https" else 80)):
             return variable, value
     return "", ""
@@ -68,13 +68,13 @@ def parse_proxy(variable: str, value: str) -> str:
 
 def find_variables() -> list[str]:
     """Return the names of the variables that are set and name a proxy."""
-    return [variable for variable, value in map(_variable, _PROXIES) if value]
+    return [variable for variable, value in map(_read_variable, _PROXIES) if value]
 
 
 def find_bad_variables() -> Iterator[tuple[str, str]]:
     """Yield each proxy variable that cannot be used, and the sentence that says why."""
     for name in _PROXIES:
-        variable, value = _variable(name)
+        variable, value = _read_variable(name)
         try:
             if value:
                 parse_proxy(variable, value)
@@ -82,7 +82,7 @@ def find_bad_variables() -> Iterator[tuple[str, str]]:
             yield variable, str(error)
 
 
-def _variable(name: str) -> tuple[str, str]:
+def _read_variable(name: str) -> tuple[str, str]:
     """Return a variable's name, as it is spelled in the environment, and its value."""
     # HTTP_PROXY in upper case could be a client's header in a CGI script, which this is not.
     for spelling in (name, name.upper()):
@@ -92,24 +92,32 @@ def _variable(name: str) -> tuple[str, str]:
 
 
 def _is_direct(host: str, port: int) -> bool:
-    """Tell whether a host is reached without a proxy."""
-    address = _address(host)
+    """Return whether a host is reached without a proxy."""
+    try:
+        address: Address | None = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        address = None
     if address is not None:
         if not address.is_global:
             return True
     elif "." not in host or host.endswith(_LOCAL_NAMES):
         return True
-    entries = re.split(r"[\s,;]+", _variable("no_proxy")[1])
+    entries = re.split(r"[\s,;]+", _read_variable("no_proxy")[1])
     return any(_matches(entry.strip("'\""), host, address, port) for entry in entries)
 
 
 def _matches(entry: str, host: str, address: Address | None, port: int) -> bool:
-    """Tell whether an entry of NO_PROXY means a host; one that cannot be read means none."""
+    """Return whether an entry of NO_PROXY means a host; one that cannot be read means none."""
     name = entry.rpartition("://")[2].lower()
     if name in ("", "*"):
         return name == "*"
-    name, wanted = _split_port(name)
-    if wanted not in (None, port):
+    wanted: str | None = None
+    if name.startswith("["):
+        name, _, rest = name[1:].partition("]")
+        wanted = rest.removeprefix(":")
+    elif match := _NAME_WITH_PORT.fullmatch(name):
+        name, wanted = match.groups()
+    if wanted and wanted.isdigit() and int(wanted) != port:
         return False
     if address is not None:
         try:
@@ -118,20 +126,3 @@ def _matches(entry: str, host: str, address: Address | None, port: int) -> bool:
             return False
     suffix = name.removeprefix("*").strip(".")
     return bool(suffix) and (host == suffix or host.endswith(f".{suffix}"))
-
-
-def _split_port(name: str) -> tuple[str, int | None]:
-    if name.startswith("["):
-        inside, _, after = name[1:].partition("]")
-        rest = after.removeprefix(":")
-        return inside, int(rest) if rest.isdigit() else None
-    if name.count(":") == 1 and (match := _NAME_WITH_PORT.fullmatch(name)):
-        return match[1], int(match[2])
-    return name, None
-
-
-def _address(host: str) -> Address | None:
-    try:
-        return ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return None

@@ -150,6 +150,18 @@ def shuffled(events: Sequence[Sent], times: int) -> Iterator[list[Sent]]:
         yield changed
 
 
+DAMAGES = [damaged_fields, rearranged, lambda events: shuffled(events, 500)]
+
+
+def check_damages(make: Callable[[], Reader], sent: Sequence[Sent], end: bytes = b"") -> None:
+    """However a stream is damaged, an answer or an error is read of it; `end` always follows."""
+    for damage in DAMAGES:
+        damaged = [*damage(sent)]
+        assert len(damaged) > 20
+        for events in damaged:
+            read(make(), encode(events) + end)
+
+
 def check_chunks(make: Callable[[], Reader], body: bytes) -> int:
     """It does not matter where a stream is cut into chunks; returns how many ways were tried."""
     whole = read(make(), body)

@@ -79,6 +79,7 @@ def test_all_is_told_a_line_each(whole: None) -> None:
 def test_json_is_a_line_each(whole: None) -> None:
     call_command("doctor", "--json", stdout=(out := StringIO()), stderr=StringIO())
     findings = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert len(findings) > 10
     assert all(set(each) == {"topic", "level", "says", "todo"} for each in findings)
     assert all(each["todo"] for each in findings if each["level"] != "ok")
 

@@ -75,7 +75,6 @@ def test_several_messages_are_executed_in_order_with_what_was_said_before(sessio
         runs.send(session.id, content)
     execute(session)
     said = list(Message.objects.in_session(session.id).filter(role="assistant"))
-    assert ["one" in said[0].content, "two" in said[1].content, "three" in said[2].content]
     assert [m.content for m in said] == ["Echo: one", "Echo: two", "Echo: three"]
 
 

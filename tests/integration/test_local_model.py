@@ -79,7 +79,9 @@ def test_an_answer_ends_by_itself_without_a_mark_of_the_template(server: LocalSe
 
 def test_more_turns_at_once_than_slots_are_all_answered(server: LocalServer) -> None:
     turns = [turn(f"Tell me about {number}.", max_tokens=6) for number in range(SLOTS + 3)]
-    assert all(outcome.content for outcome, _ in ask(*turns))
+    answers = ask(*turns)
+    assert len(answers) == SLOTS + 3
+    assert all(outcome.content for outcome, _ in answers)
 
 
 def test_after_cancelled_turns_the_next_is_answered(server: LocalServer) -> None:

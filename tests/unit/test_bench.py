@@ -135,7 +135,8 @@ def test_end_of_the_stream_is_an_error() -> None:
 
 @pytest.mark.parametrize("count", [1, TRANSCRIPTS, TRANSCRIPTS + 1])
 def test_every_operation_has_a_path_however_few_the_sessions(count: int) -> None:
-    assert all(operation.paths for operation in operations(["session_1"] * count))
+    found = operations(["session_1"] * count)
+    assert found and all(operation.paths for operation in found)
 
 
 def test_a_plan_is_what_it_reads_and_its_time() -> None:

@@ -5,6 +5,7 @@ import hashlib
 import re
 import sys
 import threading
+import time
 import zipfile
 from io import StringIO
 from pathlib import Path
@@ -218,9 +219,11 @@ def test_who_needs_the_file_waits_for_a_fetch_that_is_under_way(tmp_path: Path) 
 
 
 def test_nobody_waits_where_nothing_is_fetched_or_for_ever(tmp_path: Path) -> None:
+    begun = time.monotonic()
     wait_for_fetch(tmp_path / "nowhere", 60)
     (tmp_path / ".lock").touch()
     wait_for_fetch(tmp_path, 60)
     with (tmp_path / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         wait_for_fetch(tmp_path, 0.3)
+    assert 0.3 <= time.monotonic() - begun < 30

@@ -140,10 +140,13 @@ def test_every_event_of_the_journal_is_described() -> None:
 
 
 def test_every_component_that_is_referred_to_is_there() -> None:
-    for place in set(re.findall(r'"#/([^"]+)"', document())):
+    places = set(re.findall(r'"#/([^"]+)"', document()))
+    assert len(places) > 50
+    for place in places:
         found: Any = DESCRIBED
         for part in place.split("/"):
             found = found[part]
+        assert found, place
 
 
 # A path of each answer that a session gives, and the component that it is exactly.

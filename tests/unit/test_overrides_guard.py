@@ -29,8 +29,11 @@ PROFILE = validate_definition(
 )
 
 
-def applied(section: str, module: str, **entry: Any) -> None:
-    overrides.apply(PROFILE, {section: [{"module": module, **entry}]})
+def applied(section: str, module: str, **entry: Any) -> dict[str, Any]:
+    """Return the entry of the module with these overrides."""
+    merged = overrides.apply(PROFILE, {section: [{"module": module, **entry}]})
+    [found] = [each for each in merged[section] if each["module"] == module]
+    return found
 
 
 def refusal(section: str, module: str, **entry: Any) -> str:
@@ -72,7 +75,8 @@ def test_the_host_of_a_provider_with_a_key_stays(url: Any) -> None:
     "url", [PROXY, "https://proxy.example:8443", "https://PROXY.example:8443/other/path"]
 )
 def test_another_path_of_the_same_host_may_be_given(url: str) -> None:
-    applied("providers", "provider-openai", config={"base_url": url})
+    entry = applied("providers", "provider-openai", config={"base_url": url})
+    assert entry["config"] == {"api_key": "${KEY}", "base_url": url}
 
 
 def test_the_standard_port_is_no_change() -> None:
@@ -80,7 +84,8 @@ def test_the_standard_port_is_no_change() -> None:
         {"providers": [{"module": "provider-openai", "config": {"base_url": "https://a/v1"}}]}
     )
     changed = {"module": "provider-openai", "config": {"base_url": "https://a:443/v2"}}
-    overrides.apply(base, {"providers": [changed]})
+    [entry] = overrides.apply(base, {"providers": [changed]})["providers"]
+    assert entry["config"]["base_url"] == "https://a:443/v2"
 
 
 @pytest.mark.parametrize(
@@ -133,8 +138,8 @@ def test_a_provider_sends_no_key_of_its_own_just_where_it_says_so() -> None:
 def test_a_provider_without_a_key_may_be_anywhere() -> None:
     config = {"base_url": "http://127.0.0.1:9/v1", "default_model": "m"}
     for module in ("provider-openai-compatible", "provider-ollama", "provider-vllm"):
-        applied("providers", module, config=config)
-    applied("tools", "tool-web", config={"hosts": ["b"]})
+        assert applied("providers", module, config=config)["config"] == config
+    assert applied("tools", "tool-web", config={"hosts": ["b"]})["config"] == {"hosts": ["b"]}
 
 
 @pytest.mark.parametrize(
@@ -158,9 +163,12 @@ def test_a_reference_that_the_profile_does_not_make_there_is_refused(
 
 
 def test_a_reference_that_the_profile_makes_there_may_be_repeated() -> None:
-    applied("providers", "provider-openai", config={"api_key": "${KEY}"})
-    applied("providers", "provider-local", config={"hosts": ["${A}", "b"]})
-    applied("tools", "tool-mcp", config={"token": "Bearer ${TOKEN}"})
+    for section, module, config in (
+        ("providers", "provider-openai", {"api_key": "${KEY}"}),
+        ("providers", "provider-local", {"hosts": ["${A}", "b"]}),
+        ("tools", "tool-mcp", {"token": "Bearer ${TOKEN}"}),
+    ):
+        assert config.items() <= applied(section, module, config=config)["config"].items()
 
 
 @pytest.mark.parametrize("key", ["llm", "session", "temperature"])

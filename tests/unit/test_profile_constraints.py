@@ -61,6 +61,7 @@ def test_a_path_that_is_not_canonical_is_refused(path: str) -> None:
 @pytest.mark.parametrize("path", ["a", "a/b", ".hidden", "a..b/c", "...", "a b/ü"])
 def test_a_canonical_path_is_taken(path: str) -> None:
     AmplifiedDirectory.objects.create(relative_path=path)
+    assert AmplifiedDirectory.objects.filter(relative_path=path).exists()
 
 
 def test_the_root_cannot_be_removed(root: AmplifiedDirectory) -> None:

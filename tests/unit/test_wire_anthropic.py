@@ -12,6 +12,7 @@ from tests.harness.wire import (
     Sent,
     check_chunks,
     check_cuts,
+    check_damages,
     damaged_fields,
     encode,
     error_of,
@@ -116,21 +117,9 @@ def test_a_stream_that_is_cut_before_its_reason_to_stop_is_broken_off() -> None:
     assert check_cuts(AnthropicReader, encode(REFERENCE), end) > 200
 
 
-def test_whatever_is_missing_repeated_or_moved_is_read() -> None:
-    for events in rearranged(REFERENCE):
-        read(AnthropicReader(), encode(events))
-
-
-def test_whatever_a_field_is_instead_it_is_read() -> None:
-    variants = [*damaged_fields(REFERENCE)]
-    assert len(variants) > 200
-    for events in variants:
-        read(AnthropicReader(), encode(events))
-
-
-def test_several_damages_at_once_are_read() -> None:
-    for events in shuffled(REFERENCE, 500):
-        read(AnthropicReader(), encode(events))
+def test_however_a_stream_is_damaged_it_is_read() -> None:
+    assert len([*damaged_fields(REFERENCE)]) > 200
+    check_damages(AnthropicReader, REFERENCE)
 
 
 def test_no_answer_without_an_end_is_a_success() -> None:

@@ -66,7 +66,11 @@ class StateFilter(admin.SimpleListFilter):
             "expired": Q(revoked_at=None, expires_at__lte=Now()),
             "revoked": Q(revoked_at__isnull=False),
         }
-        return queryset.filter(states.get(self.value(), Q()))
+        return queryset.filter(states.get(self.value() or "", Q()))
+
+
+# Where a request carries a new key from where it is made to the page that shows it, once.
+MADE_KEY = "amplifierd.made_key"
 
 
 @admin.register(ApiKey)
@@ -109,7 +113,8 @@ class ApiKeyAdmin(admin.ModelAdmin):
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: ApiKeyForm, change: bool) -> None:
         """Have the key made; the request carries it to the page that shows it."""
-        made, request.made_key = keys.create(**{name: form.cleaned_data[name] for name in FIELDS})
+        made, key = keys.create(**{name: form.cleaned_data[name] for name in FIELDS})
+        request.META[MADE_KEY] = key
         for field in made._meta.concrete_fields:
             setattr(obj, field.attname, getattr(made, field.attname))
         obj._state.adding = False
@@ -123,8 +128,8 @@ class ApiKeyAdmin(admin.ModelAdmin):
             "title": "The key is made",
             "opts": self.opts,
             "made": obj,
-            "key": request.made_key,
-            "meaning": MEANINGS[obj.scope],
+            "key": request.META[MADE_KEY],
+            "meaning": MEANINGS[Scope(obj.scope)],
             "url": request.build_absolute_uri(reverse("session-list")),
         }
         return TemplateResponse(request, "admin/amplifierd/apikey/made.html", context)
@@ -154,7 +159,7 @@ class ApiKeyAdmin(admin.ModelAdmin):
         return [
             ("Key", self.key(key)),
             ("State", self.badge(key)),
-            ("Scope", f"{key.scope}: {MEANINGS[key.scope]}"),
+            ("Scope", f"{key.scope}: {MEANINGS[Scope(key.scope)]}"),
             ("Owner", self.sessions(key)),
             ("Last used", format_time(key.last_used_at) if key.last_used_at else "never"),
             ("Ends", format_time(key.expires_at) if key.expires_at else "never"),

@@ -1,4 +1,4 @@
-"""The daemon's ASGI application: the guard, behind it the streams, and Django for the rest."""
+"""The daemon's ASGI application: the security middleware, behind it the streams, and Django."""
 
 from amplifierd import wsgi
 
@@ -7,9 +7,11 @@ from amplifierd import wsgi
 
 from channels.routing import URLRouter
 from django.conf import settings
-from django.urls import URLPattern, re_path
+from django.urls import URLPattern
+from django.urls.resolvers import RegexPattern
 
 from amplifierd.auth.streams import Door
+from amplifierd.common.asgi import Application
 from amplifierd.server.health import Liveness
 from amplifierd.server.security import Guard
 from amplifierd.server.send_and_wait import Waiting
@@ -18,6 +20,13 @@ from sessions_app.api import queries
 from sessions_app.streaming import routing
 
 SESSION = "^api/v1/sessions/(?P<session_id>[^/]+)"
+
+
+def route(path: str, application: Application) -> URLPattern:
+    """Return a route to an ASGI application, for which Django's functions have no type."""
+    return URLPattern(RegexPattern(path, is_endpoint=True), application)
+
+
 bridge = Bridge(wsgi.application, settings.WEB_THREADS, settings.ANSWER_SECONDS)
 application = Guard(
     URLRouter(
@@ -26,10 +35,10 @@ application = Guard(
                 URLPattern(route.pattern, Door(route.callback, bridge))
                 for route in routing.urlpatterns
             ),
-            re_path(r"^livez/?$", Liveness(bridge)),
-            re_path(rf"{SESSION}/send-message/?$", Waiting(bridge)),
-            re_path(rf"{SESSION}/execute/?$", Waiting(bridge, queries.LONGEST_WAIT)),
-            re_path(r"", bridge),
+            route(r"^livez/?$", Liveness(bridge)),
+            route(rf"{SESSION}/send-message/?$", Waiting(bridge)),
+            route(rf"{SESSION}/execute/?$", Waiting(bridge, queries.LONGEST_WAIT)),
+            route("", bridge),
         ]
     ),
     hosts=settings.ALLOWED_HOSTS,

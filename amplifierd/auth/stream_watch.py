@@ -6,9 +6,9 @@ import logging
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from asgiref.typing import HTTPScope
 from rest_framework.exceptions import APIException
 
+from amplifierd.common.asgi import ConnectionScope
 from amplifierd.server.wsgi_adapter import Bridge
 
 logger = logging.getLogger(__name__)
@@ -28,16 +28,16 @@ class Watch:
     """
 
     def __init__(
-        self, bridge: Bridge, ask: Callable[[HTTPScope], object], interval: float = INTERVAL
+        self, bridge: Bridge, ask: Callable[[ConnectionScope], object], interval: float = INTERVAL
     ) -> None:
         self._bridge = bridge
         self._ask = ask
         self._interval = interval
-        self._open: dict[Credentials, dict[asyncio.Event, HTTPScope]] = {}
+        self._open: dict[Credentials, dict[asyncio.Event, ConnectionScope]] = {}
         self._task: asyncio.Task[None] | None = None
 
     @contextlib.contextmanager
-    def over(self, scope: HTTPScope) -> Iterator[asyncio.Event]:
+    def over(self, scope: ConnectionScope) -> Iterator[asyncio.Event]:
         """Watch over a stream while the block runs; the event is set when it is to end."""
         shown, ended = credentials(scope), asyncio.Event()
         self._open.setdefault(shown, {})[ended] = scope
@@ -77,7 +77,7 @@ class Watch:
             self._task = None
 
 
-def credentials(scope: HTTPScope) -> Credentials:
+def credentials(scope: ConnectionScope) -> Credentials:
     """Return what the request shows to be let in."""
     headers = dict(scope["headers"])
     return headers.get(b"authorization"), headers.get(b"cookie")

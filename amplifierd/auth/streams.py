@@ -4,14 +4,6 @@ import asyncio
 from functools import partial
 from typing import Any
 
-from asgiref.typing import (
-    ASGI3Application,
-    ASGIReceiveCallable,
-    ASGIReceiveEvent,
-    ASGISendCallable,
-    ASGISendEvent,
-    HTTPScope,
-)
 from django.conf import settings
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.sessions.middleware import SessionMiddleware
@@ -21,6 +13,7 @@ from django.db import connections
 from amplifierd.auth.callers import ANYBODY, BadCredentials, caller_of, demand
 from amplifierd.auth.scopes import Scope
 from amplifierd.auth.stream_watch import Watch
+from amplifierd.common.asgi import Application, ConnectionScope, Message, Receive, Send
 from amplifierd.common.callers import Caller
 from amplifierd.common.outage import is_outage_known
 from amplifierd.common.problems import UNAVAILABLE, send_problem
@@ -36,14 +29,12 @@ class Door:
     waits for it. Nothing is looked up where nobody is asked for a key and none is shown.
     """
 
-    def __init__(self, app: ASGI3Application, bridge: Bridge) -> None:
+    def __init__(self, app: Application, bridge: Bridge) -> None:
         self.app = app
         self.bridge = bridge
         self.watch = Watch(bridge, admit_again)
 
-    async def __call__(
-        self, scope: HTTPScope, receive: ASGIReceiveCallable, send: ASGISendCallable
-    ) -> None:
+    async def __call__(self, scope: ConnectionScope, receive: Receive, send: Send) -> None:
         """Let one stream in, or refuse it; end it once its key is let in no longer."""
         if not settings.REQUIRE_KEYS and not dict(scope["headers"]).get(b"authorization"):
             return await self.app({**scope, "caller": ANYBODY}, receive, send)
@@ -63,16 +54,14 @@ class Door:
 class Stream:
     """`receive` and `send` of a stream that may be ended here: it hears that its client left."""
 
-    def __init__(
-        self, receive: ASGIReceiveCallable, send: ASGISendCallable, ended: asyncio.Event
-    ) -> None:
+    def __init__(self, receive: Receive, send: Send, ended: asyncio.Event) -> None:
         self._receive = receive
         self._send = send
         self._ended = ended
         self._began = False
         self._complete = False
 
-    async def receive(self) -> ASGIReceiveEvent:
+    async def receive(self) -> Message:
         """Return the next message of the client, or that it has left."""
         coming = asyncio.ensure_future(self._receive())
         ending = asyncio.ensure_future(self._ended.wait())
@@ -83,7 +72,7 @@ class Stream:
             coming.cancel()
             ending.cancel()
 
-    async def send(self, message: ASGISendEvent) -> None:
+    async def send(self, message: Message) -> None:
         """Send a message."""
         self._began = True
         if message["type"] == "http.response.body" and not message.get("more_body"):
@@ -98,7 +87,7 @@ class Stream:
             await self._send(body_message(b""))
 
 
-def admit(scope: HTTPScope) -> Caller:
+def admit(scope: ConnectionScope) -> Caller:
     """Return the caller of a stream.
 
     Raises what `caller_of` and `demand` raise, and SessionNotFound for a session of somebody else.
@@ -111,7 +100,7 @@ def admit(scope: HTTPScope) -> Caller:
         connections.close_all()
 
 
-def admit_again(scope: HTTPScope) -> None:
+def admit_again(scope: ConnectionScope) -> None:
     """Raise as `identify` does where who was let in is let in no longer."""
     try:
         identify(scope)
@@ -119,7 +108,7 @@ def admit_again(scope: HTTPScope) -> None:
         connections.close_all()
 
 
-def identify(scope: HTTPScope) -> Caller:
+def identify(scope: ConnectionScope) -> Caller:
     """Return who shows the scope's credentials, if they may read; raise as `demand` does."""
     request = WSGIRequest(environ(scope, b""))
     for middleware in (SessionMiddleware, AuthenticationMiddleware):

@@ -13,7 +13,6 @@ from http import HTTPStatus
 from typing import Any
 
 import psycopg
-from asgiref.typing import ASGISendCallable
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.core.exceptions import ValidationError as ModelError
 from django.db import DataError
@@ -26,6 +25,7 @@ from rest_framework.serializers import as_serializer_error
 from rest_framework.settings import api_settings
 from rest_framework.views import set_rollback
 
+from amplifierd.common.asgi import Send
 from amplifierd.common.errors import DATABASE_UNAVAILABLE, ServiceError
 from amplifierd.postgres import schema
 
@@ -222,7 +222,7 @@ def respond(problem: Problem) -> HttpResponse:
     )
 
 
-async def send_problem(send: ASGISendCallable, problem: Problem) -> None:
+async def send_problem(send: Send, problem: Problem) -> None:
     """Send the problem as the whole response of an ASGI application."""
     body = json.dumps(problem.body).encode()
     fields = {"Content-Type": MEDIA_TYPE, "Content-Length": str(len(body)), **problem.headers}

@@ -18,6 +18,7 @@ from amplifierd.doctor import machine
 from amplifierd.doctor.findings import Finding, error, ok, warning
 from amplifierd.postgres import PostgresError, embedded_url, leaving_on_signals, running, schema
 from amplifierd.postgres.data_folder import Layout
+from amplifierd.postgres.statements import close_connections
 from sessions_app.models import Run
 from sessions_app.states import RunStatus
 from sessions_app.streaming.database import parameters
@@ -46,8 +47,7 @@ def held() -> Iterator[Finding]:
     try:
         with leaving_on_signals(), running(settings.HOME):
             yield _reached("embedded", "Start the daemon with `make run`.")
-            connection.close()
-            connection.close_pool()
+            close_connections()
     except PostgresError as reason:
         yield error("database", str(reason), "Mend what its log names, then look again.")
 
@@ -112,9 +112,9 @@ def _reached(which: str, todo: str) -> Finding:
     """Ask the database on a connection of its own: a pool would not say why there is none."""
     try:
         with psycopg.connect(**parameters("doctor")) as reached:
-            name, encoding, major, version = reached.execute(schema.FACTS).fetchone()
-            (size,) = reached.execute(SIZE).fetchone()
-            in_recovery, is_read_only = reached.execute(WRITES).fetchone()
+            [(name, encoding, major, version)] = reached.execute(schema.FACTS)
+            [(size,)] = reached.execute(SIZE)
+            [(in_recovery, is_read_only)] = reached.execute(WRITES)
     except psycopg.Error as reason:
         lines = [line.strip() for line in str(reason).splitlines() if line.strip()]
         return error("database", f"{which}, does not answer: {lines[0]}", todo)

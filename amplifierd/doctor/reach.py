@@ -134,6 +134,7 @@ def _listener(number: int) -> str:
             connection.pid
             for connection in psutil.net_connections("tcp")
             if connection.status == psutil.CONN_LISTEN
+            and connection.laddr
             and connection.laddr.port == number
             and connection.pid
         ]

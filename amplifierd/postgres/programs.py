@@ -145,7 +145,7 @@ def candidates() -> Iterator[Path]:
 def major_version(folder: Path) -> int | None:
     """Return the major version of the `postgres` in the folder; None where none runs."""
     try:
-        command = [folder / "postgres", "--version"]
+        command: list[str | Path] = [folder / "postgres", "--version"]
         answer = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
     except (OSError, subprocess.CalledProcessError):
         return None
@@ -173,7 +173,7 @@ def _numbers(path: Path) -> list[int]:
 
 def _runs(folder: Path, account: Account) -> bool:
     """Tell whether the account may run the programs."""
-    command = [folder / "postgres", "--version"]
+    command: list[str | Path] = [folder / "postgres", "--version"]
     try:
         return not subprocess.run(  # noqa: S603
             command, **account.options(Path("/")), capture_output=True, check=False

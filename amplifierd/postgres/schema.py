@@ -50,7 +50,7 @@ def check_database() -> None:
     Raises psycopg.OperationalError if it does not answer.
     """
     with psycopg.connect(**parameters("check")) as direct:
-        name, encoding, major, version = direct.execute(FACTS).fetchone()
+        [(name, encoding, major, version)] = direct.execute(FACTS)
     for says, todo in find_faults(major, version, encoding, name):
         raise CommandError(f"amplifierd cannot use this database: {says}. {todo}.")
 

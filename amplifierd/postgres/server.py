@@ -133,11 +133,11 @@ class Server:
     def _start(self, programs: Path, lock: int) -> None:
         """Start the postmaster, without waiting for it."""
         data = self._layout.data
-        command = [programs / "postgres", "-D", self._account.name_of(data)]
+        command: list[str | Path] = [programs / "postgres", "-D", self._account.name_of(data)]
         for name, value in self._settings().items():
             command += ["-c", f"{name}={value}"]
         with self._open_log() as log:
-            self._process = subprocess.Popen(  # noqa: S603
+            process: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603
                 command,
                 **self._account.options(data),
                 stdin=subprocess.DEVNULL,
@@ -145,7 +145,8 @@ class Server:
                 stderr=log,
                 pass_fds=[lock],
             )
-        _started.append(self._process)
+        self._process = process
+        _started.append(process)
 
     def _settings(self) -> dict[str, str | int]:
         """Return the server's settings: no TCP, a private socket, room for all our processes."""

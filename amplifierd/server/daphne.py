@@ -13,7 +13,6 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from asgiref.typing import ASGI3Application, ASGISendEvent
 from daphne import http_protocol
 from daphne.server import Server as DaphneServer
 from daphne.server import twisted_loop
@@ -31,6 +30,7 @@ from twisted.logger import (
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.web.http import HTTPChannel
 
+from amplifierd.common.asgi import Application, Message
 from amplifierd.common.problems import MEDIA_TYPE, Problem
 from amplifierd.server.tls import ContextFactory
 
@@ -86,7 +86,7 @@ class Request(http_protocol.WebRequest):
             self.requestHeaders.setRawHeaders(b"daphne-root-path", [b"/"])
         return super().process()
 
-    def handle_reply(self, message: ASGISendEvent) -> None:
+    def handle_reply(self, message: Message) -> None:
         """Write one message; a response of several pieces has a gate between the first and last."""
         if self.finished or self.channel is None:
             return
@@ -196,7 +196,7 @@ class Server(DaphneServer):
 
     def __init__(
         self,
-        application: ASGI3Application,
+        application: Application,
         listener: socket.socket,
         *,
         body_limit: int,
@@ -245,7 +245,7 @@ class Server(DaphneServer):
             return plain
         return TLSMemoryBIOFactory(ContextFactory(self.tls), False, plain)
 
-    async def handle_reply(self, protocol: Request, message: ASGISendEvent) -> None:
+    async def handle_reply(self, protocol: Request, message: Message) -> None:
         """Send one message of an application; return when its client has room for another."""
         if self.draining and message["type"] == "http.response.start":
             protocol.close_afterwards()

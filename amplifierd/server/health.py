@@ -8,9 +8,9 @@ import logging
 import threading
 import time
 
-from asgiref.typing import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, HTTPScope
 from django.db import DatabaseError, InterfaceError, connection
 
+from amplifierd.common.asgi import Application, ConnectionScope, Receive, Send
 from amplifierd.server.wsgi_adapter import body_message
 from amplifierd.views import ALIVE
 from sessions_app.models.process import ProcessKind
@@ -23,12 +23,10 @@ logger = logging.getLogger(__name__)
 class Liveness:
     """An ASGI application that says that this process answers; others than GET go to `other`."""
 
-    def __init__(self, other: ASGI3Application) -> None:
+    def __init__(self, other: Application) -> None:
         self.other = other
 
-    async def __call__(
-        self, scope: HTTPScope, receive: ASGIReceiveCallable, send: ASGISendCallable
-    ) -> None:
+    async def __call__(self, scope: ConnectionScope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["method"] != "GET":
             return await self.other(scope, receive, send)

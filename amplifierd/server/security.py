@@ -8,17 +8,9 @@ Whatever fails behind the guard before its response began is answered here as we
 import ipaddress
 from collections.abc import Iterable
 
-from asgiref.typing import (
-    ASGI3Application,
-    ASGIReceiveCallable,
-    ASGIReceiveEvent,
-    ASGISendCallable,
-    ASGISendEvent,
-    HTTPScope,
-    Scope,
-)
 from django.http.request import split_domain_port, validate_host
 
+from amplifierd.common.asgi import Application, ConnectionScope, Message, Receive, Send
 from amplifierd.common.errors import ServiceError
 from amplifierd.common.problems import Problem, log_failure, page, problem_of, send_problem
 
@@ -73,7 +65,7 @@ class Guard:
 
     def __init__(
         self,
-        app: ASGI3Application,
+        app: Application,
         *,
         hosts: Iterable[str],
         origins: Iterable[str],
@@ -90,9 +82,7 @@ class Guard:
         self.prefix = prefix
         self.hsts = (b"strict-transport-security", b"max-age=%d" % hsts) if hsts else None
 
-    async def __call__(
-        self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
-    ) -> None:
+    async def __call__(self, scope: ConnectionScope, receive: Receive, send: Send) -> None:
         """Let one request through, or answer it."""
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008, "reason": "no websockets here"})
@@ -110,9 +100,9 @@ class Guard:
                 raise
             problem = problem_of(error)
             log_failure(problem, error, f"{scope['method']} {scope['path']}")
-            await send_refusal(answer, problem, scope, headers)
+            await send_error(answer, problem, scope, headers)
 
-    def _defaults(self, scope: HTTPScope) -> list[tuple[bytes, bytes]]:
+    def _defaults(self, scope: ConnectionScope) -> list[tuple[bytes, bytes]]:
         """Return what the answer says where the application says nothing else of the kind."""
         private = [] if scope["path"].startswith(PUBLIC_PATHS) else [PRIVATE]
         secure = [self.hsts] if self.hsts and scope["scheme"] == "https" else []
@@ -120,10 +110,10 @@ class Guard:
 
     async def _admit(
         self,
-        scope: HTTPScope,
+        scope: ConnectionScope,
         headers: Headers,
         origin: bytes | None,
-        receive: ASGIReceiveCallable,
+        receive: Receive,
         answer: "Answer",
     ) -> None:
         self._check_host(headers.get(b"host", []))
@@ -147,7 +137,7 @@ class Guard:
                 " daemon, add it to AMPLIFIERD_ALLOWED_HOSTS.",
             )
 
-    def _check_target(self, scope: HTTPScope, headers: Headers) -> None:
+    def _check_target(self, scope: ConnectionScope, headers: Headers) -> None:
         # daphne takes the prefix of every URL from this header and hides it from us.
         if scope.get("root_path") or b"daphne-root-path" in headers:
             raise Refused(
@@ -156,7 +146,7 @@ class Guard:
         if not scope["path"].startswith("/"):
             raise Refused(400, "invalid", "Send the path alone as the request's target.")
 
-    def _check_scheme(self, scope: HTTPScope, headers: Headers) -> None:
+    def _check_scheme(self, scope: ConnectionScope, headers: Headers) -> None:
         """Refuse what a browser sends through a proxy that does not tell how it was reached.
 
         Its cookies and forms are bound to the scheme: they would be refused for reasons that
@@ -203,7 +193,7 @@ class Answer:
 
     def __init__(
         self,
-        send: ASGISendCallable,
+        send: Send,
         headers: list[tuple[bytes, bytes]],
         defaults: list[tuple[bytes, bytes]],
     ) -> None:
@@ -213,7 +203,7 @@ class Answer:
         self.defaults = defaults
         self.began = False
 
-    async def __call__(self, message: ASGISendEvent) -> None:
+    async def __call__(self, message: Message) -> None:
         """Send the message, the first one with the guard's headers."""
         if message["type"] == "http.response.start":
             self.began = True
@@ -232,12 +222,12 @@ class Answer:
 class Body:
     """`receive` for the guarded application: refuses a body of more than `limit` bytes."""
 
-    def __init__(self, receive: ASGIReceiveCallable, limit: int) -> None:
+    def __init__(self, receive: Receive, limit: int) -> None:
         self.receive = receive
         self.limit = limit
         self.size = 0
 
-    async def __call__(self) -> ASGIReceiveEvent:
+    async def __call__(self) -> Message:
         """Return the next message; raise Refused with the piece that is too much."""
         message = await self.receive()
         self.size += len(message.get("body", b""))
@@ -246,7 +236,7 @@ class Body:
         return message
 
 
-def collect(scope: HTTPScope) -> Headers:
+def collect(scope: ConnectionScope) -> Headers:
     """Return the values of every header by its name in lower case."""
     headers: Headers = {}
     for name, value in scope["headers"]:
@@ -254,12 +244,14 @@ def collect(scope: HTTPScope) -> Headers:
     return headers
 
 
-def forwarded(scope: HTTPScope, headers: Headers, *, trusted: bool) -> HTTPScope:
+def forwarded(scope: ConnectionScope, headers: Headers, *, trusted: bool) -> ConnectionScope:
     """Return the scope with what a trusted proxy says of the client, and no other such word.
 
     Proxies add to these headers at their end: what stands before it anybody may have written.
     """
-    changes = {"headers": [pair for pair in scope["headers"] if not is_forwarding(pair[0])]}
+    changes: ConnectionScope = {
+        "headers": [pair for pair in scope["headers"] if not is_forwarding(pair[0])]
+    }
     if trusted:
         if address := address_in(last_word(headers, b"x-forwarded-for")):
             changes["client"] = (address, 0)
@@ -292,7 +284,7 @@ def address_in(word: str) -> str:
         return ""
 
 
-def without_prefix(scope: HTTPScope, prefix: str) -> HTTPScope:
+def without_prefix(scope: ConnectionScope, prefix: str) -> ConnectionScope:
     """Return the scope with its path as it would be without the prefix.
 
     `root_path` stays empty: what is behind the guard knows the prefix from the settings.
@@ -303,8 +295,8 @@ def without_prefix(scope: HTTPScope, prefix: str) -> HTTPScope:
     return {**scope, "path": path[len(prefix) :] or "/"}
 
 
-async def send_refusal(
-    send: ASGISendCallable, problem: Problem, scope: HTTPScope, headers: Headers
+async def send_error(
+    send: Send, problem: Problem, scope: ConnectionScope, headers: Headers
 ) -> None:
     """Send a problem: to a browser that asks for a page as a page, to all others as JSON."""
     wants_page = b"text/html" in b",".join(headers.get(b"accept", []))
@@ -317,7 +309,7 @@ async def send_refusal(
     await send({"type": "http.response.body", "body": answer.content})
 
 
-def check_origin(scope: HTTPScope, headers: Headers, behind_proxy: bool = False) -> None:
+def check_origin(scope: ConnectionScope, headers: Headers, behind_proxy: bool = False) -> None:
     """Raise Refused where a browser says that a foreign page sent the request."""
     host = headers[b"host"][0].lower()
     own = {b"https://" + host}
@@ -333,7 +325,7 @@ def check_origin(scope: HTTPScope, headers: Headers, behind_proxy: bool = False)
         raise foreign(b"another site")
 
 
-def is_navigation(scope: HTTPScope, headers: Headers) -> bool:
+def is_navigation(scope: ConnectionScope, headers: Headers) -> bool:
     """Say whether a person follows a link to one of our pages; the API has none."""
     return (
         scope["method"] == "GET"

@@ -11,10 +11,10 @@ from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
 
-from asgiref.typing import ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, HTTPScope
 from django.db import connections
 
 from amplifierd.auth.streams import admit
+from amplifierd.common.asgi import ConnectionScope, Message, Receive, Send
 from amplifierd.server.wsgi_adapter import Bridge, Busy, body_message
 from sessions_app.api import queries
 from sessions_app.api.serializers import OutcomeSerializer
@@ -38,9 +38,7 @@ class Waiting:
         # How long a request waits that says nothing of it.
         self.seconds = seconds
 
-    async def __call__(
-        self, scope: HTTPScope, receive: ASGIReceiveCallable, send: ASGISendCallable
-    ) -> None:
+    async def __call__(self, scope: ConnectionScope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         wait = queries.parse_wait(*_preferences(scope)) or queries.Wait(self.seconds or 0)
         if scope["method"] != "POST" or not wait.seconds:
@@ -65,7 +63,9 @@ class Waiting:
                 leaving.cancel()
         await answer.send(send)
 
-    async def _outcome(self, scope: HTTPScope, answer: "Answer", deadline: float) -> bytes | None:
+    async def _outcome(
+        self, scope: ConnectionScope, answer: "Answer", deadline: float
+    ) -> bytes | None:
         """Return what is answered for the run; None if it has not ended at the deadline."""
         accepted = json.loads(answer.body)
         session_id, run_id = accepted["sessionId"], accepted["runId"]
@@ -79,7 +79,7 @@ class Waiting:
             return None
         return await self._read(scope, session_id, run_id)
 
-    async def _read(self, scope: HTTPScope, session_id: str, run_id: str) -> bytes | None:
+    async def _read(self, scope: ConnectionScope, session_id: str, run_id: str) -> bytes | None:
         try:
             return await self.bridge.call(partial(read_outcome, scope, session_id, run_id))
         except Busy:
@@ -94,7 +94,7 @@ class Answer:
         self.headers: list[tuple[bytes, bytes]] = []
         self.body = b""
 
-    async def take(self, message: ASGISendEvent) -> None:
+    async def take(self, message: Message) -> None:
         """Take a message of the application."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
@@ -108,7 +108,7 @@ class Answer:
         self.headers = [pair for pair in self.headers if pair[0] != b"content-length"]
         self.headers.append((b"content-length", str(len(body)).encode()))
 
-    async def send(self, send: ASGISendCallable) -> None:
+    async def send(self, send: Send) -> None:
         """Send the response, if there is one: there is none for a client that has left."""
         if self.status:
             start: Any = {"type": "http.response.start", "status": self.status}
@@ -116,7 +116,7 @@ class Answer:
             await send(body_message(self.body))
 
 
-def read_outcome(scope: HTTPScope, session_id: str, run_id: str) -> bytes | None:
+def read_outcome(scope: ConnectionScope, session_id: str, run_id: str) -> bytes | None:
     """Return the run and its message as JSON; None for a run that is open.
 
     Raises SessionNotFound where it is gone, and what `admit` raises: the answer is for those who
@@ -135,12 +135,12 @@ def read_outcome(scope: HTTPScope, session_id: str, run_id: str) -> bytes | None
         connections.close_all()
 
 
-async def _disconnect(receive: ASGIReceiveCallable) -> None:
+async def _disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-def _preferences(scope: HTTPScope) -> tuple[str | None, str]:
+def _preferences(scope: ConnectionScope) -> tuple[str | None, str]:
     """Return the parameter `wait`, and the header `Prefer`."""
     query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
     headers = [value for name, value in scope["headers"] if name.lower() == b"prefer"]

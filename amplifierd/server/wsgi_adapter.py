@@ -16,8 +16,7 @@ from typing import Any, TypeVar
 from wsgiref.types import WSGIApplication
 from wsgiref.util import FileWrapper
 
-from asgiref.typing import ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, HTTPScope
-
+from amplifierd.common.asgi import ConnectionScope, Message, Receive, Send
 from amplifierd.common.problems import Problem, send_problem
 
 # Requests that may wait, for each thread; those beyond are told to come back.
@@ -62,9 +61,7 @@ class Bridge:
         # What is running or waiting. Only the event loop adds to it.
         self.work: set[Future[Any]] = set()
 
-    async def __call__(
-        self, scope: HTTPScope, receive: ASGIReceiveCallable, send: ASGISendCallable
-    ) -> None:
+    async def __call__(self, scope: ConnectionScope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         body = await read_body(receive)
         if body is None:
@@ -109,6 +106,10 @@ class Bridge:
         return not self.work
 
 
+def _refuse_to_write(data: bytes) -> object:
+    raise NotImplementedError("Django returns the body of a response, and never writes it.")
+
+
 class Exchange:
     """One request and its response, which live in one thread of the pool; it opens and closes
     them there, because Django's database connections belong to threads."""
@@ -117,8 +118,8 @@ class Exchange:
         self,
         wsgi: WSGIApplication,
         environ: dict[str, Any],
-        receive: ASGIReceiveCallable,
-        send: ASGISendCallable,
+        receive: Receive,
+        send: Send,
         deadline: asyncio.Timeout,
     ) -> None:
         self.wsgi = wsgi
@@ -127,16 +128,17 @@ class Exchange:
         self.send = send
         self.deadline = deadline
         self.loop = asyncio.get_running_loop()
-        self.head: ASGISendEvent | None = None
+        # Empty until Django has begun its response.
+        self.head: Message = {}
         self.gone = threading.Event()
 
-    def run(self) -> list[ASGISendEvent]:
+    def run(self) -> list[Message]:
         """Have the request answered; return what is still to be sent.
 
         A response that Django holds in memory is returned whole, which saves a hop to the event
         loop; a streamed one has been sent when this returns.
         """
-        response = self.wsgi(self.environ, self._start)
+        response: Any = self.wsgi(self.environ, self._start)
         try:
             if self.environ["REQUEST_METHOD"] == "HEAD":
                 return [self.head, body_message(b"")]
@@ -147,7 +149,9 @@ class Exchange:
         finally:
             response.close()
 
-    def _start(self, status: str, headers: list[tuple[str, str]], _error: Any = None) -> None:
+    def _start(
+        self, status: str, headers: list[tuple[str, str]], _error: Any = None
+    ) -> Callable[[bytes], object]:
         """Note the head of the response: `start_response` less `write`, which Django never uses."""
         self.head = {
             "type": "http.response.start",
@@ -156,6 +160,7 @@ class Exchange:
                 (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers
             ],
         }
+        return _refuse_to_write
 
     def _stream(self, pieces: Iterable[bytes]) -> None:
         """Send piece by piece, each one when the client has room for it, while it is there."""
@@ -173,10 +178,10 @@ class Exchange:
         finally:
             watch.cancel()
 
-    def _send(self, *messages: ASGISendEvent) -> None:
+    def _send(self, *messages: Message) -> None:
         asyncio.run_coroutine_threadsafe(self._deliver(messages), self.loop).result()
 
-    async def _deliver(self, messages: tuple[ASGISendEvent, ...]) -> None:
+    async def _deliver(self, messages: tuple[Message, ...]) -> None:
         if self.deadline.expired():
             # The client has had its answer.
             self.gone.set()
@@ -193,7 +198,7 @@ class Exchange:
         self.gone.set()
 
 
-async def read_body(receive: ASGIReceiveCallable) -> bytes | None:
+async def read_body(receive: Receive) -> bytes | None:
     """Return the whole body, None where the client left before it was through."""
     pieces = []
     while True:
@@ -205,12 +210,12 @@ async def read_body(receive: ASGIReceiveCallable) -> bytes | None:
             return b"".join(pieces)
 
 
-def body_message(piece: bytes, more: bool = False) -> ASGISendEvent:
+def body_message(piece: bytes, more: bool = False) -> Message:
     """Return one piece of a response's body; `more` says that it is not the last."""
     return {"type": "http.response.body", "body": piece, "more_body": more}
 
 
-def environ(scope: HTTPScope, body: bytes) -> dict[str, Any]:
+def environ(scope: ConnectionScope, body: bytes) -> dict[str, Any]:
     """Return the request as PEP 3333 has it."""
     prefix = scope.get("root_path", "")
     server_name, server_port = scope.get("server") or ("localhost", 80)

@@ -7,6 +7,7 @@ import socket
 import sys
 
 from amplifierd import wsgi  # noqa: F401
+from amplifierd.common.asgi import ConnectionScope, Receive, Send
 
 # Django is set up now, which the server needs for its answers of its own.
 # isort: split
@@ -16,13 +17,12 @@ from amplifierd.server.daphne import Server
 # The reactor is installed now, before anything that uses Twisted.
 # isort: split
 
-from asgiref.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
 BODY = b'{"status":"hello"}'
 HEADERS = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(BODY))]
 
 
-async def hello(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+async def hello(scope: ConnectionScope, receive: Receive, send: Send) -> None:
     """Answer a request with a few bytes of JSON."""
     await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
     await send({"type": "http.response.body", "body": BODY})

@@ -37,7 +37,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Connections as a web process opens them, for a second each statement."""
     options = dict(connections.settings["default"]["OPTIONS"])
     monkeypatch.setitem(connections.settings["default"], "OPTIONS", options)
-    statements.limit(1)
+    statements.limit_statements(1)
 
 
 def in_a_thread(function: Any) -> list[Any]:

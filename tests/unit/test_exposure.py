@@ -140,8 +140,8 @@ def test_statements_are_limited_beside_what_the_url_asks_for(
 ) -> None:
     databases = {"default": {"OPTIONS": {"options": "-c work_mem=8MB"}}}
     monkeypatch.setattr(statements.connections, "settings", databases)
-    statements.limit(0)
+    statements.limit_statements(0)
     assert databases["default"]["OPTIONS"] == {"options": "-c work_mem=8MB"}
-    statements.limit(5)
+    statements.limit_statements(5)
     expected = "-c work_mem=8MB -c statement_timeout=5000"
     assert databases["default"]["OPTIONS"] == {"options": expected}

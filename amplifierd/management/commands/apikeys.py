@@ -61,7 +61,7 @@ class Command(ConsoleCommand):
         **_: Any,
     ) -> None:
         wanted = {"name": _label(name), "owner": _label(owner or name), "scope": scope}
-        made, key = keys.create(**wanted, expires_at=days and timezone.now() + days)
+        made, key = keys.create(**wanted, expires_at=timezone.now() + days if days else None)
         if as_json:
             put(self.screen, json.dumps({**_as_json(made), "key": key}, indent=2))
             return

@@ -20,7 +20,7 @@ from amplifierd.auth import exposure
 from amplifierd.auth.options import add_proxy_option
 from amplifierd.common.errors import DATABASE_UNAVAILABLE
 from amplifierd.postgres import schema
-from amplifierd.postgres.statements import WEB_PATIENCE, let_go, limit
+from amplifierd.postgres.statements import WEB_PATIENCE, limit_idle_transactions, limit_statements
 from amplifierd.server import health, tls
 from amplifierd.supervisor.instance import PortTaken, listen
 from amplifierd.supervisor.supervisor import watch_parent
@@ -42,8 +42,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, fd: int | None, **options: Any) -> None:
         conceal()
         allow_many_files()
-        limit(settings.STATEMENT_TIMEOUT)
-        let_go(WEB_PATIENCE)
+        limit_statements(settings.STATEMENT_TIMEOUT)
+        limit_idle_transactions(WEB_PATIENCE)
         if fd is None:
             exposure.check(settings.HOST)
             # A database that is away is no reason not to start: requests are answered with 503.

@@ -7,7 +7,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 
 from amplifierd.postgres import schema
-from amplifierd.postgres.statements import let_go
+from amplifierd.postgres.statements import limit_idle_transactions
 from amplifierd.supervisor.supervisor import watch_parent
 from sessions_app.engine.tools.sandbox import conceal
 from sessions_app.worker.worker import work
@@ -19,6 +19,6 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         conceal()
         watch_parent()
-        let_go(settings.LEASE_SECONDS // 3)
+        limit_idle_transactions(settings.LEASE_SECONDS // 3)
         schema.wait_until_migrated()
         asyncio.run(work())

@@ -11,7 +11,6 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import connection
 from rich.console import Console
 
 from amplifierd import __version__
@@ -26,6 +25,7 @@ from amplifierd.postgres import (
     leaving_on_signals,
     running,
 )
+from amplifierd.postgres.statements import close_connections
 from amplifierd.supervisor import instance
 from amplifierd.supervisor.supervisor import GRACE, Child, Supervisor
 from sessions_app.engine.model_files import SMOLLM2
@@ -126,9 +126,8 @@ class Command(BaseCommand):
 
     def supervise(self, listener: socket.socket, postgres: EmbeddedPostgres | None) -> None:
         """Run the processes until a signal ends them."""
-        # This process has no more to ask; its pool would go on trying if the database dies.
-        connection.close()
-        connection.close_pool()
+        # This process has no more to ask.
+        close_connections()
         port = listener.getsockname()[1]
         supervisor = Supervisor(
             children(listener.fileno()),

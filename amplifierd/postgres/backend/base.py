@@ -27,7 +27,7 @@ class DatabaseWrapper(PostgreSQLWrapper):
         # replaces a closed one.
         if self.is_stale and self.connection is not None:
             self.connection.close()
-        super()._close()
+        super()._close()  # type: ignore[misc]  # the stubs leave it out
 
     @cached_property
     def wrap_database_errors(self) -> DatabaseErrorWrapper:
@@ -46,7 +46,8 @@ class ErrorWrapper(DatabaseErrorWrapper):
     ) -> None:
         if isinstance(error, TRANSIENT_STATES):
             # Have the connection checked before it is used again.
-            self.wrapper.errors_occurred = True
-            self.wrapper.is_stale = isinstance(error, READ_ONLY)
+            wrapper: DatabaseWrapper = self.wrapper  # type: ignore[attr-defined]  # left out as well
+            wrapper.errors_occurred = True
+            wrapper.is_stale = isinstance(error, READ_ONLY)
             raise OperationalError(*error.args).with_traceback(traceback) from error
         super().__exit__(kind, error, traceback)

@@ -17,7 +17,7 @@ from amplifierd.server.security import Guard
 from amplifierd.server.send_and_wait import Waiting
 from amplifierd.server.wsgi_adapter import Bridge
 from sessions_app.api import queries
-from sessions_app.streaming import routing
+from sessions_app.streaming import consumer
 
 SESSION = "^api/v1/sessions/(?P<session_id>[^/]+)"
 
@@ -33,7 +33,7 @@ application = Guard(
         [
             *(
                 URLPattern(route.pattern, Door(route.callback, bridge))
-                for route in routing.urlpatterns
+                for route in consumer.urlpatterns
             ),
             route(r"^livez/?$", Liveness(bridge)),
             route(rf"{SESSION}/send-message/?$", Waiting(bridge)),

@@ -253,7 +253,7 @@ SPECTACULAR_SETTINGS = {
 
 PROCRASTINATE_AUTODISCOVER_MODULE_NAME = "worker.queue"
 # Who hears which hints of the feed; nothing is stored, so django_eventstream needs no tables.
-EVENTSTREAM_CHANNELMANAGER_CLASS = "sessions_app.streaming.feed_channels.OwnerChannels"
+EVENTSTREAM_CHANNELMANAGER_CLASS = "sessions_app.streaming.feed.OwnerChannels"
 
 LOGGING = {
     "version": 1,

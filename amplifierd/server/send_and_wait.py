@@ -21,7 +21,7 @@ from sessions_app.api.serializers import OutcomeSerializer
 from sessions_app.exceptions import SessionNotFound
 from sessions_app.models import Run
 from sessions_app.states import RUN_TERMINAL
-from sessions_app.streaming.run_end import wait_for_run
+from sessions_app.streaming.hub import wait_for_run
 
 REPLAYED = (b"idempotent-replayed", b"true")
 

@@ -1,12 +1,12 @@
-"""Streams of server-sent events, and GET /api/v1/sessions/{id}/stream, a session's journal."""
+"""The streams of server-sent events, one class per URL; they bypass Django's handler."""
 
 import asyncio
-import contextlib
+import io
 import logging
 import random
 import re
 from collections import defaultdict
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterable, Awaitable, Callable
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Protocol
@@ -15,13 +15,23 @@ from urllib.parse import parse_qs
 from channels.exceptions import StopConsumer
 from channels.generic.http import AsyncHttpConsumer
 from django.conf import settings
+from django.core.handlers.asgi import ASGIRequest
+from django.urls import re_path
+from django_eventstream.utils import get_channelmanager
 
 from amplifierd.common.callers import Caller, Nobody
 from amplifierd.common.formats import stamp
 from amplifierd.common.problems import log_failure, problem_of, send_problem
-from sessions_app.exceptions import SessionNotFound
-from sessions_app.streaming import frame, hub
-from sessions_app.streaming.exceptions import BadCursor, BadQuery, MethodNotAllowed
+from sessions_app.events import Connected, FeedConnected
+from sessions_app.exceptions import (
+    BadCursor,
+    BadStreamQuery,
+    SessionNotFound,
+    StreamMethodNotAllowed,
+)
+from sessions_app.streaming import feed, hub
+from sessions_app.streaming.feed import Place
+from sessions_app.streaming.frames import encode_notice
 from sessions_app.streaming.subscription import Subscription
 from sessions_app.streaming.tree import Tree, parse_patterns
 
@@ -53,9 +63,9 @@ class Frames(AsyncIterable[bytes], Protocol):
 class Streamer(AsyncHttpConsumer):
     """One client's stream, from its request until one of the two goes away.
 
-    The stream runs as a task of its own: as long as a handler of the consumer is busy, it does not
-    hear that the client has gone. Sending waits for a client that reads slowly, as far as the
-    server's `send` does. A subclass says what is sent.
+    The stream runs as a task of its own, because a consumer whose handler is busy does not notice
+    that its client has gone. Sending waits for a client that reads slowly, as far as the server's
+    `send` does. A subclass says what is sent.
     """
 
     _stream: asyncio.Task[None] | None = None
@@ -114,32 +124,35 @@ class Streamer(AsyncHttpConsumer):
     async def _serve(self) -> None:
         try:
             if self.scope["method"] != "GET":
-                raise MethodNotAllowed
+                raise StreamMethodNotAllowed
             frames = await self.subscribe()
         except Exception as error:
             problem = problem_of(error)
             log_failure(problem, error, f"The stream {self.scope['path']}")
             await send_problem(self.base_send, problem)
             return
-        with contextlib.closing(frames), _mortal(frames):
+        # A client that is never noticed to have gone would keep its place for ever.
+        lifetime = settings.STREAM_LIFETIME * random.uniform(1 - JITTER, 1)  # noqa: S311
+        end = asyncio.get_running_loop().call_later(lifetime, frames.stop)
+        try:
             if self.is_complete(frames):
                 await self.send_response(HTTPStatus.NO_CONTENT, b"")
                 return
             await self.send_headers(headers=HEADERS)
             try:
-                await self._send_all(frames)
+                await self.send_body(self.greet(frames), more_body=True)
+                async for some in frames:
+                    await self.send_body(some, more_body=True)
             except Exception:
                 logger.exception("The stream %s broke off.", self.scope["path"])
             await self.send_body(b"")
-
-    async def _send_all(self, frames: Frames) -> None:
-        await self.send_body(self.greet(frames), more_body=True)
-        async for some in frames:
-            await self.send_body(some, more_body=True)
+        finally:
+            end.cancel()
+            frames.close()
 
 
 class StreamConsumer(Streamer):
-    """One client's stream of a session's journal."""
+    """One client's stream of a session's journal: GET /api/v1/sessions/{id}/stream"""
 
     async def subscribe(self) -> Subscription:
         """Return the session's events, from the client's cursor on."""
@@ -147,12 +160,12 @@ class StreamConsumer(Streamer):
         if self.caller.sees == Nobody():
             raise SessionNotFound(f"There is no session {self._session_id!r}.")
         return await hub.shared().subscribe(
-            self._session_id, _cursor(self.scope), settings.STREAM_KEEPALIVE
+            self._session_id, _parse_cursor(self.scope), settings.STREAM_KEEPALIVE
         )
 
     def is_complete(self, frames: Subscription) -> bool:
         """Say whether the client's cursor is at the end of a session that has ended."""
-        return _cursor(self.scope) is not None and frames.is_at_end
+        return _parse_cursor(self.scope) is not None and frames.is_at_end
 
     def greet(self, frames: Subscription) -> bytes:
         """Return where the journal stands; to a client without a cursor, what it has to know."""
@@ -161,7 +174,7 @@ class StreamConsumer(Streamer):
             "timestamp": stamp(datetime.now(UTC)),
             "lastEventId": frames.last,
         }
-        return frame.notice("connected", connected) + frames.preface
+        return encode_notice(Connected, connected) + frames.preface
 
     @property
     def _session_id(self) -> str:
@@ -173,9 +186,9 @@ class TreeConsumer(Streamer):
 
     async def subscribe(self) -> Tree:
         """Return what happens from now on."""
-        query = _query(self.scope)
+        query = _parse_query(self.scope)
         if not query["session"]:
-            raise BadQuery
+            raise BadStreamQuery
         patterns = parse_patterns(query["filter"])
         tree = Tree(query["session"], self.caller.sees, patterns, settings.STREAM_KEEPALIVE)
         await tree.open()
@@ -188,27 +201,36 @@ class TreeConsumer(Streamer):
     def greet(self, frames: Tree) -> bytes:
         """Return what is followed."""
         connected = {"session_id": frames.session_id, "timestamp": stamp(datetime.now(UTC))}
-        return frame.notice("connected", connected)
+        return encode_notice(Connected, connected)
 
 
-@contextlib.contextmanager
-def _mortal(frames: Frames) -> Iterator[None]:
-    """Stop the stream when its time is up: a place that is never left would stay taken."""
-    life = settings.STREAM_LIFETIME * random.uniform(1 - JITTER, 1)  # noqa: S311
-    end = asyncio.get_running_loop().call_later(life, frames.stop)
-    try:
-        yield
-    finally:
-        end.cancel()
+class FeedConsumer(Streamer):
+    """One client's feed of hints about all sessions it may see: GET /api/v1/events/stream
+
+    A cursor has no meaning here, so one that is sent is ignored.
+    """
+
+    async def subscribe(self) -> Place:
+        """Return a place in the feed, on the channels that django-eventstream allows the caller."""
+        manager = get_channelmanager()
+        request = ASGIRequest(self.scope, io.BytesIO())
+        request.user = self.caller
+        found = manager.get_channels_for_request(request, {})
+        channels = {each for each in found if manager.can_read_channel(self.caller, each)}
+        return await feed.shared().enter(channels, settings.STREAM_KEEPALIVE)
+
+    def greet(self, frames: Place) -> bytes:
+        """Return what tells a client to read the list."""
+        return encode_notice(FeedConnected, feed.greeting())
 
 
-def _cursor(scope: dict[str, Any]) -> int | None:
+def _parse_cursor(scope: dict[str, Any]) -> int | None:
     """Return the id of the last event that the client has; None if it names none.
 
     The header wins over the query, because a browser that reconnects sends both.
     """
     headers = dict(scope["headers"])
-    given = headers.get(b"last-event-id", b"").decode("latin-1") or _query(scope)["after"]
+    given = headers.get(b"last-event-id", b"").decode("latin-1") or _parse_query(scope)["after"]
     if not given:
         return None
     if not CURSOR.fullmatch(given):
@@ -216,7 +238,14 @@ def _cursor(scope: dict[str, Any]) -> int | None:
     return int(given)
 
 
-def _query(scope: dict[str, Any]) -> defaultdict[str, str]:
+def _parse_query(scope: dict[str, Any]) -> defaultdict[str, str]:
     """Return the last value of each parameter; empty for one that is not there."""
     query = parse_qs(scope["query_string"].decode("latin-1"))
     return defaultdict(str, {name: values[-1] for name, values in query.items()})
+
+
+urlpatterns = [
+    re_path(r"^api/v1/sessions/(?P<session_id>[^/]+)/stream/?$", StreamConsumer.as_asgi()),
+    re_path(r"^api/v1/events/stream/?$", FeedConsumer.as_asgi()),
+    re_path(r"^api/v1/events/?$", TreeConsumer.as_asgi()),
+]

@@ -1,13 +1,17 @@
-"""Connections outside Django's pool: a stream must not hold one of those that requests need."""
+"""Connections of streams, outside Django's pool: requests need those of the pool."""
 
 import asyncio
 import contextlib
-import itertools
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
 from django.db import connections
+
+from amplifierd.common.errors import DATABASE_UNAVAILABLE
+
+logger = logging.getLogger(__name__)
 
 
 def parameters(purpose: str) -> dict[str, Any]:
@@ -17,10 +21,10 @@ def parameters(purpose: str) -> dict[str, Any]:
     commits each statement by itself.
     """
     settings = connections["default"].get_connection_params()
-    for own in ("cursor_factory", "context", "prepare_threshold"):
-        settings.pop(own, None)
+    for django_only in ("cursor_factory", "context", "prepare_threshold"):
+        settings.pop(django_only, None)
     if options := settings.get("options"):
-        # What limits the statements of requests is not for streams, which limit their own.
+        # The time limit for the statements of requests is not for streams, which have their own.
         settings["options"] = f"{options} -c statement_timeout=0"
     return {
         **settings,
@@ -30,21 +34,40 @@ def parameters(purpose: str) -> dict[str, Any]:
 
 
 async def connect(purpose: str, **options: Any) -> psycopg.AsyncConnection[Any]:
-    """Return a new connection; whoever is cancelled while it is being opened leaves none behind.
+    """Return a new connection; a caller that is cancelled meanwhile leaves none behind.
 
-    Raises psycopg.OperationalError if there is none to be had.
+    Raises psycopg.OperationalError if the database cannot be reached.
     """
     settings = {**parameters(purpose), **options}
     opening = asyncio.create_task(psycopg.AsyncConnection.connect(**settings))
     try:
         return await asyncio.shield(opening)
     except asyncio.CancelledError:
-        # Broken off it would stay open until the garbage is collected.
+        # If it were cancelled too, it would stay open until the garbage is collected.
         with contextlib.suppress(psycopg.Error):
             await (await opening).close()
         raise
 
 
-def delays() -> Iterator[float]:
-    """Yield the seconds to wait after each failure in a row: short at first, then 2."""
-    return itertools.chain((0.05, 0.1, 0.2, 0.5, 1.0), itertools.repeat(2.0))
+async def listen(
+    channel: str,
+    purpose: str,
+    on_notification: Callable[[str], None],
+    on_connect: Callable[[], None],
+) -> None:
+    """Call `on_notification(payload)` for each notification, until the connection is lost.
+
+    `on_connect` is called once the channel is listened to; notifications before that may have been
+    missed. The connection must be a direct one: a proxy that pools transactions forwards no
+    notifications. Raises psycopg.OperationalError if the database cannot be reached.
+    """
+    connection = await connect(purpose)
+    try:
+        await connection.execute(f"LISTEN {channel}")
+        on_connect()
+        async for notification in connection.notifies():
+            on_notification(notification.payload)
+    except DATABASE_UNAVAILABLE as error:
+        logger.warning("No notifications arrive until there is a new connection: %s", error)
+    finally:
+        await connection.close()

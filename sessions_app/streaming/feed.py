@@ -1,8 +1,8 @@
-"""The feed: what the clients of one web process hear of all sessions that they may see.
+"""The feed: hints for the clients of one web process about all sessions that they may see.
 
-Hints come from any process by NOTIFY and are given to the channels of django-eventstream. They are
-not stored and not promised: whenever some may have been missed, a client is told `connected` again,
-which means: read the list now.
+Hints come from any process by NOTIFY and are given to the channels of django-eventstream: each
+owner has a channel, and those who may see all sessions have one. Hints are not stored and may be
+lost: whenever that is possible, a client is sent `connected` again, which means: read the list now.
 """
 
 import asyncio
@@ -13,29 +13,68 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.conf import settings
+from django.http import HttpRequest
+from django_eventstream.channelmanager import ChannelManagerBase
 from django_eventstream.event import Event
 from django_eventstream.utils import sse_encode_event
 from django_eventstream.views import Listener, get_listener_manager
 
+from amplifierd.common.callers import Everyone, Owner, Visibility
 from amplifierd.common.formats import stamp
-from sessions_app.streaming import feed_hints, frame
-from sessions_app.streaming.exceptions import TooManyStreams, Unavailable
-from sessions_app.streaming.feed_channels import channels_about
+from sessions_app.events import FeedConnected
+from sessions_app.exceptions import StreamUnavailable, TooManyStreams
+from sessions_app.streaming import database, notifier
+from sessions_app.streaming.frames import encode_keepalive, encode_notice
 from sessions_app.streaming.hub import DRAIN, keep
-from sessions_app.streaming.listener import hear
 
 logger = logging.getLogger(__name__)
 
-# Seconds that a new client waits for hints to be heard; while the database is away they are not.
+# The channel of those who may see all sessions.
+ALL = "all"
+# Seconds that a new client waits until hints arrive, which they do not during an outage.
 PATIENCE = 5.0
-DEAF = "No changes can be heard at the moment; connect again in a second."
+NO_HINTS = "No changes can be heard at the moment; connect again in a second."
+
+
+def channels_of(sees: Visibility) -> set[str]:
+    """Return the channels of a caller: that of its owner, or that of all sessions."""
+    match sees:
+        case Everyone():
+            return {ALL}
+        case Owner(name):
+            return {f"owner:{name}"}
+    return set()
+
+
+def channels_about(owner: str) -> set[str]:
+    """Return the channels that hear of a session of this owner."""
+    return {ALL, f"owner:{owner}"}
+
+
+class OwnerChannels(ChannelManagerBase):
+    """django-eventstream's channels and permissions: nothing in a request chooses a channel.
+
+    The `user` of a request is its caller. The settings name this class.
+    """
+
+    def get_channels_for_request(self, request: HttpRequest, view_kwargs: dict[str, Any]) -> Any:
+        """Return the channels of the request's caller."""
+        return channels_of(request.user.sees)
+
+    def can_read_channel(self, user: Any, channel: str) -> bool:
+        """Tell whether the caller may hear the channel."""
+        return channel in channels_of(user.sees)
+
+    def is_channel_reliable(self, channel: str) -> bool:
+        """Return False: hints are not stored; a client that reconnects reads the list again."""
+        return False
 
 
 class Place:
     """One client's place in the feed; iterate over it for frames.
 
     django-eventstream keeps ten payloads of hints for a client that does not take them, and drops
-    what comes then. The client is told to read the list instead.
+    further ones. The client is then told to read the list.
     """
 
     def __init__(
@@ -51,7 +90,7 @@ class Place:
             yield await self._next()
 
     def reread(self) -> None:
-        """Have the client told to read the list: it may have missed hints."""
+        """Tell the client to read the list: it may have missed hints."""
         self._listener.overflow = True
         self._listener.aevent.set()
 
@@ -71,19 +110,19 @@ class Place:
             async with asyncio.timeout(self._keepalive):
                 await self._listener.aevent.wait()
         except TimeoutError:
-            return frame.keepalive()
+            return encode_keepalive()
         listener = self._listener
         with get_listener_manager().lock:
             items, overflow = listener.channel_items, listener.overflow
             listener.channel_items, listener.overflow = {}, False
             listener.aevent.clear()
         if overflow:
-            return frame.notice("connected", greeting())
+            return encode_notice(FeedConnected, greeting())
         return "".join(event.data for events in items.values() for event in events).encode()
 
 
 class Feed:
-    """Hears the hints of all processes, and keeps the places of the clients here.
+    """Receives the hints of all processes, and has the places of the clients here.
 
     Belongs to one event loop; connects when the first client comes.
     """
@@ -91,7 +130,7 @@ class Feed:
     def __init__(self) -> None:
         self._places: dict[Place, Listener] = {}
         self._left = asyncio.Event()
-        self._hearing = asyncio.Event()
+        self._listening = asyncio.Event()
         self._waiting = 0
         self._task: asyncio.Task[None] | None = None
         self._closing = False
@@ -102,17 +141,17 @@ class Feed:
         return len(self._places)
 
     async def enter(self, channels: set[str], keepalive: float) -> Place:
-        """Return a place that hears these channels from now on.
+        """Return a place that gets the hints of these channels from now on.
 
-        Raises TooManyStreams; Unavailable if no hints can be heard or the feed is closing.
+        Raises TooManyStreams; StreamUnavailable if no hints can be heard or the feed is closing.
         """
         if self._closing:
-            raise Unavailable(DEAF)
+            raise StreamUnavailable(NO_HINTS)
         if self.clients + self._waiting >= settings.MAX_FEEDS:
             raise TooManyStreams(
                 "Too many feeds are open; close one, or connect again in a few seconds."
             )
-        await self._heard()
+        await self._wait_for_hints()
         listener = Listener()
         listener.channels = channels
         listener.assign_loop()
@@ -121,21 +160,21 @@ class Feed:
         self._places[place] = listener
         return place
 
-    def hear(self, payload: str) -> None:
-        """Give the hints of a payload to the clients that may hear them."""
-        if payload == feed_hints.LOST:
+    def on_notification(self, payload: str) -> None:
+        """Give the hints of a payload to the clients that may see them."""
+        if payload == notifier.HINTS_LOST:
             self.reread()
             return
         frames: dict[str, list[str]] = {}
-        for hint in feed_hints.unpack(payload):
+        for hint in notifier.unpack_hints(payload):
             data = json.dumps({"sessionId": hint.session_id, **hint.data})
             for channel in channels_about(hint.owner):
                 frames.setdefault(channel, []).append(sse_encode_event(hint.kind, data))
-        for channel, told in frames.items():
-            get_listener_manager().add_to_queues(channel, Event(channel, "hints", "".join(told)))
+        for channel, encoded in frames.items():
+            get_listener_manager().add_to_queues(channel, Event(channel, "hints", "".join(encoded)))
 
     def reread(self) -> None:
-        """Have every client told to read the list."""
+        """Tell every client to read the list."""
         for place in self._places:
             place.reread()
 
@@ -145,8 +184,8 @@ class Feed:
         Waits `within` seconds for them at most.
         """
         self._closing = True
-        # Who waits for hints is told that there will be none.
-        self._hearing.set()
+        # New clients that wait for hints are refused now.
+        self._listening.set()
         for place in self._places:
             place.stop()
         try:
@@ -160,30 +199,32 @@ class Feed:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _heard(self) -> None:
-        """Return once hints are heard; raise Unavailable if that takes too long."""
+    async def _wait_for_hints(self) -> None:
+        """Return once hints arrive; raise StreamUnavailable if that takes too long."""
         if self._task is None:
             self._task = asyncio.create_task(keep("Listening for hints", self._listen))
         self._waiting += 1
         try:
             async with asyncio.timeout(PATIENCE):
-                await self._hearing.wait()
+                await self._listening.wait()
         except TimeoutError:
-            raise Unavailable(DEAF) from None
+            raise StreamUnavailable(NO_HINTS) from None
         finally:
             self._waiting -= 1
         if self._closing:
-            raise Unavailable(DEAF)
+            raise StreamUnavailable(NO_HINTS)
 
     async def _listen(self) -> None:
         try:
-            await hear(feed_hints.CHANNEL, "feed", self.hear, self._begin)
+            await database.listen(
+                notifier.HINTS_CHANNEL, "feed", self.on_notification, self._on_connect
+            )
         finally:
-            self._hearing.clear()
+            self._listening.clear()
 
-    def _begin(self) -> None:
-        """Take note that hints are heard from now on; what was told before may have been missed."""
-        self._hearing.set()
+    def _on_connect(self) -> None:
+        """Let new clients in; earlier hints may have been missed."""
+        self._listening.set()
         self.reread()
 
     def _leave(self, place: Place) -> None:
@@ -202,7 +243,7 @@ _shared: tuple[asyncio.AbstractEventLoop, Feed] | None = None
 
 
 def shared() -> Feed:
-    """Return the feed of this process, or rather of its running event loop."""
+    """Return the feed of the running event loop; a process has only one that serves."""
     global _shared
     loop = asyncio.get_running_loop()
     if _shared is None or _shared[0] is not loop:
@@ -211,5 +252,5 @@ def shared() -> Feed:
 
 
 def open_feeds() -> int:
-    """Return how many feeds this process has; to be asked from any thread."""
+    """Return how many feeds this process has; may be called from any thread."""
     return _shared[1].clients if _shared else 0

@@ -1,11 +1,12 @@
 """The hub: what the streams of one process share.
 
-A bell says which sessions have something new; one read at a time fetches it for all of them, and
-every client is served from there. Losing a bell costs time only: a look every few seconds, and one
-at everything after the bell's connection was lost, find what went unheard.
+A notification says which sessions have something new; one read at a time fetches it for all of
+them, and every client is served from there. A lost notification costs only time: the hub polls
+every few seconds, and reads everything again after it has lost its LISTEN connection.
 """
 
 import asyncio
+import contextlib
 import itertools
 import logging
 from collections.abc import Awaitable, Callable
@@ -13,23 +14,32 @@ from collections.abc import Awaitable, Callable
 from django.conf import settings
 
 from amplifierd.common.callers import Visibility
-from amplifierd.common.errors import DATABASE_UNAVAILABLE
-from sessions_app.exceptions import SessionNotFound
-from sessions_app.streaming import database
-from sessions_app.streaming.exceptions import BadCursor, TooManyStreams, Unavailable
-from sessions_app.streaming.journal import Journal, Page, State
-from sessions_app.streaming.listener import listen
-from sessions_app.streaming.subscription import Subscription
-from sessions_app.streaming.tail import Tail
+from amplifierd.common.outage import LONGEST_DELAY, retry
+from sessions_app.events import AssistantMessageComplete
+from sessions_app.exceptions import (
+    BadCursor,
+    SessionNotFound,
+    SessionsError,
+    StreamUnavailable,
+    TooManyStreams,
+)
+from sessions_app.streaming import database, notifier
+from sessions_app.streaming.frames import decode
+from sessions_app.streaming.journal_reader import JournalReader, Page, State
+from sessions_app.streaming.subscription import Subscription, Tail
 
 logger = logging.getLogger(__name__)
 
-# Seconds between two looks for what no bell has told.
+# Seconds between two looks for events of which no notification came.
 POLL = 5.0
 # Sessions that one read covers.
 READ_SESSIONS = 256
 # Connections for clients that begin or catch up; the tails have one of their own.
 CATCH_UP_CONNECTIONS = 3
+# Every outcome of a run ends with this event.
+END = AssistantMessageComplete.meta.name
+# Longer than a request waits: it needs no keepalive.
+LONGEST_WAIT = 3600.0
 # Seconds that streams get to end by themselves when the hub is closed.
 DRAIN = 5.0
 
@@ -44,12 +54,12 @@ class Hub:
         self._poll = poll
         self._tails: dict[str, Tail] = {}
         self._subscriptions: set[Subscription] = set()
-        # In the order in which they rang, so that none is passed over.
-        self._rung: dict[str, None] = {}
-        self._bell = asyncio.Event()
+        # Sessions to read on, in the order of their notifications, so that none is starved.
+        self._scheduled: dict[str, None] = {}
+        self._work = asyncio.Event()
         self._left = asyncio.Event()
-        self._tails_journal = Journal(1)
-        self._clients_journal = Journal(CATCH_UP_CONNECTIONS)
+        self._tails_reader = JournalReader(1)
+        self._clients_reader = JournalReader(CATCH_UP_CONNECTIONS)
         self._tasks: list[asyncio.Task[None]] = []
         self._closing = False
 
@@ -67,45 +77,49 @@ class Hub:
         """Return the session's events after the cursor and from then on, or new ones only.
 
         Raises SessionNotFound; BadCursor for one that the journal has not reached; TooManyStreams;
-        Unavailable if the journal cannot be read or the hub is closing.
+        StreamUnavailable if the journal cannot be read or the hub is closing.
         """
         if self._closing:
-            raise Unavailable
-        self._check_room(session_id)
+            raise StreamUnavailable
+        if self.streams >= settings.MAX_STREAMS:
+            raise TooManyStreams
+        tail = self._tails.get(session_id) or Tail(session_id)
+        if len(tail.followers) >= settings.MAX_SESSION_STREAMS:
+            raise TooManyStreams("This session has too many streams; close one of them.")
         self._start()
-        # Subscribed before the journal is looked at: no bell between the two goes unheard.
-        tail = self._tails.setdefault(session_id, Tail(session_id))
-        subscription = Subscription(tail, self._read_for_client, self._forget, keepalive)
+        # Subscribed before the journal is read: no notification between the two is missed.
+        self._tails[session_id] = tail
+        subscription = Subscription(tail, self._read_for_client, self._remove, keepalive)
         self._subscriptions.add(subscription)
         try:
-            state = await self._look(session_id, after)
+            state = await self._find_start(session_id, after)
         except BaseException:
             subscription.close()
             raise
         was_open = tail.is_open
         subscription.begin(state, after)
-        # A tail that was not open yet has heard no bell.
-        self.ring(session_id, state.last if was_open else None)
+        # A tail that was not open yet has taken no notification.
+        self.schedule(session_id, state.last if was_open else None)
         return subscription
 
-    async def tree(self, session_id: str, sees: Visibility) -> list[str]:
+    async def find_tree(self, session_id: str, sees: Visibility) -> list[str]:
         """Return a session and all below it that the caller may see, nothing for an unknown one.
 
-        Raises Unavailable if the database does not answer.
+        Raises StreamUnavailable if the database does not answer.
         """
-        return [] if "\0" in session_id else await self._clients_journal.tree(session_id, sees)
+        return [] if "\0" in session_id else await self._clients_reader.find_tree(session_id, sees)
 
-    def ring(self, session_id: str, seq: int | None = None) -> None:
-        """Have the session read on, unless nobody is here for it or `seq` is known already."""
+    def schedule(self, session_id: str, seq: int | None = None) -> None:
+        """Have the session read on, unless it has no client here or `seq` is known already."""
         tail = self._tails.get(session_id)
         if tail and tail.is_open and (seq is None or seq > tail.last):
-            self._rung[session_id] = None
-            self._bell.set()
+            self._scheduled[session_id] = None
+            self._work.set()
 
-    def ring_all(self) -> None:
-        """Have every session read on: bells may have been missed."""
+    def schedule_all(self) -> None:
+        """Have every session read on: notifications may have been missed."""
         for session_id in self._tails:
-            self.ring(session_id)
+            self.schedule(session_id)
 
     async def close(self, within: float = DRAIN) -> None:
         """End every stream and take no new one; disconnect once they are gone.
@@ -125,76 +139,67 @@ class Hub:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._tails_journal.close()
-        await self._clients_journal.close()
+        await self._tails_reader.close()
+        await self._clients_reader.close()
 
-    async def read_rung(self) -> None:
-        """Read on for the sessions that have rung, one read for all of them."""
-        tails = self._take_rung()
+    async def read_scheduled(self) -> None:
+        """Read on for the sessions that are scheduled, with one read for all of them."""
+        taken = list(itertools.islice(self._scheduled, READ_SESSIONS))
+        for session_id in taken:
+            del self._scheduled[session_id]
+        if not self._scheduled:
+            self._work.clear()
+        found = {session_id: self._tails.get(session_id) for session_id in taken}
+        tails = {session_id: tail for session_id, tail in found.items() if tail and tail.is_open}
+        if not tails:
+            return
         try:
-            if tails:
-                await self._read(tails)
+            pages = await self._tails_reader.read({id_: tail.last for id_, tail in tails.items()})
         except BaseException:
-            self._rung.update(dict.fromkeys(tails))
-            self._bell.set()
+            self._scheduled.update(dict.fromkeys(tails))
+            self._work.set()
             raise
+        for session_id, page in pages.items():
+            tails[session_id].take(page)
+            # After a page without frames there is nothing to read at once; the next poll will see.
+            if page and page.frames:
+                self.schedule(session_id, page.last)
 
-    async def look_for_unheard(self) -> None:
-        """Ring every session here whose journal has more than its tail."""
+    async def poll_once(self) -> None:
+        """Have every session read on whose journal has more than its tail."""
         known = {tail.session_id: tail.last for tail in self._tails.values() if tail.is_open}
-        for session_id in await self._tails_journal.stale(known) if known else ():
-            self.ring(session_id)
-
-    def _check_room(self, session_id: str) -> None:
-        """Raise TooManyStreams if one more would pass the limit of the process or the session."""
-        if self.streams >= settings.MAX_STREAMS:
-            raise TooManyStreams
-        tail = self._tails.get(session_id)
-        if tail and len(tail.followers) >= settings.MAX_SESSION_STREAMS:
-            raise TooManyStreams("This session has too many streams; close one of them.")
+        for session_id in await self._tails_reader.find_stale(known) if known else ():
+            self.schedule(session_id)
 
     def _start(self) -> None:
+        """Start the background tasks, if they do not run yet."""
         if not self._tasks:
             steps = {
-                "Listening for bells": self._hear,
-                "Reading journals for streams": self._read_on,
-                "Looking for events that no bell told of": self._look_around,
+                "Listening for notifications": self._listen,
+                "Reading journals for streams": self._wait_and_read,
+                "Polling for missed events": self._wait_and_poll,
             }
             self._tasks = [asyncio.create_task(keep(*step)) for step in steps.items()]
 
-    async def _hear(self) -> None:
-        await listen(self.ring, self.ring_all)
+    async def _listen(self) -> None:
+        def on_notification(payload: str) -> None:
+            for session_id, seq in notifier.unpack(payload):
+                self.schedule(session_id, seq)
 
-    async def _read_on(self) -> None:
-        await self._bell.wait()
-        await self.read_rung()
+        await database.listen(notifier.CHANNEL, "listen", on_notification, self.schedule_all)
 
-    async def _look_around(self) -> None:
+    async def _wait_and_read(self) -> None:
+        await self._work.wait()
+        await self.read_scheduled()
+
+    async def _wait_and_poll(self) -> None:
         await asyncio.sleep(self._poll)
-        await self.look_for_unheard()
+        await self.poll_once()
 
-    def _take_rung(self) -> dict[str, Tail]:
-        """Take as many as one read covers; the bell stays rung while there are more."""
-        taken = list(itertools.islice(self._rung, READ_SESSIONS))
-        for session_id in taken:
-            del self._rung[session_id]
-        if not self._rung:
-            self._bell.clear()
-        tails = {session_id: self._tails.get(session_id) for session_id in taken}
-        return {session_id: tail for session_id, tail in tails.items() if tail and tail.is_open}
-
-    async def _read(self, tails: dict[str, Tail]) -> None:
-        cursors = {session_id: tail.last for session_id, tail in tails.items()}
-        for session_id, page in (await self._tails_journal.read(cursors)).items():
-            tails[session_id].take(page)
-            # After a page without frames it is no use to read on at once; the next look will.
-            if page and page.frames:
-                self.ring(session_id, page.last)
-
-    async def _look(self, session_id: str, after: int | None) -> State:
-        """Return where the session stands, if a stream may begin at the cursor."""
-        # PostgreSQL knows no NUL in a text, so no session has such an id.
-        state = None if "\0" in session_id else await self._clients_journal.state(session_id)
+    async def _find_start(self, session_id: str, after: int | None) -> State:
+        """Return where the session stands; raise if a stream cannot begin at the cursor."""
+        # PostgreSQL has no NUL in texts, so no session has such an id.
+        state = None if "\0" in session_id else await self._clients_reader.read_state(session_id)
         if state is None:
             raise SessionNotFound(f"There is no session {session_id!r}.")
         if after is not None and after > state.last:
@@ -205,9 +210,9 @@ class Hub:
         return state
 
     async def _read_for_client(self, session_id: str, after: int) -> Page | None:
-        return (await self._clients_journal.read({session_id: after}))[session_id]
+        return (await self._clients_reader.read({session_id: after}))[session_id]
 
-    def _forget(self, subscription: Subscription) -> None:
+    def _remove(self, subscription: Subscription) -> None:
         self._subscriptions.discard(subscription)
         tail = subscription.tail
         if not tail.followers and self._tails.get(tail.session_id) is tail:
@@ -216,25 +221,20 @@ class Hub:
 
 
 async def keep(doing: str, step: Callable[[], Awaitable[None]]) -> None:
-    """Take the step again and again; after failures in a row it waits longer each time."""
+    """Take the step again and again, whatever happens, until cancelled."""
     while True:
-        for failures, delay in enumerate(database.delays()):
-            try:
-                await step()
-                break
-            except (Unavailable, *DATABASE_UNAVAILABLE, OSError) as error:
-                level = logging.DEBUG if failures else logging.WARNING
-                logger.log(level, "%s failed, trying again: %s", doing, error.__cause__ or error)
-            except Exception:
-                logger.exception("%s failed, trying again.", doing)
-            await asyncio.sleep(delay)
+        try:
+            await retry(step, doing=doing, also=(StreamUnavailable, OSError))
+        except Exception:
+            logger.exception("%s failed, trying again.", doing)
+            await asyncio.sleep(LONGEST_DELAY)
 
 
 _shared: tuple[asyncio.AbstractEventLoop, Hub] | None = None
 
 
 def shared() -> Hub:
-    """Return the hub of this process, or rather of its running event loop."""
+    """Return the hub of the running event loop; a process has only one that serves."""
     global _shared
     loop = asyncio.get_running_loop()
     if _shared is None or _shared[0] is not loop:
@@ -243,5 +243,23 @@ def shared() -> Hub:
 
 
 def open_streams() -> int:
-    """Return how many streams this process has; to be asked from any thread."""
+    """Return how many streams this process has; may be called from any thread."""
     return _shared[1].streams if _shared else 0
+
+
+async def wait_for_run(session_id: str, run_id: str, after: int) -> None:
+    """Return when the run has ended, or when that cannot be noticed here.
+
+    `after` is the seq of an event of the session from before the end. This holds neither a thread
+    nor a database connection; the caller has to read what has become of the run.
+    """
+    # Too many streams, or an outage of the database.
+    with contextlib.suppress(SessionsError):
+        subscription = await shared().subscribe(session_id, after, LONGEST_WAIT)
+        with contextlib.closing(subscription):
+            async for frames in subscription:
+                # Most batches have no end of a run: they need not be decoded.
+                if END.encode() in frames and any(
+                    name == END and data.get("runId") == run_id for _, name, data in decode(frames)
+                ):
+                    return

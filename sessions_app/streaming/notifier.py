@@ -1,88 +1,187 @@
-"""The bell: tells every process, after the commit, which journals have grown.
+"""The notifier: tells every process, after the commit, which journals have grown.
 
-It carries no truth. A lost or doubled bell costs latency only, so ringing never fails, never waits
-and may be dropped. It is rung outside the transaction that it speaks of, on a connection of its
-own: NOTIFY inside would make all commits of the server wait for each other. The hints for the
-feed go the same way, on a channel of their own.
+A notification is only a hint. A lost or doubled one costs latency, so notifying never fails, never
+waits, and may be dropped. It is sent outside the transaction that it is about, on a connection of
+its own: NOTIFY inside would make all commits of the server wait for each other. The hints for the
+feed go the same way, on a channel of their own; a burst of changes in one session is one hint.
 """
 
 import atexit
 import contextlib
+import json
 import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import psycopg
 
+from amplifierd.common.outage import delays
 from sessions_app.signals import journal_grew, session_changed
-from sessions_app.streaming import database, feed_hints
-from sessions_app.streaming.feed_hints import Gathering, Hint
+from sessions_app.streaming import database
 
 logger = logging.getLogger(__name__)
 
 CHANNEL = "amplifierd_journal"
-# PostgreSQL takes payloads of less than 8000 bytes.
+HINTS_CHANNEL = "amplifierd_hints"
+# PostgreSQL takes payloads of less than 8000 bytes; what is packed here is ASCII.
 PAYLOAD_LIMIT = 7900
-# Sessions that wait to be rung while the database is away; above that bells are dropped.
+# Sessions whose notification waits during an outage; beyond that notifications are dropped.
 PENDING_LIMIT = 10_000
-# Seconds that the end of the process waits for the last bells.
-FLUSH_SECONDS = 2.0
+# Hints that wait, during a burst or an outage; beyond that every client reads its list again.
+HINTS_LIMIT = 1000
+# Seconds for which hints are collected before they are sent.
+HINTS_SECONDS = 0.05
+# The payload that stands for hints that were dropped.
+HINTS_LOST = "lost"
+# Seconds that the end of the process waits for the last notifications.
+CLOSE_SECONDS = 2.0
 
-RING = "SELECT pg_notify(%s, payload) FROM unnest(%s::text[]) AS payload"
+NOTIFY = "SELECT pg_notify(%s, payload) FROM unnest(%s::text[]) AS payload"
 
 
-def pack(newest: Mapping[str, int]) -> list[str]:
-    """Return payloads `session:seq,session:seq`, as few as hold them all."""
+class Hint(NamedTuple):
+    """What changed in one session; it is for its owner, and for those who may see all sessions."""
+
+    kind: str
+    session_id: str
+    owner: str
+    data: dict[str, Any]
+
+
+def _join(parts: Iterable[str], separator: str) -> list[str]:
+    """Return payloads of such parts, as few as hold them all."""
     payloads: list[str] = []
-    for session_id, seq in newest.items():
-        pair = f"{session_id}:{seq}"
-        if payloads and len(payloads[-1]) + len(pair) < PAYLOAD_LIMIT:
-            payloads[-1] += f",{pair}"
+    for part in parts:
+        if payloads and len(payloads[-1]) + len(part) < PAYLOAD_LIMIT:
+            payloads[-1] += f"{separator}{part}"
         else:
-            payloads.append(pair)
+            payloads.append(part)
     return payloads
 
 
+def pack(newest: Mapping[str, int]) -> list[str]:
+    """Return payloads `session:seq,session:seq`."""
+    return _join((f"{session_id}:{seq}" for session_id, seq in newest.items()), ",")
+
+
 def unpack(payload: str) -> Iterator[tuple[str, int]]:
-    """Yield the (session, seq) pairs of a payload; what is not a pair is passed over."""
+    """Yield the (session, seq) pairs of a payload; anything else is skipped."""
     for pair in payload.split(","):
         session_id, _, seq = pair.rpartition(":")
         if session_id and seq.isdecimal():
             yield session_id, int(seq)
 
 
-class Bell:
-    """Collects what has grown, the newest seq per session, and lets one thread ring it.
+def pack_hints(hints: list[Hint]) -> list[str]:
+    """Return payloads of one hint per line; a hint that is too long loses its data."""
+    lines = (json.dumps(hint, default=str) for hint in hints)
+    fitting = (
+        line if len(line) <= PAYLOAD_LIMIT else json.dumps(hint._replace(data={}))
+        for hint, line in zip(hints, lines, strict=True)
+    )
+    return _join(fitting, "\n")
+
+
+def unpack_hints(payload: str) -> Iterator[Hint]:
+    """Yield the hints of a payload; anything else is skipped."""
+    for line in payload.splitlines():
+        try:
+            kind, session_id, owner, data = json.loads(line)
+        except (ValueError, TypeError):
+            continue
+        if isinstance(kind, str) and isinstance(data, dict):
+            yield Hint(kind, session_id, owner, data)
+
+
+class HintBuffer:
+    """Hints that wait to be sent: one per kind and session, in the order of the last change.
+
+    It has its own lock, which is held for moments only: a writer that waited for the notifier's
+    lock would let the notifier's thread go first, at every commit.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._hints: dict[tuple[str, str], Hint] = {}
+        self._lost = False
+        self._unsent: list[str] = []
+        # When they are to be sent, by the monotonic clock; None if there are none.
+        self.due: float | None = None
+
+    def add(self, hint: Hint) -> bool:
+        """Add a hint, merged over an earlier one of its kind and session; True for the first."""
+        key = (hint.kind, hint.session_id)
+        with self._lock:
+            earlier = self._hints.pop(key, None)
+            data = {**earlier.data, **hint.data} if earlier else hint.data
+            self._hints[key] = hint._replace(data=data)
+            if len(self._hints) > HINTS_LIMIT:
+                self._hints.clear()
+                self._lost = True
+            if self.due is not None:
+                return False
+            self.due = time.monotonic() + HINTS_SECONDS
+            return True
+
+    def take(self) -> list[str]:
+        """Return the payloads to be sent next; those that were put back come first, alone."""
+        with self._lock:
+            if self._unsent:
+                payloads, self._unsent = self._unsent, []
+                self.due = self.due if self._hints or self._lost else None
+                return payloads
+            hints, lost = list(self._hints.values()), self._lost
+            self._hints, self._lost, self.due = {}, False, None
+        return [HINTS_LOST, *pack_hints(hints)] if lost else pack_hints(hints)
+
+    def put_back(self, payloads: list[str]) -> None:
+        """Keep payloads that could not be sent for the next time."""
+        with self._lock:
+            self._unsent = payloads
+            if payloads:
+                self.due = time.monotonic()
+
+    def is_due(self) -> bool:
+        due = self.due
+        return due is not None and due <= time.monotonic()
+
+    def clear(self) -> None:
+        with self._lock:
+            self._hints, self._lost, self._unsent, self.due = {}, False, [], None
+
+
+class Notifier:
+    """Collects which journals have grown, the newest seq per session; one thread sends it.
 
     Hints for the feed are collected for a moment longer.
     """
 
     def __init__(self) -> None:
         self._pending: dict[str, int] = {}
-        self._hints = Gathering()
+        self._hints = HintBuffer()
         self._changed = threading.Condition()
         self._closing = False
         self._thread: threading.Thread | None = None
 
-    def ring(self, session_id: str, seq: int) -> None:
-        """Have the processes told that the session's journal reaches `seq`; returns at once."""
+    def notify(self, session_id: str, seq: int) -> None:
+        """Have all processes told that the session's journal reaches `seq`; returns at once."""
         with self._changed:
             if session_id not in self._pending and len(self._pending) >= PENDING_LIMIT:
                 return
             self._pending[session_id] = max(seq, self._pending.get(session_id, 0))
             self._wake()
 
-    def hint(self, hint: Hint) -> None:
+    def send_hint(self, hint: Hint) -> None:
         """Have the feeds of all processes told what changed; returns at once."""
         if self._hints.add(hint):
             with self._changed:
                 self._wake()
 
-    def close(self, timeout: float = FLUSH_SECONDS) -> None:
-        """Ring what is pending and let go of the connection; a later bell connects anew.
+    def close(self, timeout: float = CLOSE_SECONDS) -> None:
+        """Send what is pending and disconnect; a later notification connects again.
 
         Waits `timeout` seconds at most.
         """
@@ -93,40 +192,44 @@ class Bell:
             thread.join(timeout)
 
     def _wake(self) -> None:
+        """Have the thread look for work; the lock is held."""
         if self._thread is None:
             # An interpreter that is shutting down starts no threads.
             with contextlib.suppress(RuntimeError):
-                self._start()
+                self._closing = False
+                thread = threading.Thread(target=self._run, name="notifier", daemon=True)
+                thread.start()
+                self._thread = thread
         self._changed.notify()
 
-    def _start(self) -> None:
-        self._closing = False
-        thread = threading.Thread(target=self._work, name="bell", daemon=True)
-        thread.start()
-        self._thread = thread
-
-    def _work(self) -> None:
-        """Ring until closed, connecting anew whenever the connection is lost."""
+    def _run(self) -> None:
+        """Send until closed, and connect again whenever the connection is lost."""
         connection: psycopg.Connection[Any] | None = None
-        delays = database.delays()
+        pauses = delays()
         while any(taken := self._take()):
             newest, hints = taken
             try:
-                connection = connection or _connection()
+                if connection is None:
+                    connection = psycopg.connect(**database.parameters("notifier"))
+                    # A notification need not reach the disk: it is about what is there already.
+                    connection.execute("SET synchronous_commit = off")
                 if newest:
-                    connection.execute(RING, [CHANNEL, pack(newest)])
+                    connection.execute(NOTIFY, [CHANNEL, pack(newest)])
                 if hints:
-                    connection.execute(RING, [feed_hints.CHANNEL, hints])
-                delays = database.delays()
+                    connection.execute(NOTIFY, [HINTS_CHANNEL, hints])
+                pauses = delays()
             except Exception as error:
-                logger.warning("The bell lost its connection and tries again: %s", error)
-                connection = _closed(connection)
+                logger.warning("The notifier lost its connection and tries again: %s", error)
+                if connection is not None:
+                    connection.close()
+                    connection = None
                 self._put_back(newest, hints)
-                self._rest(next(delays))
-        _closed(connection)
+                self._pause(next(pauses))
+        if connection is not None:
+            connection.close()
 
     def _take(self) -> tuple[dict[str, int], list[str]]:
-        """Wait for something to ring and take it; nothing, and the thread's end, once closed."""
+        """Wait for something to send and take it; nothing, and the thread's end, once closed."""
         with self._changed:
             while not (self._pending or self._closing or self._hints.is_due()):
                 due = self._hints.due
@@ -144,53 +247,41 @@ class Bell:
                 self._pending[session_id] = max(seq, self._pending.get(session_id, 0))
             self._hints.put_back(hints)
 
-    def _rest(self, seconds: float) -> None:
-        """Wait before the next attempt; a bell that is being closed gives up what is pending."""
+    def _pause(self, seconds: float) -> None:
+        """Wait before the next attempt; a notifier that is being closed drops what is pending."""
         with self._changed:
             if self._changed.wait_for(lambda: self._closing, seconds):
                 self._pending.clear()
                 self._hints.clear()
 
 
-def _connection() -> psycopg.Connection[Any]:
-    connection = psycopg.connect(**database.parameters("bell"))
-    # Nobody waits for a bell to reach the disk: it speaks of what is there already.
-    connection.execute("SET synchronous_commit = off")
-    return connection
-
-
-def _closed(connection: psycopg.Connection[Any] | None) -> None:
-    if connection is not None:
-        connection.close()
-
-
-_bell = Bell()
+_notifier = Notifier()
 
 
 def connect() -> None:
-    """Ring for every journal that grows in this process, from now on; tell of hints as well."""
-    journal_grew.connect(_heard, dispatch_uid="bell")
-    session_changed.connect(_hinted, dispatch_uid="bell")
+    """Notify of every journal that grows in this process, and send its hints, from now on."""
+    journal_grew.connect(_on_growth, dispatch_uid="notifier")
+    session_changed.connect(_on_change, dispatch_uid="notifier")
     atexit.register(close)
 
 
 def close() -> None:
-    """Ring what is pending and let go of the connection until the next bell."""
-    _bell.close()
+    """Send what is pending and disconnect until the next notification."""
+    _notifier.close()
 
 
-def _heard(session_id: str, seq: int, **_: Any) -> None:
-    _bell.ring(session_id, seq)
+def _on_growth(session_id: str, seq: int, **_: Any) -> None:
+    _notifier.notify(session_id, seq)
 
 
-def _hinted(kind: str, session_id: str, owner: str, data: dict[str, Any], **_: Any) -> None:
-    _bell.hint(Hint(kind, session_id, owner, data))
+def _on_change(kind: str, session_id: str, owner: str, data: dict[str, Any], **_: Any) -> None:
+    _notifier.send_hint(Hint(kind, session_id, owner, data))
 
 
-def _forked() -> None:
-    # The thread, and whatever lock it held, stayed in the parent.
-    global _bell
-    _bell = Bell()
+def _replace_after_fork() -> None:
+    # The thread, and any lock that it held, stayed in the parent.
+    global _notifier
+    _notifier = Notifier()
 
 
-os.register_at_fork(after_in_child=_forked)
+os.register_at_fork(after_in_child=_replace_after_fork)

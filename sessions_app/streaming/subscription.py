@@ -1,28 +1,104 @@
-"""One client's place in one session's journal."""
+"""One client's place in one session's journal, and the tail that the clients of a session share."""
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Self
 
-from sessions_app.streaming import frame
-from sessions_app.streaming.exceptions import Unavailable
-from sessions_app.streaming.journal import Page, State
-from sessions_app.streaming.tail import Tail
+from sessions_app.events import SessionEnded
+from sessions_app.exceptions import StreamUnavailable
+from sessions_app.streaming.frames import encode_first_cursor, encode_keepalive, encode_notice
+from sessions_app.streaming.journal_reader import Page, State
 
-# Seconds until a client that could not be read for is tried again.
+# Frames kept of one session, the newest; the last one stays, however large it is.
+RING_FRAMES = 1024
+RING_BYTES = 4 * 1024 * 1024
+# What a client is handed at a time.
+BATCH_FRAMES = 256
+BATCH_BYTES = 64 * 1024
+
+
+# Seconds until the next attempt to read for a client that is behind.
 RETRY = 1.0
 
-DELETED = frame.notice("session_ended", {"status": "deleted"})
+DELETED = encode_notice(SessionEnded, {"status": "deleted"})
+
+
+class Tail:
+    """The newest frames of a session, encoded once, without a gap up to `last`.
+
+    A follower adds an Event to `followers`, and every change sets it. Does no I/O.
+    """
+
+    def __init__(self, session_id: str) -> None:
+        self.session_id = session_id
+        self.followers: set[asyncio.Event] = set()
+        # False until the first read says where the journal stands.
+        self.is_open = False
+        # The seq of the newest event that the tail has read.
+        self.last = 0
+        # The seq that the journal of an ended session stops at.
+        self.end: int | None = None
+        self.deleted = False
+        self._ring: deque[bytes] = deque()
+        self._size = 0
+
+    def open(self, page: Page | State) -> None:
+        """Note where the journal stands; the first call sets where the tail begins."""
+        if not self.is_open:
+            self.is_open = True
+            self.last = page.last
+        if page.ended:
+            self.end = page.last
+
+    def take(self, page: Page | None) -> None:
+        """Add the page that follows `last`; None: the session has been deleted."""
+        if page is None:
+            self.deleted = True
+        else:
+            self._append(page.frames)
+            self.open(page)
+        self.wake()
+
+    def after(self, cursor: int) -> list[bytes]:
+        """Return the next frames after the cursor, a batch at most.
+
+        There are none if the cursor is at the end, or so far behind that the tail begins later.
+        """
+        start = len(self._ring) - (self.last - cursor)
+        if start < 0:
+            return []
+        frames: list[bytes] = []
+        room = BATCH_BYTES
+        for index in range(start, min(len(self._ring), start + BATCH_FRAMES)):
+            found = self._ring[index]
+            room -= len(found)
+            if frames and room < 0:
+                break
+            frames.append(found)
+        return frames
+
+    def wake(self) -> None:
+        """Have every follower read again."""
+        for follower in self.followers:
+            follower.set()
+
+    def _append(self, frames: list[bytes]) -> None:
+        self._ring.extend(frames)
+        self._size += sum(map(len, frames))
+        self.last += len(frames)
+        while len(self._ring) > RING_FRAMES or (self._size > RING_BYTES and len(self._ring) > 1):
+            self._size -= len(self._ring.popleft())
 
 
 class Subscription:
     """An async iterator of bytes: frames in batches, each event once and in order.
 
-    It says `keepalive` after so many seconds of silence, and ends with the session, with its
-    deletion, or when it is stopped. A client without a cursor is given one first (`preface`), and
-    what it was not there to hear: what the session waits for, or how it has ended. The subscription
-    holds nothing but its place: a client that takes its time is read for again, from the tail if it
-    reaches back so far, from the journal otherwise. Whoever iterates must `close()`.
+    It yields `keepalive` after so many seconds of silence, and ends with the session, with its
+    deletion, or when it is stopped. A client without a cursor gets one first (`preface`), and what
+    happened before it came: what the session waits for, or how it has ended. The subscription
+    holds only its position: for a slow client it reads again, from the tail if that reaches back so
+    far, from the journal otherwise. The caller must `close()` it.
     """
 
     def __init__(
@@ -48,14 +124,14 @@ class Subscription:
         tail.followers.add(self._woken)
 
     def begin(self, state: State, after: int | None) -> None:
-        """Start after the cursor, or with what is new where there is none."""
+        """Start after the cursor; without one, with what is new."""
         self.tail.open(state)
         self.last = state.last
         self.cursor = state.last if after is None else after
         if after is None:
-            notices = [frame.bookmark(state.last), *state.pending]
+            notices = [encode_first_cursor(state.last), *state.pending]
             if state.ended:
-                notices.append(frame.notice("session_ended", {"status": state.status}))
+                notices.append(encode_notice(SessionEnded, {"status": state.status}))
             self.preface = b"".join(notices)
 
     @property
@@ -70,7 +146,7 @@ class Subscription:
         self._woken.set()
 
     def close(self) -> None:
-        """Leave nothing behind."""
+        """Leave the tail; can be called twice."""
         self.tail.followers.discard(self._woken)
         self._on_close(self)
 
@@ -87,7 +163,7 @@ class Subscription:
                 return b"".join(frames)
             await self._wait(deadline)
             if loop.time() >= deadline:
-                return frame.keepalive()
+                return encode_keepalive()
         if self.tail.deleted and not self._explained:
             self._explained = True
             return DELETED
@@ -97,12 +173,12 @@ class Subscription:
         return self.cursor < self.tail.last
 
     async def _catch_up(self) -> list[bytes]:
-        """Read from the journal what the tail no longer has; nothing while that cannot be done."""
+        """Read from the journal what the tail no longer has; nothing during an outage."""
         if not self._is_behind():
             return []
         try:
             page = await self._read(self.tail.session_id, self.cursor)
-        except Unavailable:
+        except StreamUnavailable:
             return []
         if page is None:
             self.tail.take(None)
@@ -110,7 +186,7 @@ class Subscription:
         return page.frames
 
     async def _wait(self, deadline: float) -> None:
-        """Wait for the tail to change; who is still behind tries again before long."""
+        """Wait for the tail to change; a client that is still behind tries again soon."""
         if self._is_behind():
             deadline = min(deadline, asyncio.get_running_loop().time() + RETRY)
         try:

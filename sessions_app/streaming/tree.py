@@ -8,16 +8,18 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from amplifierd.common.callers import Visibility
-from amplifierd.common.formats import stamp
+from amplifierd.common.formats import dump_line, stamp
+from sessions_app.events import Keepalive, RunParked
 from sessions_app.exceptions import SessionNotFound, SessionsError
-from sessions_app.streaming import frame, hub
+from sessions_app.streaming import hub
+from sessions_app.streaming.frames import decode, encode_keepalive, encode_without_id
 from sessions_app.streaming.subscription import Subscription
 
-# Seconds between two looks for new sub-sessions. One that a tool gives work to is found at once.
-LOOK = 1.0
+# Seconds between two looks for new sub-sessions. One that a tool call has started is found at once.
+LOOK_SECONDS = 1.0
 # Batches of frames that wait for a client that reads slowly; then its sessions wait, too.
 WAITING = 64
-# Longer than a stream lasts: silence is the client's own here, whichever session is silent.
+# Longer than a stream lasts: one keepalive for all sessions is enough.
 SILENT = 86_400.0
 
 
@@ -25,7 +27,7 @@ class Tree:
     """What happens in a session and its sub-sessions; iterate over it for frames.
 
     The events of one session come in their order, each once. It ends with the session at the top.
-    Whoever iterates must `close()`.
+    The caller must `close()` it.
     """
 
     def __init__(
@@ -42,9 +44,9 @@ class Tree:
         self._look = asyncio.Event()
 
     async def open(self) -> None:
-        """Follow what is there now; raise SessionNotFound, or why a stream cannot begin."""
+        """Follow the sessions that exist now; raises SessionNotFound, and what the hub raises."""
         try:
-            found = await self._sessions()
+            found = await self._hub.find_tree(self.session_id, self._sees)
             if self.session_id not in found:
                 raise SessionNotFound(f"There is no session {self.session_id!r}.")
             for session_id in found:
@@ -52,7 +54,7 @@ class Tree:
         except BaseException:
             self.close()
             raise
-        self._begin(self._discover())
+        self._run(self._discover())
 
     @property
     def is_at_end(self) -> bool:
@@ -65,7 +67,7 @@ class Tree:
                 async with asyncio.timeout(self._keepalive):
                     frames = await self._frames.get()
             except TimeoutError:
-                frames = frame.keepalive()
+                frames = encode_keepalive()
             if frames is None:
                 return
             yield frames
@@ -76,21 +78,18 @@ class Tree:
             subscription.stop()
 
     def close(self) -> None:
-        """Leave nothing behind."""
+        """Leave all sessions."""
         for task in self._tasks:
             task.cancel()
         for subscription in self._subscriptions.values():
             subscription.close()
 
-    async def _sessions(self) -> list[str]:
-        return await self._hub.tree(self.session_id, self._sees)
-
     async def _follow(self, session_id: str, after: int | None) -> None:
         subscription = await self._hub.subscribe(session_id, after, SILENT)
         self._subscriptions[session_id] = subscription
-        self._begin(self._pump(session_id, subscription))
+        self._run(self._pump(session_id, subscription))
 
-    def _begin(self, work: Any) -> None:
+    def _run(self, work: Any) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -100,18 +99,18 @@ class Tree:
         while True:
             self._look.clear()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK):
+                async with asyncio.timeout(LOOK_SECONDS):
                     await self._look.wait()
-            # Without a database, or a place among the streams: tried again.
+            # During an outage, or if too many streams are open, it tries again.
             with contextlib.suppress(SessionsError):
-                for session_id in await self._sessions():
+                for session_id in await self._hub.find_tree(self.session_id, self._sees):
                     if session_id not in self._subscriptions:
                         await self._follow(session_id, 0)
 
     async def _pump(self, session_id: str, subscription: Subscription) -> None:
         async for frames in subscription:
-            events = list(frame.decode(frames))
-            if any(name == "run_parked" for _, name, _ in events):
+            events = list(decode(frames))
+            if any(name == RunParked.meta.name for _, name, _ in events):
                 self._look.set()
             wanted = [_frame(session_id, *event) for event in events if self._wants(event[1])]
             if wanted:
@@ -120,7 +119,7 @@ class Tree:
             await self._frames.put(None)
 
     def _wants(self, name: str) -> bool:
-        if name == "keepalive":
+        if name == Keepalive.meta.name:
             return False
         return not self._patterns or any(fnmatchcase(name, each) for each in self._patterns)
 
@@ -128,9 +127,9 @@ class Tree:
 def _frame(session_id: str, seq: int | None, name: str, data: Any) -> bytes:
     happened = data.get("timestamp") or stamp(datetime.now(UTC))
     event = {"event": name, "ts": happened, "data": data, "session_id": session_id, "seq": seq}
-    return frame.notice(name, event)
+    return encode_without_id(name, dump_line(event))
 
 
 def parse_patterns(text: str) -> list[str]:
-    """Return the names of events, or patterns such as `hook:*`, that commas part."""
+    """Return the names of events, or patterns such as `hook:*`, separated by commas."""
     return [name.strip() for name in text.split(",") if name.strip()]

@@ -17,8 +17,8 @@ from sessions_app.exceptions import SessionNotFound
 from sessions_app.models import Approval, Session
 from sessions_app.services import cleanup, clone_fork, sessions
 from sessions_app.services.locks import is_kept
-from sessions_app.streaming.feed_channels import channels_of
-from sessions_app.streaming.journal import Journal
+from sessions_app.streaming.feed import channels_of
+from sessions_app.streaming.journal_reader import JournalReader
 from tests.conftest import MOCK
 from tests.harness.streams import Client, run, serving
 from tests.integration.test_stream_tree import TreeClient
@@ -31,7 +31,7 @@ READERS = [
     clone_fork.clone,
     is_kept,
     traces.tree_events,
-    Journal.tree,
+    JournalReader.find_tree,
     channels_of,
 ]
 ROOT = Path(__file__).parents[2]
@@ -119,7 +119,7 @@ def test_a_stream_without_authentication_has_no_session(make: Callable[..., Sess
 
 
 async def _tree(session_id: str, sees: Any) -> list[str]:
-    journal = Journal(1)
+    journal = JournalReader(1)
     try:
         return await journal.tree(session_id, sees)
     finally:

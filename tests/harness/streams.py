@@ -17,7 +17,7 @@ from sessions_app.events import EventType
 from sessions_app.models import Session
 from sessions_app.services import journal, sessions
 from sessions_app.services.journal import Entry
-from sessions_app.streaming import database, hub, notifier, routing
+from sessions_app.streaming import consumer, database, hub, notifier
 from sessions_app.streaming.hub import Hub
 from sessions_app.streaming.subscription import Subscription
 
@@ -149,7 +149,7 @@ async def read_all(hub: Hub, session_id: str, after: int | None, last: int) -> l
 async def hearing(subscription: Subscription, session_id: str) -> int:
     """Return, once the hub hears bells, the seq of the newest event; it has been read.
 
-    What follows the first event can only have come by a bell.
+    What follows the first event can only have come by a notification.
     """
     for text in ("first", "second"):
         last = await append(session_id, text)
@@ -193,7 +193,7 @@ def database_away() -> Iterator[None]:
             other.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
                 "WHERE datname = current_database() AND application_name IN "
-                "('amplifierd bell', 'amplifierd listen', 'amplifierd journal')"
+                "('amplifierd notifier', 'amplifierd listen', 'amplifierd journal')"
             )
         yield
 
@@ -224,7 +224,7 @@ class Client:
         self._inbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
 
     async def __aenter__(self) -> "Client":
-        application = URLRouter(routing.urlpatterns)
+        application = URLRouter(consumer.urlpatterns)
         self._inbox.put_nowait({"type": "http.request", "body": b"", "more_body": False})
         self.task = asyncio.create_task(application(self.scope, self._inbox.get, self._send))
         return self

@@ -25,7 +25,7 @@ from amplifierd.server.security import Guard
 from amplifierd.server.wsgi_adapter import Bridge
 from amplifierd.wsgi import application as wsgi
 from sessions_app.models import Session
-from sessions_app.streaming import feed, routing
+from sessions_app.streaming import consumer, feed
 from tests.harness import streams
 from tests.harness.streams import append, call, run, until
 
@@ -58,10 +58,10 @@ class Client(streams.Client):
             "http_version": "1.1",
             "server": ("localhost", 80),
         }
-        self.doors = [Door(route.callback, bridge) for route in routing.urlpatterns]
+        self.doors = [Door(route.callback, bridge) for route in consumer.urlpatterns]
 
     async def __aenter__(self) -> "Client":
-        routes = zip(routing.urlpatterns, self.doors, strict=True)
+        routes = zip(consumer.urlpatterns, self.doors, strict=True)
         router = URLRouter([URLPattern(route.pattern, door) for route, door in routes])
         for door in self.doors:
             door.watch = Watch(door.bridge, admit_again, interval=0.05)
@@ -99,7 +99,7 @@ def test_the_daemon_has_a_door_before_every_stream() -> None:
     router = asgi.application.app
     doors = [route for route in router.routes if isinstance(route.callback, Door)]
     assert [str(door.pattern) for door in doors] == [
-        str(route.pattern) for route in routing.urlpatterns
+        str(route.pattern) for route in consumer.urlpatterns
     ]
     assert len(doors) == 3
 

@@ -13,8 +13,8 @@ from pytest_django import Settings
 from amplifierd.common.callers import Owner
 from sessions_app.models import Session
 from sessions_app.services import messages, sessions
-from sessions_app.streaming import feed_hints, notifier
-from sessions_app.streaming.feed_hints import Hint, pack
+from sessions_app.streaming import notifier
+from sessions_app.streaming.notifier import Hint, pack_hints
 from tests.conftest import session_in
 from tests.harness.feeds import PATH, FeedClient, feeding
 from tests.harness.streams import call, connections, database_away, run, terminate
@@ -132,8 +132,8 @@ def test_a_client_that_does_not_read_keeps_little_and_is_told_to_read_the_list()
         async with feeding() as feed, clients(1) as [slow]:
             slow.reads.clear()
             for number in range(1000):
-                [payload] = pack([Hint("session_updated", f"session_{number}", "", {})])
-                feed.hear(payload)
+                [payload] = pack_hints([Hint("session_updated", f"session_{number}", "", {})])
+                feed.on_notification(payload)
                 await asyncio.sleep(0)
             [listener] = get_listener_manager().listeners_by_channel["all"]
             kept = len(listener.channel_items["all"])
@@ -151,8 +151,8 @@ def test_hundreds_of_sessions_that_change_at_once_are_all_told() -> None:
 
     async def test() -> list[str]:
         async with feeding() as feed, clients(1) as [client]:
-            for payload in pack(hints):
-                feed.hear(payload)
+            for payload in pack_hints(hints):
+                feed.on_notification(payload)
             await client.told("session_deleted", sessionId="session_499")
             return [hint.data["sessionId"] for hint in client.hints]
 
@@ -162,7 +162,7 @@ def test_hundreds_of_sessions_that_change_at_once_are_all_told() -> None:
 def test_hints_that_were_lost_on_their_way_have_the_list_read() -> None:
     async def test() -> None:
         async with feeding() as feed, clients(1) as [client]:
-            feed.hear(feed_hints.LOST)
+            feed.on_notification(notifier.HINTS_LOST)
             await client.greeted(2)
 
     run(test())

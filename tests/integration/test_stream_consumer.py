@@ -12,7 +12,7 @@ from pytest_django import Settings
 from amplifierd.common.formats import stamp
 from sessions_app.models import Approval, Event, Session
 from sessions_app.services import parking, pending_actions, sessions
-from sessions_app.streaming import tail as tail_module
+from sessions_app.streaming import subscription as subscription_module
 from sessions_app.streaming.subscription import Subscription
 from tests.conftest import claimed
 from tests.harness.parked import parked, wait
@@ -366,7 +366,7 @@ def test_a_server_that_cancels_its_application_leaves_nothing_behind(session: Se
 def test_a_client_that_pauses_gets_every_event_once_and_in_order(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tail_module, "RING_FRAMES", 16)
+    monkeypatch.setattr(subscription_module, "RING_FRAMES", 16)
 
     async def test() -> tuple[list[int], int]:
         start = await call(newest, session.id)

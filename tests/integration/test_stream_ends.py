@@ -4,9 +4,8 @@ import asyncio
 
 import pytest
 
-from sessions_app.exceptions import SessionNotFound
+from sessions_app.exceptions import BadCursor, SessionNotFound, StreamUnavailable
 from sessions_app.models import Session
-from sessions_app.streaming.exceptions import BadCursor, Unavailable
 from sessions_app.streaming.hub import Hub
 from tests.harness.streams import (
     NEVER,
@@ -112,7 +111,7 @@ def test_closing_ends_the_streams_and_takes_no_more(session: Session) -> None:
             assert await reading == []
         await closing
         assert hub.streams == 0
-        with pytest.raises(Unavailable):
+        with pytest.raises(StreamUnavailable):
             await hub.subscribe(session.id, None, NEVER)
 
     run(test())

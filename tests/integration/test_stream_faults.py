@@ -6,10 +6,10 @@ import logging
 import pytest
 from django.db import connection, transaction
 
+from sessions_app.exceptions import StreamUnavailable
 from sessions_app.models import Session
 from sessions_app.models.triggers import PURGE_SETTING
 from sessions_app.streaming import subscription as subscription_module
-from sessions_app.streaming.exceptions import Unavailable
 from sessions_app.streaming.hub import Hub
 from tests.harness.streams import (
     NEVER,
@@ -50,7 +50,7 @@ def restore(row: tuple[object, ...]) -> None:
         )
 
 
-def test_bells_are_heard_again_after_their_connection_broke(session: Session) -> None:
+def test_notifications_arrive_again_after_their_connection_broke(session: Session) -> None:
     async def test() -> list[Frame]:
         async with running(Hub(poll=NEVER)) as hub, subscribed(hub, session.id) as subscription:
             await hearing(subscription, session.id)
@@ -87,7 +87,7 @@ def test_a_stream_outlives_the_absence_of_its_database(
 def test_while_the_database_is_away_nobody_is_let_in(session: Session) -> None:
     async def test() -> None:
         async with running(Hub()) as hub:
-            with database_away(), pytest.raises(Unavailable):
+            with database_away(), pytest.raises(StreamUnavailable):
                 await hub.subscribe(session.id, None, NEVER)
             assert hub.streams == hub.sessions == 0
 

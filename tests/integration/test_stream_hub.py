@@ -9,9 +9,9 @@ from collections.abc import Callable
 import pytest
 
 from sessions_app.models import Session
-from sessions_app.streaming import tail as tail_module
+from sessions_app.streaming import subscription as subscription_module
 from sessions_app.streaming.hub import Hub
-from sessions_app.streaming.journal import PAGE_FRAMES, Journal, State
+from sessions_app.streaming.journal_reader import PAGE_FRAMES, JournalReader, State
 from tests.harness.streams import (
     NEVER,
     Frame,
@@ -44,9 +44,9 @@ class DeafHub(Hub):
         super().__init__(poll=0.1)
         self.chance = random.Random(1)
 
-    def ring(self, session_id: str, seq: int | None = None) -> None:
+    def schedule(self, session_id: str, seq: int | None = None) -> None:
         if self.chance.random() >= 0.7:
-            super().ring(session_id, seq)
+            super().schedule(session_id, seq)
 
 
 async def write(session_id: str) -> None:
@@ -115,8 +115,8 @@ def test_nothing_is_lost_when_the_bells_connection_breaks_in_mid_stream(session:
 def test_a_client_that_fell_behind_the_ring_gets_the_rest_from_the_journal(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tail_module, "RING_FRAMES", 8)
-    monkeypatch.setattr(tail_module, "BATCH_FRAMES", 3)
+    monkeypatch.setattr(subscription_module, "RING_FRAMES", 8)
+    monkeypatch.setattr(subscription_module, "BATCH_FRAMES", 3)
 
     async def test() -> None:
         start = await call(newest, session.id)
@@ -206,10 +206,10 @@ def test_what_is_added_while_a_client_is_let_in_is_not_missed(
     make: Callable[..., Session], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other, session = make("active"), make("active")
-    read_state = Journal.state
+    read_state = JournalReader.read_state
 
     async def test() -> list[Frame]:
-        async def read_and_add(journal: Journal, session_id: str) -> State | None:
+        async def read_and_add(journal: JournalReader, session_id: str) -> State | None:
             monkeypatch.undo()
             state = await read_state(journal, session_id)
             await append(session.id, "meanwhile")
@@ -219,7 +219,7 @@ def test_what_is_added_while_a_client_is_let_in_is_not_missed(
 
         async with running(Hub(poll=NEVER)) as hub, subscribed(hub, other.id) as heard:
             await hearing(heard, other.id)
-            monkeypatch.setattr(Journal, "state", read_and_add)
+            monkeypatch.setattr(JournalReader, "read_state", read_and_add)
             async with subscribed(hub, session.id) as subscription:
                 return parse(await anext(subscription))
 

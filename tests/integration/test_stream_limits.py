@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from pytest_django import Settings
 
+from sessions_app.exceptions import TooManyStreams
 from sessions_app.models import Session
 from sessions_app.states import SessionStatus
-from sessions_app.streaming.exceptions import TooManyStreams
 from sessions_app.streaming.hub import Hub
 from tests.harness.streams import (
     Client,

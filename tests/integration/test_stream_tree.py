@@ -87,7 +87,7 @@ def test_events_of_a_session_and_all_below_it_come_in_full_and_in_order(
 def test_a_sub_session_that_is_made_later_is_followed_from_its_first_event(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tree_module, "LOOK", 0.05)
+    monkeypatch.setattr(tree_module, "LOOK_SECONDS", 0.05)
 
     async def test() -> None:
         async with serving(), TreeClient(f"session={session.id}") as client:
@@ -103,7 +103,7 @@ def test_a_sub_session_that_is_made_later_is_followed_from_its_first_event(
 def test_a_sub_session_that_is_given_work_is_followed_at_once(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tree_module, "LOOK", NEVER)
+    monkeypatch.setattr(tree_module, "LOOK_SECONDS", NEVER)
     attempt = claimed(session)
     wait = SubSessionRequest(
         "call_1", "delegate", {}, profile="foundation/test", message="Say this."

@@ -2,34 +2,41 @@
 
 import pytest
 
-from sessions_app.streaming import feed_hints
-from sessions_app.streaming.feed_hints import LOST, PENDING_LIMIT, Gathering, Hint, pack, unpack
+from sessions_app.streaming import notifier
+from sessions_app.streaming.notifier import (
+    HINTS_LIMIT,
+    HINTS_LOST,
+    Hint,
+    HintBuffer,
+    pack_hints,
+    unpack_hints,
+)
 
 
 def updated(session_id: str, **data: object) -> Hint:
     return Hint("session_updated", session_id, "", data)
 
 
-def told(gathering: Gathering) -> list[Hint]:
-    return [hint for payload in gathering.take() for hint in unpack(payload)]
+def told(gathering: HintBuffer) -> list[Hint]:
+    return [hint for payload in gathering.take() for hint in unpack_hints(payload)]
 
 
 def test_a_thousand_changes_of_a_session_are_one_hint_of_the_newest() -> None:
-    gathering = Gathering()
+    gathering = HintBuffer()
     for count in range(1000):
         gathering.add(updated("a", messageCount=count))
     assert told(gathering) == [updated("a", messageCount=999)]
 
 
 def test_what_different_changes_of_a_session_say_is_merged() -> None:
-    gathering = Gathering()
+    gathering = HintBuffer()
     gathering.add(updated("a", status="active"))
     gathering.add(updated("a", messageCount=1))
     assert told(gathering) == [updated("a", status="active", messageCount=1)]
 
 
 def test_hints_keep_the_order_of_the_last_changes() -> None:
-    gathering = Gathering()
+    gathering = HintBuffer()
     for kind, run in [("run_started", "1"), ("run_ended", "1"), ("run_started", "2")]:
         gathering.add(Hint(kind, "a", "", {"runId": run}))
     assert [(hint.kind, hint.data["runId"]) for hint in told(gathering)] == [
@@ -39,28 +46,28 @@ def test_hints_keep_the_order_of_the_last_changes() -> None:
 
 
 def test_hints_are_due_a_moment_after_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    gathering = Gathering()
+    gathering = HintBuffer()
     assert not gathering.is_due()
     gathering.add(updated("a"))
     due = gathering.due
     gathering.add(updated("b"))
     assert gathering.due == due
     assert not gathering.is_due()
-    monkeypatch.setattr(feed_hints.time, "monotonic", lambda: due)
+    monkeypatch.setattr(notifier.time, "monotonic", lambda: due)
     assert gathering.is_due()
 
 
 def test_more_hints_than_are_kept_become_the_word_to_read_the_list() -> None:
-    gathering = Gathering()
-    for number in range(PENDING_LIMIT + 2):
+    gathering = HintBuffer()
+    for number in range(HINTS_LIMIT + 2):
         gathering.add(updated(f"session_{number}"))
     lost, *rest = gathering.take()
-    assert lost == LOST
-    assert [hint.session_id for line in rest for hint in unpack(line)] == ["session_1001"]
+    assert lost == HINTS_LOST
+    assert [hint.session_id for line in rest for hint in unpack_hints(line)] == ["session_1001"]
 
 
 def test_what_could_not_be_told_is_told_first_the_next_time() -> None:
-    gathering = Gathering()
+    gathering = HintBuffer()
     gathering.add(updated("a"))
     payloads = gathering.take()
     gathering.add(updated("b"))
@@ -74,14 +81,14 @@ def test_what_could_not_be_told_is_told_first_the_next_time() -> None:
 
 def test_payloads_are_smaller_than_postgresql_takes_whatever_the_names() -> None:
     hints = [updated(f"session_{number:032x}", name="😀" * 200) for number in range(50)]
-    payloads = pack(hints)
+    payloads = pack_hints(hints)
     assert max(len(payload.encode()) for payload in payloads) < 8000
-    assert [hint for payload in payloads for hint in unpack(payload)] == hints
+    assert [hint for payload in payloads for hint in unpack_hints(payload)] == hints
 
 
 def test_a_hint_too_large_for_a_payload_says_only_which_session() -> None:
-    [payload] = pack([updated("a", name="x" * 9000)])
-    assert list(unpack(payload)) == [updated("a")]
+    [payload] = pack_hints([updated("a", name="x" * 9000)])
+    assert list(unpack_hints(payload)) == [updated("a")]
 
 
 @pytest.mark.parametrize(
@@ -89,4 +96,4 @@ def test_a_hint_too_large_for_a_payload_says_only_which_session() -> None:
 )
 def test_what_is_no_hint_is_passed_over(line: str) -> None:
     good = updated("a", name="line\nbreak\u2028")
-    assert list(unpack("\n".join([line, *pack([good])]))) == [good]
+    assert list(unpack_hints("\n".join([line, *pack_hints([good])]))) == [good]

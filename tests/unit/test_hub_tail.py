@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from sessions_app.streaming import tail as module
-from sessions_app.streaming.journal import Page
-from sessions_app.streaming.tail import Tail
+from sessions_app.streaming import subscription as module
+from sessions_app.streaming.journal_reader import Page
+from sessions_app.streaming.subscription import Tail
 
 
 def frames(first: int, last: int) -> list[bytes]:

@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 from amplifierd.common.openapi.document import document
 from amplifierd.common.openapi.operation import select_paths
 from sessions_app.events import Event, EventType
-from sessions_app.streaming.routing import urlpatterns as streams
+from sessions_app.streaming.consumer import urlpatterns as streams
 from tests.conftest import Api
 
 DESCRIBED: dict[str, Any] = json.loads(document())

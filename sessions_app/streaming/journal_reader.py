@@ -14,8 +14,9 @@ from psycopg.pq import TransactionStatus
 
 from amplifierd.common.callers import Visibility, sql_visibility
 from amplifierd.common.errors import DATABASE_UNAVAILABLE
-from sessions_app.streaming import database, frame
-from sessions_app.streaming.exceptions import Unavailable
+from sessions_app.events import ApprovalRequired
+from sessions_app.exceptions import StreamUnavailable
+from sessions_app.streaming import database, frames
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ TREE_SESSIONS = 100
 # Seconds until a read counts as failed.
 PATIENCE = 10.0
 
-# One snapshot tells of each session whether it is there, how far its journal goes, and what
+# One snapshot shows for each session whether it exists, how far its journal goes, and what
 # follows the cursor. The lengths are of the text that is sent, not of what is stored.
 READ = """
 SELECT wanted.session_id, session.last_event_seq, session.status, session.ended_at IS NOT NULL,
@@ -61,7 +62,7 @@ STATE = """
 WITH parked AS (
     SELECT id FROM sessions_app_run WHERE session_id = %(session)s AND status = 'parked'
 ), pending AS (
-    SELECT approval.run_id, 'hook:approval:required' AS type, 'approval_id' AS key, approval.id
+    SELECT approval.run_id, %(required)s::text AS type, 'approval_id' AS key, approval.id
     FROM parked JOIN sessions_app_pending_action AS approval ON approval.run_id = parked.id
     WHERE approval.status = 'pending' AND approval.kind = 'approval'
 )
@@ -128,11 +129,11 @@ class State:
     pending: list[bytes]
 
 
-class Journal:
+class JournalReader:
     """Reads on at most `limit` connections, which are opened when needed and kept.
 
-    Every method raises Unavailable if the database does not answer, or has no tables yet. That is
-    known as soon as a new connection fails, because nothing here waits for a pool to recover.
+    Every method raises StreamUnavailable if the database does not answer, or has no tables yet. It
+    does so as soon as a new connection fails, because nothing here waits for a pool to recover.
     """
 
     def __init__(self, limit: int) -> None:
@@ -153,21 +154,22 @@ class Journal:
                 _extend(page, session_id, cursors[session_id], *event)
         return pages
 
-    async def state(self, session_id: str) -> State | None:
+    async def read_state(self, session_id: str) -> State | None:
         """Return where a session stands; None for one that is not there."""
+        parameters = {"session": session_id, "required": ApprovalRequired.meta.name}
         state = None
-        for last, status, ended, *event in await self._fetch(STATE, {"session": session_id}):
+        for last, status, ended, *event in await self._fetch(STATE, parameters):
             state = state or State(last, status, ended, [])
             if event[0] is not None:
-                state.pending.append(frame.repeat(*event))
+                state.pending.append(frames.encode_without_id(*event))
         return state
 
-    async def tree(self, session_id: str, sees: Visibility) -> list[str]:
+    async def find_tree(self, session_id: str, sees: Visibility) -> list[str]:
         """Return the session and all below it that the caller may see."""
         parameters = {"session": session_id, **sql_visibility(sees), "most": TREE_SESSIONS}
         return [found for (found,) in await self._fetch(TREE, parameters)]
 
-    async def stale(self, known: Mapping[str, int]) -> list[str]:
+    async def find_stale(self, known: Mapping[str, int]) -> list[str]:
         """Return the sessions whose journal goes on after what is known of it, or has ended."""
         return [session_id for (session_id,) in await self._fetch(STALE, _columns(known))]
 
@@ -180,18 +182,18 @@ class Journal:
     async def _fetch(self, statement: str, parameters: dict[str, Any]) -> Sequence[Any]:
         try:
             async with asyncio.timeout(PATIENCE), self._slots:
-                return await self._answer(statement, parameters)
+                return await self._query(statement, parameters)
         except (*DATABASE_UNAVAILABLE, psycopg.errors.UndefinedTable, OSError) as error:
-            raise Unavailable from error
+            raise StreamUnavailable from error
 
-    async def _answer(self, statement: str, parameters: dict[str, Any]) -> Sequence[Any]:
+    async def _query(self, statement: str, parameters: dict[str, Any]) -> Sequence[Any]:
         while True:
             kept = bool(self._idle)
             connection = self._idle.pop() if kept else await self._connect()
             try:
                 return await (await connection.execute(statement, parameters)).fetchall()
             except DATABASE_UNAVAILABLE:
-                # A kept connection may have died with its server; a new one tells the truth.
+                # A kept connection may have died with its server; a new one shows if it is back.
                 if not kept:
                     raise
             finally:
@@ -222,6 +224,6 @@ def _extend(page: Page, session_id: str, after: int, seq: int, name: str, data: 
     """Add an event to the page, if it is the next; a gap is never sent over."""
     expected = after + len(page.frames) + 1
     if seq == expected:
-        page.frames.append(frame.encode(seq, name, data))
+        page.frames.append(frames.encode_event(seq, name, data))
     else:
         logger.error("The journal of %s has %d where %d belongs.", session_id, seq, expected)

@@ -292,7 +292,7 @@ def test_a_search_that_is_cancelled_ends_long_before_its_time(
     monkeypatch.setattr(search, "SECONDS", 600.0)
     (here / "a").write_text(("a" * 15 + "b\n") * 100_000)
 
-    ended, text = [], search._read_text
+    ended, text = [], search.read_entry
 
     def noted(entry: search.FolderEntry, budget: search.SearchBudget) -> str:
         begun.set()
@@ -300,7 +300,7 @@ def test_a_search_that_is_cancelled_ends_long_before_its_time(
         return text(entry, budget)
 
     begun = threading.Event()
-    monkeypatch.setattr(search, "_read_text", noted)
+    monkeypatch.setattr(search, "read_entry", noted)
 
     async def work(tools: Functions) -> None:
         searching = asyncio.create_task(tools["search_files"]("(a|a)+$"))

@@ -75,7 +75,7 @@ def numbered(monkeypatch: pytest.MonkeyPatch) -> None:
         self._call_ids.add(call_id)
         return call_id
 
-    monkeypatch.setattr(GeminiReader, "_choose_id", count)
+    monkeypatch.setattr(GeminiReader, "choose_id", count)
 
 
 def test_a_stream_becomes_an_answer(numbered: None) -> None:

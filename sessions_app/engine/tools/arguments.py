@@ -125,7 +125,7 @@ class SchemaCoercion:
         for each in schema["allOf"] if isinstance(schema.get("allOf"), list) else ():
             value = self.fit(value, each, path, depth + 1)
         if options := _options(schema):
-            return _fit_option(value, options, path)
+            return fit_option(value, options, path)
         value = self._fit_type(value, _types(schema), path)
         if isinstance(value, dict):
             return self._fit_properties(value, schema, path, depth)
@@ -181,7 +181,7 @@ class SchemaCoercion:
             is_float = isinstance(value, float) and value.is_integer()
             return int(value) if is_float and types == {"integer"} else value
         for name in _ORDER:
-            if name in types and (fitting := _convert(value, name)) is not _UNFIT:
+            if name in types and (fitting := convert(value, name)) is not _UNFIT:
                 return fitting
         raise UnfitValueError(_mistake(path, f"must be {_join_nouns(types)}", value))
 
@@ -259,7 +259,7 @@ class SchemaCoercion:
         return fitting
 
 
-def _convert(value: Any, kind: str) -> Any:
+def convert(value: Any, kind: str) -> Any:
     """Return a value as another type; _UNFIT if it is not clear how."""
     if kind == "string":
         # Nobody knows how other values were to be written.
@@ -312,7 +312,7 @@ def _options(schema: Schema) -> list[Any]:
     return schema["enum"] if isinstance(schema.get("enum"), list) else []
 
 
-def _fit_option(value: Any, options: list[Any], path: str) -> Any:
+def fit_option(value: Any, options: list[Any], path: str) -> Any:
     if any(_is_same(option, value) for option in options):
         return value
     # Written as a text, or as a text too many, or with blanks around it.

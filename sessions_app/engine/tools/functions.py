@@ -28,7 +28,7 @@ def make_tool(function: Function, *, idempotent: bool = False) -> Tool:
     Its name and parameters are the function's, with their types; what a model reads of them is its
     docstring, in Google's style, in which each parameter must be described.
     """
-    spec, model = _read_signature(getattr(function, "__func__", function))
+    spec, model = read_signature(getattr(function, "__func__", function))
 
     def validate(arguments: Any) -> dict[str, Any]:
         fitting = coerce_arguments(arguments, spec.parameters)
@@ -44,7 +44,7 @@ def make_tool(function: Function, *, idempotent: bool = False) -> Tool:
 
 
 @functools.cache
-def _read_signature(function: Function) -> "tuple[ToolSpec, type[BaseModel]]":
+def read_signature(function: Function) -> "tuple[ToolSpec, type[BaseModel]]":
     from pydantic import ConfigDict, Field, create_model
 
     description, described = parse_docstring(inspect.getdoc(function) or "")

@@ -144,7 +144,7 @@ def main() -> None:
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
     shell = os.fork()
     if not shell:
-        _run_shell(spec, command)
+        run_shell(spec, command)
     os.close(1)
     _report({"shell": shell})
     _report(ShellWatcher(shell, spec, wake).watch())
@@ -155,14 +155,14 @@ def _report(message: dict[str, Any]) -> None:
         os.write(2, json.dumps(message).encode() + b"\n")
 
 
-def _run_shell(spec: dict[str, Any], command: str) -> NoReturn:
+def run_shell(spec: dict[str, Any], command: str) -> NoReturn:
     """Turn this process into the shell, with all that it may not have given up before."""
     try:
         os.setsid()
         os.fchdir(spec["directory"])
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(1, 2)
-        _set_limits(spec)
+        set_limits(spec)
         if user := spec["user"]:
             os.setgroups([])
             os.setresgid(user[1], user[1], user[1])
@@ -179,26 +179,28 @@ def _run_shell(spec: dict[str, Any], command: str) -> NoReturn:
     os._exit(126)
 
 
-def _set_limits(spec: dict[str, Any]) -> None:
+def set_limits(spec: dict[str, Any]) -> None:
     for name, value in {**spec["limits"], "RLIMIT_CORE": 0}.items():
         kind = getattr(resource, name, None)
         if kind is None:
             continue
         if name == "RLIMIT_NPROC":
-            # The kernel counts all tasks of a user together, also those that there are already.
-            user = str((spec["user"] or [os.getuid()])[0])
-            statuses = (_read_status(pid) for pid in _list_processes())
-            own = (each for each in statuses if each.get("Uid", "").split()[:1] == [user])
-            value += sum(int(each.get("Threads", 0)) for each in own)
+            value += count_tasks((spec["user"] or [os.getuid()])[0])
         hard = resource.getrlimit(kind)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(kind, (value, value))
 
 
-def _read_status(pid: int) -> dict[str, str]:
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/status") as file:  # noqa: PTH123
-        return dict(line.split(":", 1) for line in file if line.startswith(("Uid:", "Threads:")))
-    return {}
+def count_tasks(user: int) -> int:
+    """Return how many tasks a user has already: the kernel counts all of them together."""
+    count = 0
+    for pid in _list_processes():
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/status") as file:  # noqa: PTH123
+            lines = (line for line in file if line.startswith(("Uid:", "Threads:")))
+            status = dict(line.split(":", 1) for line in lines)
+            if status.get("Uid", "").split()[:1] == [str(user)]:
+                count += int(status.get("Threads", 0))
+    return count
 
 
 class ShellWatcher:
@@ -210,7 +212,16 @@ class ShellWatcher:
 
     def watch(self) -> dict[str, Any]:
         """Wait for the shell's end, the order to stop, or too many processes; then end them all."""
-        reason = self._wait_for_reason()
+        reason = None
+        while reason is None:
+            readable = select.select([0, self.wake], [], [], COUNT_INTERVAL)[0]
+            self._reap()
+            if self.code is not None:
+                reason = ""
+            elif 0 in readable:
+                reason = "stopped"
+            elif len(list_descendants(os.getpid())) > self.spec["processes"]:
+                reason = "processes"
         if reason:
             self._signal_all(signal.SIGTERM)
             self._wait_for_children(self.spec["grace"] if reason == "stopped" else 0)
@@ -222,17 +233,6 @@ class ShellWatcher:
             if self._wait_for_children(0.02):
                 break
         return {"code": self.code, "reason": reason}
-
-    def _wait_for_reason(self) -> str:
-        while True:
-            readable = select.select([0, self.wake], [], [], COUNT_INTERVAL)[0]
-            self._reap()
-            if self.code is not None:
-                return ""
-            if 0 in readable:
-                return "stopped"
-            if len(list_descendants(os.getpid())) > self.spec["processes"]:
-                return "processes"
 
     def _wait_for_children(self, seconds: float) -> bool:
         """Wait until no child is left; return whether that is so."""

@@ -68,20 +68,20 @@ class Reader(ABC):
             return self._read_other(event)
         self._has_begun = True
         try:
-            return self._end(self._read(document, event))
+            return self._end(self.read_document(document, event))
         except RecursionError:
             return self._end([StreamError("bad_answer", "its JSON is nested too deeply")])
 
     def finish(self) -> list[Event]:
         """Return the last events, now that the body has ended."""
-        return [] if self.is_finished else self._end(self._finish())
+        return [] if self.is_finished else self._end(self.end_stream())
 
     @abstractmethod
-    def _read(self, document: Any, event: ServerEvent) -> list[Event]:
+    def read_document(self, document: Any, event: ServerEvent) -> list[Event]:
         """Return the events of the JSON in one event of the server."""
 
     @abstractmethod
-    def _finish(self) -> list[Event]:
+    def end_stream(self) -> list[Event]:
         """Return the last events of a stream that ends without its own end."""
 
     def _read_other(self, event: ServerEvent) -> list[Event]:
@@ -131,7 +131,7 @@ class Reader(ABC):
             elif isinstance(each, list):
                 texts += each
 
-    def _choose_id(self, given: Any, prefix: str) -> str:
+    def choose_id(self, given: Any, prefix: str) -> str:
         """Return the id of a new call: the given one, unless it cannot be kept.
 
         Another call may have it, or it is too long: some gateways put whole signatures into it.
@@ -146,7 +146,7 @@ class Reader(ABC):
         self, given_id: Any, name: Any, arguments: str, opaque: str = "", prefix: str = "call_"
     ) -> ToolCall:
         """Return a new call; one without an id, or with that of another one, gets its own."""
-        call_id = self._choose_id(given_id, prefix)
+        call_id = self.choose_id(given_id, prefix)
         if not arguments.strip():
             self._empty.add(call_id)
         return ToolCall(call_id, as_text(name), clean_arguments(arguments).strip() or "{}", opaque)
@@ -189,7 +189,7 @@ class AnswerSize(OutputSize):
     """The size of one answer; raises ProviderError beyond the limits, and for an error event."""
 
     def __init__(self, limits: Limits) -> None:
-        super().__init__(limits, _too_long)
+        super().__init__(limits, too_long_error)
 
     def add_event(self, event: Event) -> None:
         if isinstance(event, TextDelta):
@@ -200,7 +200,7 @@ class AnswerSize(OutputSize):
             raise ProviderError(event)
 
 
-def _too_long(amount: str) -> ProviderError:
+def too_long_error(amount: str) -> ProviderError:
     advice = "Ask for less, or set `max_tokens` in its config."
     return ProviderError(StreamError("too_long_answer", f"it was stopped after {amount}. {advice}"))
 

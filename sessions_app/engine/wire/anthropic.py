@@ -113,10 +113,10 @@ def build_body(
     traits = model_traits(model)
     limits = [each for each in (settings.get("max_tokens"), most) if each is not None]
     limit = min(limits) if limits else None
-    asked = _build_thinking(thinking, limit, traits)
+    asked = build_thinking(thinking, limit, traits)
     if "thinking" in can.without:
         asked.pop("thinking", None)
-    if asked.get("thinking", {}).get("type") == "enabled" and _lacks_thinking(
+    if asked.get("thinking", {}).get("type") == "enabled" and lacks_thinking(
         request.messages, service
     ):
         # With a budget, a model wants its own thinking before each call of the turn: calls that
@@ -127,13 +127,13 @@ def build_body(
     body: dict[str, Any] = {
         "model": model,
         "max_tokens": default if limit is None else min(limit, traits.max_tokens or limit),
-        "messages": merge_turns(_build_turns(request.messages, service), "content"),
+        "messages": merge_turns(build_turns(request.messages, service), "content"),
         "stream": True,
     }
     if request.instructions.strip():
         body["system"] = request.instructions
     if request.tools:
-        body["tools"] = [_build_tool(tool) for tool in request.tools]
+        body["tools"] = [build_tool(tool) for tool in request.tools]
     if not traits.adaptive_only:
         # While it thinks, a model takes no temperature, and `top_p` only near 1.
         sampling = {k: settings[k] for k in ("temperature", "top_p") if k in settings}
@@ -145,7 +145,7 @@ def build_body(
     return {key: value for key, value in body.items() if key not in can.without}
 
 
-def _build_thinking(
+def build_thinking(
     thinking: ThinkingSettings, most: int | None, traits: ModelTraits
 ) -> dict[str, Any]:
     if thinking.wanted is False or thinking == ThinkingSettings():
@@ -169,7 +169,7 @@ def _enable(budget: int) -> dict[str, Any]:
     return {"type": "enabled", "budget_tokens": budget}
 
 
-def _lacks_thinking(messages: Iterable[Message], service: str) -> bool:
+def lacks_thinking(messages: Iterable[Message], service: str) -> bool:
     """Return whether a call of the newest turn has no thinking of this service before it."""
     lacks = False
     for message in messages:
@@ -183,21 +183,21 @@ def _lacks_thinking(messages: Iterable[Message], service: str) -> bool:
     return lacks
 
 
-def _build_turns(
+def build_turns(
     messages: Iterable[Message], service: str
 ) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     for message in messages:
         if isinstance(message, AssistantMessage):
-            blocks = (_build_part(part, message.service == service) for part in message.parts)
+            blocks = (build_part(part, message.service == service) for part in message.parts)
             yield "assistant", [block for block in blocks if block is not None]
         elif isinstance(message, ToolMessage):
-            yield "user", [_build_result(result) for result in message.results]
+            yield "user", [build_result(result) for result in message.results]
         else:
             text = message.content
             yield "user", [{"type": "text", "text": text}] if text.strip() else []
 
 
-def _build_part(part: Part, is_own: bool) -> dict[str, Any] | None:
+def build_part(part: Part, is_own: bool) -> dict[str, Any] | None:
     opaque = load_opaque(part) if is_own else {}
     if isinstance(part, ToolCall):
         call = {"type": "tool_use", "id": part.id, "name": part.name}
@@ -209,7 +209,7 @@ def _build_part(part: Part, is_own: bool) -> dict[str, Any] | None:
     return None
 
 
-def _build_result(result: ToolResult) -> dict[str, Any]:
+def build_result(result: ToolResult) -> dict[str, Any]:
     block: dict[str, Any] = {"type": "tool_result", "tool_use_id": result.call_id}
     # A blank text is refused; no content at all is not.
     if result.content.strip():
@@ -219,7 +219,7 @@ def _build_result(result: ToolResult) -> dict[str, Any]:
     return block
 
 
-def _build_tool(tool: ToolSpec) -> dict[str, Any]:
+def build_tool(tool: ToolSpec) -> dict[str, Any]:
     schema = {k: v for k, v in tool.parameters.items() if k not in ("anyOf", "oneOf", "allOf")}
     described = {"description": tool.description} if tool.description.strip() else {}
     return {"name": tool.name, **described, "input_schema": {**schema, "type": "object"}}
@@ -261,7 +261,7 @@ class AnthropicReader(Reader):
         self._stop_reason = ""
         self._explanation = ""
 
-    def _read(self, document: Any, event: ServerEvent) -> list[Event]:
+    def read_document(self, document: Any, event: ServerEvent) -> list[Event]:
         document = as_dict(document)
         kind = document.get("type") or event.event
         if kind == "content_block_delta":
@@ -296,7 +296,7 @@ class AnthropicReader(Reader):
             return [StreamError("bad_answer", "it sent JSON that is no message")]
         return []
 
-    def _finish(self) -> list[Event]:
+    def end_stream(self) -> list[Event]:
         # A reason to stop comes after all content: only the last event is missing then.
         return self._end_message() if self._stop_reason else [self._break_off()]
 

@@ -81,7 +81,7 @@ def build_body(
     if request.instructions:
         messages.append({"role": can.system_role, "content": request.instructions})
     for message in request.messages:
-        messages += _build_message(message, service, can.system_role, left_out)
+        messages += build_message(message, service, can.system_role, left_out)
     body: dict[str, Any] = {"model": model, "messages": messages, "stream": True}
     if can.stream_options:
         body["stream_options"] = {"include_usage": True}
@@ -110,7 +110,7 @@ def find_optional_field(place: str) -> str:
     return next((name for name in reversed(names) if name in OPTIONAL_FIELDS), "")
 
 
-def _build_message(
+def build_message(
     message: Message, service: str, system_role: str, left_out: Collection[str]
 ) -> Iterator[dict[str, Any]]:
     match message:
@@ -119,13 +119,13 @@ def _build_message(
         case SystemMessage(content):
             yield {"role": system_role, "content": content}
         case AssistantMessage():
-            yield _build_answer(message, message.service == service, left_out)
+            yield build_answer(message, message.service == service, left_out)
         case _:
             for result in message.results:
                 yield {"role": "tool", "tool_call_id": result.call_id, "content": result.content}
 
 
-def _build_answer(
+def build_answer(
     message: AssistantMessage, is_own: bool, left_out: Collection[str]
 ) -> dict[str, Any]:
     built: dict[str, Any] = {"role": "assistant", "content": message.text}
@@ -175,7 +175,7 @@ class ChatReader(Reader):
         self._reason: FinishReason | None = None
         self._reason_text = ""
 
-    def _read(self, document: Any, event: ServerEvent) -> list[Event]:
+    def read_document(self, document: Any, event: ServerEvent) -> list[Event]:
         if not isinstance(document, dict):
             return [_bad_shape("an event that is no object").error]
         choices = document.get("choices")
@@ -183,7 +183,7 @@ class ChatReader(Reader):
             document.get("error")
             or document.get("errors")
             or event.event == "error"
-            or (not choices and _is_bare_error(document))
+            or (not choices and is_bare_error(document))
         ):
             return [read_payload(document)]
         if not self._model and isinstance(model := document.get("model"), str):
@@ -316,12 +316,12 @@ class ChatReader(Reader):
             if self._reason is None and not (self._blocks or self._calls or self._tags.held):
                 return self._end([StreamError("bad_answer", "it gave no answer", retry=True)])
             self._reason = self._reason or "stop"
-            return self._end(self._finish())
+            return self._end(self.end_stream())
         if event.event == "error":
             return self._end([read_payload(event.data)])
         return super()._read_other(event)
 
-    def _finish(self) -> list[Event]:
+    def end_stream(self) -> list[Event]:
         if self._reason is None:
             return [self._break_off()]
         events: list[Event] = []
@@ -378,11 +378,11 @@ class ThinkTagSplitter:
         text, self.held = self.held + text, ""
         pieces: list[tuple[bool, str]] = []
         if not self._closing and not self._is_after:
-            text = self._read_opening(text)
+            text = self.read_opening(text)
             if not self._closing:
                 return [(False, text)] if text else []
         if self._closing:
-            thought, text = self._read_closing(text)
+            thought, text = self.read_closing(text)
             if not self._has_thought:
                 thought = thought.lstrip("\n")
             if thought:
@@ -398,7 +398,7 @@ class ThinkTagSplitter:
         held, self.held = self.held, ""
         return [(bool(self._closing), held)] if held else []
 
-    def _read_opening(self, text: str) -> str:
+    def read_opening(self, text: str) -> str:
         """Return the text behind an opening tag, or all of it once there is none."""
         start, tags = text.lstrip(), ("<think>", "<thinking>")
         for tag in tags:
@@ -411,7 +411,7 @@ class ThinkTagSplitter:
         self.is_over = True
         return text
 
-    def _read_closing(self, text: str) -> tuple[str, str]:
+    def read_closing(self, text: str) -> tuple[str, str]:
         """Return the thinking in the text, and what follows the closing tag."""
         tag = self._closing
         if (end := text.find(tag)) >= 0:
@@ -488,7 +488,7 @@ class CallAssembler:
             index = None
         call_id, name = as_text(piece.get("id")), as_text(function.get("name"))
         arguments = function.get("arguments")
-        call = self._find(index, call_id, name, arguments)
+        call = self.find_call(index, call_id, name, arguments)
         if call is None:
             call = PartialCall(index)
             self._calls.append(call)
@@ -501,7 +501,7 @@ class CallAssembler:
                 call.extra[key] = piece[key]
         return call.add(arguments)
 
-    def _find(
+    def find_call(
         self, index: int | None, call_id: str, name: str, arguments: Any
     ) -> PartialCall | None:
         """Return the call that a piece belongs to; None if it begins another one."""
@@ -546,7 +546,7 @@ def _bad_shape(what: str) -> ProviderError:
     return ProviderError(StreamError("bad_answer", f"it sent {what}"))
 
 
-def _is_bare_error(document: dict[str, Any]) -> bool:
+def is_bare_error(document: dict[str, Any]) -> bool:
     """Return whether an object that has no choices is an error, without saying so."""
     if document.get("object") == "error" or document.get("type") == "error":
         return True

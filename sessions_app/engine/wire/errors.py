@@ -153,7 +153,7 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> StreamEr
     """
     headers = {name.lower(): text for name, text in headers.items()}
     if is_web_page(body) or "html" in headers.get("content-type", "").lower():
-        kind = "not_found" if status in (404, 405) else _find_kind(status, "", set())
+        kind = "not_found" if status in (404, 405) else find_kind(status, "", set())
         advice = "" if status >= 500 else " Check `base_url`: many services need /v1 at its end."
         message = f"a web page with status {status}, not an answer of the API.{advice}"
         error = StreamError(kind, message, status)
@@ -180,23 +180,23 @@ def read_payload(value: Any, status: int | None = None) -> StreamError:
     the one for its code, is the error's.
     """
     # What is searched with patterns must not be long.
-    message = _find_message(value)[:MESSAGE_LIMIT]
-    codes = {code.lower() for code in _find_codes(value)}
+    message = find_message(value)[:MESSAGE_LIMIT]
+    codes = {code.lower() for code in find_codes(value)}
     if status is None:
         numbers = (int(code) for code in codes if code.isascii() and code.isdigit())
         status = next((number for number in numbers if 400 <= number < 600), None)
-    kind, field = _find_kind(status, message, codes), ""
-    if kind == "rejected" and (field := _find_field(value, message, codes)):
+    kind, field = find_kind(status, message, codes), ""
+    if kind == "rejected" and (field := find_field(value, message, codes)):
         kind = "unsupported_field"
     elif kind == "rejected" and _NO_CONTENT_KIND.search(message):
         kind = "unsupported_content"
     if not message:
         message = f"nothing but the status {status}" if status else "nothing about the reason"
     shown = status if status is not None else _STATUS.get(kind)
-    return StreamError(kind, message, shown, None, _find_wait(value), field)
+    return StreamError(kind, message, shown, None, find_wait(value), field)
 
 
-def _find_kind(status: int | None, message: str, codes: set[str]) -> ErrorKind:
+def find_kind(status: int | None, message: str, codes: set[str]) -> ErrorKind:
     by_code = next((_CODES[code] for code in codes if code in _CODES), None)
     if by_code in ("too_long", "quota", "content_filter"):
         # `request_too_large` and the like come with several statuses; the code says it all.
@@ -230,47 +230,47 @@ def _find_kind(status: int | None, message: str, codes: set[str]) -> ErrorKind:
 _WORDS = ("error", "message", "detail", "details", "msg", "error_message", "errors", "reason")
 
 
-def _find_message(value: Any) -> str:
+def find_message(value: Any) -> str:
     """Return the server's own words, wherever it has put them."""
     if isinstance(value, list):
-        return "; ".join(filter(None, map(_find_message, value[:5])))
+        return "; ".join(filter(None, map(find_message, value[:5])))
     if isinstance(value, dict):
         for key in _WORDS:
-            if found := _find_message(value.get(key)):
+            if found := find_message(value.get(key)):
                 place = value.get("loc") if key == "msg" else None
                 where = ".".join(map(str, place)) if isinstance(place, list) else ""
                 return f"{where}: {found}" if where else found
         response = value.get("response")
-        return _find_message(response) if isinstance(response, dict) else ""
+        return find_message(response) if isinstance(response, dict) else ""
     if not isinstance(value, str):
         return ""
     # It may be JSON itself: gateways pass on what they got.
-    if value[:1] in "{[" and (found := _find_message(parse_json_or(value, None))):
+    if value[:1] in "{[" and (found := find_message(parse_json_or(value, None))):
         return found
     if is_web_page(value[:200].encode("utf-8", "replace")):
         return ""
     return " ".join(clean_text(value).split())
 
 
-def _find_codes(value: Any, depth: int = 0) -> Iterator[str]:
+def find_codes(value: Any, depth: int = 0) -> Iterator[str]:
     """Yield all codes, types and statuses, from the outside in."""
     if depth > 4:
         return
     if isinstance(value, list):
         for item in value[:5]:
-            yield from _find_codes(item, depth + 1)
+            yield from find_codes(item, depth + 1)
     elif isinstance(value, dict):
         for key in ("code", "type", "status", "status_code", "reason", "innererror"):
             found = value.get(key)
             if isinstance(found, str | int) and not isinstance(found, bool):
                 yield str(found)
         for key in ("error", "detail", "details", "errors", "innererror", "response"):
-            yield from _find_codes(value.get(key), depth + 1)
+            yield from find_codes(value.get(key), depth + 1)
         if isinstance(text := value.get("message"), str) and text[:1] == "{":
-            yield from _find_codes(parse_json_or(text, None), depth + 1)
+            yield from find_codes(parse_json_or(text, None), depth + 1)
 
 
-def _find_field(value: Any, message: str, codes: set[str]) -> str:
+def find_field(value: Any, message: str, codes: set[str]) -> str:
     """Return the name of the field that is refused as such; empty if none is."""
     if found := _find_forbidden(value):
         return found
@@ -298,7 +298,7 @@ def _find_forbidden(value: Any) -> str:
     return next(filter(None, map(_find_forbidden, inner)), "")
 
 
-def _find_wait(value: Any) -> float | None:
+def find_wait(value: Any) -> float | None:
     """Return the seconds to wait that a body names, as Google's does."""
     if not isinstance(value, dict):
         return None

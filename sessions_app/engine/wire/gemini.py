@@ -88,7 +88,7 @@ def build_body(
     has_instructions = bool(request.instructions.strip())
     if has_instructions and "systemInstruction" in can.without:
         messages = (UserMessage(request.instructions), *messages)
-    turns = _build_turns(messages, service, takes_levels(model))
+    turns = build_turns(messages, service, takes_levels(model))
     body: dict[str, Any] = {"contents": merge_turns(turns, "parts")}
     if has_instructions:
         body["systemInstruction"] = {"parts": [{"text": request.instructions}]}
@@ -102,7 +102,7 @@ def build_body(
     if tools:
         body["tools"] = [{"functionDeclarations": tools}]
     generation = {_SETTINGS[key]: value for key, value in settings.items() if key in _SETTINGS}
-    config = _build_thinking(thinking, model)
+    config = build_thinking(thinking, model)
     if config := {key: value for key, value in config.items() if key not in can.without}:
         generation["thinkingConfig"] = config
     if generation := {key: v for key, v in generation.items() if key not in can.without}:
@@ -110,7 +110,7 @@ def build_body(
     return {key: value for key, value in body.items() if key not in can.without}
 
 
-def _build_thinking(thinking: ThinkingSettings, model: str) -> dict[str, Any]:
+def build_thinking(thinking: ThinkingSettings, model: str) -> dict[str, Any]:
     if thinking.wanted is False or thinking == ThinkingSettings():
         return {}
     config: dict[str, Any] = {"include_thoughts": True}
@@ -127,12 +127,12 @@ def _build_thinking(thinking: ThinkingSettings, model: str) -> dict[str, Any]:
     return config
 
 
-def _build_turns(
+def build_turns(
     messages: Iterable[Message], service: str, signs: bool
 ) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     for message in messages:
         if isinstance(message, AssistantMessage):
-            yield "model", _build_answer(message, message.service == service, signs)
+            yield "model", build_answer(message, message.service == service, signs)
         elif isinstance(message, ToolMessage):
             parts = []
             for result in message.results:
@@ -144,7 +144,7 @@ def _build_turns(
             yield "user", [{"text": message.content}] if message.content.strip() else []
 
 
-def _build_answer(message: AssistantMessage, is_own: bool, signs: bool) -> list[dict[str, Any]]:
+def build_answer(message: AssistantMessage, is_own: bool, signs: bool) -> list[dict[str, Any]]:
     parts: list[dict[str, Any]] = []
     is_first_call = True
     for part in message.parts:
@@ -209,15 +209,15 @@ class SchemaSimplifier:
         if self._left < 0 or any(self._path.count(place) > 1 for place in places):
             return {"type": "string", "description": _VALUE_AS_TEXT}
         self._path += places
-        simple, notes = self._build(schema, is_root)
+        simple, notes = self.build(schema, is_root)
         del self._path[len(self._path) - len(places) :]
         if note := " ".join(filter(None, [as_text(schema.get("description")), *notes])):
             simple["description"] = note
         return simple
 
-    def _build(self, schema: dict[str, Any], is_root: bool) -> tuple[dict[str, Any], list[str]]:
+    def build(self, schema: dict[str, Any], is_root: bool) -> tuple[dict[str, Any], list[str]]:
         """Return a schema whose references are filled in, and what only a description can say."""
-        kinds, is_nullable = _read_types(schema)
+        kinds, is_nullable = guess_types(schema)
         options = as_dicts(schema.get("anyOf")) or as_dicts(schema.get("oneOf"))
         choices = [option for option in options if option.get("type") != "null"]
         nullable = {"nullable": True} if is_nullable or len(choices) < len(options) else {}
@@ -313,7 +313,7 @@ class SchemaSimplifier:
         return {**merged, "properties": properties, "required": required}
 
 
-def _read_types(schema: dict[str, Any]) -> tuple[list[str], bool]:
+def guess_types(schema: dict[str, Any]) -> tuple[list[str], bool]:
     """Return the types of a schema, guessed if it names none, and whether null is allowed."""
     given = schema.get("type")
     named = given if isinstance(given, list) else [given]
@@ -367,11 +367,11 @@ class GeminiReader(Reader):
         self._calls: dict[str, tuple[str, str]] = {}
         self._joiners = {False: TextJoiner(), True: TextJoiner()}
 
-    def _read(self, document: Any, event: ServerEvent) -> list[Event]:
+    def read_document(self, document: Any, event: ServerEvent) -> list[Event]:
         if isinstance(document, list):
             events: list[Event] = []
             for item in document:
-                events += self._read(item, event)
+                events += self.read_document(item, event)
                 if events and isinstance(events[-1], StreamError):
                     break
             return events
@@ -393,7 +393,7 @@ class GeminiReader(Reader):
             events += self._read_candidate(candidate)
         return events
 
-    def _finish(self) -> list[Event]:
+    def end_stream(self) -> list[Event]:
         if not self._reason:
             return [self._break_off()]
         if self._reason in _BAD_CALLS:

@@ -64,12 +64,14 @@ async def stream_events(
     """Post a request and give the events that the reader makes of the answer; see `open_stream`."""
     async with (
         open_stream(url, headers, body, limits, place=place) as stream,
-        aclosing(_read(stream, reader, limits)) as events,
+        aclosing(read_events(stream, reader, limits)) as events,
     ):
         yield events
 
 
-async def _read(stream: "EventStream", reader: Reader, limits: Limits) -> AsyncGenerator[Event]:
+async def read_events(
+    stream: "EventStream", reader: Reader, limits: Limits
+) -> AsyncGenerator[Event]:
     size = AnswerSize(limits)
     call_characters = 0
     try:
@@ -186,9 +188,9 @@ async def open_stream(
     set, then `next_token_timeout`.
     """
     silence = TimeLimit(limits.first_token_timeout)
-    response = await _send(url, headers, dump_body(body), limits, silence)
+    response = await send_request(url, headers, dump_body(body), limits, silence)
     try:
-        await _check_response(response, silence, place)
+        await check_response(response, silence, place)
         stream = EventStream(response, limits, silence)
         yield stream
         if stream.is_whole:
@@ -203,7 +205,7 @@ _WEB_PAGE = StreamError(
 )
 
 
-async def _send(
+async def send_request(
     url: str, headers: Mapping[str, str], body: bytes, limits: Limits, silence: TimeLimit
 ) -> httpx2.Response:
     """Return the head of the answer; a request that a stale connection lost is sent again."""
@@ -243,7 +245,7 @@ async def _send(
             raise ProviderError(_explain_failure(error, url)) from error
 
 
-async def _check_response(response: httpx2.Response, silence: TimeLimit, place: str) -> None:
+async def check_response(response: httpx2.Response, silence: TimeLimit, place: str) -> None:
     """Raise ProviderError for an answer that is no stream of events."""
     if response.status_code == 200:
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()

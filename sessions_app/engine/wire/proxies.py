@@ -40,7 +40,7 @@ def find_proxy_variable(url: str) -> tuple[str, str]:
         return "", ""  # The request itself fails then, and says what is wrong.
     for name in _VARIABLES.get(place.scheme, ()):
         variable, value = _read_variable(name)
-        if value and not _is_direct(host, port or (443 if place.scheme == "https" else 80)):
+        if value and not is_direct(host, port or (443 if place.scheme == "https" else 80)):
             return variable, value
     return "", ""
 
@@ -91,7 +91,7 @@ def _read_variable(name: str) -> tuple[str, str]:
     return name.upper(), ""
 
 
-def _is_direct(host: str, port: int) -> bool:
+def is_direct(host: str, port: int) -> bool:
     """Return whether a host is reached without a proxy."""
     try:
         address: Address | None = ipaddress.ip_address(host.partition("%")[0])
@@ -103,10 +103,10 @@ def _is_direct(host: str, port: int) -> bool:
     elif "." not in host or host.endswith(_LOCAL_NAMES):
         return True
     entries = re.split(r"[\s,;]+", _read_variable("no_proxy")[1])
-    return any(_matches(entry.strip("'\""), host, address, port) for entry in entries)
+    return any(matches_entry(entry.strip("'\""), host, address, port) for entry in entries)
 
 
-def _matches(entry: str, host: str, address: Address | None, port: int) -> bool:
+def matches_entry(entry: str, host: str, address: Address | None, port: int) -> bool:
     """Return whether an entry of NO_PROXY means a host; one that cannot be read means none."""
     name = entry.rpartition("://")[2].lower()
     if name in ("", "*"):

@@ -49,7 +49,7 @@ def build_responses_body(
     """
     body: dict[str, Any] = {
         "model": model,
-        "input": list(_build_input(request.messages, service, can.system_role)),
+        "input": list(build_input(request.messages, service, can.system_role)),
         "stream": True,
         "store": False,
         "include": ["reasoning.encrypted_content"],
@@ -79,12 +79,12 @@ def build_responses_body(
     return {key: value for key, value in body.items() if key not in can.without and value != {}}
 
 
-def _build_input(
+def build_input(
     messages: Iterable[Message], service: str, system_role: str
 ) -> Iterator[dict[str, Any]]:
     for message in messages:
         if isinstance(message, AssistantMessage):
-            yield from _build_answer(message, message.service == service)
+            yield from build_answer(message, message.service == service)
         elif isinstance(message, ToolMessage):
             for result in message.results:
                 output = {"call_id": result.call_id, "output": result.content}
@@ -94,7 +94,7 @@ def _build_input(
             yield {"role": role, "content": message.content}
 
 
-def _build_answer(message: AssistantMessage, is_own: bool) -> Iterator[dict[str, Any]]:
+def build_answer(message: AssistantMessage, is_own: bool) -> Iterator[dict[str, Any]]:
     opaque = [load_opaque(part) if is_own else {} for part in message.parts]
     # Reasoning that is not encrypted is stored nowhere, and would not be found by its id; then
     # what follows it must not have one either.
@@ -105,11 +105,11 @@ def _build_answer(message: AssistantMessage, is_own: bool) -> Iterator[dict[str,
         and not (each.get("encrypted_content") or each.get("content"))
     ]
     for part, each in zip(message.parts, opaque, strict=True):
-        if each not in lost and (item := _build_part(part, {} if lost else each)):
+        if each not in lost and (item := build_part(part, {} if lost else each)):
             yield item
 
 
-def _build_part(part: Part, opaque: dict[str, Any]) -> dict[str, Any] | None:
+def build_part(part: Part, opaque: dict[str, Any]) -> dict[str, Any] | None:
     if isinstance(part, ToolCall):
         arguments = part.arguments.strip() or "{}"
         call = {"call_id": part.id, "name": part.name, "arguments": arguments}
@@ -174,7 +174,7 @@ class ResponsesReader(Reader):
         # The newest of each number of the server's.
         self._by_index: dict[int, PartialItem] = {}
 
-    def _read(self, document: Any, event: ServerEvent) -> list[Event]:
+    def read_document(self, document: Any, event: ServerEvent) -> list[Event]:
         document = as_dict(document)
         kind = document.get("type") or event.event
         if kind == "response.output_text.delta":
@@ -214,7 +214,7 @@ class ResponsesReader(Reader):
         self._model = as_text(as_dict(document.get("response")).get("model")) or self._model
         return []
 
-    def _finish(self) -> list[Event]:
+    def end_stream(self) -> list[Event]:
         return [self._break_off()]
 
     def _find(self, document: dict[str, Any], kind: str) -> "PartialItem":
@@ -396,7 +396,7 @@ class PartialItem:
             before = {key: self.data[key] for key in known if key in self.data}
             self.data = data | {key: value for key, value in before.items() if not data.get(key)}
         if data and self.kind in ("message", "reasoning"):
-            for place, text in _list_contents(data):
+            for place, text in list_contents(data):
                 events += self.fill(text, place)
             types = (each.get("type") for each in as_dicts(data.get("content")))
             self.is_refusal = self.is_refusal or "refusal" in types
@@ -438,7 +438,7 @@ def _find_kind(data: dict[str, Any]) -> str:
     return "reasoning" if "summary" in data else "message" if "content" in data else ""
 
 
-def _list_contents(data: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
+def list_contents(data: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
     """Yield the place and the text of each content of a whole item."""
     is_message = _find_kind(data) == "message"
     for number, each in enumerate(as_dicts(data.get("summary"))):

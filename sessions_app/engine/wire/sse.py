@@ -87,7 +87,7 @@ class EventDecoder:
         """Return the last events, now that the body has ended."""
         rest, self._pieces = b"".join(self._pieces), []
         if self._is_document or self._is_document is None:
-            return _split_document(rest)
+            return split_document(rest)
         events = self._read([rest]) if rest else []
         last = self._end_event()
         return [*events, last] if last and _is_whole(last) else events
@@ -143,7 +143,7 @@ def _is_whole(event: ServerEvent) -> bool:
     return event.event == "error" or event.data.strip() == "[DONE]" or is_json(event.data)
 
 
-def _split_document(body: bytes) -> list[ServerEvent]:
+def split_document(body: bytes) -> list[ServerEvent]:
     """Return a body that is JSON as events; nothing of one that is cut."""
     text = body.decode("utf-8", "replace")
     value = parse_json_or(body, body)

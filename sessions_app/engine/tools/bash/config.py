@@ -116,7 +116,7 @@ def trust_repositories(directory: Path) -> dict[str, str]:
         above = []
     # The one that the directory lies in.
     found = [each for each in above if os.path.lexists(each / ".git")][:1]
-    found += [directory, *_find_repositories(directory)]
+    found += [directory, *find_repositories(directory)]
     # Versions of git from 2.46 on take all below.
     places = list(dict.fromkeys([*map(str, found), f"{directory}/*"]))
     variables = {"GIT_CONFIG_COUNT": str(len(places))}
@@ -126,7 +126,7 @@ def trust_repositories(directory: Path) -> dict[str, str]:
     return variables
 
 
-def _find_repositories(directory: Path) -> list[Path]:
+def find_repositories(directory: Path) -> list[Path]:
     """Return the repositories below a directory, within limits."""
     found: list[Path] = []
     folders, left = [directory], ENTRIES

@@ -168,7 +168,7 @@ class IgnoreRules:
 
     def enter(self, folder: int, parts: Parts) -> "IgnoreRules":
         """Return the rules that count in a folder with these parts, which is open."""
-        rules = () if self.is_off else tuple(_read_rules(folder))
+        rules = () if self.is_off else tuple(read_rules(folder))
         return IgnoreRules((*self.files, (len(parts), rules))) if rules else self
 
 
@@ -187,24 +187,19 @@ def find_rules(directory: WorkingDirectory, parts: Parts) -> IgnoreRules:
     return rules
 
 
-def _read_rules(folder: int) -> Iterator[IgnoreRule]:
+def read_rules(folder: int) -> Iterator[IgnoreRule]:
+    """Yield the rules of the `.gitignore` in a folder, neighbours that say the same as one."""
     try:
         file = open_regular(folder, ".gitignore")
     except OSError:
         return
-    with os.fdopen(file, "rb") as stream:
-        text = stream.read(_BYTES).decode("utf-8-sig", errors="replace")
-    lines = _translate(text.splitlines()[:_LINES])
-    for (ignores, is_name), neighbours in itertools.groupby(lines, key=lambda line: line[1:]):
-        yield IgnoreRule(_join([pattern for pattern, *_ in neighbours]), ignores, is_name)
-
-
-def _translate(lines: list[str]) -> Iterator[tuple[str, bool, bool]]:
-    """Yield the pattern of each line, whether it ignores, and whether it is for names."""
     from pathspec.patterns.gitignore import GitIgnorePatternError
     from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
-    for line in lines:
+    with os.fdopen(file, "rb") as stream:
+        text = stream.read(_BYTES).decode("utf-8-sig", errors="replace")
+    rules: list[tuple[str, bool, bool]] = []
+    for line in text.splitlines()[:_LINES]:
         with contextlib.suppress(GitIgnorePatternError):
             found, ignores = GitIgnoreSpecPattern.pattern_to_regex(line)
             if found is None or ignores is None:
@@ -212,4 +207,7 @@ def _translate(lines: list[str]) -> Iterator[tuple[str, bool, bool]]:
             # A group may have a name only once in a pattern.
             pattern = str(found).replace("(?P<ps_d>", "(?:")
             is_name = pattern.startswith(_ANYWHERE) and "/" not in line.strip().rstrip("/")
-            yield pattern.removeprefix(_ANYWHERE) if is_name else pattern, ignores, is_name
+            pattern = pattern.removeprefix(_ANYWHERE) if is_name else pattern
+            rules.append((pattern, ignores, is_name))
+    for (ignores, is_name), neighbours in itertools.groupby(rules, key=lambda rule: rule[1:]):
+        yield IgnoreRule(_join([pattern for pattern, *_ in neighbours]), ignores, is_name)

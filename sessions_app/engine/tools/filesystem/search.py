@@ -202,7 +202,13 @@ def search(
     sought, parts = compile_pattern(pattern, ignore_case=ignore_case), directory.split(path)
     glob = Glob(files)
     with explain_errors(parts), contextlib.ExitStack() as stack:
-        file = _find_file(directory, parts, stack)
+        file = None
+        if parts:
+            folder = stack.enter_context(directory.open_folder(parts[:-1]))
+            name = find_name(folder, parts[-1])
+            found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if stat.S_ISREG(found.st_mode):
+                file = FolderEntry(folder, name, parts[-1:], found)
         walk = FolderWalk(directory, parts[:-1] if file else parts, include_ignored, budget)
         if file:
             entries = iter([file])
@@ -213,7 +219,7 @@ def search(
                 for each in walk.walk(folder, deep=True)
                 if glob.fits(each.path, is_folder=each.is_folder)
             )
-        matches = (line for each in entries for line in _search_file(each, sought, budget))
+        matches = (line for each in entries for line in search_file(each, sought, budget))
         try:
             lines = list(itertools.islice(matches, MATCHES + 1))
         except TimeoutError:
@@ -221,22 +227,10 @@ def search(
     return walk.format_answer(lines, MATCHES, "No line matches.")
 
 
-def _find_file(
-    directory: WorkingDirectory, parts: Parts, stack: contextlib.ExitStack
-) -> FolderEntry | None:
-    """Return the file at a path; None if it is no file. Its folder is open until the stack ends."""
-    if not parts:
-        return None
-    folder = stack.enter_context(directory.open_folder(parts[:-1]))
-    name = find_name(folder, parts[-1])
-    found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    return FolderEntry(folder, name, parts[-1:], found) if stat.S_ISREG(found.st_mode) else None
-
-
-def _search_file(
+def search_file(
     entry: FolderEntry, sought: "regex.Pattern[str]", budget: SearchBudget
 ) -> Iterator[str]:
-    for number, line in enumerate(_read_text(entry, budget).split("\n"), 1):
+    for number, line in enumerate(read_entry(entry, budget).split("\n"), 1):
         if budget.spent:
             return
         try:
@@ -246,10 +240,10 @@ def _search_file(
                 raise
             match = find_match(sought, line[:LINE], budget.seconds)
         if match:
-            yield f"{entry.path}:{number}: {_excerpt(line.rstrip(), match.start())}"
+            yield f"{entry.path}:{number}: {excerpt_line(line.rstrip(), match.start())}"
 
 
-def _excerpt(line: str, place: int) -> str:
+def excerpt_line(line: str, place: int) -> str:
     """Return a line, or the part of a long one in which the match is."""
     if len(line) <= SHOWN:
         return line
@@ -260,7 +254,7 @@ def _excerpt(line: str, place: int) -> str:
     return f"…{line[start : start + SHOWN]}{end} [at character {place + 1} of {len(line)}]"
 
 
-def _read_text(entry: FolderEntry, budget: SearchBudget) -> str:
+def read_entry(entry: FolderEntry, budget: SearchBudget) -> str:
     """Return the beginning of a file; nothing of what is no text, or no file."""
     try:
         file = open_regular(entry.folder, entry.name)

@@ -356,17 +356,17 @@ def _replace_file(directory: WorkingDirectory, parts: Parts, data: bytes) -> int
     """Put a file in place, all of it or nothing; return its bytes. Raises ToolError."""
     with directory.open_folder(parts[:-1], create=True) as folder, explain_errors(parts):
         name = find_name(folder, parts[-1])
-        before = _stat_file(folder, name)
+        before = stat_file(folder, name)
         try:
             # A new file in its place would have another owner.
             is_foreign = before and os.geteuid() not in (0, before.st_uid)
             if before and is_foreign and _write_in_place(folder, name, before, data):
                 return len(data)
-            with _new_file(folder) as (new, file):
+            with make_file(folder) as (new, file):
                 with os.fdopen(file, "wb") as stream:
                     stream.write(data)
                     stream.flush()
-                    _copy_rights(folder, file, before)
+                    copy_rights(folder, file, before)
                     os.fsync(file)
                 # A link that was put there meanwhile is replaced, not followed.
                 os.rename(new, name, src_dir_fd=folder, dst_dir_fd=folder)
@@ -378,7 +378,7 @@ def _replace_file(directory: WorkingDirectory, parts: Parts, data: bytes) -> int
     return len(data)
 
 
-def _stat_file(folder: int, name: str) -> os.stat_result | None:
+def stat_file(folder: int, name: str) -> os.stat_result | None:
     """Return the status of a file; None if it is not there. Raises OSError for what is no file."""
     try:
         file = open_regular(folder, name)
@@ -397,7 +397,7 @@ def _stat_file(folder: int, name: str) -> os.stat_result | None:
 
 
 @contextlib.contextmanager
-def _new_file(folder: int) -> Iterator[tuple[str, int]]:
+def make_file(folder: int) -> Iterator[tuple[str, int]]:
     """Give the name and the descriptor of a new file, which is deleted if it is still there."""
     name = f".amplified-{secrets.token_hex(8)}.tmp"
     file = os.open(name, _NEW, 0o666, dir_fd=folder)
@@ -408,7 +408,7 @@ def _new_file(folder: int) -> Iterator[tuple[str, int]]:
             os.unlink(name, dir_fd=folder)
 
 
-def _copy_rights(folder: int, file: int, before: os.stat_result | None) -> None:
+def copy_rights(folder: int, file: int, before: os.stat_result | None) -> None:
     """Give a new file the owner and the rights of the one before."""
     if before is None:
         give_to_owner(folder, file)

@@ -131,7 +131,7 @@ def _parse_server(name: str, entry: Config, where: str) -> McpServer:
         raise _error(f"{where}url", "must begin with http:// or https:// and a host")
     return McpServer(
         name,
-        command=_parse_command(entry, where) if "command" in entry else (),
+        command=parse_command(entry, where) if "command" in entry else (),
         env=_parse_texts(entry, "env", where),
         url=url,
         headers=_parse_texts(entry, "headers", where),
@@ -142,7 +142,7 @@ def _parse_server(name: str, entry: Config, where: str) -> McpServer:
     )
 
 
-def _parse_command(entry: Config, where: str) -> tuple[str, ...]:
+def parse_command(entry: Config, where: str) -> tuple[str, ...]:
     """Return the program and its arguments.
 
     A relative path would be one below the session's directory, where a model may write.

@@ -5,11 +5,10 @@ must not take the others with it, nor an unknown block the text beside it.
 """
 
 import base64
-import binascii
 import json
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
@@ -156,7 +155,7 @@ def parse_messages(line: bytes) -> list[Any]:
         return []
     messages = []
     for each in data if isinstance(data, list) else [data]:
-        mended = _mend_envelope(each) if isinstance(each, dict) else each
+        mended = mend_envelope(each) if isinstance(each, dict) else each
         try:
             messages.append(jsonrpc_message_adapter.validate_python(mended, by_name=False))
         except ValueError:
@@ -164,7 +163,7 @@ def parse_messages(line: bytes) -> list[Any]:
     return messages
 
 
-def _mend_envelope(message: dict[str, Any]) -> dict[str, Any]:
+def mend_envelope(message: dict[str, Any]) -> dict[str, Any]:
     """Return a message with its result, or its error, as the protocol has them."""
     mended = {"jsonrpc": "2.0", **message}
     if mended.get("error") is not None:
@@ -206,14 +205,14 @@ def mend_tools(result: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         elif schema.get("type", "object") not in ("object", ["object"]):
             reasons.append(f"says that the arguments of its tool {name!r} are no object: left out")
         else:
-            tools.append(_mend_tool(entry))
+            tools.append(mend_tool(entry))
     cursor = result.get("nextCursor")
     kept = {key: item for key, item in result.items() if key != "nextCursor"}
     more = {"nextCursor": cursor} if isinstance(cursor, str) and cursor else {}
     return {**kept, **more, "tools": tools}, reasons
 
 
-def _mend_tool(entry: dict[str, Any]) -> dict[str, Any]:
+def mend_tool(entry: dict[str, Any]) -> dict[str, Any]:
     """Return what of a tool is used, as the protocol has it."""
     schema = {**entry["inputSchema"], "type": "object"}
     if not isinstance(schema.get("properties", {}), dict):
@@ -240,7 +239,7 @@ def mend_result(result: dict[str, Any]) -> dict[str, Any]:
         return result
     content = result.get("content")
     blocks = content if isinstance(content, list) else [] if content is None else [content]
-    text = "\n".join(map(_format_block, blocks))
+    text = "\n".join(map(format_block, blocks))
     data = result.get("structuredContent")
     if data is None and is_blank(text):
         data = {key: item for key, item in result.items() if key not in _PROTOCOL_FIELDS} or None
@@ -258,29 +257,22 @@ def _contains(text: str, data: Any) -> bool:
     if len(text) > ANSWER_LIMIT:
         # What came behind it would be cut off.
         return True
-    values = list(_list_values(data))
-    return 0 < len(values) <= _VALUES and all(
-        any(
-            re.search(rf"(?<!\w){re.escape(form)}(?!\w)", text)
-            for form in {value, *(json.dumps(value, ensure_ascii=x)[1:-1] for x in (True, False))}
-        )
-        for value in values
-    )
-
-
-def _list_values(data: Any) -> Iterator[str]:
-    """Yield the values in data as text, and one at most beyond the limit."""
     left, count = [data], 0
-    while left and count <= _VALUES:
+    while left:
         item = left.pop()
         if isinstance(item, dict | list):
             left.extend(item.values() if isinstance(item, dict) else item)
             continue
         count += 1
-        yield item if isinstance(item, str) else json.dumps(item)
+        value = item if isinstance(item, str) else json.dumps(item)
+        forms = {value, *(json.dumps(value, ensure_ascii=each)[1:-1] for each in (True, False))}
+        is_there = any(re.search(rf"(?<!\w){re.escape(form)}(?!\w)", text) for form in forms)
+        if count > _VALUES or not is_there:
+            return False
+    return count > 0
 
 
-def _format_block(block: Any) -> str:
+def format_block(block: Any) -> str:
     if not isinstance(block, dict):
         return block if isinstance(block, str) else json.dumps(block, ensure_ascii=False)
     kind = block.get("type")
@@ -293,22 +285,16 @@ def _format_block(block: Any) -> str:
         text = block.get("description")
         more = f" ({text})" if isinstance(text, str) and not is_blank(text) else ""
         return f"(link to {name}: {block['uri']}{more})"
-    if kind == "resource" and isinstance(resource := block.get("resource"), dict):
-        return _format_resource(resource)
-    return json.dumps(block, ensure_ascii=False)
-
-
-def _format_resource(resource: dict[str, Any]) -> str:
-    if isinstance(text := resource.get("text"), str):
+    if kind != "resource" or not isinstance(resource := block.get("resource"), dict):
+        return json.dumps(block, ensure_ascii=False)
+    text, blob = resource.get("text"), resource.get("blob")
+    if isinstance(text, str):
         return text
-    blob = resource.get("blob")
     if not isinstance(blob, str):
         return json.dumps(resource, ensure_ascii=False)
     if str(resource.get("mimeType") or "").startswith(_TEXT_TYPES):
-        try:
+        with suppress(ValueError):
             return base64.b64decode(blob, validate=True).decode()
-        except (binascii.Error, ValueError):
-            pass
     return f"(file {resource.get('uri')}, {_format_size(blob)})"
 
 

@@ -171,7 +171,14 @@ class McpConnection:
             self._ready.set()
 
     async def _list_tools(self, session: ClientSession) -> None:
-        await _shake_hands(session, probes=self._http is not None and not self._http.is_sse)
+        is_agreed = False
+        # Not a program: it may end at a request before the handshake.
+        if self._http and not self._http.is_sse:
+            with suppress(MCPError, RuntimeError, ValueError):
+                await session.discover()
+                is_agreed = True
+        if not is_agreed:
+            await session.initialize()
         listed: dict[str, ListedTool] = {}
         cursor, seen = None, set()
         for _ in range(PAGES_LIMIT):
@@ -201,23 +208,14 @@ class McpConnection:
             reason = f"answered with HTTP {self._http.error_status}"
         elif self._http and self._http.failure:
             reason = "cannot be reached"
-        reason = (reason or _explain_failure(error)).rstrip(".")
+        reason = (reason or explain_failure(error)).rstrip(".")
         return self._clean(f"{self.server} {reason}.")
 
     def _clean(self, text: str) -> str:
         return storable(" ".join(self.server.redact(text).split()))
 
 
-async def _shake_hands(session: ClientSession, *, probes: bool) -> None:
-    """Agree on a version of the protocol; programs may end at a request before the handshake."""
-    if probes:
-        with suppress(MCPError, RuntimeError, ValueError):
-            await session.discover()
-            return
-    await session.initialize()
-
-
-def _explain_failure(error: BaseException) -> str:
+def explain_failure(error: BaseException) -> str:
     """Return the reason in an error of the library, as the end of a sentence."""
     roots = list(_list_causes(error))
     if any(isinstance(root, httpx2.TransportError) for root in roots):
@@ -332,14 +330,14 @@ class ServerTools:
 
     def _offer_tools(self, connection: McpConnection) -> None:
         """Make tools of what a server has; raise EngineError for what the config names wrongly."""
-        wanted, notes = _choose_tools(self.server, connection.tools), list(connection.notes)
+        wanted, notes = choose_tools(self.server, connection.tools), list(connection.notes)
         if len(wanted) > TOOLS_LIMIT:
             notes.append(
                 f"{self.server} has {len(wanted)} tools, of which the first {TOOLS_LIMIT} are "
                 "offered. Name those that are needed in `allow`."
             )
         for tool in wanted[:TOOLS_LIMIT]:
-            shown = _make_name(f"{self._prefix}{tool.name}")
+            shown = make_tool_name(f"{self._prefix}{tool.name}")
             if shown in self.tools:
                 notes.append(
                     f"{self.server} has two tools that a model would know as {shown!r}; "
@@ -357,7 +355,7 @@ class ServerTools:
         self.notes, self._is_listed = notes, True
 
 
-def _choose_tools(server: McpServer, listed: list[ListedTool]) -> list[ListedTool]:
+def choose_tools(server: McpServer, listed: list[ListedTool]) -> list[ListedTool]:
     """Return the tools that `allow` and `deny` leave; raise EngineError if they name others."""
     known = {tool.name for tool in listed}
     for key, names in (("allow", server.allow or frozenset()), ("deny", server.deny)):
@@ -370,7 +368,7 @@ def _choose_tools(server: McpServer, listed: list[ListedTool]) -> list[ListedToo
     return [tool for tool in listed if tool.name in allowed]
 
 
-def _make_name(name: str) -> str:
+def make_tool_name(name: str) -> str:
     """Return a name that every provider accepts; a long one ends in a digest of all of it."""
     shown = _BAD_CHARACTER.sub("_", name)
     if len(shown) <= _NAME_LIMIT:
@@ -386,6 +384,13 @@ async def open_servers(servers: Sequence[McpServer], directory: Path) -> AsyncIt
     Raises EngineError `bad_tool` for a config that is wrong: a server that is down is noted.
     """
     opened = [ServerTools(server, directory) for server in servers]
+
+    async def find_tool(name: str) -> Tool | None:
+        for each in opened:
+            if tool := await each.find(name):
+                return tool
+        return None
+
     try:
         try:
             async with asyncio.TaskGroup() as group:
@@ -402,15 +407,8 @@ async def open_servers(servers: Sequence[McpServer], directory: Path) -> AsyncIt
         yield Toolbox(
             [tool for each in opened for tool in each.tools.values()],
             [note for each in opened for note in each.notes],
-            partial(_find_tool, opened),
+            find_tool,
             frozenset().union(*(each.server.secrets for each in opened)),
         )
     finally:
         await asyncio.gather(*(each.close() for each in opened))
-
-
-async def _find_tool(opened: list[ServerTools], name: str) -> Tool | None:
-    for each in opened:
-        if tool := await each.find(name):
-            return tool
-    return None

@@ -6,7 +6,7 @@ import os
 import re
 import signal
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -164,7 +164,7 @@ async def run_program(server: McpServer, directory: Path) -> AsyncIterator[Serve
             limit=LINE_LIMIT,
         )
     except OSError as error:
-        raise EngineError("bad_tool", _explain_start(server, directory, error)) from None
+        raise EngineError("bad_tool", explain_start(server, directory, error)) from None
     child = ServerProcess(process)
     try:
         yield child
@@ -172,7 +172,7 @@ async def run_program(server: McpServer, directory: Path) -> AsyncIterator[Serve
         await child.leave()
 
 
-def _explain_start(server: McpServer, directory: Path, error: OSError) -> str:
+def explain_start(server: McpServer, directory: Path, error: OSError) -> str:
     if not directory.is_dir():
         return f"{server} cannot start: the session's directory {directory.name!r} is not there."
     if isinstance(error, FileNotFoundError):
@@ -214,14 +214,15 @@ class HttpConnection:
         unsent = isinstance(self.failure, httpx2.ConnectError | httpx2.ConnectTimeout)
         return unsent or (self._has_session and self.error_status in _UNKNOWN_SESSION)
 
-    def _open_streams(self) -> AbstractAsyncContextManager[Any]:
-        if self.is_sse:
-            return sse_client(self.server.url, httpx_client_factory=lambda **_: self._make_client())
-        return self._open_streamable()
-
     @asynccontextmanager
-    async def _open_streamable(self) -> AsyncIterator[Any]:
+    async def _open_streams(self) -> AsyncIterator[Any]:
         url = self.server.url
+        if self.is_sse:
+            async with sse_client(
+                url, httpx_client_factory=lambda **_: self._make_client()
+            ) as both:
+                yield both
+            return
         async with (
             self._make_client() as client,
             streamable_http_client(url, http_client=client, max_sse_event_size=LINE_LIMIT) as both,

@@ -97,7 +97,7 @@ class AccessRules:
 def parse_rules(config: Config) -> AccessRules:
     """Return what a config opens; raise EngineError `bad_tool` for what cannot be understood."""
     private = _parse_texts(config, "allow_private") or ()
-    networks = {text: _parse_network(text) for text in private}
+    networks = {text: parse_network(text) for text in private}
     hosts = _parse_texts(config, "allow_hosts")
     ports = config.get("allow_ports")
     if ports is None:
@@ -107,7 +107,7 @@ def parse_rules(config: Config) -> AccessRules:
     ):
         raise bad_config("`allow_ports` must be a list of whole numbers from 1 to 65535.")
     return AccessRules(
-        hosts=None if hosts is None else tuple(map(_parse_host, hosts)),
+        hosts=None if hosts is None else tuple(map(parse_host, hosts)),
         ports=frozenset(ports),
         private_hosts=frozenset(_parse_name(text) for text in private if networks[text] is None),
         private_networks=tuple(filter(None, networks.values())),
@@ -125,7 +125,7 @@ def _parse_texts(config: Config, key: str) -> list[str] | None:
     raise bad_config(f"`{key}` must be a list of texts.")
 
 
-def _parse_host(text: str) -> str:
+def parse_host(text: str) -> str:
     return f"*.{_parse_name(text[2:])}" if text.startswith("*.") else _parse_name(text)
 
 
@@ -140,7 +140,7 @@ def _parse_name(text: str) -> str:
     return name
 
 
-def _parse_network(text: str) -> Network | None:
+def parse_network(text: str) -> Network | None:
     """Return the network, or the one address, that a text spells; None for a name."""
     try:
         return ipaddress.ip_network(text.strip())
@@ -178,9 +178,9 @@ async def fetch(text: str, rules: AccessRules, connect_timeout: float) -> Fetche
     for _ in range(REDIRECTS + 1):
         addresses = await rules.find_addresses(url)
         try:
-            async with _request(url, addresses[:TRIES], connect_timeout) as response:
+            async with send_request(url, addresses[:TRIES], connect_timeout) as response:
                 if not response.has_redirect_location:
-                    return await _read_page(url, response)
+                    return await read_page(url, response)
                 url = parse_url(response.headers["location"], url)
         except httpx2.HTTPError as error:
             raise ToolError(f"{get_host(url)} broke off: {shorten(str(error), 200)}") from None
@@ -194,7 +194,7 @@ def tls() -> ssl.SSLContext:
 
 
 @asynccontextmanager
-async def _request(
+async def send_request(
     url: httpx2.URL, addresses: Sequence[Address], connect_timeout: float
 ) -> AsyncIterator[httpx2.Response]:
     """Give the head of the answer of the first address that can be connected to.
@@ -227,7 +227,7 @@ async def _request(
             await response.aclose()
 
 
-async def _read_page(url: httpx2.URL, response: httpx2.Response) -> FetchedPage:
+async def read_page(url: httpx2.URL, response: httpx2.Response) -> FetchedPage:
     if not response.is_success:
         raise ToolError(f"{url} answered with the status {response.status_code}.")
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()

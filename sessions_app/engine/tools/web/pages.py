@@ -40,7 +40,7 @@ class PageFetcher:
         if unknown := sorted(set(config) - KEYS):
             raise bad_config(f"there is no `{unknown[0]}`; known are {', '.join(sorted(KEYS))}.")
         self._rules = parse_rules(config)
-        self._timeout, self._connect_timeout = (_parse_seconds(config, key) for key in TIMES)
+        self._timeout, self._connect_timeout = (parse_seconds(config, key) for key in TIMES)
 
     async def fetch_url(self, url: str) -> str:
         """Fetch a page of the internet and return its text: HTML as Markdown, the rest as it is.
@@ -53,7 +53,13 @@ class PageFetcher:
         try:
             async with asyncio.timeout(self._timeout):
                 page = await fetch(url, self._rules, self._connect_timeout)
-                text = await convert_html(page) if page.kind in HTML else _decode(page)
+                if page.kind in HTML:
+                    text = await convert_html(page)
+                else:
+                    text = page.body.decode(_find_codec(page.charset), errors="replace")
+                    if "\0" in text:
+                        sentence = "calls itself text, but is binary; it is not read."
+                        raise ToolError(f"{page.url} {sentence}")
         except TimeoutError:
             raise ToolError(
                 f"The page took longer than {self._timeout:g} s; it is given up."
@@ -62,7 +68,7 @@ class PageFetcher:
         return f"{answer}\n… Only the first {LIMIT} bytes were read." if page.is_cut else answer
 
 
-def _parse_seconds(config: Config, key: str) -> float:
+def parse_seconds(config: Config, key: str) -> float:
     given = TIMES[key] if config.get(key) is None else config[key]
     if type(given) in (int, float) and math.isfinite(given) and given > 0:
         return float(given)
@@ -92,13 +98,6 @@ async def convert_html(page: FetchedPage) -> str:
     if process.returncode:
         raise ToolError("The page is built in a way that cannot be read here.")
     return text.decode()
-
-
-def _decode(page: FetchedPage) -> str:
-    text = page.body.decode(_find_codec(page.charset), errors="replace")
-    if "\0" in text:
-        raise ToolError(f"{page.url} calls itself text, but is binary; it is not read.")
-    return text
 
 
 def _find_codec(charset: str) -> str:

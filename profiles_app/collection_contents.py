@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from amplifierd.common.redaction import literal_secret
+from amplifierd.common.redaction import find_secret
 from profiles_app import front_matter, profile_format
 from profiles_app.exceptions import InvalidDefinition, SourceUnreadable
 from profiles_app.profile_format import Library, ProfileFile
@@ -91,7 +91,7 @@ def _parse_profile(path: str, content: bytes, library: Library) -> ProfileFile:
     file = profile_format.parse_profile(content, library)
     if file.name != (stem := PurePosixPath(path).stem):
         raise InvalidDefinition(f"profile.name: must be {stem!r}, like the file.")
-    if place := literal_secret(file.definition, ""):
+    if place := find_secret(file.definition, ""):
         raise InvalidDefinition(
             f"{place.removeprefix('.')}: a secret is never stored; write ${{NAME}}, which is read "
             "from the environment at run time."

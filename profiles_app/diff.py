@@ -9,7 +9,7 @@ from difflib import SequenceMatcher
 from itertools import zip_longest
 from typing import Any
 
-from amplifierd.common.redaction import is_secret, masked
+from amplifierd.common.redaction import is_secret, redact
 from profiles_app.definition import MODULE_LISTS, TEXTS
 from profiles_app.models import ProfileVersion
 from profiles_app.profile_format import render_profile
@@ -38,13 +38,13 @@ class Differences:
                 where = f"{path}.{key}" if path else key
                 hidden = secret or (is_secret(key) and not named)
                 if key not in old:
-                    self.added.append({"path": where, "after": masked(new[key], secret=hidden)})
+                    self.added.append({"path": where, "after": redact(new[key], secret=hidden)})
                 elif key not in new:
-                    self.removed.append({"path": where, "before": masked(old[key], secret=hidden)})
+                    self.removed.append({"path": where, "before": redact(old[key], secret=hidden)})
                 else:
                     self.compare(where, old[key], new[key], secret=hidden)
         elif _to_json(old) != _to_json(new):
-            before, after = masked(old, secret=secret), masked(new, secret=secret)
+            before, after = redact(old, secret=secret), redact(new, secret=secret)
             self.changed.append({"path": path, "before": before, "after": after})
 
 

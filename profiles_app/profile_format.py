@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from amplifierd.common.redaction import masked
+from amplifierd.common.redaction import redact
 from profiles_app import definition, front_matter
 from profiles_app.definition import (
     BEHAVIORS,
@@ -154,10 +154,10 @@ def render_profile(version: ProfileVersion) -> str:
     definition = version.definition
     session = {
         key: _order_module(item) if key in SESSION_MODULES else item
-        for key, item in masked(definition["session"]).items()
+        for key, item in redact(definition["session"]).items()
     }
-    lists = {key: [_order_module(item) for item in masked(definition[key])] for key in MODULE_LISTS}
-    behaviors = {BEHAVIORS: masked(definition.get(BEHAVIORS))}
+    lists = {key: [_order_module(item) for item in redact(definition[key])] for key in MODULE_LISTS}
+    behaviors = {BEHAVIORS: redact(definition.get(BEHAVIORS))}
     sections = {"session": session} | lists | redact_texts(definition) | behaviors
     front = {
         "schema_version": SCHEMA_VERSION,
@@ -175,7 +175,7 @@ def render_profile(version: ProfileVersion) -> str:
 def redact_texts(definition: dict[str, Any]) -> dict[str, dict[str, str]]:
     """Return the texts of a definition, masked; what they are called says nothing of them."""
     return {
-        section: {name: masked(text) for name, text in definition[section].items()}
+        section: {name: redact(text) for name, text in definition[section].items()}
         for section in TEXTS
     }
 

@@ -9,7 +9,7 @@ from django.db import connection
 
 from amplifierd.common.callers import Visibility, sql_visibility
 from amplifierd.common.formats import stamp
-from amplifierd.common.redaction import masked
+from amplifierd.common.redaction import redact
 from sessions_app.events import EventType
 from sessions_app.models import Event, Run
 
@@ -127,7 +127,7 @@ class _Trace:
             at,
             toolCallId=call.get("tool_call_id"),
             name=call.get("tool_name"),
-            input=masked(call.get("tool_input")),
+            input=redact(call.get("tool_input")),
             result=None,
             error=None,
         )

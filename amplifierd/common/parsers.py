@@ -18,7 +18,7 @@ from rest_framework.exceptions import (
 )
 from rest_framework.parsers import JSONParser
 
-from amplifierd.common.text import UNSTORABLE, storable
+from amplifierd.common.text import UNSTORABLE, make_storable
 
 # Levels of lists and objects, one within the other.
 DEPTH = 64
@@ -104,7 +104,7 @@ def find_invalid(value: Any, place: str = "") -> Iterator[tuple[str, InvalidValu
             yield from find_invalid(item, f"{place}[{index}]")
     elif isinstance(value, dict):
         for key, item in value.items():
-            shown = storable(key[:SHOWN])
+            shown = make_storable(key[:SHOWN])
             inner = f"{place}.{shown}" if place else shown
             yield from find_invalid(key, inner)
             yield from find_invalid(item, inner)
@@ -155,7 +155,7 @@ def _read_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     seen: set[str] = set()
     # set.add returns None: what is left are the keys that were there already.
     again = next(key for key, _ in pairs if key in seen or seen.add(key))
-    detail = f"The key {storable(again[:SHOWN])!r} is there twice; send it once."
+    detail = f"The key {make_storable(again[:SHOWN])!r} is there twice; send it once."
     raise InvalidValue("duplicate", detail)
 
 

@@ -1,13 +1,13 @@
-"""Problem details (RFC 9457): how every refusal and failure is told to a client.
+"""Problem details (RFC 9457): how a client is told of every error.
 
-The one table from exceptions to problems is `problem_of`. REST framework, Django's own error
-views and the ASGI layers all answer with it.
+`problem_of` is the only place where exceptions become problems. REST framework, Django's own error
+views, the streams and the ASGI layers all answer with it.
 """
 
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -118,49 +118,44 @@ def problem_of(error: BaseException) -> Problem:
         return Problem(
             error.status, error.code, str(error), error.extra, error.retry_after, error.headers
         )
+    # Django puts an error of its own around that of psycopg.
+    cause = error.__cause__ or error
     if isinstance(error, DATABASE_UNAVAILABLE):
-        # Django puts an error of its own around that of psycopg.
-        cause = type(error.__cause__ or error)
-        return NOT_AWAY.get(cause, UNAVAILABLE)
-    if _is_ahead_of_migrations(error):
+        return NOT_AWAY.get(type(cause), UNAVAILABLE)
+    if isinstance(cause, MISSING) and not _is_migrated():
         return NOT_MIGRATED
     if isinstance(error, DataError):
         # The value passed our checks but PostgreSQL cannot hold it: a NUL, a number too large.
         return Problem(400, "invalid", "The database cannot store one of the values sent.")
     if isinstance(error, SuspiciousOperation):
         return Problem(400, "invalid", "The request was refused; check its headers and size.")
-    if api_error := _as_api_error(error):
-        return _of_api_error(api_error)
-    return INTERNAL
-
-
-def _is_ahead_of_migrations(error: BaseException) -> bool:
-    """Tell whether the error is explained by migrations that another process still has to apply."""
-    if not isinstance(error.__cause__ or error, MISSING):
-        return False
-    try:
-        return not schema.is_migrated()
-    except DATABASE_UNAVAILABLE:
-        return True
-
-
-def _as_api_error(error: BaseException) -> drf.APIException | None:
-    """Return the error as REST framework's own kind, None where it has none for it."""
-    if isinstance(error, drf.APIException):
-        return error
+    # What Django and its models raise, as REST framework has it.
     if isinstance(error, Http404):
-        return drf.NotFound(*error.args)
-    if isinstance(error, PermissionDenied):
-        return drf.PermissionDenied(*error.args)
-    if isinstance(error, ModelError):
-        return drf.ValidationError(as_serializer_error(error))
-    return None
+        error = drf.NotFound(*error.args)
+    elif isinstance(error, PermissionDenied):
+        error = drf.PermissionDenied(*error.args)
+    elif isinstance(error, ModelError):
+        error = drf.ValidationError(as_serializer_error(error))
+    return _convert_api_error(error) if isinstance(error, drf.APIException) else INTERNAL
 
 
-def _of_api_error(error: drf.APIException) -> Problem:
+def _is_migrated() -> bool:
+    """Tell whether no migration is missing; False if the database does not say."""
+    try:
+        return schema.is_migrated()
+    except DATABASE_UNAVAILABLE:
+        return False
+
+
+def _convert_api_error(error: drf.APIException) -> Problem:
     if isinstance(error.detail, (dict, list)):
         errors = list(_flatten(error.detail))
-        return Problem(error.status_code, "invalid", _summary(errors), {"errors": errors})
+        detail = "The request is not valid."
+        if errors:
+            field, first = errors[0]["field"], errors[0]["detail"]
+            more = f" ({len(errors) - 1} more in errors)" if errors[1:] else ""
+            detail = (f"{field}: {first}" if field else first) + more
+        return Problem(error.status_code, "invalid", detail, {"errors": errors})
     code = CODES.get(error.detail.code, error.detail.code)
     challenge = getattr(error, "auth_header", None)
     return Problem(
@@ -173,7 +168,7 @@ def _of_api_error(error: drf.APIException) -> Problem:
 
 
 def _flatten(detail: Any, path: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]:
-    """Yield one error per message; the field is dotted, and null where it is the whole body."""
+    """Yield one error per message; the field is dotted, and null if it is the whole body."""
     if isinstance(detail, dict):
         for key, value in detail.items():
             whole = key == api_settings.NON_FIELD_ERRORS_KEY
@@ -186,17 +181,8 @@ def _flatten(detail: Any, path: tuple[str, ...] = ()) -> Iterator[dict[str, Any]
         yield {"field": ".".join(path) or None, "code": detail.code, "detail": str(detail)}
 
 
-def _summary(errors: list[dict[str, Any]]) -> str:
-    if not errors:
-        return "The request is not valid."
-    first = errors[0]
-    text = f"{first['field']}: {first['detail']}" if first["field"] else first["detail"]
-    others = len(errors) - 1
-    return text if not others else f"{text} ({others} more in errors)"
-
-
 def log_failure(problem: Problem, error: BaseException, where: str) -> None:
-    """Log what is the server's fault, with a traceback where it is a bug."""
+    """Log what is the server's fault, with a traceback if it is a bug."""
     if problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
         logger.warning("%s: %s", where, error)
     elif problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -231,39 +217,37 @@ async def send_problem(send: Send, problem: Problem) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def _is_api(request: HttpRequest) -> bool:
-    return request.path_info.startswith("/api/")
-
-
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer what Django refuses before a view is reached: a problem under /api/, else a page."""
-    if _is_api(request):
-        return respond(problem_of(exception))
-    return defaults.bad_request(request, exception)
+    """Answer what Django rejects before a view is reached."""
+    return _respond_or_page(request, problem_of(exception), defaults.bad_request, exception)
 
 
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer a refusal outside API views: a problem under /api/, else a page."""
-    if _is_api(request):
-        return respond(problem_of(exception))
-    return defaults.permission_denied(request, exception)
+    return _respond_or_page(request, problem_of(exception), defaults.permission_denied, exception)
 
 
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    """Answer a URL that nothing serves: a problem under /api/, else a page."""
-    if _is_api(request):
-        return respond(NOT_FOUND)
-    return defaults.page_not_found(request, exception or Http404())
+    """Answer a URL that nothing serves."""
+    return _respond_or_page(request, NOT_FOUND, defaults.page_not_found, exception or Http404())
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """Answer an exception outside API views; Django has logged it."""
     problem = problem_of(sys.exc_info()[1] or RuntimeError())
-    if _is_api(request):
-        return respond(problem)
-    if problem.status in PASSING:
+    if problem.status in PASSING and not _is_api(request):
         return page(problem)
-    return defaults.server_error(request)
+    return _respond_or_page(request, problem, defaults.server_error)
+
+
+def _is_api(request: HttpRequest) -> bool:
+    return request.path_info.startswith("/api/")
+
+
+def _respond_or_page(
+    request: HttpRequest, problem: Problem, render: Callable[..., HttpResponse], *error: Exception
+) -> HttpResponse:
+    """Answer with the problem below /api/, and with Django's own page elsewhere."""
+    return respond(problem) if _is_api(request) else render(request, *error)
 
 
 def page(problem: Problem) -> HttpResponse:

@@ -1,4 +1,4 @@
-"""Keeping secrets out of answers: literal ones are masked, references like `${NAME}` stay."""
+"""Keeping secrets out of answers: literal ones are hidden, references like `${NAME}` stay."""
 
 import re
 from typing import Any
@@ -22,34 +22,34 @@ _REFERENCE = re.compile(REFERENCE)
 _USER_INFO = re.compile(USER_INFO)
 
 
-def masked(value: Any, *, secret: bool = False) -> Any:
+def redact(value: Any, *, secret: bool = False) -> Any:
     """Return JSON data with every literal secret masked; the data themselves are not changed.
 
     Secret is what stands under a key such as `api_key`, and the user part of a URL. `secret` says
     that the value stands below such a key.
     """
     if isinstance(value, dict):
-        return {key: masked(item, secret=secret or is_secret(key)) for key, item in value.items()}
+        return {key: redact(item, secret=secret or is_secret(key)) for key, item in value.items()}
     if isinstance(value, list):
-        return [masked(item, secret=secret) for item in value]
+        return [redact(item, secret=secret) for item in value]
     if secret:
         return value if _is_harmless(value) else MASK
     return _USER_INFO.sub(MASK, value) if isinstance(value, str) else value
 
 
-def literal_secret(value: Any, where: str, *, secret: bool = False) -> str | None:
+def find_secret(value: Any, where: str, *, secret: bool = False) -> str | None:
     """Return the place of the first literal secret in JSON data: what `masked` would mask."""
     if isinstance(value, dict):
         parts = [(f"{where}.{key}", key, item) for key, item in value.items()]
     elif isinstance(value, list):
         parts = [(f"{where}[{index}]", "", item) for index, item in enumerate(value)]
     else:
-        shown = masked(value, secret=secret)
+        shown = redact(value, secret=secret)
         # A mask that comes back stands for a secret that nobody has any more.
         is_mask = (secret and shown == MASK) or (isinstance(shown, str) and f"://{MASK}@" in shown)
         return where if is_mask or shown != value else None
     found = (
-        literal_secret(item, place, secret=secret or is_secret(key)) for place, key, item in parts
+        find_secret(item, place, secret=secret or is_secret(key)) for place, key, item in parts
     )
     return next((place for place in found if place), None)
 

@@ -22,23 +22,25 @@ _CONTROLS = (
 _SPELLED = {code: f"⟨U+{code:04X}⟩" for code in _CONTROLS}
 
 
-def storable(text: str) -> str:
+def make_storable(text: str) -> str:
     """Return the text with U+FFFD for each character that PostgreSQL cannot store."""
     return UNSTORABLE.sub("\ufffd", text)
 
 
-def storable_json(value: Any) -> Any:
+def make_json_storable(value: Any) -> Any:
     """Return JSON data with all texts in it made storable, and null for NaN and Infinity.
 
     Python reads and writes those two as JSON; PostgreSQL does not.
     """
     if isinstance(value, str):
-        return storable(value)
+        return make_storable(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {storable(str(key)): storable_json(item) for key, item in value.items()}
-    return [storable_json(item) for item in value] if isinstance(value, list | tuple) else value
+        return {make_storable(str(key)): make_json_storable(item) for key, item in value.items()}
+    return (
+        [make_json_storable(item) for item in value] if isinstance(value, list | tuple) else value
+    )
 
 
 def is_blank(text: str) -> bool:

@@ -14,7 +14,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 
-from amplifierd.common.redaction import MASK, masked
+from amplifierd.common.redaction import MASK, redact
 from profiles_app import definition
 from profiles_app.exceptions import ProfilesError
 from profiles_app.models import AmplifiedDirectory
@@ -95,7 +95,7 @@ class MaskedForm(forms.ModelForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.initial[self.masked_field] = masked(self.initial.get(self.masked_field))
+        self.initial[self.masked_field] = redact(self.initial.get(self.masked_field))
         if field := self.fields.get(self.masked_field):
             # The row says whether it was changed, not what the browser sends back.
             field.show_hidden_initial = False

@@ -10,7 +10,7 @@ from rest_framework.response import Response
 from amplifierd.common.openapi.operation import operation
 from amplifierd.common.openapi.schema import nullable, ref, text, whole
 from amplifierd.common.pagination import PageQuery, ProfilePagination, VersionPagination
-from amplifierd.common.redaction import masked
+from amplifierd.common.redaction import redact
 from amplifierd.common.serializers import Nothing, parse_query, validate
 from profiles_app.api import requests
 from profiles_app.api.serializers import (
@@ -217,4 +217,4 @@ class MountPlanViewSet(viewsets.ViewSet):
         The plan that a session would get now; nothing is stored.
         """
         plan = mount_plans.preview_mount_plan(**validate(requests.GenerateMountPlan, request.data))
-        return Response(masked(plan), status.HTTP_201_CREATED)
+        return Response(redact(plan), status.HTTP_201_CREATED)

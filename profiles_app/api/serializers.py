@@ -24,7 +24,7 @@ from amplifierd.common.openapi.schema import (
     time,
     whole,
 )
-from amplifierd.common.redaction import masked
+from amplifierd.common.redaction import redact
 from amplifierd.common.serializers import Member, OutputSerializer
 from profiles_app.definition import BEHAVIORS, TEXTS
 from profiles_app.models import AmplifiedDirectory, Collection, Profile, ProfileVersion
@@ -498,7 +498,7 @@ def serialize_modules(definition: dict[str, Any]) -> dict[str, Any]:
 
     Clients know the session's context module as `contextManager`, too.
     """
-    sections = masked({key: item for key, item in definition.items() if key not in TEXTS})
+    sections = redact({key: item for key, item in definition.items() if key not in TEXTS})
     session = sections["session"]
     if "context" in session:
         session = session | {"contextManager": session["context"]}
@@ -510,7 +510,7 @@ def serialize_directory(
 ) -> dict[str, Any]:
     """Return a directory; `profile` is its default profile, if that is known already."""
     profile = profile or directories.find_default_profile(directory)
-    metadata = masked(directory.metadata) | {"default_profile": profile}
+    metadata = redact(directory.metadata) | {"default_profile": profile}
     return kind.serialize(directory, metadata=metadata, default_profile=profile)
 
 

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from amplifierd.common.redaction import literal_secret
+from amplifierd.common.redaction import find_secret
 from profiles_app import definition
 from profiles_app.exceptions import (
     DirectoryExists,
@@ -212,7 +212,7 @@ def validate_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
     """
     kept = {key: item for key, item in metadata.items() if key != PROFILE}
     definition.check_storable(kept, "metadata")
-    if place := literal_secret(kept, "metadata"):
+    if place := find_secret(kept, "metadata"):
         raise InvalidDefinition(f"{place}: secrets are not kept here; write ${{NAME}} instead.")
     limit = settings.METADATA_BYTES
     if len(json.dumps(kept, ensure_ascii=False).encode()) > limit:

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from django.utils import timezone
 
-from amplifierd.common.redaction import literal_secret
+from amplifierd.common.redaction import find_secret
 from profiles_app.definition import MODULE_LISTS, SESSION_MODULES, TEXTS, short_name
 from profiles_app.exceptions import InvalidDefinition
 from profiles_app.models import Profile
@@ -40,7 +40,7 @@ def build_mount_plan(
     caller gave. `${NAME}` stays as it is written. Raises InvalidDefinition for wrong overrides.
     """
     modules = {key: item for key, item in profile.definition.items() if key not in TEXTS}
-    if place := literal_secret(modules, str(profile)):
+    if place := find_secret(modules, str(profile)):
         raise InvalidDefinition(
             f"{place}: the profile has a secret, which is never stored; write ${{NAME}} there."
         )

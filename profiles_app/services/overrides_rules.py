@@ -37,7 +37,7 @@ from typing import Any
 
 from django.conf import settings
 
-from amplifierd.common.redaction import is_secret, literal_secret, words
+from amplifierd.common.redaction import find_secret, is_secret, words
 from profiles_app import modules
 from profiles_app.definition import MODULE_LISTS, SESSION_MODULES, TEXTS, merge
 from profiles_app.exceptions import InvalidDefinition
@@ -95,7 +95,7 @@ def check_values(base: dict[str, Any], overrides: dict[str, Any], where: str) ->
     Agents, context and instruction are texts without references; they are the caller's own.
     """
     data = {key: item for key, item in overrides.items() if key not in {*TEXTS, "instruction"}}
-    if place := literal_secret(data, where):
+    if place := find_secret(data, where):
         raise InvalidDefinition(
             f"{place}: a secret is never stored; write ${{NAME}} in a profile, and name that."
         )

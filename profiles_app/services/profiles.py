@@ -14,7 +14,7 @@ from django.db import connection, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from amplifierd.common.redaction import literal_secret
+from amplifierd.common.redaction import find_secret
 from profiles_app import definition
 from profiles_app.definition import NAME
 from profiles_app.exceptions import (
@@ -235,7 +235,7 @@ def _merge_sections(
 def _check_secrets(content: Definition) -> Definition:
     """Return the definition; raise LiteralSecret. What its texts say is the author's own."""
     for section in set(content) - set(definition.TEXTS):
-        if place := literal_secret(content[section], section):
+        if place := find_secret(content[section], section):
             raise LiteralSecret(
                 f"{place}: a secret is never stored. Write a reference such as ${{NAME}}, and set "
                 "that variable where the worker runs."

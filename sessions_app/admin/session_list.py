@@ -11,7 +11,7 @@ from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
 
 from amplifierd.common.pagination import Cursor
-from amplifierd.common.redaction import masked
+from amplifierd.common.redaction import redact
 from sessions_app.admin.actions import LIFECYCLE_ACTIONS, LifecycleAction
 from sessions_app.admin.filters import SessionFilters, Tally, count_combinations, format_count
 from sessions_app.admin.listing import JSON, PAGE, Column, Listing, format_stamp
@@ -279,5 +279,5 @@ def serialize_session_row(row: SessionRow) -> JSON:
     """Return a session as the API has it, without secrets, and where a search found it."""
     shown = SessionSerializer.serialize(row.session) | {"owner": row.session.owner}
     for name in ("metadata", "errorDetails"):
-        shown[name] = masked(shown[name])
+        shown[name] = redact(shown[name])
     return shown | ({"found": row.place.text} if row.place else {})

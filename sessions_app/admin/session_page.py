@@ -14,7 +14,7 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.safestring import SafeString
 
 from amplifierd.common.formats import stamp
-from amplifierd.common.redaction import masked
+from amplifierd.common.redaction import redact
 from sessions_app.admin.actions import LIFECYCLE_ACTIONS, build_composer
 from sessions_app.admin.rendering import (
     format_duration,
@@ -232,7 +232,7 @@ def _journal(session: Session, query: QueryDict) -> dict[str, Any]:
 
 
 def _plan(session: Session, query: QueryDict) -> dict[str, Any]:
-    plan = masked(session.mount_plan)
+    plan = redact(session.mount_plan)
     mounts = plan.get("mountPoints")
     return {
         "mounts": [mount for mount in mounts if isinstance(mount, dict)] if mounts else [],
@@ -285,7 +285,7 @@ def _profile(session: Session) -> SummaryItem:
 
 def _error(session: Session) -> str:
     """Return why the session failed, with the details that came with it."""
-    details = "" if session.error_details is None else format_json(masked(session.error_details))
+    details = "" if session.error_details is None else format_json(redact(session.error_details))
     return "\n".join(filter(None, (visible(session.error_message or ""), details)))
 
 
@@ -293,8 +293,11 @@ def _documents(session: Session, plan: Any) -> list[tuple[str, SafeString]]:
     """Return what the session was created with, and its metadata, as JSON without secrets."""
     return [
         ("Mount plan", highlight_json(format_json(plan))),
-        ("Settings overrides", highlight_json(format_json(masked(session.settings_overrides)))),
-        ("Metadata", highlight_json(format_json(masked(session.metadata)))),
+        (
+            "Settings overrides",
+            highlight_json(format_json(redact(session.settings_overrides))),
+        ),
+        ("Metadata", highlight_json(format_json(redact(session.metadata)))),
     ]
 
 

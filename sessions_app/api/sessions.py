@@ -17,7 +17,7 @@ from amplifierd.common.pagination import (
     paginate,
     split_page,
 )
-from amplifierd.common.redaction import masked
+from amplifierd.common.redaction import redact
 from amplifierd.common.serializers import Nothing, parse_query, validate
 from sessions_app.api import queries, serializers
 from sessions_app.api.serializers import (
@@ -188,7 +188,7 @@ class SessionViewSet(SessionsViewSet):
 
         What the session runs with; later edits of its profile do not change it.
         """
-        return Response(masked(find_session(request, session_id).mount_plan))
+        return Response(redact(find_session(request, session_id).mount_plan))
 
     @operation(
         {200: SessionSerializer},

@@ -9,7 +9,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from amplifierd.common.errors import DATABASE_UNAVAILABLE
-from amplifierd.common.text import storable
+from amplifierd.common.text import make_storable
 from sessions_app.cli.follower import Follower
 from sessions_app.cli.interrupts import Interrupts
 from sessions_app.cli.keyboard import Lines
@@ -74,7 +74,7 @@ class Chat:
         is deleted.
         """
         with Interrupts() as interrupts:
-            run, _ = runs.send(self.session_id, storable(content))
+            run, _ = runs.send(self.session_id, make_storable(content))
             self._teller.sent(run.id, seen)
             return self._until_settled(run.id, interrupts, lines)
 
@@ -136,7 +136,7 @@ class Chat:
     def _answer(self, approval_id: str, word: str, reason: str) -> None:
         """Answer a question, or say why that was not to be."""
         try:
-            self._questions.answer(approval_id, word, storable(reason))
+            self._questions.answer(approval_id, word, make_storable(reason))
         except SessionsError as refusal:
             self._teller.remark(str(refusal))
         except DATABASE_UNAVAILABLE:

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from amplifierd.common.redaction import masked
+from amplifierd.common.redaction import redact
 from sessions_app.cli.growing import Answer, Growing, Plain, Thoughts, takes_back
 from sessions_app.cli.text import harmless, printable, put, shortened
 from sessions_app.events import EventType
@@ -169,7 +169,7 @@ class Teller:
 
     def _question(self, event: Event) -> None:
         self._line(event.data["prompt"], "bold magenta")
-        given = json.dumps(masked(event.data.get("tool_input")), indent=2, ensure_ascii=False)
+        given = json.dumps(redact(event.data.get("tool_input")), indent=2, ensure_ascii=False)
         self._line(given if len(given) <= INPUT else f"{given[:INPUT]}…", "default")
         if not self._asks:
             id_ = event.data["approval_id"]

@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from amplifierd.common.redaction import masked
-from amplifierd.common.text import storable, storable_json
+from amplifierd.common.redaction import redact
+from amplifierd.common.text import make_json_storable, make_storable
 from sessions_app import failpoints
 from sessions_app.engine.base import Ask, Call, Decision, Emit, EngineError, Turn
 from sessions_app.engine.messages import ToolCall, ToolResult
@@ -238,7 +238,7 @@ class Calls:
                     call.arguments,
                     timeout=call.module.approval_timeout,
                     fingerprint=fingerprint,
-                    visible_input=redact_json(masked(call.arguments), self.keys),
+                    visible_input=redact_json(redact(call.arguments), self.keys),
                 )
             )
         if not decision.approved:
@@ -247,9 +247,9 @@ class Calls:
 
     async def _make(self, call: Prepared, data: dict[str, Any]) -> str:
         try:
-            result = shorten(storable(await call.tool.call(call.arguments)))
+            result = shorten(make_storable(await call.tool.call(call.arguments)))
         except ToolError as error:
-            raise self._reject(data, shorten(storable(str(error)))) from None
+            raise self._reject(data, shorten(make_storable(str(error)))) from None
         except SubSessionNeeded as needed:
             ask = Ask(call.id, call.name, call.arguments, needed.profile, needed.message)
             raise Parked(ask) from None
@@ -265,7 +265,7 @@ class Calls:
         return Rejected(error)
 
     def _describe(self, call_id: str, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        return {"tool_name": name, "tool_input": masked(arguments), "tool_call_id": call_id}
+        return {"tool_name": name, "tool_input": redact(arguments), "tool_call_id": call_id}
 
     def _emit_event(self, when: str, data: dict[str, Any]) -> None:
         shown = {**data, "tool_input": redact_json(data["tool_input"], self.keys)}
@@ -286,7 +286,7 @@ def parse_arguments(text: str) -> dict[str, Any] | None:
     if value is None or value == []:
         # An empty list is what PHP writes for an object without anything in it.
         return {}
-    return storable_json(value) if isinstance(value, dict) else None
+    return make_json_storable(value) if isinstance(value, dict) else None
 
 
 def _by_name(modules: Sequence[OpenedModule]) -> dict[str, tuple[Tool, OpenedModule]]:

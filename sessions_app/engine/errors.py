@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from amplifierd.common.text import storable
+from amplifierd.common.text import make_storable
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.config import redacted
 from sessions_app.engine.limits import late, overrun
@@ -95,6 +95,6 @@ def _subject(error: StreamError, provider: Provider) -> str:
 
 
 def _detail(error: StreamError, provider: Provider) -> str:
-    words = " ".join(storable(redacted(error.message, provider.secrets)).split())
+    words = " ".join(make_storable(redacted(error.message, provider.secrets)).split())
     said = "It said" if error.kind in _ITS_WORDS else "The reason"
     return f"{said}: {words[:_DETAIL_LIMIT] or 'unknown'}"

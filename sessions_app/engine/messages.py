@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from amplifierd.common.text import storable_json
+from amplifierd.common.text import make_json_storable
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +129,8 @@ def dump_checkpoint(message: AssistantMessage | ToolMessage) -> dict[str, Any]:
             {"id": r.call_id, "name": r.name, "content": r.content, "error": r.is_error}
             for r in message.results
         ]
-        return storable_json({"role": "tool", "results": results})
-    return storable_json(
+        return make_json_storable({"role": "tool", "results": results})
+    return make_json_storable(
         {
             "role": "assistant",
             "parts": list(map(_dump_part, message.parts)),

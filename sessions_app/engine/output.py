@@ -1,6 +1,6 @@
 """What an attempt says, passed on piece by piece, within the limits of its provider."""
 
-from amplifierd.common.text import storable
+from amplifierd.common.text import make_storable
 from sessions_app.engine.base import Emit, EngineError
 from sessions_app.engine.limits import Limits, OutputSize
 from sessions_app.engine.redaction import StreamRedactor
@@ -40,12 +40,12 @@ class RunOutput:
     def add_text(self, piece: str) -> None:
         """Emit a piece of text; raise EngineError `too_long_answer` instead, past the limits."""
         self.count("text", piece)
-        self._say(self._text_redactor.feed(storable(piece)))
+        self._say(self._text_redactor.feed(make_storable(piece)))
 
     def add_thinking(self, piece: str) -> None:
         """Emit a piece of thinking; raise EngineError `too_long_answer` instead."""
         self.count("thinking", piece)
-        self._think(self._thinking_redactor.feed(storable(piece)))
+        self._think(self._thinking_redactor.feed(make_storable(piece)))
 
     def repeat_text(self, text: str) -> None:
         """Emit what an earlier attempt has said; it counts for no limit."""

@@ -7,7 +7,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from amplifierd.common.formats import new_action_id
-from amplifierd.common.redaction import masked
+from amplifierd.common.redaction import redact
 from sessions_app.models import triggers
 from sessions_app.models.querysets import ActionQuerySet, KindManager
 from sessions_app.states import (
@@ -120,7 +120,7 @@ class PendingAction(models.Model):
     @property
     def visible_input(self) -> Any:
         """What the tool is to be called with, as people are shown it: without secrets."""
-        return masked(self.tool_input if self.redacted_input is None else self.redacted_input)
+        return redact(self.tool_input if self.redacted_input is None else self.redacted_input)
 
 
 class Approval(PendingAction):

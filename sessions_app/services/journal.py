@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 from django.db import connection, transaction
 
 from amplifierd.common.formats import new_message_id, stamp
-from amplifierd.common.text import UNSTORABLE, storable_json
+from amplifierd.common.text import UNSTORABLE, make_json_storable
 from sessions_app import failpoints
 from sessions_app.events import Event
 from sessions_app.services import hints
@@ -220,10 +220,10 @@ def encode(data: dict[str, Any]) -> str:
     try:
         text = json.dumps(data, ensure_ascii=False, allow_nan=False)
     except ValueError:
-        return json.dumps(storable_json(data), ensure_ascii=False)
+        return json.dumps(make_json_storable(data), ensure_ascii=False)
     # json.dumps writes NUL as an escape, and a lone surrogate as it is.
     if "\\u0000" in text or UNSTORABLE.search(text):
-        return json.dumps(storable_json(data), ensure_ascii=False)
+        return json.dumps(make_json_storable(data), ensure_ascii=False)
     return text
 
 

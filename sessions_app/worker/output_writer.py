@@ -5,7 +5,7 @@ import logging
 from typing import Any
 from uuid import uuid4
 
-from amplifierd.common.text import storable
+from amplifierd.common.text import make_storable
 from sessions_app.events import Event, EventType, Producer
 from sessions_app.services.attempts import Attempt
 from sessions_app.services.journal import AttemptEvent, flush
@@ -43,7 +43,7 @@ class RunOutput:
         if kind in Event.registry and Event.registry[kind].meta.producer != Producer.ENGINE:
             raise ValueError(f"An engine may not write the event {kind}.")
         if kind == EventType.CONTENT:
-            data = {"type": "content", "content": storable(data["content"])}
+            data = {"type": "content", "content": make_storable(data["content"])}
             self._pieces.append(data["content"])
         elif kind == EventType.TOOL_POST:
             # The result of the call, in the two forms that clients read.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from amplifierd.common.redaction import MASK, is_secret, literal_secret, masked
+from amplifierd.common.redaction import MASK, find_secret, is_secret, redact
 
 
 @pytest.mark.parametrize(
@@ -23,28 +23,31 @@ def test_other_keys_are_no_secrets(key: str) -> None:
 
 @pytest.mark.parametrize("value", ["sk-1", "a${NAME}", "${NAME:sk-1}", "${NAME}sk-1", 1234])
 def test_a_literal_secret_is_masked(value: str | int) -> None:
-    assert masked({"config": [{"api_key": value}]}) == {"config": [{"api_key": MASK}]}
+    assert redact({"config": [{"api_key": value}]}) == {"config": [{"api_key": MASK}]}
 
 
 @pytest.mark.parametrize("value", ["${NAME}", "Bearer ${NAME}", "", None, True])
 def test_what_is_no_secret_stays_under_a_secrets_key(value: str | bool | None) -> None:
-    assert masked({"api_key": value}) == {"api_key": value}
+    assert redact({"api_key": value}) == {"api_key": value}
 
 
 def test_everything_below_a_secrets_key_is_masked() -> None:
-    assert masked({"credentials": {"user": "a", "more": ["b"]}}) == {
+    assert redact({"credentials": {"user": "a", "more": ["b"]}}) == {
         "credentials": {"user": MASK, "more": [MASK]}
     }
 
 
 def test_the_user_part_of_a_url_is_masked() -> None:
     data = {"base_url": "https://me:pass@host/v1", "docs": "https://host/@me"}
-    assert masked(data) == {"base_url": f"https://{MASK}@host/v1", "docs": "https://host/@me"}
+    assert redact(data) == {
+        "base_url": f"https://{MASK}@host/v1",
+        "docs": "https://host/@me",
+    }
 
 
 def test_the_data_themselves_keep_their_secrets() -> None:
     data = {"api_key": "sk-1"}
-    masked(data)
+    redact(data)
     assert data == {"api_key": "sk-1"}
 
 
@@ -58,8 +61,8 @@ def test_the_data_themselves_keep_their_secrets() -> None:
     ],
 )
 def test_users_that_are_no_secrets_stay(url: str) -> None:
-    assert masked({"source": url}) == {"source": url}
-    assert literal_secret({"source": url}, "config") is None
+    assert redact({"source": url}) == {"source": url}
+    assert find_secret({"source": url}, "config") is None
 
 
 @pytest.mark.parametrize(
@@ -75,4 +78,4 @@ def test_users_that_are_no_secrets_stay(url: str) -> None:
     ],
 )
 def test_a_literal_secret_has_its_place(data: dict[str, object], place: str | None) -> None:
-    assert literal_secret(data, "config") == place
+    assert find_secret(data, "config") == place

@@ -25,7 +25,7 @@ from amplifier_core.llm_errors import (
 # task is cancelled, the call of the provider goes on.
 from amplifier_core.session import AmplifierSession
 
-from amplifierd.common.text import storable
+from amplifierd.common.text import make_storable
 from amplifierd_amplifier.calls import FINGERPRINT, ApprovalProvider, Gatekeeper
 from amplifierd_amplifier.listener import Listener
 from amplifierd_amplifier.messages import build_conversation, build_steps
@@ -225,7 +225,7 @@ _DETAIL_LIMIT = 300
 def describe_error(error: Exception, provider: MainProvider) -> EngineError:
     """Return the EngineError for a failure inside the kernel; the HTTP status is kept."""
     code, advice = next(each[1:] for each in _MEANINGS if isinstance(error, each[0]))
-    words = " ".join(storable(redacted(str(error), provider.secrets)).split())
+    words = " ".join(make_storable(redacted(str(error), provider.secrets)).split())
     reason = f"{type(error).__name__}: {words}"[:_DETAIL_LIMIT]
     status = getattr(error, "status_code", None)
     subject = provider.module if isinstance(error, LLMError) else "A module of amplifier-core"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from amplifierd.common.redaction import literal_secret
+from amplifierd.common.redaction import find_secret
 from profiles_app.services import disk
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.tools.filesystem.patterns import WELL_KNOWN
@@ -100,7 +100,7 @@ def make_environment(
         "GIT_TERMINAL_PROMPT": "0",
         **trust_repositories(directory),
     }
-    secrets = (value for name, value in passed.items() if literal_secret({name: value}, "env"))
+    secrets = (value for name, value in passed.items() if find_secret({name: value}, "env"))
     return own | passed, frozenset(secrets)
 
 

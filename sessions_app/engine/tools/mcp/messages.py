@@ -25,7 +25,7 @@ from mcp_types import (
     jsonrpc_message_adapter,
 )
 
-from amplifierd.common.text import is_blank, storable
+from amplifierd.common.text import is_blank, make_storable
 from sessions_app.engine.tools.base import ANSWER_LIMIT, fill_blank, shorten
 
 # Messages that nobody has asked for, in one connection.
@@ -246,7 +246,7 @@ def mend_result(result: dict[str, Any]) -> dict[str, Any]:
     if data is not None and not _contains(text, data):
         written = json.dumps(data, ensure_ascii=False)
         text = written if is_blank(text) else f"{text}\n{written}"
-    text = fill_blank(shorten(storable(text)), NOTHING)
+    text = fill_blank(shorten(make_storable(text)), NOTHING)
     kept = {key: result[key] for key in ("resultType", "_meta") if key in result}
     blocks = [{"type": "text", "text": text}]
     return {**kept, "content": blocks, "isError": result.get("isError") is True}

@@ -18,7 +18,7 @@ from mcp import ClientSession, MCPError
 from mcp_types import CallToolResult, Implementation, PaginatedRequestParams
 from mcp_types import Tool as ListedTool
 
-from amplifierd.common.text import storable, storable_json
+from amplifierd.common.text import make_json_storable, make_storable
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.messages import ToolSpec
 from sessions_app.engine.tools.arguments import coerce_arguments
@@ -212,7 +212,7 @@ class McpConnection:
         return self._clean(f"{self.server} {reason}.")
 
     def _clean(self, text: str) -> str:
-        return storable(" ".join(self.server.redact(text).split()))
+        return make_storable(" ".join(self.server.redact(text).split()))
 
 
 def explain_failure(error: BaseException) -> str:
@@ -344,10 +344,10 @@ class ServerTools:
                     f"{tool.name!r} is left out. Put the other one into `deny` to have it."
                 )
                 continue
-            schema, hints = storable_json(tool.input_schema), tool.annotations
+            schema, hints = make_json_storable(tool.input_schema), tool.annotations
             is_idempotent = bool(hints and (hints.read_only_hint or hints.idempotent_hint))
             self.tools[shown] = Tool(
-                ToolSpec(shown, storable(tool.description or f"{tool.name}."), schema),
+                ToolSpec(shown, make_storable(tool.description or f"{tool.name}."), schema),
                 partial(self.call, tool.name, shown, is_idempotent),
                 partial(coerce_arguments, schema=schema),
                 is_idempotent,

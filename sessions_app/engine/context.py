@@ -1,20 +1,59 @@
-"""What a model is told beside the conversation: instructions, and files that a message mentions.
+"""What a model reads beside the conversation: instructions, and files that a message mentions.
 
 All of it is read from the mount plan and from the disk, anew for each attempt.
 """
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from profiles_app.exceptions import FolderNotFound, ProfilesError
 from profiles_app.services import disk
 from sessions_app.engine.base import Turn
-from sessions_app.engine.mentions import Mention, mentions
 from sessions_app.engine.tools.base import ToolError
 from sessions_app.engine.tools.filesystem.paths import MissingPath
 from sessions_app.engine.tools.filesystem.text import read_text
+
+# Mentions of one text that are looked at. What is no file costs a look at the disk too.
+LIMIT = 1_000
+
+# Code is passed over: in fences, between backticks, and decorators with what they stand above.
+# What has no end is bounded, so that no text takes more than a multiple of its length.
+_FENCED = r"^[ ]{0,3}(?P<fence>`{3,}|~{3,})(?s:.*?)(?:^[ ]{0,3}(?P=fence)|\Z)"
+_SPAN = r"`[^`\n]+`"
+_WORDS = "export|default|public|private|protected|static|final|abstract|async"
+_DEFINED = rf"(?:(?:{_WORDS})[ ])*(?:def|class|function|interface|fun|enum)[ ]+\w+[ ]*"
+_DECORATED = rf"^(?:[ \t]*@\w[^\n]*\n){{1,8}}+[ \t]*{_DEFINED}(?:[(:\[{{<]|extends|implements)"
+# Behind a letter it is an e-mail address, before a bracket a decorator.
+_BEGIN = r"""(?<![^\s(\[{"',;:<*|])@"""
+_QUOTED = r'"(?P<quoted>[^"\n]+)"'
+_BARE = r"""(?P<bare>[^\s"'`()\[\]{}<>,;|*?!]++)(?!\()"""
+_PATTERN = re.compile(f"{_FENCED}|{_SPAN}|{_DECORATED}|{_BEGIN}(?:{_QUOTED}|{_BARE})", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Mention:
+    """A path, as it was mentioned."""
+
+    path: str
+    # It can be nothing else than a path: `@Makefile` may as well be a name.
+    is_certain: bool
+
+
+def find_mentions(text: str) -> Iterator[Mention]:
+    """Return what a text mentions, each once, in order."""
+
+    def find_all() -> Iterator[Mention]:
+        for match in _PATTERN.finditer(text):
+            if quoted := match["quoted"]:
+                yield Mention(quoted, True)
+            elif bare := (match["bare"] or "").rstrip(".:…。、"):
+                yield Mention(bare, "/" in bare or "." in bare)
+
+    return iter(dict.fromkeys(islice(find_all(), LIMIT)))
+
 
 # Bytes of one file of instructions for agents.
 AGENTS_LIMIT = 32 * 1024
@@ -25,32 +64,32 @@ ALL_LIMIT = 256 * 1024
 MENTIONS = 20
 
 
-def instructions(turn: Turn) -> str:
-    """Return the system prompt: the profile's instruction and context, then the directories' word.
+def build_instructions(turn: Turn) -> str:
+    """Return the system prompt: instruction and context of the profile, then the directories'.
 
-    Parents come before the directory itself, so what is nearest has the last word. May read from
-    the disk; what cannot be read there is told in the text.
+    Parents come before the directory itself, so what is nearest comes last. May read from the disk;
+    if something cannot be read there, the text says so.
     """
     plan = turn.mount_plan
     context = (_section(*item) for item in (plan.get("context") or {}).items())
-    parts = [plan.get("instruction") or "", *context, *_agents(turn.directory)]
+    parts = [plan.get("instruction") or "", *context, *_read_agents(turn.directory)]
     return "\n\n".join(filter(None, map(str.strip, parts)))
 
 
-def mentioned(turn: Turn) -> str:
+def attach_files(turn: Turn) -> str:
     """Return the prompt, and after it the files that it mentions as `@path`.
 
     A mention that cannot be followed stays text, and a note says why. May read from the disk.
     """
     if turn.directory is None:
         return turn.prompt
-    told = list(islice(_attachments(turn.directory, turn.prompt), MENTIONS + 1))
-    if len(told) > MENTIONS:
-        told[MENTIONS] = f"Note: only the first {MENTIONS} mentions of files were followed."
-    return "\n\n".join([turn.prompt, *told])
+    attached = list(islice(_read_mentions(turn.directory, turn.prompt), MENTIONS + 1))
+    if len(attached) > MENTIONS:
+        attached[MENTIONS] = f"Note: only the first {MENTIONS} mentions of files were followed."
+    return "\n\n".join([turn.prompt, *attached])
 
 
-def fenced(text: str) -> str:
+def fence_text(text: str) -> str:
     """Return the text in a fenced block that nothing within it can end."""
     longest = max(map(len, re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
@@ -62,7 +101,7 @@ def _section(title: str, text: str) -> str:
     return f"# {title}\n\n{text.strip()}" if text.strip() else ""
 
 
-def _agents(directory: Path | None) -> Iterator[str]:
+def _read_agents(directory: Path | None) -> Iterator[str]:
     """Yield the instructions for agents from the root down to the directory.
 
     Those beside a marker come before its own, which the daemon was given.
@@ -73,14 +112,14 @@ def _agents(directory: Path | None) -> Iterator[str]:
     for each in reversed([place, *place.parents]):
         name = f"`{each}`" if each.parts else "the root directory"
         beside, own = (
-            _shortened(_agents_in(each, read))
+            _shorten(_read_agents_in(each, read))
             for read in (disk.read_agents_beside, disk.read_agents)
         )
         yield _section(f"Instructions for agents in `{each / disk.AGENTS}`", beside)
         yield _section(f"Instructions for agents in {name}", own)
 
 
-def _agents_in(place: PurePosixPath, read: Callable[[int], str | None]) -> str:
+def _read_agents_in(place: PurePosixPath, read: Callable[[int], str | None]) -> str:
     try:
         with disk.open_folder(place) as folder:
             return read(folder) or ""
@@ -90,7 +129,7 @@ def _agents_in(place: PurePosixPath, read: Callable[[int], str | None]) -> str:
         return f"They cannot be read. {error}"
 
 
-def _shortened(text: str) -> str:
+def _shorten(text: str) -> str:
     content = text.encode(errors="replace")
     if len(content) <= AGENTS_LIMIT:
         return text
@@ -98,22 +137,21 @@ def _shortened(text: str) -> str:
     return f"{beginning}\n… Only the first {AGENTS_LIMIT} bytes of these instructions are shown."
 
 
-def _attachments(directory: Path, prompt: str) -> Iterator[str]:
+def _read_mentions(directory: Path, prompt: str) -> Iterator[str]:
     """Yield a block or a note for each mention, as long as there are bytes left for files."""
     left = ALL_LIMIT
-    for mention in mentions(prompt):
+    for mention in find_mentions(prompt):
         try:
             text = read_text(directory, mention.path, FILE_LIMIT)
         except ToolError as error:
             if mention.is_certain or not isinstance(error, MissingPath):
-                yield _note(mention, str(error))
+                yield f"Note: the file {mention.path} is not attached. {error}"
             continue
         if (size := len(text.encode())) > left:
-            yield _note(mention, f"The files of a message have at most {ALL_LIMIT} bytes in all.")
+            yield (
+                f"Note: the file {mention.path} is not attached. The files of a message have at "
+                f"most {ALL_LIMIT} bytes in all."
+            )
         else:
             left -= size
-            yield f"The file {mention.path}:\n{fenced(text)}"
-
-
-def _note(mention: Mention, reason: str) -> str:
-    return f"Note: the file {mention.path} is not attached. {reason}"
+            yield f"The file {mention.path}:\n{fence_text(text)}"

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 from profiles_app.modules import BUILTIN_ENGINE
 from sessions_app.engine.base import Ask, Cancelled, Emit, Engine, EngineError, Outcome, Turn
-from sessions_app.engine.budget import budgets, check_repeats
 from sessions_app.engine.calls import Calls, OpenedModule
 from sessions_app.engine.capabilities import EngineCapabilities
 from sessions_app.engine.compaction import (
@@ -30,9 +29,9 @@ from sessions_app.engine.compaction import (
     write_transcript,
 )
 from sessions_app.engine.config import Resolver
-from sessions_app.engine.context import instructions, mentioned
-from sessions_app.engine.errors import describe
-from sessions_app.engine.limits import overrun
+from sessions_app.engine.context import attach_files, build_instructions
+from sessions_app.engine.errors import describe_error, describe_retry, find_delay
+from sessions_app.engine.limits import check_repeats, read_budgets, timeout_error
 from sessions_app.engine.messages import (
     AssistantMessage,
     Message,
@@ -49,7 +48,6 @@ from sessions_app.engine.output import RunOutput
 from sessions_app.engine.prices import context_window, price_of
 from sessions_app.engine.providers.base import Provider
 from sessions_app.engine.registry import open_tools, provider_chain
-from sessions_app.engine.retries import retry_event, wait_before
 from sessions_app.engine.time_limit import TimeLimit
 from sessions_app.engine.tools.base import Workplace, parse_approval
 from sessions_app.engine.transcript import merge_results, opening, summary_message
@@ -154,13 +152,14 @@ async def _open_conversation(
 ) -> AsyncIterator["Conversation"]:
     """Give the conversation of a turn; its tools are closed at the end."""
     offers_tools = any(isinstance(each, Provider) and each.can.accepts_tools for each in chain)
-    told, prompt = await asyncio.to_thread(lambda: (instructions(turn), mentioned(turn)))
+    instructions = await asyncio.to_thread(build_instructions, turn)
+    prompt = await asyncio.to_thread(attach_files, turn)
     async with AsyncExitStack() as stack:
         modules = await _open_modules(turn, stack) if offers_tools else []
         for module in modules:
             for note in module.box.notes:
                 emit("run_notice", {"code": "tools_left_out", "message": note})
-        yield Conversation(turn, emit, modules, told, prompt)
+        yield Conversation(turn, emit, modules, instructions, prompt)
 
 
 async def _open_modules(turn: Turn, stack: AsyncExitStack) -> list[OpenedModule]:
@@ -185,11 +184,11 @@ class Conversation:
     """What an attempt says, is told and does, until it ends or waits."""
 
     def __init__(
-        self, turn: Turn, emit: Emit, modules: list[OpenedModule], told: str, prompt: str
+        self, turn: Turn, emit: Emit, modules: list[OpenedModule], instructions: str, prompt: str
     ) -> None:
         self._turn = turn
         self._emit = emit
-        self._instructions = told
+        self._instructions = instructions
         self._prompt = prompt
         self._calls = Calls(turn, emit, modules)
         self._specs = [tool.spec for tool, _ in self._calls.tools.values()]
@@ -199,7 +198,7 @@ class Conversation:
         self._has_steps = bool(turn.checkpoints)
         # What stands for the run's oldest messages, and how many.
         self._steps_summary, self._steps_summarized = "", 0
-        self._budget, self._tree = budgets(turn.mount_plan)
+        self._budget, self._tree = read_budgets(turn.mount_plan)
         self._output: RunOutput | None = None
         self._said = turn.output
         self._has_begun = False
@@ -237,7 +236,7 @@ class Conversation:
         except TimeoutError:
             if not limit.has_expired:
                 raise
-            raise overrun(provider.module, provider.limits, "run_timeout") from None
+            raise timeout_error(provider.module, provider.limits, "run_timeout") from None
 
     async def _loop(self, provider: Provider, output: RunOutput) -> Outcome:
         window = Window(provider)
@@ -367,11 +366,11 @@ class Conversation:
                 window.shrink(request)
                 continue
             retries += 1
-            delay = wait_before(error, retries, provider.limits) if self.is_silent else None
+            delay = find_delay(error, retries, provider.limits) if self.is_silent else None
             if delay is None:
                 output.flush()
-                raise window.describe(error, request, self._instructions, self._prompt)
-            self._emit("provider_retry", retry_event(error, retries, delay, provider))
+                raise window.describe_error(error, request, self._instructions, self._prompt)
+            self._emit("provider_retry", describe_retry(error, retries, delay, provider))
             await asyncio.sleep(delay)
 
     async def _stream(
@@ -417,12 +416,12 @@ class Conversation:
             return
         if answer.finish_reason == "content_filter":
             error = StreamError("content_filter", "the answer is empty")
-            raise describe(error, provider)
+            raise describe_error(error, provider)
         # After its work with tools a model may have nothing to add.
         has_worked = any(isinstance(message, ToolMessage) for message in self._messages)
         if answer.finish_reason == "length" or has_worked:
             return
-        raise describe(StreamError("bad_answer", "the answer is empty"), provider)
+        raise describe_error(StreamError("bad_answer", "the answer is empty"), provider)
 
     def _count(self, usage: Usage, provider: Provider, model: str) -> None:
         added: dict[str, Any] = {
@@ -547,10 +546,10 @@ class Conversation:
                 text = text[-len(text) // 4 :]
                 continue
             retries += 1
-            delay = wait_before(error, retries, provider.limits)
+            delay = find_delay(error, retries, provider.limits)
             if delay is None:
-                raise describe(error, provider)
-            self._emit("provider_retry", retry_event(error, retries, delay, provider))
+                raise describe_error(error, provider)
+            self._emit("provider_retry", describe_retry(error, retries, delay, provider))
             await asyncio.sleep(delay)
 
     def _notice_all(self, notes: Sequence[str]) -> None:
@@ -593,28 +592,30 @@ class Window:
         self._refused_size = size_of(request)
         self.tokens = min(self.tokens, estimate_tokens(request)) * SMALLER
 
-    def leaves_room(self, told: str, prompt: str) -> bool:
+    def leaves_room(self, instructions: str, prompt: str) -> bool:
         """Return whether instructions and prompt leave room for a conversation.
 
         Raises EngineError `too_long` where they cannot even fit by themselves.
         """
-        fixed = len(told) + len(prompt)
+        fixed = len(instructions) + len(prompt)
         if self._is_known and fixed / CHARACTERS_AT_MOST > self.tokens:
-            raise self._too_long(told, prompt, f" ({self.tokens:.0f} tokens)")
+            raise self._too_long(instructions, prompt, f" ({self.tokens:.0f} tokens)")
         return fixed / CHARACTERS < HALF * self.tokens
 
-    def describe(self, error: StreamError, request: Request, told: str, prompt: str) -> EngineError:
+    def describe_error(
+        self, error: StreamError, request: Request, instructions: str, prompt: str
+    ) -> EngineError:
         """Return the EngineError for a refused request; it says what is too long where that is."""
-        if error.kind != "too_long" or len(told) + len(prompt) < HALF * size_of(request):
-            return describe(error, self._provider)
-        return self._too_long(told, prompt, "", error.status)
+        if error.kind != "too_long" or len(instructions) + len(prompt) < HALF * size_of(request):
+            return describe_error(error, self._provider)
+        return self._too_long(instructions, prompt, "", error.status)
 
     def _too_long(
-        self, told: str, prompt: str, size: str, status: int | None = None
+        self, instructions: str, prompt: str, size: str, status: int | None = None
     ) -> EngineError:
         return EngineError(
             "too_long",
-            f"The profile's instructions ({len(told)} characters) and the message "
+            f"The profile's instructions ({len(instructions)} characters) and the message "
             f"({len(prompt)} characters) do not fit into the context of "
             f"{self._provider.module}{size}. Shorten them, or choose a model that reads more.",
             status,

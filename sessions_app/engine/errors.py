@@ -1,11 +1,12 @@
-"""What a failure of a provider means, in one sentence that a person can act on."""
+"""What a failure of a provider means, in one sentence that a person can act on; when to retry."""
 
-from typing import NamedTuple
+import random
+from typing import Any, NamedTuple
 
 from amplifierd.common.text import make_storable
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.config import redacted
-from sessions_app.engine.limits import late, overrun
+from sessions_app.engine.limits import Limits, describe_timeout, timeout_error
 from sessions_app.engine.providers.base import Provider
 from sessions_app.engine.wire.events import ErrorKind, StreamError
 
@@ -74,10 +75,10 @@ _TIMEOUTS = ("connect_timeout", "first_token_timeout", "next_token_timeout")
 _DETAIL_LIMIT = 300
 
 
-def describe(error: StreamError, provider: Provider) -> EngineError:
+def describe_error(error: StreamError, provider: Provider) -> EngineError:
     """Return the EngineError for a failed request; the HTTP status is kept."""
     if error.kind in _TIMEOUTS:
-        return overrun(provider.module, provider.limits, error.kind)
+        return timeout_error(provider.module, provider.limits, error.kind)
     meaning = _MEANINGS[error.kind]
     sentence = f"{_subject(error, provider)} {meaning.fact} {meaning.advice}"
     return EngineError(meaning.code, f"{sentence} {_detail(error, provider)}", error.status)
@@ -86,7 +87,7 @@ def describe(error: StreamError, provider: Provider) -> EngineError:
 def describe_fact(error: StreamError, provider: Provider) -> str:
     """Return what happened, without advice: for a failure that is dealt with."""
     if error.kind in _TIMEOUTS:
-        return late(provider.module, provider.limits, error.kind)
+        return describe_timeout(provider.module, provider.limits, error.kind)
     return f"{_subject(error, provider)} {_MEANINGS[error.kind].fact} {_detail(error, provider)}"
 
 
@@ -98,3 +99,44 @@ def _detail(error: StreamError, provider: Provider) -> str:
     words = " ".join(make_storable(redacted(error.message, provider.secrets)).split())
     said = "It said" if error.kind in _ITS_WORDS else "The reason"
     return f"{said}: {words[:_DETAIL_LIMIT] or 'unknown'}"
+
+
+# Seconds that are waited for at most. A provider that asks for more is not asked again.
+LONGEST_WAIT = 60.0
+# Failures that may pass by themselves.
+_PASSING = {"connect", "connect_timeout", "broken_off", "rate_limit", "overloaded"}
+
+
+def find_delay(error: StreamError, retry: int, limits: Limits) -> float | None:
+    """Return the seconds to wait before a retry, the first being 1. None if there is none.
+
+    It is twice as long each time, never less than the provider asks for, and up to half as much
+    longer by chance, so that those who failed together do not come back together.
+    """
+    asked = error.retry_after or 0.0
+    if retry > limits.max_retries or asked > LONGEST_WAIT or not is_temporary(error):
+        return None
+    wait = min(limits.retry_delay * 2 ** (retry - 1), LONGEST_WAIT)
+    return max(asked, wait) * random.uniform(1.0, 1.5)  # noqa: S311
+
+
+def is_temporary(error: StreamError) -> bool:
+    """Return whether the same request may succeed a little later.
+
+    It may after 429 (unless the quota is used up), after 5xx and after a failed connection; not if
+    the provider says that asking again is of no use.
+    """
+    return error.kind in _PASSING and error.retry is not False
+
+
+def describe_retry(
+    error: StreamError, retry: int, delay: float, provider: Provider
+) -> dict[str, Any]:
+    """Return the data of `provider_retry`: which retry follows, after how many seconds, and why."""
+    return {
+        "attempt": retry,
+        "delay": round(delay, 3),
+        "error": describe_fact(error, provider),
+        "provider": provider.module,
+        **({"status": error.status} if error.status else {}),
+    }

@@ -1,14 +1,24 @@
-"""The limits of an answer: how long it may take, how often it is asked for, how much it may be.
+"""Limits of one answer, and budgets of a run and of its tree of sessions.
 
-These are the defaults; a provider's config overrides each under the same name.
+A provider's config overrides each limit under the same name: how long an answer may take, how often
+it is asked for, how large it may be.
+
+A profile sets budgets in `session.budget`: `max_tokens`, `max_cost` (US dollars), `max_turns`
+(calls of the provider) and `max_repeats` (the same call with the same result, in a row) of each
+run, and all but the last under `tree` for all runs of the session, of its parent, and of all
+sessions that come from that parent. A run has `max_turns` and `max_repeats` even if the profile
+does not set them: a model may call tools for ever.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from itertools import takewhile
+from typing import Any
 
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.config import Config, number
+from sessions_app.engine.messages import AssistantMessage, Message, ToolMessage
 
 
 @dataclass(frozen=True)
@@ -60,43 +70,138 @@ _OVERRUNS = {
     "next_token_timeout": ("fell silent in its answer for", "Send the message again"),
     "run_timeout": ("did not come to an end within", "Ask for less"),
 }
+_KINDS = {field.name: type(field.default) for field in fields(Limits)}
 
 
-def limits_of(config: Config, module: str) -> Limits:
+def read_limits(config: Config, module: str) -> Limits:
     """Return the limits that a provider's config sets.
 
-    Its `timeout`, the longest silence, stands for all three time-outs of one that it does not
-    set by name; a longer one leaves `connect_timeout` as it is. Raises EngineError `bad_config`
-    for what is no number above zero (`max_retries` may be zero).
+    Its `timeout`, the longest silence, stands for all three time-outs that the config does not set
+    by name; a longer one leaves `connect_timeout` as it is. Raises EngineError `bad_config` for
+    what is no number above zero (`max_retries` may be zero).
     """
+
+    def read(given: Config, name: str, kind: type) -> int | float:
+        value = number(given, module, name, kind)
+        if math.isfinite(value) and (value > 0 or (value == 0 and name == "max_retries")):
+            return value
+        raise EngineError("bad_config", f"`{name}` of {module} must be above zero, not {value:g}.")
+
     given = {name: config[name] for name in _KINDS if config.get(name) is not None}
     if config.get("timeout") is not None:
-        silence = _positive(config, module, "timeout", float)
+        silence = read(config, "timeout", float)
+        silences = dict.fromkeys(("first_token_timeout", "next_token_timeout"), silence)
         connect = min(silence, Limits.connect_timeout)
-        given = {**_silences(silence), "connect_timeout": connect, **given}
-    return Limits(**{name: _positive(given, module, name, _KINDS[name]) for name in given})
+        given = {**silences, "connect_timeout": connect, **given}
+    return Limits(**{name: read(given, name, _KINDS[name]) for name in given})
 
 
-def late(module: str, limits: Limits, name: str) -> str:
+def describe_timeout(module: str, limits: Limits, name: str) -> str:
     """Return the sentence for a time-out, by its name in the limits."""
     return f"{module} {_OVERRUNS[name][0]} {getattr(limits, name):g} s."
 
 
-def overrun(module: str, limits: Limits, name: str) -> EngineError:
+def timeout_error(module: str, limits: Limits, name: str) -> EngineError:
     """Return the error for a time-out, by its name in the limits."""
     advice = f"{_OVERRUNS[name][1]}, or raise `{name}` in its config."
-    return EngineError("timeout", f"{late(module, limits, name)} {advice}")
+    return EngineError("timeout", f"{describe_timeout(module, limits, name)} {advice}")
 
 
-_KINDS = {field.name: type(field.default) for field in fields(Limits)}
+MAX_TURNS = 200
+MAX_REPEATS = 20
 
 
-def _silences(seconds: float) -> Config:
-    return dict.fromkeys(("first_token_timeout", "next_token_timeout"), seconds)
+@dataclass(frozen=True)
+class Budget:
+    """What may be used; None sets no bound."""
+
+    max_tokens: float | None = None
+    max_cost: float | None = None
+    max_turns: float | None = None
+    max_repeats: float | None = None
+
+    @property
+    def is_set(self) -> bool:
+        """Whether there is any bound."""
+        return any(getattr(self, field.name) is not None for field in fields(self))
+
+    def check(self, usage: dict[str, Any], whose: str) -> None:
+        """Raise EngineError `budget_exhausted` if the usage has reached a bound.
+
+        It is checked between requests, so the last one may have gone over.
+        """
+        tokens = usage.get("input_tokens", 0) + usage.get("output_tokens", 0)
+        cost, turns = usage.get("cost", 0), usage.get("requests", 0)
+        for name, used, unit in (
+            ("max_tokens", tokens, "tokens"),
+            ("max_cost", cost, "US dollars"),
+            ("max_turns", turns, "calls of the provider"),
+        ):
+            bound = getattr(self, name)
+            if bound is not None and used >= bound:
+                raise EngineError(
+                    "budget_exhausted",
+                    f"{whose} has used {used:g} {unit} of the {bound:g} that its profile grants "
+                    f"(`session.budget`, `{name}`). Raise it there, or ask for less.",
+                )
 
 
-def _positive(config: Config, module: str, name: str, kind: type) -> int | float:
-    value = number(config, module, name, kind)
-    if math.isfinite(value) and (value > 0 or (value == 0 and name == "max_retries")):
-        return value
-    raise EngineError("bad_config", f"`{name}` of {module} must be above zero, not {value:g}.")
+def read_budgets(mount_plan: dict[str, Any]) -> tuple[Budget, Budget]:
+    """Return the budgets of a run and of its tree; raise EngineError `bad_config`."""
+
+    def read(given: Any, place: str, known: set[str]) -> dict[str, Any]:
+        if not isinstance(given, dict):
+            raise _wrong_budget(place, "a mapping")
+        given = {name: value for name, value in given.items() if value is not None}
+        if unknown := sorted(set(given) - known):
+            raise EngineError(
+                "bad_config",
+                f"`session.{place}` knows {', '.join(sorted(known - {'tree'}))}, not "
+                f"{unknown[0]!r}: correct it.",
+            )
+        for name, value in given.items():
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not is_number and name != "tree":
+                raise _wrong_budget(f"{place}.{name}", "a number")
+        return given
+
+    known = {field.name for field in fields(Budget)}
+    own = read((mount_plan.get("session") or {}).get("budget") or {}, "budget", known | {"tree"})
+    tree = read(own.pop("tree", None) or {}, "budget.tree", known - {"max_repeats"})
+    own = {"max_turns": MAX_TURNS, "max_repeats": MAX_REPEATS, **own}
+    return Budget(**own), Budget(**tree)
+
+
+def _wrong_budget(place: str, noun: str) -> EngineError:
+    return EngineError("bad_config", f"`session.{place}` must be {noun}: correct the profile.")
+
+
+def check_repeats(messages: Sequence[Message], budget: Budget) -> None:
+    """Raise EngineError `repeated_calls` if a model makes the same calls in vain again and again.
+
+    The same are calls with the same arguments and the same results, in answers without a break.
+    """
+    steps = _read_calls_backwards(messages)
+    newest = next(steps, None)
+    if newest is None or budget.max_repeats is None:
+        return
+    count = 1 + sum(1 for _ in takewhile(lambda step: step == newest, steps))
+    if count >= budget.max_repeats:
+        names = ", ".join(sorted({name for name, _ in newest[0]}))
+        raise EngineError(
+            "repeated_calls",
+            f"The model has called {names} {count} times in a row with the same arguments and got "
+            "the same result each time, so the run was stopped. Put the task differently, or raise "
+            "`max_repeats` in `session.budget` of the profile.",
+        )
+
+
+def _read_calls_backwards(messages: Sequence[Message]) -> Iterator[tuple[Any, Any]]:
+    """Yield the calls of each answer with their results, the newest first."""
+    for index in range(len(messages) - 1, 0, -1):
+        answer, results = messages[index - 1], messages[index]
+        if isinstance(answer, AssistantMessage) and isinstance(results, ToolMessage):
+            yield (
+                [(call.name, call.arguments) for call in answer.tool_calls],
+                [(result.content, result.is_error) for result in results.results],
+            )

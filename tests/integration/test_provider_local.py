@@ -6,11 +6,9 @@ import pytest
 from django.conf import settings
 
 from sessions_app.engine.base import EngineError
-from sessions_app.engine.local_server import local_server
 from sessions_app.engine.messages import AssistantMessage, Request, Text, UserMessage
-from sessions_app.engine.model_files import SMOLLM2, fetch
-from sessions_app.engine.package_download import download
-from sessions_app.engine.providers.local import Local
+from sessions_app.engine.model_files import SMOLLM2, download, fetch
+from sessions_app.engine.providers.local import Local, local_server
 from sessions_app.engine.wire.events import Event, Finish, ProviderError, TextDelta, Usage
 
 

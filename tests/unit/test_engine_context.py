@@ -10,8 +10,7 @@ import pytest
 
 from sessions_app.engine import context
 from sessions_app.engine.base import Turn
-from sessions_app.engine.context import fenced, instructions, mentioned
-from sessions_app.engine.mentions import mentions
+from sessions_app.engine.context import attach_files, build_instructions, fence_text, find_mentions
 
 BINARY = "`file` is a binary file: it cannot be shown as text."
 OTHER = (
@@ -45,18 +44,18 @@ def agents_beside(directory: Path, content: str) -> None:
 
 
 def told(directory: Path | None, **plan: Any) -> str:
-    return instructions(Turn(plan, "Hello", directory=directory))
+    return build_instructions(Turn(plan, "Hello", directory=directory))
 
 
 def asked(directory: Path | None, prompt: str) -> str:
     """What is added to a prompt."""
-    whole = mentioned(Turn({}, prompt, directory=directory))
+    whole = attach_files(Turn({}, prompt, directory=directory))
     assert whole.startswith(prompt)
     return whole.removeprefix(prompt)
 
 
 def paths(text: str) -> list[str]:
-    return [mention.path for mention in mentions(text)]
+    return [mention.path for mention in find_mentions(text)]
 
 
 def test_the_profile_speaks_first_then_the_directories_from_the_root_down(
@@ -220,7 +219,7 @@ def test_mentions_are_found(text: str, found: list[str]) -> None:
 def test_mentions_of_a_strange_text_are_found_in_time(piece: str) -> None:
     text = piece * (1_000_000 // len(piece))
     began = time.process_time()
-    assert len(list(mentions(text))) <= 1
+    assert len(list(find_mentions(text))) <= 1
     assert time.process_time() - began < 10
 
 
@@ -288,5 +287,5 @@ def test_twenty_mentions_are_followed(app: Path) -> None:
 
 
 def test_nothing_in_a_file_ends_its_block() -> None:
-    assert fenced("a\n```\nb\n") == "````\na\n```\nb\n````"
-    assert fenced("`" * 9) == f"{'`' * 10}\n{'`' * 9}\n{'`' * 10}"
+    assert fence_text("a\n```\nb\n") == "````\na\n```\nb\n````"
+    assert fence_text("`" * 9) == f"{'`' * 10}\n{'`' * 9}\n{'`' * 10}"

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from sessions_app.engine import local_server as module
 from sessions_app.engine.base import EngineError
-from sessions_app.engine.local_server import local_server
+from sessions_app.engine.providers import local as module
+from sessions_app.engine.providers.local import local_server
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,7 @@ def test_threads_that_ask_at_once_start_one_server(
         started.append(path)
         return object()
 
-    monkeypatch.setattr(module, "_started", slow_start)
+    monkeypatch.setattr(module, "_start", slow_start)
     threads = [threading.Thread(target=local_server, args=(tmp_path,)) for _ in range(8)]
     for thread in threads:
         thread.start()
@@ -43,5 +43,5 @@ def test_a_start_that_failed_is_tried_again(
     with pytest.raises(EngineError):
         local_server(tmp_path / "missing.gguf")
     server = object()
-    monkeypatch.setattr(module, "_started", lambda path, model: server)
+    monkeypatch.setattr(module, "_start", lambda path, model: server)
     assert local_server(tmp_path / "missing.gguf") is server

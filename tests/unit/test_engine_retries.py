@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from sessions_app.engine.base import EngineError
+from sessions_app.engine.errors import LONGEST_WAIT, find_delay, is_temporary
 from sessions_app.engine.limits import Limits
 from sessions_app.engine.registry import get_engine
-from sessions_app.engine.retries import LONGEST_WAIT, may_pass, wait_before
 from sessions_app.engine.wire.events import StreamError
 from tests.harness.providers import (
     CHUNKED,
@@ -117,19 +117,19 @@ def test_a_secret_is_not_told_with_a_retry(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_wait_doubles_with_each_retry_and_varies_by_half() -> None:
     error = StreamError("overloaded", "x", 503)
     for retry, least in ((1, 1.0), (2, 2.0), (3, 4.0)):
-        wait = wait_before(error, retry, Limits())
+        wait = find_delay(error, retry, Limits())
         assert wait is not None
         assert least <= wait <= 1.5 * least
-    assert wait_before(error, 4, Limits()) is None
+    assert find_delay(error, 4, Limits()) is None
 
 
 def test_the_wait_is_never_shorter_than_the_provider_asks_for() -> None:
     error = StreamError("rate_limit", "x", 429, retry_after=17.0)
-    wait = wait_before(error, 1, Limits())
+    wait = find_delay(error, 1, Limits())
     assert wait is not None
     assert 17 <= wait <= 1.5 * 17
 
 
 def test_a_certificate_that_is_refused_stays_refused() -> None:
-    assert may_pass(StreamError("connect", "no"))
-    assert not may_pass(StreamError("connect", "its certificate is refused", retry=False))
+    assert is_temporary(StreamError("connect", "no"))
+    assert not is_temporary(StreamError("connect", "its certificate is refused", retry=False))

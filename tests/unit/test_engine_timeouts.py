@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sessions_app.engine.base import Cancelled, EngineError
-from sessions_app.engine.limits import Limits, limits_of
+from sessions_app.engine.limits import Limits, read_limits
 from sessions_app.engine.registry import get_engine
 from tests.harness.providers import (
     HEAD,
@@ -82,12 +82,12 @@ def test_what_was_said_before_a_silence_stays_said() -> None:
 
 
 def test_the_longest_silence_stands_for_all_three_time_outs_of_one() -> None:
-    limits = limits_of({"timeout": 5}, MODULE)
+    limits = read_limits({"timeout": 5}, MODULE)
     silences = (limits.connect_timeout, limits.first_token_timeout, limits.next_token_timeout)
     assert silences == (5, 5, 5)
     assert limits.run_timeout == Limits().run_timeout
-    assert limits_of({"timeout": 600}, MODULE).connect_timeout == Limits().connect_timeout
-    assert limits_of({"timeout": 5, "first_token_timeout": 90}, MODULE).first_token_timeout == 90
+    assert read_limits({"timeout": 600}, MODULE).connect_timeout == Limits().connect_timeout
+    assert read_limits({"timeout": 5, "first_token_timeout": 90}, MODULE).first_token_timeout == 90
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_the_longest_silence_stands_for_all_three_time_outs_of_one() -> None:
 )
 def test_a_limit_that_is_no_number_above_zero_is_named(config: dict[str, Any]) -> None:
     with pytest.raises(EngineError) as caught:
-        limits_of(config, MODULE)
+        read_limits(config, MODULE)
     assert caught.value.code == "bad_config"
     assert f"`{next(iter(config))}`" in str(caught.value)
 

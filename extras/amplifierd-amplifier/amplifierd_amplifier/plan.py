@@ -6,7 +6,7 @@ from typing import Any
 
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.config import Config, Resolver, number, redacted
-from sessions_app.engine.limits import Limits, limits_of
+from sessions_app.engine.limits import Limits, read_limits
 
 # Where packages tell of their modules.
 GROUP = "amplifier.modules"
@@ -124,7 +124,7 @@ def _choose_provider(providers: list[dict[str, Any]], resolvers: list[Resolver])
         config=config,
         secrets=set().union(*(each.secrets for each in resolvers)),
         keys=set().union(*(each.keys for each in resolvers)),
-        limits=limits_of({key: config.get(key) for key in LIMITS}, name),
+        limits=read_limits({key: config.get(key) for key in LIMITS}, name),
     )
 
 

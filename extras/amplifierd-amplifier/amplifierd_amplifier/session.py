@@ -32,7 +32,7 @@ from amplifierd_amplifier.messages import build_conversation, build_steps
 from amplifierd_amplifier.plan import MainProvider, Plan, build_plan, load_modules
 from sessions_app.engine.base import Cancelled, Emit, EngineError, Outcome, Turn
 from sessions_app.engine.config import redacted
-from sessions_app.engine.limits import overrun
+from sessions_app.engine.limits import timeout_error
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ async def _limit_time(plan: Plan) -> AsyncIterator[None]:
     except TimeoutError:
         if not patience.expired():
             raise
-        raise overrun(provider.module, provider.limits, "run_timeout") from None
+        raise timeout_error(provider.module, provider.limits, "run_timeout") from None
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ from profiles_app.modules import Capabilities
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.capabilities import ProviderCapabilities
 from sessions_app.engine.config import Config
-from sessions_app.engine.limits import limits_of
+from sessions_app.engine.limits import read_limits
 from sessions_app.engine.messages import Request
 from sessions_app.engine.settings import check
 from sessions_app.engine.wire.events import Event
@@ -38,7 +38,7 @@ class Provider(ABC):
         self.config = config
         self.secrets = secrets
         self.keys = keys
-        self.limits = limits_of(config, self.module)
+        self.limits = read_limits(config, self.module)
         # What people should know of its requests, a sentence each: a field was left out. Whoever
         # asks takes them from here.
         self.notices: list[str] = []

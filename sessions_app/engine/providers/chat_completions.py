@@ -8,8 +8,14 @@ from typing import Any
 
 from sessions_app.engine.config import Config
 from sessions_app.engine.messages import Request
-from sessions_app.engine.providers.hosted import HostedProvider, Lessons, has_field
-from sessions_app.engine.settings import api_of, model_settings, thinking_of
+from sessions_app.engine.providers.hosted import (
+    HOSTED,
+    HostedProvider,
+    Lessons,
+    has_field,
+    join_url,
+)
+from sessions_app.engine.settings import SAMPLING, THINKING, api_of, model_settings, thinking_of
 from sessions_app.engine.wire import chat
 from sessions_app.engine.wire.events import StreamError
 
@@ -130,3 +136,31 @@ def _has_field(body: Any, field: str) -> bool:
     messages = [each for each in body.get("messages", body.get("input")) or () if each]
     calls = [call for each in messages for call in each.get("tool_calls") or ()]
     return any(field in each for each in (*messages, *calls))
+
+
+class OpenAICompatible(ChatProvider):
+    """The service at `base_url`; it is sent a key only if the config has one."""
+
+    module = "provider-openai-compatible"
+    capabilities = replace(HOSTED, needs_key=False)
+    needs = (("base_url",), ("default_model",))
+    settings = SAMPLING | THINKING
+
+    def url(self, path: str) -> str:
+        return join_url(str(self.config["base_url"]), path)
+
+
+class Ollama(OpenAICompatible):
+    """The Ollama on this machine, or at `base_url`."""
+
+    module = "provider-ollama"
+    capabilities = replace(HOSTED, needs_key=False, lenient_schemas=True)
+    defaults = {"base_url": "http://127.0.0.1:11434/v1"}
+    needs = (("default_model",),)
+
+
+class VLLM(OpenAICompatible):
+    """The vLLM at `base_url`. What it accepts is up to the chat template of its model."""
+
+    module = "provider-vllm"
+    capabilities = replace(HOSTED, needs_key=False, lenient_schemas=True)

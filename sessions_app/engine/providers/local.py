@@ -1,17 +1,25 @@
-"""provider-local: a small language model inside this process, with no key and no network."""
+"""provider-local: a small language model inside this process, with no key and no network.
+
+llama.cpp runs as a server in this process; the first request starts it.
+"""
 
 import asyncio
 import http.client
 import json
+import os
+import secrets
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
 
+from sessions_app.engine.base import EngineError
 from sessions_app.engine.capabilities import ProviderCapabilities
-from sessions_app.engine.local_server import CONTEXT, NAME, LocalServer, local_server
 from sessions_app.engine.messages import (
     AssistantMessage,
     Message,
@@ -19,24 +27,114 @@ from sessions_app.engine.messages import (
     ToolMessage,
     UserMessage,
 )
-from sessions_app.engine.model_files import SMOLLM2, wait_for_fetch
+from sessions_app.engine.model_files import SMOLLM2, ModelFile, find_damage, wait_for_fetch
 from sessions_app.engine.providers.base import Provider
 from sessions_app.engine.settings import SAMPLING, Thinking, model_settings
 from sessions_app.engine.wire import chat
 from sessions_app.engine.wire.events import Event, ProviderError, StreamError
 
+NAME = "SmolLM2-135M-Instruct"
 DEFAULTS = {"temperature": 0.2, "max_tokens": 300}
+# Requests that are answered side by side; further ones wait for one of these to end.
+SLOTS = 2
+# Tokens of one request, prompt and answer together.
+CONTEXT = 4096
 # Tokens of earlier turns that are read with a message: so small a model makes nothing of more,
 # and two cores read some 200 a second.
 MEMORY = 1024
 # What the chat template adds to each message, in tokens, rounded up.
 _FRAME = 8
-# What it adds to the whole, with its own system prompt where the profile has none.
+# What it adds to the whole, with its own system prompt if the profile has none.
 _FRAME_OF_ALL = 64
-# Seconds that the model's file may still take, where it is being fetched.
+# Seconds that the model's file may still take if it is being fetched.
 _FETCHING_TIME = 120.0
 # Seconds for counting tokens, which takes milliseconds.
 _COUNTING_TIME = 30.0
+# One thread per waiting or running request, and some to spare: they use no processor time.
+_HTTP_THREADS = 64
+# A cancelled request leaves between two batches of its prompt, so a batch is under a second.
+_BATCH = 256
+
+
+@dataclass(frozen=True)
+class LocalServer:
+    """A running server. It listens on loopback only, and answers only with its key."""
+
+    url: str
+    key: str = field(repr=False)
+    # The server stops when this is dropped.
+    handle: Any = field(repr=False)
+
+
+_lock = threading.Lock()
+_running: dict[Path, LocalServer] = {}
+
+
+def local_server(path: Path, model: ModelFile = SMOLLM2) -> LocalServer:
+    """Return this process's server of the model at `path`; the first call starts it.
+
+    May be called from any thread, and takes about a second the first time. Raises EngineError
+    `model_missing` if the file is missing or damaged; the next call looks again.
+    """
+    with _lock:
+        if path not in _running:
+            _running[path] = _start(path, model)
+        return _running[path]
+
+
+def _start(path: Path, model: ModelFile) -> LocalServer:
+    # Reading all of the file also brings it into memory, before llama.cpp, which holds the
+    # interpreter's lock while it loads, has to wait for the disk.
+    if damage := find_damage(path, model):
+        raise EngineError(
+            "model_missing",
+            f"The local model cannot be loaded: its file {path} {damage}. "
+            "Run `make model` (or `python manage.py fetch_model`), then send the message again.",
+        )
+    # Late: nobody who does not use the local model should pay for llama.cpp.
+    import xllamacpp
+
+    key = secrets.token_urlsafe(32)
+    params = xllamacpp.CommonParams()
+    params.model.path = str(path)
+    params.model_alias = {NAME}
+    params.verbosity = -1
+    params.warmup = False
+    params.use_jinja = True
+    params.hostnames = ["127.0.0.1"]
+    params.port = 0
+    params.api_keys = [key]
+    params.ui = False
+    params.endpoint_slots = False
+    params.n_threads_http = _HTTP_THREADS
+    _limit_resources(params)
+    # Against babbling: left alone, a model this small picks odd words and repeats itself. A larger
+    # penalty on words makes it avoid those of the question; DRY forbids whole phrases only.
+    params.sampling.penalty_repeat = 1.05
+    params.sampling.min_p = 0.1
+    params.sampling.dry_multiplier = 0.8
+    params.sampling.dry_allowed_length = 4
+    params.sampling.dry_penalty_last_n = 512
+    handle = xllamacpp.Server(params)
+    return LocalServer(handle.listening_address, key, handle)
+
+
+def _limit_resources(params: Any) -> None:
+    """Divide memory and processors, so that the rest of the machine stays alive."""
+    params.n_parallel = SLOTS
+    params.n_ctx = SLOTS * CONTEXT
+    params.n_batch = params.n_ubatch = _BATCH
+    # Without a limit it would keep past prompts in up to 8 GB.
+    params.cache_ram_mib = 0
+    # A session that forgets its oldest turns still has the rest in the cache, further back.
+    params.n_cache_reuse = 32
+    # The threads of one computation wait for each other, spinning, hundreds of times per token.
+    # If something else needs the cores too, as many threads as cores make a tenth of the speed
+    # that half as many make.
+    threads = min(max((os.cpu_count() or 2) // 2, 1), 8)
+    for pool in (params.cpuparams, params.cpuparams_batch):
+        pool.n_threads = threads
+        pool.poll = 0
 
 
 class Local(Provider):
@@ -66,7 +164,6 @@ class Local(Provider):
 
     @property
     def model(self) -> str:
-        """Return the name of the model that is asked."""
         return NAME
 
     @asynccontextmanager
@@ -76,14 +173,16 @@ class Local(Provider):
         The first request of a process starts the model's server, in a second. Raises EngineError
         `model_missing` without the model's file.
         """
-        # Late, because whoever only wants to know which providers there are needs no HTTP.
+        # Late: to know which providers there are needs no HTTP.
         from sessions_app.engine.wire.http import stream_events
 
         chosen = {**DEFAULTS, **model_settings(self.config, self.module)}
-        # A thread, because starting the server and counting tokens block.
-        server, fitting = await asyncio.to_thread(self._prepare, request, int(chosen["max_tokens"]))
+        answer_room = min(int(chosen["max_tokens"]), CONTEXT // 4)
+        # Threads, because starting the server and counting tokens block.
+        server = await asyncio.to_thread(_find_server)
+        messages = await asyncio.to_thread(_select_newest, server, request, answer_room)
         body = chat.build_body(
-            fitting,
+            replace(request, messages=messages),
             model=NAME,
             service=self.service,
             settings=chosen,
@@ -97,39 +196,11 @@ class Local(Provider):
 
     def count_tokens(self, request: Request) -> int | None:
         """Return how many tokens a request has; blocks for milliseconds, the first time longer."""
-        return _count_tokens(_server(), request.instructions, request.messages) + _FRAME_OF_ALL
-
-    def _prepare(self, request: Request, max_tokens: int) -> tuple[LocalServer, Request]:
-        server = _server()
-        room = min(max_tokens, CONTEXT // 4)
-        return server, replace(request, messages=self._select_newest(server, request, room))
-
-    def _select_newest(
-        self, server: LocalServer, request: Request, answer_room: int
-    ) -> tuple[Message, ...]:
-        """Return the messages from the oldest turn on that still fits; a turn is never cut."""
-        messages = request.messages
-        starts = [at for at, message in enumerate(messages) if isinstance(message, UserMessage)]
-        kept = starts.pop() if starts else 0
-        newest = _FRAME_OF_ALL + _count_tokens(server, request.instructions, messages[kept:])
-        if newest >= CONTEXT:
-            raise ProviderError(
-                StreamError(
-                    "too_long",
-                    f"The message has {newest} tokens, of {CONTEXT} that the local model can "
-                    "read. Shorten it, or use a profile with a larger model.",
-                )
-            )
-        free = min(CONTEXT - answer_room - newest, MEMORY)
-        for start in reversed(starts):
-            free -= _count_tokens(server, "", messages[start:kept])
-            if free < 0:
-                break
-            kept = start
-        return messages[kept:]
+        counted = _count_tokens(_find_server(), request.instructions, request.messages)
+        return counted + _FRAME_OF_ALL
 
 
-def _server() -> LocalServer:
+def _find_server() -> LocalServer:
     path = settings.MODELS_DIR / SMOLLM2.name
     if not path.is_file():
         # A daemon that has just been set up is fetching it.
@@ -137,12 +208,35 @@ def _server() -> LocalServer:
     return local_server(path)
 
 
+def _select_newest(server: LocalServer, request: Request, answer_room: int) -> tuple[Message, ...]:
+    """Return the messages from the oldest turn on that still fits; a turn is never cut."""
+    messages = request.messages
+    starts = [at for at, message in enumerate(messages) if isinstance(message, UserMessage)]
+    kept = starts.pop() if starts else 0
+    newest = _FRAME_OF_ALL + _count_tokens(server, request.instructions, messages[kept:])
+    if newest >= CONTEXT:
+        raise ProviderError(
+            StreamError(
+                "too_long",
+                f"The message has {newest} tokens, of {CONTEXT} that the local model can "
+                "read. Shorten it, or use a profile with a larger model.",
+            )
+        )
+    free = min(CONTEXT - answer_room - newest, MEMORY)
+    for start in reversed(starts):
+        free -= _count_tokens(server, "", messages[start:kept])
+        if free < 0:
+            break
+        kept = start
+    return messages[kept:]
+
+
 def _count_tokens(server: LocalServer, instructions: str, messages: tuple[Message, ...]) -> int:
     """Return the tokens of messages, with what the chat template adds to each; blocks.
 
-    Raises ProviderError where the server does not say.
+    Raises ProviderError if the server does not say.
     """
-    text = "\n".join(filter(None, [instructions, *map(_text_of, messages)]))
+    text = "\n".join(filter(None, [instructions, *map(_read_text, messages)]))
     connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=_COUNTING_TIME)
     headers = {"Authorization": f"Bearer {server.key}", "Content-Type": "application/json"}
     try:
@@ -156,7 +250,7 @@ def _count_tokens(server: LocalServer, instructions: str, messages: tuple[Messag
         connection.close()
 
 
-def _text_of(message: Message) -> str:
+def _read_text(message: Message) -> str:
     if isinstance(message, AssistantMessage):
         return message.text
     if isinstance(message, ToolMessage):

@@ -6,8 +6,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from sessions_app.engine.model_files import SMOLLM2, ModelFileError, fetch
-from sessions_app.engine.package_download import download
+from sessions_app.engine.model_files import SMOLLM2, ModelFileError, download, fetch
 
 
 class Command(BaseCommand):

@@ -1,0 +1,1 @@
+"""A provider, a tool and an engine for amplifierd: see docs/extending.md."""

@@ -260,7 +260,7 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {
         "line": {
-            "class": "sessions_app.engine.logs.RedactingFormatter",
+            "class": "sessions_app.engine.config.RedactingFormatter",
             "format": "{asctime} {levelname} {name}: {message}",
             "style": "{",
         }

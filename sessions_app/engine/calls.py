@@ -16,9 +16,9 @@ from amplifierd.common.redaction import redact
 from amplifierd.common.text import make_json_storable, make_storable
 from sessions_app import failpoints
 from sessions_app.engine.base import Ask, Call, Decision, Emit, EngineError, Turn
+from sessions_app.engine.config import redact_json
 from sessions_app.engine.messages import ToolCall, ToolResult
 from sessions_app.engine.output import RunOutput
-from sessions_app.engine.redaction import redact_json
 from sessions_app.engine.tools.base import SubSessionNeeded, Tool, Toolbox, ToolError, shorten
 from sessions_app.engine.transcript import INTERRUPTED
 from sessions_app.engine.wire.answer import LONGEST_ID

@@ -1,7 +1,12 @@
-"""A provider's config: variables resolved, numbers checked."""
+"""The config of a module: variables filled in, numbers checked, and its secrets redacted again.
+
+Secrets are known by their values (see `Resolver`). They are redacted where people see them; what is
+executed or sent keeps them.
+"""
 
 import base64
 import json
+import logging
 import math
 import os
 import re
@@ -150,38 +155,29 @@ def find_variables(value: Any) -> set[str]:
     return set().union(*map(find_variables, items))
 
 
-def redacted(text: str, secrets: set[str]) -> str:
+def redact_text(text: str, secrets: set[str]) -> str:
     """Return the text with every secret in it replaced, however it is spelled."""
-    for spelling in spellings(secrets):
+    for spelling in list_spellings(secrets):
         text = text.replace(spelling, MASK)
     return text
 
 
-def spellings(secrets: set[str]) -> list[str]:
-    """Return how the secrets may be spelled, the longest first.
+def list_spellings(secrets: set[str]) -> list[str]:
+    """Return how the secrets may stand in a text, the longest first: escaped, in a URL, in base64.
 
     A value of a few characters is no secret (a variable may hold a number), and replacing it
     would tear up the text.
     """
-    spelled = {spelling for secret in secrets for spelling in _spellings(secret)}
+    spelled: set[str] = set()
+    for secret in secrets:
+        raw = secret.encode(errors="surrogatepass")
+        spelled |= {secret, secret.strip(), repr(secret)[1:-1], repr(raw)[2:-1]}
+        spelled |= {json.dumps(secret)[1:-1], quote(raw, safe="")}
+        spelled.add(base64.b64encode(raw).decode().rstrip("="))
     return sorted((each for each in spelled if len(each) >= SHORTEST), key=len, reverse=True)
 
 
-def _spellings(secret: str) -> set[str]:
-    """Return how a secret may stand in an error: as it is, escaped, in a URL, in base64."""
-    raw = secret.encode(errors="surrogatepass")
-    return {
-        secret,
-        secret.strip(),
-        repr(secret)[1:-1],
-        repr(raw)[2:-1],
-        json.dumps(secret)[1:-1],
-        quote(raw, safe=""),
-        base64.b64encode(raw).decode().rstrip("="),
-    }
-
-
-def required(config: Config, module: str, key: str) -> str:
+def require_value(config: Config, module: str, key: str) -> str:
     """Return a config value that the provider cannot do without; raise EngineError without it."""
     value = config.get(key)
     if not value:
@@ -195,22 +191,75 @@ def number(config: Config, module: str, key: str, kind: type[int] | type[float])
     A variable's text counts as the number that it spells.
     """
     try:
-        return _number(config[key], kind)
+        value = config[key]
+        if isinstance(value, bool) or (kind is int and isinstance(value, float) and value % 1):
+            raise TypeError
+        number = kind(value)
+        if not math.isfinite(number):
+            raise ValueError
+        return number
     except (TypeError, ValueError, OverflowError):
         noun = "a whole number" if kind is int else "a number"
-        raise unfit(config, module, key, noun) from None
+        raise wrong_kind(config, module, key, noun) from None
 
 
-def unfit(config: Config, module: str, key: str, noun: str) -> EngineError:
+def wrong_kind(config: Config, module: str, key: str, noun: str) -> EngineError:
     """Return the error for a config value that is not what it must be; its value is not told."""
     kind = type(config[key]).__name__
     return EngineError("bad_config", f"`{key}` of {module} must be {noun}, not {kind}.")
 
 
-def _number(value: Any, kind: type[int] | type[float]) -> int | float:
-    if isinstance(value, bool) or (kind is int and isinstance(value, float) and value % 1):
-        raise TypeError
-    number = kind(value)
-    if not math.isfinite(number):
-        raise ValueError
-    return number
+def redact_json(value: Any, secrets: set[str]) -> Any:
+    """Return JSON data with every secret in its texts replaced."""
+    if isinstance(value, str):
+        return redact_text(value, secrets)
+    if isinstance(value, dict):
+        return {
+            redact_json(key, secrets): redact_json(item, secrets) for key, item in value.items()
+        }
+    return [redact_json(item, secrets) for item in value] if isinstance(value, list) else value
+
+
+class StreamRedactor:
+    """Passes on text piece by piece, with every secret in it replaced, also one in pieces.
+
+    The end of a piece is held back only while it may be the beginning of a secret.
+    """
+
+    def __init__(self, secrets: set[str]) -> None:
+        self._secrets = list_spellings(secrets)
+        self._held = ""
+
+    def feed(self, piece: str) -> str:
+        """Return what can be shown by now."""
+        text = self._held + piece
+        for secret in self._secrets:
+            text = text.replace(secret, MASK)
+        cut = len(text) - self._uncertain(text)
+        self._held = text[cut:]
+        return text[:cut]
+
+    def flush(self) -> str:
+        """Return what was held back, at the end of the text."""
+        held, self._held = self._held, ""
+        return held
+
+    def _uncertain(self, text: str) -> int:
+        """Return the length of the longest end of the text that begins a secret."""
+        longest = max(map(len, self._secrets), default=0)
+        return next(
+            (
+                size
+                for size in range(min(longest - 1, len(text)), 0, -1)
+                if any(secret.startswith(text[-size:]) for secret in self._secrets)
+            ),
+            0,
+        )
+
+
+class RedactingFormatter(logging.Formatter):
+    """Writes records with their tracebacks, what the engine has filled in left out."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as text."""
+        return redact_text(super().format(record), seen)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from amplifierd.common.text import make_storable
 from sessions_app.engine.base import EngineError
-from sessions_app.engine.config import redacted
+from sessions_app.engine.config import redact_text
 from sessions_app.engine.limits import Limits, describe_timeout, timeout_error
 from sessions_app.engine.providers.base import Provider
 from sessions_app.engine.wire.events import ErrorKind, StreamError
@@ -96,7 +96,7 @@ def _subject(error: StreamError, provider: Provider) -> str:
 
 
 def _detail(error: StreamError, provider: Provider) -> str:
-    words = " ".join(make_storable(redacted(error.message, provider.secrets)).split())
+    words = " ".join(make_storable(redact_text(error.message, provider.secrets)).split())
     said = "It said" if error.kind in _ITS_WORDS else "The reason"
     return f"{said}: {words[:_DETAIL_LIMIT] or 'unknown'}"
 

@@ -2,8 +2,8 @@
 
 from amplifierd.common.text import make_storable
 from sessions_app.engine.base import Emit, EngineError
+from sessions_app.engine.config import StreamRedactor
 from sessions_app.engine.limits import Limits, OutputSize
-from sessions_app.engine.redaction import StreamRedactor
 
 
 class RunOutput:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sessions_app.engine.base import EngineError
-from sessions_app.engine.config import Config, number, unfit
+from sessions_app.engine.config import Config, number, wrong_kind
 
 SAMPLING = frozenset({"temperature", "top_p", "max_tokens", "stop", "seed"})
 THINKING = frozenset({"extended_thinking", "reasoning_effort"})
@@ -84,7 +84,7 @@ def _flag(config: Config, module: str, key: str) -> bool:
     value = config[key]
     if isinstance(value, bool | str) and value in spelled:
         return spelled[value]
-    raise unfit(config, module, key, "true or false")
+    raise wrong_kind(config, module, key, "true or false")
 
 
 def _texts(config: Config, module: str, key: str) -> list[str]:
@@ -92,7 +92,7 @@ def _texts(config: Config, module: str, key: str) -> list[str]:
     texts = value if isinstance(value, list) else [value]
     if texts and all(isinstance(text, str) and text for text in texts):
         return texts
-    raise unfit(config, module, key, "a text or a list of texts, none of them empty")
+    raise wrong_kind(config, module, key, "a text or a list of texts, none of them empty")
 
 
 def _choice(*options: str) -> Callable[[Config, str, str], str]:

@@ -8,9 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from sessions_app.engine import config
-from sessions_app.engine.config import MASK, redacted
-from sessions_app.engine.logs import RedactingFormatter
-from sessions_app.engine.redaction import StreamRedactor
+from sessions_app.engine.config import MASK, RedactingFormatter, StreamRedactor, redact_text
 from tests.harness.providers import refuses, streams
 from tests.harness.turns import play
 
@@ -37,14 +35,14 @@ def unseen() -> Iterator[None]:
     ],
 )
 def test_a_secret_is_masked_however_it_is_spelled(said: str) -> None:
-    told = redacted(f"before {said} after", {KEY})
+    told = redact_text(f"before {said} after", {KEY})
     assert MASK in told
     assert not any(part in told for part in ("8c1f", "5e0d", "Y2FuYX"))
     assert told.startswith("before ") and told.endswith(" after")
 
 
 def test_a_few_characters_are_no_secret() -> None:
-    assert redacted("10 of 100", {"10"}) == "10 of 100"
+    assert redact_text("10 of 100", {"10"}) == "10 of 100"
 
 
 def test_the_log_masks_what_was_filled_in_also_in_a_traceback(

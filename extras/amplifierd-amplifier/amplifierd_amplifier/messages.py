@@ -6,7 +6,7 @@ from typing import Any
 
 from amplifierd.common.text import make_storable
 from sessions_app.engine.base import HistoryMessage, Turn
-from sessions_app.engine.config import redacted
+from sessions_app.engine.config import redact_text
 
 ENGINE = "amplifier"
 
@@ -93,4 +93,4 @@ def _clean(value: Any, keys: set[str]) -> Any:
         return {_clean(key, keys): _clean(item, keys) for key, item in value.items()}
     if isinstance(value, list):
         return [_clean(item, keys) for item in value]
-    return make_storable(redacted(value, keys)) if isinstance(value, str) else value
+    return make_storable(redact_text(value, keys)) if isinstance(value, str) else value

@@ -5,7 +5,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from sessions_app.engine.base import EngineError
-from sessions_app.engine.config import Config, Resolver, number, redacted
+from sessions_app.engine.config import Config, Resolver, number, redact_text
 from sessions_app.engine.limits import Limits, read_limits
 
 # Where packages tell of their modules.
@@ -84,7 +84,7 @@ def load_modules(plan: Plan) -> dict[str, Any]:
 def describe_failure(module: str, why: object, plan: Plan) -> EngineError:
     """Return the error for a module of the plan that could not be loaded or mounted."""
     kind = next(kind for kind, name in plan.modules if name == module)
-    words = redacted(" ".join(str(why).split()), plan.provider.secrets)[:300]
+    words = redact_text(" ".join(str(why).split()), plan.provider.secrets)[:300]
     return EngineError(
         KINDS[kind],
         f"The {kind} module {module!r} cannot be used. Check its config. The reason: {words}",

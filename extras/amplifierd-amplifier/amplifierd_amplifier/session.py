@@ -31,7 +31,7 @@ from amplifierd_amplifier.listener import Listener
 from amplifierd_amplifier.messages import build_conversation, build_steps
 from amplifierd_amplifier.plan import MainProvider, Plan, build_plan, load_modules
 from sessions_app.engine.base import Cancelled, Emit, EngineError, Outcome, Turn
-from sessions_app.engine.config import redacted
+from sessions_app.engine.config import redact_text
 from sessions_app.engine.limits import timeout_error
 
 logger = logging.getLogger(__name__)
@@ -136,7 +136,7 @@ async def _clean_up(session: AmplifierSession, plan: Plan) -> None:
         async with asyncio.timeout(GRACE):
             await session.cleanup()
     except Exception as error:
-        words = redacted(f"{type(error).__name__}: {error}", plan.provider.secrets)
+        words = redact_text(f"{type(error).__name__}: {error}", plan.provider.secrets)
         logger.warning("A module of amplifier-core did not clean up: %s", words)
 
 
@@ -157,7 +157,7 @@ async def _mount(session: AmplifierSession, turn: Turn, listener: Listener) -> N
         await session.initialize()
     except (RuntimeError, ValueError) as error:
         listener.check()
-        words = redacted(str(error), listener.plan.provider.secrets)
+        words = redact_text(str(error), listener.plan.provider.secrets)
         raise EngineError("bad_config", f"The modules cannot be used. {words}") from None
     listener.check()
     register = session.coordinator.get_capability("approval.register_provider")
@@ -225,7 +225,7 @@ _DETAIL_LIMIT = 300
 def describe_error(error: Exception, provider: MainProvider) -> EngineError:
     """Return the EngineError for a failure inside the kernel; the HTTP status is kept."""
     code, advice = next(each[1:] for each in _MEANINGS if isinstance(error, each[0]))
-    words = " ".join(make_storable(redacted(str(error), provider.secrets)).split())
+    words = " ".join(make_storable(redact_text(str(error), provider.secrets)).split())
     reason = f"{type(error).__name__}: {words}"[:_DETAIL_LIMIT]
     status = getattr(error, "status_code", None)
     subject = provider.module if isinstance(error, LLMError) else "A module of amplifier-core"

@@ -3,7 +3,7 @@
 from urllib.parse import quote
 
 from sessions_app.engine.base import EngineError
-from sessions_app.engine.config import Config, required
+from sessions_app.engine.config import Config, require_value
 from sessions_app.engine.providers.chat_completions import ChatProvider
 from sessions_app.engine.providers.hosted import join_url
 from sessions_app.engine.providers.openai import MODELS
@@ -27,9 +27,9 @@ class AzureOpenAI(ChatProvider):
     def check(cls, config: Config) -> None:
         """Raise EngineError `bad_config` where a resolved config lacks something, or is wrong."""
         super().check(config)
-        required(config, cls.module, "api_key")
+        require_value(config, cls.module, "api_key")
         if not _is_newest(config):
-            required(config, cls.module, "api_version")
+            require_value(config, cls.module, "api_version")
         elif config.get("api_version"):
             raise EngineError(
                 "bad_config",

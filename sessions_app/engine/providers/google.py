@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from sessions_app.engine.config import Config, required
+from sessions_app.engine.config import Config, require_value
 from sessions_app.engine.messages import Request
 from sessions_app.engine.providers.hosted import HOSTED, HostedProvider, Lessons, join_url
 from sessions_app.engine.settings import SAMPLING, THINKING, model_settings, thinking_of
@@ -44,7 +44,7 @@ class Google(HostedProvider):
     def check(cls, config: Config) -> None:
         """Raise EngineError `bad_config` where a resolved config lacks something, or is wrong."""
         super().check(config)
-        required(config, cls.module, "api_key")
+        require_value(config, cls.module, "api_key")
 
     def endpoint(self) -> tuple[str, dict[str, str]]:
         """Return the URL of an answer's stream, and the headers that say who asks."""

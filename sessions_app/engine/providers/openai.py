@@ -4,7 +4,7 @@ from dataclasses import replace
 from urllib.parse import urlsplit
 
 from sessions_app.engine.capabilities import ProviderCapabilities
-from sessions_app.engine.config import Config, required
+from sessions_app.engine.config import Config, require_value
 from sessions_app.engine.providers.chat_completions import ChatProvider
 from sessions_app.engine.providers.hosted import HOSTED, join_url
 from sessions_app.engine.settings import SAMPLING, THINKING
@@ -46,7 +46,7 @@ class OpenAI(ChatProvider):
     def check(cls, config: Config) -> None:
         """Raise EngineError `bad_config` where a resolved config lacks something, or is wrong."""
         super().check(config)
-        required(config, cls.module, "api_key")
+        require_value(config, cls.module, "api_key")
 
     def url(self, path: str) -> str:
         """Return the URL of a path of its API."""

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from amplifierd.common.redaction import is_secret
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.capabilities import ToolCapabilities
-from sessions_app.engine.config import Config, redacted
+from sessions_app.engine.config import Config, redact_text
 from sessions_app.engine.tools.base import Toolbox, ToolModule, Workplace
 
 # Seconds until a server must have listed its tools, and until a call must have been answered.
@@ -86,7 +86,7 @@ class McpServer:
 
     def redact(self, text: str) -> str:
         """Return a sentence for people without the server's secrets."""
-        return redacted(text, self.secrets)
+        return redact_text(text, self.secrets)
 
 
 def parse_servers(config: Config) -> list[McpServer]:

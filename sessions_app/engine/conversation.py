@@ -96,17 +96,17 @@ class ConversationEngine(Engine):
 
     async def run(self, turn: Turn, emit: Emit, cancel: asyncio.Event) -> Outcome:
         """Answer the turn with the providers that its mount plan names; see `Engine.run`."""
-        return await _run_until(cancel, _run(turn, emit))
 
+        async def work() -> Outcome:
+            chain = provider_chain(turn.mount_plan)
+            async with _open_conversation(turn, emit, chain) as conversation:
+                try:
+                    return await _try_providers(chain, conversation)
+                except EngineError as error:
+                    error.usage = conversation.usage()
+                    raise
 
-async def _run(turn: Turn, emit: Emit) -> Outcome:
-    chain = provider_chain(turn.mount_plan)
-    async with _open_conversation(turn, emit, chain) as conversation:
-        try:
-            return await _try_providers(chain, conversation)
-        except EngineError as error:
-            error.usage = conversation.usage()
-            raise
+        return await _run_until(cancel, work())
 
 
 async def _try_providers(
@@ -155,18 +155,14 @@ async def _open_conversation(
     instructions = await asyncio.to_thread(build_instructions, turn)
     prompt = await asyncio.to_thread(attach_files, turn)
     async with AsyncExitStack() as stack:
-        modules = await _open_modules(turn, stack) if offers_tools else []
+        mounts = turn.mount_plan.get("tools") or [] if offers_tools else []
+        if mounts and turn.directory is None:
+            raise EngineError("bad_tool", "The session has no directory for its tools.")
+        modules = [await _open_module(mount, turn, stack) for mount in mounts]
         for module in modules:
             for note in module.box.notes:
                 emit("run_notice", {"code": "tools_left_out", "message": note})
         yield Conversation(turn, emit, modules, instructions, prompt)
-
-
-async def _open_modules(turn: Turn, stack: AsyncExitStack) -> list[OpenedModule]:
-    mounts = turn.mount_plan.get("tools") or []
-    if mounts and turn.directory is None:
-        raise EngineError("bad_tool", "The session has no directory for its tools.")
-    return [await _open_module(mount, turn, stack) for mount in mounts]
 
 
 async def _open_module(mount: dict[str, Any], turn: Turn, stack: AsyncExitStack) -> OpenedModule:
@@ -249,7 +245,8 @@ class Conversation:
             self._pending_calls = False
             answer = await self._ask(provider, output, window)
             self._calls.forget_earlier()
-            self._append(answer)
+            self._messages.append(answer)
+            self._unkept.append(answer)
             if not answer.tool_calls:
                 return self._outcome(output)
             await self._keep()
@@ -310,7 +307,8 @@ class Conversation:
             )
 
         results, asks = await self._calls.answer(calls, output, keep, was_cut=was_cut)
-        self._add_results(results)
+        if results:
+            self._messages = merge_results([*self._messages, ToolMessage(tuple(results))])
         fresh = tuple(result for result in results if result.call_id not in kept)
         if fresh:
             self._unkept.append(ToolMessage(fresh))
@@ -320,15 +318,7 @@ class Conversation:
             check_repeats(self._messages, self._budget)
         return asks
 
-    def _add_results(self, results: Sequence[ToolResult]) -> None:
-        if results:
-            self._messages = merge_results([*self._messages, ToolMessage(tuple(results))])
-
     # Checkpoints
-
-    def _append(self, answer: AssistantMessage) -> None:
-        self._messages.append(answer)
-        self._unkept.append(answer)
 
     async def _keep(self) -> None:
         """Keep what is new, so that the next attempt goes on from there."""
@@ -401,8 +391,13 @@ class Conversation:
         output.flush()
         if finish is None:
             raise ProviderError(StreamError("broken_off", "the answer has no end"))
+        # With the tools' own names instead of those that the target knows.
+        parts = (
+            replace(part, name=names.original(part.name)) if isinstance(part, ToolCall) else part
+            for part in finish.parts
+        )
         answer = AssistantMessage(
-            tuple(_rename(part, names) for part in finish.parts),
+            tuple(parts),
             provider.service,
             finish.model or provider.model,
             finish.reason,
@@ -640,11 +635,6 @@ def read_patience(config: dict[str, Any]) -> float | None:
 
 def _dump(message: Message) -> dict[str, Any]:
     return dump_checkpoint(message)  # type: ignore[arg-type]
-
-
-def _rename(part: Any, names: Names) -> Any:
-    """Return a part of an answer with the tool's own name instead of what the target knows."""
-    return replace(part, name=names.original(part.name)) if isinstance(part, ToolCall) else part
 
 
 def _name(provider: object) -> str:

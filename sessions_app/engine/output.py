@@ -16,8 +16,14 @@ class RunOutput:
     def __init__(
         self, module: str, limits: Limits, keys: set[str], emit: Emit, said: str = ""
     ) -> None:
-        self._module = module
-        self._size = OutputSize(limits, self._too_long)
+        self._size = OutputSize(
+            limits,
+            lambda amount: EngineError(
+                "too_long_answer",
+                f"{module} was stopped after {amount}. Ask for less, or set `max_tokens` in its "
+                "config.",
+            ),
+        )
         self._emit = emit
         self._texts: list[str] = [said]
         # Whether the answer under way has given any piece yet.
@@ -72,10 +78,3 @@ class RunOutput:
     def _think(self, piece: str) -> None:
         if piece:
             self._emit("hook:thinking:delta", {"hook_data": {"delta": piece}})
-
-    def _too_long(self, amount: str) -> EngineError:
-        return EngineError(
-            "too_long_answer",
-            f"{self._module} was stopped after {amount}. Ask for less, or set `max_tokens` in its "
-            "config.",
-        )

@@ -17,7 +17,9 @@ def price_of(usage: Usage, provider: Provider, model: str) -> float | None:
         output_tokens=usage.output_tokens,
         cache_read_tokens=usage.cached_tokens,
     )
-    for where in _places(provider):
+    url = str(provider.config.get("base_url") or "")
+    places = [{"provider_api_url": url}, {"provider_id": provider.vendor}]
+    for where in (place for place in places if any(place.values())):
         try:
             return float(genai_prices.calc_price(counted, model, **where).total_price)
         except LookupError:
@@ -48,9 +50,3 @@ def _known_window(model: str, base_url: str, vendor: str) -> int | None:
         except LookupError:
             continue
     return None
-
-
-def _places(provider: Provider) -> list[dict[str, str]]:
-    url = str(provider.config.get("base_url") or "")
-    by_url = [{"provider_api_url": url}] if url else []
-    return by_url + ([{"provider_id": provider.vendor}] if provider.vendor else [])

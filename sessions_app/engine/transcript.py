@@ -92,11 +92,17 @@ def close_calls(messages: list[Message], calls: Mapping[str, Call]) -> list[Mess
     if not isinstance(answer, AssistantMessage) or not answer.tool_calls:
         return [*messages, ToolMessage(results)] if results else messages
     known = {result.call_id for result in results}
-    missing = (
-        ToolResult(call.id, call.name, *_outcome(calls.get(call.id)))
-        for call in answer.tool_calls
-        if call.id not in known
-    )
+    missing: list[ToolResult] = []
+    for call in answer.tool_calls:
+        recorded = calls.get(call.id)
+        if call.id in known:
+            continue
+        if recorded is None:
+            missing.append(ToolResult(call.id, call.name, NEVER_MADE, is_error=True))
+        elif recorded.result is None:
+            missing.append(ToolResult(call.id, call.name, INTERRUPTED, is_error=True))
+        else:
+            missing.append(ToolResult(call.id, call.name, recorded.result, recorded.failed))
     return [*messages, ToolMessage((*results, *missing))]
 
 
@@ -104,12 +110,6 @@ def answer_text(messages: Iterable[Message]) -> str:
     """Return the text of answers as people see it: with a blank line between them."""
     texts = (message.text for message in messages if isinstance(message, AssistantMessage))
     return "\n\n".join(text for text in texts if text)
-
-
-def _outcome(call: Call | None) -> tuple[str, bool]:
-    if call is None:
-        return NEVER_MADE, True
-    return (INTERRUPTED, True) if call.result is None else (call.result, call.failed)
 
 
 def _message(message: HistoryMessage, content: str) -> Message:

@@ -102,7 +102,11 @@ class HostedProvider(Provider):
         """
         if error.status not in (400, 422) or error.kind not in ("rejected", "unsupported_field"):
             return None
-        name = self._find_refused(error, body)
+        is_refused = error.kind == "unsupported_field" or _REFUSES.search(error.message)
+        words = f"{error.field} {error.message}" if is_refused else ""
+        found = (name for name, pattern in self.optional.items() if pattern.search(words))
+        # The optional field that the request was refused for.
+        name = next((name for name in found if has_field(body, name)), "")
         if not name or name in lessons.refused:
             return None
         return self.leave_out(name, lessons)
@@ -116,13 +120,6 @@ class HostedProvider(Provider):
                 "sent without it."
             )
         return lessons
-
-    def _find_refused(self, error: StreamError, body: dict[str, Any]) -> str:
-        """Return the optional field that a request was refused for; empty where it was not."""
-        is_refused = error.kind == "unsupported_field" or _REFUSES.search(error.message)
-        words = f"{error.field} {error.message}" if is_refused else ""
-        found = (name for name, said in self.optional.items() if said.search(words))
-        return next((name for name in found if has_field(body, name)), "")
 
     async def _open(self, request: Request, stack: AsyncExitStack) -> AsyncIterator[Event]:
         # Late, because whoever only wants to know which providers there are needs no HTTP.

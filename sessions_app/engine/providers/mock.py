@@ -161,22 +161,19 @@ class Mock(Provider):
         if script is not None:
             for event in answer.read(_next_answer(script, request)):
                 yield event
-        elif (bench := parse_script(message := _last_prompt(request))) is None:
+        elif (bench := parse_script(message := find_prompt(request))) is None:
             for piece in _WORDS.findall(clean_text(f"Echo: {message}")):
                 yield answer.say(piece)
         else:
-            self._refuse(bench)
+            is_refused = bench.retries is None or self._requests <= bench.retries
+            if bench.status and is_refused:
+                raise _make_error(bench.status, f"BENCH refuses with status {bench.status}.")
             if bench.hang_before:
                 await answer.hang()
             async for event in _play_bench(bench, answer):
                 yield event
         yield Usage(_INPUT_TOKENS, answer.tokens)
         yield answer.finish()
-
-    def _refuse(self, script: Script) -> None:
-        is_refused = script.retries is None or self._requests <= script.retries
-        if script.status and is_refused:
-            raise _refusal(script.status, f"BENCH refuses with status {script.status}.")
 
 
 async def _play_bench(script: Script, answer: "_Answer") -> AsyncGenerator[Event]:
@@ -231,7 +228,7 @@ class _Answer:
     def read(self, answer: dict[str, Any]) -> Iterator[Event]:
         """Yield the events of an answer of a script; raise ProviderError where it refuses."""
         if status := answer.get("status"):
-            raise _refusal(status, f"The script refuses with status {status}.")
+            raise _make_error(status, f"The script refuses with status {status}.")
         for piece in _WORDS.findall(clean_text(answer.get("thinking") or "")):
             yield self.think(piece)
         for piece in _WORDS.findall(clean_text(answer.get("text") or "")):
@@ -304,10 +301,10 @@ def _is_answer(answer: Any) -> bool:
     return isinstance(tools, list) and all(isinstance(t, dict) and "name" in t for t in tools)
 
 
-def _last_prompt(request: Request) -> str:
+def find_prompt(request: Request) -> str:
     prompts = (each for each in reversed(request.messages) if isinstance(each, UserMessage))
     return next((prompt.content for prompt in prompts), "")
 
 
-def _refusal(status: int, message: str) -> ProviderError:
+def _make_error(status: int, message: str) -> ProviderError:
     return ProviderError(read_payload({"message": message}, status))

@@ -16,8 +16,7 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
 from amplifierd.auth import keys
-from amplifierd.auth.scopes import Scope
-from amplifierd.models import ApiKey
+from amplifierd.models import ApiKey, Scope
 from sessions_app.admin.rendering import format_duration, format_time, visible
 
 FIELDS = ("name", "owner", "scope", "expires_at")

@@ -10,7 +10,7 @@ from django.conf import settings
 from django.urls import URLPattern
 from django.urls.resolvers import RegexPattern
 
-from amplifierd.auth.streams import Door
+from amplifierd.auth.streams import StreamAuthentication
 from amplifierd.common.asgi import Application
 from amplifierd.server.health import Liveness
 from amplifierd.server.security import Guard
@@ -32,7 +32,7 @@ application = Guard(
     URLRouter(
         [
             *(
-                URLPattern(route.pattern, Door(route.callback, bridge))
+                URLPattern(route.pattern, StreamAuthentication(route.callback, bridge))
                 for route in consumer.urlpatterns
             ),
             route(r"^livez/?$", Liveness(bridge)),

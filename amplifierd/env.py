@@ -3,6 +3,7 @@
 The file is beside `manage.py` in a checkout, and in the data folder of an installed package.
 """
 
+import ipaddress
 import os
 import re
 import secrets
@@ -146,3 +147,16 @@ def database(
         "CONN_HEALTH_CHECKS": True,
         "OPTIONS": {**VIGILANCE, **parts, "options": options, "pool": pool},
     }
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine reaches the address; a path is that of a Unix socket."""
+    if host.startswith(("/", "unix:")) or host.rstrip(".").lower() == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host.strip("[]").partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        return address.ipv4_mapped.is_loopback
+    return address.is_loopback

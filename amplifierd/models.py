@@ -6,7 +6,13 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from amplifierd.auth.scopes import Scope
+
+class Scope(models.TextChoices):
+    """What a key may do, the least first. Each scope includes those before it."""
+
+    READ = "read"  # look at the sessions of its owner, and at the catalogue
+    WRITE = "write"  # make and change sessions
+    ADMIN = "admin"  # change the catalogue, see the sessions of every owner
 
 
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):

@@ -5,7 +5,6 @@ from datetime import timedelta
 from csp.constants import NONE, SELF
 
 from amplifierd import __version__, env
-from amplifierd.auth.addresses import is_loopback
 from amplifierd.common.outage import note_outage
 from amplifierd.postgres import embedded_url
 
@@ -24,7 +23,7 @@ PREFIX = env.url_prefix("AMPLIFIERD_PREFIX", OWN_PATHS)
 TLS_CERT = env.text("AMPLIFIERD_TLS_CERT")
 TLS_KEY = env.text("AMPLIFIERD_TLS_KEY")
 # Whether others than this machine's programs can reach it.
-PUBLIC = BEHIND_PROXY or not is_loopback(HOST)
+PUBLIC = BEHIND_PROXY or not env.is_loopback(HOST)
 # Whether callers must show an API key; one that is shown is checked in any case.
 REQUIRE_KEYS = env.flag("AMPLIFIERD_REQUIRE_KEYS", default=PUBLIC)
 # The folder that amplified directories are relative to.
@@ -170,7 +169,7 @@ AXES_FAILURE_LIMIT = env.number("AMPLIFIERD_LOGIN_FAILURES", 10)
 AXES_COOLOFF_TIME = timedelta(minutes=env.number("AMPLIFIERD_LOGIN_COOLOFF", 5))
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_RESET_ON_SUCCESS = True
-AXES_LOCKOUT_CALLABLE = "amplifierd.auth.login.locked_out"
+AXES_LOCKOUT_CALLABLE = "amplifierd.auth.signin.show_lockout"
 AXES_DISABLE_ACCESS_LOG = True
 AXES_ENABLE_ADMIN = False
 AXES_VERBOSE = False
@@ -218,8 +217,8 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 DATA_UPLOAD_MAX_MEMORY_SIZE = BODY_LIMIT
 
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["amplifierd.auth.rest.CallerAuthentication"],
-    "DEFAULT_PERMISSION_CLASSES": ["amplifierd.auth.rest.HasScope"],
+    "DEFAULT_AUTHENTICATION_CLASSES": ["amplifierd.auth.callers.CallerAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["amplifierd.auth.callers.HasScope"],
     "UNAUTHENTICATED_USER": None,
     "DEFAULT_PARSER_CLASSES": ["amplifierd.common.parsers.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],

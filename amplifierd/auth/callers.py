@@ -1,95 +1,121 @@
-"""Who sends a request: told by an API key, or by the console's session, or not asked at all."""
+"""Who sends a request, and what they may do: by an API key, or by a login to the console."""
+
+from typing import Any
 
 from django.conf import settings
-from django.contrib import auth
+from django.contrib.auth.models import AbstractBaseUser
 from django.http import HttpRequest
-from rest_framework.authentication import CSRFCheck
+from rest_framework.authentication import BaseAuthentication, CSRFCheck
 from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
 
 from amplifierd.auth import keys
-from amplifierd.auth.scopes import Scope, includes
 from amplifierd.common.callers import Caller, Everyone, Owner
+from amplifierd.models import Scope
 
 CHALLENGE = "Bearer"
-# On loopback, if no keys are required, the guard has decided.
+SEND_A_KEY = "Send an API key: `Authorization: Bearer amp_…`."
+# On loopback no keys are required; the security middleware has checked the request.
 ANYBODY = Caller(Everyone(), scope=Scope.ADMIN)
 NOBODY = Caller()
-# What a login to the console may do here, by what it may do there; the best first.
+# Scope of a login to the console, by its permissions; the highest first.
 BY_PERMISSION = {
     Scope.WRITE: "sessions_app.change_session",
     Scope.READ: "sessions_app.view_session",
 }
+# POST, PATCH and DELETE below these change sessions; everywhere else they change the catalogue.
+OF_SESSIONS = {"sessions", "approvals", "mount-plans"}
+READING = {"GET", "HEAD", "OPTIONS"}
+# Files where sessions work: only for callers that may have tools read them.
+OF_FILES = ("/api/v1/directories/file/", "/api/v1/directories/files")
 
 
 class BadCredentials(AuthenticationFailed):
-    """401, with a challenge whoever answers it."""
+    """401, always with a challenge."""
 
     auth_header = CHALLENGE
 
 
-def caller_of(request: HttpRequest) -> Caller:
-    """Return who sends the request; found out once per request.
+class CallerAuthentication(BaseAuthentication):
+    """REST framework's authentication: the caller is the request's user."""
 
-    Raises BadCredentials where a key is shown that is not let in, and PermissionDenied where the
+    def authenticate(self, request: Request) -> tuple[Caller, None]:
+        """Return the caller; raise what `find_caller` raises."""
+        return find_caller(request._request), None
+
+    def authenticate_header(self, request: Request) -> str:
+        """Return the challenge of a 401."""
+        return CHALLENGE
+
+
+class HasScope(BasePermission):
+    """REST framework's permission: the caller has the scope that the request needs."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        """Return True; otherwise raise what `require_scope` raises."""
+        require_scope(request.user, required_scope(request.method or "", request.path_info))
+        return True
+
+
+def find_caller(request: HttpRequest) -> Caller:
+    """Return who sends the request; looked up once per request.
+
+    Raises BadCredentials if the request has a key that is not valid, and PermissionDenied if the
     console's session comes without its CSRF token.
     """
     if not hasattr(request, "caller"):
-        request.caller = _find(request)
+        if authorization := request.headers.get("Authorization"):
+            request.caller = _find_by_key(authorization)
+        elif not settings.REQUIRE_KEYS:
+            request.caller = ANYBODY
+        else:
+            request.caller = _find_by_login(request)
     return request.caller
 
 
-def demand(caller: Caller, needed: Scope) -> None:
-    """Raise BadCredentials or PermissionDenied, with what is missing, unless the caller has it."""
+def require_scope(caller: Caller, needed: Scope) -> None:
+    """Raise BadCredentials or PermissionDenied, saying what is missing, without the scope."""
     if not caller.is_authenticated:
-        raise BadCredentials("Send an API key: `Authorization: Bearer amp_…`.")
-    if not includes(caller.scope, needed):
+        raise BadCredentials(SEND_A_KEY)
+    ranks = Scope.values
+    if caller.scope not in ranks or ranks.index(caller.scope) < ranks.index(needed):
         raise PermissionDenied(f"This needs the scope {needed}; what you sent has {caller.scope}.")
 
 
-def _find(request: HttpRequest) -> Caller:
-    if given := request.headers.get("Authorization"):
-        return _by_key(given)
-    if not settings.REQUIRE_KEYS:
-        return ANYBODY
-    return _by_login(request)
+def required_scope(method: str, path: str) -> Scope:
+    """Return the scope that a request of the API needs; for an unknown path, the highest."""
+    if method in READING:
+        return Scope.WRITE if path.startswith(OF_FILES) else Scope.READ
+    place = path.removeprefix("/api/v1/").partition("/")[0]
+    return Scope.WRITE if place in OF_SESSIONS else Scope.ADMIN
 
 
-def _by_key(authorization: str) -> Caller:
-    kind, _, key = authorization.partition(" ")
-    if kind.lower() != CHALLENGE.lower():
-        raise BadCredentials("Send an API key: `Authorization: Bearer amp_…`.")
+def _find_by_key(authorization: str) -> Caller:
+    scheme, _, key = authorization.partition(" ")
+    if scheme.lower() != CHALLENGE.lower():
+        raise BadCredentials(SEND_A_KEY)
     try:
         found = keys.check(key.strip())
-    except keys.KeyRefused as refusal:
-        raise BadCredentials(str(refusal)) from None
+    except keys.InvalidKey as error:
+        raise BadCredentials(str(error)) from None
     sees = Everyone() if found.scope == Scope.ADMIN else Owner(found.owner)
     return Caller(sees, found.owner, found.scope, found.name or found.owner)
 
 
-def _by_login(request: HttpRequest) -> Caller:
+def _find_by_login(request: HttpRequest) -> Caller:
     """Return what somebody who is signed in to the console may do; NOBODY without a login."""
-    user = request.user
+    user: AbstractBaseUser = request.user
     if not (user.is_active and user.is_staff):
         return NOBODY
-    scope = _scope_of(user)
+    allowed = (scope for scope, permission in BY_PERMISSION.items() if user.has_perm(permission))
+    scope = Scope.ADMIN if user.is_superuser else next(allowed, "")
     if not scope:
         return NOBODY
-    _check_csrf(request)
-    return Caller(Everyone(), scope=scope, name=user.get_username())
-
-
-def _scope_of(user: auth.models.AbstractBaseUser) -> str:
-    if user.is_superuser:
-        return Scope.ADMIN
-    held = (scope for scope, permission in BY_PERMISSION.items() if user.has_perm(permission))
-    return next(held, "")
-
-
-def _check_csrf(request: HttpRequest) -> None:
-    """Raise PermissionDenied unless one of our own pages sent what a cookie vouches for."""
-    # Read whole, it is there for the view as well: the token may stand in a form.
+    # The body is read now and kept for the view: the CSRF token may be in a form.
     _ = request.body
     check = CSRFCheck(lambda request: None)
     check.process_request(request)
     if reason := check.process_view(request, None, (), {}):
         raise PermissionDenied(f"CSRF Failed: {reason} Send the header X-CSRFToken.")
+    return Caller(Everyone(), scope=scope, name=user.get_username())

@@ -2,10 +2,10 @@
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import CommandError
+from django.core.management.base import CommandError, CommandParser
 
-from amplifierd.auth.addresses import is_loopback
 from amplifierd.common.errors import DATABASE_UNAVAILABLE
+from amplifierd.env import is_loopback
 from amplifierd.models import ApiKey
 from amplifierd.server import tls
 
@@ -15,22 +15,51 @@ NO_KEYS = (
 )
 
 
+def add_proxy_option(parser: CommandParser) -> None:
+    """Add `--behind-proxy`; `manage.py` itself reads it, before the settings."""
+    parser.add_argument(
+        "--behind-proxy",
+        action="store_true",
+        help="a proxy that ends TLS is before it (AMPLIFIERD_BEHIND_PROXY=1)",
+    )
+
+
 def check(address: str) -> None:
-    """Raise CommandError, with all that is to be done, unless a daemon may listen there."""
-    if found := faults(address):
-        lines = "\n".join(f"  - {fault}" for fault in found)
+    """Raise CommandError, with everything that is to be done first, if it must not listen there."""
+    if found := find_errors(address):
+        lines = "\n".join(f"  - {error}" for error in found)
         raise CommandError(f"amplifierd does not listen on {address} like this:\n{lines}")
 
 
-def faults(address: str) -> list[str]:
-    """Return all that is to be done before a daemon may listen there."""
-    return _tls_faults() or _faults(address)
+def find_errors(address: str) -> list[str]:
+    """Return everything that is to be done before a daemon may listen there."""
+    try:
+        tls.context()
+    except ImproperlyConfigured as error:
+        return [str(error)]
+    # With any name allowed, a web page whose name is rebound to this machine could call.
+    any_name = "*" in settings.NAMED_HOSTS
+    errors = {
+        "AMPLIFIERD_ALLOWED_HOSTS is *: name the hosts by which it is called.": any_name,
+    }
+    if _is_public(address):
+        errors |= {
+            "Name the hosts by which it is called: AMPLIFIERD_ALLOWED_HOSTS=amplifierd.example.com"
+            "": not settings.NAMED_HOSTS,
+            "API keys must be demanded where others can call: leave AMPLIFIERD_REQUIRE_KEYS unset,"
+            " or set it to 1.": not settings.REQUIRE_KEYS,
+            "Keys must not travel in the open: set AMPLIFIERD_TLS_CERT and AMPLIFIERD_TLS_KEY, or"
+            " put a proxy before it that ends TLS, and say --behind-proxy"
+            " (AMPLIFIERD_BEHIND_PROXY=1).": not (settings.BEHIND_PROXY or settings.TLS_CERT),
+            "Debug pages tell too much: unset AMPLIFIERD_DEBUG.": settings.DEBUG,
+        }
+    return [error for error, applies in errors.items() if applies]
 
 
 def check_keys(address: str) -> None:
-    """Raise CommandError where keys are demanded of others and there is none to show.
+    """Raise CommandError if others can call, keys are required and none exists.
 
-    A database that is away is no reason not to start: without it nobody is let in.
+    A database that is unavailable is no reason not to start: without it nobody is let in.
     """
     if not _is_public(address):
         return
@@ -42,34 +71,5 @@ def check_keys(address: str) -> None:
 
 
 def _is_public(address: str) -> bool:
-    """Tell whether others than this machine's programs can send requests."""
+    """Tell whether other programs than those of this machine can send requests."""
     return settings.BEHIND_PROXY or not is_loopback(address)
-
-
-def _faults(address: str) -> list[str]:
-    """Return what is to be done before this address may be listened on."""
-    # By any name: a page that is rebound to this machine would be let in.
-    wide = "*" in settings.NAMED_HOSTS
-    faults = {
-        "AMPLIFIERD_ALLOWED_HOSTS is *: name the hosts by which it is called.": wide,
-    }
-    if _is_public(address):
-        faults |= {
-            "Name the hosts by which it is called: AMPLIFIERD_ALLOWED_HOSTS=amplifierd.example.com"
-            "": not settings.NAMED_HOSTS,
-            "API keys must be demanded where others can call: leave AMPLIFIERD_REQUIRE_KEYS unset,"
-            " or set it to 1.": not settings.REQUIRE_KEYS,
-            "Keys must not travel in the open: set AMPLIFIERD_TLS_CERT and AMPLIFIERD_TLS_KEY, or"
-            " put a proxy before it that ends TLS, and say --behind-proxy"
-            " (AMPLIFIERD_BEHIND_PROXY=1).": not (settings.BEHIND_PROXY or settings.TLS_CERT),
-            "Debug pages tell too much: unset AMPLIFIERD_DEBUG.": settings.DEBUG,
-        }
-    return [fault for fault, is_there in faults.items() if is_there]
-
-
-def _tls_faults() -> list[str]:
-    try:
-        tls.context()
-    except ImproperlyConfigured as error:
-        return [str(error)]
-    return []

@@ -13,17 +13,16 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from amplifierd.auth.scopes import Scope
 from amplifierd.common.errors import DATABASE_UNAVAILABLE
-from amplifierd.models import ApiKey
+from amplifierd.models import ApiKey, Scope
 
 ALPHABET = string.ascii_lowercase + string.digits
 KEY = re.compile(r"amp_([a-z0-9]{8})_([A-Za-z0-9_-]{43})", re.ASCII)
-# How exactly it is noted when a key was used last.
+# The last use of a key is recorded once in this time.
 USED = timedelta(minutes=1)
 
 
-class KeyRefused(Exception):
+class InvalidKey(Exception):
     """This API key is not known; make one with `manage.py apikeys create`."""
 
     status: ClassVar[int] = 401
@@ -35,7 +34,7 @@ class KeyRefused(Exception):
 def create(
     *, name: str, owner: str, scope: str = Scope.WRITE, expires_at: datetime | None = None
 ) -> tuple[ApiKey, str]:
-    """Make a key; return what is kept of it, and the key itself, which is not to be had again."""
+    """Create a key; return its row, and the key itself, which cannot be read again."""
     prefix = "".join(secrets.choice(ALPHABET) for _ in range(8))
     key = f"amp_{prefix}_{secrets.token_urlsafe(32)}"
     made = ApiKey.objects.create(
@@ -50,38 +49,31 @@ def create(
 
 
 def check(key: str) -> ApiKey:
-    """Return what is known of a key, and note that it is used; raise KeyRefused."""
+    """Return the row of a valid key, and record that it is used; raise InvalidKey."""
     match = KEY.fullmatch(key)
     found = ApiKey.objects.filter(prefix=match[1]).first() if match else None
-    # What is compared for a prefix that is not there takes as long.
+    # For a prefix that does not exist, comparing takes as long.
     expected = found.digest if found else "0" * 64
     if not hmac.compare_digest(expected, digest_of(key)) or found is None:
-        raise KeyRefused
+        raise InvalidKey
     if found.revoked_at is not None:
-        raise KeyRefused("This API key has been revoked; ask for another one.")
+        raise InvalidKey("This API key has been revoked; ask for another one.")
     if found.expires_at is not None and found.expires_at <= timezone.now():
-        raise KeyRefused("This API key has expired; ask for another one.")
-    _note_use(found)
+        raise InvalidKey("This API key has expired; ask for another one.")
+    # A database that takes no writes is no reason to reject a caller that only reads.
+    if found.last_used_at is None or found.last_used_at < timezone.now() - USED:
+        stale = Q(last_used_at=None) | Q(last_used_at__lt=Now() - USED)
+        with contextlib.suppress(*DATABASE_UNAVAILABLE):
+            ApiKey.objects.filter(stale, pk=found.pk).update(last_used_at=Now())
     return found
 
 
 def revoke(prefix: str) -> ApiKey | None:
-    """Have a key let in no longer; None where there is none. To revoke it twice changes nothing."""
+    """Revoke a key; None if it does not exist. Revoking it twice changes nothing."""
     ApiKey.objects.kept().filter(prefix=prefix).update(revoked_at=Now())
     return ApiKey.objects.filter(prefix=prefix).first()
 
 
 def digest_of(key: str) -> str:
-    """Return what is kept of a key. It has 256 random bits: no salt or stretching is needed."""
+    """Return the hash of a key. It has 256 random bits: no salt or stretching is needed."""
     return hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()
-
-
-def _note_use(key: ApiKey) -> None:
-    """Write down that the key is used, if that was not done within the last minute.
-
-    A database that takes no writes is no reason to keep out whoever only reads.
-    """
-    if key.last_used_at is None or key.last_used_at < timezone.now() - USED:
-        stale = Q(last_used_at=None) | Q(last_used_at__lt=Now() - USED)
-        with contextlib.suppress(*DATABASE_UNAVAILABLE):
-            ApiKey.objects.filter(stale, pk=key.pk).update(last_used_at=Now())

@@ -1,7 +1,8 @@
-"""A link that signs its opener in to the console: once, for some minutes, on this machine alone.
+"""Signing in to the console: links that sign their opener in, and the lock after failed logins.
 
-Who may read the data folder may do anything to the daemon anyway, so it is there that links are
-kept: a file named by the hash of the link's token, and whoever removes it is signed in.
+A link works once, for some minutes, on this machine alone. Whoever may read the data folder may do
+anything to the daemon anyway, so links are kept there: a file is named by the hash of the link's
+token, and whoever removes it is signed in.
 """
 
 import hashlib
@@ -9,6 +10,7 @@ import re
 import secrets
 import time
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import get_user_model, login
@@ -20,9 +22,9 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_variables
 
-from amplifierd.auth.addresses import is_loopback
+from amplifierd.env import is_loopback
 
-# Seconds for which a link is good.
+# Seconds for which a link is valid.
 LIFETIME = 15 * 60
 # The account that a link signs in to. It has no password: only links open it.
 ACCOUNT = "operator"
@@ -31,24 +33,30 @@ TEMPLATE = "admin/amplifierd/signin.html"
 TOKEN = re.compile(r"[\w-]{43}")
 
 
-class LinkRefused(Exception):
+class InvalidLink(Exception):
     """Nobody is signed in; the message says what to do."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(
+            message
+            or "It was used, or its time has run out: manage.py console_link prints another."
+        )
 
 
 def make_link(url: str) -> str:
-    """Return a new link below the daemon's URL; raise LinkRefused where others can reach it."""
+    """Return a new link below the daemon's URL; raise InvalidLink if others can reach it."""
     if settings.PUBLIC:
-        raise LinkRefused(
+        raise InvalidLink(
             "Links sign in on a daemon that only this machine reaches; "
             "`manage.py createsuperuser` makes a login with a password."
         )
-    folder = _folder()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for old in folder.iterdir():
+    token = secrets.token_urlsafe(32)
+    file = _file(token)
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for old in file.parent.iterdir():
         if _age(old) > LIFETIME:
             old.unlink(missing_ok=True)
-    token = secrets.token_urlsafe(32)
-    _file(token).touch(mode=0o600)
+    file.touch(mode=0o600)
     return url.rstrip("/") + reverse("sign-in", args=[token])
 
 
@@ -59,33 +67,34 @@ def sign_in(request: HttpRequest, token: str) -> HttpResponse:
     if settings.PUBLIC or not is_loopback(request.META.get("REMOTE_ADDR", "")):
         raise Http404
     try:
+        if not TOKEN.fullmatch(token) or _age(_file(token)) > LIFETIME:
+            raise InvalidLink
         if request.method != "POST":
-            if not _is_good(token):
-                raise _used_up()
             return render(request, TEMPLATE, {"title": "Sign in", "minutes": LIFETIME // 60})
-        login(request, _redeem(token), backend=BACKEND)
-    except LinkRefused as refusal:
-        context = {"title": "This link signs nobody in", "refusal": str(refusal)}
+        with transaction.atomic():
+            user = _get_account()
+            try:
+                # Of several requests at once, one removes the file.
+                _file(token).unlink()
+            except FileNotFoundError:
+                raise InvalidLink from None
+        login(request, user, backend=BACKEND)
+    except InvalidLink as error:
+        context = {"title": "This link signs nobody in", "error": str(error)}
         return render(request, TEMPLATE, context, status=410)
     return HttpResponseRedirect(reverse("admin:index"))
 
 
-def _redeem(token: str) -> AbstractUser:
-    """Return the account of a link that is good; it is good no longer. Raises LinkRefused."""
-    if not _is_good(token):
-        raise _used_up()
-    with transaction.atomic():
-        user = _account()
-        try:
-            # Of those who come at once, one removes it.
-            _file(token).unlink()
-        except FileNotFoundError:
-            raise _used_up() from None
-    return user
+def show_lockout(request: HttpRequest, *_: Any) -> HttpResponse:
+    """Return the page that replaces the login while it is locked after too many failures."""
+    minutes = int(settings.AXES_COOLOFF_TIME.total_seconds() // 60)
+    response = render(request, "admin/amplifierd/locked_out.html", {"minutes": minutes}, status=429)
+    response["Retry-After"] = str(minutes * 60)
+    return response
 
 
-def _account() -> AbstractUser:
-    """Return the links' account, made when it is first needed; raise LinkRefused for another's."""
+def _get_account() -> AbstractUser:
+    """Return the links' account, created when it is first needed; raise InvalidLink if changed."""
     users = get_user_model().objects
     rights = {"is_staff": True, "is_superuser": True}
     user, is_new = users.get_or_create(username=ACCOUNT, defaults=rights)
@@ -93,24 +102,14 @@ def _account() -> AbstractUser:
         user.set_unusable_password()
         user.save(update_fields=["password"])
     if not (user.is_active and user.is_staff and user.is_superuser):
-        raise LinkRefused(
+        raise InvalidLink(
             f"The account {ACCOUNT} may not do everything; sign in with a password instead."
         )
     return user
 
 
-def _is_good(token: str) -> bool:
-    return bool(TOKEN.fullmatch(token)) and _age(_file(token)) <= LIFETIME
-
-
-def _used_up() -> LinkRefused:
-    return LinkRefused(
-        "It was used, or its time has run out: manage.py console_link prints another."
-    )
-
-
 def _age(file: Path) -> float:
-    """Return the seconds since a file was made; endless for one that is not there."""
+    """Return the seconds since a file was made; endless if it does not exist."""
     try:
         return max(0.0, time.time() - file.stat().st_mtime)
     except FileNotFoundError:
@@ -118,8 +117,4 @@ def _age(file: Path) -> float:
 
 
 def _file(token: str) -> Path:
-    return _folder() / hashlib.sha256(token.encode()).hexdigest()
-
-
-def _folder() -> Path:
-    return settings.HOME / "signin"
+    return settings.HOME / "signin" / hashlib.sha256(token.encode()).hexdigest()

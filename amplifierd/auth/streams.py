@@ -1,6 +1,9 @@
-"""Streams are let in by the same rules as requests, and end with the key that let them in."""
+"""Authentication of streams: by the same rules as requests, and for as long as the key is valid."""
 
 import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -9,50 +12,58 @@ from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.sessions.middleware import SessionMiddleware
 from django.core.handlers.wsgi import WSGIRequest
 from django.db import connections
+from rest_framework.exceptions import APIException
 
-from amplifierd.auth.callers import ANYBODY, BadCredentials, caller_of, demand
-from amplifierd.auth.scopes import Scope
-from amplifierd.auth.stream_watch import Watch
+from amplifierd.auth.callers import ANYBODY, BadCredentials, find_caller, require_scope
 from amplifierd.common.asgi import Application, ConnectionScope, Message, Receive, Send
 from amplifierd.common.callers import Caller
 from amplifierd.common.outage import is_outage_known
 from amplifierd.common.problems import UNAVAILABLE, send_problem
+from amplifierd.models import Scope
 from amplifierd.server.wsgi_adapter import BUSY, Bridge, Busy, body_message, environ
 from sessions_app.exceptions import SessionNotFound
 from sessions_app.models import Session
 
+logger = logging.getLogger(__name__)
 
-class Door:
+# Seconds between two checks: a key that is revoked or expires ends its streams within a minute.
+INTERVAL = 20.0
+
+# What authenticates a stream: the values of its headers Authorization and Cookie.
+Credentials = tuple[bytes | None, bytes | None]
+
+
+class StreamAuthentication:
     """An ASGI application around that of a stream, which finds the caller in `scope["caller"]`.
 
-    Who calls is looked up in a thread of the bridge's pool, so that a stream's event loop never
-    waits for it. Nothing is looked up where nobody is asked for a key and none is shown.
+    The caller is looked up in a thread of the adapter's pool, so that a stream's event loop never
+    waits for it. Without a key, if none is required, nothing is looked up.
     """
 
     def __init__(self, app: Application, bridge: Bridge) -> None:
         self.app = app
         self.bridge = bridge
-        self.watch = Watch(bridge, admit_again)
+        self.watch = KeyWatch(bridge, recheck)
 
     async def __call__(self, scope: ConnectionScope, receive: Receive, send: Send) -> None:
-        """Let one stream in, or refuse it; end it once its key is let in no longer."""
+        """Serve one stream, or answer with a problem; end it when its key is no longer valid."""
         if not settings.REQUIRE_KEYS and not dict(scope["headers"]).get(b"authorization"):
             return await self.app({**scope, "caller": ANYBODY}, receive, send)
         if is_outage_known():
             return await send_problem(send, UNAVAILABLE)
         try:
-            caller = await self.bridge.call(partial(admit, scope))
+            caller = await self.bridge.call(partial(authenticate, scope))
         except Busy:
             return await send_problem(send, BUSY)
         with self.watch.over(scope) as ended:
-            stream = Stream(receive, send, ended)
+            stream = EndableStream(receive, send, ended)
             await self.app({**scope, "caller": caller}, stream.receive, stream.send)
             if ended.is_set():
                 await stream.end()
 
 
-class Stream:
-    """`receive` and `send` of a stream that may be ended here: it hears that its client left."""
+class EndableStream:
+    """`receive` and `send` of a stream that may be ended here, as if its client had left."""
 
     def __init__(self, receive: Receive, send: Send, ended: asyncio.Event) -> None:
         self._receive = receive
@@ -80,28 +91,89 @@ class Stream:
         await self._send(message)
 
     async def end(self) -> None:
-        """Complete what was begun; refuse what was not."""
+        """Complete the response; raise BadCredentials if it has not begun."""
         if not self._began:
-            raise BadCredentials("The API key is let in no longer.")
+            raise BadCredentials("The API key is no longer valid.")
         if not self._complete:
             await self._send(body_message(b""))
 
 
-def admit(scope: ConnectionScope) -> Caller:
+class KeyWatch:
+    """Checks again and again whether open streams may go on, once for the same credentials.
+
+    Belongs to one event loop. A check that fails because the database or a thread is missing ends
+    nothing: it is repeated.
+    """
+
+    def __init__(
+        self, bridge: Bridge, check: Callable[[ConnectionScope], object], interval: float = INTERVAL
+    ) -> None:
+        self._bridge = bridge
+        self._check = check
+        self._interval = interval
+        self._open: dict[Credentials, dict[asyncio.Event, ConnectionScope]] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    @contextlib.contextmanager
+    def over(self, scope: ConnectionScope) -> Iterator[asyncio.Event]:
+        """Watch over a stream while the block runs; the event is set when it is to end."""
+        headers = dict(scope["headers"])
+        credentials = headers.get(b"authorization"), headers.get(b"cookie")
+        ended = asyncio.Event()
+        self._open.setdefault(credentials, {})[ended] = scope
+        if self._task is None:
+            self._task = asyncio.create_task(self._check_forever())
+        try:
+            yield ended
+        finally:
+            self._open[credentials].pop(ended)
+            if not self._open[credentials]:
+                del self._open[credentials]
+            if not self._open and self._task:
+                self._task.cancel()
+                self._task = None
+
+    async def check_once(self) -> None:
+        """Check the credentials of all open streams once, and end those that may not go on."""
+        for streams in list(self._open.values()):
+            # Its last stream may have ended while another key was looked up.
+            if not streams:
+                continue
+            scope = next(iter(streams.values()))
+            try:
+                await self._bridge.call(partial(self._check, scope))
+            except APIException:
+                for ended in streams:
+                    ended.set()
+            except Exception as error:
+                logger.warning("It could not be checked if a stream's key is valid: %s", error)
+
+    async def _check_forever(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval)
+            await self.check_once()
+
+
+def authenticate(scope: ConnectionScope) -> Caller:
     """Return the caller of a stream.
 
-    Raises what `caller_of` and `demand` raise, and SessionNotFound for a session of somebody else.
+    Raises what `find_caller` and `require_scope` raise, and SessionNotFound for a session that the
+    caller may not see.
     """
     try:
         caller = identify(scope)
-        _check_session(caller, scope)
+        session_id = scope.get("url_route", {}).get("kwargs", {}).get("session_id")
+        if session_id is not None:
+            visible = Session.objects.visible_to(caller.sees).filter(pk=session_id)
+            if "\0" in session_id or not visible.exists():
+                raise SessionNotFound(f"There is no session {session_id!r}.")
         return caller
     finally:
         connections.close_all()
 
 
-def admit_again(scope: ConnectionScope) -> None:
-    """Raise as `identify` does where who was let in is let in no longer."""
+def recheck(scope: ConnectionScope) -> None:
+    """Raise what `identify` raises if the caller is no longer accepted."""
     try:
         identify(scope)
     finally:
@@ -109,24 +181,14 @@ def admit_again(scope: ConnectionScope) -> None:
 
 
 def identify(scope: ConnectionScope) -> Caller:
-    """Return who shows the scope's credentials, if they may read; raise as `demand` does."""
+    """Return the caller with the scope's credentials; raise what `require_scope` raises."""
+
+    def get_response(request: Any) -> Any:
+        """Stand for what follows a middleware of which only the first half is used."""
+
     request = WSGIRequest(environ(scope, b""))
     for middleware in (SessionMiddleware, AuthenticationMiddleware):
-        middleware(_nothing).process_request(request)
-    caller = caller_of(request)
-    demand(caller, Scope.READ)
+        middleware(get_response).process_request(request)
+    caller = find_caller(request)
+    require_scope(caller, Scope.READ)
     return caller
-
-
-def _check_session(caller: Caller, scope: dict[str, Any]) -> None:
-    """Raise SessionNotFound where the stream is that of a session which the caller may not see."""
-    session_id = scope.get("url_route", {}).get("kwargs", {}).get("session_id")
-    if session_id is None:
-        return
-    mine = Session.objects.visible_to(caller.sees).filter(pk=session_id)
-    if "\0" in session_id or not mine.exists():
-        raise SessionNotFound(f"There is no session {session_id!r}.")
-
-
-def _nothing(request: Any) -> Any:
-    """Stand for what comes behind a middleware of which only the first half is wanted."""

@@ -44,7 +44,7 @@ def port() -> Iterator[Finding]:
 
 def address() -> Iterator[Finding]:
     """Look whether it may listen where the settings say."""
-    faults = exposure.faults(settings.HOST)
+    faults = exposure.find_errors(settings.HOST)
     for fault in faults:
         says, _, todo = fault.partition(": ")
         yield error("address", f"{settings.HOST}: {says}", todo or says)

@@ -6,8 +6,7 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
-from amplifierd.auth.callers import caller_of, demand
-from amplifierd.auth.scopes import needed_for
+from amplifierd.auth.callers import find_caller, require_scope, required_scope
 from amplifierd.common.problems import log_failure, problem_of, respond
 from sessions_app import failpoints
 from sessions_app.models import IdempotencyKey
@@ -41,8 +40,8 @@ class IdempotencyMiddleware:
     def _once(self, request: HttpRequest, key: str) -> HttpResponseBase:
         # Before the transaction, in which nothing must be noted that a refusal would undo. And
         # before the first answer is looked for: it is for those alone who might ask for it.
-        caller = caller_of(request)
-        demand(caller, needed_for("POST", request.path_info))
+        caller = find_caller(request)
+        require_scope(caller, required_scope("POST", request.path_info))
         owner = caller.maker
         place = f"{request.path.rstrip('/')}?{_query(request)}".rstrip("?")
         fingerprint = idempotency.fingerprint_of("POST", place, request.body)

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs
 
 from django.db import connections
 
-from amplifierd.auth.streams import admit
+from amplifierd.auth.streams import authenticate
 from amplifierd.common.asgi import ConnectionScope, Message, Receive, Send
 from amplifierd.server.wsgi_adapter import Bridge, Busy, body_message
 from sessions_app.api import queries
@@ -119,12 +119,12 @@ class Answer:
 def read_outcome(scope: ConnectionScope, session_id: str, run_id: str) -> bytes | None:
     """Return the run and its message as JSON; None for a run that is open.
 
-    Raises SessionNotFound where it is gone, and what `admit` raises: the answer is for those who
-    may see it now.
+    Raises SessionNotFound if it is gone, and what `authenticate` raises: the answer is for callers
+    that may see it now.
     """
     try:
         # Read with what was sent: a form's token against forged requests is no part of it.
-        admit({**scope, "method": "GET"})
+        authenticate({**scope, "method": "GET"})
         run = Run.objects.filter(session_id=session_id, pk=run_id).first()
         if run is None:
             raise SessionNotFound("The session was deleted while its answer was waited for.")

@@ -8,7 +8,7 @@ from django.core.management.base import CommandError
 from django.db import OperationalError
 
 from amplifierd.auth import exposure, keys
-from amplifierd.auth.addresses import is_loopback
+from amplifierd.env import is_loopback
 from amplifierd.models import ApiKeyQuerySet
 from amplifierd.postgres import statements
 from amplifierd.server import tls

@@ -9,9 +9,8 @@ from django.core.management.base import CommandError
 from django.utils import timezone
 
 from amplifierd.auth import keys
-from amplifierd.auth.scopes import Scope
 from amplifierd.common.formats import stamp
-from amplifierd.models import ApiKey
+from amplifierd.models import ApiKey, Scope
 from sessions_app.cli import tables
 from sessions_app.cli.command import ConsoleCommand
 from sessions_app.cli.text import moment, put

@@ -19,7 +19,7 @@ class Command(BaseCommand):
         """Print the link of the daemon that serves the data folder."""
         try:
             link = signin.make_link(instance.noted_url(settings.HOME) or own_url())
-        except signin.LinkRefused as refusal:
+        except signin.InvalidLink as refusal:
             raise CommandError(str(refusal)) from None
         self.stdout.write(link)
 

@@ -17,7 +17,7 @@ from amplifierd.server.daphne import Server
 # isort: split
 from amplifierd.asgi import application, bridge
 from amplifierd.auth import exposure
-from amplifierd.auth.options import add_proxy_option
+from amplifierd.auth.exposure import add_proxy_option
 from amplifierd.common.errors import DATABASE_UNAVAILABLE
 from amplifierd.postgres import schema
 from amplifierd.postgres.statements import WEB_PATIENCE, limit_idle_transactions, limit_statements

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from amplifierd import __version__
 from amplifierd.auth import exposure, signin
-from amplifierd.auth.options import add_proxy_option
+from amplifierd.auth.exposure import add_proxy_option
 from amplifierd.common import errors
 from amplifierd.postgres import (
     EmbeddedPostgres,

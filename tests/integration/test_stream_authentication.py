@@ -18,8 +18,7 @@ from rest_framework.exceptions import NotAuthenticated
 from amplifierd import asgi
 from amplifierd.auth import keys
 from amplifierd.auth.callers import ANYBODY
-from amplifierd.auth.stream_watch import Watch
-from amplifierd.auth.streams import Door, admit_again
+from amplifierd.auth.streams import KeyWatch, StreamAuthentication, recheck
 from amplifierd.common.callers import Everyone
 from amplifierd.server.security import Guard
 from amplifierd.server.wsgi_adapter import Bridge
@@ -58,13 +57,15 @@ class Client(streams.Client):
             "http_version": "1.1",
             "server": ("localhost", 80),
         }
-        self.doors = [Door(route.callback, bridge) for route in consumer.urlpatterns]
+        self.doors = [
+            StreamAuthentication(route.callback, bridge) for route in consumer.urlpatterns
+        ]
 
     async def __aenter__(self) -> "Client":
         routes = zip(consumer.urlpatterns, self.doors, strict=True)
         router = URLRouter([URLPattern(route.pattern, door) for route, door in routes])
         for door in self.doors:
-            door.watch = Watch(door.bridge, admit_again, interval=0.05)
+            door.watch = KeyWatch(door.bridge, recheck, interval=0.05)
         guarded = Guard(router, hosts=["localhost"], origins=[], body_limit=100)
         self._inbox.put_nowait({"type": "http.request", "body": b"", "more_body": False})
         self.task = asyncio.create_task(guarded(self.scope, self._inbox.get, self._send))
@@ -97,7 +98,7 @@ async def serving() -> AsyncIterator[None]:
 
 def test_the_daemon_has_a_door_before_every_stream() -> None:
     router = asgi.application.app
-    doors = [route for route in router.routes if isinstance(route.callback, Door)]
+    doors = [route for route in router.routes if isinstance(route.callback, StreamAuthentication)]
     assert [str(door.pattern) for door in doors] == [
         str(route.pattern) for route in consumer.urlpatterns
     ]
@@ -221,9 +222,9 @@ def test_a_look_that_fails_ends_nothing(bridge: Bridge, make: Make, demanded: No
         raise OSError("no database")
 
     async def test() -> None:
-        watch = Watch(bridge, away)
+        watch = KeyWatch(bridge, away)
         with watch.over({"headers": [(b"authorization", b"Bearer x")]}) as ended:
-            await watch.look()
+            await watch.check_once()
             assert len(asked) == 1
             assert not ended.is_set()
 
@@ -238,14 +239,14 @@ def test_a_stream_that_ends_during_a_look_ends_no_watch(bridge: Bridge) -> None:
         raise NotAuthenticated
 
     async def test() -> None:
-        watch = Watch(bridge, refuse)
+        watch = KeyWatch(bridge, refuse)
         with contextlib.ExitStack() as stack:
             first, last = (
                 stack.enter_context(watch.over({"headers": [(b"authorization", key)]}))
                 for key in (b"one", b"three")
             )
             with watch.over({"headers": [(b"authorization", b"two")]}):
-                look = asyncio.create_task(watch.look())
+                look = asyncio.create_task(watch.check_once())
                 await asyncio.sleep(0)
             await look
         assert first.is_set()
@@ -259,11 +260,11 @@ def test_streams_with_the_same_key_are_looked_up_once(bridge: Bridge) -> None:
     asked = []
 
     async def test() -> None:
-        watch = Watch(bridge, asked.append)
+        watch = KeyWatch(bridge, asked.append)
         with contextlib.ExitStack() as stack:
             for key in (b"one", b"one", b"two"):
                 stack.enter_context(watch.over({"headers": [(b"authorization", key)]}))
-            await watch.look()
+            await watch.check_once()
         assert len(asked) == 2
 
     run(test())
@@ -293,7 +294,7 @@ def test_who_needs_no_key_sees_all(bridge: Bridge) -> None:
         seen.append(scope["caller"])
 
     async def test() -> None:
-        await Door(app, bridge)({"headers": []}, None, None)
+        await StreamAuthentication(app, bridge)({"headers": []}, None, None)
 
     run(test())
     assert seen == [ANYBODY]

@@ -13,7 +13,7 @@ from django.db import DatabaseError, InterfaceError, connection
 from amplifierd.common.asgi import Application, ConnectionScope, Receive, Send
 from amplifierd.server.wsgi_adapter import body_message
 from amplifierd.views import ALIVE
-from sessions_app.models.process import ProcessKind
+from sessions_app.models.daemon import ProcessKind
 from sessions_app.services import processes
 from sessions_app.streaming import feed, hub
 

@@ -35,7 +35,7 @@ from sessions_app.admin.listing import ConsoleAdmin, ListingAdmin
 from sessions_app.admin.rendering import page_url, render_badge, shorten_id, visible
 from sessions_app.exceptions import SessionsError
 from sessions_app.models import Session
-from sessions_app.services import read_state
+from sessions_app.services import sessions
 
 # Sessions that a message names.
 NAMED_IN_MESSAGE = 10
@@ -268,8 +268,8 @@ class Mark:
 
 
 MARKS = (
-    Mark("read", "Mark as read", "marked as read", read_state.mark_read),
-    Mark("unread", "Mark as unread", "marked as unread", read_state.mark_unread),
+    Mark("read", "Mark as read", "marked as read", sessions.mark_read),
+    Mark("unread", "Mark as unread", "marked as unread", sessions.mark_unread),
 )
 
 

@@ -11,7 +11,7 @@ from django.urls import reverse
 from amplifierd.common.callers import Everyone
 from sessions_app.admin.rendering import page_url, visible
 from sessions_app.models import Run, Session
-from sessions_app.services import clone_fork, pending_actions, read_state, runs, sessions
+from sessions_app.services import clone_fork, pending_actions, runs, sessions
 from sessions_app.services.pending_actions import Answer
 from sessions_app.services.runs import Strategy
 from sessions_app.states import SESSION_TRANSITIONS, SessionStatus
@@ -184,7 +184,7 @@ def _answer(session: Session, answers: dict[str, Any]) -> ActionResult:
 
 
 def _read(session: Session, _: dict[str, Any]) -> ActionResult:
-    read_state.mark_read(session.id)
+    sessions.mark_read(session.id)
     return ActionResult("The session is marked as read.")
 
 

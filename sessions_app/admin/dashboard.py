@@ -29,7 +29,7 @@ from sessions_app.admin.rendering import (
     visible,
 )
 from sessions_app.models import Approval, Process, Run, Session
-from sessions_app.models.process import ProcessKind
+from sessions_app.models.daemon import ProcessKind
 from sessions_app.services import processes, sessions
 from sessions_app.states import RunStatus, SessionStatus
 

@@ -26,9 +26,17 @@ from sessions_app.admin.rendering import (
 )
 from sessions_app.api.serializers import SessionSerializer
 from sessions_app.models import Session
-from sessions_app.search import Words, words_of
-from sessions_app.searching import Hit, find, micros
-from sessions_app.snippets import CLOSING, OPENING, marked, snippets
+from sessions_app.search import (
+    CLOSING,
+    OPENING,
+    Hit,
+    Words,
+    find,
+    find_snippets,
+    mark_words,
+    parse_words,
+    to_micros,
+)
 
 # What may be a part of an id, and how many sessions it may mean.
 PIECE = re.compile(r"(?:session_)?[0-9a-f]{6,32}")
@@ -103,7 +111,7 @@ class SessionList(Listing):
         if not text.strip():
             return rows
         hits = find_by_id(rows, text.strip())
-        self.words = words_of(text)
+        self.words = parse_words(text)
         if self.words:
             result = find(rows, self.words)
             self.is_whole = result.is_whole
@@ -161,7 +169,7 @@ class SessionList(Listing):
         ids = [hit.session_id for hit in rows]
         sessions = self._read(self.root_queryset).in_bulk(ids)
         said = [hit.message_id for hit in rows if hit.message_id]
-        texts = snippets(said, self.words) if self.words and said else {}
+        texts = find_snippets(said, self.words) if self.words and said else {}
         return [
             as_row(session, self._place(hit, session, texts))
             for hit in rows
@@ -217,7 +225,7 @@ def find_by_id(rows: QuerySet[Session], text: str) -> list[Hit]:
     if not PIECE.fullmatch(text):
         return []
     ids = rows.filter(id__contains=text).order_by("-id").values_list("created_at", "id")
-    return [Hit(BY_ID, micros(at), found) for at, found in ids[:MEANT]]
+    return [Hit(BY_ID, to_micros(at), found) for at, found in ids[:MEANT]]
 
 
 def as_row(session: Session, place: SearchMatch | None = None) -> SessionRow:
@@ -242,7 +250,9 @@ def as_row(session: Session, place: SearchMatch | None = None) -> SessionRow:
 
 def _named(session: Session, words: Words) -> SearchMatch:
     """Return the name as the place where the words are."""
-    return SearchMatch(marked(session.name or "", words), page_url("session", session.id), "name")
+    return SearchMatch(
+        mark_words(session.name or "", words), page_url("session", session.id), "name"
+    )
 
 
 def _place(cursor: Cursor) -> tuple[Any, ...]:

@@ -26,7 +26,7 @@ from sessions_app.admin.session_list import SESSION_COLUMNS, SessionList, serial
 from sessions_app.admin.transcript import read_message, read_transcript
 from sessions_app.exceptions import SessionNotFound
 from sessions_app.models import Run, Session
-from sessions_app.services import read_state, sessions
+from sessions_app.services import sessions
 
 # Columns that are read with the head of a session only.
 LARGE = ("mount_plan", "settings_overrides", "metadata", "error_details")
@@ -166,7 +166,7 @@ class SessionAdmin(FragmentsAdmin, PageActionsAdmin, BulkAdmin):
         obj.refresh_from_db(fields=LARGE)
         context.update(self._page(request, obj))
         if context["may_change"] and obj.is_unread:
-            read_state.mark_read(obj.pk)
+            sessions.mark_read(obj.pk)
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     def history_view(

@@ -24,7 +24,7 @@ from sessions_app.api.serializers import (
 from sessions_app.api.viewsets import SAME_SESSION, SessionsViewSet, find_session, get_caller
 from sessions_app.exceptions import AppendOnly, MessageNotFound
 from sessions_app.models import Event, Message, Session
-from sessions_app.services import messages, read_state
+from sessions_app.services import messages, sessions
 
 # Messages that are read in one query.
 PAGE = 500
@@ -151,7 +151,7 @@ class HistoryViewSet(SessionsViewSet):
         """
         validate(Nothing, request.data)
         find_session(request, session_id)
-        session = read_state.mark_read(session_id)
+        session = sessions.mark_read(session_id)
         return Response(ReadMarkSerializer.serialize(session, status="read"))
 
     @operation({200: ReadMarkSerializer}, operation_id="mark_unread")
@@ -163,7 +163,7 @@ class HistoryViewSet(SessionsViewSet):
         """
         validate(Nothing, request.data)
         find_session(request, session_id)
-        session = read_state.mark_unread(session_id)
+        session = sessions.mark_unread(session_id)
         return Response(ReadMarkSerializer.serialize(session, status="unread"))
 
     @operation({200: serializers.UnreadCountsSerializer}, operation_id="count_unread_sessions")

@@ -35,10 +35,8 @@ from sessions_app.api.viewsets import (
 )
 from sessions_app.models import Session
 from sessions_app.models.querysets import SessionQuerySet
-from sessions_app.search import Words, words_of
-from sessions_app.searching import Hit, find
+from sessions_app.search import Hit, Words, find, find_snippets, mark_words, parse_words
 from sessions_app.services import cleanup, clone_fork, sessions
-from sessions_app.snippets import marked, snippets
 from sessions_app.states import SessionStatus
 from sessions_app.totals import total
 
@@ -260,7 +258,7 @@ class SessionViewSet(SessionsViewSet):
 
 def paginate_search(request: Request, found: SessionQuerySet, query: dict[str, Any]) -> Response:
     """Answer a page of what a search finds, the best first, each with where it fits best."""
-    words = words_of(query["q"])
+    words = parse_words(query["q"])
     if words is None:
         return list_response(request, [], 0, None)
     result = find(found, words)
@@ -279,12 +277,12 @@ def paginate_search(request: Request, found: SessionQuerySet, query: dict[str, A
 def serialize_hits(hits: list[Hit], words: Words) -> list[dict[str, Any]]:
     """Return the sessions that were found, in that order; one deleted meanwhile is left out."""
     found = Session.objects.shown().in_bulk([hit.session_id for hit in hits])
-    places = snippets([hit.message_id for hit in hits if hit.message_id], words)
+    places = find_snippets([hit.message_id for hit in hits if hit.message_id], words)
     rows = []
     for hit in hits:
         if session := found.get(hit.session_id):
             # Without a message it is the name that fits.
-            in_name = marked(session.name or "", words)
+            in_name = mark_words(session.name or "", words)
             snippet = places.get(hit.message_id) if hit.message_id else in_name
             match = MatchSerializer.serialize(hit, snippet=snippet)
             rows.append(ListedSessionSerializer.serialize(session, match=match))

@@ -12,9 +12,7 @@ from sessions_app.cli.lookup import PREFIX
 from sessions_app.cli.tables import STATUS_STYLES
 from sessions_app.cli.text import age, one_line, put, put_json
 from sessions_app.models.querysets import SessionQuerySet
-from sessions_app.search import words_of
-from sessions_app.searching import find
-from sessions_app.snippets import CLOSING, OPENING
+from sessions_app.search import CLOSING, OPENING, find, parse_words
 
 WORD = re.compile(f"{OPENING}([^{CLOSING}]*){CLOSING}")
 
@@ -23,7 +21,7 @@ def search(
     screen: Console, notes: Console, sessions: SessionQuerySet, text: str, limit: int, as_json: bool
 ) -> None:
     """Print the sessions that a search finds, the best first, with where it fits best."""
-    words = words_of(text)
+    words = parse_words(text)
     found = find(sessions, words) if words else None
     rows = serialize_hits(found.hits[:limit], words) if found else []
     for row in rows:

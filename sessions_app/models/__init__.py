@@ -1,10 +1,9 @@
 """The tables: a session, its messages, its runs and its journal."""
 
+from sessions_app.models.daemon import IdempotencyKey, Process
 from sessions_app.models.event import Event
-from sessions_app.models.idempotency import IdempotencyKey
 from sessions_app.models.message import Message
 from sessions_app.models.pending_action import Approval, PendingAction, SubSessionCall
-from sessions_app.models.process import Process
 from sessions_app.models.run import Checkpoint, Run
 from sessions_app.models.session import Session
 

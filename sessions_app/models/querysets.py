@@ -12,6 +12,7 @@ from django.db.models import F, FilteredRelation, Q
 from django.db.models.functions import Now
 
 from amplifierd.common.callers import Everyone, Nobody, Owner, Visibility
+from sessions_app.exceptions import SessionNotFound
 from sessions_app.states import RUN_OPEN, RUN_UNDER_WAY, ActionStatus, RunStatus
 
 if TYPE_CHECKING:
@@ -62,6 +63,25 @@ class Owned(Dated):
 
 class SessionQuerySet(Owned):
     """Sessions."""
+
+    def lock(self, session_id: str, *, whole: bool = False) -> "Session":
+        """Return the session, locked until the transaction ends; raise SessionNotFound.
+
+        This lock orders everything that happens to one session: whoever writes for a session locks
+        its row first, its run's row after that. One order for all, so that no two can wait for
+        each other. To lock it `whole` is for its deletion: it waits here for transactions that
+        refer to the session or copy it. If the deletion waited for them later, it could wait in a
+        circle.
+        """
+        try:
+            # Otherwise not the key: rows that only refer to the session need not wait.
+            return self.select_for_update(no_key=not whole).get(pk=session_id)
+        except self.model.DoesNotExist:
+            raise SessionNotFound(f"There is no session {session_id!r}.") from None
+
+    def is_held(self, session_id: str) -> bool:
+        """Tell whether the session is among these; if so, nobody deletes it in this transaction."""
+        return self.select_for_update(no_key=True).filter(pk=session_id).exists()
 
     def unread(self) -> Self:
         """Return those to which something was added since they were last read."""

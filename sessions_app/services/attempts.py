@@ -22,7 +22,6 @@ from sessions_app.exceptions import LeaseLost, SessionNotFound
 from sessions_app.models import Run, Session
 from sessions_app.services import jobs, journal, runs
 from sessions_app.services.journal import Entry
-from sessions_app.services.locks import locked
 from sessions_app.states import FinishReason, RunStatus, SessionStatus
 
 
@@ -290,7 +289,7 @@ def locked_for(attempt: Attempt) -> Session:
     A session that was deleted has taken the lease with it: LeaseLost is raised.
     """
     try:
-        return locked(attempt.session_id)
+        return Session.objects.lock(attempt.session_id)
     except SessionNotFound:
         raise LeaseLost from None
 
@@ -301,7 +300,7 @@ def _error(run: Run, failure: Failure, said: str) -> list[Entry]:
 
 def _active(session_id: str) -> Session | None:
     try:
-        session = locked(session_id)
+        session = Session.objects.lock(session_id)
     except SessionNotFound:
         return None
     return session if session.status == SessionStatus.ACTIVE else None

@@ -1,4 +1,4 @@
-"""Checkpoints of a run, and a run that is parked until all that it asks is answered.
+"""What an attempt keeps during its run: checkpoints, a summary, and what a parked run asks.
 
 The fence is that of `attempts`: whatever is written matches attempt and status.
 """
@@ -13,7 +13,7 @@ from amplifierd.common.formats import stamp
 from sessions_app import failpoints
 from sessions_app.events import EventType
 from sessions_app.exceptions import LeaseLost
-from sessions_app.models import Checkpoint, Run
+from sessions_app.models import Checkpoint, Run, Session
 from sessions_app.services import journal, runs
 from sessions_app.services.attempts import Attempt, locked_for
 from sessions_app.services.journal import Entry
@@ -34,6 +34,28 @@ def keep(
             raise LeaseLost
         runs.add_checkpoints(session, attempt.run_id, first, checkpoints)
     failpoints.reach(failpoints.KEPT)
+
+
+def keep_summary(attempt: Attempt, upto: int, summary: str, usage: dict[str, Any]) -> None:
+    """Have a summary stand for the messages up to a seq from now on; the transcript stays as it is.
+
+    May be repeated. Raises LeaseLost if the attempt no longer holds.
+    """
+    with transaction.atomic():
+        session = locked_for(attempt)
+        if not Run.objects.held(attempt.run_id, attempt.number).update(usage=usage):
+            raise LeaseLost
+        if upto <= session.summarised_seq:
+            return
+        Session.objects.filter(pk=session.pk).update(summary=summary, summarised_seq=upto)
+        data = {
+            "timestamp": stamp(timezone.now()),
+            "runId": attempt.run_id,
+            "upto": upto,
+            "summary": summary,
+        }
+        entry = Entry(EventType.CONTEXT_COMPACTED, data, attempt.run_id)
+        journal.append(attempt.session_id, [entry])
 
 
 def park(attempt: Attempt, requests: Sequence[Request], usage: dict[str, Any]) -> None:

@@ -16,10 +16,9 @@ from django.utils import timezone
 from amplifierd.common.formats import new_approval_id, stamp
 from sessions_app.events import EventType
 from sessions_app.exceptions import ApprovalAnswered, ApprovalNotFound, SessionNotFound
-from sessions_app.models import Approval, PendingAction, Run, SubSessionCall
+from sessions_app.models import Approval, PendingAction, Run, Session, SubSessionCall
 from sessions_app.services import jobs, journal
 from sessions_app.services.journal import Entry
-from sessions_app.services.locks import locked
 from sessions_app.states import ActionKind, ActionStatus, RunStatus
 
 SENT_INSTEAD = "The user has sent a new message instead of answering."
@@ -119,7 +118,7 @@ def answer(
     SessionNotFound, ApprovalNotFound, or ApprovalAnswered: of those who answer at once, one does.
     """
     with transaction.atomic():
-        locked(session_id)
+        Session.objects.lock(session_id)
         approval = Approval.objects.filter(session_id=session_id, pk=approval_id).first()
         if approval is None:
             raise ApprovalNotFound(
@@ -163,7 +162,7 @@ def expire(limit: int = 100) -> int:
     for session_id in sorted(set(overdue)):
         # Else it was deleted meanwhile.
         with suppress(SessionNotFound), transaction.atomic():
-            locked(session_id)
+            Session.objects.lock(session_id)
             late = PendingAction.objects.filter(session_id=session_id).overdue()
             expired += _settle(late, ActionStatus.EXPIRED, reason=NOT_IN_TIME)
     return expired

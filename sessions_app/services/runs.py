@@ -21,7 +21,6 @@ from sessions_app.exceptions import (
 from sessions_app.models import Checkpoint, Event, PendingAction, Run, Session, SubSessionCall
 from sessions_app.services import jobs, journal, pending_actions, usage
 from sessions_app.services.journal import Entry, Line
-from sessions_app.services.locks import locked
 from sessions_app.states import ActionKind, FinishReason, Role, RunStatus, SessionStatus
 
 
@@ -47,7 +46,7 @@ def send(
     InvalidTransition (not active), RunInProgress (`reject`) or TooManyRuns.
     """
     with transaction.atomic():
-        session = locked(session_id)
+        session = Session.objects.lock(session_id)
         if session.status != SessionStatus.ACTIVE:
             raise InvalidTransition.not_active(session.status)
         _make_room(session_id, strategy)
@@ -71,7 +70,7 @@ def cancel(session_id: str, run_id: str) -> bool:
     Raises SessionNotFound or RunNotFound.
     """
     with transaction.atomic():
-        session = locked(session_id)
+        session = Session.objects.lock(session_id)
         run = Run.objects.filter(session_id=session_id, pk=run_id).first()
         if run is None:
             raise RunNotFound(f"Session {session_id} has no run {run_id!r}.")
@@ -84,7 +83,7 @@ def cancel_open(session_id: str) -> int:
     Raises SessionNotFound.
     """
     with transaction.atomic():
-        session = locked(session_id)
+        session = Session.objects.lock(session_id)
         found = list(Run.objects.filter(session_id=session_id).open())
         return sum(_cancel(session, run) for run in found)
 

@@ -6,6 +6,8 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
+from django.db.models import F
+from django.db.models.functions import Greatest, Now
 from django.utils import timezone
 
 from amplifierd.common.callers import Nobody, Visibility
@@ -19,7 +21,6 @@ from sessions_app.models import Checkpoint, Event, Message, Run, Session, SubSes
 from sessions_app.models.triggers import PURGE_SETTING
 from sessions_app.services import hints, journal, runs
 from sessions_app.services.journal import Entry
-from sessions_app.services.locks import is_kept, locked, locked_whole
 from sessions_app.states import SESSION_TERMINAL, SESSION_TRANSITIONS, SessionStatus
 
 
@@ -60,7 +61,7 @@ def create(
         created_at=session.created_at,
     )
     with transaction.atomic():
-        if parent_session_id and not is_kept(parent_session_id, sees):
+        if parent_session_id and not Session.objects.visible_to(sees).is_held(parent_session_id):
             raise SessionNotFound(f"There is no parent session {parent_session_id!r}.")
         session.save(force_insert=True)
         hints.send_created(session)
@@ -101,7 +102,7 @@ def update(session_id: str, changes: dict[str, Any]) -> Session:
     `changes` has `name`, `metadata` or both. Raises SessionNotFound, or MetadataTooLarge.
     """
     with transaction.atomic():
-        session = locked(session_id)
+        session = Session.objects.lock(session_id)
         if "name" in changes:
             session.name = changes["name"]
         if "metadata" in changes:
@@ -125,7 +126,7 @@ def change_profile(session_id: str, profile_name: str) -> Session:
     not fit the profile.
     """
     with transaction.atomic():
-        session = locked(session_id)
+        session = Session.objects.lock(session_id)
         if session.status != SessionStatus.ACTIVE:
             raise InvalidTransition.not_active(session.status, "changes its profile")
         profile = resolve_profile(profile_name)
@@ -144,6 +145,33 @@ def change_profile(session_id: str, profile_name: str) -> Session:
     return session
 
 
+def mark_read(session_id: str) -> Session:
+    """Mark a session as read up to now; nothing is written if nothing is unread.
+
+    Read marks are not in the journal: only a hint says that they changed. Raises SessionNotFound.
+    """
+    unread = Session.objects.filter(pk=session_id).unread()
+    # Not before what is there, whatever the clock of the process that wrote it said.
+    changed = unread.update(last_read_at=Greatest(Now(), F("updated_at")))
+    return _get_marked(session_id, is_changed=bool(changed))
+
+
+def mark_unread(session_id: str) -> Session:
+    """Mark a session as unread, as if nobody had ever read it. Raises SessionNotFound."""
+    read = Session.objects.filter(pk=session_id, last_read_at__isnull=False)
+    return _get_marked(session_id, is_changed=bool(read.update(last_read_at=None)))
+
+
+def _get_marked(session_id: str, is_changed: bool) -> Session:
+    session = Session.objects.shown().filter(pk=session_id).first()
+    if session is None:
+        raise SessionNotFound(f"There is no session {session_id!r}.")
+    if is_changed:
+        unread = session.is_unread
+        hints.send(SessionUpdatedHint, session_id, session.owner, isUnread=unread)
+    return session
+
+
 def delete(session_id: str) -> None:
     """Delete a session with its messages, runs and journal; its children stay, without a parent.
 
@@ -154,7 +182,7 @@ def delete(session_id: str) -> None:
     runs.cancel_open(session_id)
     end_sub_sessions(session_id)
     with transaction.atomic():
-        purge(locked_whole(session_id))
+        purge(Session.objects.lock(session_id, whole=True))
 
 
 def end_sub_sessions(session_id: str) -> None:
@@ -210,7 +238,7 @@ def _transition(session_id: str, target: SessionStatus, **changes: Any) -> Sessi
     An end settles the session's open runs first, so that their outcome is told before it.
     """
     with transaction.atomic():
-        session = locked(session_id)
+        session = Session.objects.lock(session_id)
         if target not in SESSION_TRANSITIONS[session.status]:
             raise InvalidTransition.between(session.status, target)
         if target in SESSION_TERMINAL:

@@ -13,7 +13,7 @@ from amplifierd.common.errors import DATABASE_UNAVAILABLE
 from amplifierd.common.formats import uptime
 from sessions_app.engine.base import Ask, Cancelled, Engine, EngineError, Outcome
 from sessions_app.exceptions import LeaseLost
-from sessions_app.services import attempts, compaction, parking, sub_sessions, usage
+from sessions_app.services import attempts, parking, sub_sessions, usage
 from sessions_app.services.attempts import Attempt, Failure
 from sessions_app.services.pending_actions import ApprovalRequest, Request
 from sessions_app.services.sub_sessions import SubSessionRequest
@@ -54,7 +54,7 @@ class RunHost:
 
     async def compact(self, upto: int, summary: str, used: dict[str, Any]) -> None:
         """Store the summary of the transcript up to a seq."""
-        await self._store(compaction.keep, upto, summary, used)
+        await self._store(parking.keep_summary, upto, summary, used)
 
     async def read_tree_usage(self) -> dict[str, Any]:
         """Return what the other runs of the session's tree have used."""

@@ -11,12 +11,11 @@ import pytest
 from django.contrib.auth.models import AnonymousUser
 
 from amplifierd.common.callers import Caller, Everyone, Nobody, Owner
-from sessions_app import search, searching, totals, traces
+from sessions_app import search, totals, traces
 from sessions_app.api.viewsets import check_visible, find_session
 from sessions_app.exceptions import SessionNotFound
 from sessions_app.models import Approval, Session
 from sessions_app.services import cleanup, clone_fork, sessions
-from sessions_app.services.locks import is_kept
 from sessions_app.streaming.feed import channels_of
 from sessions_app.streaming.journal_reader import JournalReader
 from tests.conftest import MOCK
@@ -29,7 +28,6 @@ READERS = [
     Approval.objects.visible_to,
     cleanup.removable,
     clone_fork.clone,
-    is_kept,
     traces.tree_events,
     JournalReader.find_tree,
     channels_of,
@@ -75,11 +73,11 @@ def test_what_each_sees(make: Callable[..., Session]) -> None:
 def test_nobody_finds_nothing(make: Callable[..., Session]) -> None:
     session = make("active", name="amber")
     nothing = Session.objects.visible_to(Nobody())
-    words = search.words_of("amber")
+    words = search.parse_words("amber")
     assert words is not None
-    assert searching.find(nothing, words).hits == []
+    assert search.find(nothing, words).hits == []
     assert totals.total(nothing) == 0
-    assert not is_kept(session.id, Nobody())
+    assert not nothing.is_held(session.id)
     assert cleanup.removable(Nobody(), 0).count() == 0
     assert channels_of(Nobody()) == set()
 

@@ -15,7 +15,7 @@ from pytest_django import DjangoAssertNumQueries
 
 from sessions_app.admin import action_views, listing
 from sessions_app.models import Session
-from sessions_app.services import attempts, messages, read_state, sessions
+from sessions_app.services import attempts, messages, sessions
 from sessions_app.services.attempts import Attempt, Failure
 from tests.conftest import say
 
@@ -226,7 +226,7 @@ def test_what_was_found_does_nothing(admin: Client, make: Make) -> None:
 
 def test_what_is_unread_is_marked_and_found(admin: Client, make: Make) -> None:
     unread, read = make("active"), make("active")
-    read_state.mark_read(read.id)
+    sessions.mark_read(read.id)
     assert text(admin, LIST).count('class="unread"') == 1
     assert ids(text(admin, LIST, unread="on")) == [unread.id]
     assert "1 session marked as unread." in act(admin, "unread", read)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sessions_app.models import Event, Session
-from sessions_app.services import messages, read_state
+from sessions_app.services import messages, sessions
 from sessions_app.signals import session_changed
 from sessions_app.states import SessionStatus
 from tests.conftest import Api
@@ -71,8 +71,8 @@ def test_a_change_of_the_mark_is_hinted_at_once(
     session_changed.connect(hear)
     try:
         with django_capture_on_commit_callbacks(execute=True):
-            read_state.mark_read(session.id)
-            read_state.mark_read(session.id)
+            sessions.mark_read(session.id)
+            sessions.mark_read(session.id)
     finally:
         session_changed.disconnect(hear)
     assert heard == [{"kind": "session_updated", "id": session.id, "isUnread": False}]

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from sessions_app import searching
+from sessions_app import search as searching
 from sessions_app.models import Session
 from sessions_app.services import messages, sessions
 from sessions_app.states import SessionStatus

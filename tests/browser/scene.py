@@ -27,7 +27,7 @@ from amplifierd.common.callers import Everyone  # noqa: E402
 from amplifierd.postgres import serving  # noqa: E402
 from sessions_app.events import EventType  # noqa: E402
 from sessions_app.models import Event, Session  # noqa: E402
-from sessions_app.models.process import Process  # noqa: E402
+from sessions_app.models.daemon import Process  # noqa: E402
 from sessions_app.services import (  # noqa: E402
     attempts,
     journal,

@@ -12,7 +12,7 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 from sessions_app.exceptions import LeaseLost
 from sessions_app.models import Event, Message, Run, Session
 from sessions_app.models.querysets import RunQuerySet
-from sessions_app.services import attempts, compaction, messages, runs, sessions
+from sessions_app.services import attempts, messages, parking, runs, sessions
 from sessions_app.services.attempts import Attempt, Failure
 from sessions_app.services.journal import AttemptEvent, flush
 from sessions_app.states import RunStatus, SessionStatus
@@ -270,7 +270,7 @@ def test_a_batch_that_is_flushed_again_is_written_once(session: Session, attempt
     seq = flush(events, batch)[attempt.run_id]
     assert flush(events, batch) == {attempt.run_id: seq}
     messages.add(session.id, "something else")
-    compaction.keep(attempt, 1, "In short.", {})
+    parking.keep_summary(attempt, 1, "In short.", {})
     assert flush(events, batch) == {attempt.run_id: seq + 2}
     assert types(session.id).count("content") == 2
     assert flush(events) == {attempt.run_id: seq + 4}

@@ -10,7 +10,7 @@ from django.db.backends.utils import CursorWrapper
 
 from amplifierd.common.callers import Everyone
 from sessions_app.models import Event, Run, Session, SubSessionCall
-from sessions_app.services import cleanup, clone_fork, locks, parking, runs, sessions
+from sessions_app.services import cleanup, clone_fork, parking, runs, sessions
 from sessions_app.services.sub_sessions import SubSessionRequest
 from tests.conftest import claimed, say
 from tests.harness.waiting import until
@@ -74,7 +74,7 @@ def test_a_session_and_its_sub_session_can_be_deleted_at_once(make: Make) -> Non
     runs.cancel_open(parent.id)
     sessions.terminate(child.id)
     with deleting(parent) as deletion, transaction.atomic(), connection.cursor() as cursor:
-        held = locks.locked_whole(child.id)
+        held = Session.objects.lock(child.id, whole=True)
         deletion.start()
         until(lambda: is_waited(cursor), "the deletion to wait for the sub-session")
         sessions.purge(held)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sessions_app.models import Message
-from sessions_app.services import attempts, compaction, parking
+from sessions_app.services import attempts, parking
 from sessions_app.worker import turns
 from tests.conftest import claimed
 from tests.harness.rude.play import FILES, PROTOCOLS, Played, Talk, goes_on, provider
@@ -270,7 +270,7 @@ def test_what_a_turn_reads_depends_on_what_the_model_is_told(session: Any) -> No
         attempt = claimed(session, f"question {number}")
         parking.keep(attempt, 1, [results], {})
         if number == 39:
-            compaction.keep(attempt, upto, "They counted.", {})
+            parking.keep_summary(attempt, upto, "They counted.", {})
         attempts.succeed(attempt, "well", {})
         upto = Message.objects.in_session(session.pk).last().seq
     attempt = claimed(session, "And now?")

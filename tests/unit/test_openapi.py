@@ -155,6 +155,8 @@ EXACT = {
     "/sessions/{id}/messages": "Messages",
     "/sessions/{id}/messages/last": "Message",
     "/sessions/{id}/mount-plan": "MountPlan",
+    "/sessions/{id}/execution-trace": "ExecutionTrace",
+    "/sessions/{id}/events?include_children=true": "TreeEvents",
     "/profiles/foundation/base": "ProfileDetail",
     "/profiles/foundation/base/versions/1": "ProfileVersionDetail",
     "/amplified-directories/": "AmplifiedDirectories",

@@ -65,7 +65,6 @@ def validate_definition(sections: dict[str, Any], where: str = "") -> dict[str, 
 
 
 def empty_definition() -> dict[str, Any]:
-    """Return a definition that defines nothing."""
     return validate_definition({})
 
 

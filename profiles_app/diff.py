@@ -1,4 +1,4 @@
-"""What differs between two versions of a profile, by path and as text. Secrets are masked."""
+"""What differs between two versions of a profile, by path and as text. Secrets are redacted."""
 
 import difflib
 import json
@@ -60,9 +60,9 @@ def compare_versions(old: ProfileVersion, new: ProfileVersion) -> Differences:
 
 
 def unified_diff(old: ProfileVersion, new: ProfileVersion) -> str | None:
-    """Return what differs between the two as files, as a unified diff; None where it is too long.
+    """Return what differs between the two as files, as a unified diff; None if it is too long.
 
-    It is empty where the files are equal but for their comments.
+    It is empty if the files are equal but for their comments.
     """
     sizes = (len(each.instruction) + len(_to_json(each.definition)) for each in (old, new))
     if max(sizes) > SIZE_LIMIT:

@@ -173,7 +173,7 @@ def render_profile(version: ProfileVersion) -> str:
 
 
 def redact_texts(definition: dict[str, Any]) -> dict[str, dict[str, str]]:
-    """Return the texts of a definition, masked; what they are called says nothing of them."""
+    """Return the texts of a definition, redacted; what they are called says nothing of them."""
     return {
         section: {name: redact(text) for name, text in definition[section].items()}
         for section in TEXTS

@@ -39,17 +39,14 @@ class ConsoleSite(admin.AdminSite):
         return {**context, "navigation": navigation(apps, request.path)}
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        """Show the dashboard."""
         return super().index(
             request, {**_dashboard().build_context(request), **(extra_context or {})}
         )
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
-        """Add what the dashboard does."""
         return [path("try/", self.admin_view(self.try_it), name="try"), *super().get_urls()]
 
     def try_it(self, request: HttpRequest) -> HttpResponse:
-        """Make a first session."""
         from sessions_app.models import Session
 
         return _dashboard().try_it(request, self.get_model_admin(Session))
@@ -80,7 +77,7 @@ LAST = "Queue"
 
 
 @dataclass(frozen=True)
-class Place:
+class NavigationLink:
     """A page of the navigation."""
 
     label: str
@@ -89,14 +86,14 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Group:
+class NavigationGroup:
     """Pages that belong together, under a heading; the first have none."""
 
     label: str
-    places: list[Place]
+    places: list[NavigationLink]
 
 
-def navigation(apps: list[dict[str, Any]], here: str) -> list[Group]:
+def navigation(apps: list[dict[str, Any]], here: str) -> list[NavigationGroup]:
     """Return the pages that a user may see, of the apps that the admin lists for them.
 
     `here` is the path of the page that is shown; it and what is below its place are current.
@@ -108,11 +105,15 @@ def navigation(apps: list[dict[str, Any]], here: str) -> list[Group]:
     groups = []
     for label, names in GROUPS.items():
         shown = [(name, urls.pop(model)) for model, name in names.items() if model in urls]
-        groups.append(Group(label, [Place(n, url, here.startswith(url)) for n, url in shown]))
-    groups[0].places.insert(0, Place("Dashboard", home, here == home))
+        groups.append(
+            NavigationGroup(
+                label, [NavigationLink(n, url, here.startswith(url)) for n, url in shown]
+            )
+        )
+    groups[0].places.insert(0, NavigationLink("Dashboard", home, here == home))
     rest = [m for m in _models(apps) if m["object_name"] in urls]
     groups[-1].places.extend(
-        Place(model["name"], model["admin_url"], here.startswith(model["admin_url"]))
+        NavigationLink(model["name"], model["admin_url"], here.startswith(model["admin_url"]))
         for model in rest
     )
     return [group for group in groups if group.places]

@@ -118,12 +118,10 @@ class CollectionAdmin(admin.ModelAdmin):
 
     @admin.display
     def version(self, collection: Collection) -> str:
-        """Return the beginning of the commit or digest."""
         return (collection.commit or collection.digest)[:12]
 
     @admin.display(description="source")
     def address(self, collection: Collection) -> str:
-        """Return the source as it was given."""
         return collection.address
 
     @admin.display(description="profiles")
@@ -135,7 +133,6 @@ class CollectionAdmin(admin.ModelAdmin):
 
     @admin.display(description="synced")
     def last_synced(self, collection: Collection) -> str:
-        """Return when its source was taken over last."""
         return format_time(collection.synced_at)
 
     @admin.display(description="last sync")

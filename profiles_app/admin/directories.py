@@ -47,7 +47,6 @@ class Node:
 
     @property
     def is_own(self) -> bool:
-        """Tell whether the profile is the directory's own."""
         return self.given_by == self.path
 
     @property
@@ -88,30 +87,30 @@ def build_tree(profiles: Mapping[str, str], shown: Iterable[str]) -> list[Node]:
     return nodes
 
 
-class MaskedForm(forms.ModelForm):
-    """A form that shows one JSON field with its secrets masked."""
+class RedactedForm(forms.ModelForm):
+    """A form that shows one JSON field with its secrets redacted."""
 
-    masked_field: ClassVar[str]
+    redacted_field: ClassVar[str]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.initial[self.masked_field] = redact(self.initial.get(self.masked_field))
-        if field := self.fields.get(self.masked_field):
+        self.initial[self.redacted_field] = redact(self.initial.get(self.redacted_field))
+        if field := self.fields.get(self.redacted_field):
             # The row says whether it was changed, not what the browser sends back.
             field.show_hidden_initial = False
 
     def check_masks(self) -> Any:
         """Return what was sent; raise ValidationError if a change would store a mask."""
-        value = self.cleaned_data[self.masked_field]
-        if self.masked_field in self.changed_data and MASK in json.dumps(value):
+        value = self.cleaned_data[self.redacted_field]
+        if self.redacted_field in self.changed_data and MASK in json.dumps(value):
             raise ValidationError(f"Write a reference such as ${{NAME}} in place of {MASK}.")
         return value
 
 
-class AmplifiedDirectoryForm(MaskedForm):
+class AmplifiedDirectoryForm(RedactedForm):
     """A directory's default profile and metadata."""
 
-    masked_field = "metadata"
+    redacted_field = "metadata"
 
     def clean_default_profile(self) -> str:
         """Return the full name of the profile; empty for the nearest parent's."""

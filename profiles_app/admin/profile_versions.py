@@ -25,7 +25,6 @@ class VersionPages:
     """The part of the profiles' admin that shows versions."""
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the pages of versions."""
         pages = {
             "versions/": (self.versions_view, "versions"),
             "versions/compare/": (self.compare_view, "compare"),

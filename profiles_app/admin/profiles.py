@@ -84,7 +84,6 @@ class Draft:
 
     @property
     def is_wrong(self) -> bool:
-        """Whether it cannot be saved."""
         return any(mistake.is_grave for mistake in self.mistakes)
 
     def become_stale(self, current: Profile, text: str, expected: int) -> None:
@@ -114,7 +113,7 @@ class Draft:
 
 
 @dataclass
-class ActionResult:
+class ProfileActionResult:
     """What came of an action: a message, an entry for the history, and the profile it made."""
 
     message: str
@@ -122,39 +121,41 @@ class ActionResult:
     made: Profile | None = None
 
 
-def activate(profile: Profile, sent: dict[str, str]) -> ActionResult:
+def activate(profile: Profile, sent: dict[str, str]) -> ProfileActionResult:
     profiles.activate(str(profile))
     message = f"{profile} is the active profile now: clients offer it first."
-    return ActionResult(message, "Activated.")
+    return ProfileActionResult(message, "Activated.")
 
 
-def deactivate(profile: Profile, sent: dict[str, str]) -> ActionResult:
+def deactivate(profile: Profile, sent: dict[str, str]) -> ProfileActionResult:
     if profile.is_active:
         profiles.deactivate()
-    return ActionResult("No profile is active now.", "Deactivated.")
+    return ProfileActionResult("No profile is active now.", "Deactivated.")
 
 
-def check(profile: Profile, sent: dict[str, str]) -> ActionResult:
+def check(profile: Profile, sent: dict[str, str]) -> ProfileActionResult:
     profile_validation.compile_profile(str(profile))
-    return ActionResult(f"A session would find all that {profile} names.")
+    return ProfileActionResult(f"A session would find all that {profile} names.")
 
 
-def copy(profile: Profile, sent: dict[str, str]) -> ActionResult:
+def copy(profile: Profile, sent: dict[str, str]) -> ProfileActionResult:
     made = profiles.copy(str(profile), sent.get("new_name", "").strip())
-    return ActionResult(f"This is {made}, a copy of {profile}.", f"Copied from {profile}.", made)
+    return ProfileActionResult(
+        f"This is {made}, a copy of {profile}.", f"Copied from {profile}.", made
+    )
 
 
-def restore(profile: Profile, sent: dict[str, str]) -> ActionResult:
+def restore(profile: Profile, sent: dict[str, str]) -> ProfileActionResult:
     # No version has the number 0.
     number, seen = (parse_number(sent.get(key)) or 0 for key in ("number", "expected_version"))
     restored = profile_validation.restore_version(str(profile), number, seen)
     if restored.version_number == seen:
-        return ActionResult(f"It is what it was at version {number} already.")
+        return ProfileActionResult(f"It is what it was at version {number} already.")
     words = f"Version {number} restored as version {restored.version_number}."
-    return ActionResult(words, words)
+    return ProfileActionResult(words, words)
 
 
-ACTIONS: dict[str, Callable[[Profile, dict[str, str]], ActionResult]] = {
+ACTIONS: dict[str, Callable[[Profile, dict[str, str]], ProfileActionResult]] = {
     action.__name__: action for action in (activate, deactivate, check, copy, restore)
 }
 
@@ -255,10 +256,10 @@ class ProfileAdmin(VersionPages, admin.ModelAdmin):
                 request, "delete", {"title": f"Delete {profile}?", "profile": profile}
             )
 
-        def delete() -> ActionResult:
+        def delete() -> ProfileActionResult:
             self.log_deletions(request, [profile])
             profiles.delete(str(profile))
-            return ActionResult(f"The profile {profile} was deleted.")
+            return ProfileActionResult(f"The profile {profile} was deleted.")
 
         result = self.run_action(request, profile, delete)
         gone = reverse("admin:profiles_app_profile_changelist")
@@ -364,8 +365,8 @@ class ProfileAdmin(VersionPages, admin.ModelAdmin):
         return True
 
     def run_action(
-        self, request: HttpRequest, profile: Profile, action: Callable[[], ActionResult]
-    ) -> ActionResult | None:
+        self, request: HttpRequest, profile: Profile, action: Callable[[], ProfileActionResult]
+    ) -> ProfileActionResult | None:
         """Run an action with its entry in the history; report why it failed, and return None."""
         try:
             with transaction.atomic():

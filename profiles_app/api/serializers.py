@@ -32,7 +32,7 @@ from profiles_app.models.profile import Source
 from profiles_app.profile_format import redact_texts
 from profiles_app.services import collections_sync, directories
 from profiles_app.services.collections import Loaded
-from profiles_app.services.collections_sync import Check, SyncResult, UpdateResult
+from profiles_app.services.collections_sync import CollectionCheck, SyncResult, UpdateResult
 
 NAME = text("Its name in its collection.", example="base")
 COLLECTION = text(example="foundation")
@@ -546,12 +546,12 @@ def serialize_sync(results: list[SyncResult]) -> dict[str, Any]:
     )
 
 
-def serialize_profile_check(check: Check, profile: str) -> dict[str, Any]:
+def serialize_profile_check(check: CollectionCheck, profile: str) -> dict[str, Any]:
     status = check.profiles[profile]
     return ProfileCheckSerializer.serialize(check, profileId=profile, status=status)
 
 
-def serialize_checks(checks: list[Check]) -> dict[str, Any]:
+def serialize_checks(checks: list[CollectionCheck]) -> dict[str, Any]:
     """Return the state of all collections."""
     return CacheStatusSerializer.serialize(
         overallStatus=collections_sync.find_worst_status(check.status for check in checks),

@@ -35,7 +35,7 @@ class Collection(models.Model):
 
     name = models.CharField(max_length=64, unique=True)
     kind = models.CharField(max_length=16, choices=Kind.choices)
-    # The path of the folder or the URL of the repository; empty where it comes with the daemon.
+    # The path of the folder or the URL of the repository; empty if it comes with the daemon.
     source = models.TextField(blank=True, default="")
     ref = models.CharField(max_length=201, blank=True, default="")
     subdirectory = models.TextField(blank=True, default="")
@@ -85,10 +85,8 @@ class Collection(models.Model):
 
     @property
     def location(self) -> Location:
-        """Return where an added collection is read from."""
         return Location(self.kind, self.source, self.ref, self.subdirectory)
 
     @property
     def address(self) -> str:
-        """Return the source as somebody would give it."""
         return str(self.location) if self.is_added else self.kind

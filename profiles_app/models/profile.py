@@ -49,13 +49,13 @@ class Profile(models.Model):
     version = models.CharField(max_length=64)
     description = models.TextField(blank=True, default="")
     source = models.CharField(max_length=16, choices=Source.choices)
-    # Below the folder of its source; empty where there is no file.
+    # Below the folder of its source; empty if there is no file.
     source_path = models.TextField(blank=True, default="")
     schema_version = models.PositiveSmallIntegerField(default=SCHEMA_VERSION)
     # As `definition.checked` returns it. `${NAME}` stays as it is written.
     definition = models.JSONField(default=definition.empty_definition)
     instruction = models.TextField(blank=True, default="")
-    # SHA-256 of the file, in hex; empty where there is no file.
+    # SHA-256 of the file, in hex; empty if there is no file.
     digest = models.CharField(max_length=64, blank=True, default="")
     is_active = models.BooleanField(default=False)
     # The number of its newest version; PostgreSQL counts it, whatever is written here.
@@ -138,7 +138,7 @@ class ProfileVersion(models.Model):
         triggers = [
             triggers.newest_only("profile_version_newest_only"),
             triggers.unchangeable("profile_version_unchangeable"),
-            triggers.kept("profile_version_kept"),
+            triggers.stays_with_profile("profile_version_kept"),
         ]
 
     def __str__(self) -> str:

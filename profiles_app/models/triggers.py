@@ -1,6 +1,6 @@
 """The rules of versions that PostgreSQL holds itself, whoever writes: service, admin or plain SQL.
 
-Every refusal is a `check_violation`, so it reaches Python as an IntegrityError.
+Every error is a `check_violation`, so it reaches Python as an IntegrityError.
 """
 
 import pgtrigger
@@ -52,7 +52,7 @@ def adds_version(name: str) -> pgtrigger.Trigger:
 
 
 def newest_only(name: str) -> pgtrigger.Trigger:
-    """Return the guard of numbers: a new version is the one that its profile counts as newest.
+    """Return the rule of numbers: a new version is the one that its profile counts as newest.
 
     With the unique (profile, number) this makes the numbers 1..n without a gap.
     """
@@ -73,7 +73,7 @@ def newest_only(name: str) -> pgtrigger.Trigger:
 
 
 def unchangeable(name: str) -> pgtrigger.Trigger:
-    """Return the guard of history: a version is never updated."""
+    """Return the rule of history: a version is never updated."""
     return pgtrigger.Trigger(
         name=name,
         when=pgtrigger.Before,
@@ -83,8 +83,8 @@ def unchangeable(name: str) -> pgtrigger.Trigger:
     )
 
 
-def kept(name: str) -> pgtrigger.Trigger:
-    """Return the guard of history: at commit a version is gone only where its profile is."""
+def stays_with_profile(name: str) -> pgtrigger.Trigger:
+    """Return the rule of history: at commit a version is gone only if its profile is."""
     return pgtrigger.Trigger(
         name=name,
         when=pgtrigger.After,
@@ -100,7 +100,7 @@ def kept(name: str) -> pgtrigger.Trigger:
 
 
 def has_collection(name: str) -> pgtrigger.Trigger:
-    """Return the guard of profiles from collections: their collection is there, and stays."""
+    """Return the rule of profiles from collections: their collection is there, and stays."""
     return pgtrigger.Trigger(
         name=name,
         when=pgtrigger.Before,
@@ -117,7 +117,7 @@ def has_collection(name: str) -> pgtrigger.Trigger:
 
 
 def goes_last(name: str) -> pgtrigger.Trigger:
-    """Return the guard of collections: at commit one is gone only where its profiles are."""
+    """Return the rule of collections: at commit one is gone only if its profiles are."""
     return pgtrigger.Trigger(
         name=name,
         when=pgtrigger.After,
@@ -135,7 +135,7 @@ def goes_last(name: str) -> pgtrigger.Trigger:
 
 
 def local_stays(name: str) -> pgtrigger.Trigger:
-    """Return the guard of `local`, which is always there."""
+    """Return the rule of `local`, which is always there."""
     return pgtrigger.Trigger(
         name=name,
         when=pgtrigger.Before,
@@ -146,7 +146,7 @@ def local_stays(name: str) -> pgtrigger.Trigger:
 
 
 def keeps_name(name: str) -> pgtrigger.Trigger:
-    """Return the guard of names: profiles name their collection, so it is never renamed."""
+    """Return the rule of names: profiles name their collection, so it is never renamed."""
     return pgtrigger.Trigger(
         name=name,
         when=pgtrigger.Before,

@@ -194,7 +194,7 @@ def read_source(name: str, place: location.Location) -> tuple[Tree, Contents]:
 
     Touches no database. Raises SourceUnreadable.
     """
-    tree = sources.read(place)
+    tree = sources.read_tree(place)
     found = collection_contents.parse_collection(name, tree)
     if found == Contents():
         # A folder of the wrong name, or one whose disk is not mounted.
@@ -212,7 +212,7 @@ def read_source(name: str, place: location.Location) -> tuple[Tree, Contents]:
 def replace_contents(collection: Collection, tree: Tree, found: Contents, now: datetime) -> Loaded:
     """Make a collection agree with what was read.
 
-    The caller has a transaction, with the catalogue locked. Raises CollectionInUse where the
+    The caller has a transaction, with the catalogue locked. Raises CollectionInUse if the
     active profile would go.
     """
     origin = {"collection": collection.name, "source": Source.COLLECTION}

@@ -50,7 +50,7 @@ class SyncResult:
 
 
 @dataclass
-class Check:
+class CollectionCheck:
     """Whether what is loaded of a collection is what its source has."""
 
     collection: Collection
@@ -166,7 +166,7 @@ def _store(seen: Collection, tree: Tree, found: Contents) -> Loaded:
         return collections.replace_contents(collection, tree, found, timezone.now())
 
 
-def check_all(names: Iterable[str] | None = None) -> list[Check]:
+def check_all(names: Iterable[str] | None = None) -> list[CollectionCheck]:
     """Look at the sources of these collections, or of all; nothing is changed.
 
     Raises CollectionNotFound.
@@ -179,9 +179,9 @@ def check_all(names: Iterable[str] | None = None) -> list[Check]:
         return list(pool.map(lambda item: check(item, loaded[item.name]), found))
 
 
-def check(collection: Collection, loaded: list[Profile]) -> Check:
+def check(collection: Collection, loaded: list[Profile]) -> CollectionCheck:
     """Compare what is loaded of a collection with its source, without touching the database."""
-    result = Check(collection, profiles={str(profile): FRESH for profile in loaded})
+    result = CollectionCheck(collection, profiles={str(profile): FRESH for profile in loaded})
     is_stale = False
     try:
         if collection.kind == Kind.GIT:
@@ -202,7 +202,7 @@ def check(collection: Collection, loaded: list[Profile]) -> Check:
     return result
 
 
-def _check_folder(check: Check, loaded: list[Profile]) -> None:
+def _check_folder(check: CollectionCheck, loaded: list[Profile]) -> None:
     collection = check.collection
     tree, found = collections.read_source(collection.name, collection.location)
     if tree.digest != collection.digest:
@@ -218,7 +218,6 @@ def _check_folder(check: Check, loaded: list[Profile]) -> None:
 
 
 def find_worst_status(statuses: Iterable[str]) -> str:
-    """Return the worst of several."""
     present = set(statuses)
     return next((status for status in (MISSING, STALE) if status in present), FRESH)
 
@@ -249,7 +248,7 @@ def update(
     return results
 
 
-def _report_update(check: Check, loaded: Loaded) -> UpdateResult:
+def _report_update(check: CollectionCheck, loaded: Loaded) -> UpdateResult:
     profiles = dict.fromkeys(check.profiles, (FRESH, SKIPPED))
     profiles |= dict.fromkeys([*loaded.created, *loaded.updated], (FRESH, BUILT))
     profiles |= dict.fromkeys(loaded.removed, (MISSING, REMOVED))

@@ -39,7 +39,7 @@ ROOT_NAME = "root"
 def require_directory(relative_path: str) -> AmplifiedDirectory:
     """Return the amplified directory that a session names.
 
-    Raises InvalidPath, or DirectoryNotAmplified where exactly this directory is not amplified.
+    Raises InvalidPath, or DirectoryNotAmplified if exactly this directory is not amplified.
     """
     path = clean_path(relative_path)
     if directory := AmplifiedDirectory.objects.at(path):
@@ -67,7 +67,7 @@ def find_default_profile(directory: AmplifiedDirectory) -> str:
 def find_nearest_profile(path: str, defaults: dict[str, str]) -> str:
     """Return the default profile of a path, given those of all directories above it.
 
-    Raises DirectoryNotAmplified where not even the root has one.
+    Raises DirectoryNotAmplified if not even the root has one.
     """
     for parent in lineage(path):
         if name := defaults.get(parent):
@@ -109,7 +109,7 @@ def amplify(
     metadata: dict[str, Any] | None = None,
     create_marker: bool = True,
 ) -> AmplifiedDirectory:
-    """Amplify a directory, which is made where it is missing; a marker on the disk is adopted.
+    """Amplify a directory, which is made if it is missing; a marker on the disk is adopted.
 
     What the caller gives goes before what the marker says. Raises InvalidPath, DirectoryExists,
     ProfileNotFound, InvalidDefinition for metadata, or what the disk refuses; then there is no row.
@@ -182,7 +182,7 @@ def deregister(relative_path: str, *, remove_marker: bool = False) -> None:
 
 
 def read_agents_content(directory: AmplifiedDirectory) -> str | None:
-    """Return the directory's instructions for agents; None where none can be read."""
+    """Return the directory's instructions for agents; None if none can be read."""
     try:
         with disk.open_folder(PurePosixPath(directory.relative_path)) as folder:
             return disk.read_agents(folder)

@@ -36,7 +36,7 @@ class DirectoryEntry:
 
 
 @dataclass(frozen=True)
-class Listing(Generic[Item]):
+class DirectoryListing(Generic[Item]):
     """What lies in a directory, in order of the names: names only, or entries."""
 
     # "" is the root directory, which has no parent.
@@ -61,7 +61,7 @@ class FileContent:
     is_truncated: bool
 
 
-def list_directories(path: str) -> Listing[str]:
+def list_directories(path: str) -> DirectoryListing[str]:
     """Return the names of the directories in a directory below the root, and of links to such.
 
     Raises InvalidPath, FolderNotFound, or what the disk refuses.
@@ -94,7 +94,7 @@ def create_directory(path: str) -> str:
         return str(place)
 
 
-def list_entries(path: str) -> Listing[DirectoryEntry]:
+def list_entries(path: str) -> DirectoryListing[DirectoryEntry]:
     """Return the files and directories in a directory; links count as what they lead to.
 
     A link that leaves the root is left out. Raises InvalidPath, FolderNotFound, or what the disk
@@ -173,13 +173,13 @@ def _parse_visible(path: str) -> PurePosixPath:
     return place
 
 
-def _make_listing(place: PurePosixPath, names: list[str]) -> Listing[str]:
+def _make_listing(place: PurePosixPath, names: list[str]) -> DirectoryListing[str]:
     """Return the first of the names, in order; Python marks by surrogates what is not UTF-8."""
     is_utf8 = [name for name in names if not any("\ud800" <= char <= "\udfff" for char in name)]
     first = heapq.nsmallest(LIMIT + 1, is_utf8)
     path = str(place) if place.parts else ""
     above = str(place.parent) if place.parent.parts else ""
-    return Listing(
+    return DirectoryListing(
         path=path,
         parent=above if place.parts else None,
         entries=first[:LIMIT],

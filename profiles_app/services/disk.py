@@ -30,6 +30,14 @@ from profiles_app.exceptions import (
 
 # Bytes; an index has no place for paths of more than 2,700 with what stands beside them.
 PATH_LIMIT = 1024
+# The folder that marks an amplified directory, and its files.
+FOLDER = ".amplified"
+METADATA = "metadata.json"
+AGENTS = "AGENTS.md"
+# Bytes of a file in the marker that are read.
+LIMIT = 256 * 1024
+_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC
+
 # A pipe that nobody writes to is opened as well, and is no file.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -140,7 +148,7 @@ def find_root() -> Path:
 
 
 def relative_to_root(directory: Path) -> PurePosixPath | None:
-    """Return the directory's path from the root directory; None where it lies elsewhere."""
+    """Return the directory's path from the root directory; None if it lies elsewhere."""
     for each in (Path(settings.ROOT_DIR), find_root()):
         if directory.is_relative_to(each):
             return PurePosixPath(directory.relative_to(each))
@@ -181,14 +189,6 @@ def resolve_links(path: PurePosixPath) -> PurePosixPath:
 # programs see it, and lets another daemon adopt the directory. Every function takes the descriptor
 # of the directory, and follows no link from there.
 
-FOLDER = ".amplified"
-METADATA = "metadata.json"
-AGENTS = "AGENTS.md"
-# Bytes of a file in the marker that are read.
-LIMIT = 256 * 1024
-
-_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC
-
 
 def marker_exists(directory: int) -> bool:
     """Tell whether the directory has a marker."""
@@ -199,8 +199,8 @@ def marker_exists(directory: int) -> bool:
 
 
 def read_metadata(directory: int) -> dict[str, Any]:
-    """Return what the marker says, {} where it says nothing; raise InvalidPath if unreadable."""
-    if (content := _read(directory, METADATA)) is None:
+    """Return what the marker says, {} if it says nothing; raise InvalidPath if unreadable."""
+    if (content := _read_marker(directory, METADATA)) is None:
         return {}
     try:
         metadata = json.loads(content)
@@ -220,7 +220,7 @@ def write_metadata(directory: int, metadata: dict[str, Any]) -> None:
 
 def read_agents(directory: int) -> str | None:
     """Return the instructions for agents, None if there are none."""
-    return _read(directory, AGENTS)
+    return _read_marker(directory, AGENTS)
 
 
 def read_agents_beside(directory: int) -> str | None:
@@ -242,7 +242,7 @@ def remove_marker(directory: int) -> None:
         shutil.rmtree(FOLDER, dir_fd=directory)
 
 
-def _read(directory: int, name: str) -> str | None:
+def _read_marker(directory: int, name: str) -> str | None:
     """Return a file of the marker as text, None if there is none."""
     try:
         with _open_marker(directory) as marker:

@@ -80,12 +80,10 @@ class Change:
 
     @property
     def old(self) -> dict[str, Any]:
-        """The config that the profile gives it."""
         return (self.before or {}).get("config") or {}
 
     @property
     def new(self) -> dict[str, Any]:
-        """The config that it would have."""
         return self.after["config"]
 
 

@@ -51,7 +51,7 @@ def lock_catalogue() -> None:
 def resolve_profile(name: str) -> Profile:
     """Return the profile `collection/name`, or a bare name that only one profile has.
 
-    A bare name means the local profile of that name where there is one. Raises ProfileNotFound.
+    A bare name means the local profile of that name if there is one. Raises ProfileNotFound.
     """
     if not all(re.fullmatch(NAME, part) for part in name.split("/", 1)):
         raise ProfileNotFound
@@ -142,7 +142,7 @@ def update(
     modules: Definition | None = None,
     **texts: str,
 ) -> Profile:
-    """Change what is given and return the profile, at its new version where anything differs.
+    """Change what is given and return the profile, at its new version if anything differs.
 
     A section replaces the one that was there; a module of the session does so too, and None
     removes it. `texts` are `version`, `description` and `instruction`. `expected_version` is the

@@ -9,7 +9,7 @@ from profiles_app.sources.location import FOLDER, Location
 from profiles_app.sources.tree import Tree
 
 
-def read(location: Location) -> Tree:
+def read_tree(location: Location) -> Tree:
     """Return what a source holds now, or raise SourceUnreadable."""
     return (
         tree.read_folder(location.url) if location.kind == FOLDER else git.read_repository(location)

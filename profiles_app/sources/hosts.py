@@ -71,7 +71,7 @@ def is_public(address: Address) -> bool:
 
 
 def resolve_host(host: str, port: int) -> list[Address]:
-    """Return the addresses of a host, each once; none where it is not found."""
+    """Return the addresses of a host, each once; none if it is not found."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):

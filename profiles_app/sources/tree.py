@@ -49,7 +49,7 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class FileError:
-    """Why a file is not taken; the line is null where it is the file as a whole."""
+    """Why a file is not taken; the line is null if it is the file as a whole."""
 
     file: str
     line: int | None

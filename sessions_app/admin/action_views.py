@@ -24,233 +24,21 @@ from django.http import (
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 
-from amplifierd.common.problems import Problem, respond
 from sessions_app.admin.actions import (
     LIFECYCLE_ACTIONS,
     PAGE_ACTIONS,
     ActionResult,
     LifecycleAction,
 )
-from sessions_app.admin.listing import ConsoleAdmin, ListingAdmin
+from sessions_app.admin.listing import ListingAdmin
 from sessions_app.admin.rendering import page_url, render_badge, shorten_id, visible
 from sessions_app.exceptions import SessionsError
 from sessions_app.models import Session
 from sessions_app.services import sessions
 
-# Sessions that a message names.
-NAMED_IN_MESSAGE = 10
-
-
-class LifecycleAdmin(ConsoleAdmin):
-    """The part of the sessions' admin that changes sessions, by the services' steps only."""
-
-    def get_urls(self) -> list[URLPattern]:
-        """Add the page of a step: POST takes it, GET asks what it needs to know."""
-        view = self.admin_site.admin_view(self.step_view)
-        step = path("<path:object_id>/step/<slug:name>/", view, name="sessions_app_session_step")
-        return [step, *super().get_urls()]
-
-    def delete_view(
-        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        """Delete through the service: collecting the rows here would take all of them in."""
-        return self.step_view(request, object_id, "delete")
-
-    def step_view(self, request: HttpRequest, object_id: str, name: str) -> HttpResponse:
-        """Take a step with one session, or ask first what it asks; then show the session."""
-        step, session = LIFECYCLE_ACTIONS.get(name), self.get_object(request, unquote(object_id))
-        if step is None or session is None:
-            raise Http404("There is no such session, or no such step.")
-        if not self.may(request, step, session):
-            raise PermissionDenied
-        form = step.answers(request)
-        if form is not None and not form.is_valid():
-            return self._ask(request, step, [session], form, page_url("session", session.id))
-        if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
-        self._take_all(request, step, [session], form)
-        gone = not Session.objects.filter(pk=session.pk).exists()
-        return HttpResponseRedirect(_list_url() if gone else page_url("session", session.id))
-
-    def may(self, request: HttpRequest, step: LifecycleAction, session: Session) -> bool:
-        """Tell whether the user may take this step with this session."""
-        return getattr(self, f"has_{step.permission}_permission")(request, session)
-
-    def _ask(
-        self,
-        request: HttpRequest,
-        step: LifecycleAction,
-        rows: list[Session],
-        form: forms.Form,
-        back: str,
-    ) -> HttpResponse:
-        """Return the page that asks; what it sends comes back here with `confirmed`."""
-        many = "this session" if len(rows) == 1 else f"{len(rows)} sessions"
-        context = {
-            **self.admin_site.each_context(request),
-            "opts": self.opts,
-            "title": f"{step.label} {many}?",
-            "step": step,
-            "form": form,
-            "sessions": [
-                (visible(str(row)), shorten_id(row.id), render_badge(row.status)) for row in rows
-            ],
-            "back": back,
-        }
-        return TemplateResponse(request, "admin/sessions_app/session/ask.html", context)
-
-    def _take_all(
-        self,
-        request: HttpRequest,
-        step: LifecycleAction,
-        rows: list[Session],
-        form: forms.Form | None,
-    ) -> None:
-        """Take a step with each session, and tell what became of them: refusals by their reason."""
-        details = form.cleaned_data if form else {}
-        fates: dict[str, list[str]] = {}
-        for session in rows:
-            refusal = self._take(request, step, session, details)
-            fates.setdefault(refusal, []).append(f"“{visible(str(session))}”")
-        if done := fates.pop("", []):
-            verb = "was" if len(done) == 1 else "were"
-            self.message_user(request, f"{_names(done)} {verb} {step.done}.", messages.SUCCESS)
-        for refusal, names in fates.items():
-            verb = "was" if len(names) == 1 else "were"
-            text = f"{_names(names)} {verb} not {step.done}. {refusal}"
-            self.message_user(request, text, messages.ERROR)
-
-    def _take(
-        self, request: HttpRequest, step: LifecycleAction, session: Session, details: dict[str, Any]
-    ) -> str:
-        """Take a step, with its entry in the admin's history; return why not, else nothing."""
-        try:
-            with transaction.atomic():
-                if step.permission == "delete":
-                    self.log_deletions(request, [session])
-                else:
-                    self.log_change(request, session, f"{step.done.capitalize()}.")
-                step.take(session.id, **details)
-        except SessionsError as refusal:
-            return str(refusal)
-        return ""
-
-
-def _list_url() -> str:
-    return reverse("admin:sessions_app_session_changelist")
-
-
-def _names(names: list[str]) -> str:
-    """Return the first few names, and how many follow."""
-    more = len(names) - NAMED_IN_MESSAGE
-    return ", ".join(names[:NAMED_IN_MESSAGE]) + (f" and {more} more" if more > 0 else "")
-
-
-class ActionError(Exception):
-    """What was asked for cannot be done; the sentence says why."""
-
-    def __init__(self, status: int, code: str, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.code = code
-
-
-class PageActionsAdmin:
-    """The part of the sessions' admin that acts on one session."""
-
-    def get_urls(self) -> list[URLPattern]:
-        """Add the address of the acts."""
-        view = self.admin_site.admin_view(self.act_view)
-        act = path("<path:object_id>/act/<slug:name>/", view, name="sessions_app_session_act")
-        return [act, *super().get_urls()]
-
-    def step_view(self, request: HttpRequest, object_id: str, name: str) -> HttpResponse:
-        """Take a step; a script is told what came of it, everybody else shown the session."""
-        step = LIFECYCLE_ACTIONS.get(name)
-        if step is None or request.method != "POST" or not _wants_json(request):
-            return super().step_view(request, object_id, name)
-        session = self._found(request, object_id, step.permission)
-
-        def take(answers: dict[str, Any]) -> ActionResult:
-            step.take(session.id, **answers)
-            return ActionResult(f"The session was {step.done}.", f"{step.done.capitalize()}.")
-
-        return self._answer(request, session, take, step.form or forms.Form)
-
-    def act_view(self, request: HttpRequest, object_id: str, name: str) -> HttpResponse:
-        """Act on a session; then show it, or the copy that was made of it."""
-        act = PAGE_ACTIONS.get(name)
-        if act is None:
-            raise Http404("There is no such act.")
-        session = self._found(request, object_id, "change")
-        if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
-        by = request.user.get_username()
-
-        def take(answers: dict[str, Any]) -> ActionResult:
-            return act.take(session, {**answers, "by": by})
-
-        return self._answer(request, session, take, act.form)
-
-    def _found(self, request: HttpRequest, object_id: str, permission: str) -> Session:
-        session = self.get_object(request, unquote(object_id))
-        if session is None:
-            raise Http404("There is no such session.")
-        if not getattr(self, f"has_{permission}_permission")(request, session):
-            raise PermissionDenied
-        return session
-
-    def _answer(
-        self,
-        request: HttpRequest,
-        session: Session,
-        take: Callable[[dict[str, Any]], ActionResult],
-        form: type[forms.Form],
-    ) -> HttpResponse:
-        try:
-            done = self._act(request, session, take, form(request.POST))
-        except ActionError as refused:
-            return _report_error(request, session, refused)
-        if _wants_json(request):
-            return JsonResponse({"told": done.told, "url": done.url})
-        messages.success(request, done.told)
-        return HttpResponseRedirect(done.url or page_url("session", session.id))
-
-    def _act(
-        self,
-        request: HttpRequest,
-        session: Session,
-        take: Callable[[dict[str, Any]], ActionResult],
-        form: forms.Form,
-    ) -> ActionResult:
-        """Act, with an entry in the admin's history; raise Refused."""
-        if not form.is_valid():
-            faults = " ".join(error for errors in form.errors.values() for error in errors)
-            raise ActionError(HTTPStatus.BAD_REQUEST, "invalid", faults)
-        try:
-            with transaction.atomic():
-                done = take(form.cleaned_data)
-                if done.logged:
-                    self.log_change(request, session, done.logged)
-        except SessionsError as refusal:
-            raise ActionError(refusal.status, refusal.code, str(refusal)) from refusal
-        return done
-
-
-def _wants_json(request: HttpRequest) -> bool:
-    return request.headers.get("Accept") == "application/json"
-
-
-def _report_error(request: HttpRequest, session: Session, refused: ActionError) -> HttpResponse:
-    if _wants_json(request):
-        return respond(Problem(refused.status, refused.code, str(refused)))
-    messages.error(request, f"“{visible(str(session))}” was left as it is. {refused}")
-    return HttpResponseRedirect(page_url("session", session.id))
-
-
-# Sessions that one action takes on, and those of them that the question names.
-AT_ONCE, NAMED_IN_QUESTION = 500, 50
-# What is offered for many; nothing of it happens unasked but what ends nothing.
+# Sessions that one action of the list takes on, those that its question names, and a message.
+AT_ONCE, NAMED_IN_QUESTION, NAMED_IN_MESSAGE = 500, 50, 10
+# Actions of the list; those that end nothing run without a question.
 OFFERED = ("start", "complete", "fail", "terminate", "delete")
 UNASKED = ("start",)
 # A button of a row: `one=terminate:session_…`.
@@ -259,12 +47,12 @@ ONE, ALL = "one", "select_across"
 
 @dataclass(frozen=True)
 class Mark:
-    """What the list can do about having been read."""
+    """A read mark that the list sets or removes."""
 
     name: str
     label: str
     done: str
-    take: Callable[[str], Any]
+    run: Callable[[str], Any]
 
 
 MARKS = (
@@ -273,37 +61,198 @@ MARKS = (
 )
 
 
-class BulkAdmin(ListingAdmin, LifecycleAdmin):
-    """The part of the sessions' admin that acts on many of them."""
+class SessionActionsAdmin(ListingAdmin):
+    """The part of the sessions' admin that changes sessions, by the services only."""
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the addresses of the actions: POST runs one, GET asks what it needs to know."""
+        view, name = self.admin_site.admin_view, "sessions_app_session"
+        step, act = view(self.step_view), view(self.act_view)
+        return [
+            path("<path:object_id>/step/<slug:name>/", step, name=f"{name}_step"),
+            path("<path:object_id>/act/<slug:name>/", act, name=f"{name}_act"),
+            *super().get_urls(),
+        ]
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         """Show the list, or act on it: a row's own button is an action on this row alone."""
         if request.method == "POST":
-            request.POST = _as_action(request)
+            posted = request.POST.copy()
+            name, _, session_id = posted.get(ONE, "").partition(":")
+            if session_id:
+                posted.update({"index": "0"})
+                posted.setlist("action", [action_name(name)])
+                posted.setlist(ACTION_CHECKBOX_NAME, [session_id])
+                posted.setlist(ALL, ["0"])
+            elif posted.get(ALL) == "1":
+                # Django wants to see a row that is selected.
+                posted.setlistdefault(ACTION_CHECKBOX_NAME, ["all"])
+            request.POST = posted
         return super().changelist_view(request, extra_context)
 
-    def take_selected(
-        self, request: HttpRequest, step: LifecycleAction, selected: QuerySet[Session]
+    def delete_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Delete through the service, which does not load all the rows."""
+        return self.step_view(request, object_id, "delete")
+
+    def step_view(self, request: HttpRequest, object_id: str, name: str) -> HttpResponse:
+        """Run a lifecycle action on one session, or ask first; then show the session.
+
+        A script gets the result as JSON.
+        """
+        action = LIFECYCLE_ACTIONS.get(name)
+        if action is None:
+            raise Http404("There is no such action.")
+        session = self.find_session(request, object_id, action.permission)
+        if request.method == "POST" and _wants_json(request):
+
+            def run(answers: dict[str, Any]) -> ActionResult:
+                action.run(session.id, **answers)
+                return ActionResult(
+                    f"The session was {action.done}.", f"{action.done.capitalize()}."
+                )
+
+            return self.run_page_action(request, session, run, action.form or forms.Form)
+        form = action.make_form(request)
+        if form is not None and not form.is_valid():
+            context = {
+                "title": f"{action.label} this session?",
+                "action": action,
+                "form": form,
+                "sessions": [
+                    (visible(str(session)), shorten_id(session.id), render_badge(session.status))
+                ],
+                "back": page_url("session", session.id),
+            }
+            return self.render_question(request, "ask", context)
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        self.run_on_all(request, action, [session], form)
+        gone = not Session.objects.filter(pk=session.pk).exists()
+        sessions_url = reverse("admin:sessions_app_session_changelist")
+        return HttpResponseRedirect(sessions_url if gone else page_url("session", session.id))
+
+    def act_view(self, request: HttpRequest, object_id: str, name: str) -> HttpResponse:
+        """Run an action of the session's page; then show it, or the copy that was made of it."""
+        action = PAGE_ACTIONS.get(name)
+        if action is None:
+            raise Http404("There is no such action.")
+        session = self.find_session(request, object_id, "change")
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        by = request.user.get_username()
+
+        def run(answers: dict[str, Any]) -> ActionResult:
+            return action.run(session, {**answers, "by": by})
+
+        return self.run_page_action(request, session, run, action.form)
+
+    def find_session(self, request: HttpRequest, object_id: str, permission: str) -> Session:
+        """Return the session; raise Http404, and PermissionDenied without the permission."""
+        session = self.get_object(request, unquote(object_id))
+        if session is None:
+            raise Http404("There is no such session.")
+        if not getattr(self, f"has_{permission}_permission")(request, session):
+            raise PermissionDenied
+        return session
+
+    def list_actions(self, request: HttpRequest, session: Session) -> list[LifecycleAction]:
+        """Return the lifecycle actions that the session's status and the user's rights allow."""
+        return [
+            action
+            for action in LIFECYCLE_ACTIONS.values()
+            if action.suits(session)
+            and getattr(self, f"has_{action.permission}_permission")(request, session)
+        ]
+
+    def run_page_action(
+        self,
+        request: HttpRequest,
+        session: Session,
+        run: Callable[[dict[str, Any]], ActionResult],
+        form_class: type[forms.Form],
+    ) -> HttpResponse:
+        """Run an action with its entry in the admin's history; answer with a page or with JSON."""
+        form = form_class(request.POST)
+        status, code, detail = HTTPStatus.BAD_REQUEST, "invalid", ""
+        if form.is_valid():
+            try:
+                with transaction.atomic():
+                    result = run(form.cleaned_data)
+                    if result.logged:
+                        self.log_change(request, session, result.logged)
+            except SessionsError as error:
+                status, code, detail = error.status, error.code, str(error)
+            else:
+                if _wants_json(request):
+                    return JsonResponse({"message": result.message, "url": result.url})
+                messages.success(request, result.message)
+                return HttpResponseRedirect(result.url or page_url("session", session.id))
+        else:
+            detail = " ".join(error for errors in form.errors.values() for error in errors)
+        if _wants_json(request):
+            problem = {"status": status, "code": code, "detail": detail}
+            kind = "application/problem+json"
+            return JsonResponse(problem, status=status, content_type=kind)
+        messages.error(request, f"“{visible(str(session))}” was left as it is. {detail}")
+        return HttpResponseRedirect(page_url("session", session.id))
+
+    def run_selected(
+        self, request: HttpRequest, action: LifecycleAction, selected: QuerySet[Session]
     ) -> HttpResponse | None:
-        """Take a step with each selected session, once it is confirmed; None: show the list."""
-        rows, more = self.chosen(request, selected)
-        form = step.answers(request)
-        is_settled = form is None or form.is_valid()
-        if step.name in UNASKED or ("confirmed" in request.POST and is_settled):
-            self._take_all(request, step, rows, form)
+        """Run an action on each selected session, once it is confirmed; None: show the list."""
+        rows, more = self.choose(request, selected)
+        form = action.make_form(request)
+        is_valid = form is None or form.is_valid()
+        if action.name in UNASKED or ("confirmed" in request.POST and is_valid):
+            self.run_on_all(request, action, rows, form)
             return None
-        return self._ask_many(request, step, rows, form, more)
+        unfit = Counter(session.status for session in rows if not action.suits(session))
+        count = len(rows) - unfit.total()
+        context = {
+            "title": f"{action.label} {_count_sessions(len(rows))}?",
+            "action": action,
+            "form": form if form is not None and form.fields else None,
+            "count": _count_sessions(count),
+            "nothing_fits": not count,
+            "unfit": [(_count_sessions(n), render_badge(status)) for status, n in unfit.items()],
+            "more": more,
+            "at_once": AT_ONCE,
+            "ids": [session.id for session in rows],
+            "action_name": action_name(action.name),
+            "sessions": [
+                {
+                    "name": visible(str(session)),
+                    "short": shorten_id(session.id),
+                    "badge": render_badge(session.status),
+                    "fits": action.suits(session),
+                }
+                for session in rows[:NAMED_IN_QUESTION]
+            ],
+            "unnamed": max(0, len(rows) - NAMED_IN_QUESTION),
+            "back": request.get_full_path(),
+        }
+        return self.render_question(request, "ask_many", context)
 
     def mark_selected(self, request: HttpRequest, mark: Mark, selected: QuerySet[Session]) -> None:
-        """Set or remove the read mark of each selected session."""
-        rows, _ = self.chosen(request, selected)
-        gone = sum(not self._marked(request, mark, session) for session in rows)
-        done = len(rows) - gone
-        self.message_user(request, f"{_sessions(done)} {mark.done}.", messages.SUCCESS)
+        """Set or remove the read mark of each selected session, with an entry in the history."""
+        rows, _ = self.choose(request, selected)
+        done = 0
+        for session in rows:
+            try:
+                with transaction.atomic():
+                    self.log_change(request, session, f"{mark.done.capitalize()}.")
+                    mark.run(session.id)
+                done += 1
+            except SessionsError:
+                # The session is gone.
+                continue
+        self.message_user(request, f"{_count_sessions(done)} {mark.done}.", messages.SUCCESS)
 
-    def chosen(
+    def choose(
         self, request: HttpRequest, selected: QuerySet[Session]
     ) -> tuple[list[Session], bool]:
         """Return the sessions that an action is about, and whether there are more of them.
@@ -317,105 +266,85 @@ class BulkAdmin(ListingAdmin, LifecycleAdmin):
         rows = list(selected.newest_first()[: AT_ONCE + 1])
         return rows[:AT_ONCE], len(rows) > AT_ONCE
 
-    def _ask_many(
+    def render_question(
+        self, request: HttpRequest, name: str, context: dict[str, Any]
+    ) -> HttpResponse:
+        """Return a page that asks; what it sends comes back here with `confirmed`."""
+        context = {**self.admin_site.each_context(request), "opts": self.opts, **context}
+        return TemplateResponse(request, f"admin/sessions_app/session/{name}.html", context)
+
+    def run_on_all(
         self,
         request: HttpRequest,
-        step: LifecycleAction,
+        action: LifecycleAction,
         rows: list[Session],
         form: forms.Form | None,
-        more: bool,
-    ) -> HttpResponse:
-        """Return the page that says how many sessions this concerns, and how many it cannot."""
-        unfit = Counter(session.status for session in rows if not step.suits(session))
-        count = len(rows) - unfit.total()
-        context = {
-            **self.admin_site.each_context(request),
-            "opts": self.opts,
-            "title": f"{step.label} {_sessions(len(rows))}?",
-            "step": step,
-            "form": form if form is not None and form.fields else None,
-            "count": _sessions(count),
-            "nothing_fits": not count,
-            "unfit": [
-                (_sessions(number), render_badge(status)) for status, number in unfit.items()
-            ],
-            "more": more,
-            "at_once": AT_ONCE,
-            "ids": [session.id for session in rows],
-            "action": action_name(step.name),
-            "sessions": [_named(session, step) for session in rows[:NAMED_IN_QUESTION]],
-            "unnamed": max(0, len(rows) - NAMED_IN_QUESTION),
-            "back": request.get_full_path(),
-        }
-        return TemplateResponse(request, "admin/sessions_app/session/ask_many.html", context)
-
-    def _marked(self, request: HttpRequest, mark: Mark, session: Session) -> bool:
-        """Set a mark, with its entry in the admin's history; False where the session is gone."""
-        try:
-            with transaction.atomic():
-                self.log_change(request, session, f"{mark.done.capitalize()}.")
-                mark.take(session.id)
-        except SessionsError:
-            return False
-        return True
+    ) -> None:
+        """Run an action on each session, with entries in the history; report errors by reason."""
+        details = form.cleaned_data if form else {}
+        # The names of the sessions by error; those without one have "".
+        outcomes: dict[str, list[str]] = {"": []}
+        for session in rows:
+            error = ""
+            try:
+                with transaction.atomic():
+                    if action.permission == "delete":
+                        self.log_deletions(request, [session])
+                    else:
+                        self.log_change(request, session, f"{action.done.capitalize()}.")
+                    action.run(session.id, **details)
+            except SessionsError as failure:
+                error = str(failure)
+            outcomes.setdefault(error, []).append(f"“{visible(str(session))}”")
+        for error, names in outcomes.items():
+            if not names:
+                continue
+            more = len(names) - NAMED_IN_MESSAGE
+            listed = ", ".join(names[:NAMED_IN_MESSAGE]) + (f" and {more} more" if more > 0 else "")
+            verb = "was" if len(names) == 1 else "were"
+            if error:
+                text = f"{listed} {verb} not {action.done}. {error}"
+                self.message_user(request, text, messages.ERROR)
+            else:
+                self.message_user(request, f"{listed} {verb} {action.done}.", messages.SUCCESS)
 
 
-def step_action(step: LifecycleAction) -> Callable[..., Any]:
-    """Return the list's action that takes this step; that of `delete` replaces Django's own."""
+def make_lifecycle_action(action: LifecycleAction) -> Callable[..., Any]:
+    """Return an action as Django's list takes it; that of `delete` replaces Django's own."""
 
-    @admin.action(description=f"{step.label}…", permissions=[step.permission])
-    def act(page: BulkAdmin, request: HttpRequest, selected: QuerySet[Session]) -> Any:
-        return page.take_selected(request, step, selected)
+    @admin.action(description=f"{action.label}…", permissions=[action.permission])
+    def run(page: SessionActionsAdmin, request: HttpRequest, selected: QuerySet[Session]) -> Any:
+        return page.run_selected(request, action, selected)
 
-    act.__name__ = action_name(step.name)
-    return act
+    run.__name__ = action_name(action.name)
+    return run
 
 
-def mark_action(mark: Mark) -> Callable[..., Any]:
+def make_mark_action(mark: Mark) -> Callable[..., Any]:
     """Return the list's action that sets or removes read marks."""
 
     @admin.action(description=mark.label, permissions=["change"])
-    def act(page: BulkAdmin, request: HttpRequest, selected: QuerySet[Session]) -> Any:
+    def run(page: SessionActionsAdmin, request: HttpRequest, selected: QuerySet[Session]) -> Any:
         return page.mark_selected(request, mark, selected)
 
-    act.__name__ = action_name(mark.name)
-    return act
+    run.__name__ = action_name(mark.name)
+    return run
 
 
 def action_name(name: str) -> str:
-    """Return what the list's action is called."""
+    """Return the name of the list's action."""
     return f"{name}_selected"
 
 
 ACTIONS = (
-    *(step_action(LIFECYCLE_ACTIONS[name]) for name in OFFERED),
-    *(mark_action(mark) for mark in MARKS),
+    *(make_lifecycle_action(LIFECYCLE_ACTIONS[name]) for name in OFFERED),
+    *(make_mark_action(mark) for mark in MARKS),
 )
 
 
-def _as_action(request: HttpRequest) -> Any:
-    """Return what was posted, as Django's list takes it."""
-    posted = request.POST.copy()
-    name, _, session_id = posted.get(ONE, "").partition(":")
-    if session_id:
-        posted.update({"index": "0"})
-        posted.setlist("action", [action_name(name)])
-        posted.setlist(ACTION_CHECKBOX_NAME, [session_id])
-        posted.setlist(ALL, ["0"])
-    elif posted.get(ALL) == "1":
-        # Django wants to see a row that is selected.
-        posted.setlistdefault(ACTION_CHECKBOX_NAME, ["all"])
-    return posted
+def _wants_json(request: HttpRequest) -> bool:
+    return request.headers.get("Accept") == "application/json"
 
 
-def _named(session: Session, step: LifecycleAction) -> dict[str, Any]:
-    return {
-        "name": visible(str(session)),
-        "short": shorten_id(session.id),
-        "badge": render_badge(session.status),
-        "fits": step.suits(session),
-    }
-
-
-def _sessions(count: int) -> str:
+def _count_sessions(count: int) -> str:
     return "1 session" if count == 1 else f"{count:,} sessions"

@@ -29,15 +29,15 @@ class FailForm(forms.Form):
 
 @dataclass(frozen=True)
 class LifecycleAction:
-    """Something to be done to a session, by a service.
+    """A change of a session's status, or its deletion, by a service.
 
-    `done` goes on after "was". A step with a form asks first; the form's values go to the service.
+    `done` goes on after "was". An action with a form asks first; the service gets its values.
     """
 
     name: str
     label: str
     done: str
-    take: Callable[..., Any]
+    run: Callable[..., Any]
     # None: possible in any state.
     target: SessionStatus | None = None
     permission: str = "change"
@@ -45,11 +45,11 @@ class LifecycleAction:
     warning: str = ""
 
     def suits(self, session: Session) -> bool:
-        """Tell whether the session's status allows the step, as far as is known."""
+        """Whether the session's status allows the action, as far as is known."""
         return self.target is None or self.target in SESSION_TRANSITIONS[session.status]
 
-    def answers(self, request: HttpRequest) -> forms.Form | None:
-        """Return the form, with the answers if there are any; None where nothing is asked."""
+    def make_form(self, request: HttpRequest) -> forms.Form | None:
+        """Return the form, with the answers if there are any; None if the action has none."""
         if self.form is None:
             return None
         return self.form(request.POST if "confirmed" in request.POST else None)
@@ -130,34 +130,34 @@ class AnswerForm(forms.Form):
 
 @dataclass(frozen=True)
 class ActionResult:
-    """What came of an act: a sentence, and the page to go on with if it is another one.
+    """What came of an action: a message, and the page to go on with if it is another one.
 
-    `logged` is what the admin's history says, nothing where there is nothing to say.
+    `logged` is the entry of the admin's history; without one it is empty.
     """
 
-    told: str
+    message: str
     logged: str = ""
     url: str = ""
 
 
 @dataclass(frozen=True)
 class PageAction:
-    """Something to be done to a session by a service, with a form's answers.
+    """An action on a session's page: a service is called with the answers of a form.
 
-    `by` is among them: the name of whoever acts.
+    `by` is among the answers: the name of the user.
     """
 
-    take: Callable[[Session, dict[str, Any]], ActionResult]
+    run: Callable[[Session, dict[str, Any]], ActionResult]
     form: type[forms.Form] = forms.Form
 
 
-def _send(session: Session, answers: dict[str, Any]) -> ActionResult:
+def send(session: Session, answers: dict[str, Any]) -> ActionResult:
     strategy = answers["strategy"] or Strategy.ENQUEUE
     run, _ = runs.send(session.id, answers["content"], strategy=strategy)
     return ActionResult("The message was sent.", f"Sent a message, run {run.id}.")
 
 
-def _cancel(session: Session, _: dict[str, Any]) -> ActionResult:
+def cancel(session: Session, _: dict[str, Any]) -> ActionResult:
     """Cancel the run that is running, or else the one that is next."""
     run = Run.objects.filter(session_id=session.id).open().first()
     if run is None or not runs.cancel(session.id, run.id):
@@ -165,39 +165,40 @@ def _cancel(session: Session, _: dict[str, Any]) -> ActionResult:
     return ActionResult("The run was cancelled.", f"Cancelled run {run.id}.")
 
 
-def _clone(session: Session, _: dict[str, Any]) -> ActionResult:
+def answer(session: Session, answers: dict[str, Any]) -> ActionResult:
+    given = {name: answers[name] for name in ("reason", "by")}
+    approval = pending_actions.answer(session.id, answers["approval"], answers["response"], **given)
+    always = " for good" if approval.always else ""
+    message = f"“{visible(approval.tool_name)}” was {approval.status}{always}."
+    inbox = reverse("admin:sessions_app_approval_changelist") if answers["inbox"] else ""
+    return ActionResult(message, f"Approval {approval.id}: {message}", inbox)
+
+
+def clone(session: Session, _: dict[str, Any]) -> ActionResult:
     copy = clone_fork.clone(session.id, Everyone())
     return ActionResult("This is the clone.", f"Cloned to {copy.id}.", page_url("session", copy.id))
 
 
-def _fork(session: Session, answers: dict[str, Any]) -> ActionResult:
+def fork(session: Session, answers: dict[str, Any]) -> ActionResult:
     copy = clone_fork.fork(session.id, answers["after"])
     return ActionResult("This is the fork.", f"Forked to {copy.id}.", page_url("session", copy.id))
 
 
-def _answer(session: Session, answers: dict[str, Any]) -> ActionResult:
-    given = {name: answers[name] for name in ("reason", "by")}
-    done = pending_actions.answer(session.id, answers["approval"], answers["response"], **given)
-    told = f"“{visible(done.tool_name)}” was {done.status}{' for good' if done.always else ''}."
-    inbox = reverse("admin:sessions_app_approval_changelist") if answers["inbox"] else ""
-    return ActionResult(told, f"Approval {done.id}: {told}", inbox)
-
-
-def _read(session: Session, _: dict[str, Any]) -> ActionResult:
+def mark_read(session: Session, _: dict[str, Any]) -> ActionResult:
     sessions.mark_read(session.id)
     return ActionResult("The session is marked as read.")
 
 
 PAGE_ACTIONS = {
-    "send": PageAction(_send, SendForm),
-    "cancel": PageAction(_cancel),
-    "answer": PageAction(_answer, AnswerForm),
-    "clone": PageAction(_clone),
-    "fork": PageAction(_fork, ForkForm),
-    "read": PageAction(_read),
+    "send": PageAction(send, SendForm),
+    "cancel": PageAction(cancel),
+    "answer": PageAction(answer, AnswerForm),
+    "clone": PageAction(clone),
+    "fork": PageAction(fork, ForkForm),
+    "read": PageAction(mark_read),
 }
 
 
 def build_composer(session: Session) -> SendForm | None:
-    """Return the form by which a message is sent; None where the session takes none."""
+    """Return the form by which a message is sent; None if the session takes none."""
     return SendForm() if session.status == SessionStatus.ACTIVE else None

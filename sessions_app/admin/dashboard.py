@@ -3,7 +3,7 @@
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
@@ -44,7 +44,7 @@ SPARED = 10
 
 
 @dataclass(frozen=True)
-class Window:
+class TimeRange:
     """A time that is looked back on, in steps."""
 
     name: str
@@ -56,7 +56,6 @@ class Window:
 
     @property
     def hours(self) -> float:
-        """Return how long it is."""
         return self.step * self.steps / timedelta(hours=1)
 
     @property
@@ -69,10 +68,10 @@ class Window:
 WINDOWS = {
     window.name: window
     for window in (
-        Window("1h", "1 hour", timedelta(minutes=1), 60, 0.5),
-        Window("24h", "24 hours", timedelta(minutes=15), 96, 1),
-        Window("7d", "7 days", timedelta(hours=2), 84, 5),
-        Window("30d", "30 days", timedelta(hours=6), 120, 15),
+        TimeRange("1h", "1 hour", timedelta(minutes=1), 60, 0.5),
+        TimeRange("24h", "24 hours", timedelta(minutes=15), 96, 1),
+        TimeRange("7d", "7 days", timedelta(hours=2), 84, 5),
+        TimeRange("30d", "30 days", timedelta(hours=6), 120, 15),
     )
 }
 USUAL = WINDOWS["24h"]
@@ -94,12 +93,10 @@ class SeriesStep:
 
     @property
     def runs(self) -> int:
-        """Return how many runs ended."""
         return self.succeeded + self.failed + self.cancelled
 
     @property
     def tokens(self) -> int:
-        """Return the tokens of them all."""
         return self.input_tokens + self.output_tokens
 
     @property
@@ -130,52 +127,47 @@ GROUP BY 1, 2
 """
 
 
-def read_series(window: Window) -> Series:
+def read_series(window: TimeRange) -> Series:
     """Return what became of the runs of a window; it may be a little older than now."""
     key = f"dashboard:{window.name}"
     found = cache.get(key)
-    if found is None:
-        began = time.monotonic()
-        found = _series(window)
-        cache.set(key, found, max(window.kept, SPARED * (time.monotonic() - began)))
+    if found is not None:
+        return found
+    began = time.monotonic()
+    size = int(window.step.total_seconds())
+    # The last step is the one that is under way.
+    last = int(datetime.now(UTC).timestamp()) // size
+    numbers = range(last - window.steps + 1, last + 1)
+    times = [datetime.fromtimestamp(number * size, UTC) for number in numbers]
+    given = {"step": window.step, "since": times[0], "least": LEAST, "ratio": math.log(RATIO)}
+    total, sums = StepSum(), defaultdict[datetime, StepSum](StepSum)
+    with connection.cursor() as cursor:
+        cursor.execute(SERIES, given)
+        for at, wait, *columns in cursor.fetchall():
+            sums[at].add(wait, columns)
+            total.add(wait, columns)
+    steps = [sums[at].make_step(at) if at in sums else SeriesStep(at) for at in times]
+    found = Series(steps, total.make_step(None))
+    cache.set(key, found, max(window.kept, SPARED * (time.monotonic() - began)))
     return found
 
 
 @dataclass
-class _Tally:
+class StepSum:
     """What is added up for a step: the columns of the query, and how many waited how long."""
 
     sums: list[int] = field(default_factory=lambda: [0] * 5)
     waits: Counter[int] = field(default_factory=Counter)
 
-    def add(self, wait: int | None, columns: tuple[int, ...]) -> None:
-        """Add a row of the query."""
+    def add(self, wait: int | None, columns: Sequence[int]) -> None:
         self.sums = [one + other for one, other in zip(self.sums, columns, strict=True)]
         if wait is not None:
             self.waits[wait] += sum(columns[:3])
 
-    def step(self, at: datetime | None) -> SeriesStep:
-        """Return it as a step."""
+    def make_step(self, at: datetime | None) -> SeriesStep:
         return SeriesStep(
             at, *self.sums, _percentile(self.waits, 0.5), _percentile(self.waits, 0.95)
         )
-
-
-def _series(window: Window) -> Series:
-    times = list(_times(window))
-    total, tallies = _Tally(), defaultdict[datetime, _Tally](_Tally)
-    for at, wait, *columns in _rows(window, times[0]):
-        tallies[at].add(wait, tuple(columns))
-        total.add(wait, tuple(columns))
-    steps = [tallies[at].step(at) if at in tallies else SeriesStep(at) for at in times]
-    return Series(steps, total.step(None))
-
-
-def _rows(window: Window, since: datetime) -> list[tuple[Any, ...]]:
-    given = {"step": window.step, "since": since, "least": LEAST, "ratio": math.log(RATIO)}
-    with connection.cursor() as cursor:
-        cursor.execute(SERIES, given)
-        return cursor.fetchall()
 
 
 def _percentile(waits: Counter[int], share: float) -> float | None:
@@ -186,14 +178,6 @@ def _percentile(waits: Counter[int], share: float) -> float | None:
         if left <= 0:
             return RATIO ** (wait - 0.5)
     return None
-
-
-def _times(window: Window) -> Iterator[datetime]:
-    """Yield when the steps begin; the last is the one that is under way."""
-    size = int(window.step.total_seconds())
-    last = int(datetime.now(UTC).timestamp()) // size
-    for number in range(last - window.steps + 1, last + 1):
-        yield datetime.fromtimestamp(number * size, UTC)
 
 
 # Failures that are shown, and the characters of each reason.
@@ -225,7 +209,7 @@ def count_approvals() -> dict[str, Any]:
 
 
 @dataclass
-class Holder:
+class WorkerState:
     """A worker, and what it holds."""
 
     name: str
@@ -236,38 +220,36 @@ class Holder:
 
 
 @dataclass(frozen=True)
-class Machinery:
+class Processes:
     """The processes that are there, of any daemon on this database."""
 
-    workers: list[Holder] = field(default_factory=list)
+    workers: list[WorkerState] = field(default_factory=list)
     web: list[Process] = field(default_factory=list)
 
     @property
     def alive(self) -> int:
-        """Return how many workers have told of themselves of late."""
         return sum(worker.process is not None for worker in self.workers)
 
     @property
     def streams(self) -> int:
-        """Return how many streams of sessions are open, as the processes last told."""
+        """How many streams of sessions are open, as the processes last reported."""
         return sum(process.streams for process in self.web)
 
     @property
     def feeds(self) -> int:
-        """Return how many feeds of all sessions are open."""
         return sum(process.feeds for process in self.web)
 
 
-def find_processes() -> Machinery:
-    """Return who is there; workers that have gone stay as long as they hold a lease."""
+def find_processes() -> Processes:
+    """Return the processes that run; workers that have gone stay as long as they hold a lease."""
     there = list(processes.alive())
-    holders = {p.name: Holder(p.name, p) for p in there if p.kind == ProcessKind.WORKER}
+    holders = {p.name: WorkerState(p.name, p) for p in there if p.kind == ProcessKind.WORKER}
     leases = Run.objects.filter(status=RunStatus.RUNNING).order_by().values_list("worker")
     for name, runs, lease in leases.annotate(Count("id"), Min("lease_expires_at")):
-        holder = holders.setdefault(name, Holder(name))
+        holder = holders.setdefault(name, WorkerState(name))
         holder.runs, holder.lease = runs, lease
     web = [process for process in there if process.kind == ProcessKind.WEB]
-    return Machinery(sorted(holders.values(), key=lambda holder: holder.name), web)
+    return Processes(sorted(holders.values(), key=lambda holder: holder.name), web)
 
 
 def find_failures() -> list[dict[str, Any]]:
@@ -292,7 +274,9 @@ def build_context(request: HttpRequest) -> dict[str, Any]:
     if not request.user.has_perm("sessions_app.view_session"):
         return {}
     window = WINDOWS.get(request.GET.get("window", ""), USUAL)
-    series, statuses = read_series(window), count_sessions()
+    series, statuses, queue = read_series(window), count_sessions(), count_queue()
+    rows = [asdict(step) for step in series.steps]
+    now = timezone.now()
     return {
         "window": window,
         "windows": WINDOWS.values(),
@@ -301,13 +285,21 @@ def build_context(request: HttpRequest) -> dict[str, Any]:
         "total": series.total,
         "per_hour": series.total.runs / window.hours,
         "steps": [step for step in reversed(series.steps) if step.runs],
-        "drawn": _drawn(series),
-        "queue": _queue(),
-        "asked": count_approvals(),
-        "machinery": find_processes(),
-        "now": timezone.now(),
-        "failures": [_failure(row) for row in find_failures()],
-        **_beginning(request),
+        # The columns of the charts.
+        "drawn": {
+            "at": [int(step.at.timestamp()) for step in series.steps if step.at],
+            **{name: [row[name] for row in rows] for name in DRAWN},
+        },
+        "queue": queue,
+        "oldest_wait": format_duration(queue["oldest"] and (now - queue["oldest"]).total_seconds()),
+        "pending_approvals": count_approvals(),
+        "processes": find_processes(),
+        "now": now,
+        "failures": [present_failure(row) for row in find_failures()],
+        # What the first steps need: where the API is, and whether it wants a key.
+        "api": request.build_absolute_uri(f"{settings.PREFIX}/api/v1"),
+        "needs_key": settings.REQUIRE_KEYS,
+        "may_try": request.user.has_perm("sessions_app.change_session"),
     }
 
 
@@ -320,27 +312,14 @@ def try_it(request: HttpRequest, admin: Any) -> HttpResponse:
     try:
         made = sessions.create(name="First session")
         sessions.start(made.id)
-    except ServiceError as refusal:
-        messages.error(request, f"No session was made. {refusal}")
+    except ServiceError as error:
+        messages.error(request, f"No session was made. {error}")
         return HttpResponseRedirect("../")
     admin.log_addition(request, made, "Made to try it.")
     return HttpResponseRedirect(page_url("session", made.id))
 
 
-def _drawn(series: Series) -> dict[str, Any]:
-    """Return the columns of the charts."""
-    rows = [asdict(step) for step in series.steps]
-    columns = {name: [row[name] for row in rows] for name in DRAWN}
-    return {"at": [int(step.at.timestamp()) for step in series.steps if step.at], **columns}
-
-
-def _queue() -> dict[str, Any]:
-    queue = count_queue()
-    waits = (timezone.now() - queue["oldest"]).total_seconds() if queue["oldest"] else None
-    return {**queue, "waits": format_duration(waits)}
-
-
-def _failure(row: dict[str, Any]) -> dict[str, Any]:
+def present_failure(row: dict[str, Any]) -> dict[str, Any]:
     """Return a row of the table of failures, of a run or of a session."""
     is_run = "session_id" in row
     session_id = row["session_id"] if is_run else row["id"]
@@ -355,13 +334,4 @@ def _failure(row: dict[str, Any]) -> dict[str, Any]:
         "session": visible(name or "") or shorten_id(session_id),
         "profile": visible(row["session__profile_name"] if is_run else row["profile_name"]),
         "reason": visible(reason) or "No reason was given.",
-    }
-
-
-def _beginning(request: HttpRequest) -> dict[str, Any]:
-    """Return what the first steps need: where the API is, and whether it wants a key."""
-    return {
-        "api": request.build_absolute_uri(f"{settings.PREFIX}/api/v1"),
-        "needs_key": settings.REQUIRE_KEYS,
-        "may_try": request.user.has_perm("sessions_app.change_session"),
     }

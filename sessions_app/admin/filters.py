@@ -25,7 +25,7 @@ TALLY = "SELECT {columns}, count(*) FROM ({rows}) AS counted GROUP BY {columns}"
 class Tally:
     """How often each combination of some columns' values occurs.
 
-    Not whole where there were more rows than are counted.
+    Not whole if there were more rows than are counted.
     """
 
     columns: tuple[str, ...]
@@ -39,7 +39,7 @@ class Tally:
         )
 
     def of(self, column: str, chosen: Mapping[str, str]) -> dict[str, int]:
-        """Return how often each value of a column occurs where the other columns have theirs.
+        """Return how often each value of a column occurs if the other columns have theirs.
 
         The most frequent come first; what is chosen is among them.
         """
@@ -75,7 +75,7 @@ def count_combinations(rows: QuerySet[Any], columns: Sequence[str], bound: int) 
 
 
 def format_count(count: int, is_whole: bool = True) -> str:
-    """Return a count as a page shows it: 1,234, or 1,000+ where not all were counted."""
+    """Return a count as a page shows it: 1,234, or 1,000+ if not all were counted."""
     return f"{count:,}" if is_whole else f"{count:,}+"
 
 
@@ -92,7 +92,7 @@ FIRST_YEAR, LAST_YEAR = 1971, 2999
 
 
 class MomentField(forms.DateTimeField):
-    """A time, in UTC where no zone is given, as a browser's own field writes it."""
+    """A time, in UTC if no zone is given, as a browser's own field writes it."""
 
     widget = forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M")
 
@@ -135,7 +135,6 @@ class Filters(forms.Form):
 
     @property
     def text(self) -> str:
-        """Return what is searched for."""
         return self.cleaned_data.get("q") or ""
 
     @property
@@ -146,7 +145,6 @@ class Filters(forms.Form):
 
     @property
     def is_active(self) -> bool:
-        """Tell whether anything is filtered or searched."""
         return bool(self.text or self.chosen or any(self.bounds) or self.is_narrow)
 
     @property
@@ -189,7 +187,7 @@ class Filters(forms.Form):
         query.update({name: value for name, value in sorted(given.items()) if value})
         return f"?{query.urlencode()}"
 
-    def applied(self, rows: QuerySet[Any], *, without: Iterable[str] = ()) -> QuerySet[Any]:
+    def apply(self, rows: QuerySet[Any], *, without: Iterable[str] = ()) -> QuerySet[Any]:
         """Return the rows that fit, some columns not looked at."""
         wanted = {name: value for name, value in self.chosen.items() if name not in set(without)}
         return self.within(rows, *self.bounds).filter(**wanted)

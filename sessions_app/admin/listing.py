@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
+from itertools import islice
 from typing import Any, ClassVar
 
 from django.contrib import admin
@@ -20,6 +21,20 @@ from amplifierd.common.formats import stamp
 from amplifierd.common.pagination import Cursor, CursorField
 from sessions_app.admin.filters import Filters, Tally, count_combinations, format_count
 from sessions_app.admin.rendering import NOTHING, visible
+
+# A spreadsheet takes what begins so for a formula.
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001
+# Rows that are sent at a time.
+GATHERED = 100
+
+JSON = dict[str, Any]
+Column = tuple[str, Callable[[Any], Any]]
+# Rows of a page, and of one read of an export.
+PAGE, BATCH = 50, 500
+# New rows that are counted for a page that was loaded before.
+NEW = 100
+# Parameters of a list's address.
+AFTER, BEFORE, ONLY = "after", "before", "ids"
 
 
 class ConsoleAdmin(admin.ModelAdmin):
@@ -45,25 +60,44 @@ class ConsoleAdmin(admin.ModelAdmin):
         return super().changelist_view(request, {"title": title, **(extra_context or {})})
 
 
-# A spreadsheet takes what begins so for a formula.
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001
-# Rows that are sent at a time.
-GATHERED = 100
-
-JSON = dict[str, Any]
-Column = tuple[str, Callable[[Any], Any]]
-
-
 def csv_file(name: str, columns: list[Column], rows: Iterable[Any]) -> StreamingHttpResponse:
-    """Return the rows as a CSV file (RFC 4180) that a spreadsheet computes nothing of."""
-    return _file(name, "csv", "text/csv; charset=utf-8", _csv_lines(columns, rows))
+    """Return the rows as a CSV file (RFC 4180) in which a spreadsheet computes nothing."""
+
+    def lines() -> Iterator[str]:
+        writer = csv.writer(_Echo())
+        yield writer.writerow([heading for heading, _ in columns])
+        for row in rows:
+            yield writer.writerow([cell(value(row)) for _, value in columns])
+
+    return stream_file(f"{name}-{timezone.now():%Y-%m-%d}.csv", "text/csv; charset=utf-8", lines())
 
 
 def json_file(
     name: str, as_json: Callable[[Any], JSON], rows: Iterable[Any]
 ) -> StreamingHttpResponse:
     """Return the rows as a JSON file: one array."""
-    return _file(name, "json", "application/json", _json_lines(as_json, rows))
+
+    def lines() -> Iterator[str]:
+        before = "[\n"
+        for row in rows:
+            yield before + json.dumps(as_json(row))
+            before = ",\n"
+        yield "[]\n" if before == "[\n" else "\n]\n"
+
+    return stream_file(f"{name}-{timezone.now():%Y-%m-%d}.json", "application/json", lines())
+
+
+def stream_file(name: str, content_type: str, lines: Iterator[str]) -> StreamingHttpResponse:
+    """Return lines as a file to download, sent many at a time while they are read."""
+
+    def batches() -> Iterator[str]:
+        while batch := list(islice(lines, GATHERED)):
+            yield "".join(batch)
+
+    response = StreamingHttpResponse(batches(), content_type=content_type)
+    response["Content-Disposition"] = f'attachment; filename="{name}"'
+    response["Cache-Control"] = "no-store"
+    return response
 
 
 def cell(value: Any) -> Any:
@@ -72,40 +106,6 @@ def cell(value: Any) -> Any:
         return value
     text = visible(value)
     return f"'{text}" if text.startswith(FORMULA) else text
-
-
-def _csv_lines(columns: list[Column], rows: Iterable[Any]) -> Iterator[str]:
-    writer = csv.writer(_Echo())
-    yield writer.writerow([heading for heading, _ in columns])
-    for row in rows:
-        yield writer.writerow([cell(value(row)) for _, value in columns])
-
-
-def _json_lines(as_json: Callable[[Any], JSON], rows: Iterable[Any]) -> Iterator[str]:
-    before = "[\n"
-    for row in rows:
-        yield before + json.dumps(as_json(row))
-        before = ",\n"
-    yield "[]\n" if before == "[\n" else "\n]\n"
-
-
-def _file(name: str, kind: str, content_type: str, lines: Iterator[str]) -> StreamingHttpResponse:
-    response = StreamingHttpResponse(_gathered(lines), content_type=content_type)
-    day = f"{timezone.now():%Y-%m-%d}"
-    response["Content-Disposition"] = f'attachment; filename="{name}-{day}.{kind}"'
-    response["Cache-Control"] = "no-store"
-    return response
-
-
-def _gathered(lines: Iterator[str]) -> Iterator[str]:
-    """Yield the lines, many at a time."""
-    pending: list[str] = []
-    for line in lines:
-        pending.append(line)
-        if len(pending) == GATHERED:
-            yield "".join(pending)
-            pending.clear()
-    yield "".join(pending)
 
 
 def format_stamp(at: Any) -> str | None:
@@ -117,13 +117,6 @@ class _Echo:
 
     def write(self, line: str) -> str:
         return line
-
-
-# Rows of a page, and of one read of an export.
-PAGE, BATCH = 50, 500
-# New rows that are counted for a page that was loaded before.
-NEW = 100
-AFTER, BEFORE, ONLY = "after", "before", "ids"
 
 
 class Listing(ChangeList):
@@ -138,19 +131,24 @@ class Listing(ChangeList):
         # Built by the constructor, and asked for again when an action is taken.
         if not hasattr(self, "filters"):
             self.filters = self.filters_class(request.GET)
-            self.matching = self.found(self.filters.applied(self.root_queryset))
+            self.matching = self.search(self.filters.apply(self.root_queryset))
         self.filter_specs: list[Any] = []
         self.has_filters = self.has_active_filters = False
         return self.matching
 
     def get_results(self, request: HttpRequest) -> None:
         """Read the page that `after` or `before` a row names; else the first one."""
-        after, before = _cursor(request.GET.get(AFTER)), _cursor(request.GET.get(BEFORE))
-        if ids := _ids(request.GET.get(ONLY)):
+        after, before = (
+            _parse_cursor(request.GET.get(AFTER)),
+            _parse_cursor(request.GET.get(BEFORE)),
+        )
+        # A page asks for rows that it may show, and no more.
+        asked = request.GET.get(ONLY, "").split(",")[: 2 * PAGE]
+        if ids := [one for one in asked if one and "\0" not in one]:
             rows, self.has_older, self.has_newer = self.only(ids), False, False
         else:
             rows, self.has_older, self.has_newer = self.page(after, before)
-        self.result_list = self.rows = self.shown(rows)
+        self.result_list = self.rows = self.present_rows(rows)
         self.older = str(self.cursor(rows[-1])) if rows and self.has_older else ""
         self.newer = str(self.cursor(rows[0])) if rows and self.has_newer else ""
         self.top = str(self.cursor(rows[0])) if rows else ""
@@ -176,42 +174,52 @@ class Listing(ChangeList):
         """Yield all rows that are found, in order, reading some at a time."""
         last = None
         while rows := list(self.from_newest(last)[:BATCH]):
-            yield from self.shown(rows)
+            yield from self.present_rows(rows)
             last = self.cursor(rows[-1])
             if len(rows) < BATCH:
                 break
 
     def news(self, top: str) -> str:
         """Return how many rows there are that were not there when the page was loaded."""
-        cursor = _cursor(top)
+        cursor = _parse_cursor(top)
         rows = self.newer_than(cursor) if cursor else self.from_newest(None)
         count = len(rows[: NEW + 1])
         return format_count(min(count, NEW), count <= NEW) if count else ""
 
     @cached_property
     def tally(self) -> Tally:
-        """Return how many rows each filter leaves."""
-        rows = self.filters.applied(self.root_queryset, without=self.filters.columns)
+        rows = self.filters.apply(self.root_queryset, without=self.filters.columns)
         return count_combinations(self.countable(rows), list(self.filters.columns), self.counted)
 
     @property
     def total(self) -> str:
-        """Return how many rows there are in all."""
         return format_count(self.tally.total(self.filters.chosen), self.tally.is_whole)
 
     @property
     def counted_text(self) -> str:
-        """Return how many rows the counts look at."""
         return f"{self.counted:,}"
 
     @property
     def choices(self) -> list[dict[str, Any]]:
         """Return the filters by columns but for the status; one without options is left out."""
-        rest = [(name, label) for name, label in self.filters.columns.items() if name != "status"]
-        found = [
-            {"column": name, "label": label, "options": self._options(name)} for name, label in rest
-        ]
-        return [choice for choice in found if choice["options"]]
+        choices = []
+        for column, label in self.filters.columns.items():
+            if column == "status":
+                continue
+            chosen = self.filters.chosen.get(column)
+            options = [
+                {
+                    "value": value,
+                    "text": visible(value),
+                    "count": self._count(column, value, count),
+                    "is_chosen": value == chosen,
+                }
+                for value, count in self.tally.of(column, self.filters.chosen).items()
+                if value
+            ]
+            if options:
+                choices.append({"column": column, "label": label, "options": options})
+        return choices
 
     @property
     def statuses(self) -> list[dict[str, Any]]:
@@ -235,20 +243,6 @@ class Listing(ChangeList):
         count = self._count("status", "", self.tally.total(others))
         return {"count": count, "address": self.filters.address(status=None)}
 
-    def _options(self, column: str) -> list[dict[str, Any]]:
-        """Return the values of a column to choose among, with how many rows each would leave."""
-        chosen = self.filters.chosen.get(column)
-        return [
-            {
-                "value": value,
-                "text": visible(value),
-                "count": self._count(column, value, count),
-                "is_chosen": value == chosen,
-            }
-            for value, count in self.tally.of(column, self.filters.chosen).items()
-            if value
-        ]
-
     def _count(self, column: str, value: str, count: int) -> str:
         """Return how many rows another choice in a column would leave; empty if nobody knows."""
         return format_count(count, self.tally.is_whole)
@@ -260,15 +254,13 @@ class Listing(ChangeList):
 
     @property
     def older_address(self) -> str:
-        """Return the query of the next page."""
         return self.filters.address(after=self.older)
 
     @property
     def newer_address(self) -> str:
-        """Return the query of the page before."""
         return self.filters.address(before=self.newer)
 
-    def found(self, rows: QuerySet[Any]) -> QuerySet[Any]:
+    def search(self, rows: QuerySet[Any]) -> QuerySet[Any]:
         """Return those of the filtered rows that the search finds."""
         raise NotImplementedError
 
@@ -285,15 +277,14 @@ class Listing(ChangeList):
         raise NotImplementedError
 
     def cursor(self, row: Any) -> Cursor:
-        """Return the place of a row."""
         return Cursor(row.created_at, row.id)
 
-    def shown(self, rows: list[Any]) -> list[Any]:
+    def present_rows(self, rows: list[Any]) -> list[Any]:
         """Return the rows as the page shows them."""
         return rows
 
 
-def _cursor(value: str | None) -> Cursor | None:
+def _parse_cursor(value: str | None) -> Cursor | None:
     """Return the cursor of an address; the first page for one that cannot be read."""
     if not value:
         return None
@@ -302,11 +293,6 @@ def _cursor(value: str | None) -> Cursor | None:
         return field.run_validation(value)
     except ValidationError:
         return None
-
-
-def _ids(value: str | None) -> list[str]:
-    """Return the ids that an address asks for: those that a page may show."""
-    return [one for one in (value or "").split(",")[: 2 * PAGE] if one and "\0" not in one]
 
 
 class ListingAdmin(ConsoleAdmin):
@@ -319,11 +305,9 @@ class ListingAdmin(ConsoleAdmin):
     sortable_by = ()
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[Listing]:
-        """Return the kind of list."""
         return self.listing
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the files and the changes."""
         name = f"{self.opts.app_label}_{self.opts.model_name}"
         view = self.admin_site.admin_view
         return [
@@ -335,7 +319,6 @@ class ListingAdmin(ConsoleAdmin):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Show the list."""
         return super().changelist_view(
             request, {**self.row_context(request), **(extra_context or {})}
         )

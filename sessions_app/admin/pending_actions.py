@@ -30,6 +30,9 @@ from sessions_app.states import SESSION_TERMINAL, ActionStatus, RunStatus
 # Approvals, and tasks, that a page shows; characters of the input of a tool.
 MOST = 200
 MOST_INPUT = 20_000
+# Approvals that wait, on one page, and the newest answered ones below them.
+PAGE, ANSWERED = 50, 20
+COLUMNS = [field.name for field in Approval._meta.fields]
 # Columns of a sub-session that are shown.
 OF_SESSION = ("id", "status", "name")
 
@@ -52,18 +55,16 @@ class ShownApproval:
 
     @property
     def is_pending(self) -> bool:
-        """Tell whether it waits for an answer."""
         return self.status == ActionStatus.PENDING
 
     @property
     def badge(self) -> SafeString:
-        """Return the status as a coloured word."""
         return render_badge(self.status)
 
 
 @dataclass(frozen=True)
 class ShownTask:
-    """What was given to a sub-session, ready to be shown; without a link where there is none."""
+    """What was given to a sub-session, ready to be shown; without a link if there is none."""
 
     call_id: str
     name: str = ""
@@ -73,7 +74,6 @@ class ShownTask:
 
     @property
     def is_open(self) -> bool:
-        """Tell whether the sub-session is at it."""
         return bool(self.url) and self.status not in SESSION_TERMINAL
 
     @property
@@ -88,10 +88,10 @@ class PendingActions:
 
     approvals: list[ShownApproval] = field(default_factory=list)
     tasks: list[ShownTask] = field(default_factory=list)
-    # Those of the tasks that no call on the page leads to.
-    alone: list[ShownTask] = field(default_factory=list)
+    # Those of the tasks that no call on the page links to.
+    unlinked: list[ShownTask] = field(default_factory=list)
 
-    def told(self, run: Run) -> str:
+    def describe(self, run: Run) -> str:
         """Return what a parked run waits for, in words; nothing for any other."""
         if run.status != RunStatus.PARKED:
             return ""
@@ -152,22 +152,17 @@ def _present_task(call: SubSessionCall) -> ShownTask:
     )
 
 
-def link_calls(parts: RunDetails, waits: PendingActions) -> None:
-    """Have the calls that were given to sub-sessions lead to them; other tasks stand alone."""
-    calls = {call.id: call for call in parts.calls}
-    for task in waits.tasks:
+def link_calls(details: RunDetails, pending: PendingActions) -> None:
+    """Link the calls that were given to sub-sessions to them; note the tasks without a call."""
+    calls = {call.id: call for call in details.calls}
+    for task in pending.tasks:
         if call := calls.get(task.call_id):
             call.task = task
-    waits.alone = [task for task in waits.tasks if task.call_id not in calls]
-
-
-# Approvals that wait, on one page, and the newest answered ones below them.
-PAGE, ANSWERED = 50, 20
-COLUMNS = [field.name for field in Approval._meta.fields]
+    pending.unlinked = [task for task in pending.tasks if task.call_id not in calls]
 
 
 @dataclass(frozen=True)
-class Row:
+class InboxRow:
     """An approval, and the session that asks."""
 
     approval: ShownApproval
@@ -193,7 +188,6 @@ class ApprovalAdmin(ConsoleAdmin):
         return False
 
     def may_answer(self, request: HttpRequest) -> bool:
-        """Tell whether the user may answer."""
         return request.user.has_perm("sessions_app.change_session")
 
     def changelist_view(
@@ -203,16 +197,21 @@ class ApprovalAdmin(ConsoleAdmin):
         if not self.has_view_permission(request):
             raise PermissionDenied
         pending = Approval.objects.filter(status=ActionStatus.PENDING)
-        rows = list(_after(pending.newest_first(), request.GET.get("after"))[: PAGE + 1])
         answered = Approval.objects.exclude(status=ActionStatus.PENDING).newest_first()
+        following, after = pending.newest_first(), request.GET.get("after")
+        # All of them if there is no approval with this id.
+        known = after and "\0" not in after
+        if last := Approval.objects.filter(pk=after).first() if known else None:
+            following = following.older_than(last.created_at, last.id)
+        rows = list(_with_session(following)[: PAGE + 1])
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
             "title": "Approvals",
             "count": pending.count(),
-            "rows": [_row(approval) for approval in rows[:PAGE]],
+            "rows": [_present_row(approval) for approval in rows[:PAGE]],
             "after": rows[PAGE - 1].id if len(rows) > PAGE else "",
-            "answered": [_row(approval) for approval in _read(answered)[:ANSWERED]],
+            "answered": [_present_row(each) for each in _with_session(answered)[:ANSWERED]],
             "may_change": self.may_answer(request),
             "inbox": True,
         }
@@ -221,7 +220,7 @@ class ApprovalAdmin(ConsoleAdmin):
     def change_view(
         self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any
     ) -> HttpResponse:
-        """Lead to the session that asks."""
+        """Redirect to the session that asks."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         approval = self.get_object(request, unquote(object_id))
@@ -230,21 +229,14 @@ class ApprovalAdmin(ConsoleAdmin):
         return HttpResponseRedirect(f"{page_url('session', approval.session_id)}#{approval.id}")
 
 
-def _after(found: ActionQuerySet, approval_id: str | None) -> QuerySet[Approval]:
-    """Return what follows an approval; all of it where there is no such one."""
-    known = approval_id and "\0" not in approval_id
-    last = Approval.objects.filter(pk=approval_id).first() if known else None
-    return _read(found.older_than(last.created_at, last.id) if last else found)
-
-
-def _read(found: ActionQuerySet) -> QuerySet[Approval]:
+def _with_session(found: ActionQuerySet) -> QuerySet[Approval]:
     """Return approvals with what is shown of their sessions."""
     return found.select_related("session").only(*COLUMNS, "session__name", "session__profile_name")
 
 
-def _row(approval: Approval) -> Row:
+def _present_row(approval: Approval) -> InboxRow:
     session = approval.session
-    return Row(
+    return InboxRow(
         present_approval(approval),
         visible(session.name or "") or shorten_id(session.id),
         visible(session.profile_name),

@@ -1,4 +1,4 @@
-"""Values as the console shows them: short, readable, and inert whoever wrote them."""
+"""Values, code and Markdown as the console shows them: readable, and inert whoever wrote them."""
 
 import json
 import re
@@ -30,7 +30,6 @@ AROUND = 50
 
 
 def format_json(data: Any) -> str:
-    """Return JSON data as indented text."""
     return visible(json.dumps(data, indent=2, ensure_ascii=False))
 
 
@@ -112,9 +111,14 @@ def highlight_code(code: str, lexer: Lexer) -> SafeString:
 
 
 def highlight_json(text: str) -> SafeString:
-    """Return JSON text in colours."""
     return highlight_code(text, _lexer("json"))
 
+
+# --- Markdown of people and models, as HTML that can do nothing but be read ---
+#
+# There are two walls: markdown-it-py writes no HTML of the text's own, and nh3 lets through only
+# the tags and attributes below, whatever came out of the first. Nothing is loaded from anywhere:
+# images are links.
 
 SCHEMES = {"http", "https", "mailto"}
 TAGS = {
@@ -134,7 +138,7 @@ def render_markdown(text: str) -> SafeString:
 
     Links go to other sites only, in a tab of their own that knows nothing of this one.
     """
-    html = _parser().render(visible(text))
+    html = _make_parser().render(visible(text))
     clean = nh3.clean(
         html,
         tags=TAGS,
@@ -148,37 +152,35 @@ def render_markdown(text: str) -> SafeString:
 
 
 @lru_cache(1)
-def _parser() -> MarkdownIt:
-    parser = MarkdownIt("commonmark", {"html": False, "highlight": _code})
+def _make_parser() -> MarkdownIt:
+    def highlight_block(code: str, language: str, _attributes: str) -> str:
+        lexer = find_lexer(language)
+        return highlight_code(code, lexer) if lexer else ""
+
+    def lower_headings(state: StateCore) -> None:
+        for token in state.tokens:
+            if token.type in ("heading_open", "heading_close"):
+                token.tag = LOWER.get(token.tag, token.tag)
+
+    parser = MarkdownIt("commonmark", {"html": False, "highlight": highlight_block})
     parser.enable(["table", "strikethrough"])
-    parser.validateLink = _leads_elsewhere
-    parser.core.ruler.push("lower_headings", _lower_headings)
-    parser.add_render_rule("image", _image)
+    parser.validateLink = is_external_link
+    parser.core.ruler.push("lower_headings", lower_headings)
+    parser.add_render_rule("image", render_image_link)
     return parser
 
 
-def _leads_elsewhere(url: str) -> bool:
-    """Tell whether a link may be one: what is said here must not lead into the console."""
+def is_external_link(url: str) -> bool:
+    """Tell whether a link leads to another site: a message must not lead into the console."""
     scheme, colon, rest = url.strip().partition(":")
     is_mail = scheme.lower() == "mailto"
     return bool(colon) and scheme.lower() in SCHEMES and (is_mail or rest.startswith("//"))
 
 
-def _lower_headings(state: StateCore) -> None:
-    for token in state.tokens:
-        if token.type in ("heading_open", "heading_close"):
-            token.tag = LOWER.get(token.tag, token.tag)
-
-
-def _image(
+def render_image_link(
     renderer: RendererHTML, tokens: Sequence[Token], index: int, options: Any, env: Any
 ) -> str:
-    """Return a link to the image, which is not loaded: to look at a page tells nobody of it."""
+    """Return a link to the image, which is not loaded: nobody learns who looks at the page."""
     token = tokens[index]
     name = renderer.renderInlineAsText(token.children, options, env) if token.children else ""
     return f'<a href="{escape(token.attrs["src"])}">image: {escape(name or token.attrs["src"])}</a>'
-
-
-def _code(code: str, language: str, _attributes: str) -> str:
-    lexer: Lexer | None = find_lexer(language)
-    return highlight_code(code, lexer) if lexer else ""

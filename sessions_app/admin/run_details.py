@@ -1,6 +1,7 @@
 """What runs did beside their text: thinking, calls of tools, attempts, and where the time went."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from operator import itemgetter
@@ -26,13 +27,13 @@ from sessions_app.usage import used
 # Characters of thinking, and of the input or output of a tool, that a page shows.
 MOST = 20_000
 # Characters of what an open run has said so far: all that a provider may say, mostly.
-MOST_SAID = 1_000_000
+MOST_TEXT = 1_000_000
 # Calls of tools on one page.
 CALLS = 500
 
 
 @dataclass
-class Call:
+class ToolUse:
     """One call of a tool; `output` is empty as long as it has not answered."""
 
     id: str
@@ -46,11 +47,11 @@ class Call:
 
 @dataclass
 class RunDetails:
-    """What one attempt said: `said` only where it was asked for."""
+    """What one attempt did; its `text` only if it was asked for."""
 
     thinking: str = ""
-    said: str = ""
-    calls: list[Call] = field(default_factory=list)
+    text: str = ""
+    calls: list[ToolUse] = field(default_factory=list)
 
 
 # What the current attempt of each run has said. A run's last event is found by the index that lets
@@ -94,13 +95,21 @@ def read_run_details(
         return found
     types = [EventType.THINKING_DELTA, *([EventType.CONTENT] if with_text else [])]
     bounds = {"session": session_id, "runs": list(run_ids), "end": end}
-    bounds["most"] = MOST_SAID if with_text else MOST
+    bounds["most"] = MOST_TEXT if with_text else MOST
     for run_id, type_, text in _rows(TEXTS, types, bounds):
-        parts = found.setdefault(run_id, RunDetails())
-        setattr(parts, "said" if type_ == EventType.CONTENT else "thinking", visible(text or ""))
+        details = found.setdefault(run_id, RunDetails())
+        name = "text" if type_ == EventType.CONTENT else "thinking"
+        setattr(details, name, visible(text or ""))
     bounds["most"] = MOST
     for run_id, *row in _rows(CALLED, [EventType.TOOL_PRE, EventType.TOOL_POST], bounds):
-        _take(found.setdefault(run_id, RunDetails()).calls, *row)
+        call_id, name, input, output, error = row
+        calls = found.setdefault(run_id, RunDetails()).calls
+        call = next((call for call in calls if call_id and call.id == call_id), None)
+        if call is None:
+            call = ToolUse(call_id or "", visible(name or "tool"), render_payload(input or ""))
+            calls.append(call)
+        call.output = render_payload(output) if output else call.output
+        call.error = visible(error or "") or call.error
     return found
 
 
@@ -110,25 +119,8 @@ def _rows(statement: str, types: list[EventType], bounds: dict[str, Any]) -> lis
         return cursor.fetchall()
 
 
-def _take(
-    calls: list[Call],
-    id: str | None,
-    name: str | None,
-    input: str | None,
-    output: str | None,
-    error: str | None,
-) -> None:
-    """Add what one event tells of a call: a new one, or the answer to one that is there."""
-    call = next((call for call in calls if id and call.id == id), None)
-    if call is None:
-        call = Call(id or "", visible(name or "tool"), render_payload(input or ""))
-        calls.append(call)
-    call.output = render_payload(output) if output else call.output
-    call.error = visible(error or "") or call.error
-
-
 def render_payload(text: str) -> SafeString:
-    """Return what went into a tool or came out of it, coloured where it is JSON."""
+    """Return what went into a tool or came out of it, coloured if it is JSON."""
     return highlight_json(visible(text))
 
 
@@ -140,6 +132,15 @@ LABELS = {name: event.meta.label for name, event in Event.registry.items() if ev
 # Events before a run's last attempt among which its earlier ones are looked for.
 BACK = 20_000
 
+
+# The beginnings and ends of attempts, and of the time that runs were parked.
+ATTEMPTS = f"""
+SELECT e.run_id, e.seq, (e.data ->> 'attempt')::int, e.created_at, e.type
+FROM sessions_app_run r JOIN sessions_app_event e
+    ON e.session_id = r.session_id AND e.seq BETWEEN r.attempt_seq - {BACK} AND r.attempt_seq + {BACK}
+    AND e.run_id = r.id AND e.type = ANY(%s)
+WHERE r.id = ANY(%s) AND r.session_id = %s ORDER BY e.seq
+"""  # noqa: S608, E501 - nothing but a constant of this module
 
 # From when to when, in seconds since the run was made.
 Stretch = tuple[float, float]
@@ -156,12 +157,11 @@ class BarPart:
 
     @property
     def label(self) -> str:
-        """Return the part in words."""
         return f"{self.name} {format_took(self.seconds)}"
 
 
 @dataclass(frozen=True)
-class Attempt:
+class AttemptEvent:
     """What the journal tells of an attempt: that it began, parked, went on or was interrupted."""
 
     seq: int
@@ -170,7 +170,7 @@ class Attempt:
     kind: str
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         """Return what happened, in words."""
         return f"attempt {self.number} {LABELS[self.kind]}"
 
@@ -192,17 +192,16 @@ class TimedRun:
     error: str
     # Why its answer is not whole, in words, though it succeeded.
     cut_off: str
-    attempts: list[Attempt]
+    attempts: list[AttemptEvent]
 
     @property
     def is_open(self) -> bool:
-        """Tell whether the run is not settled."""
         return self.run.ended_at is None
 
 
 @dataclass(frozen=True)
 class TimedRuns:
-    """The newest runs, newest first; `has_more` where older ones are left."""
+    """The newest runs, newest first; `has_more` if older ones are left."""
 
     rows: list[TimedRun]
     has_more: bool
@@ -213,47 +212,68 @@ def read_timed_runs(session_id: str) -> TimedRuns:
     found = Run.objects.filter(session_id=session_id).select_related("message")
     rows = list(found.order_by("-created_at", "-id")[: RUNS + 1])
     has_more, rows = len(rows) > RUNS, rows[:RUNS]
-    tokens = {r.id: _seconds(r.created_at, r.first_token_at) for r in rows if r.first_token_at}
-    attempts = _attempts(session_id, select_waited(rows))
+    attempts: dict[str, list[AttemptEvent]] = {run.id: [] for run in rows}
+    # Most runs took one attempt, and are not looked for in the journal.
+    if waited := select_waited(rows):
+        with connection.cursor() as cursor:
+            cursor.execute(ATTEMPTS, [list(LABELS), waited, session_id])
+            for run_id, *attempt in cursor.fetchall():
+                attempts[run_id].append(AttemptEvent(*attempt))
     now = timezone.now()
     longest = max((_seconds(run.created_at, run.ended_at or now) for run in rows), default=0)
-    shown = [
-        _timed(run, attempts.get(run.id, []), tokens.get(run.id), now, longest) for run in rows
-    ]
+    shown = []
+    for run in rows:
+        bar = _build_bar(run, attempts[run.id], now, longest)
+        sums: Counter[str] = Counter()
+        for part in bar:
+            sums[part.name] += part.seconds
+        is_held = run.status == RunStatus.RUNNING and run.lease_expires_at
+        timed = TimedRun(
+            run=run,
+            short=shorten_id(run.id),
+            url=page_url("run", run.id),
+            worker=visible(run.worker),
+            lease=format_time(run.lease_expires_at) if is_held else "",
+            total=format_took(sum(sums.values())) if run.ended_at else "",
+            bar=bar,
+            spent=[f"{name} {format_took(seconds)}" for name, seconds in sums.items()],
+            usage=used(run.usage),
+            error=visible(": ".join(filter(None, (run.error_code, run.error[:2000])))),
+            cut_off=CUT_OFF.get(run.finish_reason or "", ""),
+            attempts=attempts[run.id] if len(attempts[run.id]) > 1 else [],
+        )
+        shown.append(timed)
     return TimedRuns(shown, has_more)
 
 
-def _timed(
-    run: Run, attempts: list[Attempt], first_token: float | None, now: datetime, longest: float
-) -> TimedRun:
-    bar = _bar(run, first_token, _stretches(run, attempts, now), now, longest)
-    held = run.status == RunStatus.RUNNING and run.lease_expires_at
-    return TimedRun(
-        run=run,
-        short=shorten_id(run.id),
-        url=page_url("run", run.id),
-        worker=visible(run.worker),
-        lease=format_time(run.lease_expires_at) if held else "",
-        total=format_took(sum(part.seconds for part in bar)) if run.ended_at else "",
-        bar=bar,
-        spent=_spent(bar),
-        usage=used(run.usage),
-        error=visible(": ".join(filter(None, (run.error_code, run.error[:2000])))),
-        cut_off=CUT_OFF.get(run.finish_reason or "", ""),
-        attempts=attempts if len(attempts) > 1 else [],
-    )
-
-
-def _bar(
-    run: Run, first_token: float | None, parked: Sequence[Stretch], now: datetime, longest: float
+def _build_bar(
+    run: Run, attempts: Sequence[AttemptEvent], now: datetime, longest: float
 ) -> list[BarPart]:
     """Return the parts of a run's time, on one scale with all others."""
     end = _seconds(run.created_at, run.ended_at or now)
+    parked: list[Stretch] = []
+    since = None
+    for attempt in attempts:
+        at = _seconds(run.created_at, attempt.at)
+        if attempt.kind == EventType.RUN_PARKED:
+            since = at
+        elif since is not None:
+            parked.append((since, at))
+            since = None
+    if since is not None:
+        parked.append((since, end))
     started = _seconds(run.created_at, run.started_at) if run.started_at else end
-    spoke = min(max(first_token, started), end) if first_token is not None else end
+    spoke = end
+    if run.first_token_at:
+        spoke = min(max(_seconds(run.created_at, run.first_token_at), started), end)
+    pieces = [("parked", since, until) for since, until in parked]
     limits = (("waiting", 0.0, started), ("to first token", started, spoke), ("saying", spoke, end))
-    pieces = [piece for limit in limits for piece in _without(limit, parked)]
-    pieces += [("parked", since, until) for since, until in parked]
+    for name, since, limit in limits:
+        # What is left of this part: the time when the run was not parked.
+        for begin, until in parked:
+            pieces.append((name, since, min(begin, limit)))
+            since = max(since, until)
+        pieces.append((name, since, limit))
     scale = 1000 / longest if longest else 0
     return [
         BarPart(
@@ -264,40 +284,6 @@ def _bar(
     ]
 
 
-def _without(
-    limit: tuple[str, float, float], parked: Sequence[Stretch]
-) -> Iterator[tuple[str, float, float]]:
-    """Yield what is left of a part where the run was not parked meanwhile."""
-    name, since, end = limit
-    for begin, until in parked:
-        yield name, since, min(begin, end)
-        since = max(since, until)
-    yield name, since, end
-
-
-def _stretches(run: Run, turns: Sequence[Attempt], now: datetime) -> list[Stretch]:
-    """Return when the run was parked, in seconds since it was made, in order."""
-    found: list[Stretch] = []
-    since = None
-    for turn in turns:
-        at = _seconds(run.created_at, turn.at)
-        if turn.kind == EventType.RUN_PARKED:
-            since = at
-        elif since is not None:
-            found.append((since, at))
-            since = None
-    if since is not None:
-        found.append((since, _seconds(run.created_at, run.ended_at or now)))
-    return found
-
-
-def _spent(bar: list[BarPart]) -> list[str]:
-    """Return how long each kind of part took, all of them together."""
-    names = dict.fromkeys(part.name for part in bar)
-    sums = {name: sum(part.seconds for part in bar if part.name == name) for name in names}
-    return [f"{name} {format_took(seconds)}" for name, seconds in sums.items()]
-
-
 def format_took(seconds: float) -> str:
     """Return a duration; a short one in milliseconds."""
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else format_duration(seconds)
@@ -305,26 +291,6 @@ def format_took(seconds: float) -> str:
 
 def _seconds(start: datetime, end: datetime) -> float:
     return max((end - start).total_seconds(), 0.0)
-
-
-ATTEMPTS = f"""
-SELECT e.run_id, e.seq, (e.data ->> 'attempt')::int, e.created_at, e.type
-FROM sessions_app_run r JOIN sessions_app_event e
-    ON e.session_id = r.session_id AND e.seq BETWEEN r.attempt_seq - {BACK} AND r.attempt_seq + {BACK}
-    AND e.run_id = r.id AND e.type = ANY(%s)
-WHERE r.id = ANY(%s) AND r.session_id = %s ORDER BY e.seq
-"""  # noqa: S608, E501 - nothing but a constant of this module
-
-
-def _attempts(session_id: str, run_ids: list[str]) -> dict[str, list[Attempt]]:
-    """Return the attempts of runs that took more than one, or parked, as far as is looked."""
-    found: dict[str, list[Attempt]] = {}
-    if run_ids:
-        with connection.cursor() as cursor:
-            cursor.execute(ATTEMPTS, [list(LABELS), run_ids, session_id])
-            for run_id, *attempt in cursor.fetchall():
-                found.setdefault(run_id, []).append(Attempt(*attempt))
-    return found
 
 
 def select_waited(runs: Iterable[Run]) -> list[str]:

@@ -56,7 +56,6 @@ class RunRow:
 
     @property
     def id(self) -> str:
-        """Return the run's id."""
         return self.run.id
 
     @property
@@ -66,7 +65,6 @@ class RunRow:
 
     @property
     def first_token_seconds(self) -> float | None:
-        """Return how long it took to say something."""
         return _seconds(self.run.started_at, self.run.first_token_at)
 
 
@@ -76,7 +74,7 @@ class RunList(Listing):
     filters_class = RunFilters
     counted = NEWEST
 
-    def found(self, rows: QuerySet[Run]) -> QuerySet[Run]:
+    def search(self, rows: QuerySet[Run]) -> QuerySet[Run]:
         """Return the runs that have what is searched for in their id, worker or error."""
         text = self.filters.text.strip()
         if not text:
@@ -90,28 +88,27 @@ class RunList(Listing):
 
     def countable(self, rows: QuerySet[Run]) -> QuerySet[Run]:
         """Return what is counted: the newest runs."""
-        return self._newest(self.found(rows) if self.filters.text.strip() else rows)
+        return self._newest(self.search(rows) if self.filters.text.strip() else rows)
 
     def only(self, ids: list[str]) -> list[Run]:
         """Return these runs as they are now."""
-        return list(_whole(self.root_queryset).filter(pk__in=ids))
+        return list(_with_page_columns(self.root_queryset).filter(pk__in=ids))
 
     def from_newest(self, after: Cursor | None) -> QuerySet[Run]:
         """Return the runs, newest first."""
-        rows = _whole(self.matching).order_by("-id")
+        rows = _with_page_columns(self.matching).order_by("-id")
         return rows.filter(id__lt=after.id) if after else rows
 
     def newer_than(self, cursor: Cursor) -> QuerySet[Run]:
         """Return the runs that are newer than one, the nearest first."""
-        return _whole(self.matching).filter(id__gt=cursor.id).order_by("id")
+        return _with_page_columns(self.matching).filter(id__gt=cursor.id).order_by("id")
 
-    def shown(self, rows: list[Run]) -> list[RunRow]:
+    def present_rows(self, rows: list[Run]) -> list[RunRow]:
         """Return the runs as the page shows them."""
         return [as_row(run) for run in rows]
 
     @property
     def total(self) -> str:
-        """Return how many of the newest runs there are."""
         return f"{self.tally.total(self.filters.chosen):,}"
 
     def _count(self, column: str, value: str, count: int) -> str:
@@ -143,7 +140,7 @@ def as_row(run: Run) -> RunRow:
     )
 
 
-def _whole(rows: QuerySet[Run]) -> QuerySet[Run]:
+def _with_page_columns(rows: QuerySet[Run]) -> QuerySet[Run]:
     """Return the runs with what the page shows of their session and message."""
     large = ("session__mount_plan", "session__settings_overrides", "session__metadata")
     said = ("message__content", "message__metadata", "message__words", "session__error_details")
@@ -200,9 +197,9 @@ class RunAdmin(ListingAdmin):
         "attempt",
         "worked_by",
         "lease_expires_at",
-        "created",
-        "started",
-        "ended",
+        "created_time",
+        "started_time",
+        "ended_time",
         "usage_text",
         "answer_ended",
         "whole_error",
@@ -218,12 +215,10 @@ class RunAdmin(ListingAdmin):
 
     @admin.display(description="status")
     def state(self, run: Run) -> SafeString:
-        """Return the status as a coloured word."""
         return render_badge(run.status)
 
     @admin.display(description="session")
     def session_link(self, run: Run) -> SafeString:
-        """Return a link to the session."""
         return format_html(
             '<a href="{}"><code title="{}">{}</code></a>',
             page_url("session", run.session_id),
@@ -233,22 +228,18 @@ class RunAdmin(ListingAdmin):
 
     @admin.display(description="worker")
     def worked_by(self, run: Run) -> str:
-        """Return the worker of the latest attempt."""
         return visible(run.worker) or NOTHING
 
-    @admin.display
-    def created(self, run: Run) -> str:
-        """Return when the message was sent."""
+    @admin.display(description="created")
+    def created_time(self, run: Run) -> str:
         return format_time(run.created_at)
 
-    @admin.display
-    def started(self, run: Run) -> str:
-        """Return when the first attempt began."""
+    @admin.display(description="started")
+    def started_time(self, run: Run) -> str:
         return format_time(run.started_at)
 
-    @admin.display
-    def ended(self, run: Run) -> str:
-        """Return when the run was settled."""
+    @admin.display(description="ended")
+    def ended_time(self, run: Run) -> str:
         return format_time(run.ended_at)
 
     @admin.display(description="usage")
@@ -263,9 +254,6 @@ class RunAdmin(ListingAdmin):
 
     @admin.display(description="error")
     def whole_error(self, run: Run) -> SafeString:
-        """Return the error as it was told."""
-        return format_html('<pre class="written">{}</pre>', _error(run) or NOTHING)
-
-
-def _error(run: Run) -> str:
-    return visible(": ".join(filter(None, (run.error_code, run.error))))
+        """Return the error, however long it is."""
+        error = visible(": ".join(filter(None, (run.error_code, run.error))))
+        return format_html('<pre class="written">{}</pre>', error or NOTHING)

@@ -77,12 +77,11 @@ class SessionRow:
     error: str
     lasted: str
     created: str
-    steps: list[LifecycleAction]
+    actions: list[LifecycleAction]
     place: SearchMatch | None = None
 
     @property
     def id(self) -> str:
-        """Return the session's id."""
         return self.session.id
 
 
@@ -102,10 +101,9 @@ class SessionList(Listing):
 
     @property
     def is_search(self) -> bool:
-        """Tell whether the list is what a search found."""
         return self.hits is not None
 
-    def found(self, rows: QuerySet[Session]) -> QuerySet[Session]:
+    def search(self, rows: QuerySet[Session]) -> QuerySet[Session]:
         """Return the sessions whose name, messages or id have what is searched for."""
         text = self.filters.text
         if not text.strip():
@@ -125,7 +123,7 @@ class SessionList(Listing):
         if self.hits is None:
             return super().page(_by_time(after), _by_time(before))
         if before and before.rank is not None:
-            above = [hit for hit in self.hits if hit.place > _place(before)]
+            above = [hit for hit in self.hits if hit.place > _rank(before)]
             return above[-PAGE:], True, len(above) > PAGE
         rest = self.after(after)
         return rest[:PAGE], len(rest) > PAGE, len(rest) < len(self.hits)
@@ -135,7 +133,7 @@ class SessionList(Listing):
         hits = self.hits or []
         if cursor is None or cursor.rank is None:
             return hits
-        return [hit for hit in hits if hit.place < _place(cursor)]
+        return [hit for hit in hits if hit.place < _rank(cursor)]
 
     def only(self, ids: list[str]) -> list[Session]:
         """Return these sessions as they are now."""
@@ -146,7 +144,7 @@ class SessionList(Listing):
         """Return the sessions in order, as an export reads them; of a search its hits."""
         if self.hits is not None:
             return self.after(after)
-        rows = self._read(self.matching).newest_first()
+        rows = self._select(self.matching).newest_first()
         return rows.older_than(after.created_at, after.id) if after else rows
 
     def newer_than(self, cursor: Cursor) -> Any:
@@ -162,16 +160,16 @@ class SessionList(Listing):
             return Cursor(row.created_at, row.session_id, row.rank)
         return Cursor(row.created_at, row.id)
 
-    def shown(self, rows: list[Any]) -> list[SessionRow]:
+    def present_rows(self, rows: list[Any]) -> list[SessionRow]:
         """Return the sessions as the page shows them; one that is gone by now is left out."""
         if self.hits is None:
             return [as_row(session) for session in rows]
         ids = [hit.session_id for hit in rows]
-        sessions = self._read(self.root_queryset).in_bulk(ids)
+        sessions = self._select(self.root_queryset).in_bulk(ids)
         said = [hit.message_id for hit in rows if hit.message_id]
         texts = find_snippets(said, self.words) if self.words and said else {}
         return [
-            as_row(session, self._place(hit, session, texts))
+            as_row(session, self.find_match(hit, session, texts))
             for hit in rows
             if (session := sessions.get(hit.session_id))
         ]
@@ -191,7 +189,6 @@ class SessionList(Listing):
 
     @property
     def total(self) -> str:
-        """Return how many sessions there are in all."""
         if self.hits is None:
             return super().total
         return format_count(len(self.hits), self.is_whole)
@@ -207,15 +204,19 @@ class SessionList(Listing):
         self.is_export = True
         return super().everything()
 
-    def _read(self, rows: QuerySet[Session]) -> QuerySet[Session]:
+    def _select(self, rows: QuerySet[Session]) -> QuerySet[Session]:
         return (rows.defer(None) if self.is_export else rows).shown()
 
-    def _place(self, hit: Hit, session: Session, texts: dict[str, str]) -> SearchMatch | None:
-        """Return where the search found the session; None where its id is all that fits."""
+    def find_match(self, hit: Hit, session: Session, texts: dict[str, str]) -> SearchMatch | None:
+        """Return where the search found the session; None if only its id fits."""
         if hit.message_id is None or hit.seq is None:
             if self.words is None or hit.rank >= BY_ID:
                 return None
-            return None if not session.name else _named(session, self.words)
+            if not session.name:
+                return None
+            return SearchMatch(
+                mark_words(session.name, self.words), page_url("session", session.id), "name"
+            )
         url = message_url(session.id, hit.seq, session.message_count)
         return SearchMatch(texts.get(hit.message_id, ""), url, f"message {hit.seq}")
 
@@ -243,19 +244,12 @@ def as_row(session: Session, place: SearchMatch | None = None) -> SessionRow:
         error=error if len(error) <= EXCERPT else f"{error[:EXCERPT]}…",
         lasted=format_duration(session.duration),
         created=format_time(session.created_at),
-        steps=[step for step in LIFECYCLE_ACTIONS.values() if step.suits(session)],
+        actions=[each for each in LIFECYCLE_ACTIONS.values() if each.suits(session)],
         place=place,
     )
 
 
-def _named(session: Session, words: Words) -> SearchMatch:
-    """Return the name as the place where the words are."""
-    return SearchMatch(
-        mark_words(session.name or "", words), page_url("session", session.id), "name"
-    )
-
-
-def _place(cursor: Cursor) -> tuple[Any, ...]:
+def _rank(cursor: Cursor) -> tuple[Any, ...]:
     return cursor.rank, cursor.created_at, cursor.id
 
 

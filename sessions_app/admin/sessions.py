@@ -4,8 +4,6 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.utils import unquote
-from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.template.loader import render_to_string
@@ -18,7 +16,7 @@ from profiles_app.admin import AmplifiedDirectoryAdmin
 from profiles_app.admin.directories import Node
 from profiles_app.models import AmplifiedDirectory
 from sessions_app.admin import session_page
-from sessions_app.admin.action_views import ACTIONS, BulkAdmin, PageActionsAdmin
+from sessions_app.admin.action_views import ACTIONS, SessionActionsAdmin
 from sessions_app.admin.filters import count_combinations, format_count
 from sessions_app.admin.pending_actions import PendingActions, find_pending_actions
 from sessions_app.admin.rendering import page_url, render_badge, visible
@@ -37,7 +35,6 @@ class FragmentsAdmin:
     """The part of the sessions' admin that a session's page is refreshed from."""
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the addresses of the pieces."""
         views = (
             ("talk/", self.talk_view, "talk"),
             ("message/<int:seq>/", self.message_view, "message"),
@@ -56,74 +53,67 @@ class FragmentsAdmin:
 
     def talk_view(self, request: HttpRequest, object_id: str) -> JsonResponse:
         """Return the messages before, after or around a seq."""
-        session = self._seen(request, object_id)
+        session = self.find_session(request, object_id, "view")
         names = ("before", "after", "around")
         found = read_transcript(
             session, **{name: session_page.parse_seq(request.GET.get(name)) for name in names}
         )
-        context = self._context(request, session)
-        pieces = [_message(request, {**context, "message": message}) for message in found.rows]
+        pieces = [
+            self.render_piece(request, session, "message", {"message": message})
+            for message in found.rows
+        ]
         bounds = {"first": found.first, "last": found.last, "newest": found.newest}
         return JsonResponse({"html": "".join(pieces), **bounds})
 
     def message_view(self, request: HttpRequest, object_id: str, seq: int) -> JsonResponse:
         """Return one message; with `?whole` all of it, however long."""
-        session = self._seen(request, object_id)
+        session = self.find_session(request, object_id, "view")
         message = read_message(session, seq, whole="whole" in request.GET) if seq < 2**31 else None
         if message is None:
             raise Http404("There is no such message.")
-        context = {**self._context(request, session), "message": message}
-        return JsonResponse({"html": _message(request, context)})
+        html = self.render_piece(request, session, "message", {"message": message})
+        return JsonResponse({"html": html})
 
     def waits_view(self, request: HttpRequest, object_id: str, run_id: str) -> JsonResponse:
         """Return how a run stands, what it waits for, and what it has waited for."""
-        session = self._seen(request, object_id)
+        session = self.find_session(request, object_id, "view")
         run = Run.objects.filter(session_id=session.id, pk=run_id).first()
         if run is None:
             raise Http404("There is no such run.")
-        waits = find_pending_actions([run.id]).get(run.id, PendingActions())
-        context = {**self._context(request, session), "waits": waits, "tasks": waits.tasks}
-        html = render_to_string(f"{FOLDER}/waits.html", context, request)
-        told = {"status": run.status, "badge": render_badge(run.status), "told": waits.told(run)}
-        return JsonResponse({"html": html, **told})
-
-    def head_view(self, request: HttpRequest, object_id: str) -> JsonResponse:
-        """Return what changes on the page as the session goes on."""
-        session = self._seen(request, object_id)
-        session.refresh_from_db(fields=LARGE)
-        context = {**self._context(request, session), **session_page.build_head(session)}
-        context["steps"] = [step for step in context["steps"] if self.may(request, step, session)]
+        pending = find_pending_actions([run.id]).get(run.id, PendingActions())
+        context = {"pending_actions": pending, "tasks": pending.tasks}
         return JsonResponse(
             {
-                "head": render_to_string(f"{FOLDER}/head.html", context, request),
-                "side": render_to_string(f"{FOLDER}/side.html", context, request),
-                "end": render_to_string(f"{FOLDER}/end.html", context, request),
-                "composer": render_to_string(f"{FOLDER}/composer.html", context, request),
-                "status": session.status,
-                "newest": session.message_count,
+                "html": self.render_piece(request, session, "pending_actions", context),
+                "status": run.status,
+                "badge": render_badge(run.status),
+                "waits_for": pending.describe(run),
             }
         )
 
-    def _seen(self, request: HttpRequest, object_id: str) -> Session:
-        """Return a session that the user may look at."""
-        session = self.get_object(request, unquote(object_id))
-        if session is None:
-            raise Http404("There is no such session.")
-        if not self.has_view_permission(request, session):
-            raise PermissionDenied
-        return session
+    def head_view(self, request: HttpRequest, object_id: str) -> JsonResponse:
+        """Return what changes on the page as the session goes on."""
+        session = self.find_session(request, object_id, "view")
+        session.refresh_from_db(fields=LARGE)
+        actions = self.list_actions(request, session)
+        context = {**session_page.build_head(session), "actions": actions}
+        pieces = {
+            name: self.render_piece(request, session, name, context)
+            for name in ("head", "side", "end", "composer")
+        }
+        return JsonResponse({**pieces, "status": session.status, "newest": session.message_count})
 
-    def _context(self, request: HttpRequest, session: Session) -> dict[str, Any]:
+    def render_piece(
+        self, request: HttpRequest, session: Session, name: str, context: dict[str, Any]
+    ) -> str:
+        """Return the HTML of a piece of a session's page."""
         may_change = self.has_change_permission(request, session)
-        return {"opts": self.opts, "session": session, "may_change": may_change}
-
-
-def _message(request: HttpRequest, context: dict[str, Any]) -> str:
-    return render_to_string(f"{FOLDER}/message.html", context, request)
+        context = {"opts": self.opts, "session": session, "may_change": may_change, **context}
+        return render_to_string(f"{FOLDER}/{name}.html", context, request)
 
 
 @admin.register(Session)
-class SessionAdmin(FragmentsAdmin, PageActionsAdmin, BulkAdmin):
+class SessionAdmin(FragmentsAdmin, SessionActionsAdmin):
     """Sessions. Their history is read-only: the journal is the truth."""
 
     listing = SessionList
@@ -148,7 +138,6 @@ class SessionAdmin(FragmentsAdmin, PageActionsAdmin, BulkAdmin):
             raise Http404(str(gone)) from gone
 
     def response_change(self, request: HttpRequest, obj: Session) -> HttpResponse:
-        """Show the session again."""
         text = f"The session is now called “{visible(str(obj))}”."
         self.message_user(request, text, messages.SUCCESS)
         return HttpResponseRedirect(page_url("session", obj.pk))
@@ -162,9 +151,17 @@ class SessionAdmin(FragmentsAdmin, PageActionsAdmin, BulkAdmin):
         form_url: str = "",
         obj: Session | None = None,
     ) -> HttpResponse:
-        """Show a session with its history."""
         obj.refresh_from_db(fields=LARGE)
-        context.update(self._page(request, obj))
+        tab = session_page.choose_tab(request.GET)
+        context |= {
+            **session_page.build_head(obj),
+            "subtitle": None,
+            "actions": self.list_actions(request, obj),
+            "may_change": self.has_change_permission(request, obj),
+            "tab": tab,
+            "tabs": session_page.TABS,
+            **session_page.build_tab(request.GET, obj, tab),
+        }
         if context["may_change"] and obj.is_unread:
             sessions.mark_read(obj.pk)
         return super().render_change_form(request, context, add, change, form_url, obj)
@@ -178,19 +175,6 @@ class SessionAdmin(FragmentsAdmin, PageActionsAdmin, BulkAdmin):
             name = visible(str(context["object"]))
             context.update(title=f"Changes by operators: {name}", name=name)
         return response
-
-    def _page(self, request: HttpRequest, session: Session) -> dict[str, Any]:
-        """Return what the template of a session's page needs."""
-        tab, shown = session_page.choose_tab(request.GET), session_page.build_head(session)
-        return {
-            **shown,
-            "subtitle": None,
-            "steps": [step for step in shown["steps"] if self.may(request, step, session)],
-            "may_change": self.has_change_permission(request, session),
-            "tab": tab,
-            "tabs": session_page.TABS,
-            **session_page.build_tab(request, session, tab),
-        }
 
 
 admin.site.unregister(AmplifiedDirectory)
@@ -220,7 +204,6 @@ class DirectoryAdmin(AmplifiedDirectoryAdmin):
 
     @admin.display
     def sessions(self, directory: AmplifiedDirectory) -> SafeString:
-        """Return a link to the directory's sessions."""
         url = sessions_url(directory.relative_path)
         return format_html('<a href="{}">Sessions in this directory</a>', url)
 

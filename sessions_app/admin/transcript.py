@@ -14,7 +14,7 @@ from sessions_app.admin.rendering import page_url, render_badge, render_markdown
 from sessions_app.admin.run_details import RunDetails, read_run_details, select_waited
 from sessions_app.models import Message, Run, Session
 from sessions_app.services.runs import OUTCOMES
-from sessions_app.states import CUT_OFF, RUN_OPEN, RUN_TERMINAL, RUN_UNDER_WAY, Role, RunStatus
+from sessions_app.states import CUT_OFF, RUN_TERMINAL, RUN_UNDER_WAY, Role, RunStatus
 
 # Messages of one window, and characters of each.
 WINDOW = 50
@@ -32,7 +32,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class ShownMessage:
-    """A message, ready to be shown; `is_cut` where this is only its beginning."""
+    """A message, ready to be shown; `is_cut` if this is only its beginning."""
 
     seq: int
     role: str
@@ -48,9 +48,9 @@ class ShownMessage:
     cut_off: str = ""
     # The run that it belongs to, where it is the last message of it in the window.
     run: Run | None = None
-    parts: RunDetails = field(default_factory=RunDetails)
+    details: RunDetails = field(default_factory=RunDetails)
     # What its run has waited for.
-    waits: PendingActions = field(default_factory=PendingActions)
+    pending_actions: PendingActions = field(default_factory=PendingActions)
 
     @property
     def error(self) -> str:
@@ -60,7 +60,6 @@ class ShownMessage:
 
     @property
     def run_url(self) -> str:
-        """Return the page of its run."""
         return page_url("run", self.run.id) if self.run else ""
 
 
@@ -75,12 +74,10 @@ class Transcript:
 
     @property
     def has_older(self) -> bool:
-        """Tell whether there are messages before these."""
         return self.first > 1
 
     @property
     def has_newer(self) -> bool:
-        """Tell whether there are messages after these."""
         return self.last < self.newest
 
 
@@ -89,23 +86,21 @@ class LiveRun:
     """An open run, with what it has said so far, and what it waits for."""
 
     run: Run
-    parts: RunDetails
-    waits: PendingActions
+    details: RunDetails
+    pending_actions: PendingActions
 
     @property
     def is_under_way(self) -> bool:
-        """Tell whether it has begun."""
         return self.run.status in RUN_UNDER_WAY
 
     @property
     def badge(self) -> SafeString:
-        """Return its status as a coloured word."""
         return render_badge(self.run.status)
 
     @property
     def waits_for(self) -> str:
         """Return what it waits for, in words."""
-        return self.waits.told(self.run)
+        return self.pending_actions.describe(self.run)
 
 
 def read_transcript(
@@ -129,15 +124,15 @@ def read_transcript(
         end = min(first + WINDOW, newest + 1)
     # Numbers have no gaps: a range of them is cheap, whatever the planner thinks of an order.
     found = Message.objects.in_session(session.id).between(first - 1, end)
-    rows = list(_columns(found, MESSAGE_LIMIT))
-    return Transcript(_shown(session, rows), first, end - 1, newest)
+    rows = list(_read_columns(found, MESSAGE_LIMIT))
+    return Transcript(_present(session, rows), first, end - 1, newest)
 
 
 def read_message(session: Session, seq: int, *, whole: bool = False) -> ShownMessage | None:
     """Return one message, all of it if it is asked for; None if there is no such message."""
     found = Message.objects.in_session(session.id).filter(seq=seq)
-    rows = list(_columns(found, None if whole else MESSAGE_LIMIT))
-    return _shown(session, rows)[0] if rows else None
+    rows = list(_read_columns(found, None if whole else MESSAGE_LIMIT))
+    return _present(session, rows)[0] if rows else None
 
 
 def find_open_runs(session: Session) -> list[LiveRun]:
@@ -148,73 +143,55 @@ def find_open_runs(session: Session) -> list[LiveRun]:
     rows = list(Run.objects.filter(session_id=session.id).open().select_related("message")[:50])
     rows.sort(key=lambda run: run.status not in RUN_UNDER_WAY)
     begun = [run.id for run in rows if run.status in RUN_UNDER_WAY]
-    said = read_run_details(session.id, begun, session.last_event_seq, with_text=True)
-    waits = find_pending_actions(begun)
-    for run_id, found in waits.items():
-        link_calls(said.get(run_id, RunDetails()), found)
+    details = read_run_details(session.id, begun, session.last_event_seq, with_text=True)
+    pending = find_pending_actions(begun)
+    for run_id, found in pending.items():
+        link_calls(details.get(run_id, RunDetails()), found)
     return [
-        LiveRun(run, said.get(run.id, RunDetails()), waits.get(run.id, PendingActions()))
+        LiveRun(run, details.get(run.id, RunDetails()), pending.get(run.id, PendingActions()))
         for run in rows
     ]
 
 
-def _columns(found: Any, limit: int | None) -> Any:
+def _read_columns(found: Any, limit: int | None) -> Any:
     text = Left("content", limit) if limit else Left("content", 2**30)
     return found.values(*COLUMNS, text=text, length=Length("content"))
 
 
-def _shown(session: Session, rows: list[dict[str, Any]]) -> list[ShownMessage]:
-    """Return the rows as messages; each run and its parts go with the last of its messages."""
+def _present(session: Session, rows: list[dict[str, Any]]) -> list[ShownMessage]:
+    """Return the rows as messages; each run and its details go with the last of its messages."""
     ends = {row["run_id"]: row["seq"] for row in rows if row["run_id"]}
     runs = {run.id: run for run in Run.objects.filter(pk__in=ends)} if ends else {}
-    settled = [run.id for run in runs.values() if run.status in RUN_TERMINAL]
-    parts = read_run_details(session.id, settled, session.last_event_seq)
-    waits = find_pending_actions(
-        select_waited(run for run in runs.values() if run.status in RUN_TERMINAL)
-    )
-    for run_id, found in waits.items():
-        link_calls(parts.get(run_id, RunDetails()), found)
+    settled = [run for run in runs.values() if run.status in RUN_TERMINAL]
+    ids = [run.id for run in settled]
+    details = read_run_details(session.id, ids, session.last_event_seq)
+    pending = find_pending_actions(select_waited(settled))
+    for run_id, found in pending.items():
+        link_calls(details.get(run_id, RunDetails()), found)
     deadline = time.monotonic() + PATIENCE
     shown = []
     for row in rows:
-        is_end = ends.get(row["run_id"]) == row["seq"]
-        run = runs.get(row["run_id"]) if is_end else None
-        said = parts.get(row["run_id"], RunDetails()) if run else RunDetails()
-        waited = waits.get(row["run_id"], PendingActions()) if run else PendingActions()
-        shown.append(_message(row, run, said, waited, deadline))
+        text, outcome = row["text"], row["metadata"].get("outcome")
+        run = runs.get(row["run_id"]) if ends.get(row["run_id"]) == row["seq"] else None
+        is_whole = run and run.status == RunStatus.SUCCEEDED and not run.interruptions
+        is_plain = row["role"] == Role.TOOL or len(text) > PLAIN_FROM or time.monotonic() > deadline
+        message = ShownMessage(
+            seq=row["seq"],
+            role=row["role"],
+            at=row["created_at"],
+            agent=visible(row["agent"] or ""),
+            tokens=row["token_count"],
+            # Metadata are the caller's own too: only what the services write counts.
+            outcome=outcome if outcome in OUTCOMES.values() else "",
+            html=escape(visible(text)) if is_plain else render_markdown(text),
+            is_plain=is_plain,
+            length=row["length"],
+            is_cut=row["length"] > len(text),
+            cut_off=CUT_OFF.get(row["finish_reason"], ""),
+            # A run that has nothing to add to its message is left out.
+            run=None if is_whole else run,
+            details=details.get(run.id, RunDetails()) if run else RunDetails(),
+            pending_actions=pending.get(run.id, PendingActions()) if run else PendingActions(),
+        )
+        shown.append(message)
     return shown
-
-
-def _message(
-    row: dict[str, Any], run: Run | None, parts: RunDetails, waits: PendingActions, deadline: float
-) -> ShownMessage:
-    text, outcome = row["text"], row["metadata"].get("outcome")
-    is_plain = _is_plain(row, deadline)
-    return ShownMessage(
-        seq=row["seq"],
-        role=row["role"],
-        at=row["created_at"],
-        agent=visible(row["agent"] or ""),
-        tokens=row["token_count"],
-        # Metadata are the caller's own too: only what the services write counts.
-        outcome=outcome if outcome in OUTCOMES.values() else "",
-        html=escape(visible(text)) if is_plain else render_markdown(text),
-        is_plain=is_plain,
-        length=row["length"],
-        is_cut=row["length"] > len(text),
-        cut_off=CUT_OFF.get(row["finish_reason"], ""),
-        run=run if run and _tells(run) else None,
-        parts=parts,
-        waits=waits,
-    )
-
-
-def _is_plain(row: dict[str, Any], deadline: float) -> bool:
-    """Tell whether a message is shown as it was written."""
-    is_long = len(row["text"]) > PLAIN_FROM
-    return row["role"] == Role.TOOL or is_long or time.monotonic() > deadline
-
-
-def _tells(run: Run) -> bool:
-    """Tell whether a run has more to say than its message does."""
-    return run.status in RUN_OPEN or run.status != RunStatus.SUCCEEDED or run.interruptions > 0

@@ -52,7 +52,6 @@ def minute(at: datetime) -> str:
 
 @register.filter
 def clock(at: datetime) -> str:
-    """Return the time of day."""
     return timezone.localtime(at).strftime("%H:%M:%S")
 
 

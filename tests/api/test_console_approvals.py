@@ -63,7 +63,7 @@ def test_it_is_answered_by_a_button_and_told_in_the_history(
     approval = asked(session)
     told = answer(admin, approval, word, reason="as you like")
     assert told.status_code == 200
-    assert f"was {status}" in told.json()["told"]
+    assert f"was {status}" in told.json()["message"]
     approval.refresh_from_db()
     assert (approval.status, approval.reason) == (status, "as you like")
     assert (approval.always, approval.answered_by) == (word == "always", "admin")
@@ -143,11 +143,11 @@ def test_a_piece_of_the_page_says_how_a_run_stands(admin: Client, session: Sessi
     approval = asked(session)
     place = url_of(session, f"waits/{approval.run_id}/")
     told = admin.get(place).json()
-    assert (told["status"], told["told"]) == ("parked", "waits for an answer")
+    assert (told["status"], told["waits_for"]) == ("parked", "waits for an answer")
     assert f'data-key="{approval.id}" data-status="pending"' in told["html"]
     pending_actions.answer(session.id, approval.id, "approve")
     told = admin.get(place).json()
-    assert (told["status"], told["told"]) == ("parked", "waits for a worker")
+    assert (told["status"], told["waits_for"]) == ("parked", "waits for a worker")
     attempts.claim(session.id, "worker-2")
     assert admin.get(place).json()["status"] == "running"
     assert admin.get(url_of(session, "waits/run_none/")).status_code == 404
@@ -174,7 +174,7 @@ def test_the_inbox_has_what_waits_in_all_sessions(admin: Client, make: Make) -> 
     first, second = (asked(make("active", name=name)) for name in ("one", "two"))
     pending_actions.answer(second.session_id, second.id, "approve")
     page = text(admin, INBOX)
-    waiting, answered = page.split("Answered of late")
+    waiting, answered = page.split("Recently answered")
     assert f'data-row="{first.id}"' in waiting
     assert f'data-row="{second.id}"' in answered
     assert f"{url_of(first.session)}#{first.id}" in waiting

@@ -15,7 +15,7 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from sessions_app.admin import dashboard
-from sessions_app.admin.dashboard import WINDOWS, Window
+from sessions_app.admin.dashboard import WINDOWS, TimeRange
 from sessions_app.models import Process, Run, Session
 from sessions_app.models.daemon import ProcessKind
 from sessions_app.services import attempts, journal, processes, runs, sessions
@@ -95,7 +95,7 @@ def test_runs_are_summed_up(admin: Client, session: Session) -> None:
 
 @pytest.mark.parametrize("window", WINDOWS.values(), ids=WINDOWS)
 def test_a_window_has_all_its_steps_and_ends_now(
-    admin: Client, session: Session, window: Window
+    admin: Client, session: Session, window: TimeRange
 ) -> None:
     settled(session, "succeeded")
     columns = drawn(text(admin, window.name))

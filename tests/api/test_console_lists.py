@@ -237,7 +237,7 @@ def test_the_question_says_how_many_and_how_many_not(admin: Client, make: Make) 
     chosen = [make("active"), make("active"), make("completed")]
     page = act(admin, "terminate", *chosen)
     assert "2 sessions will be terminated." in page
-    assert re.search(r"Refused.*1 session <span class=\"badge badge-completed\"", page)
+    assert re.search(r"Left out.*1 session <span class=\"badge badge-completed\"", page)
     assert statuses() == ["active", "active", "completed"]
     page = act(admin, "terminate", *chosen, confirmed="yes")
     assert "cannot become terminated" in page
@@ -356,5 +356,5 @@ def test_nothing_is_inline(admin: Client, attempt: Attempt, url: str) -> None:
 
 def test_an_empty_list_says_what_to_do(admin: Client) -> None:
     assert "There are no sessions yet." in text(admin, LIST)
-    assert "No session fits." in text(admin, LIST, status="failed")
+    assert "No session matches." in text(admin, LIST, status="failed")
     assert "There are no runs yet." in text(admin, RUNS)

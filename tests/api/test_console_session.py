@@ -335,7 +335,7 @@ def test_strangers_get_no_piece(client: Client, session: Session) -> None:
 def test_a_message_is_sent_and_stands_in_the_history(admin: Client, session: Session) -> None:
     assert act(admin, session, "act/send/", content=" Hello\n") == (
         200,
-        {"told": "The message was sent.", "url": ""},
+        {"message": "The message was sent.", "url": ""},
     )
     assert Message.objects.get().content == " Hello\n"
     run = Run.objects.get()
@@ -383,8 +383,8 @@ def test_the_strategy_counts_while_a_run_is_open(admin: Client, session: Session
 
 def test_a_run_is_cancelled_once(admin: Client, session: Session) -> None:
     claimed(session)
-    assert act(admin, session, "act/cancel/")[1]["told"] == "The run was cancelled."
-    assert "Nothing is running" in act(admin, session, "act/cancel/")[1]["told"]
+    assert act(admin, session, "act/cancel/")[1]["message"] == "The run was cancelled."
+    assert "Nothing is running" in act(admin, session, "act/cancel/")[1]["message"]
     assert Run.objects.get().status == "cancelled"
     assert LogEntry.objects.count() == 1
 

@@ -25,7 +25,7 @@ def test_a_search_leads_to_the_message(console: Console, scene: dict[str, str]) 
 
 def test_a_search_that_finds_nothing_says_so(console: Console, scene: dict[str, str]) -> None:
     page = console.visit(f"{SESSIONS}?q=xylophone")
-    expect(page.get_by_text("No session fits.")).to_be_visible()
+    expect(page.get_by_text("No session matches.")).to_be_visible()
 
 
 def tab_to(page: Page, name: str, most: int = 60) -> None:

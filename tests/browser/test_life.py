@@ -123,7 +123,7 @@ def test_a_session_is_deleted_once_that_is_confirmed(console: Console, running: 
     page = console.open_session(session_id)
     page.get_by_role("link", name="Delete…").click()
     expect(page.get_by_text("This cannot be undone.")).to_be_visible()
-    page.get_by_role("link", name="Change nothing").click()
+    page.get_by_role("link", name="Cancel").click()
     badge(page, "active")
     page.get_by_role("link", name="Delete…").click()
     page.get_by_role("button", name="Delete", exact=True).click()

@@ -10,7 +10,7 @@ from profiles_app.api.serializers import serialize_collection, serialize_sync
 from profiles_app.exceptions import InvalidFiles, ProfilesError
 from profiles_app.models import Collection, Profile
 from profiles_app.services import collections, collections_sync
-from profiles_app.services.collections_sync import FAILED, REFUSED, SyncResult
+from profiles_app.services.collections_sync import FAILED, REFUSED
 
 SOURCE = "/a/folder, or git+https://host/path@ref#subdirectory=a/b"
 
@@ -27,28 +27,40 @@ class Command(BaseCommand):
         remove = actions.add_parser("remove", help="Remove a collection with its profiles.")
         remove.add_argument("name", metavar="NAME")
         sync = actions.add_parser("sync", help="Read the sources of collections anew.")
-        sync.add_argument("names", metavar="NAME", nargs="*", help="all, where none is given")
+        sync.add_argument("names", metavar="NAME", nargs="*", help="all if none is given")
         for action in (listing, sync):
             action.add_argument(
                 "--json", action="store_true", dest="as_json", help="print what the API prints"
             )
 
     def handle(self, *args: Any, action: str, **options: Any) -> None:
-        acts = {"list": self._list, "add": self._add, "remove": self._remove, "sync": self._sync}
         try:
-            acts[action](**options)
+            if action == "list":
+                self.list_collections(options["as_json"])
+            elif action == "add":
+                collection, loaded = collections.add(options["name"], options["source"])
+                self.stdout.write(f"{collection}: added, with profiles: {len(loaded.created)}.")
+            elif action == "remove":
+                collections.remove(options["name"])
+                self.stdout.write(f"{options['name']}: removed.")
+            else:
+                self.sync(options["names"], options["as_json"])
         except InvalidFiles as error:
-            lines = [_refused(item) for item in error.extra["errors"]]
+            lines = [format_error(item) for item in error.extra["errors"]]
             raise CommandError("\n".join(["Nothing was changed.", *lines])) from None
         except ProfilesError as error:
             raise CommandError(str(error)) from None
 
-    def _list(self, as_json: bool, **_: Any) -> None:
+    def list_collections(self, as_json: bool) -> None:
+        profiles = Profile.objects.all()
         found = [
-            serialize_collection(item, list(_names(item))) for item in Collection.objects.all()
+            serialize_collection(
+                item, list(profiles.filter(collection=item.name).values_list("name", flat=True))
+            )
+            for item in Collection.objects.all()
         ]
         if as_json:
-            self._print_json(found)
+            self.print_json(found)
             return
         for item in found:
             version = (item["version"] or "-")[:12]
@@ -57,43 +69,30 @@ class Command(BaseCommand):
             if item["lastError"]:
                 self.stdout.write(f"\t{item['lastError']}")
 
-    def _add(self, name: str, source: str, **_: Any) -> None:
-        collection, loaded = collections.add(name, source)
-        self.stdout.write(f"{collection}: added, with profiles: {len(loaded.created)}.")
-
-    def _remove(self, name: str, **_: Any) -> None:
-        collections.remove(name)
-        self.stdout.write(f"{name}: removed.")
-
-    def _sync(self, names: list[str], as_json: bool, **_: Any) -> None:
+    def sync(self, names: list[str], as_json: bool) -> None:
         results = collections_sync.sync_all(names or None)
         if as_json:
-            self._print_json(serialize_sync(results))
+            self.print_json(serialize_sync(results))
         else:
             for result in results:
-                self._tell(result)
+                loaded = result.loaded
+                self.stdout.write(f"{result.collection}\t{result.status}")
+                changes = (("+", loaded.created), ("~", loaded.updated), ("-", loaded.removed))
+                for sign, changed in changes:
+                    for name in changed:
+                        self.stdout.write(f"\t{sign} {name}")
+                for item in result.errors:
+                    self.stdout.write(f"\t! {format_error(vars(item))}")
+                if result.error and not result.errors:
+                    self.stdout.write(f"\t! {result.error}")
         if any(result.status in (FAILED, REFUSED) for result in results):
             raise CommandError("Not every collection was synced.")
 
-    def _tell(self, result: SyncResult) -> None:
-        loaded = result.loaded
-        self.stdout.write(f"{result.collection}\t{result.status}")
-        for sign, names in (("+", loaded.created), ("~", loaded.updated), ("-", loaded.removed)):
-            for name in names:
-                self.stdout.write(f"\t{sign} {name}")
-        for item in result.errors:
-            self.stdout.write(f"\t! {_refused(vars(item))}")
-        if result.error and not result.errors:
-            self.stdout.write(f"\t! {result.error}")
-
-    def _print_json(self, value: Any) -> None:
+    def print_json(self, value: Any) -> None:
         self.stdout.write(json.dumps(value, ensure_ascii=False, indent=2))
 
 
-def _names(collection: Collection) -> Any:
-    return Profile.objects.filter(collection=collection.name).values_list("name", flat=True)
-
-
-def _refused(item: dict[str, Any]) -> str:
+def format_error(item: dict[str, Any]) -> str:
+    """Return an error in a file as compilers write it: file, line, what is wrong."""
     line = "" if item["line"] is None else f":{item['line']}"
     return f"{item['file']}{line}: {item['detail']}"

@@ -16,9 +16,9 @@ async function post(url, fields) {
     throw new Refusal(0, "unreachable", "The daemon does not answer; nothing may have been done.");
   }
   const isJson = /\bjson\b/.test(response.headers.get("Content-Type") ?? "");
-  const told = isJson ? await response.json().catch(() => null) : null;
-  if (response.ok && told) return told;
-  throw new Refusal(response.status, told?.code ?? "failed", told?.detail ?? "Load the page again.");
+  const answer = isJson ? await response.json().catch(() => null) : null;
+  if (response.ok && answer) return answer;
+  throw new Refusal(response.status, answer?.code ?? "failed", answer?.detail ?? "Load the page again.");
 }
 
 export function markRead(url) {
@@ -49,11 +49,11 @@ async function act(form, submitter, done) {
   const fields = new FormData(form);
   if (submitter?.name) fields.set(submitter.name, submitter.value);
   try {
-    const { told, url } = await post(form.action, fields);
+    const { message, url } = await post(form.action, fields);
     // An open one would stay as it is when the head is looked at again.
     form.closest("details")?.removeAttribute("open");
     if (url && new URL(url, location.href).pathname !== location.pathname) location.assign(url);
-    else say(told, "success");
+    else say(message, "success");
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;
     say(error.message, "error");
@@ -71,8 +71,8 @@ async function send(form, submitter) {
   form.ariaBusy = "true";
   refusal.hidden = true;
   try {
-    const { told } = await post(isCancel ? submitter.formAction : form.action, new FormData(form));
-    if (isCancel) say(told, "success");
+    const { message } = await post(isCancel ? submitter.formAction : form.action, new FormData(form));
+    if (isCancel) say(message, "success");
     else {
       text.value = "";
       fit(text);

@@ -43,18 +43,18 @@ export class Waits {
     }
   }
 
-  show(card, { html, status, told }) {
+  show(card, { html, status, waits_for: waitsFor }) {
     const stick = isAtEnd();
-    if (["running", "parked"].includes(status)) this.mark(card, status, told);
+    if (["running", "parked"].includes(status)) this.mark(card, status, waitsFor);
     const place = card.querySelector(".live-waits");
     for (const part of [...parsed(html).children]) take(card, place, part);
     if (stick) toEnd();
   }
 
-  mark(card, status, told = "") {
+  mark(card, status, waitsFor = "") {
     card.classList.toggle("is-parked", status === "parked");
     card.querySelector(".live-badge").replaceChildren(element("span", `badge badge-${status}`, status));
-    card.querySelector(".live-waits-for").textContent = told;
+    card.querySelector(".live-waits-for").textContent = waitsFor;
   }
 }
 

@@ -14,7 +14,7 @@ from amplifierd.auth.streams import StreamAuthentication
 from amplifierd.common.asgi import Application
 from amplifierd.server.health import Liveness
 from amplifierd.server.security import Guard
-from amplifierd.server.send_and_wait import Waiting
+from amplifierd.server.send_and_wait import SendAndWait
 from amplifierd.server.wsgi_adapter import Bridge
 from sessions_app.api import queries
 from sessions_app.streaming import consumer
@@ -36,8 +36,8 @@ application = Guard(
                 for route in consumer.urlpatterns
             ),
             route(r"^livez/?$", Liveness(bridge)),
-            route(rf"{SESSION}/send-message/?$", Waiting(bridge)),
-            route(rf"{SESSION}/execute/?$", Waiting(bridge, queries.LONGEST_WAIT)),
+            route(rf"{SESSION}/send-message/?$", SendAndWait(bridge)),
+            route(rf"{SESSION}/execute/?$", SendAndWait(bridge, queries.LONGEST_WAIT)),
             route("", bridge),
         ]
     ),

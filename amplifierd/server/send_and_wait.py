@@ -26,7 +26,7 @@ from sessions_app.streaming.hub import wait_for_run
 REPLAYED = (b"idempotent-replayed", b"true")
 
 
-class Waiting:
+class SendAndWait:
     """An ASGI application before the WSGI adapter, for requests that send a message.
 
     200 with `{run, message}` if the run ends in time; otherwise the answer of the view, which is
@@ -40,15 +40,15 @@ class Waiting:
 
     async def __call__(self, scope: ConnectionScope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        wait = queries.parse_wait(*_preferences(scope)) or queries.Wait(self.seconds or 0)
+        wait = queries.parse_wait(*_parse_preferences(scope)) or queries.Wait(self.seconds or 0)
         if scope["method"] != "POST" or not wait.seconds:
             return await self.bridge(scope, receive, send)
         deadline = asyncio.get_running_loop().time() + wait.seconds
-        answer = Answer()
+        answer = HeldResponse()
         await self.bridge(scope, receive, answer.take)
         if answer.status == 202:
-            waiting = asyncio.ensure_future(self._outcome(scope, answer, deadline))
-            leaving = asyncio.ensure_future(_disconnect(receive))
+            waiting = asyncio.ensure_future(self._wait_for_outcome(scope, answer, deadline))
+            leaving = asyncio.ensure_future(_wait_for_disconnect(receive))
             try:
                 await asyncio.wait({waiting, leaving}, return_when=asyncio.FIRST_COMPLETED)
                 if not waiting.done():
@@ -63,8 +63,8 @@ class Waiting:
                 leaving.cancel()
         await answer.send(send)
 
-    async def _outcome(
-        self, scope: ConnectionScope, answer: "Answer", deadline: float
+    async def _wait_for_outcome(
+        self, scope: ConnectionScope, answer: "HeldResponse", deadline: float
     ) -> bytes | None:
         """Return what is answered for the run; None if it has not ended at the deadline."""
         accepted = json.loads(answer.body)
@@ -86,7 +86,7 @@ class Waiting:
             return None
 
 
-class Answer:
+class HeldResponse:
     """A response that is held back until it is known what to send."""
 
     def __init__(self) -> None:
@@ -135,12 +135,12 @@ def read_outcome(scope: ConnectionScope, session_id: str, run_id: str) -> bytes 
         connections.close_all()
 
 
-async def _disconnect(receive: Receive) -> None:
+async def _wait_for_disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-def _preferences(scope: ConnectionScope) -> tuple[str | None, str]:
+def _parse_preferences(scope: ConnectionScope) -> tuple[str | None, str]:
     """Return the parameter `wait`, and the header `Prefer`."""
     query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
     headers = [value for name, value in scope["headers"] if name.lower() == b"prefer"]

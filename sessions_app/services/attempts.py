@@ -1,7 +1,7 @@
 """Runs as workers see them: claimed with a lease, written for while it is held, settled once.
 
-The fence: whatever is written for a run matches its attempt and that it is running. A worker that
-was away for longer than its lease matches nothing.
+The attempt's number is the fencing token: each write for a run matches the attempt, and that the
+run is running. A worker that was paused for longer than its lease changes nothing.
 """
 
 from collections.abc import Sequence
@@ -27,12 +27,12 @@ from sessions_app.states import FinishReason, RunStatus, SessionStatus
 
 @dataclass(frozen=True)
 class Attempt:
-    """One attempt of a run: who holds it may write for the run."""
+    """One attempt of a run: the worker that holds it may write for the run."""
 
     session_id: str
     run_id: str
     number: int
-    # The journal seq of its beginning; what it says comes after.
+    # The journal seq of its beginning; its output comes after.
     seq: int = 0
     # Whether it goes on where a parked one stopped, and what that had said.
     continues: bool = False
@@ -183,13 +183,13 @@ def rescue(limit: int = 100) -> int:
     """
     expired = list(Run.objects.expired().values_list("session_id", "id", "attempt")[:limit])
     rescued = sum(_rescue(Attempt(*values)) for values in expired)
-    for session_id in _forgotten(limit):
+    for session_id in _find_orphaned(limit):
         jobs.defer(session_id)
     return rescued
 
 
 def _rescue(attempt: Attempt) -> bool:
-    """Interrupt one run, unless its holder, another rescuer or a deletion was faster."""
+    """Interrupt one run, unless its worker, another rescuer or a deletion was faster."""
     try:
         with transaction.atomic():
             locked_for(attempt)
@@ -223,7 +223,7 @@ def _interrupt(run: Run, broken_off: int) -> None:
     journal.append(run.session_id, [interrupted, *_error(given_up, failure, "")])
 
 
-FORGOTTEN = """
+ORPHANED = """
 WITH found AS (
 SELECT r.session_id FROM sessions_app_run r
 WHERE r.created_at < statement_timestamp() - %s
@@ -247,10 +247,10 @@ LIMIT %s
 """
 
 
-def _forgotten(limit: int) -> list[str]:
-    """Return the sessions with something to do that no job will come for: their job died."""
+def _find_orphaned(limit: int) -> list[str]:
+    """Return the sessions that have something to do but no job any more."""
     with connection.cursor() as cursor:
-        cursor.execute(FORGOTTEN, [timedelta(seconds=settings.LEASE_SECONDS / 3), limit])
+        cursor.execute(ORPHANED, [timedelta(seconds=settings.LEASE_SECONDS / 3), limit])
         return [row[0] for row in cursor.fetchall()]
 
 

@@ -1,6 +1,6 @@
 """What an attempt keeps during its run: checkpoints, a summary, and what a parked run asks.
 
-The fence is that of `attempts`: whatever is written matches attempt and status.
+The fencing token is that of `attempts`: each write matches attempt and status.
 """
 
 from collections.abc import Sequence

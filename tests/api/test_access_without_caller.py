@@ -119,7 +119,7 @@ def test_a_stream_without_authentication_has_no_session(make: Callable[..., Sess
 async def _tree(session_id: str, sees: Any) -> list[str]:
     journal = JournalReader(1)
     try:
-        return await journal.tree(session_id, sees)
+        return await journal.find_tree(session_id, sees)
     finally:
         await journal.close()
 

@@ -214,12 +214,14 @@ def test_a_feed_ends_when_its_time_is_up(settings: Settings) -> None:
     assert [frame.event for frame in client.frames] == ["connected"]
 
 
-def test_hints_are_told_after_the_bell_lost_its_connection(make: Callable[..., Session]) -> None:
+def test_hints_are_told_after_the_notifier_lost_its_connection(
+    make: Callable[..., Session],
+) -> None:
     async def test() -> None:
         async with feeding(), clients(1) as [client]:
             session = await call(make, "created")
             await client.told("session_created")
-            assert await asyncio.to_thread(terminate, "bell") == 1
+            assert await asyncio.to_thread(terminate, "notifier") == 1
             await call(sessions.delete, session.id)
             await client.told("session_deleted")
 

@@ -379,11 +379,12 @@ class GeminiReader(Reader):
         if document.get("error") or event.event == "error":
             return [read_payload(document)]
         candidates = document.get("candidates")
-        feedback = as_dict(document.get("promptFeedback"))
-        reason = as_text(feedback.get("blockReason"))
-        if not candidates and reason and not reason.endswith("UNSPECIFIED"):
-            text = as_text(feedback.get("blockReasonMessage"))
-            return [StreamError("content_filter", text or f"it blocked the prompt ({reason})")]
+        if not candidates:
+            feedback = as_dict(document.get("promptFeedback"))
+            reason = as_text(feedback.get("blockReason"))
+            if reason and not reason.endswith("UNSPECIFIED"):
+                text = as_text(feedback.get("blockReasonMessage"))
+                return [StreamError("content_filter", text or f"it blocked the prompt ({reason})")]
         if event.is_document and not document.keys() & _KNOWN:
             return [StreamError("bad_answer", "it sent JSON that is no answer of the Gemini API")]
         events = self._read_usage(document.get("usageMetadata"))

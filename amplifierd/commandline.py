@@ -12,6 +12,8 @@ from amplifierd import __version__
 
 # They go on through an outage of the database, which the log should tell of.
 LONG_RUNNING = {"serve", "run_web", "run_worker"}
+# They talk to a daemon, and need neither the settings nor the database.
+TERMINAL = {"approvals", "chat", "sessions"}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -24,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments[1:] in (["--version"], ["version"]):
         print(f"amplifierd {__version__}")
         return
+    if arguments[1:2] and arguments[1] in TERMINAL:
+        sys.exit(run_terminal(arguments))
     # Most settings follow from it, so it must be known before they are read.
     if "--behind-proxy" in arguments:
         os.environ["AMPLIFIERD_BEHIND_PROXY"] = "1"
@@ -33,6 +37,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         # Also while modules are being loaded: the person who stopped it knows why it ends.
         sys.exit(130)
+
+
+def run_terminal(argv: Sequence[str]) -> int:
+    """Run a command of the terminal; return its exit code."""
+    # It loads the `.env` file, which may say where the daemon is.
+    import amplifierd.env  # noqa: F401
+    from sessions_app.cli.main import main as run_command
+
+    program = "manage.py" if argv[0].endswith("manage.py") else "amplifierd"
+    return run_command(argv[1:], program=program)
 
 
 def run(argv: Sequence[str]) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-import psycopg.conninfo
 from django.core.exceptions import ImproperlyConfigured
 from dotenv import load_dotenv
 
@@ -120,6 +119,9 @@ def database(
     goes to the connection as it is, and wins over `VIGILANCE`. `absent` is called when the pool has
     failed to connect.
     """
+    # Only the settings need it; the terminal's commands, which read this file too, start without.
+    import psycopg.conninfo
+
     try:
         parts = psycopg.conninfo.conninfo_to_dict(url)
     except psycopg.ProgrammingError as error:

@@ -1,6 +1,8 @@
 """Imports follow the layers: each folder lists what it may not import."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,3 +103,36 @@ def test_nothing_imports_a_package_of_extras(place: str) -> None:
         if any(is_within(name, package) for package in packages)
     ]
     assert found == []
+
+
+# What `sessions_app/cli` imports besides the standard library: no Django, no database, no service.
+CLI_IMPORTS = {
+    "amplifierd.common.redaction",
+    "amplifierd.common.text",
+    "httpx2",
+    "markdown_it",
+    "prompt_toolkit",
+    "rich",
+    "sessions_app.cli",
+    "sessions_app.usage",
+}
+
+
+def test_the_terminal_is_a_client_and_nothing_else() -> None:
+    found = {
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in (ROOT / "sessions_app" / "cli").rglob("*.py")
+        for name in imports(path)
+        if name.partition(".")[0] not in sys.stdlib_module_names
+        if not any(is_within(name, allowed) for allowed in CLI_IMPORTS)
+    }
+    assert found == set()
+
+
+def test_the_terminal_starts_without_django() -> None:
+    code = (
+        "import sys; from sessions_app.cli import chat, main\n"
+        "print([name for name in ('django', 'psycopg', 'rest_framework') if name in sys.modules])"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (ended.stdout, ended.stderr) == ("[]\n", "")

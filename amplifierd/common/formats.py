@@ -8,10 +8,7 @@ from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
 
-# Line ends of Python's str.splitlines(), which knows the most, as far as JSON may have them raw:
-# the first two between its tokens, where a blank means the same, the others in its strings.
-REPLACEMENTS = {"\r": " ", "\n": " "}
-ESCAPES = {"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+from amplifierd.common.text import escape_line_ends
 
 # `time.monotonic` does not count the sleep of a Linux machine, but leases and heartbeats do. And
 # people set the time of day.
@@ -60,13 +57,3 @@ def uptime() -> float:
 def dump_line(value: Any) -> str:
     """Return a value as JSON on one line, for every reader of lines: streams, exports, pipes."""
     return escape_line_ends(json.dumps(value, ensure_ascii=False, cls=DjangoJSONEncoder))
-
-
-def escape_line_ends(text: str) -> str:
-    """Return JSON text that means the same and has no line end in it."""
-    for character, replacement in REPLACEMENTS.items():
-        text = text.replace(character, replacement)
-    if not text.isascii():
-        for character, escape in ESCAPES.items():
-            text = text.replace(character, escape)
-    return text

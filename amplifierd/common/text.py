@@ -1,4 +1,4 @@
-"""Text: what PostgreSQL can store, what a person can see."""
+"""Text: what PostgreSQL can store, what a person can see, what readers of lines take for a line."""
 
 import math
 import re
@@ -19,6 +19,10 @@ _CONTROLS = (
     *range(0x202A, 0x202F),
     *range(0x2066, 0x206A),
 )
+# Line ends of Python's str.splitlines(), which knows the most, as far as JSON may have them raw:
+# the first two between its tokens, where a blank means the same, the others in its strings.
+REPLACEMENTS = {"\r": " ", "\n": " "}
+ESCAPES = {"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 _SPELLED = {code: f"⟨U+{code:04X}⟩" for code in _CONTROLS}
 
 
@@ -59,3 +63,13 @@ def visible(text: str) -> str:
     Line breaks and tabs stay. HTML is not escaped: that is what templates do.
     """
     return text.translate(_SPELLED)
+
+
+def escape_line_ends(text: str) -> str:
+    """Return JSON text that means the same and has no line end in it."""
+    for character, replacement in REPLACEMENTS.items():
+        text = text.replace(character, replacement)
+    if not text.isascii():
+        for character, escape in ESCAPES.items():
+            text = text.replace(character, escape)
+    return text

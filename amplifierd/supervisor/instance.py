@@ -33,10 +33,10 @@ class Claim:
     # Whether the daemon before us left without clearing up: its processes may be ending still.
     inherited: bool
 
-    def note(self, url: str) -> None:
+    def note(self, url: str, prefix: str = "") -> None:
         """Write down who we are, for a second daemon to tell."""
         self.clear()
-        json.dump({"pid": os.getpid(), "url": url}, self.file)
+        json.dump({"pid": os.getpid(), "url": url, "prefix": prefix}, self.file)
         self.file.flush()
 
     def clear(self) -> None:

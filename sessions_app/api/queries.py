@@ -76,6 +76,12 @@ class SessionsQuery(PageQuery):
         return attrs
 
 
+class RecentQuery(serializers.Serializer):
+    """GET /sessions/recent"""
+
+    limit = Digits(default=20, min_value=1, max_value=100, help_text="At most so many.")
+
+
 class SessionApprovalsQuery(PageQuery):
     """GET /sessions/{id}/approvals"""
 

@@ -107,6 +107,20 @@ class SessionViewSet(SessionsViewSet):
         found = visible.filter(status=SessionStatus.ACTIVE)
         return paginate(request, found.shown(), total(found), query, SessionSerializer.serialize)
 
+    @operation(
+        {200: [SessionSerializer]}, operation_id="list_recent_sessions", query=queries.RecentQuery
+    )
+    @action(detail=False)
+    def recent(self, request: Request) -> Response:
+        """List recent sessions
+
+        Those that have not ended, the one that was changed last first; without pages.
+        """
+        limit = parse_query(queries.RecentQuery, request.query_params)["limit"]
+        visible = Session.objects.visible_to(get_caller(request).sees)
+        found = visible.filter(ended_at__isnull=True).shown().order_by("-updated_at", "-id")
+        return Response([SessionSerializer.serialize(session) for session in found[:limit]])
+
     @operation({200: SessionSerializer}, operation_id="get_session")
     def retrieve(self, request: Request, session_id: str) -> Response:
         """Show a session

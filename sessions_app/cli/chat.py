@@ -1,221 +1,478 @@
-"""A conversation with a session, for a person at a terminal."""
+"""`chat`: a conversation with a session, for a person at a terminal, or for a pipe."""
 
+import asyncio
+import contextlib
+import signal
+import sys
+import threading
+from argparse import Namespace
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from time import monotonic
-from typing import Self
+from typing import Any, Self
 
-from django.db import connection
-from django.db.models import Q
-from django.db.models.functions import Now
-
-from amplifierd.common.errors import DATABASE_UNAVAILABLE
 from amplifierd.common.text import make_storable
-from sessions_app.cli.follower import Follower
-from sessions_app.cli.interrupts import Interrupts
-from sessions_app.cli.keyboard import Lines
-from sessions_app.cli.questions import PROMPT, WHY, Questions, understood
-from sessions_app.cli.teller import Teller
-from sessions_app.events import EventType
-from sessions_app.exceptions import SessionsError
-from sessions_app.models import Event, Run, Session
-from sessions_app.services import runs
-from sessions_app.services.pending_actions import Answer
-from sessions_app.states import RunStatus
+from sessions_app.cli.approvals import answer_approval
+from sessions_app.cli.client import (
+    BACK,
+    JSON,
+    LOST,
+    ApiError,
+    Client,
+    EventStream,
+    StreamEvent,
+    UnreachableError,
+    data_folder,
+)
+from sessions_app.cli.keyboard import PROMPT, Interrupted, Keyboard, Lines, Pipe, Suspended
+from sessions_app.cli.lookup import CHOICES, SESSION_PREFIX, find_candidates, find_session
+from sessions_app.cli.output import Terminal, format_age, print_table, put
+from sessions_app.cli.render import AnswerRenderer, Renderer
 
-# Seconds between two looks for what no bell has told: during a run, and at the prompt.
-POLL, IDLE_POLL = 0.5, 3.0
+# Seconds between two looks during a run, and those after which another's silent answer makes room
+# for the prompt.
+POLL, IDLE = 0.5, 3.0
 # Seconds of silence after which a run that no worker holds is remarked upon.
 PATIENCE = 3.0
-ASIDE = (
-    "It goes on waiting: a message instead of an answer denies it, "
-    "and `manage.py approvals` answers it later."
-)
-# Messages from which on a session's history is told to one who comes back.
+# Seconds for which a line waits until everything before it is shown.
+CATCH_UP = 10.0
+# Messages of a session's past that a person who comes back is shown.
 RECALLED = 6
+# What counts as a message of the past.
+MESSAGES = ("user_message_saved", "message_added")
+QUESTION = "[a]pprove, a[l]ways, [d]eny> "
+WHY = "Why not? "
+ANSWERS = {
+    "a": "approve",
+    "approve": "approve",
+    "l": "always",
+    "always": "always",
+    "d": "deny",
+    "deny": "deny",
+}
+WAYS = "SESSION, --last, --choose and --profile each say which session; give one of them."
+HEADINGS = ("NO", "ID", "STATUS", "AGE", "MSGS", "NAME", "PROFILE")
+# Somebody wants the run to stop.
+STOP = "stop"
 
 
 class Chat:
-    """Sends messages to a session and tells what its journal says, from a cursor of its own.
+    """Sends messages to a session and shows what its journal says, from a cursor on.
 
-    All that happens in the session is told in its order, once, whoever did it.
+    All that happens in the session is shown in its order, once, whoever did it. Everything arrives
+    in one inbox: events of the stream, its end as an error, and STOP for each Ctrl-C.
     """
 
-    def __init__(self, session_id: str, teller: Teller, cursor: int) -> None:
-        self.session_id = session_id
+    def __init__(
+        self, client: Client, session_id: str, renderer: Renderer, cursor: int, lines: Lines | None
+    ) -> None:
         # Whether the session has ended: it takes no more messages.
         self.ended = False
-        self._teller = teller
-        self._follower = Follower(session_id, cursor)
-        self._questions = Questions(session_id)
-        self._was_away = False
+        self._client = client
+        self._session_id = session_id
+        self._path = f"sessions/{session_id}"
+        self._renderer = renderer
+        self._cursor = cursor
+        self._stream = EventStream(client, session_id, cursor)
+        self._inbox: asyncio.Queue[StreamEvent | Exception | str] = asyncio.Queue()
+        # What was taken from the inbox and not looked at.
+        self._arrived: list[StreamEvent | Exception | str] = []
+        self._lines = lines or Keyboard(data_folder() / "chat_history", self.stop)
+        self._reading: asyncio.Task[str | None] | None = None
+        # The approvals that wait, the oldest first.
+        self._questions: dict[str, None] = {}
+        # The run that was sent here, and the event that ended it.
+        self._run_id = ""
+        self._outcome: StreamEvent | None = None
+        self._stops = 0
+        self._is_lost = False
 
-    def __enter__(self) -> Self:
+    async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGINT, self.stop)
+        loop.add_signal_handler(signal.SIGTERM, self._inbox.put_nowait, Interrupted())
+        threading.Thread(target=self._follow, args=(loop,), daemon=True).start()
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self._teller.finish()
-        self._follower.close()
+    async def __aexit__(self, *exception: object) -> None:
+        self._stream.close()
+        self._renderer.finish()
+        self._lines.close()
 
-    def converse(self, lines: Lines) -> None:
-        """Talk until there are no more lines, or the session ends.
+    def stop(self) -> None:
+        """Have the run that was sent here stop; without one, leave."""
+        self._inbox.put_nowait(STOP)
 
-        Ctrl-C raises KeyboardInterrupt where no run is going.
+    def _follow(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Put the stream's events into the inbox; runs in a thread of its own."""
+        # The loop may be closed already.
+        with contextlib.suppress(RuntimeError):
+            try:
+                for event in self._stream:
+                    loop.call_soon_threadsafe(self._inbox.put_nowait, event)
+            except ApiError as error:
+                loop.call_soon_threadsafe(self._inbox.put_nowait, error)
+
+    async def converse(self) -> None:
+        """Talk until there are no more lines, or the session ends; raise Interrupted."""
+        await self._catch_up()
+        while not self.ended:
+            if self._lines.is_person and self._questions:
+                await self._put_question(can_wait=True)
+            elif self._lines.is_person and self._renderer.is_open:
+                if not await self._receive(IDLE):
+                    self._renderer.finish()
+            else:
+                with contextlib.suppress(Suspended):
+                    line = await self._read(PROMPT)
+                    if not self._lines.is_person:
+                        await self._catch_up()
+                    if line is None or self.ended:
+                        return
+                    if line.strip():
+                        await self._send(line)
+            await self._receive(0)
+            if self._stops:
+                raise Interrupted
+
+    async def ask(self, content: str, is_seen: bool = False) -> StreamEvent:
+        """Send a message, show what happens until its run has ended, and return that event.
+
+        What tools ask meanwhile is answered here, if a person types. `is_seen`: the message is on
+        the screen already. The first Ctrl-C cancels the run, a second one raises Interrupted.
         """
-        while (content := self._next(lines)) is not None:
-            if content.strip():
-                self._ask(content, lines)
-
-    def ask(self, content: str, lines: Lines | None = None, seen: bool = False) -> Event:
-        """Send a message, tell what happens until its run is settled, and return that event.
-
-        What tools ask meanwhile is answered from the lines, where a person types them. `seen`: the
-        message is on the screen already. The first Ctrl-C cancels the run, a second one
-        raises KeyboardInterrupt. Raises what sending refuses, and SessionNotFound once the session
-        is deleted.
-        """
-        with Interrupts() as interrupts:
-            run, _ = runs.send(self.session_id, make_storable(content))
-            self._teller.sent(run.id, seen)
-            return self._until_settled(run.id, interrupts, lines)
-
-    def _ask(self, content: str, lines: Lines) -> None:
-        """Ask, or say why that was not to be: the conversation goes on."""
-        try:
-            self.ask(content, lines, seen=lines.echoes)
-        except SessionsError as refusal:
-            self._teller.remark(str(refusal))
-        except DATABASE_UNAVAILABLE:
-            connection.close()
-            self._teller.remark(
-                "The database is away. If the message was sent all the same, it will be shown here."
-            )
-
-    def _until_settled(self, run_id: str, interrupts: Interrupts, lines: Lines | None) -> Event:
-        cancelled = remarked = False
-        spoken = monotonic()
+        body, self._stops, self._outcome = {"content": make_storable(content)}, 0, None
+        accepted = await self._call("post", f"{self._path}/send-message", body)
+        self._run_id = accepted["runId"]
+        self._renderer.add_sent(self._run_id, is_seen)
+        is_cancelled = is_remarked = False
+        silent_since = monotonic()
         while True:
-            events = self._tell_news(lines)
-            if outcome := _outcome(run_id, events):
-                return outcome
-            if interrupts.pressed and not cancelled:
-                cancelled = self._cancel(run_id)
-            elif self._questions and lines and lines.echoes and not cancelled:
-                self._put_question(lines)
-                spoken = monotonic()
-            elif events:
-                spoken = monotonic()
-            elif self._follower.is_away:
-                # Nobody can say anything meanwhile.
-                self._follower.wait(POLL)
-                spoken = monotonic()
-            elif not self._follower.wait(POLL) and not remarked:
-                remarked = monotonic() - spoken > PATIENCE and self._remark()
+            events = await self._receive(POLL)
+            if self._outcome:
+                return self._outcome
+            if self._stops > 1:
+                raise Interrupted
+            if self._stops and not is_cancelled:
+                is_cancelled = await self._cancel()
+            elif self._questions and self._lines.is_person and not is_cancelled:
+                await self._put_question()
+                silent_since = monotonic()
+            elif events or self._is_lost:
+                silent_since = monotonic()
+            elif not is_remarked and monotonic() - silent_since > PATIENCE:
+                is_remarked = await self._remark_missing_worker()
 
-    def _put_question(self, lines: Lines, can_wait: bool = False) -> None:
+    async def _call(self, method: str, path: str, *arguments: Any) -> Any:
+        """Call the API in a thread: keys and events are taken meanwhile."""
+        options = {"patiently": True} if method == "post" else {}
+        return await asyncio.to_thread(getattr(self._client, method), path, *arguments, **options)
+
+    async def _send(self, line: str) -> None:
+        """Send a message, or say why that was not to be: the conversation goes on."""
+        try:
+            await self.ask(line, is_seen=self._lines.is_person)
+        except UnreachableError as error:
+            self._renderer.remark(
+                f"{error} If the message was sent all the same, it will be shown here."
+            )
+        except ApiError as error:
+            if error.status == 404:
+                raise
+            self._renderer.remark(str(error))
+        finally:
+            self._stops = 0
+
+    async def _receive(self, seconds: float) -> Sequence[StreamEvent]:
+        """Show what arrives, after waiting so long for the first of it; return the events."""
+        arrived, self._arrived = self._arrived, []
+        if not arrived and seconds:
+            with contextlib.suppress(TimeoutError):
+                arrived = [await asyncio.wait_for(self._inbox.get(), seconds)]
+        while not self._inbox.empty():
+            arrived.append(self._inbox.get_nowait())
+        for item in arrived:
+            if isinstance(item, Exception):
+                raise item
+            if isinstance(item, str):
+                self._stops += 1
+            else:
+                self._take(item)
+        self._renderer.show()
+        return [item for item in arrived if isinstance(item, StreamEvent)]
+
+    def _take(self, event: StreamEvent) -> None:
+        self._renderer.render(event)
+        self._cursor = event.seq or self._cursor
+        approval_id = event.data.get("approval_id", "")
+        match event.name:
+            case "hook:approval:required":
+                self._questions[approval_id] = None
+            case "approval_resolved":
+                self._questions.pop(approval_id, None)
+            case "assistant_message_complete" if event.data.get("runId") == self._run_id:
+                self._outcome = event
+            case "session_ended":
+                self.ended = True
+            case _:
+                self._is_lost = event.name == LOST or (self._is_lost and event.name != BACK)
+
+    async def _catch_up(self) -> None:
+        """Show all that has happened up to now."""
+        with contextlib.suppress(UnreachableError):
+            last = (await self._call("get", self._path))["lastEventId"]
+            deadline = monotonic() + CATCH_UP
+            while self._cursor < last and not self.ended and monotonic() < deadline:
+                await self._receive(POLL)
+
+    async def _read(self, prompt: str) -> str | None:
+        """Return the next line; raise Suspended if something arrives before it is entered."""
+        self._reading = self._reading or asyncio.create_task(self._lines.read(prompt))
+        arriving = asyncio.create_task(self._inbox.get())
+        await asyncio.wait({self._reading, arriving}, return_when=asyncio.FIRST_COMPLETED)
+        if arriving.done():
+            self._arrived.append(arriving.result())
+            if not self._reading.done():
+                await self._lines.suspend()
+                if self._lines.is_person:
+                    await asyncio.wait({self._reading})
+        else:
+            arriving.cancel()
+        if not self._reading.done():
+            raise Suspended
+        reading, self._reading = self._reading, None
+        return reading.result()
+
+    async def _put_question(self, can_wait: bool = False) -> None:
         """Ask what has waited longest; return once it is answered, or something happens meanwhile.
 
-        Who leaves the question leaves the chat, and the run waits: KeyboardInterrupt. Where it can
-        wait, an empty line sets all questions aside.
+        Ctrl-D leaves the chat, and the run waits: Interrupted. If it can wait, an empty line sets
+        all questions aside, and Ctrl-C leaves; else Ctrl-C stops the run.
         """
-        self._teller.finish()
-        lines.show(PROMPT)
-        if not self._follower.wait(POLL, lines.inputs):
-            return
-        asked, line = self._questions.oldest, lines.line(PROMPT)
-        if line is None:
-            raise KeyboardInterrupt
-        if can_wait and not line.strip():
-            self._questions.set_aside()
-            self._teller.remark(ASIDE)
-        elif answer := understood(line):
-            word, reason = answer
-            if word == Answer.DENY and not reason:
-                reason = (lines.line(WHY) or "").strip()
-            self._answer(asked, word, reason)
-
-    def _answer(self, approval_id: str, word: str, reason: str) -> None:
-        """Answer a question, or say why that was not to be."""
+        self._renderer.finish()
+        approval_id = next(iter(self._questions))
         try:
-            self._questions.answer(approval_id, word, make_storable(reason))
-        except SessionsError as refusal:
-            self._teller.remark(str(refusal))
-        except DATABASE_UNAVAILABLE:
-            connection.close()
-            self._teller.remark("The database is away; `manage.py approvals` answers it later.")
+            line = await self._read(QUESTION)
+            answer = parse_answer(line or "")
+            if answer and answer[0] == "deny" and not answer[1]:
+                answer = "deny", (await self._lines.read(WHY) or "").strip()
+        except Suspended:
+            return
+        except Interrupted:
+            if can_wait:
+                raise
+            self.stop()
+            return
+        if line is None:
+            raise Interrupted
+        if can_wait and not line.strip():
+            self._questions.clear()
+            self._renderer.remark(
+                "It goes on waiting: a message instead of an answer denies it, and "
+                f"`{self._client.daemon.program} approvals` answers it later."
+            )
+        elif answer:
+            self._questions.pop(approval_id, None)
+            call = (
+                self._client,
+                self._session_id,
+                approval_id,
+                answer[0],
+                make_storable(answer[1]),
+            )
+            try:
+                await asyncio.to_thread(answer_approval, *call)
+            except ApiError as error:
+                self._renderer.remark(str(error))
 
-    def _next(self, lines: Lines) -> str | None:
-        """Return the next line, telling what others do until it is begun; None at the end."""
-        while True:
-            self._catch_up(lines)
-            if self.ended:
-                return None
-            if self._questions and lines.echoes:
-                self._put_question(lines, can_wait=True)
-                continue
-            if not self._teller.is_open:
-                lines.show()
-            if not lines.inputs or self._follower.wait(IDLE_POLL, lines.inputs):
-                break
-        self._teller.finish()
-        content = lines.line()
-        # What others did while the line was typed happened before it is sent.
-        self._catch_up(lines)
-        return None if self.ended else content
-
-    def _catch_up(self, lines: Lines) -> None:
-        """Tell all that is new, in place of the prompt."""
-        while self._tell_news(lines):
-            pass
-
-    def _tell_news(self, lines: Lines | None = None) -> Sequence[Event]:
-        """Tell what is new, a page of it, in place of the prompt; return it."""
-        events = self._follower.news()
-        if events and lines:
-            lines.hide()
-        for event in events:
-            self._teller.tell(event)
-            self._questions.hear(event)
-        self._teller.show()
-        self.ended = self.ended or any(e.type == EventType.SESSION_ENDED for e in events)
-        if self._follower.is_away != self._was_away:
-            self._was_away = self._follower.is_away
-            self._teller.remark(f"The database is {'away; waiting' if self._was_away else 'back'}.")
-        return events
-
-    def _cancel(self, run_id: str) -> bool:
-        """Cancel the run; False while the database is away. Its end is told by the journal."""
-
-        def cancel() -> bool:
-            runs.cancel(self.session_id, run_id)
-            return True
-
-        return self._follower.asked(cancel, False)
-
-    def _remark(self) -> bool:
-        """Say so if no worker that is alive executes anything here; tell whether it was said."""
-        executed = Q(status=RunStatus.RUNNING, lease_expires_at__gt=Now())
-        waits = Q(status=RunStatus.PARKED)
-        held = Run.objects.filter(executed | waits, session_id=self.session_id)
-        if self._follower.asked(held.exists, True):
+    async def _cancel(self) -> bool:
+        """Cancel the run; False if it has to be tried again. The journal tells of its end."""
+        try:
+            await self._call("post", f"{self._path}/runs/{self._run_id}/cancel")
+        except UnreachableError:
             return False
-        self._teller.remark(
-            "No worker has taken this up; is one running? Start the daemon with `make run`. "
+        except ApiError as error:
+            self._renderer.remark(str(error))
+        return True
+
+    async def _remark_missing_worker(self) -> bool:
+        """Say so if no worker that is alive executes anything here; tell whether it was said."""
+        try:
+            options = {"params": {"limit": 20}}
+            answer = await asyncio.to_thread(
+                self._client.request, "GET", f"{self._path}/runs", **options
+            )
+        except ApiError:
+            return False
+        if any(is_held(run, answer.headers.get("Date", "")) for run in answer.json()):
+            return False
+        self._renderer.remark(
+            "No worker has taken this up; is one running? "
+            f"Start the daemon with `{self._client.daemon.program} serve`. "
             "Ctrl-C takes the message back."
         )
         return True
 
 
-def recalled(session: Session) -> int:
-    """Return the cursor from which on a person who comes back is told what was said."""
-    messages = (
-        Event.objects.in_session(session.id)
-        .filter(type__in=[EventType.USER_MESSAGE_SAVED, EventType.MESSAGE_ADDED])
-        .order_by("-seq")
-        .values_list("seq", flat=True)[:RECALLED]
+def is_held(run: JSON, date: str) -> bool:
+    """Tell whether a run waits for a person, or a worker holds it at a date of the daemon's."""
+    now = parsedate_to_datetime(date) if date else datetime.now(UTC)
+    lease = run["leaseExpiresAt"]
+    is_running = run["status"] == "running" and lease and datetime.fromisoformat(lease) > now
+    return run["status"] == "parked" or bool(is_running)
+
+
+def parse_answer(line: str) -> tuple[str, str] | None:
+    """Return what a line answers to a question, and the reason in it; None if it is no answer."""
+    word, _, reason = line.strip().partition(" ")
+    answer = ANSWERS.get(word.lower())
+    if answer is None or (reason and answer != "deny"):
+        return None
+    return answer, reason.strip()
+
+
+def find_recall_cursor(client: Client, session: JSON) -> int:
+    """Return the cursor from which on a person who comes back is shown what was said."""
+    last, span = session["lastEventId"], 1000
+    while True:
+        start = max(0, last - span)
+        path = f"sessions/{session['sessionId']}/events"
+        found = [event for name in MESSAGES for event in client.get(path, after=start, type=name)]
+        if start == 0 or len(found) >= RECALLED:
+            seqs = sorted(event["id"] for event in found)[-RECALLED:]
+            return seqs[0] - 1 if seqs else last
+        span *= 10
+
+
+def run_chat(terminal: Terminal, options: Namespace) -> None:
+    """Talk to the session that the options name; with --message print one answer."""
+    if options.message is not None and not options.message.strip():
+        raise ApiError("--message is empty; write what you want to say.")
+    found = find_chat(terminal, options)
+    if options.fork and found is None:
+        raise ApiError("--fork is for a session that is there; say which.")
+    session = open_session(terminal.client, found, options)
+    try:
+        asyncio.run(
+            converse(terminal, session, options)
+            if options.message is None
+            else print_answer(terminal, session, options)
+        )
+    except Interrupted:
+        raise KeyboardInterrupt from None
+
+
+def find_chat(terminal: Terminal, options: Namespace) -> str | None:
+    """Return the id of the session to go on with, None for a new one."""
+    text, client = options.session, terminal.client
+    if sum([text is not None, options.last, options.choose, options.profile is not None]) > 1:
+        raise ApiError(WAYS)
+    can_choose = sys.stdin.isatty() and terminal.screen.is_terminal
+    if options.choose and not can_choose:
+        raise ApiError("--choose needs a terminal; give the session's id instead.")
+    if options.choose:
+        return choose(terminal, client.get("sessions/recent", limit=CHOICES))
+    if options.last:
+        if not (recent := client.get("sessions/recent", limit=1)):
+            program = client.daemon.program
+            raise ApiError(f"There is no session to go on with; `{program} chat` begins one.")
+        return recent[0]["sessionId"]
+    if text is None:
+        return None
+    if can_choose and len(found := find_candidates(client, text)) > 1:
+        return choose(terminal, found)
+    return find_session(client, text)["sessionId"]
+
+
+def choose(terminal: Terminal, found: list[JSON]) -> str:
+    """Return the id of the session that a person chooses from a list."""
+    client, screen = terminal.client, terminal.screen
+    if not found:
+        program = client.daemon.program
+        raise ApiError(f"There is no session to choose; `{program} chat` begins one.")
+    while len(found) != 1:
+        rows = [
+            (
+                number,
+                row["sessionId"].removeprefix(SESSION_PREFIX),
+                row["status"],
+                format_age(row["createdAt"]),
+                row["messageCount"],
+                row["name"] or "-",
+                row["profileName"],
+            )
+            for number, row in enumerate(found, 1)
+        ]
+        print_table(screen, HEADINGS, rows)
+        try:
+            text = input("Number, or a part of an id or name: ").strip()
+        except EOFError:
+            text = ""
+        if not text:
+            raise ApiError("No session was chosen.")
+        if text.isdecimal() and 1 <= int(text) <= len(found):
+            return found[int(text) - 1]["sessionId"]
+        if fitting := find_candidates(client, text)[:CHOICES]:
+            found = fitting
+        else:
+            put(screen, f"Nothing has {text!r} in its id or name.", "yellow")
+    return found[0]["sessionId"]
+
+
+def open_session(client: Client, session_id: str | None, options: Namespace) -> JSON:
+    """Return a new session, the one that is named, or a copy of it; started if it was not."""
+    if session_id is None:
+        body = {} if options.profile is None else {"profile_name": options.profile}
+        session_id = client.post("sessions/", body)["sessionId"]
+    elif options.fork:
+        session_id = client.post(f"sessions/{session_id}/fork")["sessionId"]
+    session = client.get(f"sessions/{session_id}")
+    if session["status"] == "created":
+        client.post(f"sessions/{session_id}/start")
+        session = client.get(f"sessions/{session_id}")
+    if session["endedAt"] is not None:
+        raise ApiError(
+            f"Only an active session takes messages; this one is {session['status']}: "
+            "it has ended. Talk to a copy of it with --fork."
+        )
+    return session
+
+
+async def converse(terminal: Terminal, session: JSON, options: Namespace) -> None:
+    client, screen, session_id = terminal.client, terminal.screen, session["sessionId"]
+    name = f" ({session['name']})" if session["name"] else ""
+    put(screen, f"{session_id}{name}, {session['profileName']}", "dim")
+    is_person = sys.stdin.isatty() and sys.stdout.isatty()
+    if is_person:
+        put(screen, "Ctrl-C or Escape stops the answer that is coming, Ctrl-D leaves.", "dim")
+    cursor = find_recall_cursor(client, session) if is_person else session["lastEventId"]
+    renderer = Renderer(
+        screen,
+        screen,
+        shows_thoughts=options.thinking,
+        how_to_answer="" if is_person else f"{client.daemon.program} approvals approve {{}}",
     )
-    return min(messages, default=session.last_event_seq + 1) - 1
+    lines = None if is_person else Pipe()
+    async with Chat(client, session_id, renderer, cursor, lines) as chat:
+        with contextlib.suppress(Interrupted):
+            await chat.converse()
+    if not chat.ended:
+        put(screen, f"Come back with: {client.daemon.program} chat {session_id}", "dim")
 
 
-def _outcome(run_id: str, events: Sequence[Event]) -> Event | None:
-    settled = (e for e in events if e.type == EventType.ASSISTANT_MESSAGE_COMPLETE)
-    return next((event for event in settled if event.run_id == run_id), None)
+async def print_answer(terminal: Terminal, session: JSON, options: Namespace) -> None:
+    """Send one message and print the answer alone; everything else is a note."""
+    client, is_person = terminal.client, sys.stdin.isatty() and sys.stdout.isatty()
+    renderer = AnswerRenderer(
+        terminal.screen,
+        terminal.notes,
+        shows_thoughts=options.thinking,
+        how_to_answer="" if is_person else f"{client.daemon.program} approvals approve {{}}",
+    )
+    lines = None if is_person else Pipe()
+    cursor = session["lastEventId"]
+    async with Chat(client, session["sessionId"], renderer, cursor, lines) as chat:
+        outcome = await chat.ask(options.message)
+    if how := outcome.data.get("outcome"):
+        raise ApiError(f"The run was not completed: it is {how}.")

@@ -1,154 +1,165 @@
-"""Where a person's lines come from: a terminal, or whatever is piped in."""
+"""Where a person's messages come from: keys of a terminal, or lines of a pipe."""
 
+import asyncio
 import contextlib
 import os
 import sys
-import termios
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 PROMPT = "> "
-# Lines that are remembered from one chat to the next.
-REMEMBERED = 1000
+# Seconds after which an Escape is a key, and not the beginning of another one.
+ESCAPE_SECONDS = 0.1
+
+
+class Suspended(Exception):
+    """The prompt was taken away before a line was entered; what is typed is kept."""
+
+
+class Interrupted(Exception):
+    """Ctrl-C was pressed at a prompt, or a second time during a run."""
 
 
 class Lines(Protocol):
     """A source of lines."""
 
-    # File descriptors that become readable when a person begins to type; none where all lines
-    # are there already.
-    inputs: tuple[int, ...]
-    # Whether what is typed can be seen where the answers are.
-    echoes: bool
+    # Whether a person types them where the answers are shown.
+    is_person: bool
 
-    def show(self, prompt: str = PROMPT) -> None:
-        """Show that a line can be typed."""
+    async def read(self, prompt: str = PROMPT) -> str | None:
+        """Return the next line, None at the end; raise Suspended, or Interrupted."""
 
-    def hide(self) -> None:
-        """Make room for other output."""
+    async def suspend(self) -> None:
+        """Take the prompt away, so that something else can be printed."""
 
-    def line(self, prompt: str = PROMPT) -> str | None:
-        """Return the next line; None at the end."""
+    def close(self) -> None:
+        """Leave the terminal as it was found."""
 
 
 class Pipe:
     """Lines of a file or pipe."""
 
-    inputs: tuple[int, ...] = ()
-    echoes = False
+    is_person = False
 
-    def show(self, prompt: str = PROMPT) -> None:
-        """Show nothing."""
+    async def read(self, prompt: str = PROMPT) -> str | None:
+        loop = asyncio.get_running_loop()
+        line: asyncio.Future[str] = loop.create_future()
 
-    def hide(self) -> None:
-        """Hide nothing."""
+        def read_line() -> None:
+            text = sys.stdin.readline()
+            # The loop is closed if a Ctrl-C came first.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(lambda: line.done() or line.set_result(text))
 
-    def line(self, prompt: str = PROMPT) -> str | None:
-        """Return the next line; None at the end of the file."""
-        line = sys.stdin.readline()
-        return line.rstrip("\n") if line else None
+        threading.Thread(target=read_line, daemon=True).start()
+        text = await line
+        return text.rstrip("\n") if text else None
+
+    async def suspend(self) -> None:
+        """Do nothing: there is no prompt."""
+
+    def close(self) -> None:
+        """Do nothing: a pipe stays as it is."""
 
 
 class Keyboard:
-    """Lines typed on a terminal, with editing and history where Python has readline.
+    """Lines typed on a terminal; keys that are pressed between two lines are for the next one.
 
-    Between two lines the terminal hands over single keys and echoes none: other things may be
-    printed until the first key of a line is pressed, and what is typed while an answer comes waits
-    for the next prompt. From its first key on, a line belongs to readline.
+    Ctrl-C and Escape between two lines call `on_stop`. A pasted text is one line, whatever line
+    ends it has.
     """
 
-    echoes = True
+    is_person = True
 
-    def __init__(self, memory: Path) -> None:
-        terminal = sys.stdin.fileno()
-        self.inputs = (terminal,)
-        self._is_shown = False
-        self._terminal = terminal
-        self._former = termios.tcgetattr(terminal)
-        self._has_readline = _load_readline(memory)
-        self._memory = memory
-        self._hand_over_keys()
+    def __init__(self, memory: Path, on_stop: Callable[[], object]) -> None:
+        # They take a while to load, and a pipe needs none of them.
+        from prompt_toolkit import PromptSession
+        from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+        from prompt_toolkit.input import create_input
+        from prompt_toolkit.output import create_output
 
-    def show(self, prompt: str = PROMPT) -> None:
-        """Print the prompt, if there is none."""
-        self._show(True, prompt)
+        history: History = InMemoryHistory()
+        # A folder that cannot be written is no reason not to talk.
+        with contextlib.suppress(OSError):
+            memory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.close(os.open(memory, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600))
+            history = FileHistory(str(memory))
+        self._input: Any = create_input()
+        self._output: Any = create_output()
+        # Where the cursor is, nobody needs to know; a terminal that does not answer is waited for.
+        self._output.enable_cpr = False
+        options: Any = {
+            "input": self._input,
+            "output": self._output,
+            "interrupt_exception": Interrupted,
+        }
+        self._messages: Any = PromptSession(history=history, **options)
+        self._answers: Any = PromptSession(history=InMemoryHistory(), **options)
+        self._current = self._messages
+        self._is_prompting = asyncio.Event()
+        # What was typed of a message when its prompt was taken away, and the keys since then.
+        self._draft: Any = ""
+        self._keys: list[Any] = []
+        self._on_stop = on_stop
+        self._stack = ExitStack()
+        self._stack.enter_context(self._input.raw_mode())
+        self._stack.enter_context(self._input.attach(self._take_keys))
+        self._stack.callback(self._write_mode, self._output.disable_bracketed_paste)
+        self._write_mode(self._output.enable_bracketed_paste)
 
-    def hide(self) -> None:
-        """Take the prompt away, if it is there."""
-        self._show(False, "\r\x1b[K")
+    async def read(self, prompt: str = PROMPT) -> str | None:
+        from prompt_toolkit.input.typeahead import store_typeahead
 
-    def line(self, prompt: str = PROMPT) -> str | None:
-        """Return the line; None for Ctrl-D or Ctrl-C. What answers another prompt is forgotten."""
-        self.hide()
-        # readline echoes only where the terminal did.
-        self.restore()
+        is_message = prompt == PROMPT
+        self._current = self._messages if is_message else self._answers
+        draft = ""
+        if is_message:
+            draft, self._draft = self._draft, ""
+            store_typeahead(self._input, self._keys)
+            self._keys = []
         try:
-            line = input(prompt)
-            if self._has_readline:
-                _remember(self._memory if prompt == PROMPT else None)
-            return line
-        except (EOFError, KeyboardInterrupt):
-            sys.stdout.write("\n")
+            return await self._current.prompt_async(
+                prompt, default=draft, pre_run=self._is_prompting.set, handle_sigint=False
+            )
+        except EOFError:
             return None
+        except Suspended:
+            if is_message:
+                self._draft = self._messages.default_buffer.document
+            raise
         finally:
-            self._hand_over_keys()
+            self._is_prompting.clear()
+            self._current.app.erase_when_done = False
+            self._write_mode(self._output.enable_bracketed_paste)
 
-    def restore(self) -> None:
-        """Leave the terminal as it was found; keys that wait to be read stay."""
-        termios.tcsetattr(self._terminal, termios.TCSADRAIN, self._former)
+    async def suspend(self) -> None:
+        await self._is_prompting.wait()
+        app = self._current.app
+        if not app.is_done:
+            app.erase_when_done = True
+            app.exit(exception=Suspended())
 
-    def _show(self, shown: bool, how: str) -> None:
-        if self._is_shown != shown:
-            self._is_shown = shown
-            sys.stdout.write(how)
-            sys.stdout.flush()
+    def close(self) -> None:
+        self._stack.close()
 
-    def _hand_over_keys(self) -> None:
-        """Turn off echo and line mode; Ctrl-C stays a signal."""
-        if self._has_readline:
-            attributes = termios.tcgetattr(self._terminal)
-            attributes[3] &= ~(termios.ECHO | termios.ICANON)
-            termios.tcsetattr(self._terminal, termios.TCSADRAIN, attributes)
+    def _take_keys(self) -> None:
+        """Sort the keys that are pressed while there is no prompt."""
+        self._sort(self._input.read_keys())
+        flush = lambda: self._is_prompting.is_set() or self._sort(self._input.flush_keys())  # noqa: E731
+        asyncio.get_running_loop().call_later(ESCAPE_SECONDS, flush)
 
+    def _sort(self, presses: list[Any]) -> None:
+        from prompt_toolkit.keys import Keys
 
-@contextlib.contextmanager
-def opened(memory: Path) -> Iterator[Lines]:
-    """Give the source of lines that the standard input is; `memory` keeps those that are typed."""
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        yield Pipe()
-        return
-    keyboard = Keyboard(memory)
-    try:
-        yield keyboard
-    finally:
-        keyboard.restore()
+        for press in presses:
+            if press.key in {Keys.ControlC, Keys.Escape}:
+                self._on_stop()
+            else:
+                self._keys.append(press)
 
-
-def _load_readline(memory: Path) -> bool:
-    """Load readline, which `input` then uses, and what was typed; tell whether Python has it."""
-    try:
-        import readline
-    except ImportError:
-        return False
-    readline.set_history_length(REMEMBERED)
-    # A file that is not there, or that another library has written, is no reason not to talk.
-    with contextlib.suppress(OSError):
-        readline.read_history_file(memory)
-    return True
-
-
-def _remember(memory: Path | None) -> None:
-    """Keep the newest line, for its owner alone; a folder that cannot be written keeps none.
-
-    Without a file the line is forgotten.
-    """
-    import readline
-
-    if memory is None:
-        if newest := readline.get_current_history_length():
-            readline.remove_history_item(newest - 1)
-        return
-    with contextlib.suppress(OSError):
-        os.close(os.open(memory, os.O_CREAT | os.O_WRONLY, 0o600))
-        readline.append_history_file(1, memory)
+    def _write_mode(self, write: Callable[[], object]) -> None:
+        write()
+        self._output.flush()

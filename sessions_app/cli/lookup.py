@@ -1,95 +1,75 @@
-"""Finding the session that a person means."""
+"""Finding the session or the approval that a person means."""
 
-import re
+from collections.abc import Iterable
 
-from django.db.models import Q
+from sessions_app.cli.client import JSON, ApiError, Client
 
-from sessions_app.exceptions import SessionNotFound
-from sessions_app.models import Session
-
-PREFIX = "session_"
-# Candidates that are named when an id could mean several.
-SHOWN = 5
-# Candidates that a person may choose among.
-CHOICES = 20
-# A piece of an id that tells something.
-PIECE = re.compile("[0-9a-f]{4,}")
+SESSION_PREFIX, APPROVAL_PREFIX = "session_", "approval_"
+# Candidates that an error names, and that a person may choose among.
+NAMED, CHOICES = 5, 20
 
 
-def session_id(given: str) -> str:
-    """Return the id of the one session whose id begins like this, with `session_` or without.
-
-    Raises SessionNotFound if there is none, or several.
-    """
-    beginning = PREFIX + given.removeprefix(PREFIX)
-    # PostgreSQL knows no NUL in a text, so no session has such an id.
-    found = [] if "\0" in given else _beginning_with(beginning)
-    if beginning in found or len(found) == 1:
-        return found[0]
+def find_session(client: Client, text: str) -> JSON:
+    """Return the one session that fits best, by its id or its name; for looking only."""
+    found = find_candidates(client, text)
     if not found:
-        raise SessionNotFound(
-            f"No session has an id that begins with {beginning!r}. "
-            "`manage.py sessions list` shows the newest ones."
-        )
-    raise _ambiguous(beginning, found)
-
-
-def meant(given: str) -> str:
-    """Return the id of the one session that fits best, by its id or its name; for looking only.
-
-    Raises SessionNotFound if there is none, or several that fit alike.
-    """
-    found = candidates(given)
-    if not found:
-        raise SessionNotFound(
-            f"No session has {given!r} in its id or its name. "
-            "`manage.py sessions list` shows the newest ones."
+        raise ApiError(
+            f"No session has {text!r} in its id or its name. "
+            f"`{client.daemon.program} sessions list` shows the newest ones."
         )
     if len(found) > 1:
-        raise _ambiguous(given, [_titled(session) for session in found])
-    return found[0].id
+        names = [f" ({row['name']})" if row["name"] else "" for row in found]
+        raise _ambiguous(
+            text, [row["sessionId"] + name for row, name in zip(found, names, strict=True)]
+        )
+    return found[0]
 
 
-def candidates(given: str) -> list[Session]:
-    """Return the sessions that may be meant, newest first, one more than may be chosen among.
-
-    Those that fit best: by their id, their name, the beginning of the id, a part of either.
-    """
-    if "\0" in given or not given:
+def find_candidates(client: Client, text: str) -> list[JSON]:
+    """Return the sessions that may be meant, newest first, one more than may be chosen among."""
+    if not text or not text.isprintable():
         return []
-    beginning = PREFIX + given.removeprefix(PREFIX)
-    part = Q(name__icontains=given)
-    if PIECE.fullmatch(given):
-        part |= Q(id__contains=given)
-    for fit in (Q(id=beginning), Q(name=given), Q(id__startswith=beginning), part):
-        if found := list(Session.objects.filter(fit).shown().newest_first()[: CHOICES + 1]):
-            return found
-    return []
+    return client.rows("sessions/", [("lookup", text)], CHOICES + 1)
 
 
-def newest_open() -> str:
-    """Return the id of the session that was changed last, of those that have not ended.
-
-    Raises SessionNotFound if there is none.
-    """
-    found = Session.objects.filter(ended_at__isnull=True).order_by("-updated_at", "-id")
-    if (last := found.values_list("id", flat=True).first()) is None:
-        raise SessionNotFound("There is no session to go on with; `manage.py chat` begins one.")
-    return last
+def find_ids(client: Client, texts: Iterable[str]) -> list[str]:
+    """Return the ids of the sessions whose ids begin so, each once; one typo fails for all."""
+    return list(dict.fromkeys([find_id(client, text) for text in texts]))
 
 
-def _titled(session: Session) -> str:
-    return f"{session.id} ({session.name})" if session.name else session.id
-
-
-def _ambiguous(given: str, found: list[str]) -> SessionNotFound:
-    more = ", …" if len(found) > SHOWN else ""
-    return SessionNotFound(
-        f"{given!r} could mean {', '.join(found[:SHOWN])}{more}; give more of the id."
+def find_id(client: Client, text: str) -> str:
+    """Return the id of the one session whose id begins like this, with `session_` or without."""
+    beginning = SESSION_PREFIX + text.removeprefix(SESSION_PREFIX)
+    found: list[str] = []
+    if text.isprintable():
+        rows = client.rows("sessions/", [("id_prefix", beginning)], NAMED + 1)
+        found = sorted(row["sessionId"] for row in rows)
+    if beginning in found or len(found) == 1:
+        return beginning if beginning in found else found[0]
+    if found:
+        raise _ambiguous(beginning, found)
+    raise ApiError(
+        f"No session has an id that begins with {beginning!r}. "
+        f"`{client.daemon.program} sessions list` shows the newest ones."
     )
 
 
-def _beginning_with(beginning: str) -> list[str]:
-    """Return matching ids in order, one more than is shown; an exact one comes first."""
-    ids = Session.objects.filter(id__startswith=beginning).order_by("id")
-    return list(ids.values_list("id", flat=True)[: SHOWN + 1])
+def _ambiguous(text: str, titles: list[str]) -> ApiError:
+    more = ", …" if len(titles) > NAMED else ""
+    return ApiError(f"{text!r} could mean {', '.join(titles[:NAMED])}{more}; give more of the id.")
+
+
+def find_approval(client: Client, text: str) -> JSON:
+    """Return the one approval whose id begins like this, with `approval_` or without."""
+    beginning = APPROVAL_PREFIX + text.removeprefix(APPROVAL_PREFIX)
+    query = [("id_prefix", beginning)]
+    rows = client.rows("approvals/", query, 2) if text.isprintable() else []
+    exact = [row for row in rows if row["approvalId"] == beginning]
+    if len(rows) == 1 or exact:
+        return (exact or rows)[0]
+    if rows:
+        raise ApiError(f"{text!r} could mean several approvals; give more of the id.")
+    raise ApiError(
+        f"No approval has an id that begins with {beginning!r}. "
+        f"`{client.daemon.program} approvals list` shows those that wait."
+    )

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from amplifierd.common.formats import dump_line, escape_line_ends, stamp
+from amplifierd.common.formats import dump_line, stamp
+from amplifierd.common.text import escape_line_ends
 from sessions_app.events import Frame, Keepalive
 
 

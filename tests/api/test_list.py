@@ -10,7 +10,7 @@ import pytest
 from amplifierd.auth import callers
 from amplifierd.common.callers import Caller, Owner
 from sessions_app.models import Session
-from sessions_app.services import sessions
+from sessions_app.services import messages, sessions
 from sessions_app.states import SessionStatus
 from tests.conftest import Api
 
@@ -244,3 +244,11 @@ def test_lookup_finds_what_a_person_may_mean_the_best_fit_alone(api: Api, make: 
     assert found(plain.id[-8:]) == [plain.id]
     assert found("a_parser") == found("%25") == []
     assert ids(api("get", "/sessions/?lookup=pars&status=completed")) == []
+
+
+def test_recent_sessions_are_those_that_were_changed_last(api: Api, make: Make) -> None:
+    first, second, _ = make("active"), make("created"), make("completed")
+    messages.add(first.id, "a note")
+    assert ids(api("get", "/sessions/recent")) == [first.id, second.id]
+    assert ids(api("get", "/sessions/recent?limit=1")) == [first.id]
+    assert api("get", "/sessions/recent?limit=101").status_code == 400

@@ -6,28 +6,19 @@ from collections.abc import Callable
 from io import StringIO
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 
 from sessions_app.models import Approval, Session
 from sessions_app.services import pending_actions, runs
 from tests.harness.parked import asked, parked, wait
+from tests.integration.terminal import Screen, run_command
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("web")]
 Make = Callable[..., Session]
 
 
-class Screen(StringIO):
-    """Something that says it is a terminal."""
-
-    def isatty(self) -> bool:
-        return True
-
-
 def manage(*arguments: str, command: str = "approvals", out: StringIO | None = None) -> str:
-    """Run the command; return what it printed."""
-    out = out or StringIO()
-    call_command(command, *arguments, stdout=out, stderr=StringIO())
-    return out.getvalue()
+    return run_command(command, *arguments, out=out)
 
 
 def ids(*arguments: str) -> list[str]:

@@ -4,7 +4,7 @@ import getpass
 
 import pytest
 
-from sessions_app.cli.questions import understood
+from sessions_app.cli.chat import parse_answer
 from sessions_app.models import Approval, Run, Session
 from sessions_app.services import attempts, parking, pending_actions
 from sessions_app.services.attempts import Attempt
@@ -14,7 +14,7 @@ from tests.integration.terminal import CTRL_C, CTRL_D, terminal
 from tests.integration.test_chat import ask
 from tests.integration.workers import answer, claim, until, worker
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("web")]
 
 
 def park(attempt: Attempt, *calls: str) -> None:
@@ -180,4 +180,4 @@ def test_a_secret_in_the_input_is_not_shown(session: Session) -> None:
     ],
 )
 def test_what_a_line_answers(line: str, meant: tuple[str, str] | None) -> None:
-    assert understood(line) == meant
+    assert parse_answer(line) == meant

@@ -6,14 +6,14 @@ from collections.abc import Callable
 import pytest
 from django.conf import settings
 
-from sessions_app.models import Run, Session
-from sessions_app.services import attempts, journal, runs, sessions
+from sessions_app.models import Message, Run, Session
+from sessions_app.services import attempts, journal, messages, runs, sessions
 from sessions_app.services.journal import AttemptEvent
 from tests.conftest import say
-from tests.integration.terminal import CTRL_C, CTRL_D, terminal
+from tests.integration.terminal import CTRL_C, CTRL_D, ESCAPE, PASTE, terminal
 from tests.integration.workers import answer, claim
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("web")]
 
 
 def test_tokens_are_seen_as_they_come(session: Session) -> None:
@@ -192,3 +192,51 @@ def test_one_who_comes_back_sees_what_was_said(session: Session) -> None:
         person.types(CTRL_D)
         assert person.leaves() == 0
     assert person.text.count("an answer") == 1
+
+
+def test_a_pasted_text_is_one_message(session: Session) -> None:
+    with terminal("chat", session.id) as person:
+        person.sees("> ")
+        person.types(PASTE.format("one\n\ntwo"))
+        person.sees("two")
+        person.types("\n")
+        answer("both")(claim())
+        person.sees("both")
+        person.sees("> ")
+        person.types(CTRL_D)
+        assert person.leaves() == 0
+    assert Message.objects.filter(role="user").get().content == "one\n\ntwo"
+
+
+def test_escape_stops_an_answer_and_what_is_typed_meanwhile_is_kept(session: Session) -> None:
+    with terminal("chat", session.id) as person:
+        person.sees("> ")
+        person.types("hello\n")
+        say(claim(), "endless")
+        person.sees("endless")
+        person.types("next")
+        person.types(ESCAPE)
+        person.sees("Cancelled; what was said is kept.")
+        person.sees("> next")
+        person.types("\n")
+        answer("finite")(claim())
+        person.sees("finite")
+        person.types(CTRL_D)
+        assert person.leaves() == 0
+    assert Message.objects.filter(role="user").last().content == "next"
+
+
+def test_a_line_that_is_being_typed_survives_what_others_do(session: Session) -> None:
+    with terminal("chat", session.id) as person:
+        person.sees("> ")
+        person.types("half a li")
+        person.sees("half a li")
+        messages.add(session.id, "a note", role="system")
+        person.sees("system> a note")
+        person.sees("> half a li")
+        person.types("ne\n")
+        answer("whole")(claim())
+        person.sees("whole")
+        person.types(CTRL_D)
+        assert person.leaves() == 0
+    assert Message.objects.filter(role="user").last().content == "half a line"

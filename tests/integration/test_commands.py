@@ -2,41 +2,32 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from io import StringIO
-from typing import Any
 
 import pytest
 from django.conf import settings
-from django.core.management import CommandError, call_command
-from django.db import OperationalError
-from rich.console import Console
+from django.core.management import CommandError
 
 from sessions_app.api.serializers import SessionSerializer
-from sessions_app.cli import facts
-from sessions_app.cli.text import one_line
+from sessions_app.cli.output import one_line
+from sessions_app.cli.sessions import SHOWN
 from sessions_app.models import Session
 from sessions_app.services import attempts, messages, runs, sessions
 from sessions_app.services.attempts import Failure
 from tests.conftest import Api, claimed, say
+from tests.integration.terminal import Screen, WebProcess, run_command
 
 Make = Callable[..., Session]
-
-
-class Terminal(StringIO):
-    """Something that says it is a terminal."""
-
-    def isatty(self) -> bool:
-        return True
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("web")]
 
 
 def manage(*arguments: str, out: StringIO | None = None) -> str:
     """Run `manage.py sessions …`; return what it printed."""
-    out = out or StringIO()
-    call_command("sessions", *arguments, stdout=out, stderr=StringIO())
-    return out.getvalue()
+    return run_command("sessions", *arguments, out=out)
 
 
 def listed(*arguments: str) -> list[str]:
@@ -79,7 +70,7 @@ def test_a_line_on_a_pipe_has_its_columns_between_tabs(make: Make) -> None:
 def test_a_terminal_gets_a_table_that_fits(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     session = make("failed", name="a name that is much longer than any terminal could show " * 3)
-    printed = manage("list", out=Terminal())
+    printed = manage("list", out=Screen())
     heading, line = printed.splitlines()
     assert heading.split() == ["ID", "STATUS", "AGE", "MSGS", "NAME", "PROFILE"]
     assert session.id.removeprefix("session_") in line
@@ -104,14 +95,14 @@ def test_json_is_what_the_api_answers(make: Make, api: Api) -> None:
 
 
 def test_show_tells_the_facts_the_last_messages_and_the_runs(session: Session) -> None:
-    for number in range(facts.SHOWN + 1):
+    for number in range(SHOWN + 1):
         messages.add(session.id, f"note {number}")
     attempts.fail(claimed(session), Failure("timeout", "Nobody answered."))
     lines = [line.split("\t") for line in manage("show", session.id).splitlines()]
     assert ["id", session.id] in lines
     assert ["status", "active"] in lines
     said = [line[3] for line in lines if len(line) == 4]
-    assert said == [*(f"note {number}" for number in range(2, facts.SHOWN + 1)), "hello"]
+    assert said == [*(f"note {number}" for number in range(2, SHOWN + 1)), "hello"]
     assert lines[-1][1:3] == ["failed", "1"]
     assert lines[-1][4] == "timeout: Nobody answered."
 
@@ -205,7 +196,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Sit somebody at a terminal who answers every question so."""
 
     def sit(answer: str) -> None:
-        monkeypatch.setattr("sys.stdin", Terminal())
+        monkeypatch.setattr("sys.stdin", Screen())
         monkeypatch.setattr("builtins.input", lambda prompt: answer)
 
     return sit
@@ -221,7 +212,7 @@ def test_delete_on_a_terminal_asks_first(session: Session, answers: Callable[...
 
 
 def test_delete_with_yes_asks_nobody(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdin", Terminal())
+    monkeypatch.setattr("sys.stdin", Screen())
     monkeypatch.setattr("builtins.input", lambda prompt: pytest.fail("it asked"))
     assert manage("delete", "--yes", session.id) == f"{session.id}\tdeleted\n"
 
@@ -235,25 +226,45 @@ def test_a_text_loses_what_a_terminal_would_obey() -> None:
     assert one_line("a\x1b]0;title\x07\nb\x9b31m\r c\u2028d") == "a]0;title b31m c d"
 
 
-def test_a_session_is_shown_on_a_terminal(session: Session) -> None:
+def test_a_session_is_shown_on_a_terminal(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
     messages.add(session.id, "x" * 200)
     sessions.fail(session.id, "it broke", {"code": 7})
-    screen = Console(file=(out := Terminal()), width=80, color_system=None)
-    facts.show(screen, Session.objects.get(pk=session.id))
-    lines = out.getvalue().splitlines()
+    monkeypatch.setenv("TERM", "dumb")
+    lines = manage("show", session.id, out=Screen()).splitlines()
     assert any(line.split() == ["error", "it", "broke"] for line in lines)
     assert max(map(len, lines)) <= 80
 
 
-def test_a_database_that_is_away_is_said_in_one_sentence(
-    monkeypatch: pytest.MonkeyPatch, db: None
-) -> None:
-    def away(*_: Any) -> None:
-        raise OperationalError("connection refused\nIs the server running?")
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        (
+            "http://127.0.0.1:1",
+            "No daemon answers at http://127.0.0.1:1. Start the daemon with `manage.py serve`.",
+        ),
+        (
+            "nowhere.invalid/here",
+            "No daemon answers at http://nowhere.invalid/here. "
+            "Check --url (or AMPLIFIERD_URL), and that the daemon runs.",
+        ),
+        ("ftp://127.0.0.1", "is not a URL of a daemon"),
+    ],
+)
+def test_a_daemon_that_is_not_there_is_said_in_one_sentence(url: str, says: str) -> None:
+    with pytest.raises(CommandError, match=re.escape(says)):
+        manage("list", "--url", url)
 
-    monkeypatch.setattr("sessions_app.cli.lookup._beginning_with", away)
-    with pytest.raises(CommandError, match=r"does not answer \(connection refused\)\. Start the"):
-        manage("terminate", "session_1")
+
+def test_a_server_of_another_kind_is_told_from_a_daemon(web: WebProcess) -> None:
+    with pytest.raises(CommandError, match=r"answers, but not as the API .* \(status 404\)"):
+        manage("list", "--url", f"{web.url}/static")
+
+
+def test_a_key_that_is_not_known_is_said_with_what_makes_one(web: WebProcess) -> None:
+    with pytest.raises(CommandError, match=r"not known.*`manage.py apikeys create"):
+        manage("list", "--key", "amp_nobody")
 
 
 @pytest.mark.parametrize(

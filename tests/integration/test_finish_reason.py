@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.core.management import call_command
 from django.db import IntegrityError, transaction
 from django.test import Client
 from rich.console import Console
 
 from amplifierd.common.callers import Everyone
 from sessions_app.admin.rendering import page_url
-from sessions_app.cli.tail import summary
-from sessions_app.cli.teller import OneAnswer, Teller
+from sessions_app.cli import render
+from sessions_app.cli.client import StreamEvent
+from sessions_app.cli.render import AnswerRenderer, Renderer, summarize
 from sessions_app.engine.base import Emit, Outcome, Turn
 from sessions_app.events import EventType
 from sessions_app.models import Event, Message, Run, Session
@@ -25,6 +25,7 @@ from sessions_app.services.attempts import Attempt, Failure
 from sessions_app.states import CUT_OFF, FINISHED, FinishReason, SessionStatus
 from sessions_app.worker.executor import Executor
 from tests.conftest import Api, claimed, say
+from tests.integration.terminal import run_command
 from tests.integration.test_execution import working
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -159,20 +160,20 @@ def test_a_notice_is_in_the_journal_of_its_run(api: Api, session: Session) -> No
     }
 
 
-def show(session: Session, kind: type[Teller] = Teller) -> tuple[str, str]:
+def show(session: Session, kind: type[Renderer] = Renderer) -> tuple[str, str]:
     """Return what the terminal prints of the last run: on the screen, and beside it."""
     screen, notes = (Console(file=StringIO(), width=200) for _ in range(2))
-    teller = kind(screen, notes)
+    renderer = kind(screen, notes)
     run = Run.objects.get(session=session)
-    teller.sent(run.id, seen=True)
+    renderer.add_sent(run.id, True)
     for event in Event.objects.in_session(session.id):
-        teller.tell(event)
-    teller.finish()
+        renderer.render(StreamEvent(event.seq, event.type, event.data, event.created_at))
+    renderer.finish()
     return screen.file.getvalue(), notes.file.getvalue()
 
 
-@pytest.mark.parametrize("kind", [Teller, OneAnswer])
-def test_the_terminal_marks_a_cut_answer(session: Session, kind: type[Teller]) -> None:
+@pytest.mark.parametrize("kind", [Renderer, AnswerRenderer])
+def test_the_terminal_marks_a_cut_answer(session: Session, kind: type[Renderer]) -> None:
     execute(session, "length")
     said, beside = show(session, kind)
     assert said.strip() == "half"
@@ -185,23 +186,26 @@ def test_the_terminal_says_nothing_of_a_whole_answer(session: Session) -> None:
     assert "Cut off" not in "".join(show(session))
 
 
+@pytest.mark.usefixtures("web")
 def test_lists_of_the_terminal_mark_it(session: Session) -> None:
     answer(session, FinishReason.LENGTH, "half ")
-    out = StringIO()
-    call_command("sessions", "show", session.id, stdout=out)
-    assert out.getvalue().count(CUT) == 2
-    assert summary(complete(session)).startswith(f"[{CUT}] half")
+    assert run_command("sessions", "show", session.id).count(CUT) == 2
+    assert summarize(complete(session)).startswith(f"[{CUT}] half")
 
 
+def test_the_terminal_says_it_in_the_same_words() -> None:
+    assert render.CUT_OFF == CUT_OFF
+
+
+@pytest.mark.usefixtures("web")
 @pytest.mark.parametrize("form", ["json", "markdown"])
 def test_exports_carry_it(session: Session, form: str) -> None:
     answer(session, FinishReason.LENGTH, "half ")
-    out = StringIO()
-    call_command("sessions", "export", session.id, "--format", form, stdout=out)
+    exported = run_command("sessions", "export", session.id, "--format", form)
     if form == "markdown":
-        assert f"*{CUT}*" in out.getvalue()
+        assert f"*{CUT}*" in exported
     else:
-        (told,) = json.loads(out.getvalue())
+        (told,) = json.loads(exported)
         assert told["messages"][1]["finishReason"] == told["runs"][0]["finishReason"] == "length"
 
 

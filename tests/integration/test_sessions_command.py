@@ -1,48 +1,37 @@
 """`manage.py sessions`: searching, filtering, watching, exporting, for people and for pipes."""
 
 import json
-import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
 
 import pytest
 from django.conf import settings
-from django.core.management import CommandError, call_command
-from rich.console import Console
+from django.core.management import CommandError
 
-from sessions_app.cli import export, exporting, finds, tail
-from sessions_app.cli.filters import moment
+from sessions_app.cli import sessions as commands
+from sessions_app.cli.client import JSON
 from sessions_app.models import Event, Session
-from sessions_app.models.querysets import SessionQuerySet
 from sessions_app.services import attempts, messages, runs, sessions
 from sessions_app.services.attempts import Failure
 from tests.conftest import Api, claimed, say
-from tests.integration.terminal import CTRL_C, database_url, drawn, terminal
+from tests.integration.terminal import CTRL_C, Screen, draw, run_command, run_json, terminal
 
 Make = Callable[..., Session]
-
-
-class Terminal(StringIO):
-    """Something that says it is a terminal."""
-
-    def isatty(self) -> bool:
-        return True
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("web")]
 
 
 def manage(*arguments: str, err: StringIO | None = None) -> str:
     """Run `manage.py sessions …`; return what it printed."""
-    out = StringIO()
-    call_command("sessions", *arguments, stdout=out, stderr=err or StringIO())
-    return out.getvalue()
+    return run_command("sessions", *arguments, err=err)
 
 
 def records(*arguments: str) -> list[dict]:
     """Return the JSON that it printed, a line each."""
-    return [json.loads(line) for line in manage(*arguments).splitlines()]
+    return run_json("sessions", *arguments)
 
 
 def ids(*arguments: str) -> list[str]:
@@ -67,8 +56,10 @@ def test_a_time_that_is_none_is_refused(db: None, given: str) -> None:
 
 
 def test_a_time_without_a_zone_is_in_utc() -> None:
-    assert moment("2026-01-31").isoformat() == "2026-01-31T00:00:00+00:00"
-    assert moment("2026-01-31T09:00+02:00").isoformat() == "2026-01-31T09:00:00+02:00"
+    assert commands.parse_moment("2026-01-31").isoformat() == "2026-01-31T00:00:00+00:00"
+    assert (
+        commands.parse_moment("2026-01-31T09:00+02:00").isoformat() == "2026-01-31T09:00:00+02:00"
+    )
 
 
 @pytest.mark.parametrize("given", ["team", "=blue"])
@@ -120,11 +111,13 @@ def test_search_on_a_pipe_has_its_columns_between_tabs(make: Make) -> None:
     assert line.split("\t") == [session.id, "active", "1", "a name", "the ⟦parser⟧ ⟦fails⟧"]
 
 
-def test_search_on_a_terminal_marks_the_words(session: Session) -> None:
+def test_search_on_a_terminal_marks_the_words(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
     messages.add(session.id, "the parser fails")
-    screen = Console(file=(out := Terminal()), width=80, color_system=None)
-    finds.search(screen, screen, Session.objects.all(), "parser", 10, as_json=False)
-    assert "    1: the parser fails\n" in out.getvalue()
+    monkeypatch.setenv("TERM", "dumb")
+    printed = run_command("sessions", "search", "parser", out=Screen())
+    assert "    1: the parser fails\n" in printed
 
 
 def test_what_was_not_found_is_said_beside_the_result(session: Session) -> None:
@@ -155,7 +148,7 @@ def test_tail_of_an_ended_session_ends(make: Make) -> None:
 def test_tail_begins_with_the_last_events_or_after_a_cursor(session: Session) -> None:
     for number in range(12):
         messages.add(session.id, f"note {number}")
-    assert len(manage("tail", session.id, "--no-follow").splitlines()) == tail.SHOWN
+    assert len(manage("tail", session.id, "--no-follow").splitlines()) == commands.SHOWN
     assert ids("tail", session.id, "--no-follow", "-n", "2") == ["12", "13"]
     assert ids("tail", session.id, "--no-follow", "--after", "11") == ["12", "13"]
     assert ids("tail", session.id, "--no-follow", "--after", "13") == []
@@ -180,7 +173,6 @@ def test_tail_shows_the_types_that_are_asked_for(session: Session) -> None:
     assert [line.split("\t")[2:] for line in lines] == [["content", "one"], ["content", "two"]]
 
 
-@pytest.mark.django_db(transaction=True)
 def test_tail_follows_on_a_terminal_until_the_session_ends(session: Session) -> None:
     with terminal("sessions", "tail", session.id) as person:
         person.sees("session_started")
@@ -192,7 +184,6 @@ def test_tail_follows_on_a_terminal_until_the_session_ends(session: Session) -> 
         assert person.leaves() == 0
 
 
-@pytest.mark.django_db(transaction=True)
 def test_ctrl_c_ends_the_watching_and_nothing_else(session: Session) -> None:
     with terminal("sessions", "tail", session.id) as person:
         person.sees("session_started")
@@ -289,10 +280,10 @@ def test_a_file_that_is_there_is_left_alone(told: Session, tmp_path: Path) -> No
 def test_an_export_that_fails_leaves_no_file(
     told: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_room(sessions: SessionQuerySet) -> None:
+    def no_room(*_: object) -> Iterator[JSON]:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(exporting, "each", no_room)
+    monkeypatch.setattr(commands, "iterate_sessions", no_room)
     with pytest.raises(CommandError, match="cannot be written: No space left on device"):
         manage("export", "-o", str(tmp_path / "told.json"))
     assert list(tmp_path.iterdir()) == []
@@ -304,9 +295,7 @@ def test_a_folder_that_is_not_there_is_said(told: Session, tmp_path: Path) -> No
 
 
 def test_all_pages_are_exported(told: Session, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "BATCH", 2)
-    monkeypatch.setattr(export, "PAGE", 2)
-    monkeypatch.setattr("sessions_app.api.messages.PAGE", 1)
+    monkeypatch.setattr(commands, "PAGE", 1)
     for _ in range(4):
         make("active")
     exported = json.loads(manage("export", "--events"))
@@ -315,23 +304,22 @@ def test_all_pages_are_exported(told: Session, make: Make, monkeypatch: pytest.M
     assert len(exported[-1]["events"]) == Event.objects.in_session(told.id).count()
 
 
-def test_a_bar_on_a_terminal_counts_the_messages(told: Session, tmp_path: Path) -> None:
-    notes = Console(file=(out := Terminal()), width=80, color_system=None, force_terminal=True)
-    screen = Console(file=StringIO())
-    with exporting._bar(notes, Session.objects.all(), screen, tmp_path / "x") as progress:
-        progress(2)
-    assert "2/2" in out.getvalue()
-    assert drawn(out.getvalue()).strip() == ""
+def test_a_bar_on_a_terminal_counts_the_messages(
+    told: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    file, notes = tmp_path / "told.md", Screen()
+    manage("export", "-o", str(file), err=notes)
+    assert "2/2" in notes.getvalue()
+    assert draw(notes.getvalue().replace("\n", "\r\n")).strip() == f"Written to {file}."
 
 
-@pytest.mark.django_db(transaction=True)
 def test_a_reader_that_has_seen_enough_ends_it_without_a_word(told: Session) -> None:
     for number in range(200):
         messages.add(told.id, f"note {number} " * 50)
     command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "sessions", "tail", told.id]
     with subprocess.Popen(
         [*command, "--after", "0", "--no-follow", "--json"],
-        env={**os.environ, "DATABASE_URL": database_url()},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as process:

@@ -9,11 +9,10 @@ from django.core.management.base import CommandError
 from django.utils import timezone
 
 from amplifierd.auth import keys
+from amplifierd.common.command import ConsoleCommand
 from amplifierd.common.formats import stamp
 from amplifierd.models import ApiKey, Scope
-from sessions_app.cli import tables
-from sessions_app.cli.command import ConsoleCommand
-from sessions_app.cli.text import moment, put
+from sessions_app.cli.output import format_time, print_table, put
 
 HEADINGS = ("prefix", "name", "owner", "scope", "state", "last used", "expires", "created")
 
@@ -74,7 +73,7 @@ class Command(ConsoleCommand):
         if as_json:
             put(self.screen, json.dumps([_as_json(key) for key in found], indent=2))
         else:
-            tables.show(self.screen, HEADINGS, [_row(key) for key in found])
+            print_table(self.screen, HEADINGS, [_row(key) for key in found])
 
     def _revoke(self, prefixes: list[str], **_: Any) -> None:
         unknown = [given for given in prefixes if not ApiKey.objects.filter(prefix=given).exists()]
@@ -87,7 +86,7 @@ class Command(ConsoleCommand):
 
 def _row(key: ApiKey) -> list[str]:
     times = (key.last_used_at, key.expires_at, key.created_at)
-    return [key.prefix, key.name, key.owner, key.scope, key.state, *map(moment, times)]
+    return [key.prefix, key.name, key.owner, key.scope, key.state, *map(format_time, times)]
 
 
 def _as_json(key: ApiKey) -> dict[str, Any]:

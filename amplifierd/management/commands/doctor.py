@@ -9,9 +9,9 @@ from django.core.management.base import CommandError
 from rich.padding import Padding
 from rich.text import Text
 
+from amplifierd.common.command import ConsoleCommand
 from amplifierd.doctor import Finding, Level, examine
-from sessions_app.cli.command import ConsoleCommand
-from sessions_app.cli.text import one_line, put, put_json
+from sessions_app.cli.output import one_line, put, put_json
 
 STYLES = {Level.OK: ("✓", "green"), Level.WARNING: ("!", "yellow"), Level.ERROR: ("✗", "red")}
 # Cells of a topic; the longest one has 11.

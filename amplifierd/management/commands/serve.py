@@ -68,7 +68,7 @@ class Command(BaseCommand):
             claim = stack.enter_context(instance.claim(settings.HOME))
             listener = stack.enter_context(self.listen(claim))
             url = instance.address(listener, "https" if settings.TLS_CERT else "http")
-            claim.note(url)
+            claim.note(url, settings.PREFIX)
             postgres = stack.enter_context(self.database())
             self.prepare()
             exposure.check_keys(settings.HOST)

@@ -10,8 +10,8 @@ from django.db import OperationalError
 from django.db.backends.utils import CursorWrapper
 from rich.progress import track
 
+from amplifierd.common.command import ConsoleCommand
 from sessions_app import invariants
-from sessions_app.cli.command import ConsoleCommand
 from sessions_app.invariants import CHECKS, Check, Finding
 
 

@@ -1,0 +1,126 @@
+"""`approvals`: list, show and answer tool calls that wait for a person."""
+
+import getpass
+import json
+from argparse import Namespace
+from collections.abc import Iterable
+
+from rich.console import Console
+
+from sessions_app.cli.client import JSON, ApiError, Client
+from sessions_app.cli.lookup import APPROVAL_PREFIX, find_approval, find_session
+from sessions_app.cli.output import (
+    Terminal,
+    format_age,
+    format_time,
+    one_line,
+    print_table,
+    put,
+    put_json,
+)
+
+STATUSES = ("pending", "approved", "denied", "expired", "withdrawn")
+HEADINGS = ("ID", "STATUS", "AGE", "TOOL", "SESSION", "INPUT")
+# Characters of a tool's input in a list.
+SHOWN = 200
+
+
+def answer_approval(
+    client: Client, session_id: str, approval_id: str, response: str, reason: str = ""
+) -> JSON:
+    """Approve or deny a tool call, for the person at this terminal; return the approval."""
+    try:
+        person = getpass.getuser()
+    except (ImportError, KeyError, OSError):
+        person = ""
+    body = {"approval_id": approval_id, "response": response, "answered_by": person[:150]}
+    if reason:
+        body["reason"] = reason
+    return client.post(f"sessions/{session_id}/approval-response", body, patiently=True)
+
+
+def list_approvals(terminal: Terminal, options: Namespace) -> None:
+    client, screen = terminal.client, terminal.screen
+    query = [] if options.status == "any" else [("status", options.status)]
+    if options.session is not None:
+        query.append(("session_id", find_session(client, options.session)["sessionId"]))
+    found = client.rows("approvals/", query, options.limit + 1)
+    rows = found[: options.limit]
+    if options.as_json:
+        for row in rows:
+            put_json(screen, row)
+        return
+    print_approvals(screen, rows)
+    if len(found) > len(rows) and screen.is_terminal:
+        put(terminal.notes, f"There are more; show them with --limit {2 * options.limit}.", "dim")
+
+
+def print_approvals(screen: Console, rows: Iterable[JSON]) -> None:
+    """Print approvals, a line each: in full on a pipe, shortened on a terminal."""
+    short = screen.is_terminal
+    cells = [
+        (
+            row["approvalId"].removeprefix(APPROVAL_PREFIX) if short else row["approvalId"],
+            row["status"],
+            format_age(row["createdAt"]) if short else format_time(row["createdAt"]),
+            row["toolName"],
+            row["sessionId"],
+            _dump_input(row)[: SHOWN if short else None],
+        )
+        for row in rows
+    ]
+    print_table(screen, HEADINGS, cells)
+
+
+def _dump_input(approval: JSON) -> str:
+    return json.dumps(approval["toolInput"], ensure_ascii=False)
+
+
+def show_approval(terminal: Terminal, options: Namespace) -> None:
+    screen, approval = terminal.screen, find_approval(terminal.client, options.id)
+    if options.as_json:
+        put_json(screen, approval)
+        return
+    facts = {
+        "status": approval["status"],
+        "tool": approval["toolName"],
+        "input": _dump_input(approval),
+        "session": approval["sessionId"],
+        "run": approval["runId"],
+        "asked": format_time(approval["createdAt"]),
+        "expires": format_time(approval["expiresAt"]),
+        "answered": format_time(approval["answeredAt"]),
+        "by": approval["answeredBy"] or "-",
+        "always": "yes" if approval["always"] else "no",
+        "reason": approval["reason"] or "-",
+    }
+    if not screen.is_terminal:
+        print_table(screen, ("APPROVAL", approval["approvalId"]), facts.items())
+        return
+    # No table: all that the tool would be given is to be read before it is answered.
+    put(screen, f"{'APPROVAL':<10}{approval['approvalId']}", "bold")
+    for name, value in facts.items():
+        put(screen, f"{name:<10}{one_line(value)}")
+
+
+def answer_approvals(terminal: Terminal, options: Namespace) -> None:
+    """Answer each; one that is refused does not keep the others from it."""
+    response = "deny" if options.action == "deny" else "always" if options.always else "approve"
+    # All are found before the first is answered: a typo leaves everything as it was.
+    found = [find_approval(terminal.client, text) for text in options.ids]
+    errors = []
+    for approval_id, session_id in {row["approvalId"]: row["sessionId"] for row in found}.items():
+        try:
+            answered = answer_approval(
+                terminal.client, session_id, approval_id, response, options.reason
+            )
+        except ApiError as error:
+            errors.append(f"{approval_id}: {error}")
+        else:
+            if options.as_json:
+                answered.pop("approval_id")
+                put_json(terminal.screen, answered)
+            else:
+                put(terminal.screen, f"{approval_id}\t{answered['status']}")
+    if errors:
+        raise ApiError("\n".join(errors))

@@ -1,0 +1,152 @@
+"""What is written to a terminal or a pipe: plain text, tables, JSON lines."""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import IO, Any
+
+from rich.console import Console
+
+from amplifierd.common.text import escape_line_ends
+from sessions_app.cli.client import Client
+
+# All control characters except tab and new line: a terminal would obey them.
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# They change the direction of what follows, so that a text reads as another one.
+DIRECTION = re.compile("[\u202a-\u202e\u2066-\u2069]")
+STATUS_STYLES = {
+    "created": "dim",
+    "queued": "dim",
+    "active": "green",
+    "running": "green",
+    "failed": "red",
+    "terminated": "yellow",
+    "cancelled": "yellow",
+    "parked": "magenta",
+    "pending": "magenta",
+    "approved": "green",
+    "denied": "yellow",
+    "expired": "yellow",
+    "withdrawn": "dim",
+}
+# Cells between two columns of a table, and the least that a shortened column keeps.
+GAP, ROOM = 2, 8
+
+
+@dataclass
+class Terminal:
+    """What a command works with: the daemon, the standard output, the standard error."""
+
+    client: Client
+    screen: Console
+    # For what is no result.
+    notes: Console
+
+
+def make_console(stream: IO[str]) -> Console:
+    """Return a console that prints texts as they are: nothing in them is markup."""
+    return Console(file=stream, highlight=False, markup=False, emoji=False)
+
+
+def put(console: Console, text: str, style: str | None = None, end: str = "\n") -> None:
+    """Print a text at once, in a style if the console is a terminal, unchanged on a pipe."""
+    if console.is_terminal:
+        console.out(text, style=style, highlight=False, end=end)
+    else:
+        # rich would turn tabs into blanks.
+        console.file.write(text + end)
+    console.file.flush()
+
+
+def put_json(console: Console, value: Any) -> None:
+    """Print a value as JSON on a line of its own."""
+    line = dump_line(value)
+    put(console, printable(line) if console.is_terminal else line)
+
+
+def dump_line(value: Any) -> str:
+    """Return a value as JSON in which no reader of lines finds the end of a line."""
+    return escape_line_ends(json.dumps(value, ensure_ascii=False))
+
+
+def print_table(
+    console: Console, headings: Sequence[str], rows: Iterable[Sequence[object]]
+) -> None:
+    """Print rows, each on one line; on a terminal long values are cut, except the first column's.
+
+    On a pipe the columns have tabs between them and no headings, for `cut` and `while read`.
+    """
+    lines = [[one_line(str(value)) for value in row] for row in rows]
+    if not console.is_terminal:
+        for line in lines:
+            put(console, "\t".join(line))
+        return
+    from rich.cells import cell_len
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
+    for number, column in enumerate(zip(headings, *lines, strict=True)):
+        width = max(map(cell_len, column))
+        # The first column is there to be copied; the others keep so much that they can be told.
+        least = min(width, ROOM) if number else width
+        table.add_column(Text(column[0], no_wrap=True), min_width=least, no_wrap=not number)
+    for line in lines:
+        styles = [STATUS_STYLES.get(cell, "") for cell in line]
+        cells = zip(line, styles, strict=True)
+        table.add_row(
+            *(Text(cell, style, no_wrap=True, overflow="ellipsis") for cell, style in cells)
+        )
+    console.print(table, soft_wrap=True)
+
+
+def confirm(question: str) -> bool:
+    """Ask on the terminal; only yes is yes."""
+    try:
+        return input(f"{question} [y/N] ").strip().lower() in {"y", "yes"}
+    except EOFError:
+        return False
+
+
+def printable(text: str) -> str:
+    """Return the text without control characters; tabs and line ends stay."""
+    return CONTROL.sub("", text)
+
+
+def harmless(text: str) -> str:
+    """Return the text as a terminal may show it: nothing in it moves, colours or turns anything."""
+    return DIRECTION.sub("", printable(text))
+
+
+def one_line(text: str) -> str:
+    """Return the text on one line, each run of white space as one blank."""
+    return " ".join(harmless(text).split())
+
+
+def shorten(text: str, length: int) -> str:
+    """Return the text on one line, cut to this many characters."""
+    line = one_line(text[: 4 * length])
+    return line if len(line) <= length and len(text) <= 4 * length else f"{line[: length - 1]}…"
+
+
+def parse_time(text: str) -> datetime:
+    """Return a time as the API writes it."""
+    return datetime.fromisoformat(text)
+
+
+def format_age(since: str) -> str:
+    """Return how long ago that was, in the largest unit that fits: `42s`, `7m`, `3h`, `12d`."""
+    seconds = max(0, int((datetime.now(UTC) - parse_time(since)).total_seconds()))
+    units = {"d": 86_400, "h": 3600, "m": 60}
+    fitting = (f"{seconds // length}{unit}" for unit, length in units.items() if seconds >= length)
+    return next(fitting, f"{seconds}s")
+
+
+def format_time(at: datetime | str | None) -> str:
+    """Return a time in UTC to the second, `-` for none."""
+    if not at:
+        return "-"
+    moment = parse_time(at) if isinstance(at, str) else at
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"

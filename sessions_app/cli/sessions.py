@@ -1,0 +1,527 @@
+"""`sessions`: list, search, watch, export, start, end, delete and clean up sessions."""
+
+import contextlib
+import json
+import re
+import sys
+import tempfile
+from argparse import ArgumentTypeError, Namespace
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from sessions_app.cli.approvals import print_approvals
+from sessions_app.cli.client import BACK, JSON, LOST, ApiError, Client, EventStream
+from sessions_app.cli.lookup import SESSION_PREFIX, find_id, find_ids, find_session
+from sessions_app.cli.output import (
+    STATUS_STYLES,
+    Terminal,
+    confirm,
+    dump_line,
+    format_age,
+    format_time,
+    one_line,
+    parse_time,
+    print_table,
+    printable,
+    put,
+    put_json,
+)
+from sessions_app.cli.render import CUT_OFF, EVENT_STYLES, summarize
+from sessions_app.usage import used
+
+STATUSES = ("created", "active", "completed", "failed", "terminated")
+# Messages, runs and events that are shown of a session: the newest.
+SHOWN = 10
+# Sessions, and messages, that an export reads at a time.
+PAGE = 100
+FORMATS = ("json", "jsonl", "markdown")
+# The format by the end of a file's name, if none is given.
+SUFFIXES = {".md": "markdown", ".markdown": "markdown", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+# The options that filter, and the parameters of the API for them.
+FILTERS = {
+    "status": "status",
+    "profile": "profile_name",
+    "directory": "amplified_dir",
+    "since": "since",
+    "until": "until",
+}
+# As `format_age` writes it.
+AGE = re.compile(r"(\d{1,6})([smhdw])")
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+# A word of a search, in the marks of its snippet.
+MARKED = re.compile("⟦([^⟧]*)⟧")
+
+Query = list[tuple[str, Any]]
+
+
+def parse_moment(text: str) -> datetime:
+    """Return a time that is written in ISO 8601 (UTC without a zone), or as an age."""
+    if age := AGE.fullmatch(text):
+        return datetime.now(UTC) - timedelta(**{UNITS[age[2]]: int(age[1])})
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise ArgumentTypeError(
+            f"{text!r} is no time; write 2026-01-31, 2026-01-31T09:00Z or 7d"
+        ) from None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def build_query(client: Client, options: Namespace) -> Query:
+    """Return the parameters of the list that the options ask for."""
+    query: Query = []
+    for option, name in FILTERS.items():
+        if value := getattr(options, option):
+            query.append((name, value.isoformat() if isinstance(value, datetime) else value))
+    if options.parent:
+        query.append(("parent_session_id", find_id(client, options.parent)))
+    for pair in options.metadata:
+        key, separator, value = pair.partition("=")
+        if not (key and separator):
+            raise ApiError(f"--metadata is KEY=VALUE, not {pair!r}.")
+        query.append((f"metadata.{key}", value))
+    return query
+
+
+def list_sessions(terminal: Terminal, options: Namespace) -> None:
+    query = build_query(terminal.client, options)
+    found = terminal.client.rows("sessions/", query, options.limit + 1)
+    rows = found[: options.limit]
+    if options.as_json:
+        for row in rows:
+            put_json(terminal.screen, row)
+        return
+    print_sessions(terminal.screen, rows)
+    if len(found) > len(rows) and terminal.screen.is_terminal:
+        put(terminal.notes, f"There are more; show them with --limit {2 * options.limit}.", "dim")
+
+
+def print_sessions(screen: Console, rows: Iterable[JSON]) -> None:
+    """Print sessions, a line each: in full on a pipe, shortened on a terminal."""
+    short = screen.is_terminal
+    cells = [
+        (
+            row["sessionId"].removeprefix(SESSION_PREFIX) if short else row["sessionId"],
+            row["status"],
+            format_age(row["createdAt"]) if short else format_time(row["createdAt"]),
+            row["messageCount"],
+            row["name"] or "-",
+            row["profileName"],
+        )
+        for row in rows
+    ]
+    print_table(screen, ("ID", "STATUS", "AGE", "MSGS", "NAME", "PROFILE"), cells)
+
+
+def search_sessions(terminal: Terminal, options: Namespace) -> None:
+    """Print the sessions that a search finds, the best first, with where it fits best."""
+    text, rows = " ".join(options.words), []
+    query = [
+        *build_query(terminal.client, options),
+        ("q", text),
+        ("limit", min(options.limit, PAGE)),
+    ]
+    for answer in terminal.client.pages("sessions/", query):
+        rows += answer.json()
+        if len(rows) >= options.limit:
+            break
+    for row in rows[: options.limit]:
+        match = row["match"]
+        values = (row["sessionId"], row["status"], match["seq"], row["name"], match["snippet"])
+        columns = ["-" if value is None else one_line(str(value)) for value in values]
+        if options.as_json:
+            put_json(terminal.screen, row)
+        elif terminal.screen.is_terminal:
+            print_hit(terminal.screen, columns, format_age(row["createdAt"]))
+        else:
+            put(terminal.screen, "\t".join(columns))
+    more = int(answer.headers["X-Total-Count"]) - len(rows[: options.limit])
+    wanted = [word for word in text.split() if not word.startswith("-")]
+    if not rows and not any(re.search(r"\w", word) for word in wanted):
+        put(terminal.notes, "That names no word to find; write at least one.", "yellow")
+    elif not rows:
+        put(terminal.notes, "Nothing was found.", "dim")
+    elif more > 0:
+        put(terminal.notes, f"{more} more; show them with --limit.", "dim")
+    if "X-Search-Incomplete" in answer.headers:
+        text = "The words are common: older sessions were left out; look with --until."
+        put(terminal.notes, text, "dim")
+
+
+def print_hit(screen: Console, columns: list[str], age: str) -> None:
+    """Print a session and the place that a search found, with the words in bold."""
+    session_id, status, seq, name, snippet = columns
+    heading = Text(session_id.removeprefix(SESSION_PREFIX), "bold")
+    heading.append(f"  {status}", STATUS_STYLES.get(status, ""))
+    heading.append(f"  {age}", "dim")
+    heading.append("" if name == "-" else f"  {name}")
+    screen.print(heading, overflow="ellipsis", no_wrap=True)
+    place = Text("    " if seq == "-" else f"    {seq}: ", "dim")
+    for number, piece in enumerate(MARKED.split(snippet)):
+        place.append(piece, "bold cyan not dim" if number % 2 else "not dim")
+    screen.print(place, overflow="fold")
+
+
+def show_session(terminal: Terminal, options: Namespace) -> None:
+    """Print a session's facts, the end of its transcript, its last runs, and what it asks."""
+    client, screen = terminal.client, terminal.screen
+    session = find_session(client, options.id)
+    path = f"sessions/{session['sessionId']}"
+    messages = client.get(f"{path}/messages", limit=SHOWN)["messages"]
+    runs = client.get(f"{path}/runs", limit=SHOWN)
+    pending = client.get(f"{path}/approvals", status="pending")[::-1][:SHOWN]
+    if options.as_json:
+        put_json(screen, {**session, "messages": messages, "runs": runs, "approvals": pending})
+        return
+    when = format_age if screen.is_terminal else format_time
+    print_table(screen, ("SESSION", session["sessionId"]), describe_session(session).items())
+    if messages:
+        put(screen, "")
+        lines = [(m["seq"], m["role"], when(m["timestamp"]), _mark_cut(m)) for m in messages]
+        print_table(screen, ("SEQ", "ROLE", "TIME", "CONTENT"), lines)
+    if runs:
+        put(screen, "")
+        lines = [
+            (r["runId"], r["status"], r["attempt"], when(r["createdAt"]), _describe_end(r))
+            for r in runs
+        ]
+        print_table(screen, ("RUN", "STATUS", "ATTEMPT", "CREATED", "ERROR"), lines)
+    if pending:
+        put(screen, "")
+        print_approvals(screen, pending)
+
+
+def describe_session(session: JSON) -> dict[str, Any]:
+    facts = {
+        "id": session["sessionId"],
+        "name": session["name"],
+        "status": session["status"],
+        "profile": session["profileName"],
+        "directory": session["amplifiedDir"],
+        "parent": session["parentSessionId"],
+        "created": format_time(session["createdAt"]),
+        "started": format_time(session["startedAt"]),
+        "ended": format_time(session["endedAt"]),
+        "error": session["errorMessage"],
+        "error details": _dump(session["errorDetails"]),
+        "messages": session["messageCount"],
+        "events": session["lastEventId"],
+        "tokens": session["tokenUsage"],
+        "used": used(session["usage"]) or None,
+        "metadata": _dump(session["metadata"]),
+    }
+    return {name: "-" if value is None else value for name, value in facts.items()}
+
+
+def _dump(value: JSON | None) -> str | None:
+    return json.dumps(value, ensure_ascii=False) if value else None
+
+
+def _mark_cut(message: JSON) -> str:
+    """Return what a message says; before it, because lines are shortened, why it is not whole."""
+    why = CUT_OFF.get(message["finishReason"])
+    return f"[{why}] {message['content']}" if why else message["content"]
+
+
+def _describe_end(run: JSON) -> str:
+    """Return what was wrong with the end of a run."""
+    if run["errorCode"]:
+        return f"{run['errorCode']}: {run['error']}"
+    return CUT_OFF.get(run["finishReason"], "-")
+
+
+def tail_session(terminal: Terminal, options: Namespace) -> None:
+    """Print a session's events, and those that come, until it ends."""
+    session = find_session(terminal.client, options.id)
+    last = session["lastEventId"]
+    if options.after is not None and options.after > last:
+        raise ApiError(f"The session has {last} events; give an --after from 0 to that.")
+    cursor = max(0, last - options.lines) if options.after is None else options.after
+    # Ctrl-C is how one stops watching.
+    with contextlib.suppress(KeyboardInterrupt):
+        follow = options.follow and session["endedAt"] is None
+        follow_session(terminal, session["sessionId"], cursor, options, follow)
+
+
+def follow_session(
+    terminal: Terminal, session_id: str, cursor: int, options: Namespace, follow: bool
+) -> None:
+    client, notes = terminal.client, terminal.notes
+
+    def print_news() -> bool:
+        """Print what follows the cursor; tell whether the session ended with it."""
+        nonlocal cursor
+        while events := client.events(session_id, cursor):
+            for event in events:
+                if not options.types or event["event"] in options.types:
+                    print_event(terminal.screen, event, options.as_json)
+            cursor = events[-1]["id"]
+            if any(event["event"] == "session_ended" for event in events):
+                return True
+        return False
+
+    if print_news() or not follow:
+        return
+    # The stream says that there is something; the journal's list says also when it happened.
+    for event in EventStream(client, session_id, cursor):
+        if event.name == LOST:
+            put(notes, f"{event.data['error']} Waiting for it.", "yellow")
+        elif event.name == BACK:
+            put(notes, "The connection is back.", "yellow")
+        if event.name == LOST or (event.seq is not None and event.seq <= cursor):
+            continue
+        try:
+            if print_news():
+                return
+        except ApiError as error:
+            # The stream is cut as well, and tells when it is back.
+            if not error.is_passing:
+                raise
+
+
+def print_event(screen: Console, event: JSON, as_json: bool) -> None:
+    if as_json:
+        put_json(screen, event)
+        return
+    seq, name, at, summary = (
+        event["id"],
+        event["event"],
+        event["createdAt"],
+        summarize(event["data"]),
+    )
+    if not screen.is_terminal:
+        put(screen, "\t".join((str(seq), format_time(at), name, summary)))
+        return
+    style = EVENT_STYLES.get(name, "cyan")
+    line = Text(f"{seq:>6}  {parse_time(at):%H:%M:%S.%f}"[:-3], "dim")
+    line.append(f"  {name:<26}  ", f"not dim {style}")
+    line.append(summary, "not dim red" if style == "red" else "not dim")
+    screen.print(line, overflow="ellipsis", no_wrap=True)
+
+
+def change_sessions(terminal: Terminal, options: Namespace) -> None:
+    """Start or end sessions."""
+    action, ids = options.action, find_ids(terminal.client, options.ids)
+    body = {"error_message": options.message} if action == "fail" else None
+    status = {"start": "active", "complete": "completed", "fail": "failed"}.get(
+        action, "terminated"
+    )
+    post = terminal.client.post
+    _change(terminal.screen, ids, status, lambda one: post(f"sessions/{one}/{action}", body))
+
+
+def delete_sessions(terminal: Terminal, options: Namespace) -> None:
+    client, ids = terminal.client, find_ids(terminal.client, options.ids)
+    if sys.stdin.isatty() and not options.yes:
+        print_sessions(terminal.screen, [client.get(f"sessions/{one}") for one in ids])
+        _ask("Delete this, with messages, runs and journal?")
+    _change(
+        terminal.screen, ids, "deleted", lambda one: client.request("DELETE", f"sessions/{one}")
+    )
+
+
+def _change(
+    screen: Console, ids: Iterable[str], status: str, change: Callable[[str], object]
+) -> None:
+    """Change every session; one that refuses does not keep the others from it."""
+    errors = []
+    for session_id in ids:
+        try:
+            change(session_id)
+        except ApiError as error:
+            errors.append(f"{session_id}: {error}")
+        else:
+            put(screen, f"{session_id}\t{status}")
+    if errors:
+        raise ApiError("\n".join(errors))
+
+
+def _ask(question: str) -> None:
+    if not confirm(question):
+        raise ApiError("Nothing was deleted.")
+
+
+def clean_up(terminal: Terminal, options: Namespace) -> None:
+    """Remove sessions that ended long ago, or were never started."""
+    wanted = {"older_than_days": options.older_than_days, "status": options.status}
+
+    def remove(dry_run: bool) -> str:
+        answer = terminal.client.post("sessions/cleanup", {**wanted, "dry_run": dry_run})
+        count = answer["removedCount"]
+        return f"{count} session" if count == 1 else f"{count} sessions"
+
+    if options.dry_run:
+        put(terminal.screen, f"{remove(True)} would be removed.")
+        return
+    if sys.stdin.isatty() and not options.yes:
+        _ask(f"Delete {remove(True)}, with messages, runs and journal?")
+    put(terminal.screen, f"{remove(False)} removed.")
+
+
+def export_sessions(terminal: Terminal, options: Namespace) -> None:
+    """Write sessions with all that belongs to them; a file is there whole, or not at all."""
+    output: Path | None = options.output
+    suffix = output.suffix.lower() if output else ""
+    form = options.format or SUFFIXES.get(suffix, "json")
+    if options.events and form == "markdown":
+        raise ApiError("--events is for json and jsonl; leave out one of the two.")
+    if output and output.exists() and not options.force:
+        raise ApiError(f"{output} is there already; replace it with --force.")
+    client, query = terminal.client, build_query(terminal.client, options)
+    if options.ids and query:
+        raise ApiError("Filters are for where no session is named; leave out one of the two.")
+    named = [find_session(client, text) for text in options.ids]
+    with (
+        open_output(output, terminal.screen) as write,
+        show_progress(terminal, output, named, query) as advance,
+    ):
+        found = _newest_first(named) if named else iterate_sessions(client, query)
+        for piece, messages in write_sessions(client, found, form, options.events):
+            write(piece)
+            advance(messages)
+    if output:
+        put(terminal.notes, f"Written to {output}.")
+
+
+def iterate_sessions(client: Client, query: Query) -> Iterator[JSON]:
+    """Yield sessions, newest first; none of those that come meanwhile."""
+    for page in client.pages("sessions/", [*query, ("limit", PAGE)]):
+        yield from page.json()
+
+
+def _newest_first(rows: Iterable[JSON]) -> Iterator[JSON]:
+    unique = {(row["createdAt"], row["sessionId"]): row for row in rows}
+    return (unique[key] for key in sorted(unique, reverse=True))
+
+
+def write_sessions(
+    client: Client, sessions: Iterable[JSON], form: str, with_events: bool
+) -> Iterator[tuple[str, int]]:
+    """Yield the pieces of a file in one of FORMATS, each with how many messages are in it."""
+    opening, between, closing = {
+        "json": ("[\n", ",\n", "\n]\n"),
+        "jsonl": ("", "\n", "\n"),
+        "markdown": ("", "\n---\n\n", ""),
+    }[form]
+    yield opening, 0
+    is_first = True
+    for session in sessions:
+        if not is_first:
+            yield between, 0
+        is_first = False
+        if form == "markdown":
+            yield from write_markdown(client, session)
+        else:
+            yield from write_json(client, session, with_events)
+    if not (is_first and form == "jsonl"):
+        yield closing, 0
+
+
+def write_json(client: Client, session: JSON, with_events: bool) -> Iterator[tuple[str, int]]:
+    """Yield one object: the session as the API writes it, its messages, runs and events."""
+    session_id = session["sessionId"]
+    yield f'{dump_line(session)[:-1]}, "messages": [', 0
+    comma = ""
+    for messages in read_transcript(client, session_id):
+        yield comma + ", ".join(map(dump_line, messages)), len(messages)
+        comma = ", "
+    runs = [run for page in client.pages(f"sessions/{session_id}/runs", []) for run in page.json()]
+    yield f'], "runs": {dump_line(runs[::-1])}', 0
+    if with_events:
+        yield ', "events": [', 0
+        after, comma = 0, ""
+        while events := client.events(session_id, after):
+            yield comma + ", ".join(map(dump_line, events)), 0
+            after, comma = events[-1]["id"], ", "
+        yield "]", 0
+    yield "}", 0
+
+
+def read_transcript(client: Client, session_id: str) -> Iterator[list[JSON]]:
+    after = 0
+    while messages := client.get(f"sessions/{session_id}/transcript", after=after, limit=PAGE):
+        yield messages
+        after = messages[-1]["seq"]
+
+
+def write_markdown(client: Client, session: JSON) -> Iterator[tuple[str, int]]:
+    """Yield a text for people: the facts, then each message under a heading of its own."""
+    yield f"# {one_line(session['name'] or session['sessionId'])}\n\n", 0
+    facts = describe_session(session)
+    names = (
+        "id",
+        "status",
+        "profile",
+        "directory",
+        "created",
+        "ended",
+        "messages",
+        "tokens",
+        "error",
+    )
+    for name in names:
+        if facts[name] != "-":
+            yield f"- {'session' if name == 'id' else name}: {one_line(str(facts[name]))}\n", 0
+    for messages in read_transcript(client, session["sessionId"]):
+        for message in messages:
+            who, at = (
+                one_line(message["agent"] or message["role"]),
+                format_time(message["timestamp"]),
+            )
+            outcome = (message["metadata"] or {}).get("outcome")
+            why = CUT_OFF.get(message["finishReason"])
+            why = f"{one_line(str(outcome))}: not whole" if outcome else why
+            mark = f"\n*{why}*\n" if why else ""
+            yield f"\n## {message['seq']}. {who}, {at}\n\n{message['content'].rstrip()}\n{mark}", 1
+
+
+@contextmanager
+def open_output(output: Path | None, screen: Console) -> Iterator[Callable[[str], object]]:
+    """Give what writes text to the file, or to the screen; an unfinished file is removed."""
+    if output is None:
+        yield lambda text: screen.file.write(printable(text) if screen.is_terminal else text)
+        screen.file.flush()
+        return
+    try:
+        descriptor, draft = tempfile.mkstemp(prefix=f".{output.name}.", dir=output.parent)
+        try:
+            with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
+                yield file.write
+            Path(draft).replace(output)
+        finally:
+            Path(draft).unlink(missing_ok=True)
+    except OSError as error:
+        raise ApiError(
+            f"{output} cannot be written: {error.strerror}. Give another --output."
+        ) from None
+
+
+@contextmanager
+def show_progress(
+    terminal: Terminal, output: Path | None, named: list[JSON], query: Query
+) -> Iterator[Callable[[int], object]]:
+    """Show on a terminal how many messages are written, unless they are written there."""
+    notes = terminal.notes
+    if not notes.is_terminal or (output is None and terminal.screen.is_terminal):
+        yield lambda messages: None
+        return
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    found = named or iterate_sessions(terminal.client, query)
+    total = sum(session["messageCount"] for session in found)
+    columns = (TextColumn("Messages"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=notes, transient=True) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda messages: progress.advance(task, messages)

@@ -33,10 +33,11 @@ test: setup ## run the tests of every day, against a PostgreSQL of their own
 	@$(PYTHON) -m pytest -m "not long and not browser" -n $(TEST_PROCESSES) $(TEST_OPTIONS)
 
 test-long: setup ## run the long tests: random faults for minutes, streams of gigabytes
-	@$(PYTHON) -m pytest -m long -s
+	@$(PYTHON) -m pytest -m "long and not alone" -n $(TEST_PROCESSES) $(TEST_OPTIONS)
+	@$(PYTHON) -m pytest -m "long and alone" -s --durations 25
 
 test-browser: setup chromium ## run the tests of the console in Chromium
-	@$(PYTHON) -m pytest -m browser
+	@$(PYTHON) -m pytest -m browser --durations 25
 
 # The optional engine, in an environment of its own that sees all of $(VENV).
 test-amplifier: $(AMPLIFIER)/.ready ## run the tests of the optional engine, with amplifier-core

@@ -30,9 +30,16 @@ settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 ORDER = ("browser", "acceptance", "integration", "api", "unit")
 
 
+# Seconds for a test that is long by its nature.
+LONG = 3600
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order the tests by their folders."""
+    """Order the tests by their folders, and give the long ones time."""
     items.sort(key=lambda item: [name not in item.path.parts for name in ORDER])
+    for item in items:
+        if item.get_closest_marker("long") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(LONG))
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ from tests.acceptance.effects import Row
 from tests.acceptance.known import Known
 from tests.acceptance.trouble import findings
 from tests.acceptance.world import TimeOver, World
-from tests.harness.watcher import Watcher
+from tests.harness.sse import Watcher
 
 WATCHERS = 3
 # Steps in which no session ends: an ended one has nothing more to show.

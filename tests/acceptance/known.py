@@ -7,8 +7,8 @@ from typing import Any
 
 from sessions_app.states import RUN_TERMINAL, SessionStatus
 from tests.acceptance.certain import Certain
+from tests.harness.sse import Watcher
 from tests.harness.waiting import until
-from tests.harness.watcher import Watcher
 
 OUTCOME = "assistant_message_complete"
 # Events of a page of the journal.

@@ -19,9 +19,8 @@ from tests.acceptance.certain import Certain
 from tests.acceptance.known import Known
 from tests.acceptance.trouble import checked
 from tests.harness.daemon import ROOT, Daemon, daemon
-from tests.harness.sse import Follower
+from tests.harness.sse import Follower, Watcher
 from tests.harness.waiting import until
-from tests.harness.watcher import Watcher
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.long]
 TOKENS = 150

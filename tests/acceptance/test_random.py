@@ -22,7 +22,7 @@ from tests.acceptance.world import TimeOver, World
 from tests.harness.daemon import Daemon, daemon
 from tests.harness.waiting import until
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.long]
+pytestmark = [pytest.mark.acceptance, pytest.mark.long, pytest.mark.alone]
 SECONDS = float(os.environ.get("AMPLIFIERD_RANDOM_SECONDS") or 60)
 SEED = int(os.environ.get("AMPLIFIERD_RANDOM_SEED") or random.SystemRandom().randrange(10**6))
 # Real processes do not do the same thing twice at the same pace, so nothing is shrunk.

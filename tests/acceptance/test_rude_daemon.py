@@ -287,6 +287,7 @@ FROZEN = 4.0
 
 
 @pytest.mark.long
+@pytest.mark.alone
 def test_a_healthy_stream_goes_on_when_everything_was_frozen(tmp_path: Path) -> None:
     with daemon(tmp_path / "home") as own, program(f"{CHECKS}+slow_answer") as server:
         limits = {"next_token_timeout": 2, "first_token_timeout": 2}

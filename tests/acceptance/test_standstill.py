@@ -10,11 +10,10 @@ import pytest
 from amplifierd.postgres import embedded_url
 from tests.acceptance.trouble import checked
 from tests.harness.daemon import Daemon, daemon
-from tests.harness.sse import Follower, Frame
+from tests.harness.sse import Follower, Frame, Watcher
 from tests.harness.waiting import until
-from tests.harness.watcher import Watcher
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.long]
+pytestmark = [pytest.mark.acceptance, pytest.mark.long, pytest.mark.alone]
 # Seconds of a lease, and of a standstill that outlasts it by far.
 LEASE, STANDSTILL = 3, 9
 TOKENS = 120

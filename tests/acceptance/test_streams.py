@@ -142,6 +142,7 @@ def is_cut(client: socket.socket) -> bool:
 
 
 @pytest.mark.long
+@pytest.mark.alone
 def test_clients_that_never_read_400_megabytes_cost_no_memory_and_are_cut(
     own: Daemon, web: psutil.Process
 ) -> None:

@@ -1,17 +1,16 @@
-"""A client of event streams that comes back with its cursor, as browsers do."""
+"""Clients of event streams that come back with their cursor, as browsers do."""
 
 import json
+import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 
 
-@dataclass(frozen=True)
-class Frame:
-    """An event as it came over the wire; `id` is None where the frame had none."""
+class Frame(NamedTuple):
+    """An event as it came over the wire; `id` is None if the frame had none."""
 
     id: int | None
     event: str
@@ -67,3 +66,80 @@ class Follower:
                     self.cursor = frame.id
                     self.seen.append(frame)
                 yield frame
+
+
+# It comes without an id where the session had ended before, or is deleted.
+LAST = "session_ended"
+
+
+class Watcher:
+    """Follows a session from a cursor on, until the session ends or `stop`.
+
+    Every numbered frame must follow the one before it; the first that does not is a finding.
+    """
+
+    def __init__(self, url: str, session_id: str, after: int) -> None:
+        self.url = f"{url}/api/v1/sessions/{session_id}/stream"
+        self.after = after
+        self.seen: list[Frame] = []
+        self.finding: str | None = None
+        self.connections = 0
+        self.keepalives = 0
+        self.ended = False
+        self._cut = threading.Event()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread.start()
+
+    @property
+    def cursor(self) -> int:
+        """The seq of the last frame."""
+        return self.after + len(self.seen)
+
+    def cut(self) -> None:
+        """Break the connection off at the next frame; it comes back with its cursor."""
+        self._cut.set()
+
+    def stop(self) -> None:
+        """Follow no longer."""
+        self._stopped.set()
+        self._cut.set()
+        self._thread.join(30)
+        assert not self._thread.is_alive(), f"{self.url} says nothing, not even keepalive"
+
+    def _follow(self) -> None:
+        while not self._stopped.is_set() and not self.ended and not self.finding:
+            try:
+                self._connect()
+            except httpx.TransportError:
+                time.sleep(0.05)
+
+    def _connect(self) -> None:
+        """Take what one connection brings."""
+        self._cut.clear()
+        headers = {"Last-Event-ID": str(self.cursor)}
+        with httpx.stream("GET", self.url, headers=headers, timeout=20) as response:
+            if response.status_code != 200:
+                self._refused(response)
+                return
+            self.connections += 1
+            for frame in frames(response.iter_lines()):
+                self._take(frame)
+                if self.ended or self.finding or self._cut.is_set() or self._stopped.is_set():
+                    return
+
+    def _refused(self, response: httpx.Response) -> None:
+        self.ended = response.status_code == 404
+        if response.status_code not in (404, 429, 503):
+            response.read()
+            self.finding = f"{self.url} answers {response.status_code}: {response.text}"
+        time.sleep(0.05)
+
+    def _take(self, frame: Frame) -> None:
+        if frame.id not in (None, self.cursor + 1):
+            self.finding = f"{self.url}: {frame.id} follows {self.cursor}"
+            return
+        if frame.id is not None:
+            self.seen.append(frame)
+        self.keepalives += frame.event == "keepalive"
+        self.ended = frame.event == LAST

@@ -5,36 +5,32 @@ import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import psycopg
 import pytest
 from channels.routing import URLRouter
 from django.db import connection
 
-from amplifierd.common.callers import Caller, Everyone
+from amplifierd.common.callers import Caller, Everyone, Visibility
 from sessions_app.events import EventType
 from sessions_app.models import Session
 from sessions_app.services import journal, sessions
 from sessions_app.services.journal import Entry
-from sessions_app.streaming import consumer, database, hub, notifier
+from sessions_app.streaming import consumer, database, feed, hub, notifier
+from sessions_app.streaming.feed import Feed
 from sessions_app.streaming.hub import Hub
 from sessions_app.streaming.subscription import Subscription
+from tests.harness.sse import Frame
 
 Result = TypeVar("Result")
 
 # Seconds after which a test gives up on something that should have happened.
 DEADLINE = 20.0
+# Where the feed is.
+PATH = "/api/v1/events/stream"
 # Longer than any test: no keepalive comes in between.
 NEVER = 1000.0
-
-
-class Frame(NamedTuple):
-    """One frame, as a client reads it."""
-
-    id: int | None
-    event: str
-    data: Any
 
 
 def parse(received: bytes) -> list[Frame]:
@@ -278,6 +274,44 @@ class Client:
 async def serving() -> AsyncIterator[Hub]:
     """This process's hub for the length of a block; closed after it."""
     shared = hub.shared()
+    try:
+        yield shared
+    finally:
+        await shared.close()
+
+
+class FeedClient(Client):
+    """A client of the feed's URL, on a bare receive/send pair."""
+
+    def __init__(
+        self, *, sees: Visibility = Everyone(), path: str = PATH, method: str = "GET", **more: Any
+    ) -> None:
+        super().__init__("", method=method, **more)
+        self.scope |= {"path": path, "caller": Caller(sees)}
+
+    @property
+    def hints(self) -> list[Frame]:
+        """What came after the greeting, but for what only says that the feed is alive."""
+        return [frame for frame in self.frames[1:] if frame.event != "keepalive"]
+
+    async def told(self, event: str, **data: Any) -> Frame:
+        """Return the first frame of this name that says at least this much."""
+
+        def found() -> list[Frame]:
+            return [f for f in self.frames if f.event == event and data.items() <= f.data.items()]
+
+        await until(found)
+        return found()[0]
+
+    async def greeted(self, times: int) -> None:
+        """Wait until it was told so many times to read the list."""
+        await until(lambda: [frame.event for frame in self.frames].count("connected") >= times)
+
+
+@contextlib.asynccontextmanager
+async def feeding() -> AsyncIterator[Feed]:
+    """This process's feed for the length of a block; closed after it."""
+    shared = feed.shared()
     try:
         yield shared
     finally:

@@ -23,9 +23,8 @@ from sessions_app.services.attempts import Failure
 from sessions_app.services.journal import Entry, append
 from sessions_app.streaming import notifier
 from tests.conftest import claimed, session_in
-from tests.harness.feeds import FeedClient, feeding
 from tests.harness.parked import asked, wait
-from tests.harness.streams import Frame, call, run
+from tests.harness.streams import FeedClient, Frame, call, feeding, run
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -16,8 +16,16 @@ from sessions_app.services import messages, sessions
 from sessions_app.streaming import notifier
 from sessions_app.streaming.notifier import Hint, pack_hints
 from tests.conftest import session_in
-from tests.harness.feeds import PATH, FeedClient, feeding
-from tests.harness.streams import call, connections, database_away, run, terminate
+from tests.harness.streams import (
+    PATH,
+    FeedClient,
+    call,
+    connections,
+    database_away,
+    feeding,
+    run,
+    terminate,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

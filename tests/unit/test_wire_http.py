@@ -234,6 +234,7 @@ asyncio.run(main())
 
 
 @pytest.mark.long
+@pytest.mark.alone
 def test_a_process_that_stood_still_does_not_fail_a_healthy_stream() -> None:
     async def run() -> list[bytes]:
         go_on = asyncio.Event()

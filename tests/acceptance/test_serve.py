@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from amplifierd import env
-from tests.acceptance.serve_process import Serve, alive, serving
+from tests.harness.daemon import Serve, is_alive, serving
 from tests.harness.waiting import until
 
 pytestmark = pytest.mark.acceptance
@@ -21,24 +21,27 @@ pytestmark = pytest.mark.acceptance
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
-    with serving(tmp_path_factory.mktemp("shared") / "home") as daemon:
+    """A daemon that makes its database itself, in a data folder without one."""
+    home = tmp_path_factory.mktemp("shared") / "home"
+    home.mkdir()
+    with serving(home) as daemon:
         yield daemon
 
 
 def create_session(daemon: Serve) -> str:
-    answer = httpx.post(f"{daemon.url()}/sessions/", json={}, timeout=30)
+    answer = httpx.post(f"{daemon.address()}/sessions/", json={}, timeout=30)
     assert answer.status_code == 201, answer.text
     return str(answer.json()["sessionId"])
 
 
 def has_session(daemon: Serve, session_id: str) -> bool:
-    return httpx.get(f"{daemon.url()}/sessions/{session_id}", timeout=30).status_code == 200
+    return httpx.get(f"{daemon.address()}/sessions/{session_id}", timeout=30).status_code == 200
 
 
 def kill(*pids: int) -> None:
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
-    until(lambda: not any(alive(pid) for pid in pids), "the end of the killed")
+    until(lambda: not any(is_alive(pid) for pid in pids), "the end of the killed")
 
 
 def hidden(pid: int) -> bool:
@@ -51,12 +54,12 @@ def hidden(pid: int) -> bool:
 
 def test_it_says_what_runs_and_where_to_look(daemon: Serve) -> None:
     said = daemon.said()
-    assert f"API        http://127.0.0.1:{daemon.port()}/api/v1/" in said
+    assert f"API        http://127.0.0.1:{daemon.port}/api/v1/" in said
     assert "/admin/" in said
     assert f"Data       {daemon.home}" in said
     assert "embedded PostgreSQL 18" in said
     assert "1 web, 1 worker" in said
-    assert f"Sign in    http://127.0.0.1:{daemon.port()}/admin/sign-in/" in said
+    assert f"Sign in    http://127.0.0.1:{daemon.port}/admin/sign-in/" in said
     assert "manage.py console_link" in said
 
 
@@ -67,7 +70,7 @@ def test_the_root_directory_is_there(daemon: Serve) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux hides a process from its user")
 @pytest.mark.skipif(os.geteuid() == 0, reason="root sees everything")
 def test_no_process_shows_its_environment_to_its_own_user(daemon: Serve) -> None:
-    pids = [daemon.process.pid, *daemon.children()]
+    pids = [daemon.process.pid, *daemon.pids()]
     assert len(pids) == 3
     for pid in pids:
         until(lambda pid=pid: hidden(pid), f"{pid} to hide")
@@ -78,7 +81,7 @@ def test_a_second_daemon_on_the_same_folder_names_the_first_and_exits_1(daemon: 
     by_another_name.symlink_to(daemon.home)
     second = Serve(by_another_name)
     assert second.process.wait(60) == 1
-    assert f"http://127.0.0.1:{daemon.port()}, pid {daemon.process.pid}" in second.said()
+    assert f"http://127.0.0.1:{daemon.port}, pid {daemon.process.pid}" in second.said()
     assert daemon.answers()
 
 
@@ -93,17 +96,17 @@ def test_a_port_that_is_taken_is_named_and_it_exits_1(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["run_web", "run_worker"])
 def test_a_killed_process_is_replaced(daemon: Serve, command: str) -> None:
-    victims = daemon.children(command)
+    victims = daemon.pids(command)
     assert len(victims) == 1, daemon.said()
     kill(*victims)
-    until(lambda: bool(daemon.children(command)), "a new process")
+    until(lambda: bool(daemon.pids(command)), "a new process")
     until(daemon.answers, "an answer")
     assert "was killed by SIGKILL; starting it again" in daemon.said()
 
 
 def test_a_killed_postgresql_comes_back_with_its_rows(daemon: Serve) -> None:
     session_id = create_session(daemon)
-    kill(daemon.postmaster())
+    kill(daemon.postmaster().pid)
     until(lambda: "PostgreSQL has died; it starts again" in daemon.said(), "a revival")
     until(daemon.answers, "an answer")
     # Connections that were in use meanwhile are found out one after the other, each by a 503.
@@ -113,19 +116,19 @@ def test_a_killed_postgresql_comes_back_with_its_rows(daemon: Serve) -> None:
 @pytest.mark.long
 def test_a_killed_daemon_takes_its_processes_along_and_starts_again(tmp_path: Path) -> None:
     with serving(tmp_path / "home") as first:
-        port, session_id, orphans = first.port(), create_session(first), first.children()
+        port, session_id, orphans = first.port, create_session(first), first.pids()
         first.process.kill()
         first.process.wait()
     with serving(tmp_path / "home", port=port) as second:
         assert has_session(second, session_id)
-        until(lambda: not any(alive(pid) for pid in orphans), "the end of the orphans")
+        until(lambda: not any(is_alive(pid) for pid in orphans), "the end of the orphans")
 
 
 @pytest.mark.long
 def test_after_kill_9_of_everything_all_is_there(tmp_path: Path) -> None:
     with serving(tmp_path / "home") as first:
         session_id = create_session(first)
-        kill(first.postmaster(), *first.children(), first.process.pid)
+        kill(first.postmaster().pid, *first.pids(), first.process.pid)
     with serving(tmp_path / "home") as second:
         assert has_session(second, session_id)
 
@@ -133,18 +136,19 @@ def test_after_kill_9_of_everything_all_is_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_one_signal_ends_it_in_order(tmp_path: Path, number: signal.Signals) -> None:
     with serving(tmp_path / "home") as daemon:
-        processes = [daemon.postmaster(), *daemon.children()]
+        processes = [daemon.postmaster().pid, *daemon.pids()]
         assert daemon.stop(number) == 0
-    assert not any(alive(pid) for pid in processes)
+    assert not any(is_alive(pid) for pid in processes)
     assert daemon.said().endswith("Stopped.\n")
     assert (tmp_path / "home" / "serve.lock").read_text() == ""
 
 
 def test_a_daemon_stopped_while_it_starts_leaves_nothing_running(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
     daemon = Serve(tmp_path / "home")
     pid_file = tmp_path / "home" / "pgdata" / "postmaster.pid"
     until(pid_file.exists, "a server")
-    assert daemon.stop() in {0, 128 + signal.SIGTERM}
+    assert daemon.stop(signal.SIGTERM) in {0, 128 + signal.SIGTERM}
     assert not pid_file.exists()
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import psutil
 
+from sessions_app.engine.model_files import SMOLLM2
 from tests.harness.cluster import copy_cluster
 from tests.harness.waiting import PATIENCE, until
 
@@ -77,10 +78,10 @@ class Daemon:
             return all(httpx.get(f"{self.url}/readyz").status_code == 200 for _ in range(8))
         return False
 
-    def stop(self) -> int:
-        """Stop it as Ctrl-C does; return its exit code."""
+    def stop(self, number: signal.Signals = signal.SIGINT) -> int:
+        """Stop it as Ctrl-C does, or by another signal; return its exit code."""
         assert self.process
-        self.process.send_signal(signal.SIGINT)
+        self.process.send_signal(number)
         return self.process.wait(PATIENCE)
 
     def children(self, command: str = "") -> list[psutil.Process]:
@@ -173,3 +174,64 @@ def daemon(home: Path, **environment: str) -> Iterator[Daemon]:
         yield running.start()
     finally:
         running.discard()
+
+
+class Serve(Daemon):
+    """A daemon as a user starts it, with one web process, and read by what it prints."""
+
+    def __init__(self, home: Path, port: int = 0, **environment: str) -> None:
+        models = home.with_name("models")
+        models.mkdir(exist_ok=True)
+        # Nothing to download: these tests are not about the model.
+        (models / SMOLLM2.name).touch()
+        own = {"AMPLIFIERD_PORT": str(port), "AMPLIFIERD_MODELS": str(models)}
+        super().__init__(home, **own, AMPLIFIERD_WEB="1", **environment)
+        for name in ("AMPLIFIERD_FETCH_MODEL", "AMPLIFIERD_THREADS", "AMPLIFIERD_POOL"):
+            del self.environment[name]
+        self.log.unlink(missing_ok=True)
+        self.launch()
+
+    def said(self) -> str:
+        """Return what it has printed."""
+        return self.log.read_text()
+
+    def address(self) -> str:
+        """Return the API's address, once it is known."""
+
+        def known() -> bool:
+            assert self.process and self.process.poll() is None, self.said()
+            return "  API" in self.said() and "Processes" in self.said()
+
+        until(known, "an address")
+        [line] = [line for line in self.said().splitlines() if line.startswith("  API")]
+        return line.split()[1].rstrip("/")
+
+    def answers(self) -> bool:
+        """Tell whether a request that needs the database succeeds."""
+        try:
+            return httpx.get(f"{self.address()}/sessions/", timeout=10).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def pids(self, command: str = "manage.py run_") -> list[int]:
+        """Return the pids of its processes."""
+        return [process.pid for process in self.children(command)]
+
+
+@contextlib.contextmanager
+def serving(home: Path, port: int = 0) -> Iterator[Serve]:
+    """Run a daemon while the block runs; it answers when the block begins."""
+    running = Serve(home, port)
+    try:
+        until(running.answers, "an answer")
+        running.port = httpx.URL(running.address()).port or 0
+        yield running
+    finally:
+        running.discard()
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process is there, other than as a zombie."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False

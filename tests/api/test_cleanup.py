@@ -1,12 +1,10 @@
-"""POST /sessions/cleanup, and `manage.py sessions cleanup`."""
+"""POST /sessions/cleanup"""
 
 from collections.abc import Callable
 from datetime import timedelta
-from io import StringIO
 from typing import Any
 
 import pytest
-from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
@@ -135,24 +133,3 @@ def test_a_session_that_was_started_meanwhile_is_left(aged: Make) -> None:
     with connection.execute_wrapper(start):
         assert cleanup.remove(cleanup.removable(Everyone())) == 0
     assert left() == {session.id}
-
-
-def command(*arguments: str) -> str:
-    out = StringIO()
-    call_command("sessions", "cleanup", *arguments, stdout=out)
-    return out.getvalue()
-
-
-def test_the_command_removes_the_same(aged: Make) -> None:
-    for status in ("completed", "failed"):
-        aged(status, 40)
-    kept = aged("completed", 20)
-    assert command("--dry-run") == "2 sessions would be removed.\n"
-    assert command("--status", "failed") == "1 session removed.\n"
-    assert command("--older-than-days", "30", "--yes") == "1 session removed.\n"
-    assert left() == {kept.id}
-
-
-def test_the_command_refuses_active_sessions(aged: Make) -> None:
-    with pytest.raises(CommandError, match="invalid choice: 'active'"):
-        command("--status", "active")

@@ -5,12 +5,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from io import StringIO
 from pathlib import Path
 
 import pytest
 from django.conf import settings
 from django.core.management import CommandError
+from django.utils import timezone
 
 from sessions_app.cli import sessions as commands
 from sessions_app.cli.client import JSON
@@ -326,3 +328,19 @@ def test_a_reader_that_has_seen_enough_ends_it_without_a_word(told: Session) -> 
         assert json.loads(process.stdout.readline())["id"] == 1
         process.stdout.close()
         assert process.stderr.read() == b""
+
+
+def test_cleanup_removes_the_same_as_the_api(make: Make) -> None:
+    then = timezone.now() - timedelta(days=40)
+    for status in ("completed", "failed"):
+        Session.objects.filter(pk=make(status).id).update(created_at=then, ended_at=then)
+    kept = make("completed")
+    assert manage("cleanup", "--dry-run") == "2 sessions would be removed.\n"
+    assert manage("cleanup", "--status", "failed") == "1 session removed.\n"
+    assert manage("cleanup", "--older-than-days", "30", "--yes") == "1 session removed.\n"
+    assert Session.objects.get().id == kept.id
+
+
+def test_cleanup_refuses_active_sessions() -> None:
+    with pytest.raises(CommandError, match="invalid choice: 'active'"):
+        manage("cleanup", "--status", "active")

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from amplifierd import __version__
+from amplifierd.common.program import command
 
 # They go on through an outage of the database, which the log should tell of.
 LONG_RUNNING = {"serve", "run_web", "run_worker"}
@@ -79,4 +80,4 @@ def _describe(error: Exception) -> str:
         return f"The settings cannot be used. {str(error).strip().partition(chr(10))[0]}"
     if isinstance(error, OSError):
         return f"{error.filename} cannot be used: {error.strerror}. Is AMPLIFIERD_HOME yours?"
-    return f"The database {errors.describe(error)}. `manage.py doctor` says why."
+    return f"The database {errors.describe(error)}. `{command('doctor')}` says why."

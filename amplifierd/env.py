@@ -14,8 +14,8 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from dotenv import load_dotenv
 
-BASE_DIR = Path(__file__).resolve().parent.parent
-IS_CHECKOUT = (BASE_DIR / "manage.py").exists()
+from amplifierd.common.program import BASE_DIR, IS_CHECKOUT
+
 DEFAULT_HOME = Path("~/.amplifierd")
 
 # A server that is gone without a word, with its machine or the way to it, is noticed within some

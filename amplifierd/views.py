@@ -17,6 +17,7 @@ from rest_framework.response import Response
 from amplifierd import __version__
 from amplifierd.common.openapi.operation import operation
 from amplifierd.common.openapi.schema import choice, number, text
+from amplifierd.common.program import command
 from amplifierd.common.serializers import OutputSerializer
 from amplifierd.postgres import schema
 
@@ -29,7 +30,7 @@ class MigrationsPending(APIException):
 
     status_code = 503
     default_code = "unavailable"
-    default_detail = "Migrations are not applied yet; run `manage.py migrate`."
+    default_detail = f"Migrations are not applied yet; run `{command('migrate')}`."
 
 
 def for_anybody(view: Callable[[Request], Response]) -> Callable[[Request], Response]:

@@ -5,13 +5,14 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError, CommandParser
 
 from amplifierd.common.errors import DATABASE_UNAVAILABLE
+from amplifierd.common.program import command
 from amplifierd.env import is_loopback
 from amplifierd.models import ApiKey
 from amplifierd.server import tls
 
 NO_KEYS = (
     "Nobody could call: there is no API key yet. Make one first, it is shown once:\n"
-    "  manage.py apikeys create NAME --owner OWNER"
+    f"  {command('apikeys create NAME --owner OWNER')}"
 )
 
 

@@ -14,6 +14,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from amplifierd.common.errors import DATABASE_UNAVAILABLE
+from amplifierd.common.program import command
 from amplifierd.models import ApiKey, Scope
 
 ALPHABET = string.ascii_lowercase + string.digits
@@ -23,12 +24,14 @@ USED = timedelta(minutes=1)
 
 
 class InvalidKey(Exception):
-    """This API key is not known; make one with `manage.py apikeys create`."""
+    """A caller is not let in with this key; the message says what to do."""
 
     status: ClassVar[int] = 401
 
     def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or self.__doc__)
+        super().__init__(
+            message or f"This API key is not known; make one with `{command('apikeys create')}`."
+        )
 
 
 def create(

@@ -22,6 +22,7 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_variables
 
+from amplifierd.common.program import command
 from amplifierd.env import is_loopback
 
 # Seconds for which a link is valid.
@@ -39,7 +40,7 @@ class InvalidLink(Exception):
     def __init__(self, message: str | None = None) -> None:
         super().__init__(
             message
-            or "It was used, or its time has run out: manage.py console_link prints another."
+            or f"It was used, or its time has run out: {command('console_link')} prints another."
         )
 
 
@@ -48,7 +49,7 @@ def make_link(url: str) -> str:
     if settings.PUBLIC:
         raise InvalidLink(
             "Links sign in on a daemon that only this machine reaches; "
-            "`manage.py createsuperuser` makes a login with a password."
+            f"`{command('createsuperuser')}` makes a login with a password."
         )
     token = secrets.token_urlsafe(32)
     file = _file(token)

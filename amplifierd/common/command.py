@@ -13,6 +13,7 @@ from django.db import ProgrammingError
 from rich.console import Console
 
 from amplifierd.common import errors
+from amplifierd.common.program import command
 
 
 class ConsoleCommand(BaseCommand):
@@ -57,11 +58,11 @@ def reasons() -> Iterator[None]:
     except errors.DATABASE_UNAVAILABLE as error:
         raise CommandError(
             f"The database {errors.describe(error)}. "
-            "Start the daemon with `make run`, or set DATABASE_URL."
+            f"Start the daemon with `{command('serve')}`, or set DATABASE_URL."
         ) from error
     except ProgrammingError as error:
         raise CommandError(
-            f"The database is not prepared ({_first_line(error)}). Run `manage.py migrate`."
+            f"The database is not prepared ({_first_line(error)}). Run `{command('migrate')}`."
         ) from error
 
 

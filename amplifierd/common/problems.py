@@ -27,6 +27,7 @@ from rest_framework.views import set_rollback
 
 from amplifierd.common.asgi import Send
 from amplifierd.common.errors import DATABASE_UNAVAILABLE, ServiceError
+from amplifierd.common.program import command
 from amplifierd.postgres import schema
 
 logger = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ TOO_SLOW = Problem(
 NOT_MIGRATED = Problem(
     503,
     "unavailable",
-    "The database does not have its tables yet; run `manage.py migrate`, or start `serve`.",
+    f"The database does not have its tables yet; run `{command('migrate')}`, or start `serve`.",
     retry_after=5,
 )
 # What a statement meets that is ahead of the migrations.

@@ -14,6 +14,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateWorker
 
+from amplifierd.common.program import command
 from amplifierd.doctor import machine
 from amplifierd.doctor.findings import Finding, error, ok, warning
 from amplifierd.postgres import PostgresError, embedded_url, leaving_on_signals, running, schema
@@ -28,9 +29,8 @@ SKEW, WILD = 2.0, 60.0
 # Part of the connections in use from which on there may soon be none.
 CROWDED = 0.8
 
-NOT_MADE = warning(
-    "database", "there is none yet in this data folder", "Start the daemon with `make run`."
-)
+START = f"Start the daemon with `{command('serve')}`"
+NOT_MADE = warning("database", "there is none yet in this data folder", f"{START}.")
 SIZE = "SELECT pg_size_pretty(pg_database_size(current_database()))"
 WRITES = "SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only')::bool"
 
@@ -46,7 +46,7 @@ def held() -> Iterator[Finding]:
         return
     try:
         with leaving_on_signals(), running(settings.HOME):
-            yield _reached("embedded", "Start the daemon with `make run`.")
+            yield _reached("embedded", f"{START}.")
             close_connections()
     except PostgresError as reason:
         yield error("database", str(reason), "Mend what its log names, then look again.")
@@ -64,7 +64,7 @@ def migrations() -> Iterator[Finding]:
     ]
     if unapplied:
         says = f"{len(unapplied)} are not applied, the first is {'.'.join(sorted(unapplied)[0])}"
-        todo = "Run `manage.py migrate`, or start the daemon, which does it."
+        todo = f"Run `{command('migrate')}`, or start the daemon, which does it."
         yield error("migrations", says, todo)
     elif unknown:
         says = f"the database has {'.'.join(unknown[0])}, which this version does not know"
@@ -158,7 +158,7 @@ def workers() -> Iterator[Finding]:
         yield warning(
             "workers",
             "none is alive: messages are accepted, and wait",
-            "Start the daemon with `make run`, or `manage.py run_worker`.",
+            f"{START}, or `{command('run_worker')}`.",
         )
 
 
@@ -175,7 +175,7 @@ def queue() -> Iterator[Finding]:
         todo = "Add workers (AMPLIFIERD_WORKERS) or raise AMPLIFIERD_CONCURRENCY."
         yield warning("queue", f"{says}, the oldest for {_long(seconds)}", todo)
     else:
-        todo = "Start the daemon with `make run`: nobody executes them."
+        todo = f"{START}: nobody executes them."
         yield error("queue", f"{says}, the oldest for {_long(seconds)}", todo)
 
 
@@ -190,7 +190,7 @@ def leases() -> Iterator[Finding]:
     seconds = _since(found["first"])
     says = f"{found['count']} expired, one of {found['last']}, for {_long(seconds)}"
     if not alive():
-        yield error("leases", says, "Start the daemon with `make run`: it takes them up again.")
+        yield error("leases", says, f"{START}: it takes them up again.")
     elif seconds > settings.LEASE_SECONDS:
         yield error("leases", says, "Restart the workers: those that live take nothing up.")
     else:

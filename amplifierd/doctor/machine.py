@@ -16,6 +16,7 @@ from django.conf import settings
 from packaging.requirements import Requirement
 
 from amplifierd import __version__, env
+from amplifierd.common.program import command
 from amplifierd.doctor.findings import Finding, error, ok, warning
 from profiles_app.models import Profile
 from sessions_app.engine.model_files import SMOLLM2, find_damage
@@ -97,7 +98,7 @@ def disk() -> Iterator[Finding]:
     if free < NONE_LEFT:
         yield error("disk", says, "Make room: without it writes are refused.")
     elif free < LITTLE:
-        yield warning("disk", says, "Make room: `manage.py sessions cleanup`.")
+        yield warning("disk", says, f"Make room: `{command('sessions cleanup')}`.")
     else:
         yield ok("disk", says)
 
@@ -109,9 +110,11 @@ def model() -> Iterator[Finding]:
     if wrong is None:
         yield ok("model", f"{SMOLLM2.name}, {_size(SMOLLM2.size)}, checksum right")
     elif path.exists():
-        yield error("model", f"{path} {wrong}", "Fetch it anew: `manage.py fetch_model --force`.")
+        yield error(
+            "model", f"{path} {wrong}", f"Fetch it anew: `{command('fetch_model --force')}`."
+        )
     else:
-        todo = "Fetch it: `manage.py fetch_model`. Other providers work without it."
+        todo = f"Fetch it: `{command('fetch_model')}`. Other providers work without it."
         yield warning("model", f"{path} {wrong}; foundation/base needs it", todo)
 
 

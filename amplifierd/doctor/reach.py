@@ -16,6 +16,7 @@ from cryptography import x509
 from django.conf import settings
 
 from amplifierd.auth import exposure
+from amplifierd.common.program import command
 from amplifierd.doctor import machine
 from amplifierd.doctor.findings import Finding, error, ok, warning
 from amplifierd.models import ApiKey
@@ -77,7 +78,7 @@ def api_keys() -> Iterator[Finding]:
     if count:
         yield ok("API keys", f"{count} that let in")
     else:
-        todo = "Make one: `manage.py apikeys create NAME --owner OWNER`."
+        todo = f"Make one: `{command('apikeys create NAME --owner OWNER')}`."
         yield error("API keys", "there is none, so nobody can call", todo)
 
 

@@ -11,6 +11,7 @@ from django.db import connection, connections
 from django.db.migrations.executor import MigrationExecutor
 
 from amplifierd.common.errors import DATABASE_UNAVAILABLE, describe
+from amplifierd.common.program import command
 from sessions_app.streaming.database import parameters
 
 logger = logging.getLogger(__name__)
@@ -108,7 +109,7 @@ def wait_until_migrated() -> None:
             check_database()
             if is_migrated():
                 return
-            found = "migrations are not applied yet; `manage.py migrate` does it"
+            found = f"migrations are not applied yet; `{command('migrate')}` does it"
         except DATABASE_UNAVAILABLE as error:
             found = f"the database {describe(error)}"
         finally:

@@ -13,6 +13,7 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from amplifierd.common.program import command
 from amplifierd.common.redaction import find_secret
 from profiles_app import definition
 from profiles_app.exceptions import (
@@ -34,6 +35,7 @@ from profiles_app.services.profiles import resolve_profile
 PROFILE = "default_profile"
 # In URLs, where browsers cannot write `.`.
 ROOT_NAME = "root"
+NO_ROOT = f"The root directory is missing; run {command('load_profiles')}."
 
 
 def require_directory(relative_path: str) -> AmplifiedDirectory:
@@ -45,7 +47,7 @@ def require_directory(relative_path: str) -> AmplifiedDirectory:
     if directory := AmplifiedDirectory.objects.at(path):
         return directory
     if path == ROOT:
-        raise DirectoryNotAmplified("The root directory is missing; run manage.py load_profiles.")
+        raise DirectoryNotAmplified(NO_ROOT)
     raise DirectoryNotAmplified(
         f"The directory {path!r} is not amplified. Amplify it first, or use the root `.`."
     )
@@ -72,7 +74,7 @@ def find_nearest_profile(path: str, defaults: dict[str, str]) -> str:
     for parent in lineage(path):
         if name := defaults.get(parent):
             return name
-    raise DirectoryNotAmplified("The root directory is missing; run manage.py load_profiles.")
+    raise DirectoryNotAmplified(NO_ROOT)
 
 
 def clean_path(relative_path: str) -> str:

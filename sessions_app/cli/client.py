@@ -17,6 +17,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx2
 
+from amplifierd.common.program import command
+
 JSON = dict[str, Any]
 
 DEFAULT_PORT = "8420"
@@ -226,11 +228,11 @@ class Client:
         if status == 401:
             text = f"{daemon.url} demands an API key. {text}" if not daemon.key else text
             text += (
-                " `manage.py apikeys create NAME` on its machine makes one; "
+                f" `{command('apikeys create NAME')}` on its machine makes one; "
                 "give it with --key, or in AMPLIFIERD_KEY."
             )
         elif status == 403:
-            text += " `manage.py apikeys create NAME --scope …` makes a key that may do more."
+            text += f" `{command('apikeys create NAME --scope …')}` makes a key that may do more."
         elif status == 410:
             text += " Begin anew."
         elif status == 503:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from amplifierd.common.program import command
 from amplifierd.common.redaction import redact
 from sessions_app.cli.client import BACK, JSON, LOST, StreamEvent
 from sessions_app.cli.output import harmless, one_line, printable, put, shorten
@@ -43,8 +44,8 @@ SUMMARY_KEYS = (
 SHOWN, SHOWN_INPUT = 160, 4000
 # What to do about an error of this code; the error itself says the rest.
 HINTS = {
-    "missing_key": "`manage.py doctor` lists the keys that are not set.",
-    "model_missing": "`manage.py fetch_model` fetches it.",
+    "missing_key": f"`{command('doctor')}` lists the keys that are not set.",
+    "model_missing": f"`{command('fetch_model')}` fetches it.",
     "too_long": "Begin a new session, or fork this one at an earlier message.",
     "bad_config": "Correct the profile; a new session then has it.",
     "unknown_module": "Correct the profile; a new session then has it.",

@@ -6,11 +6,15 @@ from django import template
 from django.conf import settings
 from django.utils import timezone
 
+from amplifierd.common import program
 from sessions_app.admin.rendering import NOTHING, format_duration
 
 register = template.Library()
 
 UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"))
+
+
+register.simple_tag(program.command, name="command")
 
 
 @register.simple_tag

@@ -140,7 +140,7 @@ def test_without_its_file_the_way_to_it_is_told(tmp_path: Path, settings: Any) -
     error = refusal("hello")
     assert error.code == "model_missing"
     assert str(tmp_path / SMOLLM2.name) in str(error)
-    assert "make model" in str(error)
+    assert "fetch_model" in str(error)
 
 
 def test_a_damaged_file_is_not_loaded(tmp_path: Path, settings: Any) -> None:

@@ -90,7 +90,7 @@ def test_without_its_file_the_way_to_it_is_told(
     tmp_path: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settings, "MODELS_DIR", tmp_path)
-    with pytest.raises(EngineError, match="make model") as caught:
+    with pytest.raises(EngineError, match="fetch_model") as caught:
         ask("hello")
     assert caught.value.code == "model_missing"
 

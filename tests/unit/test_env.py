@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from amplifierd.common import program
 from amplifierd.env import VIGILANCE, database
 
 URL = "postgresql://me@db.example/mine"
@@ -32,3 +33,11 @@ def test_options_of_the_url_are_kept_and_come_last() -> None:
     given = options(f"{URL}?options=-c%20tcp_keepalives_idle%3D60")["options"]
     assert given.endswith("-c tcp_keepalives_idle=60")
     assert given.count("tcp_keepalives_idle=") == 2
+
+
+@pytest.mark.parametrize(("is_checkout", "text"), [(True, "manage.py"), (False, "amplifierd")])
+def test_messages_say_what_to_type_here(
+    monkeypatch: pytest.MonkeyPatch, is_checkout: bool, text: str
+) -> None:
+    monkeypatch.setattr(program, "IS_CHECKOUT", is_checkout)
+    assert program.command("migrate") == f"{text} migrate"

@@ -17,6 +17,7 @@ from amplifierd import __version__
 from amplifierd.auth import exposure, signin
 from amplifierd.auth.exposure import add_proxy_option
 from amplifierd.common import errors
+from amplifierd.common.program import command
 from amplifierd.postgres import (
     EmbeddedPostgres,
     PostgresError,
@@ -113,16 +114,18 @@ class Command(BaseCommand):
         processes = f"{settings.WEB_PROCESSES} web, {settings.WORKER_PROCESSES} worker"
         self.say(f"  Processes  {processes}")
         if settings.REQUIRE_KEYS:
-            self.say("  Keys       demanded; `manage.py apikeys create NAME` makes one")
+            self.say(f"  Keys       demanded; `{command('apikeys create NAME')}` makes one")
         self.invite(url)
 
     def invite(self, url: str) -> None:
         """Say how to get into the console: by a link, where nobody else can come by it."""
         if not settings.PUBLIC:
             self.say(f"  Sign in    {signin.make_link(url)}")
-            self.say("             once, within 15 minutes; `manage.py console_link` makes another")
+            self.say(
+                f"             once, within 15 minutes; `{command('console_link')}` makes another"
+            )
         elif not get_user_model().objects.filter(is_superuser=True).exists():
-            self.say("  Hint       `manage.py createsuperuser` makes a login for the console")
+            self.say(f"  Hint       `{command('createsuperuser')}` makes a login for the console")
 
     def supervise(self, listener: socket.socket, postgres: EmbeddedPostgres | None) -> None:
         """Run the processes until a signal ends them."""

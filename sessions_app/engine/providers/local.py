@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 
+from amplifierd.common.program import command
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.capabilities import ProviderCapabilities
 from sessions_app.engine.messages import (
@@ -89,7 +90,7 @@ def _start(path: Path, model: ModelFile) -> LocalServer:
         raise EngineError(
             "model_missing",
             f"The local model cannot be loaded: its file {path} {damage}. "
-            "Run `make model` (or `python manage.py fetch_model`), then send the message again.",
+            f"Run `{command('fetch_model')}`, then send the message again.",
         )
     # Late: nobody who does not use the local model should pay for llama.cpp.
     import xllamacpp

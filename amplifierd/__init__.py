@@ -1,3 +1,3 @@
-"""The daemon: settings, ASGI application, guard, embedded PostgreSQL and supervisor."""
+"""The daemon: settings, ASGI application, embedded PostgreSQL and supervisor."""
 
 __version__ = "0.1.0"

@@ -13,9 +13,9 @@ from django.urls.resolvers import RegexPattern
 from amplifierd.auth.streams import StreamAuthentication
 from amplifierd.common.asgi import Application
 from amplifierd.server.health import Liveness
-from amplifierd.server.security import Guard
+from amplifierd.server.security import SecurityMiddleware
 from amplifierd.server.send_and_wait import SendAndWait
-from amplifierd.server.wsgi_adapter import Bridge
+from amplifierd.server.wsgi_adapter import WSGIAdapter
 from sessions_app.api import queries
 from sessions_app.streaming import consumer
 
@@ -27,18 +27,18 @@ def route(path: str, application: Application) -> URLPattern:
     return URLPattern(RegexPattern(path, is_endpoint=True), application)
 
 
-bridge = Bridge(wsgi.application, settings.WEB_THREADS, settings.ANSWER_SECONDS)
-application = Guard(
+adapter = WSGIAdapter(wsgi.application, settings.WEB_THREADS, settings.ANSWER_SECONDS)
+application = SecurityMiddleware(
     URLRouter(
         [
             *(
-                URLPattern(route.pattern, StreamAuthentication(route.callback, bridge))
+                URLPattern(route.pattern, StreamAuthentication(route.callback, adapter))
                 for route in consumer.urlpatterns
             ),
-            route(r"^livez/?$", Liveness(bridge)),
-            route(rf"{SESSION}/send-message/?$", SendAndWait(bridge)),
-            route(rf"{SESSION}/execute/?$", SendAndWait(bridge, queries.LONGEST_WAIT)),
-            route("", bridge),
+            route(r"^livez/?$", Liveness(adapter)),
+            route(rf"{SESSION}/send-message/?$", SendAndWait(adapter)),
+            route(rf"{SESSION}/execute/?$", SendAndWait(adapter, queries.LONGEST_WAIT)),
+            route("", adapter),
         ]
     ),
     hosts=settings.ALLOWED_HOSTS,

@@ -18,13 +18,13 @@ class Scope(models.TextChoices):
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
     """API keys."""
 
-    def kept(self) -> "ApiKeyQuerySet":
+    def not_revoked(self) -> "ApiKeyQuerySet":
         """Return those that nobody has revoked."""
         return self.filter(revoked_at=None)
 
     def usable(self) -> "ApiKeyQuerySet":
         """Return those that are let in now, by the clock of the database."""
-        return self.kept().filter(Q(expires_at=None) | Q(expires_at__gt=Now()))
+        return self.not_revoked().filter(Q(expires_at=None) | Q(expires_at__gt=Now()))
 
 
 class ApiKey(models.Model):

@@ -1,4 +1,4 @@
-"""Django as a WSGI application: all of the daemon but its streams and its guard."""
+"""Django as a WSGI application: all of the daemon but its streams and its security middleware."""
 
 import os
 

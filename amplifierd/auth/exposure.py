@@ -65,7 +65,7 @@ def check_keys(address: str) -> None:
     if not _is_public(address):
         return
     try:
-        if not ApiKey.objects.kept().exists():
+        if not ApiKey.objects.not_revoked().exists():
             raise CommandError(NO_KEYS)
     except DATABASE_UNAVAILABLE:
         pass

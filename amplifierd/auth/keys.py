@@ -73,7 +73,7 @@ def check(key: str) -> ApiKey:
 
 def revoke(prefix: str) -> ApiKey | None:
     """Revoke a key; None if it does not exist. Revoking it twice changes nothing."""
-    ApiKey.objects.kept().filter(prefix=prefix).update(revoked_at=Now())
+    ApiKey.objects.not_revoked().filter(prefix=prefix).update(revoked_at=Now())
     return ApiKey.objects.filter(prefix=prefix).first()
 
 

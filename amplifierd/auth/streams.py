@@ -20,7 +20,7 @@ from amplifierd.common.callers import Caller
 from amplifierd.common.outage import is_outage_known
 from amplifierd.common.problems import UNAVAILABLE, send_problem
 from amplifierd.models import Scope
-from amplifierd.server.wsgi_adapter import BUSY, Bridge, Busy, body_message, environ
+from amplifierd.server.wsgi_adapter import BUSY, Busy, WSGIAdapter, body_message, environ
 from sessions_app.exceptions import SessionNotFound
 from sessions_app.models import Session
 
@@ -40,10 +40,10 @@ class StreamAuthentication:
     waits for it. Without a key, if none is required, nothing is looked up.
     """
 
-    def __init__(self, app: Application, bridge: Bridge) -> None:
+    def __init__(self, app: Application, adapter: WSGIAdapter) -> None:
         self.app = app
-        self.bridge = bridge
-        self.watch = KeyWatch(bridge, recheck)
+        self.adapter = adapter
+        self.watch = KeyWatch(adapter, recheck)
 
     async def __call__(self, scope: ConnectionScope, receive: Receive, send: Send) -> None:
         """Serve one stream, or answer with a problem; end it when its key is no longer valid."""
@@ -52,7 +52,7 @@ class StreamAuthentication:
         if is_outage_known():
             return await send_problem(send, UNAVAILABLE)
         try:
-            caller = await self.bridge.call(partial(authenticate, scope))
+            caller = await self.adapter.call(partial(authenticate, scope))
         except Busy:
             return await send_problem(send, BUSY)
         with self.watch.over(scope) as ended:
@@ -106,9 +106,12 @@ class KeyWatch:
     """
 
     def __init__(
-        self, bridge: Bridge, check: Callable[[ConnectionScope], object], interval: float = INTERVAL
+        self,
+        adapter: WSGIAdapter,
+        check: Callable[[ConnectionScope], object],
+        interval: float = INTERVAL,
     ) -> None:
-        self._bridge = bridge
+        self._adapter = adapter
         self._check = check
         self._interval = interval
         self._open: dict[Credentials, dict[asyncio.Event, ConnectionScope]] = {}
@@ -141,7 +144,7 @@ class KeyWatch:
                 continue
             scope = next(iter(streams.values()))
             try:
-                await self._bridge.call(partial(self._check, scope))
+                await self._adapter.call(partial(self._check, scope))
             except APIException:
                 for ended in streams:
                     ended.set()

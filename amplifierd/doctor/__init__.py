@@ -40,7 +40,7 @@ def examine() -> Iterator[Finding]:
     """
     for check in BEFORE:
         yield from check()
-    with database.held() as finding:
+    with database.open_database() as finding:
         yield finding
         if finding.level is Level.ERROR or finding is database.NOT_MADE:
             return

@@ -36,17 +36,17 @@ WRITES = "SELECT pg_is_in_recovery(), current_setting('default_transaction_read_
 
 
 @contextmanager
-def held() -> Iterator[Finding]:
+def open_database() -> Iterator[Finding]:
     """Give what the database is like, and keep it up while the block runs if it is embedded."""
     if embedded_url(settings.HOME) != settings.DATABASE_URL:
-        yield _reached("from DATABASE_URL", "Start it, or correct DATABASE_URL.")
+        yield _examine_server("from DATABASE_URL", "Start it, or correct DATABASE_URL.")
         return
     if not Layout(settings.HOME).data.exists():
         yield NOT_MADE
         return
     try:
         with leaving_on_signals(), running(settings.HOME):
-            yield _reached("embedded", f"{START}.")
+            yield _examine_server("embedded", f"{START}.")
             close_connections()
     except PostgresError as reason:
         yield error("database", str(reason), "Mend what its log names, then look again.")
@@ -108,7 +108,7 @@ def connections() -> Iterator[Finding]:
         yield ok("connections", says)
 
 
-def _reached(which: str, todo: str) -> Finding:
+def _examine_server(which: str, todo: str) -> Finding:
     """Ask the database on a connection of its own: a pool would not say why there is none."""
     try:
         with psycopg.connect(**parameters("doctor")) as reached:
@@ -144,7 +144,7 @@ def alive() -> int:
 
 def workers() -> Iterator[Finding]:
     """Look who executes runs."""
-    living, served = alive(), machine.noted()
+    living, served = alive(), machine.find_daemon()
     if living:
         held = _runs().get("running") or 0
         yield ok("workers", f"{living} alive, {held} runs under way")

@@ -178,7 +178,7 @@ def _names(profiles: list[Profile]) -> str:
     return ", ".join(map(str, profiles[:PROFILES_SHOWN])) + more
 
 
-def noted() -> dict[str, Any] | None:
+def find_daemon() -> dict[str, Any] | None:
     """Return the `pid` and `url` of the daemon that runs on this data folder, None without one.
 
     The note of one that was killed stays behind: what counts is whether its process is there.

@@ -31,14 +31,14 @@ RENEWAL = 21
 
 def port() -> Iterator[Finding]:
     """Look who listens: this data folder's daemon, nobody, or another program."""
-    if served := machine.noted():
+    if served := machine.find_daemon():
         yield _answering(served)
         return
     where = f"{settings.HOST}, port {settings.PORT}"
     try:
         instance.listen(settings.HOST, settings.PORT).close()
     except instance.PortTaken as refusal:
-        yield _taken(where, refusal.__cause__)
+        yield _bind_error(where, refusal.__cause__)
     else:
         yield ok("port", f"{where} is free; no daemon runs on this data folder")
 
@@ -74,7 +74,7 @@ def api_keys() -> Iterator[Finding]:
     """Look whether anybody could call where keys are demanded."""
     if not settings.REQUIRE_KEYS:
         return
-    count = ApiKey.objects.kept().count()
+    count = ApiKey.objects.not_revoked().count()
     if count:
         yield ok("API keys", f"{count} that let in")
     else:
@@ -86,7 +86,7 @@ def _answering(served: dict[str, Any]) -> Finding:
     """Ask the daemon whether it is ready."""
     url, who = served["url"], f"the daemon (pid {served['pid']})"
     try:
-        status, detail = _asked(url)
+        status, detail = _ask_readiness(url)
     except (OSError, ValueError) as reason:
         todo = "Wait if it has just started; else stop it, kill what is left, start it again."
         return error("port", f"{url}: {who} does not answer: {reason}", todo)
@@ -95,7 +95,7 @@ def _answering(served: dict[str, Any]) -> Finding:
     return error("port", f"{url}: {who} answers {status}: {detail}", "Mend what it says.")
 
 
-def _asked(url: str) -> tuple[int, str]:
+def _ask_readiness(url: str) -> tuple[int, str]:
     """Return the status of /readyz and what is said; raise OSError or ValueError."""
     parts = urlsplit(url)
     # An address that stands for all of them is none to call; and who answers is known.
@@ -120,7 +120,7 @@ def _detail(body: bytes) -> str:
         return "nothing that can be read"
 
 
-def _taken(where: str, reason: BaseException | None) -> Finding:
+def _bind_error(where: str, reason: BaseException | None) -> Finding:
     if isinstance(reason, OSError) and reason.errno == errno.EADDRINUSE:
         todo = "Stop it, or set AMPLIFIERD_PORT to another port."
         return error("port", f"{where} is taken by {_listener(settings.PORT)}", todo)

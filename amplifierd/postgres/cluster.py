@@ -64,7 +64,7 @@ class EmbeddedPostgres:
 
         Raises PostgresError, with the tail of the server's log, where it cannot be had.
         """
-        with self._explained():
+        with self._explain_errors():
             server = self._prepare()
             with hold_lock(self._layout.start_lock):
                 if self._share is None:
@@ -82,7 +82,7 @@ class EmbeddedPostgres:
         Tell whether it was started: not so where something of it still ends, or another process
         is at it. Raises PostgresError.
         """
-        with self._explained():
+        with self._explain_errors():
             server = self._prepare()
             start_lock = try_lock(self._layout.start_lock)
             if start_lock is None:
@@ -119,7 +119,7 @@ class EmbeddedPostgres:
         return self._server
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _explain_errors(self) -> Iterator[None]:
         """Turn what may go wrong into a message that a person can act on."""
         try:
             yield

@@ -68,7 +68,7 @@ def account_for(layout: Layout) -> Account:
     """Return ourselves; for root, whoever owns the data already, else an unprivileged account."""
     if os.geteuid():
         return Account(os.geteuid(), os.getegid(), dropped=False)
-    owner = _owner(layout.data) or _known(_owner(layout.home)) or _unprivileged()
+    owner = _owner(layout.data) or _named_account(_owner(layout.home)) or _find_unprivileged()
     return Account(*owner, dropped=True)
 
 
@@ -78,7 +78,7 @@ def _owner(folder: Path) -> tuple[int, int] | None:
     return (found.st_uid, found.st_gid) if found and found.st_uid else None
 
 
-def _known(owner: tuple[int, int] | None) -> tuple[int, int] | None:
+def _named_account(owner: tuple[int, int] | None) -> tuple[int, int] | None:
     """Return the owner if the system knows its name: `initdb` runs for no other."""
     try:
         return owner and (pwd.getpwuid(owner[0]).pw_uid, owner[1])
@@ -86,7 +86,7 @@ def _known(owner: tuple[int, int] | None) -> tuple[int, int] | None:
         return None
 
 
-def _unprivileged() -> tuple[int, int]:
+def _find_unprivileged() -> tuple[int, int]:
     """Return the first account of the system that is meant for such use."""
     known = {entry.pw_name: entry for entry in pwd.getpwall()}
     for name in UNPRIVILEGED:

@@ -72,7 +72,7 @@ class Request(http_protocol.WebRequest):
         super().__init__(channel, queued, parsePOSTFormSubmission=False)
 
     def handleContentChunk(self, data: bytes) -> None:
-        """Keep what has come, up to a byte over the limit: enough for the guard to refuse it."""
+        """Keep what has come, up to a byte over the limit, so that the middleware refuses it."""
         room = self.server.body_limit + 1 - self.received
         if room > 0:
             super().handleContentChunk(data[:room])
@@ -81,7 +81,7 @@ class Request(http_protocol.WebRequest):
     def process(self) -> Any:
         """Hand the request to the application, as plain HTTP where it asks for a websocket."""
         self.requestHeaders.removeHeader(b"upgrade")
-        # The guard refuses it; daphne fails where it is no ASCII.
+        # The security middleware refuses it; daphne fails where it is no ASCII.
         if self.requestHeaders.hasHeader(b"daphne-root-path"):
             self.requestHeaders.setRawHeaders(b"daphne-root-path", [b"/"])
         return super().process()
@@ -302,7 +302,7 @@ class Server(DaphneServer):
 
     def busy(self) -> bool:
         """Say whether a request comes in or is answered, or bytes are still to be sent."""
-        return any(map(unfinished, self.connections.values())) or bool(reactor.getWriters())
+        return any(map(is_unfinished, self.connections.values())) or bool(reactor.getWriters())
 
     def stop(self) -> None:
         """Stop at once; requests in flight are cancelled."""
@@ -324,7 +324,7 @@ def running(connection: dict[str, Any]) -> asyncio.Future[None] | None:
     return task if task and not task.done() else None
 
 
-def unfinished(connection: dict[str, Any]) -> bool:
+def is_unfinished(connection: dict[str, Any]) -> bool:
     """Say whether one of daphne's connections has a request that is not yet answered."""
     return "disconnected" not in connection or running(connection) is not None
 

@@ -2,7 +2,7 @@
 
 A daemon on loopback is reachable by every page that its user opens, so the browser's own
 headers decide: Host against DNS rebinding, Origin and Sec-Fetch-Site against foreign pages.
-Whatever fails behind the guard before its response began is answered here as well.
+Whatever fails behind this middleware before its response began is answered here as well.
 """
 
 import ipaddress
@@ -53,7 +53,7 @@ class Refused(ServiceError):
         self.status, self.code = status, code
 
 
-class Guard:
+class SecurityMiddleware:
     """An ASGI application around another, which only gets requests that may come in.
 
     `prefix` is the path below which a proxy serves the daemon: it may take it off, or leave it.
@@ -89,7 +89,9 @@ class Guard:
         if scope["type"] != "http":
             return
         headers = collect(scope)
-        scope = forwarded(without_prefix(scope, self.prefix), headers, trusted=self.behind_proxy)
+        scope = apply_forwarding(
+            without_prefix(scope, self.prefix), headers, trusted=self.behind_proxy
+        )
         origin = self._foreign_origin(headers)
         answer = Answer(send, self._cors(origin), self._defaults(scope))
         try:
@@ -169,7 +171,7 @@ class Guard:
             if not length.isdigit():
                 raise Refused(400, "invalid", "Content-Length must be a whole number.")
             if int(length) > self.body_limit:
-                raise too_large(self.body_limit)
+                raise too_large_error(self.body_limit)
 
     def _foreign_origin(self, headers: Headers) -> bytes | None:
         """Return the request's origin where it is one of those that were let in by name."""
@@ -189,7 +191,7 @@ class Guard:
 
 
 class Answer:
-    """`send` for the guarded application: adds headers, and knows whether a response began."""
+    """`send` for the application behind it: adds headers, and knows whether a response began."""
 
     def __init__(
         self,
@@ -204,7 +206,7 @@ class Answer:
         self.began = False
 
     async def __call__(self, message: Message) -> None:
-        """Send the message, the first one with the guard's headers."""
+        """Send the message, the first one with the middleware's headers."""
         if message["type"] == "http.response.start":
             self.began = True
             headers = [*message.get("headers", ()), *self.headers]
@@ -220,7 +222,7 @@ class Answer:
 
 
 class Body:
-    """`receive` for the guarded application: refuses a body of more than `limit` bytes."""
+    """`receive` for the application behind it: refuses a body of more than `limit` bytes."""
 
     def __init__(self, receive: Receive, limit: int) -> None:
         self.receive = receive
@@ -232,7 +234,7 @@ class Body:
         message = await self.receive()
         self.size += len(message.get("body", b""))
         if self.size > self.limit:
-            raise too_large(self.limit)
+            raise too_large_error(self.limit)
         return message
 
 
@@ -244,7 +246,7 @@ def collect(scope: ConnectionScope) -> Headers:
     return headers
 
 
-def forwarded(scope: ConnectionScope, headers: Headers, *, trusted: bool) -> ConnectionScope:
+def apply_forwarding(scope: ConnectionScope, headers: Headers, *, trusted: bool) -> ConnectionScope:
     """Return the scope with what a trusted proxy says of the client, and no other such word.
 
     Proxies add to these headers at their end: what stands before it anybody may have written.
@@ -287,7 +289,7 @@ def address_in(word: str) -> str:
 def without_prefix(scope: ConnectionScope, prefix: str) -> ConnectionScope:
     """Return the scope with its path as it would be without the prefix.
 
-    `root_path` stays empty: what is behind the guard knows the prefix from the settings.
+    `root_path` stays empty: what is behind this middleware knows the prefix from the settings.
     """
     path = scope["path"]
     if not prefix or not f"{path}/".startswith(f"{prefix}/"):
@@ -318,11 +320,11 @@ def check_origin(scope: ConnectionScope, headers: Headers, behind_proxy: bool = 
         own.add(b"http://" + host)
     for origin in headers.get(b"origin", []):
         if origin.lower() not in own:
-            raise foreign(origin, behind_proxy)
+            raise foreign_page_error(origin, behind_proxy)
     sites = headers.get(b"sec-fetch-site", [])
     ours = all(site in (b"same-origin", b"none") for site in sites)
     if not ours and not is_navigation(scope, headers):
-        raise foreign(b"another site")
+        raise foreign_page_error(b"another site")
 
 
 def is_navigation(scope: ConnectionScope, headers: Headers) -> bool:
@@ -335,7 +337,7 @@ def is_navigation(scope: ConnectionScope, headers: Headers) -> bool:
     )
 
 
-def foreign(origin: bytes, behind_proxy: bool = False) -> Refused:
+def foreign_page_error(origin: bytes, behind_proxy: bool = False) -> Refused:
     """Return the refusal of a page from elsewhere."""
     # A proxy that asks for us by another name makes our own pages foreign.
     hint = (
@@ -352,7 +354,7 @@ def foreign(origin: bytes, behind_proxy: bool = False) -> Refused:
     )
 
 
-def too_large(limit: int) -> Refused:
+def too_large_error(limit: int) -> Refused:
     """Return the refusal of a body over the limit."""
     return Refused(
         413,

@@ -15,7 +15,7 @@ from django.db import connections
 
 from amplifierd.auth.streams import authenticate
 from amplifierd.common.asgi import ConnectionScope, Message, Receive, Send
-from amplifierd.server.wsgi_adapter import Bridge, Busy, body_message
+from amplifierd.server.wsgi_adapter import Busy, WSGIAdapter, body_message
 from sessions_app.api import queries
 from sessions_app.api.serializers import OutcomeSerializer
 from sessions_app.exceptions import SessionNotFound
@@ -33,8 +33,8 @@ class SendAndWait:
     202 where the message was accepted. A client that leaves changes nothing: its run goes on.
     """
 
-    def __init__(self, bridge: Bridge, seconds: float | None = None) -> None:
-        self.bridge = bridge
+    def __init__(self, adapter: WSGIAdapter, seconds: float | None = None) -> None:
+        self.adapter = adapter
         # How long a request waits that says nothing of it.
         self.seconds = seconds
 
@@ -42,10 +42,10 @@ class SendAndWait:
         """Answer one request."""
         wait = queries.parse_wait(*_parse_preferences(scope)) or queries.Wait(self.seconds or 0)
         if scope["method"] != "POST" or not wait.seconds:
-            return await self.bridge(scope, receive, send)
+            return await self.adapter(scope, receive, send)
         deadline = asyncio.get_running_loop().time() + wait.seconds
         answer = HeldResponse()
-        await self.bridge(scope, receive, answer.take)
+        await self.adapter(scope, receive, answer.take)
         if answer.status == 202:
             waiting = asyncio.ensure_future(self._wait_for_outcome(scope, answer, deadline))
             leaving = asyncio.ensure_future(_wait_for_disconnect(receive))
@@ -70,18 +70,22 @@ class SendAndWait:
         accepted = json.loads(answer.body)
         session_id, run_id = accepted["sessionId"], accepted["runId"]
         # The first answer to a key may be old, and the journal long since.
-        if REPLAYED in answer.headers and (outcome := await self._read(scope, session_id, run_id)):
+        if REPLAYED in answer.headers and (
+            outcome := await self._read_outcome(scope, session_id, run_id)
+        ):
             return outcome
         try:
             async with asyncio.timeout_at(deadline):
                 await wait_for_run(session_id, run_id, accepted["lastEventId"])
         except TimeoutError:
             return None
-        return await self._read(scope, session_id, run_id)
+        return await self._read_outcome(scope, session_id, run_id)
 
-    async def _read(self, scope: ConnectionScope, session_id: str, run_id: str) -> bytes | None:
+    async def _read_outcome(
+        self, scope: ConnectionScope, session_id: str, run_id: str
+    ) -> bytes | None:
         try:
-            return await self.bridge.call(partial(read_outcome, scope, session_id, run_id))
+            return await self.adapter.call(partial(read_outcome, scope, session_id, run_id))
         except Busy:
             return None
 

@@ -43,7 +43,7 @@ class Late(Busy):
     """No thread has answered in time."""
 
 
-class Bridge:
+class WSGIAdapter:
     """An ASGI application that has each request answered by a WSGI application in a thread.
 
     At most `threads` requests run at once. Several times that number wait; beyond it the answer

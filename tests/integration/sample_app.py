@@ -11,7 +11,7 @@ from amplifierd import wsgi  # noqa: F401  (sets Django up, which problems are t
 
 # isort: split
 from amplifierd.server.daphne import Server
-from amplifierd.server.security import Guard
+from amplifierd.server.security import SecurityMiddleware
 
 Message = dict[str, Any]
 
@@ -95,9 +95,11 @@ async def end_streams() -> None:
 
 def main() -> None:
     """Serve on the inherited socket."""
-    guard = Guard(application, hosts=["127.0.0.1"], origins=[], body_limit=BODY_LIMIT)
+    middleware = SecurityMiddleware(
+        application, hosts=["127.0.0.1"], origins=[], body_limit=BODY_LIMIT
+    )
     server = Server(
-        guard,
+        middleware,
         socket.socket(fileno=int(sys.argv[1])),
         body_limit=BODY_LIMIT,
         drain_seconds=5,

@@ -118,7 +118,7 @@ def test_a_database_that_takes_no_writes_is_an_error(
     known = database.parameters("doctor")
     known["options"] = f"{known.get('options', '')} {options}"
     monkeypatch.setattr(database, "parameters", lambda purpose: known)
-    with database.held() as finding:
+    with database.open_database() as finding:
         assert finding.level is (Level.ERROR if says else Level.OK)
         assert says in finding.says
         assert "UTF8" in finding.says
@@ -130,7 +130,7 @@ def test_a_database_of_another_encoding_is_an_error(
 ) -> None:
     with empty_database("LATIN1") as other:
         monkeypatch.setattr(database, "parameters", lambda purpose: {"conninfo": other})
-        with database.held() as finding:
+        with database.open_database() as finding:
             assert finding.level is Level.ERROR
             assert "has the encoding LATIN1" in finding.says
             assert "ENCODING 'UTF8' TEMPLATE template0" in finding.todo
@@ -145,7 +145,7 @@ def test_a_server_that_is_too_old_is_named_with_what_is_needed() -> None:
 
 def test_a_home_without_a_database_is_told_to_start(home: Path, settings: Settings) -> None:
     settings.DATABASE_URL = database.embedded_url(home)
-    with database.held() as finding:
+    with database.open_database() as finding:
         assert finding is database.NOT_MADE
     assert not (home / "pgdata").exists()
 
@@ -336,7 +336,7 @@ def test_an_address_of_another_machine_is_told(home: Path, settings: Settings) -
 
 def test_a_note_of_a_daemon_that_was_killed_is_not_believed(home: Path) -> None:
     (home / "serve.lock").write_text(json.dumps({"pid": os.getpid(), "url": "http://x"}))
-    assert machine.noted() is None
+    assert machine.find_daemon() is None
 
 
 def test_a_daemon_that_does_not_answer_is_an_error(

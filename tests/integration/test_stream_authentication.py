@@ -20,8 +20,8 @@ from amplifierd.auth import keys
 from amplifierd.auth.callers import ANYBODY
 from amplifierd.auth.streams import KeyWatch, StreamAuthentication, recheck
 from amplifierd.common.callers import Everyone
-from amplifierd.server.security import Guard
-from amplifierd.server.wsgi_adapter import Bridge
+from amplifierd.server.security import SecurityMiddleware
+from amplifierd.server.wsgi_adapter import WSGIAdapter
 from amplifierd.wsgi import application as wsgi
 from sessions_app.models import Session
 from sessions_app.streaming import consumer, feed
@@ -34,11 +34,11 @@ Make = Callable[..., Session]
 
 
 @pytest.fixture
-def bridge() -> Iterator[Bridge]:
+def adapter() -> Iterator[WSGIAdapter]:
     """Threads in which callers are looked up."""
-    bridge = Bridge(wsgi, 2, seconds=30)
-    yield bridge
-    bridge.close()
+    adapter = WSGIAdapter(wsgi, 2, seconds=30)
+    yield adapter
+    adapter.close()
 
 
 @pytest.fixture
@@ -47,9 +47,9 @@ def demanded(settings: Any) -> None:
 
 
 class Client(streams.Client):
-    """A client before the door, with a key or a cookie."""
+    """A client before the stream authentication, with a key or a cookie."""
 
-    def __init__(self, bridge: Bridge, path: str, **headers: str) -> None:
+    def __init__(self, adapter: WSGIAdapter, path: str, **headers: str) -> None:
         super().__init__("", **headers, host="localhost")
         self.scope |= {
             "path": path,
@@ -57,18 +57,20 @@ class Client(streams.Client):
             "http_version": "1.1",
             "server": ("localhost", 80),
         }
-        self.doors = [
-            StreamAuthentication(route.callback, bridge) for route in consumer.urlpatterns
+        self.authentications = [
+            StreamAuthentication(route.callback, adapter) for route in consumer.urlpatterns
         ]
 
     async def __aenter__(self) -> "Client":
-        routes = zip(consumer.urlpatterns, self.doors, strict=True)
-        router = URLRouter([URLPattern(route.pattern, door) for route, door in routes])
-        for door in self.doors:
-            door.watch = KeyWatch(door.bridge, recheck, interval=0.05)
-        guarded = Guard(router, hosts=["localhost"], origins=[], body_limit=100)
+        routes = zip(consumer.urlpatterns, self.authentications, strict=True)
+        router = URLRouter(
+            [URLPattern(route.pattern, authentication) for route, authentication in routes]
+        )
+        for authentication in self.authentications:
+            authentication.watch = KeyWatch(authentication.adapter, recheck, interval=0.05)
+        secured = SecurityMiddleware(router, hosts=["localhost"], origins=[], body_limit=100)
         self._inbox.put_nowait({"type": "http.request", "body": b"", "more_body": False})
-        self.task = asyncio.create_task(guarded(self.scope, self._inbox.get, self._send))
+        self.task = asyncio.create_task(secured(self.scope, self._inbox.get, self._send))
         return self
 
     @property
@@ -98,17 +100,19 @@ async def serving() -> AsyncIterator[None]:
 
 def test_the_daemon_has_a_door_before_every_stream() -> None:
     router = asgi.application.app
-    doors = [route for route in router.routes if isinstance(route.callback, StreamAuthentication)]
-    assert [str(door.pattern) for door in doors] == [
+    authentications = [
+        route for route in router.routes if isinstance(route.callback, StreamAuthentication)
+    ]
+    assert [str(authentication.pattern) for authentication in authentications] == [
         str(route.pattern) for route in consumer.urlpatterns
     ]
-    assert len(doors) == 3
+    assert len(authentications) == 3
 
 
 @pytest.mark.parametrize("path", [stream("session_0"), "/api/v1/events/stream"])
-def test_a_stream_demands_a_key(bridge: Bridge, demanded: None, path: str) -> None:
+def test_a_stream_demands_a_key(adapter: WSGIAdapter, demanded: None, path: str) -> None:
     async def test() -> None:
-        async with serving(), Client(bridge, path) as client:
+        async with serving(), Client(adapter, path) as client:
             await client.complete()
             assert client.refusal == (401, "not_authenticated")
             assert client.headers["www-authenticate"] == "Bearer"
@@ -116,23 +120,23 @@ def test_a_stream_demands_a_key(bridge: Bridge, demanded: None, path: str) -> No
     run(test())
 
 
-def test_a_bad_key_is_refused_where_none_is_demanded(bridge: Bridge, make: Make) -> None:
+def test_a_bad_key_is_refused_where_none_is_demanded(adapter: WSGIAdapter, make: Make) -> None:
     path = stream(make("active"))
 
     async def test() -> None:
-        async with serving(), Client(bridge, path, authorization="Bearer x") as client:
+        async with serving(), Client(adapter, path, authorization="Bearer x") as client:
             await client.complete()
             assert client.refusal == (401, "not_authenticated")
 
     run(test())
 
 
-def test_nothing_is_looked_up_where_nobody_asks(bridge: Bridge, make: Make) -> None:
+def test_nothing_is_looked_up_where_nobody_asks(adapter: WSGIAdapter, make: Make) -> None:
     path = stream(make("active"))
-    bridge.close()
+    adapter.close()
 
     async def test() -> None:
-        async with serving(), Client(bridge, path) as client:
+        async with serving(), Client(adapter, path) as client:
             await client.connected()
             assert client.start["status"] == 200
 
@@ -140,7 +144,7 @@ def test_nothing_is_looked_up_where_nobody_asks(bridge: Bridge, make: Make) -> N
 
 
 def test_her_own_session_is_streamed_and_nobody_else_s(
-    bridge: Bridge, make: Make, demanded: None
+    adapter: WSGIAdapter, make: Make, demanded: None
 ) -> None:
     session = make("active", owner="alice")
     (_, alice), (_, bob), (_, root) = (
@@ -152,14 +156,14 @@ def test_her_own_session_is_streamed_and_nobody_else_s(
     async def test() -> None:
         async with serving():
             for key in (alice, root):
-                async with Client(bridge, stream(session), authorization=key) as client:
+                async with Client(adapter, stream(session), authorization=key) as client:
                     await client.connected()
                     assert client.start["status"] == 200
-            async with Client(bridge, stream(session), authorization=bob) as client:
+            async with Client(adapter, stream(session), authorization=bob) as client:
                 await client.complete()
                 detail = json.loads(client.body)["detail"]
                 assert client.refusal == (404, "not_found")
-            async with Client(bridge, stream("session_0"), authorization=alice) as client:
+            async with Client(adapter, stream("session_0"), authorization=alice) as client:
                 await client.complete()
                 nowhere = json.loads(client.body)["detail"]
             assert detail.replace(session.id, "session_0") == nowhere
@@ -167,11 +171,11 @@ def test_her_own_session_is_streamed_and_nobody_else_s(
     run(test())
 
 
-def test_a_nul_in_an_id_is_no_failure(bridge: Bridge, demanded: None) -> None:
+def test_a_nul_in_an_id_is_no_failure(adapter: WSGIAdapter, demanded: None) -> None:
     _, key = key_of("alice")
 
     async def test() -> None:
-        async with serving(), Client(bridge, stream("a\0b"), authorization=key) as client:
+        async with serving(), Client(adapter, stream("a\0b"), authorization=key) as client:
             await client.complete()
             assert client.refusal == (404, "not_found")
 
@@ -179,7 +183,7 @@ def test_a_nul_in_an_id_is_no_failure(bridge: Bridge, demanded: None) -> None:
 
 
 def test_a_stream_ends_when_its_key_is_revoked_and_others_go_on(
-    bridge: Bridge, make: Make, demanded: None
+    adapter: WSGIAdapter, make: Make, demanded: None
 ) -> None:
     session = make("active", owner="alice")
     (made, hers), (_, other) = key_of("alice"), key_of("alice")
@@ -187,8 +191,8 @@ def test_a_stream_ends_when_its_key_is_revoked_and_others_go_on(
     async def test() -> None:
         async with (
             serving(),
-            Client(bridge, stream(session), authorization=hers) as ending,
-            Client(bridge, stream(session), authorization=other) as staying,
+            Client(adapter, stream(session), authorization=hers) as ending,
+            Client(adapter, stream(session), authorization=other) as staying,
         ):
             for client in (ending, staying):
                 await client.connected()
@@ -202,19 +206,21 @@ def test_a_stream_ends_when_its_key_is_revoked_and_others_go_on(
     run(test())
 
 
-def test_a_stream_ends_when_its_key_expires(bridge: Bridge, make: Make, demanded: None) -> None:
+def test_a_stream_ends_when_its_key_expires(
+    adapter: WSGIAdapter, make: Make, demanded: None
+) -> None:
     session = make("active", owner="alice")
     _, key = key_of("alice", expires_at=timezone.now() + timedelta(seconds=1))
 
     async def test() -> None:
-        async with serving(), Client(bridge, stream(session), authorization=key) as client:
+        async with serving(), Client(adapter, stream(session), authorization=key) as client:
             await client.connected()
             await client.complete()
 
     run(test())
 
 
-def test_a_look_that_fails_ends_nothing(bridge: Bridge, make: Make, demanded: None) -> None:
+def test_a_look_that_fails_ends_nothing(adapter: WSGIAdapter, make: Make, demanded: None) -> None:
     asked = []
 
     def away(scope: Any) -> None:
@@ -222,7 +228,7 @@ def test_a_look_that_fails_ends_nothing(bridge: Bridge, make: Make, demanded: No
         raise OSError("no database")
 
     async def test() -> None:
-        watch = KeyWatch(bridge, away)
+        watch = KeyWatch(adapter, away)
         with watch.over({"headers": [(b"authorization", b"Bearer x")]}) as ended:
             await watch.check_once()
             assert len(asked) == 1
@@ -231,7 +237,7 @@ def test_a_look_that_fails_ends_nothing(bridge: Bridge, make: Make, demanded: No
     run(test())
 
 
-def test_a_stream_that_ends_during_a_look_ends_no_watch(bridge: Bridge) -> None:
+def test_a_stream_that_ends_during_a_look_ends_no_watch(adapter: WSGIAdapter) -> None:
     refused = []
 
     def refuse(scope: Any) -> None:
@@ -239,7 +245,7 @@ def test_a_stream_that_ends_during_a_look_ends_no_watch(bridge: Bridge) -> None:
         raise NotAuthenticated
 
     async def test() -> None:
-        watch = KeyWatch(bridge, refuse)
+        watch = KeyWatch(adapter, refuse)
         with contextlib.ExitStack() as stack:
             first, last = (
                 stack.enter_context(watch.over({"headers": [(b"authorization", key)]}))
@@ -256,11 +262,11 @@ def test_a_stream_that_ends_during_a_look_ends_no_watch(bridge: Bridge) -> None:
     assert len(refused) == 2
 
 
-def test_streams_with_the_same_key_are_looked_up_once(bridge: Bridge) -> None:
+def test_streams_with_the_same_key_are_looked_up_once(adapter: WSGIAdapter) -> None:
     asked = []
 
     async def test() -> None:
-        watch = KeyWatch(bridge, asked.append)
+        watch = KeyWatch(adapter, asked.append)
         with contextlib.ExitStack() as stack:
             for key in (b"one", b"one", b"two"):
                 stack.enter_context(watch.over({"headers": [(b"authorization", key)]}))
@@ -271,14 +277,14 @@ def test_streams_with_the_same_key_are_looked_up_once(bridge: Bridge) -> None:
 
 
 def test_the_console_s_login_opens_streams_until_it_ends(
-    bridge: Bridge, make: Make, demanded: None
+    adapter: WSGIAdapter, make: Make, demanded: None
 ) -> None:
     session, browser = make("active", owner="alice"), Browser()
     browser.force_login(User.objects.create_superuser("root"))
     cookie = f"sessionid={browser.cookies['sessionid'].value}"
 
     async def test() -> None:
-        async with serving(), Client(bridge, stream(session), cookie=cookie) as client:
+        async with serving(), Client(adapter, stream(session), cookie=cookie) as client:
             await client.connected()
             assert client.start["status"] == 200
             await call(browser.logout)
@@ -287,14 +293,14 @@ def test_the_console_s_login_opens_streams_until_it_ends(
     run(test())
 
 
-def test_who_needs_no_key_sees_all(bridge: Bridge) -> None:
+def test_who_needs_no_key_sees_all(adapter: WSGIAdapter) -> None:
     seen = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         seen.append(scope["caller"])
 
     async def test() -> None:
-        await StreamAuthentication(app, bridge)({"headers": []}, None, None)
+        await StreamAuthentication(app, adapter)({"headers": []}, None, None)
 
     run(test())
     assert seen == [ANYBODY]

@@ -99,7 +99,7 @@ def test_web_listens_where_its_health_is_asked_for() -> None:
     assert resolve(f"/{path}").func is views.readyz
 
 
-def test_guard_lets_in_the_name_of_the_service() -> None:
+def test_security_middleware_lets_in_the_name_of_the_service() -> None:
     hosts = SERVICES["web"]["environment"]["AMPLIFIERD_ALLOWED_HOSTS"]
     assert hosts.split(",")[0] == "web"
 

@@ -37,7 +37,7 @@ class Command(ConsoleCommand):
                 put_json(self.screen, asdict(finding))
             else:
                 self._print(finding)
-        summary = f"{_counted(levels[Level.ERROR], 'error')}, " + _counted(
+        summary = f"{_count(levels[Level.ERROR], 'error')}, " + _count(
             levels[Level.WARNING], "warning"
         )
         if levels[Level.ERROR]:
@@ -58,5 +58,5 @@ class Command(ConsoleCommand):
             self.screen.print(Padding(todo, (0, 0, 0, TOPIC + 2)), overflow="fold")
 
 
-def _counted(number: int, noun: str) -> str:
+def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -15,7 +15,7 @@ from amplifierd.server.daphne import Server
 
 # The reactor is installed now, before anything that uses Twisted.
 # isort: split
-from amplifierd.asgi import application, bridge
+from amplifierd.asgi import adapter, application
 from amplifierd.auth import exposure
 from amplifierd.auth.exposure import add_proxy_option
 from amplifierd.common.errors import DATABASE_UNAVAILABLE
@@ -98,6 +98,6 @@ async def end_streams() -> None:
 
 def leave() -> None:
     """End the process now if a request's thread is stuck; Python would wait for it forever."""
-    if not bridge.close():
+    if not adapter.close():
         logging.shutdown()
         os._exit(1)

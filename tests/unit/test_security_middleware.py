@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.db import OperationalError
 
-from amplifierd.server.security import Guard
+from amplifierd.server.security import SecurityMiddleware
 
 APP = "https://app.example.com"
 OWN = "http://127.0.0.1:8420"
@@ -63,7 +63,7 @@ def ask(
     scheme: str = "http",
     behind_proxy: bool = False,
 ) -> Answer:
-    """Send one request through a guard that lets in APP; Host is ours unless given."""
+    """Send one request through a middleware that lets in APP; Host is ours unless given."""
     given = [(name.lower(), value) for name, value in headers]
     if not any(name == "host" for name, _ in given):
         given.append(("host", "127.0.0.1:8420"))
@@ -89,7 +89,7 @@ def ask(
     async def send(message: Message) -> None:
         sent.append(message)
 
-    guard = Guard(
+    middleware = SecurityMiddleware(
         app,
         hosts=["127.0.0.1", "localhost", "[::1]"],
         origins=[APP],
@@ -97,7 +97,7 @@ def ask(
         behind_proxy=behind_proxy,
         hsts=600,
     )
-    asyncio.run(guard(scope, receive, send))
+    asyncio.run(middleware(scope, receive, send))
     start, *rest = sent
     answered = [(name.decode(), value.decode()) for name, value in start["headers"]]
     return Answer(start["status"], answered, b"".join(part["body"] for part in rest))
@@ -198,7 +198,7 @@ CASES: list[tuple[str, int, tuple[Header, ...], dict[str, Any]]] = [
     [case[1:] for case in CASES],
     ids=[case[0] for case in CASES],
 )
-def test_guard_lets_in_or_refuses(
+def test_security_middleware_lets_in_or_refuses(
     status: int, headers: tuple[Header, ...], request_: dict[str, Any]
 ) -> None:
     assert ask(*headers, **request_).status == status
@@ -346,6 +346,6 @@ def test_websocket_is_closed() -> None:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    guard = Guard(echo, hosts=["*"], origins=[], body_limit=LIMIT)
-    asyncio.run(guard({"type": "websocket", "path": "/", "headers": []}, None, send))
+    middleware = SecurityMiddleware(echo, hosts=["*"], origins=[], body_limit=LIMIT)
+    asyncio.run(middleware({"type": "websocket", "path": "/", "headers": []}, None, send))
     assert [message["type"] for message in sent] == ["websocket.close"]

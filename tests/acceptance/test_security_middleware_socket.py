@@ -1,4 +1,4 @@
-"""The guard's table once more, through the socket of a real daemon, byte by byte."""
+"""The security middleware's table once more, through the socket of a real daemon, byte by byte."""
 
 import socket
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.harness.daemon import Daemon, daemon
-from tests.unit.test_guard import APP, CASES, LIMIT, Header
+from tests.unit.test_security_middleware import APP, CASES, LIMIT, Header
 
 pytestmark = pytest.mark.acceptance
 
@@ -20,9 +20,9 @@ REFUSED = {400, 403, 413, 421}
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """A daemon with the same settings as the guard of the table."""
-    home = tmp_path_factory.mktemp("guarded") / "home"
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon with the same settings as the middleware of the table."""
+    home = tmp_path_factory.mktemp("daemon") / "home"
     settings = {"AMPLIFIERD_ALLOWED_ORIGINS": APP, "AMPLIFIERD_BODY_LIMIT": str(LIMIT)}
     with daemon(home, **settings) as own:
         yield own
@@ -51,9 +51,9 @@ def status_of(port: int, sent: bytes) -> int:
 
 
 @pytest.mark.parametrize("case", SAID, ids=[case[0] for case in SAID])
-def test_daemon_lets_in_or_refuses(guarded: Daemon, case: Any) -> None:
+def test_daemon_lets_in_or_refuses(secured: Daemon, case: Any) -> None:
     _, expected, headers, options = case
-    status = status_of(guarded.port, request(guarded.port, headers, options))
+    status = status_of(secured.port, request(secured.port, headers, options))
     if expected == 200:
         assert status not in REFUSED
     else:

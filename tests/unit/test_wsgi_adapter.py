@@ -11,7 +11,7 @@ from django.core.handlers.wsgi import WSGIRequest
 from django.http import FileResponse, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
-from amplifierd.server.wsgi_adapter import WAITING_PER_THREAD, Bridge, Late, environ, variable
+from amplifierd.server.wsgi_adapter import WAITING_PER_THREAD, Late, WSGIAdapter, environ, variable
 
 Message = dict[str, Any]
 # Seconds that no answer here takes.
@@ -75,11 +75,11 @@ class Client:
 
 
 def exchange(application: Any, **given: Any) -> Client:
-    """Have one request answered through a bridge."""
+    """Have one request answered through an adapter."""
 
     async def main() -> Client:
         client = Client()
-        await Bridge(application, 1, PATIENCE)(scope(**given), client.receive, client.send)
+        await WSGIAdapter(application, 1, PATIENCE)(scope(**given), client.receive, client.send)
         return client
 
     return asyncio.run(main())
@@ -167,7 +167,7 @@ def test_failure_before_the_first_piece_leaves_the_response_unsent_and_closed() 
     client = Client()
 
     async def main() -> None:
-        await Bridge(serving(response), 1, PATIENCE)(scope(), client.receive, client.send)
+        await WSGIAdapter(serving(response), 1, PATIENCE)(scope(), client.receive, client.send)
 
     with pytest.raises(KeyError, match="no rows"):
         asyncio.run(main())
@@ -184,7 +184,7 @@ def test_failure_between_pieces_ends_without_a_last_piece() -> None:
     client = Client()
 
     async def main() -> None:
-        await Bridge(serving(response), 1, PATIENCE)(scope(), client.receive, client.send)
+        await WSGIAdapter(serving(response), 1, PATIENCE)(scope(), client.receive, client.send)
 
     with pytest.raises(KeyError, match="no more rows"):
         asyncio.run(main())
@@ -206,8 +206,8 @@ def test_streaming_ends_when_the_client_leaves() -> None:
         await asyncio.sleep(0)
 
     response, threads = closing(StreamingHttpResponse(endless()))
-    bridge = Bridge(serving(response), 1, PATIENCE)
-    asyncio.run(asyncio.wait_for(bridge(scope(), client.receive, send), 10))
+    adapter = WSGIAdapter(serving(response), 1, PATIENCE)
+    asyncio.run(asyncio.wait_for(adapter(scope(), client.receive, send), 10))
     assert len(threads) == 1
     assert taken
 
@@ -228,8 +228,8 @@ def test_next_piece_waits_until_the_last_one_was_sent() -> None:
             counts.append(len(made))
 
     client = Client()
-    bridge = Bridge(serving(StreamingHttpResponse(pieces())), 1, PATIENCE)
-    asyncio.run(bridge(scope(), client.receive, send))
+    adapter = WSGIAdapter(serving(StreamingHttpResponse(pieces())), 1, PATIENCE)
+    asyncio.run(adapter(scope(), client.receive, send))
     assert counts == [1, 2, 3, 3]
 
 
@@ -241,12 +241,12 @@ def test_request_beyond_those_that_may_wait_is_refused_at_once() -> None:
         return serving(HttpResponse(b"done"))(variables, start_response)
 
     async def main() -> tuple[Client, list[Client]]:
-        bridge = Bridge(slow, 2, PATIENCE)
+        adapter = WSGIAdapter(slow, 2, PATIENCE)
         clients = [Client() for _ in range(2 * (1 + WAITING_PER_THREAD))]
-        tasks = [asyncio.create_task(bridge(scope(), c.receive, c.send)) for c in clients]
+        tasks = [asyncio.create_task(adapter(scope(), c.receive, c.send)) for c in clients]
         await asyncio.sleep(0)
         refused = Client()
-        await bridge(scope(), refused.receive, refused.send)
+        await adapter(scope(), refused.receive, refused.send)
         release.set()
         await asyncio.gather(*tasks)
         return refused, clients
@@ -273,21 +273,21 @@ def test_answer_that_does_not_come_is_503_and_its_thread_ends_by_itself() -> Non
     release = threading.Event()
     application, begun = held(release)
 
-    async def main() -> tuple[Client, Bridge]:
-        bridge, client = Bridge(application, 1, BRIEFLY), Client()
-        await bridge(scope(), client.receive, client.send)
+    async def main() -> tuple[Client, WSGIAdapter]:
+        adapter, client = WSGIAdapter(application, 1, BRIEFLY), Client()
+        await adapter(scope(), client.receive, client.send)
         assert begun.is_set()
-        assert len(bridge.work) == 1, "the place is taken until the thread is through"
+        assert len(adapter.work) == 1, "the place is taken until the thread is through"
         release.set()
-        await asyncio.to_thread(bridge.pool.shutdown)
-        return client, bridge
+        await asyncio.to_thread(adapter.pool.shutdown)
+        return client, adapter
 
-    client, bridge = asyncio.run(main())
+    client, adapter = asyncio.run(main())
     assert client.status == 503
     assert (b"retry-after", b"5") in client.sent[0]["headers"]
     assert json.loads(client.body)["code"] == "unavailable"
     assert len(client.sent) == 2
-    assert not bridge.work
+    assert not adapter.work
 
 
 def test_request_that_waits_too_long_for_a_thread_is_never_begun() -> None:
@@ -300,13 +300,13 @@ def test_request_that_waits_too_long_for_a_thread_is_never_begun() -> None:
         return serving(HttpResponse(b"late"))(variables, start_response)
 
     async def main() -> list[int]:
-        bridge, clients = Bridge(application, 1, BRIEFLY), [Client(), Client()]
+        adapter, clients = WSGIAdapter(application, 1, BRIEFLY), [Client(), Client()]
         await asyncio.gather(
-            *(bridge(scope(path=f"/{n}"), c.receive, c.send) for n, c in enumerate(clients))
+            *(adapter(scope(path=f"/{n}"), c.receive, c.send) for n, c in enumerate(clients))
         )
-        assert len(bridge.work) == 1
+        assert len(adapter.work) == 1
         release.set()
-        await asyncio.to_thread(bridge.pool.shutdown)
+        await asyncio.to_thread(adapter.pool.shutdown)
         return [client.status for client in clients]
 
     assert asyncio.run(main()) == [503, 503]
@@ -322,8 +322,8 @@ def test_stream_that_has_begun_may_take_its_time() -> None:
             release.wait(10)
             yield b"b"
 
-        bridge = Bridge(serving(StreamingHttpResponse(pieces())), 1, BRIEFLY)
-        task = asyncio.create_task(bridge(scope(), client.receive, client.send))
+        adapter = WSGIAdapter(serving(StreamingHttpResponse(pieces())), 1, BRIEFLY)
+        task = asyncio.create_task(adapter(scope(), client.receive, client.send))
         # Longer than the answer may take to begin.
         await asyncio.sleep(2 * BRIEFLY)
         release.set()
@@ -343,10 +343,10 @@ def test_stream_that_begins_too_late_sends_nothing_after_its_503() -> None:
             yield b"a"
             yield b"b"
 
-        bridge = Bridge(serving(StreamingHttpResponse(pieces())), 1, BRIEFLY)
-        await bridge(scope(), client.receive, client.send)
+        adapter = WSGIAdapter(serving(StreamingHttpResponse(pieces())), 1, BRIEFLY)
+        await adapter(scope(), client.receive, client.send)
         release.set()
-        await asyncio.to_thread(bridge.pool.shutdown)
+        await asyncio.to_thread(adapter.pool.shutdown)
         return client
 
     client = asyncio.run(main())
@@ -358,13 +358,13 @@ def test_call_that_does_not_return_in_time_is_late() -> None:
     release = threading.Event()
 
     async def main() -> None:
-        bridge = Bridge(serving(HttpResponse(b"")), 1, BRIEFLY)
+        adapter = WSGIAdapter(serving(HttpResponse(b"")), 1, BRIEFLY)
         with pytest.raises(Late):
-            await bridge.call(partial(release.wait, 10))
-        assert len(bridge.work) == 1
+            await adapter.call(partial(release.wait, 10))
+        assert len(adapter.work) == 1
         release.set()
-        await asyncio.to_thread(bridge.pool.shutdown)
-        assert not bridge.work
+        await asyncio.to_thread(adapter.pool.shutdown)
+        assert not adapter.work
 
     asyncio.run(main())
 
@@ -386,15 +386,15 @@ def test_close_drops_what_waits_and_tells_of_a_busy_thread() -> None:
         return serving(HttpResponse(b"done"))(variables, start_response)
 
     async def main() -> tuple[bool, bool]:
-        bridge = Bridge(slow, 1, PATIENCE)
+        adapter = WSGIAdapter(slow, 1, PATIENCE)
         clients = [Client(), Client()]
-        tasks = [asyncio.create_task(bridge(scope(), c.receive, c.send)) for c in clients]
+        tasks = [asyncio.create_task(adapter(scope(), c.receive, c.send)) for c in clients]
         await asyncio.to_thread(started.wait, 10)
-        while_busy = bridge.close()
+        while_busy = adapter.close()
         release.set()
         await asyncio.gather(*tasks, return_exceptions=True)
         assert tasks[1].cancelled()
-        return while_busy, bridge.close()
+        return while_busy, adapter.close()
 
     assert asyncio.run(main()) == (False, True)
 
@@ -403,7 +403,9 @@ def test_client_that_leaves_before_its_body_came_is_not_served() -> None:
     async def main() -> Client:
         first = {"type": "http.request", "body": b"{", "more_body": True}
         client = Client(first, {"type": "http.disconnect"})
-        await Bridge(serving(HttpResponse(b"")), 1, PATIENCE)(scope(), client.receive, client.send)
+        await WSGIAdapter(serving(HttpResponse(b"")), 1, PATIENCE)(
+            scope(), client.receive, client.send
+        )
         return client
 
     assert asyncio.run(main()).sent == []
@@ -422,7 +424,7 @@ def test_body_in_pieces_reaches_django_with_its_length() -> None:
             {"type": "http.request", "body": b"two", "more_body": False},
         )
         given = scope(method="POST", headers=[(b"transfer-encoding", b"chunked")])
-        await Bridge(application, 1, PATIENCE)(given, client.receive, client.send)
+        await WSGIAdapter(application, 1, PATIENCE)(given, client.receive, client.send)
 
     asyncio.run(main())
     assert seen == [b"one two"]

@@ -16,6 +16,7 @@ from sessions_app.engine.capabilities import EngineCapabilities
 # Takes an event's type and data. Synchronous and never blocking: an engine emits every piece
 # at once, and whoever journals them joins what comes close together.
 Emit = Callable[[str, dict[str, Any]], None]
+MessageRole = Literal["user", "assistant", "system", "tool"]
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Ask:
 class HistoryMessage:
     """A message of the transcript, as an engine sees it."""
 
-    role: Literal["user", "assistant", "system", "tool"]
+    role: MessageRole
     content: str
     # Its number in the transcript.
     seq: int = 0

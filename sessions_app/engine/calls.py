@@ -119,7 +119,10 @@ class Calls:
         for group in self._groups(calls):
             answers = (self._answer(call, output, keep, was_cut) for call in group)
             for each in await _gather(answers):
-                (asks if isinstance(each, Ask) else results).append(each)
+                if isinstance(each, Ask):
+                    asks.append(each)
+                else:
+                    results.append(each)
         return results, asks
 
     def repeat(self, call: ToolCall, result: ToolResult) -> None:

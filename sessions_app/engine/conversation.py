@@ -5,7 +5,6 @@ import math
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any, TypeVar
 
 from profiles_app.modules import BUILTIN_ENGINE
@@ -113,7 +112,7 @@ async def _try_providers(
     chain: Sequence[Provider | EngineError], conversation: "Conversation"
 ) -> Outcome:
     """Ask one provider after the other, as long as none has said anything to the request."""
-    for provider, following in pairwise([*chain, None]):
+    for provider, following in zip(chain, [*chain[1:], None], strict=False):
         try:
             if isinstance(provider, EngineError):
                 raise provider

@@ -93,7 +93,8 @@ def read_limits(config: Config, module: str) -> Limits:
         silences = dict.fromkeys(("first_token_timeout", "next_token_timeout"), silence)
         connect = min(silence, Limits.connect_timeout)
         given = {**silences, "connect_timeout": connect, **given}
-    return Limits(**{name: read(given, name, _KINDS[name]) for name in given})
+    limits: dict[str, Any] = {name: read(given, name, _KINDS[name]) for name in given}
+    return Limits(**limits)
 
 
 def describe_timeout(module: str, limits: Limits, name: str) -> str:

@@ -366,7 +366,8 @@ def _merge(messages: list[Any]) -> Message:
         if parts and isinstance(first, Text) and not first.opaque:
             last = parts[-1]
             if isinstance(last, Text) and not last.opaque:
-                first = Text(f"{parts.pop().text}\n\n{first.text}")
+                parts.pop()
+                first = Text(f"{last.text}\n\n{first.text}")
             else:
                 first = Text(f"\n\n{first.text}")
         parts += (first, *rest)

@@ -1,6 +1,7 @@
 """What is known of models: what their tokens cost, and how many they can read."""
 
 from functools import lru_cache
+from typing import Any
 
 from sessions_app.engine.config import number
 from sessions_app.engine.providers.base import Provider
@@ -18,7 +19,7 @@ def price_of(usage: Usage, provider: Provider, model: str) -> float | None:
         cache_read_tokens=usage.cached_tokens,
     )
     url = str(provider.config.get("base_url") or "")
-    places = [{"provider_api_url": url}, {"provider_id": provider.vendor}]
+    places: list[dict[str, Any]] = [{"provider_api_url": url}, {"provider_id": provider.vendor}]
     for where in (place for place in places if any(place.values())):
         try:
             return float(genai_prices.calc_price(counted, model, **where).total_price)

@@ -39,7 +39,7 @@ from sessions_app.engine.tools.base import Toolbox, ToolModule, Workplace
 
 logger = logging.getLogger(__name__)
 
-Extension = TypeVar("Extension", Provider, ToolModule, Engine)
+Extension = TypeVar("Extension", bound=Provider | ToolModule | Engine)
 
 
 class Registry(Generic[Extension]):
@@ -132,9 +132,8 @@ class Registry(Generic[Extension]):
         loaded = entry.load()
         if not (isinstance(loaded, type) and issubclass(loaded, self._base)):
             raise TypeError(f"it is no class of {self._base.__module__}.{self._base.__name__}")
-        if inspect.isabstract(loaded):
-            missing = ", ".join(sorted(loaded.__abstractmethods__))
-            raise TypeError(f"the class lacks {missing}")
+        if missing := getattr(loaded, "__abstractmethods__", None):
+            raise TypeError(f"the class lacks {', '.join(sorted(missing))}")
         if getattr(loaded, "module", None) != entry.name:
             raise ValueError(f"`module` of the class must be {entry.name!r}")
         if not isinstance(getattr(loaded, "capabilities", None), self._capabilities):
@@ -169,11 +168,25 @@ def _find_builtin_engines() -> dict[str, type[Engine]]:
     return {ConversationEngine.module: ConversationEngine}
 
 
+# mypy forbids abstract classes as values, in case that they are called; here they are not.
 PROVIDERS = Registry(
-    "provider", Provider, ProviderCapabilities, lambda: find_classes(providers, Provider)
+    "provider",
+    Provider,  # type: ignore[type-abstract]
+    ProviderCapabilities,
+    lambda: find_classes(providers, Provider),  # type: ignore[type-abstract]
 )
-TOOLS = Registry("tool", ToolModule, ToolCapabilities, lambda: find_classes(tools, ToolModule))
-ENGINES = Registry("engine", Engine, EngineCapabilities, _find_builtin_engines)
+TOOLS = Registry(
+    "tool",
+    ToolModule,  # type: ignore[type-abstract]
+    ToolCapabilities,
+    lambda: find_classes(tools, ToolModule),  # type: ignore[type-abstract]
+)
+ENGINES = Registry(
+    "engine",
+    Engine,  # type: ignore[type-abstract]
+    EngineCapabilities,
+    _find_builtin_engines,
+)
 REGISTRIES: tuple[Registry[Any], ...] = (PROVIDERS, TOOLS, ENGINES)
 
 

@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeGuard
 
 Schema = dict[str, Any]
 
@@ -383,7 +383,7 @@ def _is_definition(ref: Any) -> bool:
     return isinstance(ref, str) and ref.startswith(tuple(f"#/{key}/" for key in _DEFINITIONS))
 
 
-def _is_list(value: Any) -> bool:
+def _is_list(value: Any) -> TypeGuard[list[Any]]:
     return isinstance(value, list)
 
 

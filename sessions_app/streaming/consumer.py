@@ -214,7 +214,8 @@ class FeedConsumer(Streamer):
         """Return a place in the feed, on the channels that django-eventstream allows the caller."""
         manager = get_channelmanager()
         request = ASGIRequest(self.scope, io.BytesIO())
-        request.user = self.caller
+        # A caller stands where Django's type says a user.
+        request.user = self.caller  # type: ignore[assignment]
         found = manager.get_channels_for_request(request, {})
         channels = {each for each in found if manager.can_read_channel(self.caller, each)}
         return await feed.shared().enter(channels, settings.STREAM_KEEPALIVE)

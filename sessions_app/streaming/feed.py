@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
 from django.http import HttpRequest
@@ -19,7 +19,7 @@ from django_eventstream.event import Event
 from django_eventstream.utils import sse_encode_event
 from django_eventstream.views import Listener, get_listener_manager
 
-from amplifierd.common.callers import Everyone, Owner, Visibility
+from amplifierd.common.callers import Caller, Everyone, Owner, Visibility
 from amplifierd.common.formats import stamp
 from sessions_app.events import FeedConnected
 from sessions_app.exceptions import StreamUnavailable, TooManyStreams
@@ -59,7 +59,8 @@ class OwnerChannels(ChannelManagerBase):
 
     def get_channels_for_request(self, request: HttpRequest, view_kwargs: dict[str, Any]) -> Any:
         """Return the channels of the request's caller."""
-        return channels_of(request.user.sees)
+        # A request of django-eventstream has a caller where Django's type says a user.
+        return channels_of(cast("Caller", request.user).sees)
 
     def can_read_channel(self, user: Any, channel: str) -> bool:
         """Tell whether the caller may hear the channel."""

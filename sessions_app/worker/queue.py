@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import psycopg_pool
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # As in Django's pool: the next attempt follows soon, so this one need not wait long.
-POOL = {"timeout": 2, "reconnect_timeout": 1}
+POOL: dict[str, Any] = {"timeout": 2, "reconnect_timeout": 1}
 
 
 class WriterPool(psycopg_pool.AsyncConnectionPool):

@@ -2,10 +2,10 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 from profiles_app.services.directories import absolute_path
-from sessions_app.engine.base import Call, Decision, HistoryMessage, Turn
+from sessions_app.engine.base import Call, Decision, HistoryMessage, MessageRole, Turn
 from sessions_app.engine.compaction import history_room
 from sessions_app.events import EventType
 from sessions_app.exceptions import LeaseLost
@@ -140,7 +140,8 @@ def _history_message(message: Message, steps: dict[str, list[Checkpoint]]) -> Hi
     answer = _newest_answer(kept)
     broken_off = answer is not None and answer.run.status != RunStatus.SUCCEEDED
     return HistoryMessage(
-        message.role,
+        # Django's type is a string; the table's constraint allows only these.
+        cast("MessageRole", message.role),
         message.content,
         seq=message.seq,
         checkpoints=tuple(step.data for step in kept),

@@ -110,8 +110,8 @@ def override_capabilities(
                 f"`capabilities` of {module} has {', '.join(sorted(known))}, not {name!r}.",
             )
         _check_kind(name, value, getattr(declared, name), module)
-    tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
-    return replace(declared, **tuples)
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    return replace(declared, **values)
 
 
 def _check_kind(name: str, value: Any, declared: Any, module: str) -> None:

@@ -4,7 +4,7 @@ import re
 from abc import abstractmethod
 from collections.abc import Collection
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from sessions_app.engine.config import Config
 from sessions_app.engine.messages import Request
@@ -68,7 +68,7 @@ class ChatProvider(HostedProvider):
 
     def build_body(self, request: Request, lessons: Lessons) -> dict[str, Any]:
         """Return the body of a request, as far as is known what the service takes."""
-        common = {
+        common: dict[str, Any] = {
             "model": self.deployment,
             "service": self.service,
             "settings": model_settings(self.config, self.module),
@@ -143,7 +143,7 @@ class OpenAICompatible(ChatProvider):
 
     module = "provider-openai-compatible"
     capabilities = replace(HOSTED, needs_key=False)
-    needs = (("base_url",), ("default_model",))
+    needs: ClassVar[tuple[tuple[str, ...], ...]] = (("base_url",), ("default_model",))
     settings = SAMPLING | THINKING
 
     def url(self, path: str) -> str:

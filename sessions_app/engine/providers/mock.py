@@ -44,6 +44,7 @@ from sessions_app.engine.wire.events import (
     ErrorKind,
     Event,
     Finish,
+    FinishReason,
     ProviderError,
     StreamError,
     TextDelta,
@@ -257,7 +258,7 @@ class _Answer:
             parts.append(Thinking("".join(self._thoughts)))
         if self._texts:
             parts.append(Text("".join(self._texts)))
-        reason = "tool_calls" if self._calls else "stop"
+        reason: FinishReason = "tool_calls" if self._calls else "stop"
         return Finish(reason, (*parts, *self._calls), NAME)
 
     @property

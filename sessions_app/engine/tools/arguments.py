@@ -247,7 +247,8 @@ class SchemaCoercion:
     def _fit_items(self, value: list[Any], schema: Schema, path: str, depth: int) -> list[Any]:
         first = schema.get("prefixItems")
         first = first if isinstance(first, list) else []
-        fitting, mistakes = [], []
+        fitting: list[Any] = []
+        mistakes: list[str] = []
         for index, item in enumerate(value):
             each = first[index] if index < len(first) else schema.get("items", True)
             try:

@@ -414,8 +414,8 @@ class PartialBlock:
             return self.text.add(delta.get("text" if kind == "text_delta" else "thinking"))
         if kind == "citations_delta":
             given = self.data.get("citations")
-            before = given if isinstance(given, list) else []
-            self.data["citations"] = [*before, delta.get("citation")]
+            citations = given if isinstance(given, list) else []
+            self.data["citations"] = [*citations, delta.get("citation")]
             return []
         for key, value in delta.items():
             before = self.data.get(key)

@@ -131,11 +131,12 @@ def build_answer(
     built: dict[str, Any] = {"role": "assistant", "content": message.text}
     calls = []
     for part in message.parts:
-        is_call = isinstance(part, ToolCall)
-        known = _CALL_FIELDS if is_call else (*_THINKING_FIELDS, "reasoning_details")
+        known = (
+            _CALL_FIELDS if isinstance(part, ToolCall) else (*_THINKING_FIELDS, "reasoning_details")
+        )
         opaque = load_opaque(part) if is_own else {}
         extra = {k: opaque[k] for k in known if k in opaque and k not in left_out}
-        if is_call:
+        if isinstance(part, ToolCall):
             function = {"name": part.name, "arguments": part.arguments}
             calls.append({"id": part.id, "type": "function", "function": function, **extra})
         else:

@@ -65,8 +65,9 @@ def parse_settings(config: dict[str, Any]) -> BashSettings:
         value = config.get(each.name)
         if value is None:
             continue
+        kind: type = type(each.default)
         try:
-            number = type(each.default)(value)
+            number = kind(value)
             is_usable = 0 < number < 2**31 and not isinstance(value, bool)
         except (TypeError, ValueError, OverflowError):
             is_usable = False

@@ -225,10 +225,10 @@ class LineReader:
             if len(line.removesuffix("\n")) > room:
                 if text:
                     break
-                number, end = self.count + 1, start + room
+                number, stop = self.count + 1, start + room
                 return (
-                    f"{_hide_nul(line[:room])}\n[line {number}, characters {start + 1} to {end}, "
-                    f"more follow; go on with offset={number} and column={end + 1}"
+                    f"{_hide_nul(line[:room])}\n[line {number}, characters {start + 1} to {stop}, "
+                    f"more follow; go on with offset={number} and column={stop + 1}"
                     f"{self._describe_format()}]"
                 )
             if not line:

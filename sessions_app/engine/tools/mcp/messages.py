@@ -247,7 +247,7 @@ def mend_result(result: dict[str, Any]) -> dict[str, Any]:
         written = json.dumps(data, ensure_ascii=False)
         text = written if is_blank(text) else f"{text}\n{written}"
     text = fill_blank(shorten(make_storable(text)), NOTHING)
-    kept = {key: result[key] for key in ("resultType", "_meta") if key in result}
+    kept: dict[str, Any] = {key: result[key] for key in ("resultType", "_meta") if key in result}
     blocks = [{"type": "text", "text": text}]
     return {**kept, "content": blocks, "isError": result.get("isError") is True}
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import anyio
@@ -50,6 +50,10 @@ class ServerProcess:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
+        # They are pipes: `run_program` asks for all three.
+        self._stdin = cast("asyncio.StreamWriter", process.stdin)
+        self._stdout = cast("asyncio.StreamReader", process.stdout)
+        self._stderr = cast("asyncio.StreamReader", process.stderr)
         # What it was stopped for.
         self.fault = ""
         self._errors = b""
@@ -60,7 +64,7 @@ class ServerProcess:
         if self.fault:
             return b""
         try:
-            return await self.process.stdout.readline()
+            return await self._stdout.readline()
         except ValueError:
             self.stop(f"wrote a line of more than {LINE_LIMIT} bytes, and was stopped")
             return b""
@@ -80,13 +84,12 @@ class ServerProcess:
     async def send(self, item: SessionMessage, /) -> None:
         """Send a message without waiting until it is read; raise BrokenResourceError."""
         message = item.message.model_dump(by_alias=True, mode="json", exclude_unset=True)
-        stdin = self.process.stdin
-        if stdin.transport.is_closing():
+        if self._stdin.transport.is_closing():
             raise anyio.BrokenResourceError
-        if stdin.transport.get_write_buffer_size() > LINE_LIMIT:
+        if self._stdin.transport.get_write_buffer_size() > LINE_LIMIT:
             self.stop("did not read what it was sent, and was stopped")
             raise anyio.BrokenResourceError
-        stdin.write(json.dumps(message).encode() + b"\n")
+        self._stdin.write(json.dumps(message).encode() + b"\n")
 
     async def aclose(self) -> None:
         """Do nothing, as the end of a stream of messages: `leave` closes the input."""
@@ -118,7 +121,7 @@ class ServerProcess:
     async def leave(self) -> None:
         """End the program: by the end of its input, then by SIGTERM, then all of it by SIGKILL."""
         try:
-            self.process.stdin.close()
+            self._stdin.close()
             if not await self._wait_for_exit():
                 self._signal(signal.SIGTERM)
                 await self._wait_for_exit()
@@ -127,7 +130,7 @@ class ServerProcess:
             self._error_reader.cancel()
             await self._wait_for_exit()
             # A process that has left the group may hold the pipes, which nothing public closes.
-            self.process._transport.close()
+            self.process._transport.close()  # type: ignore[attr-defined]
 
     async def _wait_for_exit(self) -> bool:
         with suppress(TimeoutError):
@@ -139,7 +142,7 @@ class ServerProcess:
             os.killpg(self.process.pid, number)
 
     async def _read_errors(self) -> None:
-        while piece := await self.process.stderr.read(ERROR_LIMIT):
+        while piece := await self._stderr.read(ERROR_LIMIT):
             self._errors = (self._errors + piece)[-ERROR_LIMIT:]
 
 
@@ -219,7 +222,7 @@ class HttpConnection:
         url = self.server.url
         if self.is_sse:
             async with sse_client(
-                url, httpx_client_factory=lambda **_: self._make_client()
+                url, httpx_client_factory=lambda *_, **__: self._make_client()
             ) as both:
                 yield both
             return

@@ -39,10 +39,10 @@ def convert(soup: BeautifulSoup, url: str) -> str:
     for tag in soup(_SILENT):
         tag.decompose()
     for image in soup("img"):
-        image.replace_with(image.get("alt") or "")
+        image.replace_with(str(image.get("alt") or ""))
     for link in soup("a", href=True):
         with contextlib.suppress(ValueError):
-            link["href"] = urljoin(url, link["href"])
+            link["href"] = urljoin(url, str(link["href"]))
     try:
         text = MarkdownConverter(heading_style="ATX", bullets="-").convert_soup(soup)
     except RecursionError:

@@ -223,7 +223,7 @@ class EngineError(Exception):
     """An attempt failed, for a reason that a person can act on.
 
     The message is one that may be stored and shown: it holds no secret. `status` is the HTTP
-    status of the provider, where it gave one. `code` is one of:
+    status of the provider, if it gave one. `code` is one of:
 
     unknown_module   the profile names a provider that does not exist
     missing_key      an environment variable that the profile names is not set

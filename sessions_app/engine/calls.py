@@ -79,7 +79,7 @@ class Parked(Exception):
 
 
 class Rejected(Exception):
-    """A call is not made, or failed; the text is what the model is told."""
+    """A call is not made, or failed; the text is what the model reads."""
 
 
 class Calls:
@@ -108,11 +108,11 @@ class Calls:
         *,
         was_cut: bool = False,
     ) -> tuple[list[ToolResult], list[Ask]]:
-        """Return the results of the calls in their order, and what those wait for that wait.
+        """Return the results of the calls in their order, and what the waiting ones wait for.
 
         Calls that do no harm are made side by side, others alone. `keep` is awaited for each
         result that must not be lost. `was_cut` says that the answer with the calls reached its
-        token limit. Raises Cancelled where the attempt no longer holds.
+        token limit. Raises Cancelled if the attempt no longer holds.
         """
         results: list[ToolResult] = []
         asks: list[Ask] = []
@@ -172,7 +172,7 @@ class Calls:
             return ToolResult(call.id, call.name, str(rejection), is_error=True)
 
     def _repeat_earlier(self, call: ToolCall, earlier: Call) -> ToolResult:
-        """Return the result that the journal has; emit it where this attempt tells all anew."""
+        """Return the result that the journal has; emit it if this attempt repeats everything."""
         result = ToolResult(call.id, call.name, earlier.result or "", earlier.failed)
         data = self._describe(call.id, call.name, parse_arguments(call.arguments) or {})
         if not self._turn.continues:

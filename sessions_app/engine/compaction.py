@@ -116,7 +116,7 @@ def message_size(message: Message) -> int:
 
 
 def excess_of(size: int, tokens: float) -> float:
-    """Return how many characters are too many for a context of so many tokens; 0 where it fits.
+    """Return how many characters are too many for a context of so many tokens; 0 if it fits.
 
     It grows in leaps, so that what was cut for one step is the same for the next ones, and services
     that cache a prompt by its beginning find it again.

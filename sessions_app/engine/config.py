@@ -58,7 +58,7 @@ class Resolver:
         `api_key`, or one below `headers`. What came along with it by accident (white space and
         quotes around it) is taken off.
 
-        Raises EngineError `missing_key`, naming the variable, where one is unset or empty, and
+        Raises EngineError `missing_key`, naming the variable, if one is unset or empty, and
         `bad_config`, naming the variable or the key, for what no header can carry.
         """
         if isinstance(value, str):
@@ -122,7 +122,7 @@ def clean_key(text: str, module: str, source: str) -> str:
     """Return a key, or any other value of a header, without what came along with it by accident.
 
     That is white space around it, a line break at its end, and one pair of quotes. Raises
-    EngineError `bad_config`, naming the source, where a character is left that no header has.
+    EngineError `bad_config`, naming the source, if a character is left that no header has.
     """
     key = text.strip(_AROUND)
     if len(key) > 1 and key[0] == key[-1] and key[0] in "\"'`":
@@ -186,7 +186,7 @@ def require_value(config: Config, module: str, key: str) -> str:
 
 
 def number(config: Config, module: str, key: str, kind: type[int] | type[float]) -> int | float:
-    """Return a config value as a finite number of the kind; raise EngineError where it is none.
+    """Return a config value as a finite number of the kind; raise EngineError if it is none.
 
     A variable's text counts as the number that it spells.
     """
@@ -204,7 +204,7 @@ def number(config: Config, module: str, key: str, kind: type[int] | type[float])
 
 
 def wrong_kind(config: Config, module: str, key: str, noun: str) -> EngineError:
-    """Return the error for a config value that is not what it must be; its value is not told."""
+    """Return the error for a config value of the wrong kind, without repeating the value."""
     kind = type(config[key]).__name__
     return EngineError("bad_config", f"`{key}` of {module} must be {noun}, not {kind}.")
 

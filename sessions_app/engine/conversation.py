@@ -176,7 +176,7 @@ async def _open_module(mount: dict[str, Any], turn: Turn, stack: AsyncExitStack)
 
 
 class Conversation:
-    """What an attempt says, is told and does, until it ends or waits."""
+    """What an attempt says, receives and does, until it ends or waits."""
 
     def __init__(
         self, turn: Turn, emit: Emit, modules: list[OpenedModule], instructions: str, prompt: str
@@ -261,7 +261,7 @@ class Conversation:
         return output
 
     def _repeat_steps(self, output: RunOutput) -> None:
-        """Emit what the checkpoints say; calls of the newest answer are told when they are made."""
+        """Emit the answers in the checkpoints, and those of their calls that have results there."""
         calls: dict[str, ToolCall] = {}
         newest = self._newest_answer()
         for message in self._messages:
@@ -589,7 +589,7 @@ class Window:
     def leaves_room(self, instructions: str, prompt: str) -> bool:
         """Return whether instructions and prompt leave room for a conversation.
 
-        Raises EngineError `too_long` where they cannot even fit by themselves.
+        Raises EngineError `too_long` if they cannot even fit by themselves.
         """
         fixed = len(instructions) + len(prompt)
         if self._is_known and fixed / CHARACTERS_AT_MOST > self.tokens:

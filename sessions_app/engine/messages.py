@@ -36,7 +36,7 @@ class ToolCall:
 
     id: str
     name: str
-    # JSON text, as the model has put it; what is no object is an error that the model is told.
+    # JSON text as the model wrote it. If it is no object, the model gets an error.
     arguments: str
     opaque: str = ""
 
@@ -101,7 +101,7 @@ Message = UserMessage | SystemMessage | AssistantMessage | ToolMessage
 
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
-    """What a model is told of a tool."""
+    """The description of a tool that a model gets."""
 
     name: str
     description: str

@@ -55,7 +55,7 @@ class ModelFileError(Exception):
 
 
 def find_damage(path: Path, model: ModelFile) -> str | None:
-    """Return what is wrong with the file at `path`, None where it is intact.
+    """Return what is wrong with the file at `path`; None if it is intact.
 
     Reads all of it, at about a gigabyte per second, without holding the interpreter.
     """

@@ -38,7 +38,7 @@ from sessions_app.engine.messages import (
 )
 from sessions_app.engine.tool_schemas import SchemaError, normalize_schema
 
-# What a model is told of calls without a result.
+# The result that a model gets for a call that has none.
 INTERRUPTED = (
     "This call was interrupted: it was begun and not brought to its end, and nobody knows whether "
     "it took effect. It was not repeated. Look first whether it did, before you call it again."
@@ -133,7 +133,7 @@ def _pair(
 
     A result belongs to the last answer that called its id, wherever it stands: ids are used again
     in later turns. The first result counts: the model may have answered to it. One for which there
-    is no call at all is told as a text, because what a tool did should not be lost.
+    is no call at all becomes a text, because what a tool did should not be lost.
     """
     items: list[Message | _Exchange] = []
     # By id: calls of the last answer with that id that have no result yet.
@@ -141,8 +141,8 @@ def _pair(
     for message in messages:
         if isinstance(message, ToolMessage):
             orphans = [r for r in message.results if not _place(r, waiting)]
-            if told := [_describe_result(r) for r in orphans]:
-                items.append(UserMessage("\n\n".join(told)))
+            if texts := [_describe_result(r) for r in orphans]:
+                items.append(UserMessage("\n\n".join(texts)))
         elif isinstance(message, AssistantMessage):
             answer = _clean(message, service, trailing_thinking)
             calls = answer.tool_calls
@@ -277,8 +277,8 @@ class _TextWriter:
             if _says_something(p)
         ]
         self._turns.add(_with_parts(exchange.answer, [Text("\n\n".join(texts))]))
-        told = [_describe_result(result) for _, result in exchange.pairs()]
-        self._turns.add(UserMessage("\n\n".join(told)))
+        texts = [_describe_result(result) for _, result in exchange.pairs()]
+        self._turns.add(UserMessage("\n\n".join(texts)))
 
 
 def _describe_result(result: ToolResult) -> str:

@@ -64,7 +64,7 @@ class RunOutput:
         self._say(self._text_redactor.flush())
 
     def count(self, kind: str, piece: str) -> None:
-        """Count a piece; raise EngineError `too_long_answer` where it is too much."""
+        """Count a piece; raise EngineError `too_long_answer` if there are too many."""
         self.is_silent = False
         self._size.add(kind, len(piece))
         self._size.add_piece()

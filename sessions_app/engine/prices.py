@@ -9,7 +9,7 @@ from sessions_app.engine.wire.events import Usage
 
 
 def price_of(usage: Usage, provider: Provider, model: str) -> float | None:
-    """Return what an answer has cost in US dollars; None where its model's price is not known."""
+    """Return what an answer has cost in US dollars; None if the price of its model is not known."""
     # Late: the list of prices takes a moment to load.
     import genai_prices
 
@@ -29,7 +29,7 @@ def price_of(usage: Usage, provider: Provider, model: str) -> float | None:
 
 
 def context_window(provider: Provider) -> int | None:
-    """Return the tokens that the provider's model can read; None where nobody knows.
+    """Return the tokens that the provider's model can read; None if that is not known.
 
     Its config may say it as `context_window`. Raises EngineError `bad_config` for no number.
     """

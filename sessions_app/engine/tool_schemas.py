@@ -14,7 +14,7 @@ from typing import Any, TypeGuard
 Schema = dict[str, Any]
 
 _TYPES = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
-# What authors write who think in a programming language.
+# Type names of programming languages, which some authors write.
 _SPELLINGS = {
     "string": "str text",
     "integer": "int long",
@@ -116,7 +116,7 @@ class _Normalizer:
                 top[key] = {str(k): self._any_schema(v, (), 1) for k, v in root[key].items()}
 
     def _any_schema(self, value: Any, refs: tuple[str, ...], depth: int) -> Schema:
-        """Return what stands where a schema should: anything where it is none."""
+        """Return the schema at this place; one that allows anything if there is none."""
         return self._schema(value, refs, depth) if isinstance(value, dict) else {}
 
     def _schema(self, given: Schema, refs: tuple[str, ...], depth: int) -> Schema:
@@ -171,7 +171,7 @@ class _Normalizer:
         return {} if found is True else found
 
     def _keyword(self, key: str, value: Any, refs: tuple[str, ...], depth: int) -> Any:
-        """Return a keyword's value; None where it says nothing, or nothing valid."""
+        """Return a keyword's value; None if it is missing or not valid."""
         deeper = depth + 1
         if key in _SCHEMAS_BY_NAME:
             return self._by_name(value, refs, deeper)

@@ -82,7 +82,7 @@ def merge_results(messages: Iterable[Message]) -> list[Message]:
 def close_calls(messages: list[Message], calls: Mapping[str, Call]) -> list[Message]:
     """Return messages in which every call of the last answer has a result.
 
-    Those that are missing are told by the journal: as they ended, or that they were interrupted.
+    The journal has those that are missing: how they ended, or that they were interrupted.
     """
     results: tuple[ToolResult, ...] = ()
     answer = messages[-1] if messages else None

@@ -75,7 +75,7 @@ class Place:
     """One client's place in the feed; iterate over it for frames.
 
     django-eventstream keeps ten payloads of hints for a client that does not take them, and drops
-    further ones. The client is then told to read the list.
+    further ones. The client is then asked to read the list.
     """
 
     def __init__(

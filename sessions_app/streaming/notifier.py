@@ -167,7 +167,7 @@ class Notifier:
         self._thread: threading.Thread | None = None
 
     def notify(self, session_id: str, seq: int) -> None:
-        """Have all processes told that the session's journal reaches `seq`; returns at once."""
+        """Notify all processes that the session's journal reaches `seq`; return at once."""
         with self._changed:
             if session_id not in self._pending and len(self._pending) >= PENDING_LIMIT:
                 return
@@ -175,7 +175,7 @@ class Notifier:
             self._wake()
 
     def send_hint(self, hint: Hint) -> None:
-        """Have the feeds of all processes told what changed; returns at once."""
+        """Notify the feeds of all processes of what changed; return at once."""
         if self._hints.add(hint):
             with self._changed:
                 self._wake()

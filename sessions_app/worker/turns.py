@@ -15,7 +15,7 @@ from sessions_app.services.attempts import Attempt
 from sessions_app.states import ActionStatus, Role, RunStatus
 
 # The newest messages that an engine gets, at most, and how many are read at a time. Fewer are read
-# where they fill its context already, so that a long session costs no more than what is sent.
+# if they fill its context already, so that a long session costs no more than what is sent.
 HISTORY = 1000
 PAGE = 20
 TOOL_EVENTS = (EventType.TOOL_PRE, EventType.TOOL_POST)
@@ -122,7 +122,7 @@ def _steps_of(run_ids: set[str]) -> dict[str, list[Checkpoint]]:
 
 
 def _newest_answer(steps: Sequence[Checkpoint]) -> Checkpoint | None:
-    """Return the newest step that is an answer of the model; the newest one where none says so.
+    """Return the newest step that is an answer of the model; the newest one if there is no answer.
 
     What was asked and called since then belongs to it: results are steps of their own.
     """
@@ -153,14 +153,14 @@ def _history_message(message: Message, steps: dict[str, list[Checkpoint]]) -> Hi
 
 def _calls(run: Run, step: Checkpoint) -> dict[str, Call]:
     """Return the calls that followed a step, as the journal has them."""
-    told = (
+    events = (
         Event.objects.in_session(run.session_id)
         .after(step.event_seq)
         .filter(run_id=run.pk, type__in=TOOL_EVENTS)
         .values_list("type", "data__hook_data")
     )
     calls: dict[str, Call] = {}
-    for kind, data in told:
+    for kind, data in events:
         call = Call(data["tool_call_id"], data["tool_name"])
         if kind == EventType.TOOL_POST:
             error = data.get("error")

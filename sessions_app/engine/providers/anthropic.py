@@ -54,7 +54,7 @@ class Anthropic(HostedProvider):
             raise _bad_budget("must be below `max_tokens`, which it counts towards.")
 
     def endpoint(self) -> tuple[str, dict[str, str]]:
-        """Return the URL of an answer's stream, and the headers that say who asks."""
+        """Return the URL of an answer's stream, and the headers that authenticate us."""
         base = str(self.config.get("base_url") or URL)
         has_version = base.rstrip("/").endswith(("/v1", "/v1/messages"))
         key = str(self.config["api_key"])
@@ -83,9 +83,9 @@ class Anthropic(HostedProvider):
         return anthropic.AnthropicReader()
 
     def learn(self, error: StreamError, body: dict[str, Any], lessons: Lessons) -> Lessons | None:
-        """Return what a refusal says of requests like this one; None where it says nothing."""
+        """Return what a refusal says of requests like this one; None if it says nothing."""
         if match := _MAXIMUM.search(error.message):
-            # The model's own maximum, which nobody has told so far.
+            # The model's own maximum, which is not known before the service names it.
             most = int(match[1])
             if not 0 < most < body["max_tokens"]:
                 return None

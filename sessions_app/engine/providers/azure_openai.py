@@ -72,7 +72,7 @@ class AzureOpenAI(ChatProvider):
         return join_url(self._endpoint, f"openai/{deployment}{path}", version)
 
     def headers(self) -> dict[str, str]:
-        """Return the headers of a request that say who asks."""
+        """Return the headers that authenticate a request."""
         if _is_newest(self.config):
             return super().headers()
         return {"api-key": str(self.config["api_key"])}

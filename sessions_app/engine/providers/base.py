@@ -25,7 +25,7 @@ class Provider(ABC):
 
     module: ClassVar[str]
     capabilities: ClassVar[ProviderCapabilities]
-    # How the list of prices names its vendor; empty where it knows none.
+    # How the list of prices names its vendor; empty if it knows none.
     vendor: ClassVar[str] = ""
     # The config that goes without saying.
     defaults: ClassVar[Config] = {}

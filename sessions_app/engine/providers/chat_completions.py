@@ -34,7 +34,7 @@ _PATHS = {"chat": "chat/completions", "responses": "responses"}
 
 
 class ChatProvider(HostedProvider):
-    """A provider that speaks chat completions or, where its config says so, Responses."""
+    """A provider that speaks chat completions or, if its config says so, Responses."""
 
     # Fields of Responses that a service may refuse without their names.
     optional = {
@@ -58,12 +58,12 @@ class ChatProvider(HostedProvider):
         """Return the URL of a path of its API."""
 
     def headers(self) -> dict[str, str]:
-        """Return the headers of a request that say who asks."""
+        """Return the headers that authenticate a request."""
         key = self.config.get("api_key")
         return {"Authorization": f"Bearer {key}"} if key else {}
 
     def endpoint(self) -> tuple[str, dict[str, str]]:
-        """Return the URL of an answer's stream, and the headers that say who asks."""
+        """Return the URL of an answer's stream, and the headers that authenticate us."""
         return self.url(_PATHS[self._api]), self.headers()
 
     def build_body(self, request: Request, lessons: Lessons) -> dict[str, Any]:
@@ -91,7 +91,7 @@ class ChatProvider(HostedProvider):
         return ResponsesReader()
 
     def learn(self, error: StreamError, body: dict[str, Any], lessons: Lessons) -> Lessons | None:
-        """Return what a refusal says of requests like this one; None where it says nothing."""
+        """Return what a refusal says of requests like this one; None if it says nothing."""
         if field := find_refused_field(error, body, lessons.refused):
             if field in _OWN_THINKING:
                 lessons.refused |= _OWN_THINKING
@@ -104,7 +104,7 @@ class ChatProvider(HostedProvider):
 
 
 def find_refused_field(error: StreamError, body: dict[str, Any], refused: Collection[str]) -> str:
-    """Return the optional field that a request was refused for; empty where it was for another.
+    """Return the optional field that a request was refused for; empty if it was for another reason.
 
     One that was left out already is no reason to ask again.
     """

@@ -47,7 +47,7 @@ class Google(HostedProvider):
         require_value(config, cls.module, "api_key")
 
     def endpoint(self) -> tuple[str, dict[str, str]]:
-        """Return the URL of an answer's stream, and the headers that say who asks."""
+        """Return the URL of an answer's stream, and the headers that authenticate us."""
         base = str(self.config.get("base_url") or URL)
         has_version = _VERSION.search(urlsplit(base).path.rstrip("/"))
         path = gemini.build_path(self.model)

@@ -78,7 +78,7 @@ class HostedProvider(Provider):
 
     @abstractmethod
     def endpoint(self) -> tuple[str, dict[str, str]]:
-        """Return the URL of an answer's stream, and the headers that say who asks."""
+        """Return the URL of an answer's stream, and the headers that authenticate us."""
 
     @abstractmethod
     def build_body(self, request: Request, lessons: Lessons) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class HostedProvider(Provider):
             yield await self._open(request, stack)
 
     def learn(self, error: StreamError, body: dict[str, Any], lessons: Lessons) -> Lessons | None:
-        """Return what a refusal says of requests like this one; None where it says nothing.
+        """Return what a refusal says of requests like this one; None if it says nothing.
 
         What is returned holds for this request. What holds for all of the service is added to
         `lessons`.

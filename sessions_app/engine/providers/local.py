@@ -92,7 +92,7 @@ def _start(path: Path, model: ModelFile) -> LocalServer:
             f"The local model cannot be loaded: its file {path} {damage}. "
             f"Run `{command('fetch_model')}`, then send the message again.",
         )
-    # Late: nobody who does not use the local model should pay for llama.cpp.
+    # Late: a process that does not use the local model should not load llama.cpp.
     import xllamacpp
 
     key = secrets.token_urlsafe(32)

@@ -227,7 +227,7 @@ class _Answer:
         return self._count(ToolCallEvent(call.id, name, arguments), arguments)
 
     def read(self, answer: dict[str, Any]) -> Iterator[Event]:
-        """Yield the events of an answer of a script; raise ProviderError where it refuses."""
+        """Yield the events of an answer of a script; raise ProviderError if it refuses."""
         if status := answer.get("status"):
             raise _make_error(status, f"The script refuses with status {status}.")
         for piece in _WORDS.findall(clean_text(answer.get("thinking") or "")):
@@ -238,7 +238,7 @@ class _Answer:
             yield self.call(call["name"], json.dumps(call.get("args") or {}))
 
     async def wait(self, seconds: float) -> None:
-        """Wait before the next piece; raise ProviderError where it is due earlier."""
+        """Wait before the next piece; raise ProviderError if the time limit ends first."""
         limit = self._limit
         if seconds <= limit:
             await asyncio.sleep(seconds)

@@ -229,7 +229,7 @@ class SchemaCoercion:
         return bool(kinds) and "null" not in kinds
 
     def _kinds(self, schema: Any, depth: int = 0) -> set[str]:
-        """Return all types that a schema takes; none where it takes any."""
+        """Return all types that a schema takes; none if it takes any."""
         schema = self._resolve(schema)
         if not isinstance(schema, dict) or self._is_too_long(depth):
             return set()
@@ -307,7 +307,7 @@ def _types(schema: Any) -> set[str]:
 
 
 def _options(schema: Schema) -> list[Any]:
-    """Return the only values that a schema takes; none where it does not say."""
+    """Return the only values that a schema takes; none if it does not say."""
     if "const" in schema:
         return [schema["const"]]
     return schema["enum"] if isinstance(schema.get("enum"), list) else []

@@ -12,12 +12,12 @@ from sessions_app.engine.base import EngineError, NullHost, RunHost
 from sessions_app.engine.capabilities import ToolCapabilities
 from sessions_app.engine.messages import ToolSpec
 
-# Characters of a tool's answer that a model is told, at most.
+# Characters of a tool's answer that a model gets, at most.
 ANSWER_LIMIT = 50_000
 
 
 class ToolError(Exception):
-    """A call failed for a reason that the model is told, so that it can do better."""
+    """A call failed for a reason that the model reads, so that it can do better."""
 
 
 class SubSessionNeeded(Exception):
@@ -68,7 +68,7 @@ class Toolbox:
     notes: Sequence[str] = ()
     # Returns a tool that is not among `tools` now but may be had by trying again, within limits:
     # for calls that were approved while its server was there. None: no tool of this module.
-    # Raises ToolError where it is this module's, and cannot be had.
+    # Raises ToolError if it is this module's and cannot be had.
     find: Callable[[str], Awaitable[Tool | None]] | None = None
     # What of the worker's environment, or of the config, the tools were given as a secret: their
     # answers may hold it. It is redacted where they are shown to people, and nowhere else.

@@ -22,7 +22,7 @@ ErrorKind = Literal[
     "unsupported_content",  # refused for a kind of content that the model cannot take
     "rejected",  # any other 4xx
     "content_filter",  # withheld for what is in it
-    "overloaded",  # 5xx, or told so in the stream
+    "overloaded",  # 5xx, or an error of this kind in the stream
     "too_long_answer",  # more than the limits grant
     "bad_answer",  # nothing of the protocol
     "bad_config",  # the request could not even be made: a key, URL or proxy that cannot be used
@@ -69,7 +69,7 @@ class Finish:
     reason: FinishReason
     # The parts of the answer in their order, with opaque content.
     parts: tuple[Part, ...]
-    # As the server calls itself; empty where it does not say.
+    # As the server calls itself; empty if it does not say.
     model: str = ""
 
 
@@ -78,7 +78,7 @@ class StreamError:
     """The answer ended in an error. The last event."""
 
     kind: ErrorKind
-    # The server's own words, or ours where it said nothing; may hold secrets until it is redacted.
+    # The server's own words, or ours if it said nothing; may hold secrets until it is redacted.
     message: str
     # HTTP status, or the one that its code stands for.
     status: int | None = None

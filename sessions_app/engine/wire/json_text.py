@@ -135,7 +135,7 @@ def _without_nan(value: Any) -> Any:
 def load_arguments(arguments: str) -> dict[str, Any]:
     """Return the arguments of a call as an object, the only kind that a service accepts.
 
-    Anything else goes below a key of its own: the model has been told what was wrong with it.
+    Anything else goes below a key of its own: the model already knows what was wrong with it.
     """
     value = parse_json_or(arguments or "{}", arguments)
     return value if isinstance(value, dict) else {"arguments": arguments}

@@ -29,7 +29,7 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class ServerEvent(NamedTuple):
-    """One event: its name, empty where it has none, and its data, never empty."""
+    """One event: its name, empty if it has none, and its data, never empty."""
 
     event: str
     data: str

@@ -98,7 +98,7 @@ def explain_encoding(path: str, content: bytes, place: int = 0) -> ToolError:
 
 
 def find_line_end(text: str) -> str:
-    """Return the only line end of a text; nothing where it has none, or has several kinds."""
+    """Return the only line end of a text; empty if it has none, or several kinds."""
     found = set((_BREAK if "\n" in text else _OLD_BREAK).findall(text))
     return found.pop() if len(found) == 1 else ""
 

@@ -20,7 +20,7 @@ from sessions_app import failpoints
 from sessions_app.events import EventType
 from sessions_app.exceptions import LeaseLost, SessionNotFound
 from sessions_app.models import Run, Session
-from sessions_app.services import jobs, journal, runs
+from sessions_app.services import hints, journal, runs
 from sessions_app.services.journal import Entry
 from sessions_app.states import FinishReason, RunStatus, SessionStatus
 
@@ -59,8 +59,7 @@ def claim(session_id: str, worker: str) -> Attempt | None:
     """
     with transaction.atomic():
         session = _active(session_id)
-        run = _next(session_id) if session else None
-        if run is None:
+        if session is None or (run := _next(session_id)) is None:
             return None
         attempt = _attempt(session, run)
         begun = {} if attempt.continues else {"attempt_seq": attempt.seq, "first_token_at": None}
@@ -116,9 +115,10 @@ FROM held WHERE r.id = held.id RETURNING r.id
 
 def renew(attempts: list[Attempt]) -> set[str]:
     """Renew the leases; return the ids of the runs that are still held."""
-    ids, numbers = [a.run_id for a in attempts], [a.number for a in attempts]
+    lease = timedelta(seconds=settings.LEASE_SECONDS)
+    parameters: list[Any] = [[a.run_id for a in attempts], [a.number for a in attempts], lease]
     with connection.cursor() as cursor:
-        cursor.execute(RENEW, [ids, numbers, timedelta(seconds=settings.LEASE_SECONDS)])
+        cursor.execute(RENEW, parameters)
         return {row[0] for row in cursor.fetchall()}
 
 
@@ -142,7 +142,7 @@ def succeed(
     `finish_reason` is one of FINISHED. Raises LeaseLost if the attempt no longer holds.
     """
     with transaction.atomic():
-        run = _settled(attempt, RunStatus.SUCCEEDED, finish_reason, usage=usage)
+        run = _settle(attempt, RunStatus.SUCCEEDED, finish_reason, usage=usage)
         Session.objects.filter(pk=attempt.session_id).update(
             agent_invocations=F("agent_invocations") + 1
         )
@@ -159,7 +159,7 @@ def fail(attempt: Attempt, failure: Failure) -> None:
     Raises LeaseLost if the attempt no longer holds.
     """
     with transaction.atomic():
-        run = _failed(attempt, failure)
+        run = _settle_failed(attempt, failure)
         journal.append(attempt.session_id, _error(run, failure, runs.said(run)))
 
 
@@ -169,7 +169,7 @@ def release(attempt: Attempt) -> None:
     That a daemon is stopped in order counts for no worker that has died. Raises LeaseLost.
     """
     with transaction.atomic():
-        locked_for(attempt)
+        lock_session(attempt)
         run = Run.objects.held(attempt.run_id, attempt.number).first()
         if run is None:
             raise LeaseLost
@@ -184,7 +184,7 @@ def rescue(limit: int = 100) -> int:
     expired = list(Run.objects.expired().values_list("session_id", "id", "attempt")[:limit])
     rescued = sum(_rescue(Attempt(*values)) for values in expired)
     for session_id in _find_orphaned(limit):
-        jobs.defer(session_id)
+        hints.queue_job(session_id)
     return rescued
 
 
@@ -192,7 +192,7 @@ def _rescue(attempt: Attempt) -> bool:
     """Interrupt one run, unless its worker, another rescuer or a deletion was faster."""
     try:
         with transaction.atomic():
-            locked_for(attempt)
+            lock_session(attempt)
             run = Run.objects.held(attempt.run_id, attempt.number).expired().first()
             if run is not None:
                 _interrupt(run, run.interruptions + 1)
@@ -212,13 +212,13 @@ def _interrupt(run: Run, broken_off: int) -> None:
     if broken_off < settings.MAX_ATTEMPTS:
         Run.objects.filter(pk=run.pk).update(status=RunStatus.QUEUED, lease_expires_at=None)
         journal.append(run.session_id, [interrupted])
-        jobs.defer(run.session_id)
+        hints.queue_job(run.session_id)
         return
     failure = Failure(
         "too_many_attempts",
         f"The worker went away in each of {broken_off} attempts; send the message again.",
     )
-    given_up = _failed(Attempt(run.session_id, run.id, run.attempt), failure)
+    given_up = _settle_failed(Attempt(run.session_id, run.id, run.attempt), failure)
     # What was said is void, so there is nothing to keep of it.
     journal.append(run.session_id, [interrupted, *_error(given_up, failure, "")])
 
@@ -249,14 +249,15 @@ LIMIT %s
 
 def _find_orphaned(limit: int) -> list[str]:
     """Return the sessions that have something to do but no job any more."""
+    parameters: list[Any] = [timedelta(seconds=settings.LEASE_SECONDS / 3), limit]
     with connection.cursor() as cursor:
-        cursor.execute(ORPHANED, [timedelta(seconds=settings.LEASE_SECONDS / 3), limit])
+        cursor.execute(ORPHANED, parameters)
         return [row[0] for row in cursor.fetchall()]
 
 
-def _settled(attempt: Attempt, status: RunStatus, finish_reason: str, **changes: object) -> Run:
+def _settle(attempt: Attempt, status: RunStatus, finish_reason: str, **changes: object) -> Run:
     """Take a held run to its outcome, under the lock of its session; raise LeaseLost."""
-    session = locked_for(attempt)
+    session = lock_session(attempt)
     won = Run.objects.held(attempt.run_id, attempt.number).update(
         status=status,
         ended_at=Now(),
@@ -271,9 +272,9 @@ def _settled(attempt: Attempt, status: RunStatus, finish_reason: str, **changes:
     return run
 
 
-def _failed(attempt: Attempt, failure: Failure) -> Run:
+def _settle_failed(attempt: Attempt, failure: Failure) -> Run:
     used = {} if failure.usage is None else {"usage": failure.usage}
-    return _settled(
+    return _settle(
         attempt,
         RunStatus.FAILED,
         FinishReason.ERROR,
@@ -283,7 +284,7 @@ def _failed(attempt: Attempt, failure: Failure) -> Run:
     )
 
 
-def locked_for(attempt: Attempt) -> Session:
+def lock_session(attempt: Attempt) -> Session:
     """Lock the attempt's session and return it.
 
     A session that was deleted has taken the lease with it: LeaseLost is raised.

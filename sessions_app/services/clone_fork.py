@@ -139,7 +139,8 @@ def _twins(originals: Sequence[Original], ids: dict[str, str]) -> Iterator[Sessi
 
 def _twin(original: Original, source: Session, ids: dict[str, str], born: datetime) -> Session:
     """Return the copy of one: what it was created with, and nothing that it has lived through."""
-    id, parent_id = ids[original.id], ids.get(original.parent_id, original.parent_id)
+    id = ids[original.id]
+    parent_id = original.parent_id and ids.get(original.parent_id, original.parent_id)
     return Session(
         id=id,
         name=_marked(source.name, original.mark),
@@ -212,7 +213,7 @@ def _fill(original: Original, copy_id: str) -> None:
         cursor.execute("SELECT set_config(%s, %s, true)", [COPY_SETTING, copy_id])
         for after in range(0, original.length, MESSAGES_AT_A_TIME):
             count = min(MESSAGES_AT_A_TIME, original.length - after)
-            parameters = {
+            parameters: dict[str, Any] = {
                 "ids": [new_message_id() for _ in range(count)],
                 "original": original.id,
                 "length": original.length,

@@ -1,18 +1,30 @@
-"""Hints for lists of sessions, sent after the commit, so that clients need not poll the lists.
+"""What a change tells others: hints for lists of sessions, and jobs for workers.
 
-A hint says which session changed and a little of what: never what was said, nor its metadata. Most
-hints follow from the events that are written to the journal (`sessions_app.events` says which);
-the services send those of changes that no journal records.
+Hints are sent after the commit, so that clients need not poll the lists. A hint says which session
+changed and a little of what: never what was said, nor its metadata. Most hints follow from the
+events that are written to the journal (`sessions_app.events` says which); the services send those
+of changes that no journal records.
+
+There is one kind of job: look at a session, and do what there is to do.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.db import transaction
+from procrastinate.contrib.django import app
 
 from sessions_app.events import Event, Hint, SessionCreatedHint, SessionUpdatedHint
 from sessions_app.models import Session
 from sessions_app.signals import session_changed
+
+# The name by which the worker knows the job that executes a session's runs.
+ADVANCE_SESSION = "advance_session"
+
+
+def queue_job(session_id: str) -> None:
+    """Queue the job that executes the session's runs; joins the caller's transaction."""
+    app.configure_task(ADVANCE_SESSION).defer(session_id=session_id)
 
 
 def send(hint: type[Hint], session_id: str, owner: str, **data: Any) -> None:

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from sessions_app.services.attempts import Attempt
 
 
+class NotAppended(Exception):
+    """There is no such session, or it is not active and takes no messages."""
+
+
 @dataclass(frozen=True)
 class Line:
     """A message to be added to the transcript."""
@@ -106,7 +110,7 @@ WITH {held}, grown AS (
 SELECT session_id, message_count, last_event_seq, owner FROM grown {result}
 """
 # For anybody who has, or needs, no lease.
-FREE = {
+FREE_PARTS = {
     "held": """held AS (
         SELECT * FROM unnest(%(sessions)s::text[], %(event_counts)s::int[], %(line_counts)s::int[])
             AS t(session_id, events, lines)
@@ -118,7 +122,7 @@ FREE = {
     "result": "",
 }
 # A message's seq is part of the data of its event.
-WITH_MESSAGES = FREE | {
+MESSAGE_PARTS = FREE_PARTS | {
     "others": """message AS (
         INSERT INTO sessions_app_message
             (id, session_id, seq, role, content, created_at, run_id, agent, token_count, metadata,
@@ -140,7 +144,7 @@ WITH_MESSAGES = FREE | {
 # as well, because only a locked row is read again after a wait: an attempt that was voided
 # meanwhile drops out. The id of the batch is in a row that is written anyway, so it costs nothing;
 # it is read under the row's lock, so a first try that is still committing is waited for.
-WITH_LEASES = FREE | {
+LEASE_PARTS = FREE_PARTS | {
     "held": """held AS MATERIALIZED (
         SELECT t.*, s.message_count, s.last_event_seq, s.owner,
             t.has_output AND r.first_token_at IS NULL AS is_first,
@@ -164,21 +168,25 @@ WITH_LEASES = FREE | {
     "result": """UNION ALL
         SELECT session_id, message_count, last_event_seq, owner FROM held WHERE is_written""",
 }
-FREE, WITH_MESSAGES, WITH_LEASES = (
-    APPEND.format(**parts) for parts in (FREE, WITH_MESSAGES, WITH_LEASES)
-)
+FREE = APPEND.format(**FREE_PARTS)
+WITH_MESSAGES = APPEND.format(**MESSAGE_PARTS)
+WITH_LEASES = APPEND.format(**LEASE_PARTS)
 
 # What counts as the first output of an attempt.
 OUTPUT = {name for name, event in Event.registry.items() if event.meta.is_output}
 
 
-def append(session_id: str, entries: Sequence[Entry]) -> Position | None:
+def append(session_id: str, entries: Sequence[Entry]) -> Position:
     """Add events, and the messages that they announce, to a session; notify after the commit.
 
-    Return where the history now stands. None, and nothing written, if there is no such session,
-    or if there are messages and the session is not active. Joins the caller's transaction.
+    Return where the history now stands. Raises NotAppended, with nothing written, if there is no
+    such session, or if there are messages and the session is not active. Joins the caller's
+    transaction.
     """
-    return _write([Addition(session_id, entries)]).get(session_id)
+    position = _write([Addition(session_id, entries)]).get(session_id)
+    if position is None:
+        raise NotAppended(session_id)
+    return position
 
 
 def flush(events: Sequence[AttemptEvent], batch_id: UUID | None = None) -> dict[str, int]:
@@ -229,10 +237,31 @@ def encode(data: dict[str, Any]) -> str:
 
 def _write(additions: Sequence[Addition], batch_id: UUID | None = None) -> dict[str, Position]:
     """Execute the statement, and notify of what it wrote; return the positions by session."""
+    has_messages = any(entry.message for addition in additions for entry in addition.entries)
+    statement = WITH_LEASES if batch_id else WITH_MESSAGES if has_messages else FREE
+    with connection.cursor() as cursor:
+        cursor.execute(statement, _build_parameters(additions, batch_id))
+        rows = cursor.fetchall()
+    positions = {session_id: Position(*position) for session_id, *position in rows}
+    for addition in additions:
+        if position := positions.get(addition.session_id):
+            notify(addition.session_id, position.last_event_seq)
+            hints.send_for_events(
+                addition.session_id,
+                position.owner,
+                ((entry.type, entry.data) for entry in addition.entries),
+                last_event_id=position.last_event_seq,
+                message_count=position.message_count if has_messages else None,
+            )
+    return positions
+
+
+def _build_parameters(additions: Sequence[Addition], batch_id: UUID | None) -> dict[str, Any]:
+    """Return what the statement writes, as columns: of sessions, of messages and of events."""
     lines = [
-        (addition.session_id, place, entry.message)
+        (addition.session_id, place, line)
         for addition in additions
-        for place, entry in enumerate((e for e in addition.entries if e.message), 1)
+        for place, line in enumerate((e.message for e in addition.entries if e.message), 1)
     ]
     places = {line.id: place for _, place, line in lines}
     events = [
@@ -240,7 +269,7 @@ def _write(additions: Sequence[Addition], batch_id: UUID | None = None) -> dict[
         for addition in additions
         for place, entry in enumerate(addition.entries, 1)
     ]
-    parameters = {
+    return {
         "batch": batch_id,
         "sessions": [a.session_id for a in additions],
         "event_counts": [len(a.entries) for a in additions],
@@ -266,22 +295,6 @@ def _write(additions: Sequence[Addition], batch_id: UUID | None = None) -> dict[
         "event_runs": [entry.run_id for *_, entry in events],
         "event_lines": [entry.message and places[entry.message.id] for *_, entry in events],
     }
-    statement = WITH_LEASES if batch_id else WITH_MESSAGES if lines else FREE
-    with connection.cursor() as cursor:
-        cursor.execute(statement, parameters)
-        rows = cursor.fetchall()
-    positions = {session_id: Position(*position) for session_id, *position in rows}
-    for addition in additions:
-        if position := positions.get(addition.session_id):
-            notify(addition.session_id, position.last_event_seq)
-            hints.send_for_events(
-                addition.session_id,
-                position.owner,
-                ((entry.type, entry.data) for entry in addition.entries),
-                last_event_id=position.last_event_seq,
-                message_count=position.message_count if lines else None,
-            )
-    return positions
 
 
 def _data(entry: Entry) -> dict[str, Any]:

@@ -34,9 +34,11 @@ def add(
         metadata=metadata or {},
     )
     with transaction.atomic():
-        position = journal.append(session_id, [Entry(EventType.MESSAGE_ADDED, {}, message=line)])
-        if position is None:
-            raise why_not(session_id)
+        entry = Entry(EventType.MESSAGE_ADDED, {}, message=line)
+        try:
+            position = journal.append(session_id, [entry])
+        except journal.NotAppended:
+            raise why_not(session_id) from None
     return saved(line, session_id, position.message_count)
 
 

@@ -15,7 +15,7 @@ from sessions_app.events import EventType
 from sessions_app.exceptions import LeaseLost
 from sessions_app.models import Checkpoint, Run, Session
 from sessions_app.services import journal, runs
-from sessions_app.services.attempts import Attempt, locked_for
+from sessions_app.services.attempts import Attempt, lock_session
 from sessions_app.services.journal import Entry
 from sessions_app.services.pending_actions import Request
 from sessions_app.states import ActionKind, RunStatus
@@ -29,7 +29,7 @@ def keep(
     May be repeated: what is there stays. Raises LeaseLost if the attempt no longer holds.
     """
     with transaction.atomic():
-        session = locked_for(attempt)
+        session = lock_session(attempt)
         if not Run.objects.held(attempt.run_id, attempt.number).update(usage=usage):
             raise LeaseLost
         runs.add_checkpoints(session, attempt.run_id, first, checkpoints)
@@ -42,7 +42,7 @@ def keep_summary(attempt: Attempt, upto: int, summary: str, usage: dict[str, Any
     May be repeated. Raises LeaseLost if the attempt no longer holds.
     """
     with transaction.atomic():
-        session = locked_for(attempt)
+        session = lock_session(attempt)
         if not Run.objects.held(attempt.run_id, attempt.number).update(usage=usage):
             raise LeaseLost
         if upto <= session.summarised_seq:
@@ -64,7 +64,7 @@ def park(attempt: Attempt, requests: Sequence[Request], usage: dict[str, Any]) -
     Raises LeaseLost if the attempt no longer holds.
     """
     with transaction.atomic():
-        locked_for(attempt)
+        lock_session(attempt)
         parked = Run.objects.held(attempt.run_id, attempt.number).update(
             status=RunStatus.PARKED, lease_expires_at=None, usage=usage
         )

@@ -17,7 +17,7 @@ from amplifierd.common.formats import new_approval_id, stamp
 from sessions_app.events import EventType
 from sessions_app.exceptions import ApprovalAnswered, ApprovalNotFound, SessionNotFound
 from sessions_app.models import Approval, PendingAction, Run, Session, SubSessionCall
-from sessions_app.services import jobs, journal
+from sessions_app.services import hints, journal
 from sessions_app.services.journal import Entry
 from sessions_app.states import ActionKind, ActionStatus, RunStatus
 
@@ -183,7 +183,7 @@ def answer_for_sub_session(session_id: str, **changes: Any) -> bool:
     )
     if changes:
         call.update(**changes)
-    jobs.defer(parent_id)
+    hints.queue_job(parent_id)
     return True
 
 
@@ -220,5 +220,5 @@ def _settle(
             }
             entry = Entry(EventType.APPROVAL_RESOLVED, data, action.run_id)
             journal.append(action.session_id, [entry])
-        jobs.defer(action.session_id)
+        hints.queue_job(action.session_id)
     return settled

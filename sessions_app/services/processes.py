@@ -3,6 +3,7 @@
 import os
 import socket
 from datetime import timedelta
+from typing import Any
 
 from django.db import connection
 from django.db.models import QuerySet
@@ -36,10 +37,10 @@ def own_name() -> str:
 
 def record(name: str, kind: str, streams: int = 0, feeds: int = 0) -> None:
     """Record that a process is running, and delete the rows of those that are long gone."""
-    counts = {"streams": streams, "feeds": feeds}
     gone = timedelta(seconds=GONE_SECONDS)
+    parameters: dict[str, Any] = {"name": name, "kind": kind, "gone": gone}
     with connection.cursor() as cursor:
-        cursor.execute(RECORD, {"name": name, "kind": kind, "gone": gone, **counts})
+        cursor.execute(RECORD, parameters | {"streams": streams, "feeds": feeds})
     Process.objects.filter(seen_at__lt=Now() - timedelta(seconds=KEPT_SECONDS)).delete()
 
 

@@ -19,7 +19,7 @@ from sessions_app.exceptions import (
     TooManyRuns,
 )
 from sessions_app.models import Checkpoint, Event, PendingAction, Run, Session, SubSessionCall
-from sessions_app.services import jobs, journal, pending_actions, usage
+from sessions_app.services import hints, journal, pending_actions, usage
 from sessions_app.services.journal import Entry, Line
 from sessions_app.states import ActionKind, FinishReason, Role, RunStatus, SessionStatus
 
@@ -59,7 +59,7 @@ def send(
         )
         run.message_id = line.id
         run.save(force_insert=True)
-        jobs.defer(session_id)
+        hints.queue_job(session_id)
         failpoints.reach(failpoints.SEND_BEFORE_COMMIT)
     return run, position.last_event_seq
 
@@ -97,7 +97,7 @@ def settled(session: Session, run: Run) -> None:
     if session.parent_id is None or Run.objects.filter(session=session).open().exists():
         return
     if pending_actions.answer_for_sub_session(session.pk):
-        jobs.defer(session.pk)
+        hints.queue_job(session.pk)
 
 
 def add_checkpoints(
@@ -166,7 +166,7 @@ def said(run: Run) -> str:
 
     A run that waits for its next attempt has said nothing: what the one before said is void.
     """
-    if run.status == RunStatus.QUEUED:
+    if run.status == RunStatus.QUEUED or run.attempt_seq is None:
         return ""
     pieces = (
         Event.objects.in_session(run.session_id)

@@ -253,7 +253,8 @@ def _transition(session_id: str, target: SessionStatus, **changes: Any) -> Sessi
 
 def _step(session: Session) -> Entry:
     """Return the event of the transition that the session has just made."""
-    if session.is_terminal:
+    # It is set if the session has ended, and only then.
+    if session.ended_at is not None:
         data = {
             "status": str(session.status),
             "timestamp": stamp(session.ended_at),
@@ -261,7 +262,8 @@ def _step(session: Session) -> Entry:
             "errorDetails": session.error_details,
         }
         return Entry(EventType.SESSION_ENDED, data)
-    data = {"status": str(session.status), "timestamp": stamp(session.started_at)}
+    started_at = session.started_at and stamp(session.started_at)
+    data = {"status": str(session.status), "timestamp": started_at}
     return Entry(EventType.SESSION_STARTED, data)
 
 

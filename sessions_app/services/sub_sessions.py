@@ -52,7 +52,8 @@ class SubSessionRequest(Request):
 
     def _create_session(self, run: Run) -> Session:
         parent = Session.objects.get(pk=run.session_id)
-        depth, above = 0, parent
+        depth = 0
+        above: Session | None = parent
         while above is not None and above.parent_id and depth < DEEPEST:
             above, depth = above.parent, depth + 1
         if depth >= DEEPEST:

@@ -20,7 +20,7 @@ from procrastinate.manager import JobManager, NotificationCallback
 
 from amplifierd.common.errors import READ_ONLY
 from amplifierd.common.outage import FIRST_DELAY, is_unavailable, retry
-from sessions_app.services.jobs import ADVANCE_SESSION
+from sessions_app.services.hints import ADVANCE_SESSION
 
 if TYPE_CHECKING:
     from sessions_app.worker.executor import Executor

@@ -88,9 +88,7 @@ def newest(session_id: str) -> int:
 def grow(session_id: str, *texts: str) -> int:
     """Journal pieces of text in one commit; return the seq of the last."""
     entries = [Entry(EventType.CONTENT, {"content": text}) for text in texts]
-    position = journal.append(session_id, entries)
-    assert position is not None
-    return position.last_event_seq
+    return journal.append(session_id, entries).last_event_seq
 
 
 async def append(session_id: str, *texts: str) -> int:

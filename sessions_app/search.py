@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from django.contrib.postgres.search import SearchQuery, SearchVectorField
 from django.core.exceptions import EmptyResultSet
 from django.db import connection, transaction
-from django.db.models import F, Func
+from django.db.models import F, Func, QuerySet
 
 if TYPE_CHECKING:
     # Models have columns that are searched.
@@ -300,7 +300,7 @@ def _by_index(sessions: "SessionQuerySet", words: Words) -> Found:
     return Found(_to_hits(rows), rows[0][0] <= INDEXED)
 
 
-def _query(template: str, words: Words, **parts: "SessionQuerySet") -> Query:
+def _query(template: str, words: Words, **parts: QuerySet[Any, Any]) -> Query:
     """Return a template that is filled with queries of sessions."""
     phrased = [word for phrase in words.phrases for word in phrase]
     parameters: dict[str, Any] = {
@@ -364,7 +364,7 @@ def find_snippets(message_ids: Iterable[str], words: Words) -> dict[str, str]:
         plain = [word.removesuffix("*") for word in words.wanted]
         # Where one of the words begins.
         pattern = f"(^|[^[:alnum:]])({'|'.join(map(literal, words.wanted))})"
-        parameters = {"pattern": pattern, "words": plain, "ids": list(message_ids)}
+        parameters: dict[str, Any] = {"pattern": pattern, "words": plain, "ids": list(message_ids)}
         cursor.execute(EXCERPTS, parameters)
         return {
             message_id: mark_words(text[:LENGTH], words, has_before, len(text) > LENGTH)

@@ -16,7 +16,7 @@ from sessions_app.models import Event, Run
 JSON = dict[str, Any]
 # Characters of a step's text, or of what came of a call.
 LONGEST = 4000
-SPOKEN = {EventType.CONTENT: "text", EventType.THINKING_DELTA: "thinking"}
+SPOKEN: dict[str, str] = {EventType.CONTENT: "text", EventType.THINKING_DELTA: "thinking"}
 TRACED = (
     *SPOKEN,
     EventType.ASSISTANT_MESSAGE_START,

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth import get_user_model, login
-from django.contrib.auth.models import AbstractUser
+from django.contrib.auth import login
+from django.contrib.auth.models import User
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
@@ -94,9 +94,9 @@ def show_lockout(request: HttpRequest, *_: Any) -> HttpResponse:
     return response
 
 
-def _get_account() -> AbstractUser:
+def _get_account() -> User:
     """Return the links' account, created when it is first needed; raise InvalidLink if changed."""
-    users = get_user_model().objects
+    users = User.objects
     rights = {"is_staff": True, "is_superuser": True}
     user, is_new = users.get_or_create(username=ACCOUNT, defaults=rights)
     if is_new:

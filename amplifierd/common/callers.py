@@ -6,6 +6,8 @@ of this machine, says `Everyone()`.
 
 from dataclasses import dataclass, field
 
+from rest_framework.request import Request
+
 
 @dataclass(frozen=True)
 class Everyone:
@@ -51,3 +53,8 @@ class Caller:
     def is_authenticated(self) -> bool:
         """Whether it may do anything at all."""
         return bool(self.scope)
+
+
+def get_caller(request: Request) -> Caller:
+    """Return who sends the request; without authentication a caller that sees nothing."""
+    return request.user if isinstance(request.user, Caller) else Caller()

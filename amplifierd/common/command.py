@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from io import TextIOBase
-from typing import Any
+from typing import Any, TextIO, cast
 
 from django.core.management.base import BaseCommand, CommandError, OutputWrapper
 from django.db import ProgrammingError
@@ -94,4 +94,6 @@ class _Unended(TextIOBase):
 
 
 def _console(stream: OutputWrapper) -> Console:
-    return Console(file=_Unended(stream), highlight=False, markup=False, emoji=False)
+    # What has all methods of text files is none for the types of the standard library.
+    file = cast(TextIO, _Unended(stream))
+    return Console(file=file, highlight=False, markup=False, emoji=False)

@@ -67,7 +67,8 @@ class CursorField(serializers.CharField):
 
     default_error_messages = {"unreadable": "Take the cursor from the Link header of this list."}
 
-    def to_internal_value(self, data: Any) -> Cursor:
+    # The stub says that what is sent as text stays text.
+    def to_internal_value(self, data: Any) -> Cursor:  # type: ignore[override]
         try:
             return Cursor.parse(super().to_internal_value(data))
         except (ValueError, OverflowError, binascii.Error):
@@ -124,14 +125,16 @@ def page_headers(total: int, next_url: str | None) -> dict[str, str]:
 class ProfilePagination(pagination.CursorPagination):
     """Pages of profiles, newest first; with `limit` and an opaque `cursor`."""
 
-    ordering = ("-created_at", "collection", "name")
+    ordering: tuple[str, ...] = ("-created_at", "collection", "name")
     page_size = LIMIT
 
-    def paginate_queryset(
+    # The stub allows sequences, which a cursor cannot be in: they have no order by columns.
+    def paginate_queryset(  # type: ignore[override]
         self, queryset: QuerySet[Any], request: Request, view: Any = None
     ) -> list[Any]:
         self.total = queryset.count()
-        return super().paginate_queryset(queryset, request, view)
+        # None would be a list without pages; this one always has a size.
+        return super().paginate_queryset(queryset, request, view) or []
 
     def get_page_size(self, request: Request) -> int:
         limit = request.query_params.get("limit") or str(LIMIT)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from django.http.request import parse_header_parameters
+from django.utils.http import parse_header_parameters
 from rest_framework.exceptions import (
     ErrorDetail,
     ParseError,
@@ -150,13 +150,14 @@ def _read_constant(name: str) -> Any:
 
 def _read_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
-    if len(value) == len(pairs):
-        return value
-    seen: set[str] = set()
-    # set.add returns None: what is left are the keys that were there already.
-    again = next(key for key, _ in pairs if key in seen or seen.add(key))
-    detail = f"The key {make_storable(again[:SHOWN])!r} is there twice; send it once."
-    raise InvalidValue("duplicate", detail)
+    if len(value) < len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                detail = f"The key {make_storable(key[:SHOWN])!r} is there twice; send it once."
+                raise InvalidValue("duplicate", detail)
+            seen.add(key)
+    return value
 
 
 def _return_errors(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -171,11 +172,15 @@ def _return_errors(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return read_or_return
 
 
-HOOKS = {
-    "parse_int": _read_integer,
-    "parse_float": _read_float,
-    "parse_constant": _read_constant,
-    "object_pairs_hook": _read_object,
-}
-STRICT = json.JSONDecoder(**HOOKS)
-LENIENT = json.JSONDecoder(**{name: _return_errors(hook) for name, hook in HOOKS.items()})
+STRICT = json.JSONDecoder(
+    parse_int=_read_integer,
+    parse_float=_read_float,
+    parse_constant=_read_constant,
+    object_pairs_hook=_read_object,
+)
+LENIENT = json.JSONDecoder(
+    parse_int=_return_errors(_read_integer),
+    parse_float=_return_errors(_read_float),
+    parse_constant=_return_errors(_read_constant),
+    object_pairs_hook=_return_errors(_read_object),
+)

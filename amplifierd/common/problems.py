@@ -105,7 +105,7 @@ READ_ONLY = Problem(
     retry_after=5,
 )
 # The database is there, and has a reason of its own.
-NOT_AWAY = {
+NOT_AWAY: dict[type[BaseException], Problem] = {
     psycopg.errors.DiskFull: DISK_FULL,
     psycopg.errors.QueryCanceled: TOO_SLOW,
     psycopg.errors.ReadOnlySqlTransaction: READ_ONLY,
@@ -157,7 +157,8 @@ def _convert_api_error(error: drf.APIException) -> Problem:
             more = f" ({len(errors) - 1} more in errors)" if errors[1:] else ""
             detail = (f"{field}: {first}" if field else first) + more
         return Problem(error.status_code, "invalid", detail, {"errors": errors})
-    code = CODES.get(error.detail.code, error.detail.code)
+    code = error.detail.code or error.default_code
+    code = CODES.get(code, code)
     challenge = getattr(error, "auth_header", None)
     return Problem(
         error.status_code,

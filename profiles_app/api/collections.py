@@ -63,7 +63,7 @@ class CollectionViewSet(viewsets.GenericViewSet[Collection]):
 
         All collections, newest first.
         """
-        page = self.paginate_queryset(self.get_queryset())
+        page = self.paginate_queryset(self.get_queryset()) or []
         names = defaultdict(list)
         of_page = Profile.objects.filter(collection__in=[item.name for item in page])
         for collection, name in of_page.values_list("collection", "name"):

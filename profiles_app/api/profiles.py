@@ -53,7 +53,7 @@ class ProfileViewSet(viewsets.GenericViewSet[Profile]):
 
         All profiles, newest first.
         """
-        page = self.paginate_queryset(self.get_queryset())
+        page = self.paginate_queryset(self.get_queryset()) or []
         return self.get_paginated_response([ProfileSerializer.serialize(item) for item in page])
 
     @operation(

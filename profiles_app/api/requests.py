@@ -99,7 +99,8 @@ class ProfileBody(Body):
     tools = Section("tools", required=False)
     hooks = Section("hooks", required=False)
     orchestrator = SessionModule("orchestrator", required=False, allow_null=True)
-    context = SessionModule("context", required=False, allow_null=True)
+    # Declared fields are taken out of the class: they hide no attribute of a serializer.
+    context = SessionModule("context", required=False, allow_null=True)  # type: ignore[assignment]
     agents = Section("agents", required=False)
     contexts = Section("context", required=False)
     behaviors = Section(BEHAVIORS, required=False)
@@ -234,7 +235,8 @@ class AddCollection(Body):
     example = {"identifier": "ours", "source": "/srv/profiles"}
 
     identifier = Text(max_length=NAME_LIMIT)
-    source = Text(max_length=SOURCE_LIMIT)
+    # A declared field is taken out of the class: it hides no attribute of a serializer.
+    source = Text(max_length=SOURCE_LIMIT)  # type: ignore[assignment]
 
 
 class MountCollection(Body):
@@ -242,7 +244,8 @@ class MountCollection(Body):
 
     example = {"source": "/srv/profiles"}
 
-    source = Text(max_length=SOURCE_LIMIT)
+    # A declared field is taken out of the class: it hides no attribute of a serializer.
+    source = Text(max_length=SOURCE_LIMIT)  # type: ignore[assignment]
 
 
 class SyncCollections(Body):

@@ -584,7 +584,7 @@ def serialize_updates(results: list[UpdateResult]) -> dict[str, Any]:
 
 
 def stamp_of(moment: datetime | None) -> str | None:
-    return moment and stamp(moment)
+    return stamp(moment) if moment else None
 
 
 def _list_profiles(names: list[str]) -> dict[str, Any]:

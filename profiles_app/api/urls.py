@@ -1,5 +1,7 @@
 """The catalogue's URLs, below `/api/v1/`; each with and without its trailing slash."""
 
+from typing import Any
+
 from django.urls import re_path
 
 from profiles_app.api.collections import CacheViewSet, CollectionViewSet, ModuleViewSet
@@ -8,7 +10,7 @@ from profiles_app.api.profiles import MountPlanViewSet, ProfileViewSet
 
 # `collection/name`, or the name alone.
 PROFILE = r"(?P<name>[^/]+(?:/[^/]+)?)"
-DIRECTORY = {"get": "retrieve", "patch": "partial_update", "delete": "destroy"}
+DIRECTORY: dict[str, Any] = {"get": "retrieve", "patch": "partial_update", "delete": "destroy"}
 
 urlpatterns = [
     re_path(r"^profiles/?$", ProfileViewSet.as_view({"get": "list", "post": "create"})),

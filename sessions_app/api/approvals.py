@@ -7,13 +7,14 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from amplifierd.common.callers import get_caller
 from amplifierd.common.openapi.operation import operation
 from amplifierd.common.openapi.schema import Schema
 from amplifierd.common.pagination import paginate
 from amplifierd.common.serializers import parse_query, validate
 from sessions_app.api import queries, serializers
 from sessions_app.api.serializers import ApprovalAnsweredSerializer, ApprovalSerializer
-from sessions_app.api.viewsets import PATH_PARAMETERS, SessionsViewSet, find_session, get_caller
+from sessions_app.api.viewsets import PATH_PARAMETERS, SessionsViewSet, find_session
 from sessions_app.exceptions import ApprovalNotFound
 from sessions_app.models import Approval
 from sessions_app.models.querysets import ActionQuerySet

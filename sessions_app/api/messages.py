@@ -4,12 +4,14 @@ import json
 from collections.abc import Iterable, Iterator
 
 from django.db.models import Count
-from django.http import HttpResponse, StreamingHttpResponse
+from django.http import StreamingHttpResponse
+from django.http.response import HttpResponseBase
 from rest_framework import status
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from amplifierd.common.callers import get_caller
 from amplifierd.common.openapi.operation import operation
 from amplifierd.common.openapi.schema import listed, ref
 from amplifierd.common.serializers import Nothing, parse_query, validate
@@ -21,7 +23,7 @@ from sessions_app.api.serializers import (
     ReadMarkSerializer,
     serialize_event,
 )
-from sessions_app.api.viewsets import SAME_SESSION, SessionsViewSet, find_session, get_caller
+from sessions_app.api.viewsets import SAME_SESSION, SessionsViewSet, find_session
 from sessions_app.exceptions import AppendOnly, MessageNotFound
 from sessions_app.models import Event, Message, Session
 from sessions_app.services import messages, sessions
@@ -90,7 +92,7 @@ class HistoryViewSet(SessionsViewSet):
         {200: [MessageSerializer]}, operation_id="get_transcript", query=queries.HistoryQuery
     )
     @action(detail=True)
-    def transcript(self, request: Request, session_id: str) -> HttpResponse:
+    def transcript(self, request: Request, session_id: str) -> HttpResponseBase:
         """Read the transcript
 
         Oldest first; `limit` gives the last ones. Without it all, written as it is read.
@@ -118,8 +120,12 @@ class HistoryViewSet(SessionsViewSet):
         find_session(request, session_id)
         query = parse_query(queries.EventsQuery, request.query_params)
         if query["include_children"]:
-            page = {key: query.get(key) for key in ("offset", "limit", "type")}
-            return Response(traces.tree_events(session_id, get_caller(request).sees, **page))
+            sees, kind = get_caller(request).sees, query.get("type")
+            return Response(
+                traces.tree_events(
+                    session_id, sees, offset=query["offset"], limit=query["limit"], type=kind
+                )
+            )
         found = Event.objects.in_session(session_id).after(query["after"])
         if "type" in query:
             found = found.filter(type=query["type"])

@@ -8,6 +8,7 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from amplifierd.common.callers import get_caller
 from amplifierd.common.openapi.operation import operation
 from amplifierd.common.openapi.schema import ref
 from amplifierd.common.pagination import (
@@ -30,7 +31,6 @@ from sessions_app.api.viewsets import (
     SAME_SESSION,
     SessionsViewSet,
     find_session,
-    get_caller,
     no_content,
 )
 from sessions_app.models import Session

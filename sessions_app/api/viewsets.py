@@ -6,7 +6,7 @@ from rest_framework import status, viewsets
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from amplifierd.common.callers import Caller, Everyone
+from amplifierd.common.callers import Everyone, get_caller
 from amplifierd.common.openapi.schema import Schema, text
 from sessions_app.exceptions import SessionNotFound
 from sessions_app.models import Session
@@ -34,11 +34,6 @@ class SessionsViewSet(viewsets.ViewSet):
         super().initial(request, *args, **kwargs)
         if session_id := kwargs.get("session_id"):
             check_visible(request, session_id)
-
-
-def get_caller(request: Request) -> Caller:
-    """Return who sends the request; without authentication a caller that sees nothing."""
-    return request.user if isinstance(request.user, Caller) else Caller()
 
 
 def find_session(request: Request, session_id: str) -> Session:

@@ -1,6 +1,6 @@
 """Pending actions: calls of tools that are answered later, while their run is parked."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db import models
 from django.db.models import Q
@@ -129,7 +129,7 @@ class Approval(PendingAction):
     # What may be answered.
     OPTIONS = ("approve", "deny", "always")
 
-    objects = KindManager(ActionKind.APPROVAL)
+    objects: ClassVar[KindManager] = KindManager(ActionKind.APPROVAL)
 
     class Meta:
         proxy = True
@@ -143,7 +143,7 @@ class Approval(PendingAction):
 class SubSessionCall(PendingAction):
     """A call of a tool that another session answers."""
 
-    objects = KindManager(ActionKind.SUB_SESSION)
+    objects: ClassVar[KindManager] = KindManager(ActionKind.SUB_SESSION)
 
     class Meta:
         proxy = True

@@ -147,12 +147,17 @@ class MessageQuerySet(Numbered):
         return list(self.order_by("-seq")[:count])[::-1]
 
 
-class MessageManager(models.Manager.from_queryset(MessageQuerySet)):
+# The type checker knows such a base class by a name only.
+_MessageManager = models.Manager.from_queryset(MessageQuerySet)
+
+
+class MessageManager(_MessageManager):
     """Messages without the words that only searching needs."""
 
     def get_queryset(self) -> MessageQuerySet:
         """Return all messages; their words are left in the database."""
-        return super().get_queryset().defer("words")
+        # Of a manager that is made from a queryset, the stub does not know which one it returns.
+        return super().get_queryset().defer("words")  # type: ignore[return-value]
 
 
 class EventQuerySet(Numbered):
@@ -207,7 +212,10 @@ class ActionQuerySet(Owned):
         return self.pending().filter(expires_at__lt=Now())
 
 
-class KindManager(models.Manager.from_queryset(ActionQuerySet)):
+_ActionManager = models.Manager.from_queryset(ActionQuerySet)
+
+
+class KindManager(_ActionManager):
     """Pending actions of one kind."""
 
     def __init__(self, kind: str) -> None:
@@ -215,7 +223,8 @@ class KindManager(models.Manager.from_queryset(ActionQuerySet)):
         self.kind = kind
 
     def get_queryset(self) -> ActionQuerySet:
-        return super().get_queryset().filter(kind=self.kind)
+        # As above.
+        return super().get_queryset().filter(kind=self.kind)  # type: ignore[return-value]
 
 
 def _nested(path: Sequence[str], value: Any) -> Any:

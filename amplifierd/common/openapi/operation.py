@@ -26,7 +26,7 @@ from amplifierd.common.serializers import OutputSerializer
 
 Endpoint = tuple[str, str, str, Any]
 # What an answer is: a serializer, a list of them, a schema, or nothing.
-Answer = type[OutputSerializer] | list[type[OutputSerializer]] | Schema | None
+Answer = type[OutputSerializer] | list[type[OutputSerializer]] | Schema
 PREFIX = "/api/v1"
 # Where the operation's own part is kept, until the document is complete.
 OWN = "x-amplifierd"
@@ -44,7 +44,7 @@ AGENTS = ".+/agents"
 class Operation:
     """What `extend_schema` does not know of an operation."""
 
-    answers: dict[int, Answer]
+    answers: dict[int, Answer | None]
     # Statuses of errors, beside those that follow from the method and the path.
     errors: Sequence[int] = ()
     # Names of headers of the answer, beside those that every answer may have.
@@ -55,7 +55,7 @@ class Operation:
 
 
 def operation(
-    answers: dict[int, Answer],
+    answers: dict[int, Answer | None],
     *,
     query: Any = None,
     request: Any = None,
@@ -86,6 +86,9 @@ def operation(
 class Description(AutoSchema):
     """Describes one operation."""
 
+    # One of our views, which have a tag and serializers with examples.
+    view: Any
+
     @property
     def own(self) -> Operation:
         return self.get_extensions()[OWN]
@@ -96,7 +99,8 @@ class Description(AutoSchema):
     def get_summary(self) -> str:
         return super().get_description().partition("\n")[0].rstrip(".")
 
-    def get_description(self) -> str:
+    # REST framework's own has arguments, those of drf-spectacular none.
+    def get_description(self) -> str:  # type: ignore[override]
         summary, _, rest = super().get_description().partition("\n\n")
         return " ".join(rest.split()) or summary
 
@@ -126,8 +130,8 @@ class Description(AutoSchema):
     def _get_request_body(self, direction: str = "request") -> dict[str, Any] | None:
         body = super()._get_request_body(direction)
         if body:
-            example = self.get_request_serializer().example
-            body["content"]["application/json"]["example"] = example
+            serializer: Any = self.get_request_serializer()
+            body["content"]["application/json"]["example"] = serializer.example
         return body
 
     def _get_response_bodies(self, direction: str = "response") -> dict[str, Any]:
@@ -215,7 +219,7 @@ STREAMS: dict[str, dict[str, Any]] = {}
 
 def describe_stream(
     path: str,
-    answers: dict[int, Answer],
+    answers: dict[int, Answer | None],
     *,
     path_schemas: dict[str, Schema],
     parameters: Sequence[dict[str, Any]] = (),

@@ -67,11 +67,11 @@ def unified_diff(old: ProfileVersion, new: ProfileVersion) -> str | None:
     sizes = (len(each.instruction) + len(_to_json(each.definition)) for each in (old, new))
     if max(sizes) > SIZE_LIMIT:
         return None
-    lines = [render_profile(version).splitlines(keepends=True) for version in (old, new)]
-    if len(lines[0]) * len(lines[1]) > LINES_LIMIT:
+    before, after = (render_profile(each).splitlines(keepends=True) for each in (old, new))
+    if len(before) * len(after) > LINES_LIMIT:
         return None
-    names = [f"{version.profile}@{version.number}" for version in (old, new)]
-    return "".join(difflib.unified_diff(*lines, *names))
+    name, new_name = (f"{each.profile}@{each.number}" for each in (old, new))
+    return "".join(difflib.unified_diff(before, after, name, new_name))
 
 
 def _content(version: ProfileVersion) -> dict[str, Any]:

@@ -9,7 +9,8 @@ Python one is used, and only after its events have been found shallow and free o
 """
 
 import re
-from typing import Any
+from collections.abc import Hashable
+from typing import Any, cast
 
 import yaml
 
@@ -141,7 +142,9 @@ def _check_events(front: str) -> None:
             elif depth > definition.DEPTH:
                 problem = f"nested too deeply; at most {definition.DEPTH} levels are read."
             if problem:
-                raise InvalidDefinition(f"Line {_line(event.start_mark)}: {problem}")
+                # The parser gives each event its mark; only events made by hand have none.
+                line = _line(cast("yaml.Mark", event.start_mark))
+                raise InvalidDefinition(f"Line {line}: {problem}")
     except yaml.YAMLError as error:
         raise _explain(error) from None
 
@@ -185,7 +188,7 @@ class _Loader(yaml.SafeLoader):
         """Build a whole number: decimal, whatever zeros it begins with, `0o17` or `0x0f`."""
         return int(node.value, {"0o": 8, "0x": 16}.get(node.value[:2], 10))
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[str, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         """Build a mapping, refusing a key that is no text or stands twice."""
         seen = set()
         for key, _ in node.value:
@@ -264,7 +267,7 @@ class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
-    def represent_str(self, value: str) -> yaml.Node:
+    def represent_str(self, value: str) -> yaml.ScalarNode:
         return self.represent_scalar(_STR, value, style="|" if "\n" in value else None)
 
 

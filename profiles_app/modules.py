@@ -42,7 +42,8 @@ class Module:
 class ConfigError(NamedTuple):
     """What keeps a module of a profile from being used: its place in the list, and the reason."""
 
-    index: int
+    # It hides the method of tuples that has this name, which nobody calls.
+    index: int  # type: ignore[assignment]
     code: str
     detail: str
 
@@ -56,7 +57,16 @@ BUILTIN_ENGINE = "builtin"
 # What profiles of the first release call it.
 FORMER_ENGINES = {"pydantic-ai": BUILTIN_ENGINE}
 # Names how the daemon works anyway; nothing is executed for them.
-_INERT = Module(Capabilities(*[False] * 6))
+_INERT = Module(
+    Capabilities(
+        executes_code=False,
+        touches_files=False,
+        reaches_network=False,
+        needs_key=False,
+        has_address=False,
+        is_scripted=False,
+    )
+)
 # The kinds are those of a mount plan, and `engine`.
 _finders: dict[str, Finder] = {
     "orchestrator": lambda: {"loop-streaming": _INERT},

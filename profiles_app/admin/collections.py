@@ -1,7 +1,7 @@
 """Collections in the admin console: read, and synced."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from django.contrib import admin, messages
 from django.db.models import Count, OuterRef, QuerySet, Subquery
@@ -17,6 +17,13 @@ from profiles_app.services.collections_sync import FAILED, REFUSED, sync_all
 
 # Characters of an error that the list shows.
 EXCERPT = 160
+
+
+class CountedCollection(Protocol):
+    """A row of the list: a collection, with the number of its profiles."""
+
+    name: str
+    number: int | None
 
 
 @admin.register(Collection)
@@ -125,7 +132,7 @@ class CollectionAdmin(admin.ModelAdmin):
         return collection.address
 
     @admin.display(description="profiles")
-    def profiles(self, collection: Collection) -> SafeString:
+    def profiles(self, collection: CountedCollection) -> SafeString:
         """Return how many profiles it has, with a link to them."""
         query = urlencode({"collection": collection.name})
         url = f"{reverse('admin:profiles_app_profile_changelist')}?{query}"

@@ -135,13 +135,13 @@ class AmplifiedDirectoryAdmin(admin.ModelAdmin):
 
     form = AmplifiedDirectoryForm
     change_list_template = "admin/profiles_app/amplifieddirectory/change_list.html"
-    readonly_fields: tuple[str, ...] = (
+    readonly_fields: ClassVar[tuple[str, ...]] = (
         "relative_path",
         "effective_profile",
         "created_at",
         "updated_at",
     )
-    fields: tuple[str, ...] = (
+    fields: ClassVar[tuple[str, ...]] = (
         "relative_path",
         "default_profile",
         "effective_profile",

@@ -1,11 +1,15 @@
 """The versions of a profile in the console: all of them, one as it was, two side by side."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
-from django.contrib import messages
+from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 
 from amplifierd.common.text import visible
@@ -15,17 +19,18 @@ from profiles_app.models import Profile
 from profiles_app.profile_format import render_profile
 from profiles_app.services.profiles import find_pair, find_version, list_versions
 
+TEMPLATES = "admin/profiles_app/profile"
 PAGE = 50
 # Characters of a value that the table of differences shows.
 SHOWN = 300
 NUMBER_LENGTH = 9
 
 
-class VersionPages:
-    """The part of the profiles' admin that shows versions."""
+class VersionPages(admin.ModelAdmin):
+    """The part of the profiles' admin that finds and shows them, with their versions."""
 
     def get_urls(self) -> list[URLPattern]:
-        pages = {
+        pages: dict[str, tuple[Callable[..., HttpResponse], str]] = {
             "versions/": (self.versions_view, "versions"),
             "versions/compare/": (self.compare_view, "compare"),
             "versions/<int:number>/": (self.version_view, "version"),
@@ -94,6 +99,30 @@ class VersionPages:
         }
         return self.render_versions(request, profile, "compare", context)
 
+    def find_profile(self, request: HttpRequest, object_id: str) -> Profile:
+        """Return the profile; raise Http404, and PermissionDenied for a user who may not see it."""
+        profile = self.get_object(request, unquote(object_id))
+        if profile is None:
+            raise Http404("There is no such profile.")
+        if not self.has_view_or_change_permission(request, profile):
+            raise PermissionDenied
+        return profile
+
+    def list_permissions(self, request: HttpRequest, profile: Profile) -> dict[str, bool]:
+        """Return what the user may do with a profile."""
+        return {
+            "may_edit": self.has_change_permission(request, profile),
+            "may_mark": super().has_change_permission(request),
+            "may_copy": self.has_add_permission(request),
+            "may_delete": super().has_delete_permission(request) and profile.is_local,
+        }
+
+    def render(self, request: HttpRequest, name: str, context: dict[str, Any]) -> HttpResponse:
+        """Return a page of profiles from the template of this name."""
+        site = self.admin_site.each_context(request)
+        context = {**site, "opts": self.opts, "media": self.media, **context}
+        return TemplateResponse(request, f"{TEMPLATES}/{name}.html", context)
+
     def render_versions(
         self, request: HttpRequest, profile: Profile, name: str, context: dict[str, Any]
     ) -> HttpResponse:
@@ -112,8 +141,9 @@ class VersionPages:
 
 def parse_number(sent: str | None) -> int | None:
     """Return the number of a version; None if it is none."""
-    is_number = sent and sent.isascii() and sent.isdecimal() and len(sent) <= NUMBER_LENGTH
-    return int(sent) if is_number else None
+    if sent and sent.isascii() and sent.isdecimal() and len(sent) <= NUMBER_LENGTH:
+        return int(sent)
+    return None
 
 
 def _shorten(value: Any) -> str:

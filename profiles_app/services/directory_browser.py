@@ -5,7 +5,7 @@ import heapq
 import mimetypes
 import os
 import stat
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import IO, Generic, TypeVar
@@ -120,7 +120,9 @@ def list_entries(path: str) -> DirectoryListing[DirectoryEntry]:
                     modified = datetime.fromtimestamp(status.st_mtime, UTC)
                     entry = DirectoryEntry(name, str(place / name), is_directory, size, modified)
                     entries.append(entry)
-    return replace(listing, entries=entries)
+    return DirectoryListing(
+        listing.path, listing.parent, entries, listing.is_truncated, listing.unnamable
+    )
 
 
 def read_content(path: str) -> FileContent:

@@ -230,7 +230,7 @@ def restore_version(name: str, number: int, expected_version: int) -> Profile:
     )
 
 
-def _texts(source: object) -> dict[str, str]:
+def _texts(source: object) -> dict[str, Any]:
     return {key: getattr(source, key) for key in ("version", "description", "instruction")}
 
 

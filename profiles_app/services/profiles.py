@@ -153,7 +153,7 @@ def update(
         profile = _lock_local(name)
         if expected_version not in (None, profile.version_number):
             raise StaleVersion(expected_version, profile.version_number)
-        changed = dict(texts)
+        changed: dict[str, Any] = dict(texts)
         if sections or modules:
             base, sections = profile.definition, dict(sections or {})
             # Answers list the names of agents and context. A form that edits mappings makes

@@ -82,7 +82,8 @@ def find_newest_commit(location: Location) -> str:
     with _make_repository() as folder:
         arguments = ("ls-remote", "--quiet", "--", location.url, wanted, f"{wanted}^{{}}")
         answer = run_git(*arguments, folder=folder, pinned=pinned, seconds=LOOK_SECONDS)
-    found = dict(reversed(line.split("\t", 1)) for line in answer.decode().splitlines())
+    lines = (line.split("\t", 1) for line in answer.decode().splitlines())
+    found = {name: commit for commit, name in lines}
     # An annotated tag is followed by the commit that it names.
     for name in (wanted, f"refs/{wanted}", f"refs/tags/{wanted}", f"refs/heads/{wanted}"):
         if commit := found.get(f"{name}^{{}}") or found.get(name):

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.contrib import admin, messages
@@ -34,6 +34,7 @@ from sessions_app.admin.listing import ListingAdmin
 from sessions_app.admin.rendering import page_url, render_badge, shorten_id, visible
 from sessions_app.exceptions import SessionsError
 from sessions_app.models import Session
+from sessions_app.models.querysets import SessionQuerySet
 from sessions_app.services import sessions
 
 # Sessions that one action of the list takes on, those that its question names, and a message.
@@ -89,7 +90,8 @@ class SessionActionsAdmin(ListingAdmin):
             elif posted.get(ALL) == "1":
                 # Django wants to see a row that is selected.
                 posted.setlistdefault(ACTION_CHECKBOX_NAME, ["all"])
-            request.POST = posted
+            # The stubs want a QueryDict that cannot be changed, which has no class of its own.
+            request.POST = posted  # type: ignore[assignment]
         return super().changelist_view(request, extra_context)
 
     def delete_view(
@@ -177,7 +179,8 @@ class SessionActionsAdmin(ListingAdmin):
     ) -> HttpResponse:
         """Run an action with its entry in the admin's history; answer with a page or with JSON."""
         form = form_class(request.POST)
-        status, code, detail = HTTPStatus.BAD_REQUEST, "invalid", ""
+        status: int = HTTPStatus.BAD_REQUEST
+        code, detail = "invalid", ""
         if form.is_valid():
             try:
                 with transaction.atomic():
@@ -192,7 +195,7 @@ class SessionActionsAdmin(ListingAdmin):
                 messages.success(request, result.message)
                 return HttpResponseRedirect(result.url or page_url("session", session.id))
         else:
-            detail = " ".join(error for errors in form.errors.values() for error in errors)
+            detail = " ".join(str(error) for errors in form.errors.values() for error in errors)
         if _wants_json(request):
             problem = {"status": status, "code": code, "detail": detail}
             kind = "application/problem+json"
@@ -263,7 +266,8 @@ class SessionActionsAdmin(ListingAdmin):
             ids = request.POST.getlist(ACTION_CHECKBOX_NAME)
             known = [one for one in ids if "\0" not in one]
             selected = self.get_queryset(request).filter(pk__in=known)
-        rows = list(selected.newest_first()[: AT_ONCE + 1])
+        # The stubs do not know that an admin begins with the model's own manager.
+        rows = list(cast("SessionQuerySet", selected).newest_first()[: AT_ONCE + 1])
         return rows[:AT_ONCE], len(rows) > AT_ONCE
 
     def render_question(
@@ -289,7 +293,8 @@ class SessionActionsAdmin(ListingAdmin):
             try:
                 with transaction.atomic():
                     if action.permission == "delete":
-                        self.log_deletions(request, [session])
+                        # Django takes any list of rows; the stubs want a queryset.
+                        self.log_deletions(request, [session])  # type: ignore[arg-type]
                     else:
                         self.log_change(request, session, f"{action.done.capitalize()}.")
                     action.run(session.id, **details)

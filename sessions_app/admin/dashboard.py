@@ -139,7 +139,12 @@ def read_series(window: TimeRange) -> Series:
     last = int(datetime.now(UTC).timestamp()) // size
     numbers = range(last - window.steps + 1, last + 1)
     times = [datetime.fromtimestamp(number * size, UTC) for number in numbers]
-    given = {"step": window.step, "since": times[0], "least": LEAST, "ratio": math.log(RATIO)}
+    given: dict[str, Any] = {
+        "step": window.step,
+        "since": times[0],
+        "least": LEAST,
+        "ratio": math.log(RATIO),
+    }
     total, sums = StepSum(), defaultdict[datetime, StepSum](StepSum)
     with connection.cursor() as cursor:
         cursor.execute(SERIES, given)
@@ -165,9 +170,9 @@ class StepSum:
             self.waits[wait] += sum(columns[:3])
 
     def make_step(self, at: datetime | None) -> SeriesStep:
-        return SeriesStep(
-            at, *self.sums, _percentile(self.waits, 0.5), _percentile(self.waits, 0.95)
-        )
+        succeeded, failed, cancelled, sent, received = self.sums
+        waits = _percentile(self.waits, 0.5), _percentile(self.waits, 0.95)
+        return SeriesStep(at, succeeded, failed, cancelled, sent, received, *waits)
 
 
 def _percentile(waits: Counter[int], share: float) -> float | None:

@@ -223,9 +223,7 @@ class SessionFilters(Filters):
         """Tell whether only unread sessions, or those of one parent, are shown."""
         return bool(self.cleaned_data.get("unread") or self.cleaned_data.get("parent_id"))
 
-    def within(
-        self, rows: QuerySet[Any], since: datetime | None, until: datetime | None
-    ) -> QuerySet[Any]:
+    def within(self, rows: Any, since: datetime | None, until: datetime | None) -> QuerySet[Any]:
         """Return the sessions that were created in that time, and fit what is no column."""
         if since:
             rows = rows.filter(created_at__gte=since)

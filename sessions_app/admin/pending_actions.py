@@ -50,7 +50,7 @@ class ShownApproval:
     reason: str
     by: str
     asked: datetime
-    expires: datetime
+    expires: datetime | None
     answered: datetime | None
 
     @property

@@ -1,6 +1,6 @@
 """What runs did beside their text: thinking, calls of tools, attempts, and where the time went."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -224,7 +224,7 @@ def read_timed_runs(session_id: str) -> TimedRuns:
     shown = []
     for run in rows:
         bar = _build_bar(run, attempts[run.id], now, longest)
-        sums: Counter[str] = Counter()
+        sums: defaultdict[str, float] = defaultdict(float)
         for part in bar:
             sums[part.name] += part.seconds
         is_held = run.status == RunStatus.RUNNING and run.lease_expires_at

@@ -188,7 +188,6 @@ class RunAdmin(ListingAdmin):
     listing = RunList
     row_template = "admin/sessions_app/run/row.html"
     columns = RUN_COLUMNS
-    exported = staticmethod(serialize_run_row)
     fields = (
         "id",
         "state",
@@ -204,6 +203,9 @@ class RunAdmin(ListingAdmin):
         "answer_ended",
         "whole_error",
     )
+
+    def serialize_row(self, row: RunRow) -> JSON:
+        return serialize_run_row(row)
 
     def has_change_permission(self, request: HttpRequest, obj: Run | None = None) -> bool:
         """Runs are written by whoever holds their lease."""

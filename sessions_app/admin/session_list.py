@@ -26,6 +26,7 @@ from sessions_app.admin.rendering import (
 )
 from sessions_app.api.serializers import SessionSerializer
 from sessions_app.models import Session
+from sessions_app.models.querysets import SessionQuerySet
 from sessions_app.search import (
     CLOSING,
     OPENING,
@@ -90,6 +91,8 @@ class SessionList(Listing):
 
     filters_class = SessionFilters
     counted = 250_000
+    root_queryset: SessionQuerySet
+    matching: SessionQuerySet
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.hits: list[Hit] | None = None
@@ -103,7 +106,7 @@ class SessionList(Listing):
     def is_search(self) -> bool:
         return self.hits is not None
 
-    def search(self, rows: QuerySet[Session]) -> QuerySet[Session]:
+    def search(self, rows: Any) -> QuerySet[Session]:
         """Return the sessions whose name, messages or id have what is searched for."""
         text = self.filters.text
         if not text.strip():
@@ -204,7 +207,7 @@ class SessionList(Listing):
         self.is_export = True
         return super().everything()
 
-    def _select(self, rows: QuerySet[Session]) -> QuerySet[Session]:
+    def _select(self, rows: SessionQuerySet) -> SessionQuerySet:
         return (rows.defer(None) if self.is_export else rows).shown()
 
     def find_match(self, hit: Hit, session: Session, texts: dict[str, str]) -> SearchMatch | None:

@@ -175,8 +175,9 @@ class SummaryItem:
 
 def choose_tab(query: QueryDict) -> str:
     """Return the tab that is asked for, by its name or by what it alone shows."""
-    if query.get("tab") in TABS:
-        return query["tab"]
+    tab = query.get("tab")
+    if isinstance(tab, str) and tab in TABS:
+        return tab
     return "journal" if any(name in query for name in JOURNAL_QUERY) else "conversation"
 
 
@@ -204,8 +205,7 @@ def build_summary(session: Session) -> list[SummaryItem]:
     with contextlib.suppress(NoReverseMatch):
         name = quote(session.profile_name.rpartition("/")[2])
         url = f"{reverse('admin:profiles_app_profile_changelist')}?q={name}"
-    is_running = session.started_at is not None and session.ended_at is None
-    since = stamp(session.started_at) if is_running else ""
+    since = stamp(session.started_at) if session.started_at and not session.ended_at else ""
     return [
         SummaryItem("Profile", visible(profile), url),
         SummaryItem("Directory", visible(session.amplified_dir)),

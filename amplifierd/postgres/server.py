@@ -1,4 +1,4 @@
-"""The processes of one PostgreSQL cluster. Who starts or ends them must hold the start lock."""
+"""The processes of one PostgreSQL cluster; their caller must hold the start lock."""
 
 import contextlib
 import os
@@ -9,7 +9,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
 from psycopg import pq
 
@@ -62,7 +61,10 @@ class Server:
             programs = make_reachable(find_programs(self._major()), self._account)
             if not self._major():
                 self._initialise(programs, lock)
-            self._clear_pid_files()
+            # What a killed server left: its pid may be another program's by now.
+            (self._layout.data / "postmaster.pid").unlink(missing_ok=True)
+            for name in (f".s.PGSQL.{PORT}", f".s.PGSQL.{PORT}.lock"):
+                (self._layout.sockets / name).unlink(missing_ok=True)
             self._start(programs, lock)
         finally:
             os.close(lock)
@@ -99,19 +101,22 @@ class Server:
         draft = self._layout.draft
         shutil.rmtree(draft, ignore_errors=True)
         self._account.own(draft)
-        options = self._options(major_version(programs))
-        self._run([programs / "initdb", "-D", self._account.name_of(draft), *options], lock)
-        draft.rename(self._layout.data)
-        _sync(self._layout.home)
-
-    def _options(self, major: int | None) -> list[str]:
-        """Return what `initdb` is told. Trust is for those who can enter the socket's folder."""
+        # "Trust" is for those who can enter the socket's folder.
         options = [f"--username={NAME}", "--auth=trust", "--encoding=UTF8", "--data-checksums"]
         options += ["--locale=C", "--no-instructions"]
-        if major and major >= 17:
+        if (major_version(programs) or 0) >= 17:
             # Unicode's rules for upper and lower case, the same on every machine.
             options += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-        return options if self._durable else [*options, "--no-sync"]
+        if not self._durable:
+            options.append("--no-sync")
+        self._run([programs / "initdb", "-D", self._account.name_of(draft), *options], lock)
+        draft.rename(self._layout.data)
+        # Have the rename outlast a power failure.
+        descriptor = os.open(self._layout.home, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def _run(self, command: list[str | Path], lock: int) -> None:
         """Run a program in the draft as the server's account; raise with its output if it fails."""
@@ -136,7 +141,11 @@ class Server:
         command: list[str | Path] = [programs / "postgres", "-D", self._account.name_of(data)]
         for name, value in self._settings().items():
             command += ["-c", f"{name}={value}"]
-        with self._open_log() as log:
+        path = self._layout.log
+        if path.exists() and path.stat().st_size > LOG_LIMIT:
+            path.rename(path.with_suffix(".log.1"))
+        # Only its owner may read the log.
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
             process: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603
                 command,
                 **self._account.options(data),
@@ -168,19 +177,6 @@ class Server:
             settings |= dict.fromkeys(("fsync", "synchronous_commit", "full_page_writes"), "off")
         return settings
 
-    def _open_log(self) -> BinaryIO:
-        """Open the log, for the owner alone; a large one is put aside first."""
-        log = self._layout.log
-        if log.exists() and log.stat().st_size > LOG_LIMIT:
-            log.rename(log.with_suffix(".log.1"))
-        return os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
-
-    def _clear_pid_files(self) -> None:
-        """Remove what a killed server left: its pid may be another program's by now."""
-        (self._layout.data / "postmaster.pid").unlink(missing_ok=True)
-        for name in (f".s.PGSQL.{PORT}", f".s.PGSQL.{PORT}.lock"):
-            (self._layout.sockets / name).unlink(missing_ok=True)
-
     def _signal(self, number: signal.Signals) -> bool:
         """Send a signal to the postmaster; False where none runs."""
         self._reap()
@@ -209,12 +205,3 @@ class Server:
         if self._process and self._process.poll() is not None:
             _started.remove(self._process)
             self._process = None
-
-
-def _sync(folder: Path) -> None:
-    """Make a rename in the folder outlast a power failure."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

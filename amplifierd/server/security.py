@@ -16,7 +16,7 @@ from amplifierd.common.problems import Problem, log_failure, page, problem_of, s
 
 Headers = dict[bytes, list[bytes]]
 
-# What every answer says, where it says nothing else of the kind.
+# Headers of every answer, unless the application sets them itself.
 STRICT = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -59,8 +59,8 @@ class SecurityMiddleware:
     `prefix` is the path below which a proxy serves the daemon: it may take it off, or leave it.
     `hosts` are names without port, as in Django's ALLOWED_HOSTS; `origins` are those of foreign
     pages that may call; `body_limit` is in bytes, `hsts` the seconds for which browsers shall come
-    over TLS alone, once they came so. With `behind_proxy` the last proxy's word counts
-    for the client's address and scheme; else nobody's does.
+    over TLS alone, once they have used it. With `behind_proxy`, what the last proxy says of
+    the client's address and scheme is believed; otherwise nobody is.
     """
 
     def __init__(
@@ -92,8 +92,14 @@ class SecurityMiddleware:
         scope = apply_forwarding(
             without_prefix(scope, self.prefix), headers, trusted=self.behind_proxy
         )
-        origin = self._foreign_origin(headers)
-        answer = Answer(send, self._cors(origin), self._defaults(scope))
+        # The origin of a foreign page, if it is one of those that may call.
+        origins = headers.get(b"origin", [])
+        origin = origins[0] if len(origins) == 1 and origins[0] in self.origins else None
+        # Headers that the answer has unless the application sets them itself.
+        private = [] if scope["path"].startswith(PUBLIC_PATHS) else [PRIVATE]
+        secure = [self.hsts] if self.hsts and scope["scheme"] == "https" else []
+        defaults = [*STRICT, *private, *secure]
+        answer = Answer(send, self._cors(origin), defaults)
         try:
             await self._admit(scope, headers, origin, receive, answer)
         except Exception as error:
@@ -104,12 +110,6 @@ class SecurityMiddleware:
             log_failure(problem, error, f"{scope['method']} {scope['path']}")
             await send_error(answer, problem, scope, headers)
 
-    def _defaults(self, scope: ConnectionScope) -> list[tuple[bytes, bytes]]:
-        """Return what the answer says where the application says nothing else of the kind."""
-        private = [] if scope["path"].startswith(PUBLIC_PATHS) else [PRIVATE]
-        secure = [self.hsts] if self.hsts and scope["scheme"] == "https" else []
-        return [*STRICT, *private, *secure]
-
     async def _admit(
         self,
         scope: ConnectionScope,
@@ -118,17 +118,21 @@ class SecurityMiddleware:
         receive: Receive,
         answer: "Answer",
     ) -> None:
-        self._check_host(headers.get(b"host", []))
-        self._check_target(scope, headers)
+        self._check_host_and_target(scope, headers)
         self._check_scheme(scope, headers)
         if origin is None:
             check_origin(scope, headers, self.behind_proxy)
         elif scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
             return await answer.preflight()
-        self._check_length(headers)
+        for length in headers.get(b"content-length", []):
+            if not length.isdigit():
+                raise Refused(400, "invalid", "Content-Length must be a whole number.")
+            if int(length) > self.body_limit:
+                raise too_large_error(self.body_limit)
         await self.app(scope, Body(receive, self.body_limit), answer)
 
-    def _check_host(self, hosts: list[bytes]) -> None:
+    def _check_host_and_target(self, scope: ConnectionScope, headers: Headers) -> None:
+        hosts = headers.get(b"host", [])
         host = hosts[0].decode("latin-1") if len(hosts) == 1 else ""
         name, _port = split_domain_port(host)
         if not name or not validate_host(name, self.hosts):
@@ -138,8 +142,6 @@ class SecurityMiddleware:
                 f"Requests for the host {host!r} are not served; if it is a name of this"
                 " daemon, add it to AMPLIFIERD_ALLOWED_HOSTS.",
             )
-
-    def _check_target(self, scope: ConnectionScope, headers: Headers) -> None:
         # daphne takes the prefix of every URL from this header and hides it from us.
         if scope.get("root_path") or b"daphne-root-path" in headers:
             raise Refused(
@@ -165,18 +167,6 @@ class SecurityMiddleware:
             " tell whether this came over TLS. Have it send the header (nginx: proxy_set_header"
             " X-Forwarded-Proto $scheme;), or unset AMPLIFIERD_BEHIND_PROXY if there is no proxy.",
         )
-
-    def _check_length(self, headers: Headers) -> None:
-        for length in headers.get(b"content-length", []):
-            if not length.isdigit():
-                raise Refused(400, "invalid", "Content-Length must be a whole number.")
-            if int(length) > self.body_limit:
-                raise too_large_error(self.body_limit)
-
-    def _foreign_origin(self, headers: Headers) -> bytes | None:
-        """Return the request's origin where it is one of those that were let in by name."""
-        origins = headers.get(b"origin", [])
-        return origins[0] if len(origins) == 1 and origins[0] in self.origins else None
 
     def _cors(self, origin: bytes | None) -> list[tuple[bytes, bytes]]:
         if origin is None:

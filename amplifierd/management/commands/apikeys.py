@@ -73,7 +73,14 @@ class Command(ConsoleCommand):
         if as_json:
             put(self.screen, json.dumps([_as_json(key) for key in found], indent=2))
         else:
-            print_table(self.screen, HEADINGS, [_row(key) for key in found])
+            rows = [
+                [
+                    *(key.prefix, key.name, key.owner, key.scope, key.state),
+                    *map(format_time, (key.last_used_at, key.expires_at, key.created_at)),
+                ]
+                for key in found
+            ]
+            print_table(self.screen, HEADINGS, rows)
 
     def _revoke(self, prefixes: list[str], **_: Any) -> None:
         unknown = [given for given in prefixes if not ApiKey.objects.filter(prefix=given).exists()]
@@ -82,11 +89,6 @@ class Command(ConsoleCommand):
         for given in prefixes:
             key = keys.revoke(given)
             put(self.screen, f"{given}\t{key.state if key else ''}")
-
-
-def _row(key: ApiKey) -> list[str]:
-    times = (key.last_used_at, key.expires_at, key.created_at)
-    return [key.prefix, key.name, key.owner, key.scope, key.state, *map(format_time, times)]
 
 
 def _as_json(key: ApiKey) -> dict[str, Any]:

@@ -43,23 +43,22 @@ def python() -> Iterator[Finding]:
 
 def packages() -> Iterator[Finding]:
     """Look whether the packages are those that this version is made with."""
-    pins = [pin for text in _requirements() if _is_for_us(pin := Requirement(text))]
-    others = [text for pin in pins if (text := _other(pin))]
+    if REQUIREMENTS.exists():
+        lines = (line.partition("#")[0].strip() for line in REQUIREMENTS.read_text().splitlines())
+        # A line that begins with a dash is an option of pip.
+        texts = [line for line in lines if line and not line.startswith("-")]
+    else:
+        texts = requires("amplifierd") or []
+    pins = [
+        pin for text in texts if (pin := Requirement(text)).marker is None or pin.marker.evaluate()
+    ]
+    others = [text for pin in pins if (text := _describe_difference(pin))]
     if not others:
         yield ok("packages", f"all {len(pins)} as pinned")
         return
     more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
     todo = f"Install it again: `make setup`, or `{sys.executable} -m pip install amplifierd`."
     yield warning("packages", f"{', '.join(others[:SHOWN])}{more}", todo)
-
-
-def _requirements() -> list[str]:
-    """Return the pins of a checkout, or else those that the installed package names."""
-    if not REQUIREMENTS.exists():
-        return requires("amplifierd") or []
-    lines = (line.partition("#")[0].strip() for line in REQUIREMENTS.read_text().splitlines())
-    # A line that begins with a dash is an option of pip.
-    return [line for line in lines if line and not line.startswith("-")]
 
 
 def extensions() -> Iterator[Finding]:
@@ -118,11 +117,7 @@ def model() -> Iterator[Finding]:
         yield warning("model", f"{path} {wrong}; foundation/base needs it", todo)
 
 
-def _is_for_us(pin: Requirement) -> bool:
-    return pin.marker is None or pin.marker.evaluate()
-
-
-def _other(pin: Requirement) -> str | None:
+def _describe_difference(pin: Requirement) -> str | None:
     """Return how a package differs from its pin, None where it does not."""
     try:
         found = version(pin.name)

@@ -110,14 +110,10 @@ def _ask_readiness(url: str) -> tuple[int, str]:
             return answer.status, ""
     except urllib.error.HTTPError as refusal:
         with refusal:
-            return refusal.code, _detail(refusal.read())
-
-
-def _detail(body: bytes) -> str:
-    try:
-        return str(json.loads(body)["detail"])
-    except (ValueError, KeyError, TypeError):
-        return "nothing that can be read"
+            try:
+                return refusal.code, str(json.loads(refusal.read())["detail"])
+            except (ValueError, KeyError, TypeError):
+                return refusal.code, "nothing that can be read"
 
 
 def _bind_error(where: str, reason: BaseException | None) -> Finding:

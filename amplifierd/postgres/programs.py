@@ -132,7 +132,12 @@ def candidates() -> Iterator[Path]:
     if on_path := shutil.which("postgres"):
         yield Path(on_path).resolve().parent
     for pattern in INSTALLED:
-        yield from sorted(Path("/").glob(pattern), key=_numbers, reverse=True)
+        # Versions are compared as numbers: 9 before 10.
+        yield from sorted(
+            Path("/").glob(pattern),
+            key=lambda path: [int(number) for number in re.findall(r"\d+", str(path))],
+            reverse=True,
+        )
 
 
 def major_version(folder: Path) -> int | None:
@@ -157,11 +162,6 @@ def make_reachable(folder: Path, account: Account) -> Path:
             "Set AMPLIFIERD_PG_BIN to programs that every user may run."
         )
     return copy
-
-
-def _numbers(path: Path) -> list[int]:
-    """Sort versions as numbers: 9 before 10."""
-    return [int(number) for number in re.findall(r"\d+", str(path))]
 
 
 def _runs(folder: Path, account: Account) -> bool:

@@ -31,19 +31,22 @@ class IdempotencyMiddleware:
         if key is None or request.method != "POST" or not request.path_info.startswith("/api/"):
             return self.get_response(request)
         try:
-            return self._once(request, key)
+            return self._answer_once(request, key)
         except Exception as error:
             problem = problem_of(error)
             log_failure(problem, error, f"{request.method} {request.path}")
             return respond(problem)
 
-    def _once(self, request: HttpRequest, key: str) -> HttpResponseBase:
-        # Before the transaction, in which nothing must be noted that a refusal would undo. And
-        # before the first answer is looked for: it is for those alone who might ask for it.
+    def _answer_once(self, request: HttpRequest, key: str) -> HttpResponseBase:
+        # Before the transaction, because a refusal would undo what is recorded in it. And before
+        # the first answer is looked for, because only callers with the right may get it.
         caller = find_caller(request)
         require_scope(caller, required_scope("POST", request.path_info))
         owner = caller.maker
-        place = f"{request.path.rstrip('/')}?{_query(request)}".rstrip("?")
+        # `wait` is about this connection, and not about the effect of the request.
+        parts = request.META["QUERY_STRING"].split("&")
+        query = "&".join(part for part in parts if part.partition("=")[0] != "wait")
+        place = f"{request.path.rstrip('/')}?{query}".rstrip("?")
         fingerprint = idempotency.fingerprint_of("POST", place, request.body)
         with transaction.atomic():
             if first := idempotency.begin(key, fingerprint, owner):
@@ -57,12 +60,6 @@ class IdempotencyMiddleware:
                 idempotency.keep(key, fingerprint, *answer, owner=owner)
         failpoints.reach(failpoints.ANSWER_KEPT)
         return response
-
-
-def _query(request: HttpRequest) -> str:
-    """Return the query but for `wait`, which is about this connection and not about its effect."""
-    parts = request.META["QUERY_STRING"].split("&")
-    return "&".join(part for part in parts if part.partition("=")[0] != "wait")
 
 
 def _replay(first: IdempotencyKey) -> HttpResponse:

@@ -30,7 +30,11 @@ def context() -> SSL.Context | None:
             "TLS needs both AMPLIFIERD_TLS_CERT and AMPLIFIERD_TLS_KEY, the paths of PEM files."
         )
     for path in (settings.TLS_CERT, settings.TLS_KEY):
-        _check_readable(path)
+        # OpenSSL's own reason would be hard to understand.
+        try:
+            Path(path).open("rb").close()
+        except OSError as error:
+            raise ImproperlyConfigured(f"TLS needs {path}, and cannot read it: {error}.") from None
     made = SSL.Context(SSL.TLS_SERVER_METHOD)
     made.set_min_proto_version(SSL.TLS1_2_VERSION)
     try:
@@ -43,14 +47,6 @@ def context() -> SSL.Context | None:
             f" AMPLIFIERD_TLS_KEY={settings.TLS_KEY}: {_reason(error)}."
         ) from None
     return made
-
-
-def _check_readable(path: str) -> None:
-    """Raise ImproperlyConfigured with a better reason than OpenSSL has."""
-    try:
-        Path(path).open("rb").close()
-    except OSError as error:
-        raise ImproperlyConfigured(f"TLS needs {path}, and cannot read it: {error}.") from None
 
 
 def _reason(error: SSL.Error) -> str:

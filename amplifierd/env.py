@@ -18,8 +18,8 @@ from amplifierd.common.program import BASE_DIR, IS_CHECKOUT
 
 DEFAULT_HOME = Path("~/.amplifierd")
 
-# A server that is gone without a word, with its machine or the way to it, is noticed within some
-# ten seconds; TCP by itself would wait for a quarter of an hour, and a thread with it.
+# If the server's machine or the network to it is gone, this is noticed within some ten seconds;
+# TCP by itself would wait for a quarter of an hour, and a thread with it.
 VIGILANCE = {
     "connect_timeout": 5,
     "keepalives_idle": 5,
@@ -45,7 +45,7 @@ def text(name: str, default: str = "") -> str:
 
 
 def number(name: str, default: int) -> int:
-    """Return the variable as an integer; raise ImproperlyConfigured where it is none."""
+    """Return the variable as an integer; raise ImproperlyConfigured if it is none."""
     value = text(name, str(default))
     try:
         return int(value)

@@ -137,7 +137,7 @@ LONG = 60.0
 
 
 def alive() -> int:
-    """Return how many workers live, by the clock of the database."""
+    """Return how many workers are alive, by the database's clock."""
     recently = Now() - timedelta(seconds=SILENCE)
     return ProcrastinateWorker.objects.filter(last_heartbeat__gt=recently).count()
 
@@ -180,7 +180,7 @@ def queue() -> Iterator[Finding]:
 
 
 def leases() -> Iterator[Finding]:
-    """Look for runs whose worker has gone without a word."""
+    """Look for runs whose worker has died."""
     found = Run.objects.expired().aggregate(
         count=Count("id"), last=Max("worker"), first=Min("lease_expires_at")
     )

@@ -118,7 +118,7 @@ def model() -> Iterator[Finding]:
 
 
 def _describe_difference(pin: Requirement) -> str | None:
-    """Return how a package differs from its pin, None where it does not."""
+    """Return how a package differs from its pin, None if it does not."""
     try:
         found = version(pin.name)
     except PackageNotFoundError:

@@ -62,7 +62,7 @@ class EmbeddedPostgres:
     def start(self) -> None:
         """Take a share, and return when the database answers; may be repeated, to revive it.
 
-        Raises PostgresError, with the tail of the server's log, where it cannot be had.
+        Raises PostgresError, with the tail of the server's log, if it cannot be started.
         """
         with self._explain_errors():
             server = self._prepare()
@@ -134,7 +134,7 @@ class EmbeddedPostgres:
             ) from error
 
     def _bring_up(self, server: Server) -> None:
-        """Return when the server accepts connections, having started it where it was gone."""
+        """Return when the server accepts connections; start it if it is gone."""
         deadline = time.monotonic() + TIMEOUT
         launches = 0
         while (state := server.ping()) is not pq.Ping.OK:
@@ -151,7 +151,7 @@ class EmbeddedPostgres:
             time.sleep(5 * POLL if state is pq.Ping.REJECT else POLL)
 
     def _ensure_database(self) -> None:
-        """Create the database where it is missing: a start may have been killed before this."""
+        """Create the database if it is missing: a start may have been killed before this."""
         with psycopg.connect(self._layout.conninfo(), autocommit=True) as connection:
             query = "SELECT 1 FROM pg_database WHERE datname = %s"
             if not connection.execute(query, [NAME]).fetchone():

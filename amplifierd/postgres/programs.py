@@ -29,7 +29,7 @@ INHERITED = ("PATH", "HOME", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PA
 
 @dataclass(frozen=True)
 class Account:
-    """A user and a group; `dropped` where we are root and the server must not be."""
+    """A user and a group; `dropped` if we are root, as which the server must not run."""
 
     uid: int
     gid: int
@@ -86,7 +86,7 @@ def account_for(layout: Layout) -> Account:
 
 
 def _owner(folder: Path) -> tuple[int, int] | None:
-    """Return who owns the folder, where it exists and is not root's."""
+    """Return who owns the folder, if it exists and is not root's."""
     found = folder.stat() if folder.exists() else None
     return (found.st_uid, found.st_gid) if found and found.st_uid else None
 
@@ -141,7 +141,7 @@ def candidates() -> Iterator[Path]:
 
 
 def major_version(folder: Path) -> int | None:
-    """Return the major version of the `postgres` in the folder; None where none runs."""
+    """Return the major version of the `postgres` in the folder; None if it does not run."""
     try:
         command: list[str | Path] = [folder / "postgres", "--version"]
         answer = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
@@ -152,7 +152,7 @@ def major_version(folder: Path) -> int | None:
 
 
 def make_reachable(folder: Path, account: Account) -> Path:
-    """Return the folder, or a copy of the installation where the account cannot run that one."""
+    """Return the folder, or a copy of the installation if the account cannot run that one."""
     if not account.dropped or _runs(folder, account):
         return folder
     copy = _copy(folder.parent) / folder.name

@@ -50,9 +50,9 @@ class Server:
         return lock is not None
 
     def launch(self) -> None:
-        """Start the server where all its processes are gone, making the cluster first.
+        """Start the server if all its processes are gone; make the cluster first if there is none.
 
-        Having the lock proves that none is left: what pid files say is of no account then.
+        Having the lock proves that none is left, whatever pid files say.
         """
         lock = try_lock(self._layout.server_lock)
         if lock is None:
@@ -70,7 +70,7 @@ class Server:
             os.close(lock)
 
     def end(self) -> None:
-        """End the server: in order, or at once where nothing need be kept or it takes too long."""
+        """End the server: in order, or at once if nothing must be kept or it takes too long."""
         steps = [(signal.SIGINT, FAST), (signal.SIGQUIT, IMMEDIATE)]
         for number, patience in steps if self._durable else steps[1:]:
             if not self._signal(number) or self._gone_within(patience):
@@ -88,14 +88,14 @@ class Server:
             return log.read().decode(errors="replace").strip()
 
     def _major(self) -> int | None:
-        """Return the major version that made the cluster; None where there is none."""
+        """Return the major version that made the cluster; None if there is none."""
         path = self._layout.data / "PG_VERSION"
         return int(path.read_text()) if path.exists() else None
 
     def _initialise(self, programs: Path, lock: int) -> None:
         """Make the cluster beside its place and rename it: a half-made one is never used.
 
-        `initdb` inherits the lock, so that one which outlives us is waited for.
+        `initdb` inherits the lock, so that we wait for one that outlives its parent.
         """
         self._announce("Making a new database (once per data folder)")
         draft = self._layout.draft
@@ -178,7 +178,7 @@ class Server:
         return settings
 
     def _signal(self, number: signal.Signals) -> bool:
-        """Send a signal to the postmaster; False where none runs."""
+        """Send a signal to the postmaster; False if none runs."""
         self._reap()
         with contextlib.suppress(ProcessLookupError, FileNotFoundError):
             if self._process:

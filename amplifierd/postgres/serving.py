@@ -38,7 +38,7 @@ def serving(argv: Sequence[str]) -> Iterator[None]:
     """Hold a share of the embedded server while the block runs, if the command line needs one.
 
     It needs none where DATABASE_URL says which database to use. Ends the program with a
-    message where the server cannot be had.
+    message if the server cannot be started.
     """
     if not (_needs_database(argv) and _is_embedded()):
         yield

@@ -79,9 +79,9 @@ class Request(http_protocol.WebRequest):
         self.received += len(data)
 
     def process(self) -> Any:
-        """Hand the request to the application, as plain HTTP where it asks for a websocket."""
+        """Hand the request to the application, as plain HTTP if it asks for a websocket."""
         self.requestHeaders.removeHeader(b"upgrade")
-        # The security middleware refuses it; daphne fails where it is no ASCII.
+        # The security middleware refuses it; daphne fails if it is not ASCII.
         if self.requestHeaders.hasHeader(b"daphne-root-path"):
             self.requestHeaders.setRawHeaders(b"daphne-root-path", [b"/"])
         return super().process()
@@ -182,7 +182,7 @@ class Factory(http_protocol.HTTPFactory):
         return protocol
 
     def log(self, request: Request) -> None:
-        """Spare the line that Twisted would format for nobody."""
+        """Write nothing: nobody reads Twisted's access log."""
 
 
 class Server(DaphneServer):
@@ -306,7 +306,7 @@ class Server(DaphneServer):
 
     def stop(self) -> None:
         """Stop at once; requests in flight are cancelled."""
-        # A server that is already stopping needs no second word.
+        # The server may be stopping already.
         with contextlib.suppress(ReactorNotRunning):
             reactor.stop()
 
@@ -336,7 +336,7 @@ async def settle(tasks: list[asyncio.Future[None]]) -> None:
 
 
 def log_twisted_errors() -> None:
-    """Send Twisted's errors to `logging`, and nothing else that it has to say."""
+    """Send Twisted's errors, and nothing else of its log, to `logging`."""
     errors = LogLevelFilterPredicate(LogLevel.error)
     observer = FilteringLogObserver(STDLibLogObserver("twisted"), [errors])
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False, discardBuffer=True)

@@ -191,7 +191,7 @@ class Answer:
     ) -> None:
         self.send = send
         self.headers = headers
-        # Added where the application has not set them itself.
+        # Added if the application has not set them itself.
         self.defaults = defaults
         self.began = False
 
@@ -259,13 +259,13 @@ def is_forwarding(name: bytes) -> bool:
 
 
 def last_word(headers: Headers, name: bytes) -> str:
-    """Return the last of the values that a header lists, empty where it is not there."""
+    """Return the last of the values that a header lists, empty if there is none."""
     values = headers.get(name, [b""])
     return values[-1].rpartition(b",")[2].strip().decode("latin-1")
 
 
 def address_in(word: str) -> str:
-    """Return the address that a proxy names, without its port; empty where it names none."""
+    """Return the address that a proxy names, without its port; empty if it names none."""
     bracketed = word.startswith("[")
     name = word[1:].partition("]")[0] if bracketed else word
     if not bracketed and word.count(":") == 1:
@@ -302,7 +302,7 @@ async def send_error(
 
 
 def check_origin(scope: ConnectionScope, headers: Headers, behind_proxy: bool = False) -> None:
-    """Raise Refused where a browser says that a foreign page sent the request."""
+    """Raise Refused if a browser says that a foreign page sent the request."""
     host = headers[b"host"][0].lower()
     own = {b"https://" + host}
     if scope.get("scheme") != "https":

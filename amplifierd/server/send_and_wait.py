@@ -30,7 +30,7 @@ class SendAndWait:
     """An ASGI application before the WSGI adapter, for requests that send a message.
 
     200 with `{run, message}` if the run ends in time; otherwise the answer of the view, which is
-    202 where the message was accepted. A client that leaves changes nothing: its run goes on.
+    202 if the message was accepted. A client that leaves changes nothing: its run goes on.
     """
 
     def __init__(self, adapter: WSGIAdapter, seconds: float | None = None) -> None:

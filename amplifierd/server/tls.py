@@ -19,7 +19,7 @@ class ContextFactory:
 
 
 def context() -> SSL.Context | None:
-    """Return what AMPLIFIERD_TLS_CERT and AMPLIFIERD_TLS_KEY make, None where they are not set.
+    """Return what AMPLIFIERD_TLS_CERT and AMPLIFIERD_TLS_KEY make, None if they are not set.
 
     The certificate's file holds its chain as well. Raises ImproperlyConfigured with a reason.
     """

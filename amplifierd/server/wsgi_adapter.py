@@ -48,7 +48,7 @@ class WSGIAdapter:
 
     At most `threads` requests run at once. Several times that number wait; beyond it the answer
     is 503 at once, so that a slow database cannot pile up requests without end. It is 503, too,
-    where no answer has begun after so many `seconds`: a request that still waits is dropped, one
+    if no answer has begun after so many `seconds`: a request that still waits is dropped, one
     that runs ends by itself and keeps its place until then. An exception of the WSGI application
     is the caller's to answer.
     """
@@ -82,14 +82,14 @@ class WSGIAdapter:
     ) -> Result:
         """Return what the function returns in a thread of the pool.
 
-        Its database connection must be closed by the function, in that thread. Raises Busy where no
-        thread is near, Late at the deadline.
+        Its database connection must be closed by the function, in that thread. Raises Busy if too
+        many requests wait, Late at the deadline.
         """
         if len(self.work) >= self.most:
             raise Busy
         work = self.pool.submit(function)
         self.work.add(work)
-        # Told by the thread: a request goes on there when its client has left.
+        # The thread calls this: a request goes on there when its client has left.
         work.add_done_callback(self.work.discard)
         deadline = deadline or asyncio.timeout(self.seconds)
         try:
@@ -199,7 +199,7 @@ class Exchange:
 
 
 async def read_body(receive: Receive) -> bytes | None:
-    """Return the whole body, None where the client left before it was through."""
+    """Return the whole body, None if the client left before it was complete."""
     pieces = []
     while True:
         message = await receive()

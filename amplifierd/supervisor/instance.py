@@ -68,7 +68,7 @@ def claim(home: Path) -> Iterator[Claim]:
 def listen(host: str, port: int, patience: float = 0) -> socket.socket:
     """Return a listening socket; wait up to `patience` seconds for the port to become free.
 
-    Port 0 is any free one. Raises PortTaken, also where the address is not one of this machine.
+    Port 0 is any free one. Raises PortTaken, also if the address is not one of this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     deadline = time.monotonic() + patience
@@ -85,7 +85,7 @@ def listen(host: str, port: int, patience: float = 0) -> socket.socket:
 
 
 def noted_url(home: Path) -> str | None:
-    """Return where the daemon of the data folder listens; None where none says so."""
+    """Return where the daemon of the data folder listens; None if none has noted it."""
     try:
         return json.loads((home / "serve.lock").read_text(encoding="utf-8"))["url"]
     except (OSError, ValueError):

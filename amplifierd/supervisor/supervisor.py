@@ -180,7 +180,7 @@ def _manner(returncode: int) -> str:
 
 
 def watch_parent() -> None:
-    """Have this process drain, as by SIGTERM, once the parent is gone, and die where it hangs.
+    """Have this process drain, as by SIGTERM, once the parent is gone, and die if it hangs.
 
     Does nothing in a process that no supervisor started. What this process starts in its turn
     does not inherit the watch.

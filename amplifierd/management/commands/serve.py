@@ -78,7 +78,7 @@ class Command(BaseCommand):
         self.say("Stopped.")
 
     def listen(self, claim: instance.Claim) -> socket.socket:
-        """Listen; where a killed daemon's processes still hold the port, wait for their end."""
+        """Listen; if processes of a killed daemon still hold the port, wait for their end."""
         try:
             return instance.listen(settings.HOST, settings.PORT)
         except instance.PortTaken:
@@ -90,7 +90,7 @@ class Command(BaseCommand):
 
     @contextmanager
     def database(self) -> Iterator[EmbeddedPostgres | None]:
-        """Hold the embedded server while the block runs; None where DATABASE_URL names another."""
+        """Hold the embedded server while the block runs; None if DATABASE_URL names another."""
         if embedded_url(settings.HOME) != settings.DATABASE_URL:
             yield None
             return
@@ -118,7 +118,7 @@ class Command(BaseCommand):
         self.invite(url)
 
     def invite(self, url: str) -> None:
-        """Say how to get into the console: by a link, where nobody else can come by it."""
+        """Say how to get into the console: by a link, if nobody else can get it."""
         if not settings.PUBLIC:
             self.say(f"  Sign in    {signin.make_link(url)}")
             self.say(

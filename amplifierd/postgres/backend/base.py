@@ -13,7 +13,7 @@ from amplifierd.common.errors import READ_ONLY, TRANSIENT_STATES
 class DatabaseWrapper(PostgreSQLWrapper):
     """A connection on which a read-only database raises OperationalError, as an absent one does."""
 
-    # Set where a connection has refused a write; it is not to be used for another request.
+    # Set once the connection has refused a write: it must not serve another request.
     is_stale = False
 
     def connect(self) -> None:

@@ -193,7 +193,7 @@ def test_workers_are_counted_by_their_heartbeats() -> None:
 
 
 def test_a_daemon_without_workers_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "noted", lambda: {"pid": 7, "url": "http://127.0.0.1:1"})
+    monkeypatch.setattr(machine, "find_daemon", lambda: {"pid": 7, "url": "http://127.0.0.1:1"})
     finding = only(database.workers())
     assert finding.level is Level.ERROR
     assert "(pid 7)" in finding.says
@@ -344,7 +344,7 @@ def test_a_daemon_that_does_not_answer_is_an_error(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as gone:
         url = f"http://127.0.0.1:{gone.getsockname()[1]}"
-    monkeypatch.setattr(machine, "noted", lambda: {"pid": 7, "url": url})
+    monkeypatch.setattr(machine, "find_daemon", lambda: {"pid": 7, "url": url})
     finding = only(reach.port())
     assert finding.level is Level.ERROR
     assert "the daemon (pid 7) does not answer" in finding.says

@@ -56,7 +56,7 @@ chromium:
 		exit 1; \
 	fi >/dev/null
 
-lint: $(DEV) ## check style, migrations and settings
+lint: $(DEV) types ## check style, types, migrations and settings
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m ruff format --check .
 	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && export AMPLIFIERD_HOME="$$home" DATABASE_URL= && \

@@ -76,7 +76,7 @@ def schema_of(hint: Any) -> Schema:
     if type(None) in args:
         return json_schema.nullable(schema_of(args[0]))
     if origin is list:
-        return json_schema.listed(schema_of(args[0]))
+        return json_schema.list_of(schema_of(args[0]))
     if origin is dict:
         return json_schema.free()
     if hint is Any:

@@ -181,7 +181,7 @@ def queue() -> Iterator[Finding]:
 
 def leases() -> Iterator[Finding]:
     """Look for runs whose worker has died."""
-    found = Run.objects.expired().aggregate(
+    found = Run.objects.with_expired_lease().aggregate(
         count=Count("id"), last=Max("worker"), first=Min("lease_expires_at")
     )
     if not found["count"]:

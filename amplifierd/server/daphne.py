@@ -61,7 +61,7 @@ class Gate(asyncio.Event):
     stopProducing = asyncio.Event.set
 
 
-class Request(http_protocol.WebRequest):
+class HTTPRequest(http_protocol.WebRequest):
     """One HTTP request, whose body is kept up to the limit and whose errors are problems."""
 
     gate: Gate | None = None
@@ -178,10 +178,10 @@ class Factory(http_protocol.HTTPFactory):
     def buildProtocol(self, address: Any) -> Any:
         """Return the protocol of a new connection."""
         protocol = super().buildProtocol(address)
-        protocol.requestFactory = Request
+        protocol.requestFactory = HTTPRequest
         return protocol
 
-    def log(self, request: Request) -> None:
+    def log(self, request: HTTPRequest) -> None:
         """Write nothing: nobody reads Twisted's access log."""
 
 
@@ -218,7 +218,7 @@ class Server(DaphneServer):
         self.stall_seconds = stall_seconds
         self.tls = tls
         self.on_drain: list[Callable[[], Awaitable[None]]] = []
-        self.connections: dict[Request, dict[str, Any]] = {}
+        self.connections: dict[HTTPRequest, dict[str, Any]] = {}
         self.draining: asyncio.Task[None] | None = None
 
     def run(self) -> None:
@@ -245,7 +245,7 @@ class Server(DaphneServer):
             return plain
         return TLSMemoryBIOFactory(ContextFactory(self.tls), False, plain)
 
-    async def handle_reply(self, protocol: Request, message: Message) -> None:
+    async def handle_reply(self, protocol: HTTPRequest, message: Message) -> None:
         """Send one message of an application; return when its client has room for another."""
         if self.draining and message["type"] == "http.response.start":
             protocol.close_afterwards()
@@ -253,7 +253,7 @@ class Server(DaphneServer):
         if protocol.gate and not protocol.gate.is_set():
             await self._wait_for_room(protocol, protocol.gate)
 
-    async def _wait_for_room(self, protocol: Request, gate: asyncio.Event) -> None:
+    async def _wait_for_room(self, protocol: HTTPRequest, gate: asyncio.Event) -> None:
         """Return once the client has room for more; cut it if that takes too long.
 
         Awake time alone counts: a client that could have read while we stood still has had no

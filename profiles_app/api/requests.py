@@ -8,7 +8,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
-from amplifierd.common.openapi.schema import Schema, by_name, free, listed, text
+from amplifierd.common.openapi.schema import Schema, by_name, free, list_of, text
 from amplifierd.common.serializers import Body, Digits, Flag, Number, Object, Text, Truth
 from profiles_app import definition
 from profiles_app.definition import BEHAVIORS, MODULE_LISTS
@@ -70,8 +70,8 @@ class Section(serializers.Field):
         if self.section in definition.TEXTS:
             return by_name(text(minLength=1))
         if self.section == BEHAVIORS:
-            return listed({"oneOf": [text("A name.", minLength=1), free()]})
-        return listed(deepcopy(MODULE))
+            return list_of({"oneOf": [text("A name.", minLength=1), free()]})
+        return list_of(deepcopy(MODULE))
 
     def validate_section(self, data: Any) -> Any:
         return definition.validate_definition({self.section: data}).get(self.section, [])

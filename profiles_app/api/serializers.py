@@ -16,7 +16,7 @@ from amplifierd.common.openapi.schema import (
     choice,
     flag,
     free,
-    listed,
+    list_of,
     nullable,
     record,
     ref,
@@ -52,10 +52,10 @@ class ModuleSerializer(OutputSerializer):
 class Modules:
     """The sections of a definition that name modules."""
 
-    providers = listed(ref(ModuleSerializer))
-    tools = listed(ref(ModuleSerializer), example=[])
-    hooks = listed(ref(ModuleSerializer), example=[])
-    behaviors = listed(
+    providers = list_of(ref(ModuleSerializer))
+    tools = list_of(ref(ModuleSerializer), example=[])
+    hooks = list_of(ref(ModuleSerializer), example=[])
+    behaviors = list_of(
         {"oneOf": [text("A name."), free()]},
         "As they were written; they have no effect here.",
         example=[],
@@ -92,10 +92,10 @@ class ProfileDetailSerializer(ProfileSerializer, Modules):
 
     version = text("What the profile calls its version.", example="1.0.0")
     versionNumber = whole("The number of the version that it is now.")
-    inheritanceChain = listed(text(), "Empty: profiles of schema 2 inherit nothing.", example=[])
+    inheritanceChain = list_of(text(), "Empty: profiles of schema 2 inherit nothing.", example=[])
     instruction = text("The system instruction.", example="You are a helpful assistant.")
-    agents = listed(text(), example=["zen-architect"])
-    context = listed(text(), example=["house-rules"])
+    agents = list_of(text(), example=["zen-architect"])
+    context = list_of(text(), example=["house-rules"])
 
 
 class ProfileVersionSerializer(OutputSerializer):
@@ -134,9 +134,9 @@ class ProfileDiffSerializer(OutputSerializer):
     collectionId = COLLECTION
     from_ = whole("The older version.", example=1)
     to = whole("The newer version.", example=2)
-    added = listed(ref(DifferenceSerializer), example=[])
-    removed = listed(ref(DifferenceSerializer), example=[])
-    changed = listed(
+    added = list_of(ref(DifferenceSerializer), example=[])
+    removed = list_of(ref(DifferenceSerializer), example=[])
+    changed = list_of(
         ref(DifferenceSerializer),
         example=[{"path": "description", "before": "old", "after": "new"}],
     )
@@ -202,7 +202,7 @@ class MountPlanSerializer(OutputSerializer):
     )
     settings = free("What counts for the session, but for its modules.", example={"session": {}})
     instruction = nullable(text("The system instruction.", example="You are a helpful assistant."))
-    mountPoints = listed(ref(MountSerializer), "All mounts, in the profile's order.")
+    mountPoints = list_of(ref(MountSerializer), "All mounts, in the profile's order.")
     providers = tools = hooks = agents = context = by_name(
         ref(MountSerializer), "The same mounts by `moduleId`."
     )
@@ -234,7 +234,7 @@ class AmplifiedDirectoryDetailSerializer(AmplifiedDirectorySerializer, both_casi
 class AmplifiedDirectoriesSerializer(OutputSerializer):
     """All of them, in order of their paths."""
 
-    directories = listed(ref(AmplifiedDirectorySerializer))
+    directories = list_of(ref(AmplifiedDirectorySerializer))
     total = whole()
 
 
@@ -250,7 +250,7 @@ class DirectoryListSerializer(OutputSerializer, both_casings=True):
 
     current_path = Member(text("`.` is the root.", example="."), "path")
     parent_path = Member(nullable(text("null at the root.")), "parent")
-    directories = Member(listed(text(), "Their names, in order."), "entries")
+    directories = Member(list_of(text(), "Their names, in order."), "entries")
     truncated = Member(flag("Whether there are more than are listed."), "is_truncated")
     left_out = Member(whole("Directories whose names cannot be written as JSON."), "unnamable")
 
@@ -273,7 +273,7 @@ class FileListSerializer(OutputSerializer, both_casings=True):
     current_path = Member(text("Empty at the root."), "path")
     parent_path = Member(nullable(text("null at the root.")), "parent")
     files = Member(
-        listed(ref(DirectoryEntrySerializer), "In order of their names."),
+        list_of(ref(DirectoryEntrySerializer), "In order of their names."),
         lambda found: [DirectoryEntrySerializer.serialize(entry) for entry in found.entries],
     )
     truncated = Member(flag("Whether there are more than are listed."), "is_truncated")
@@ -338,7 +338,7 @@ class CollectionSerializer(OutputSerializer):
     digest = Member(nullable(text()), lambda collection: collection.digest or None)
     description = Member(nullable(text()), lambda collection: None)
     isRemovable = Member(flag(), "is_added")
-    profiles = listed(text(), "Names of its profiles.")
+    profiles = list_of(text(), "Names of its profiles.")
     profilesCount = profiles_count = whole()
     installedAt = installed_at = Member(nullable(time()), "created_at")
     syncedAt = last_synced = Member(nullable(time()), "synced_at")
@@ -348,10 +348,10 @@ class CollectionSerializer(OutputSerializer):
 class CollectionDetailSerializer(CollectionSerializer):
     """A collection and all that it holds."""
 
-    agents = Member(listed(anything()), lambda collection: collection.contents["agents"])
-    context = Member(listed(anything()), lambda collection: collection.contents["context"])
+    agents = Member(list_of(anything()), lambda collection: collection.contents["agents"])
+    context = Member(list_of(anything()), lambda collection: collection.contents["context"])
     modules = Member(
-        listed(ref(ModuleInfoSerializer)),
+        list_of(ref(ModuleInfoSerializer)),
         lambda collection: [
             module | {"collection": collection.name} for module in collection.contents["modules"]
         ],
@@ -372,11 +372,11 @@ class SyncedSerializer(OutputSerializer):
 
     collectionId = Member(text(), "collection")
     status = text()
-    added = Member(listed(text()), "loaded.created")
-    updated = Member(listed(text()), "loaded.updated")
-    removed = Member(listed(text()), "loaded.removed")
+    added = Member(list_of(text()), "loaded.created")
+    updated = Member(list_of(text()), "loaded.updated")
+    removed = Member(list_of(text()), "loaded.removed")
     refused = Member(
-        listed(free(), "Files that are no valid profiles, and why."),
+        list_of(free(), "Files that are no valid profiles, and why."),
         lambda result: [asdict(item) for item in result.errors],
     )
     error = nullable(text())
@@ -387,7 +387,7 @@ class SyncResultSerializer(OutputSerializer):
 
     collections = by_name(text())
     modules = by_name(text())
-    results = listed(ref(SyncedSerializer))
+    results = list_of(ref(SyncedSerializer))
 
 
 class Checked:
@@ -413,7 +413,7 @@ class CollectionCheckSerializer(OutputSerializer, Checked):
 
     collectionId = Member(text(), "collection.name")
     profiles = Member(
-        listed(ref(ProfileCheckSerializer)),
+        list_of(ref(ProfileCheckSerializer)),
         lambda check: [serialize_profile_check(check, name) for name in sorted(check.profiles)],
     )
     error = nullable(text())
@@ -423,7 +423,7 @@ class CacheStatusSerializer(OutputSerializer):
     """The state of all collections."""
 
     overallStatus = text()
-    collections = listed(ref(CollectionCheckSerializer))
+    collections = list_of(ref(CollectionCheckSerializer))
 
 
 class UpdatedMembers:
@@ -446,7 +446,7 @@ class CollectionUpdateSerializer(OutputSerializer, UpdatedMembers):
     """What came of the update of one collection."""
 
     profiles = Member(
-        listed(ref(ProfileUpdateSerializer)),
+        list_of(ref(ProfileUpdateSerializer)),
         lambda result: [
             serialize_profile_update(result, name, *each)
             for name, each in sorted(result.profiles.items())
@@ -458,7 +458,7 @@ class CacheUpdateSerializer(OutputSerializer):
     """What came of an update."""
 
     overallStatus = text()
-    collections = listed(ref(CollectionUpdateSerializer))
+    collections = list_of(ref(CollectionUpdateSerializer))
     summary = record(
         "How many profiles.",
         {

@@ -141,7 +141,7 @@ class SessionList(Listing):
     def only(self, ids: list[str]) -> list[Session]:
         """Return these sessions as they are now."""
         self.hits = None
-        return list(self.root_queryset.shown().filter(pk__in=ids))
+        return list(self.root_queryset.with_active_run().filter(pk__in=ids))
 
     def from_newest(self, after: Cursor | None) -> Any:
         """Return the sessions in order, as an export reads them; of a search its hits."""
@@ -154,7 +154,7 @@ class SessionList(Listing):
         """Return what is newer than a session, the nearest first; a search has no news."""
         if self.hits is not None:
             return []
-        newer = self.matching.shown().newer_than(cursor.created_at, cursor.id)
+        newer = self.matching.with_active_run().newer_than(cursor.created_at, cursor.id)
         return newer.order_by("created_at", "id")
 
     def cursor(self, row: Any) -> Cursor:
@@ -208,7 +208,7 @@ class SessionList(Listing):
         return super().everything()
 
     def _select(self, rows: SessionQuerySet) -> SessionQuerySet:
-        return (rows.defer(None) if self.is_export else rows).shown()
+        return (rows.defer(None) if self.is_export else rows).with_active_run()
 
     def find_match(self, hit: Hit, session: Session, texts: dict[str, str]) -> SearchMatch | None:
         """Return where the search found the session; None if only its id fits."""
@@ -233,7 +233,7 @@ def find_by_id(rows: QuerySet[Session], text: str) -> list[Hit]:
 
 
 def as_row(session: Session, place: SearchMatch | None = None) -> SessionRow:
-    """Return a session, read with `shown()`, as the list shows it."""
+    """Return a session, read with `with_active_run()`, as the list shows it."""
     error = visible(session.error_message or "")
     return SessionRow(
         session=session,

@@ -7,7 +7,7 @@ from amplifierd.common.openapi.schema import (
     choice,
     flag,
     free,
-    listed,
+    list_of,
     record,
     ref,
     text,
@@ -55,7 +55,7 @@ COMPONENTS: dict[str, Schema] = {
     "TreeEvents": record(
         "A page of the journals of a session and all below it, oldest first.",
         {
-            "events": listed(ref("TreeEvent")),
+            "events": list_of(ref("TreeEvent")),
             "total": whole("Events of all of them."),
             "hasMore": flag("Whether there are more after these."),
         },

@@ -13,7 +13,7 @@ from rest_framework.response import Response
 
 from amplifierd.common.callers import get_caller
 from amplifierd.common.openapi.operation import operation
-from amplifierd.common.openapi.schema import listed, ref
+from amplifierd.common.openapi.schema import list_of, ref
 from amplifierd.common.serializers import Nothing, parse_query, validate
 from sessions_app import traces
 from sessions_app.api import queries, serializers
@@ -106,7 +106,7 @@ class HistoryViewSet(SessionsViewSet):
         return StreamingHttpResponse(write_array(pages), content_type="application/json")
 
     @operation(
-        {200: {"oneOf": [listed(ref("Event")), ref("TreeEvents")]}},
+        {200: {"oneOf": [list_of(ref("Event")), ref("TreeEvents")]}},
         operation_id="list_events",
         query=queries.EventsQuery,
     )

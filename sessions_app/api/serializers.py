@@ -14,7 +14,7 @@ from amplifierd.common.openapi.schema import (
     choice,
     flag,
     free,
-    listed,
+    list_of,
     nullable,
     number,
     ref,
@@ -76,7 +76,7 @@ class SessionSerializer(OutputSerializer):
         text("URL of its mount plan.", example=f"/api/v1/sessions/{_SESSION_ID}/mount-plan"),
         lambda session: f"{settings.PREFIX}/api/v1/sessions/{session.id}/mount-plan",
     )
-    # A session that was not read with `shown()` has none.
+    # A session that was not read with `with_active_run()` has none.
     activeRunId = Member(
         nullable(text("The run that is running, or parked.")),
         lambda session: getattr(session, "active_run_id", None),
@@ -146,7 +146,7 @@ class MessagesSerializer(OutputSerializer):
     """Messages of a session."""
 
     sessionId = SESSION_ID
-    messages = listed(ref(MessageSerializer))
+    messages = list_of(ref(MessageSerializer))
 
 
 class AcceptedSerializer(OutputSerializer):
@@ -240,14 +240,14 @@ class RunTraceSerializer(OutputSerializer):
     attempt = whole()
     usage = USAGE
     error = nullable(text())
-    steps = listed(ref(TraceStepSerializer), "In the order in which they began.")
+    steps = list_of(ref(TraceStepSerializer), "In the order in which they began.")
 
 
 class ExecutionTraceSerializer(OutputSerializer):
     """What runs of a session have done."""
 
     sessionId = SESSION_ID
-    runs = listed(ref(RunTraceSerializer))
+    runs = list_of(ref(RunTraceSerializer))
 
 
 class CancelledSerializer(OutputSerializer):
@@ -280,7 +280,7 @@ class ApprovalSerializer(OutputSerializer):
     )
     prompt = text("The question, for people.", example="Allow write_file?")
     options = Member(
-        listed(choice(*Approval.OPTIONS), "What may be answered.", example=list(Approval.OPTIONS)),
+        list_of(choice(*Approval.OPTIONS), "What may be answered.", example=list(Approval.OPTIONS)),
         lambda approval: list(approval.OPTIONS),
     )
     status = choice(*APPROVAL_STATUSES)

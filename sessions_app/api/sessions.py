@@ -93,7 +93,9 @@ class SessionViewSet(SessionsViewSet):
             found = found.lookup(query["lookup"])
         if "q" in query:
             return paginate_search(request, found, query)
-        return paginate(request, found.shown(), total(found), query, SessionSerializer.serialize)
+        return paginate(
+            request, found.with_active_run(), total(found), query, SessionSerializer.serialize
+        )
 
     @operation({200: [SessionSerializer]}, operation_id="list_active_sessions", query=PageQuery)
     @action(detail=False, url_path="active/list")
@@ -105,7 +107,9 @@ class SessionViewSet(SessionsViewSet):
         query = parse_query(PageQuery, request.query_params)
         visible = Session.objects.visible_to(get_caller(request).sees)
         found = visible.filter(status=SessionStatus.ACTIVE)
-        return paginate(request, found.shown(), total(found), query, SessionSerializer.serialize)
+        return paginate(
+            request, found.with_active_run(), total(found), query, SessionSerializer.serialize
+        )
 
     @operation(
         {200: [SessionSerializer]}, operation_id="list_recent_sessions", query=queries.RecentQuery
@@ -118,7 +122,9 @@ class SessionViewSet(SessionsViewSet):
         """
         limit = parse_query(queries.RecentQuery, request.query_params)["limit"]
         visible = Session.objects.visible_to(get_caller(request).sees)
-        found = visible.filter(ended_at__isnull=True).shown().order_by("-updated_at", "-id")
+        found = (
+            visible.filter(ended_at__isnull=True).with_active_run().order_by("-updated_at", "-id")
+        )
         return Response([SessionSerializer.serialize(session) for session in found[:limit]])
 
     @operation({200: SessionSerializer}, operation_id="get_session")
@@ -290,7 +296,7 @@ def paginate_search(request: Request, found: SessionQuerySet, query: dict[str, A
 
 def serialize_hits(hits: list[Hit], words: Words) -> list[dict[str, Any]]:
     """Return the sessions that were found, in that order; one deleted meanwhile is left out."""
-    found = Session.objects.shown().in_bulk([hit.session_id for hit in hits])
+    found = Session.objects.with_active_run().in_bulk([hit.session_id for hit in hits])
     places = find_snippets([hit.message_id for hit in hits if hit.message_id], words)
     rows = []
     for hit in hits:

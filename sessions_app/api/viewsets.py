@@ -40,7 +40,7 @@ def find_session(request: Request, session_id: str) -> Session:
     """Return a session that the caller may see, as the API shows it; raise SessionNotFound."""
     visible = Session.objects.visible_to(get_caller(request).sees)
     try:
-        return visible.shown().get(pk=session_id)
+        return visible.with_active_run().get(pk=session_id)
     except (Session.DoesNotExist, ValueError):
         raise SessionNotFound(f"There is no session {session_id!r}.") from None
 

@@ -52,9 +52,9 @@ class Event(models.Model):
             ),
         ]
         triggers = [
-            triggers.numbered("event_numbered", "last_event_seq"),
+            triggers.number_rows("event_numbered", "last_event_seq"),
             triggers.unchangeable("event_unchangeable"),
-            triggers.kept("event_kept"),
+            triggers.keep_history("event_kept"),
         ]
 
     def __str__(self) -> str:

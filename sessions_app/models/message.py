@@ -70,9 +70,11 @@ class Message(models.Model):
             ),
         ]
         triggers = [
-            triggers.numbered("message_numbered", "message_count", triggers.takes_no_messages("s")),
+            triggers.number_rows(
+                "message_numbered", "message_count", triggers.takes_no_messages("s")
+            ),
             triggers.unchangeable("message_unchangeable"),
-            triggers.kept("message_kept"),
+            triggers.keep_history("message_kept"),
         ]
 
     def __str__(self) -> str:

@@ -93,7 +93,7 @@ class SessionQuerySet(Owned):
         A path of several keys leads through nested objects; a key may also have dots in it.
         """
         paths = {tuple(path), (".".join(path),)}
-        contained = [_nested(keys, value) for keys in paths for value in meanings]
+        contained = [_nest(keys, value) for keys in paths for value in meanings]
         return self.filter(reduce(or_, (Q(metadata__contains=part) for part in contained)))
 
     def lookup(self, text: str) -> Self:
@@ -110,7 +110,7 @@ class SessionQuerySet(Owned):
                 return found
         return self.filter(part)
 
-    def shown(self) -> Self:
+    def with_active_run(self) -> Self:
         """Return the sessions as the API shows them: `active_run_id` added, large columns left.
 
         `active_run_status` is added as well.
@@ -189,11 +189,11 @@ class RunQuerySet(Dated):
             .first()
         )
 
-    def held(self, run_id: str, attempt: int) -> Self:
+    def claimed_by(self, run_id: str, attempt: int) -> Self:
         """Return the run if this attempt of it still holds: the fence of every write for it."""
         return self.filter(id=run_id, attempt=attempt, status=RunStatus.RUNNING)
 
-    def expired(self) -> Self:
+    def with_expired_lease(self) -> Self:
         """Return the runs whose lease has run out, by the clock of the database."""
         return self.filter(status=RunStatus.RUNNING, lease_expires_at__lt=Now())
 
@@ -227,6 +227,6 @@ class KindManager(_ActionManager):
         return super().get_queryset().filter(kind=self.kind)  # type: ignore[return-value]
 
 
-def _nested(path: Sequence[str], value: Any) -> Any:
+def _nest(path: Sequence[str], value: Any) -> Any:
     """Return the object that has the value at the end of the path."""
     return reduce(lambda inner, key: {key: inner}, reversed(path), value)

@@ -118,8 +118,8 @@ class Session(models.Model):
         triggers = [
             triggers.initial("session_begins_created", SessionStatus.CREATED),
             triggers.transitions("session_transitions", pairs(SESSION_TRANSITIONS)),
-            triggers.counted("session_counts_messages", "message_count", "sessions_app_message"),
-            triggers.counted("session_counts_events", "last_event_seq", "sessions_app_event"),
+            triggers.count_rows("session_counts_messages", "message_count", "sessions_app_message"),
+            triggers.count_rows("session_counts_events", "last_event_seq", "sessions_app_event"),
         ]
 
     def __str__(self) -> str:

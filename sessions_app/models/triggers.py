@@ -20,7 +20,7 @@ def _refuse(message: str, *values: str) -> str:
 
 
 def transitions(name: str, pairs: list[tuple[str, str]]) -> pgtrigger.Trigger:
-    """Return the guard of a `status`: a change is one of the pairs, or refused."""
+    """Return the trigger for a `status`: a change is one of the pairs, or refused."""
     listed = ", ".join(f"('{source}', '{target}')" for source, target in pairs)
     return pgtrigger.Trigger(
         name=name,
@@ -37,7 +37,7 @@ def transitions(name: str, pairs: list[tuple[str, str]]) -> pgtrigger.Trigger:
 
 
 def initial(name: str, status: str) -> pgtrigger.Trigger:
-    """Return the guard of a birth: a row begins its life in this status."""
+    """Return the trigger for a birth: a row begins its life in this status."""
     return pgtrigger.Trigger(
         name=name,
         when=pgtrigger.Before,
@@ -47,8 +47,8 @@ def initial(name: str, status: str) -> pgtrigger.Trigger:
     )
 
 
-def counted(name: str, counter: str, table: str) -> pgtrigger.Trigger:
-    """Return the guard of a counter: at commit there is one row of the table for each step of it.
+def count_rows(name: str, counter: str, table: str) -> pgtrigger.Trigger:
+    """Return the trigger for a counter: at commit there is one row of the table for each step.
 
     With the unique (session, seq) this makes the seqs 1..n without a gap. A session that the same
     transaction has deleted has nothing left to count.
@@ -72,8 +72,8 @@ def counted(name: str, counter: str, table: str) -> pgtrigger.Trigger:
     )
 
 
-def numbered(name: str, counter: str, refusal: str = "false") -> pgtrigger.Trigger:
-    """Return the guard of new rows: no seq is above the session's counter.
+def number_rows(name: str, counter: str, refusal: str = "false") -> pgtrigger.Trigger:
+    """Return the trigger for new rows: no seq is above the session's counter.
 
     `refusal` is a further condition over the session `s` under which nothing may be added.
     """
@@ -107,7 +107,7 @@ def takes_no_messages(session: str) -> str:
 
 
 def nothing_pending(name: str) -> pgtrigger.Trigger:
-    """Return the guard of a run: at commit, one that is not parked any more waits for nothing."""
+    """Return the trigger for a run: at commit, one that is not parked waits for nothing."""
     return pgtrigger.Trigger(
         name=name,
         when=pgtrigger.After,
@@ -127,7 +127,7 @@ def nothing_pending(name: str) -> pgtrigger.Trigger:
 
 
 def asked_by_parked_run(name: str) -> pgtrigger.Trigger:
-    """Return the guard of a pending action: at commit, the run that waits for it is parked."""
+    """Return the trigger for a pending action: at commit, the run that waits for it is parked."""
     return pgtrigger.Trigger(
         name=name,
         when=pgtrigger.After,
@@ -146,7 +146,7 @@ def asked_by_parked_run(name: str) -> pgtrigger.Trigger:
 
 
 def unchangeable(name: str) -> pgtrigger.Trigger:
-    """Return the guard of history: a row is never updated."""
+    """Return the trigger for history: a row is never updated."""
     return pgtrigger.Trigger(
         name=name,
         when=pgtrigger.Before,
@@ -156,8 +156,8 @@ def unchangeable(name: str) -> pgtrigger.Trigger:
     )
 
 
-def kept(name: str) -> pgtrigger.Trigger:
-    """Return the guard of history: a row is deleted only together with its session."""
+def keep_history(name: str) -> pgtrigger.Trigger:
+    """Return the trigger for history: a row is deleted only together with its session."""
     return pgtrigger.Trigger(
         name=name,
         when=pgtrigger.After,

@@ -95,7 +95,7 @@ def _attempt(session: Session, run: Run) -> Attempt:
         run.attempt + 1,
         session.last_event_seq + 1,
         continues,
-        runs.said(run) if continues else "",
+        runs.read_output(run) if continues else "",
         session.mount_plan,
     )
 
@@ -148,7 +148,7 @@ def succeed(
         )
         if steps:
             runs.add_checkpoints(Session.objects.get(pk=attempt.session_id), run.pk, first, steps)
-        journal.append(attempt.session_id, runs.told(run, None, content))
+        journal.append(attempt.session_id, runs.build_end_events(run, None, content))
         failpoints.reach(failpoints.BEFORE_SETTLING)
     failpoints.reach(failpoints.SETTLED)
 
@@ -160,7 +160,7 @@ def fail(attempt: Attempt, failure: Failure) -> None:
     """
     with transaction.atomic():
         run = _settle_failed(attempt, failure)
-        journal.append(attempt.session_id, _error(run, failure, runs.said(run)))
+        journal.append(attempt.session_id, _error(run, failure, runs.read_output(run)))
 
 
 def release(attempt: Attempt) -> None:
@@ -170,7 +170,7 @@ def release(attempt: Attempt) -> None:
     """
     with transaction.atomic():
         lock_session(attempt)
-        run = Run.objects.held(attempt.run_id, attempt.number).first()
+        run = Run.objects.claimed_by(attempt.run_id, attempt.number).first()
         if run is None:
             raise LeaseLost
         _interrupt(run, run.interruptions)
@@ -181,7 +181,9 @@ def rescue(limit: int = 100) -> int:
 
     Safe to call from many workers at once. Return how many runs were rescued.
     """
-    expired = list(Run.objects.expired().values_list("session_id", "id", "attempt")[:limit])
+    expired = list(
+        Run.objects.with_expired_lease().values_list("session_id", "id", "attempt")[:limit]
+    )
     rescued = sum(_rescue(Attempt(*values)) for values in expired)
     for session_id in _find_orphaned(limit):
         hints.queue_job(session_id)
@@ -193,7 +195,9 @@ def _rescue(attempt: Attempt) -> bool:
     try:
         with transaction.atomic():
             lock_session(attempt)
-            run = Run.objects.held(attempt.run_id, attempt.number).expired().first()
+            run = (
+                Run.objects.claimed_by(attempt.run_id, attempt.number).with_expired_lease().first()
+            )
             if run is not None:
                 _interrupt(run, run.interruptions + 1)
     except LeaseLost:
@@ -258,7 +262,7 @@ def _find_orphaned(limit: int) -> list[str]:
 def _settle(attempt: Attempt, status: RunStatus, finish_reason: str, **changes: object) -> Run:
     """Take a held run to its outcome, under the lock of its session; raise LeaseLost."""
     session = lock_session(attempt)
-    won = Run.objects.held(attempt.run_id, attempt.number).update(
+    won = Run.objects.claimed_by(attempt.run_id, attempt.number).update(
         status=status,
         ended_at=Now(),
         lease_expires_at=None,
@@ -268,7 +272,7 @@ def _settle(attempt: Attempt, status: RunStatus, finish_reason: str, **changes: 
     if not won:
         raise LeaseLost
     run = Run.objects.get(pk=attempt.run_id)
-    runs.settled(session, run)
+    runs.record_end(session, run)
     return run
 
 
@@ -296,7 +300,9 @@ def lock_session(attempt: Attempt) -> Session:
 
 
 def _error(run: Run, failure: Failure, said: str) -> list[Entry]:
-    return runs.told(run, EventType.EXECUTION_ERROR, said, error=failure.message, code=failure.code)
+    return runs.build_end_events(
+        run, EventType.EXECUTION_ERROR, said, error=failure.message, code=failure.code
+    )
 
 
 def _active(session_id: str) -> Session | None:

@@ -44,7 +44,7 @@ def remove(found: SessionQuerySet) -> int:
     One that was started, touched or deleted meanwhile is left to whoever did so; children of what
     is removed stay, without a parent.
     """
-    return sum(_removed(found, session_id) for session_id in _ids(found))
+    return sum(_remove_session(found, session_id) for session_id in _ids(found))
 
 
 def _ids(found: SessionQuerySet) -> Iterator[str]:
@@ -55,7 +55,7 @@ def _ids(found: SessionQuerySet) -> Iterator[str]:
         last = batch[-1]
 
 
-def _removed(found: SessionQuerySet, session_id: str) -> bool:
+def _remove_session(found: SessionQuerySet, session_id: str) -> bool:
     """Delete one session, unless it is no longer one of those or somebody is at it."""
     # What it gave to sub-sessions has ended with it, whether or not a worker has come to that.
     end_sub_sessions(session_id)

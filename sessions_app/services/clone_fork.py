@@ -52,7 +52,7 @@ def clone(session_id: str, sees: Visibility) -> Session:
     may not see are left out. Raises SessionNotFound, or TooMuchToCopy.
     """
     with transaction.atomic():
-        root, *others = _held(_tree(session_id, sees))
+        root, *others = _lock_originals(_tree(session_id, sees))
         return _copy([replace(root, mark="copy"), *others])
 
 
@@ -63,7 +63,7 @@ def fork(session_id: str, after: int | None = None) -> Session:
     SessionNotFound, ForkBeyondEnd, or TooMuchToCopy.
     """
     with transaction.atomic():
-        [original] = _held([session_id])
+        [original] = _lock_originals([session_id])
         length = original.length if after is None else after
         if length > original.length:
             raise ForkBeyondEnd.of(original.length)
@@ -90,7 +90,7 @@ def _tree(session_id: str, sees: Visibility) -> list[str]:
 HOLD = "SELECT id FROM sessions_app_session WHERE id = ANY(%s) ORDER BY id FOR KEY SHARE"
 
 
-def _held(ids: list[str]) -> list[Original]:
+def _lock_originals(ids: list[str]) -> list[Original]:
     """Return the sessions in one snapshot, held until the transaction ends; the first is the root.
 
     What was deleted meanwhile is missing, and so are its sub-sessions. Raises SessionNotFound if
@@ -143,7 +143,7 @@ def _twin(original: Original, source: Session, ids: dict[str, str], born: dateti
     parent_id = original.parent_id and ids.get(original.parent_id, original.parent_id)
     return Session(
         id=id,
-        name=_marked(source.name, original.mark),
+        name=_mark_name(source.name, original.mark),
         owner=source.owner,
         profile_name=source.profile_name,
         amplified_dir=source.amplified_dir,
@@ -161,7 +161,7 @@ def _twin(original: Original, source: Session, ids: dict[str, str], born: dateti
     )
 
 
-def _marked(name: str | None, mark: str) -> str | None:
+def _mark_name(name: str | None, mark: str) -> str | None:
     """Return the name with the mark behind it, shortened to what a name may have."""
     ending = f" ({mark})"
     return (name or "Session")[: NAME_LENGTH - len(ending)] + ending if mark else name

@@ -32,7 +32,7 @@ def begin(key: str, fingerprint: bytes, owner: str = "") -> IdempotencyKey | Non
     """
     if not (0 < len(key) <= KEY_LENGTH and key.isascii() and key.isprintable()):
         raise InvalidIdempotencyKey
-    if not _locked(owner, key):
+    if not _try_lock(owner, key):
         raise IdempotencyInProgress
     found = IdempotencyKey.objects.filter(owner=owner, key=key).first()
     if found and bytes(found.fingerprint) != fingerprint:
@@ -61,7 +61,7 @@ def forget(limit: int = 10_000) -> int:
     return IdempotencyKey.objects.filter(pk__in=old.values("pk")[:limit]).delete()[0]
 
 
-def _locked(owner: str, key: str) -> bool:
+def _try_lock(owner: str, key: str) -> bool:
     """Take the owner's key until the transaction ends; tell whether it was free."""
     # No key has a line break.
     name = f"{key}\n{owner}"

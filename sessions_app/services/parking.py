@@ -17,7 +17,7 @@ from sessions_app.models import Checkpoint, Run, Session
 from sessions_app.services import journal, runs
 from sessions_app.services.attempts import Attempt, lock_session
 from sessions_app.services.journal import Entry
-from sessions_app.services.pending_actions import Request
+from sessions_app.services.pending_actions import ActionRequest
 from sessions_app.states import ActionKind, RunStatus
 
 
@@ -30,7 +30,7 @@ def keep(
     """
     with transaction.atomic():
         session = lock_session(attempt)
-        if not Run.objects.held(attempt.run_id, attempt.number).update(usage=usage):
+        if not Run.objects.claimed_by(attempt.run_id, attempt.number).update(usage=usage):
             raise LeaseLost
         runs.add_checkpoints(session, attempt.run_id, first, checkpoints)
     failpoints.reach(failpoints.KEPT)
@@ -43,7 +43,7 @@ def keep_summary(attempt: Attempt, upto: int, summary: str, usage: dict[str, Any
     """
     with transaction.atomic():
         session = lock_session(attempt)
-        if not Run.objects.held(attempt.run_id, attempt.number).update(usage=usage):
+        if not Run.objects.claimed_by(attempt.run_id, attempt.number).update(usage=usage):
             raise LeaseLost
         if upto <= session.summarised_seq:
             return
@@ -58,14 +58,14 @@ def keep_summary(attempt: Attempt, upto: int, summary: str, usage: dict[str, Any
         journal.append(attempt.session_id, [entry])
 
 
-def park(attempt: Attempt, requests: Sequence[Request], usage: dict[str, Any]) -> None:
+def park(attempt: Attempt, requests: Sequence[ActionRequest], usage: dict[str, Any]) -> None:
     """Take a run from its worker until its calls are answered: the questions commit with it.
 
     Raises LeaseLost if the attempt no longer holds.
     """
     with transaction.atomic():
         lock_session(attempt)
-        parked = Run.objects.held(attempt.run_id, attempt.number).update(
+        parked = Run.objects.claimed_by(attempt.run_id, attempt.number).update(
             status=RunStatus.PARKED, lease_expires_at=None, usage=usage
         )
         if not parked:

@@ -37,7 +37,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Request:
+class ActionRequest:
     """A call of a tool that is to be answered later. Each kind of pending action is a subclass."""
 
     kind: ClassVar[ActionKind]
@@ -68,7 +68,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class ApprovalRequest(Request):
+class ApprovalRequest(ActionRequest):
     """A call that a person has to allow."""
 
     kind = ActionKind.APPROVAL

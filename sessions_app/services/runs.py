@@ -88,7 +88,7 @@ def cancel_open(session_id: str) -> int:
         return sum(_cancel(session, run) for run in found)
 
 
-def settled(session: Session, run: Run) -> None:
+def record_end(session: Session, run: Run) -> None:
     """Account for a run that has just been settled, and wake who waits for it.
 
     The lock of its session is held.
@@ -147,8 +147,10 @@ def _cancel(session: Session, run: Run) -> bool:
     if won:
         run.finish_reason = FinishReason.CANCELLED
         pending_actions.withdraw(run.pk, ActionKind.APPROVAL)
-        journal.append(run.session_id, told(run, EventType.EXECUTION_CANCELLED, said(run)))
-        settled(session, run)
+        journal.append(
+            run.session_id, build_end_events(run, EventType.EXECUTION_CANCELLED, read_output(run))
+        )
+        record_end(session, run)
         # Parents are locked before their children, and these by id: the order of every lock.
         calls = SubSessionCall.objects.filter(run=run, sub_session__isnull=False)
         children = calls.order_by("sub_session_id").values_list("sub_session_id", flat=True)
@@ -161,7 +163,7 @@ def _cancel(session: Session, run: Run) -> bool:
     return bool(won)
 
 
-def said(run: Run) -> str:
+def read_output(run: Run) -> str:
     """Return what the run's current attempt has said so far, as the journal has it.
 
     A run that waits for its next attempt has said nothing: what the one before said is void.
@@ -177,7 +179,9 @@ def said(run: Run) -> str:
     return "".join(pieces)
 
 
-def told(run: Run, ending: EventType | None, content: str, **reason: Any) -> list[Entry]:
+def build_end_events(
+    run: Run, ending: EventType | None, content: str, **reason: Any
+) -> list[Entry]:
     """Return the events of an outcome: how it ended where it ended early, then what was said.
 
     The run is as it was settled, its usage and its finish reason included.

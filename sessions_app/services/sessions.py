@@ -106,14 +106,16 @@ def update(session_id: str, changes: dict[str, Any]) -> Session:
         if "name" in changes:
             session.name = changes["name"]
         if "metadata" in changes:
-            session.metadata = _merged(session.metadata, changes["metadata"])
+            session.metadata = _merge_metadata(session.metadata, changes["metadata"])
         session.save(update_fields=["name", "metadata"])
         # The end of a session is the end of its journal.
         if session.is_terminal:
             named = {"name": session.name} if "name" in changes else {}
             hints.send(SessionUpdatedHint, session_id, session.owner, **named)
         else:
-            journal.append(session_id, [Entry(EventType.SESSION_UPDATED, _shown(session, changes))])
+            journal.append(
+                session_id, [Entry(EventType.SESSION_UPDATED, _read_fields(session, changes))]
+            )
             session.refresh_from_db()
     return session
 
@@ -163,7 +165,7 @@ def mark_unread(session_id: str) -> Session:
 
 
 def _get_marked(session_id: str, is_changed: bool) -> Session:
-    session = Session.objects.shown().filter(pk=session_id).first()
+    session = Session.objects.with_active_run().filter(pk=session_id).first()
     if session is None:
         raise SessionNotFound(f"There is no session {session_id!r}.")
     if is_changed:
@@ -221,7 +223,7 @@ def purge(session: Session) -> None:
     hints.send(SessionDeletedHint, session.id, session.owner)
 
 
-def _merged(metadata: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+def _merge_metadata(metadata: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """Return the metadata with the changes; raise MetadataTooLarge where they grow too large."""
     merged = {**metadata, **changes}
     kept = {key: value for key, value in merged.items() if value is not None}
@@ -267,5 +269,5 @@ def _step(session: Session) -> Entry:
     return Entry(EventType.SESSION_STARTED, data)
 
 
-def _shown(session: Session, changes: dict[str, Any]) -> dict[str, Any]:
+def _read_fields(session: Session, changes: dict[str, Any]) -> dict[str, Any]:
     return {key: getattr(session, key) for key in changes}

@@ -11,7 +11,7 @@ from sessions_app.exceptions import InvalidTransition, SessionNotFound, Sessions
 from sessions_app.models import Message, Run, Session, SubSessionCall
 from sessions_app.services import pending_actions, runs, sessions
 from sessions_app.services.journal import Entry
-from sessions_app.services.pending_actions import Request
+from sessions_app.services.pending_actions import ActionRequest
 from sessions_app.states import ActionKind, ActionStatus, Role, RunStatus
 
 # Sessions above one that may still delegate.
@@ -19,7 +19,7 @@ DEEPEST = 5
 
 
 @dataclass(frozen=True)
-class SubSessionRequest(Request):
+class SubSessionRequest(ActionRequest):
     """A call that a new session with this profile works for, which is sent this message."""
 
     kind = ActionKind.SUB_SESSION

@@ -159,7 +159,7 @@ class StreamConsumer(Streamer):
         # Stream authentication has looked whether this caller may see this session.
         if self.caller.sees == Nobody():
             raise SessionNotFound(f"There is no session {self._session_id!r}.")
-        return await hub.shared().subscribe(
+        return await hub.get_hub().subscribe(
             self._session_id, _parse_cursor(self.scope), settings.STREAM_KEEPALIVE
         )
 
@@ -218,7 +218,7 @@ class FeedConsumer(Streamer):
         request.user = self.caller  # type: ignore[assignment]
         found = manager.get_channels_for_request(request, {})
         channels = {each for each in found if manager.can_read_channel(self.caller, each)}
-        return await feed.shared().enter(channels, settings.STREAM_KEEPALIVE)
+        return await feed.get_feed().enter(channels, settings.STREAM_KEEPALIVE)
 
     def greet(self, frames: Place) -> bytes:
         """Return what tells a client to read the list."""

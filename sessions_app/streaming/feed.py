@@ -243,7 +243,7 @@ def greeting() -> dict[str, Any]:
 _shared: tuple[asyncio.AbstractEventLoop, Feed] | None = None
 
 
-def shared() -> Feed:
+def get_feed() -> Feed:
     """Return the feed of the running event loop; a process has only one that serves."""
     global _shared
     loop = asyncio.get_running_loop()

@@ -233,7 +233,7 @@ async def keep(doing: str, step: Callable[[], Awaitable[None]]) -> None:
 _shared: tuple[asyncio.AbstractEventLoop, Hub] | None = None
 
 
-def shared() -> Hub:
+def get_hub() -> Hub:
     """Return the hub of the running event loop; a process has only one that serves."""
     global _shared
     loop = asyncio.get_running_loop()
@@ -255,7 +255,7 @@ async def wait_for_run(session_id: str, run_id: str, after: int) -> None:
     """
     # Too many streams, or an outage of the database.
     with contextlib.suppress(SessionsError):
-        subscription = await shared().subscribe(session_id, after, LONGEST_WAIT)
+        subscription = await get_hub().subscribe(session_id, after, LONGEST_WAIT)
         with contextlib.closing(subscription):
             async for frames in subscription:
                 # Most batches have no end of a run: they need not be decoded.

@@ -37,7 +37,7 @@ class Tree:
         self._sees = sees
         self._patterns = patterns
         self._keepalive = keepalive
-        self._hub = hub.shared()
+        self._hub = hub.get_hub()
         self._subscriptions: dict[str, Subscription] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._frames: asyncio.Queue[bytes | None] = asyncio.Queue(WAITING)

@@ -15,7 +15,7 @@ from sessions_app.engine.base import Ask, Cancelled, Engine, EngineError, Outcom
 from sessions_app.exceptions import LeaseLost
 from sessions_app.services import attempts, parking, sub_sessions, usage
 from sessions_app.services.attempts import Attempt, Failure
-from sessions_app.services.pending_actions import ApprovalRequest, Request
+from sessions_app.services.pending_actions import ActionRequest, ApprovalRequest
 from sessions_app.services.sub_sessions import SubSessionRequest
 from sessions_app.states import FINISHED
 from sessions_app.worker import database
@@ -187,7 +187,7 @@ class Executor:
             await database.retry(attempts.succeed, attempt, *answer)
 
 
-def _request(ask: Ask) -> Request:
+def _request(ask: Ask) -> ActionRequest:
     call = (ask.call_id, ask.tool, ask.input)
     if ask.profile is not None:
         return SubSessionRequest(*call, ask.profile, ask.message)

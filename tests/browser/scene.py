@@ -41,7 +41,7 @@ from sessions_app.services.journal import (  # noqa: E402
     Entry,
     Line,
 )
-from sessions_app.services.pending_actions import ApprovalRequest, Request  # noqa: E402
+from sessions_app.services.pending_actions import ActionRequest, ApprovalRequest  # noqa: E402
 from sessions_app.services.sub_sessions import SubSessionRequest  # noqa: E402
 from tests.browser.talks import ASKS, EVERYDAY, SMALL, TALKS, WRITER, Talk, Turn  # noqa: E402
 
@@ -185,7 +185,7 @@ def settle(attempt: Attempt, turn: Turn) -> None:
         attempts.fail(attempt, failure)
 
 
-def delegation(message: str) -> Request:
+def delegation(message: str) -> ActionRequest:
     """Return a call that gives a message to a sub-session."""
     return SubSessionRequest(
         "give_0", "delegate", {"message": message}, profile=SMALL, message=message

@@ -6,7 +6,7 @@ from typing import Any
 from sessions_app.models import Approval, Run, Session
 from sessions_app.services import attempts, parking, runs
 from sessions_app.services.attempts import Attempt
-from sessions_app.services.pending_actions import ApprovalRequest, Request
+from sessions_app.services.pending_actions import ActionRequest, ApprovalRequest
 
 USAGE = {
     "input_tokens": 1200,
@@ -18,7 +18,7 @@ USAGE = {
 }
 
 
-def parked(session: Session, *waits: Request, usage: dict[str, Any] | None = None) -> Attempt:
+def parked(session: Session, *waits: ActionRequest, usage: dict[str, Any] | None = None) -> Attempt:
     """Send a message and have its run wait for the calls; without any for `write_file`."""
     runs.send(session.id, "write it down")
     attempt = attempts.claim(session.id, "worker-1")
@@ -28,7 +28,7 @@ def parked(session: Session, *waits: Request, usage: dict[str, Any] | None = Non
     return attempt
 
 
-def wait(call_id: str = "call_1", tool: str = "write_file", **input_: Any) -> Request:
+def wait(call_id: str = "call_1", tool: str = "write_file", **input_: Any) -> ActionRequest:
     """A call that waits for a person."""
     given = input_ or {"path": "notes.md", "content": "Paris"}
     return ApprovalRequest(call_id, tool, given, fingerprint=fingerprint(tool))
@@ -39,7 +39,7 @@ def fingerprint(tool: str, definition: str = "") -> str:
     return sha256(f"{tool} {definition}".encode()).hexdigest()
 
 
-def asked(session: Session, *waits: Request) -> Approval:
+def asked(session: Session, *waits: ActionRequest) -> Approval:
     """Return the approval that a parked run of the session waits for, the first of several."""
     attempt = parked(session, *waits)
     assert Run.objects.get(pk=attempt.run_id).status == "parked"

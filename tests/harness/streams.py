@@ -271,7 +271,7 @@ class Client:
 @contextlib.asynccontextmanager
 async def serving() -> AsyncIterator[Hub]:
     """This process's hub for the length of a block; closed after it."""
-    shared = hub.shared()
+    shared = hub.get_hub()
     try:
         yield shared
     finally:
@@ -309,7 +309,7 @@ class FeedClient(Client):
 @contextlib.asynccontextmanager
 async def feeding() -> AsyncIterator[Feed]:
     """This process's feed for the length of a block; closed after it."""
-    shared = feed.shared()
+    shared = feed.get_feed()
     try:
         yield shared
     finally:

@@ -16,7 +16,7 @@ from sessions_app.exceptions import ApprovalAnswered, ApprovalNotFound, LeaseLos
 from sessions_app.models import Approval, Checkpoint, Event, Run, Session, SubSessionCall
 from sessions_app.services import attempts, parking, pending_actions, runs, sessions
 from sessions_app.services.attempts import Attempt
-from sessions_app.services.pending_actions import ApprovalRequest, Request
+from sessions_app.services.pending_actions import ActionRequest, ApprovalRequest
 from sessions_app.services.sub_sessions import SubSessionRequest
 from sessions_app.states import ActionStatus, RunStatus, SessionStatus
 from sessions_app.worker.executor import Executor
@@ -38,7 +38,7 @@ def session(make: Callable[..., Session]) -> Session:
     return make(SessionStatus.ACTIVE)
 
 
-def parked(session: Session, *waits: Request) -> Attempt:
+def parked(session: Session, *waits: ActionRequest) -> Attempt:
     """Send a message whose run waits."""
     attempt = claimed(session)
     say(attempt, "May I?")
@@ -98,7 +98,7 @@ def test_a_parked_run_is_held_by_nobody_and_is_not_claimed(session: Session) -> 
 
 def test_a_parked_run_is_the_active_one_of_its_session(session: Session) -> None:
     attempt = parked(session)
-    assert Session.objects.shown().get(pk=session.pk).active_run_id == attempt.run_id
+    assert Session.objects.with_active_run().get(pk=session.pk).active_run_id == attempt.run_id
 
 
 def test_a_message_that_came_before_the_question_waits_behind_it(session: Session) -> None:

@@ -95,7 +95,7 @@ async def serving() -> AsyncIterator[None]:
         try:
             yield
         finally:
-            await feed.shared().close()
+            await feed.get_feed().close()
 
 
 def test_the_daemon_has_a_door_before_every_stream() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 from amplifierd.common.openapi.schema import (
     Schema,
     choice,
-    listed,
+    list_of,
     nullable,
     record,
     ref,
@@ -61,11 +61,11 @@ ERRORS: dict[int, tuple[str, tuple[str, ...], str]] = {
 }
 # Further members of the problem.
 _MORE: dict[int, dict[str, Schema]] = {
-    400: {"errors": listed(ref("FieldError"), "One for each field that is refused.")},
+    400: {"errors": list_of(ref("FieldError"), "One for each field that is refused.")},
     409: {
         "from": text("Where the session stands."),
         "to": text("Where it was to go."),
-        "allowed": listed(text(), "Where it can go from here."),
+        "allowed": list_of(text(), "Where it can go from here."),
     },
 }
 _DETAILS = {

@@ -20,7 +20,7 @@ from amplifierd.common.openapi.components import (
     TAGS,
     header,
 )
-from amplifierd.common.openapi.schema import Schema, example_of, listed, ref
+from amplifierd.common.openapi.schema import Schema, example_of, list_of, ref
 from amplifierd.common.pagination import PageQuery
 from amplifierd.common.serializers import OutputSerializer
 
@@ -180,7 +180,7 @@ def describe_responses(own: Operation, method: str, path: str) -> dict[str, Any]
 def describe_content(answer: Answer, media_type: str) -> dict[str, Any]:
     """Return what an answer of one media type is, with an example."""
     if isinstance(answer, list):
-        schema = listed(ref(answer[0]))
+        schema = list_of(ref(answer[0]))
     else:
         schema = answer if isinstance(answer, dict) else ref(answer)
     example = example_of(schema, components())

@@ -42,7 +42,7 @@ def choice(*values: str, description: str = "", **more: Any) -> Schema:
     return _describe({"type": "string", "enum": list(values)}, description, more)
 
 
-def listed(item: Schema, description: str = "", **more: Any) -> Schema:
+def list_of(item: Schema, description: str = "", **more: Any) -> Schema:
     """Return the schema of a list."""
     return _describe({"type": "array", "items": item}, description, more)
 

@@ -93,7 +93,7 @@ def allow_many_files() -> None:
 
 async def end_streams() -> None:
     """Have every stream of this process end; its client comes back to another."""
-    await asyncio.gather(hub.shared().close(), feed.shared().close())
+    await asyncio.gather(hub.get_hub().close(), feed.get_feed().close())
 
 
 def leave() -> None:

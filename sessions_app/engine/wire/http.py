@@ -351,7 +351,7 @@ def _explain_failure(error: Exception, url: str = "") -> StreamError:
 
 
 @functools.cache
-def trusted() -> ssl.SSLContext:
+def get_tls_context() -> ssl.SSLContext:
     """Return what TLS trusts, made once in a process: that costs more than some whole answers."""
     return httpx2.create_ssl_context()
 
@@ -391,7 +391,7 @@ async def shared_client(url: str) -> httpx2.AsyncClient:
     clients = _clients.setdefault(asyncio.get_running_loop(), {})
     if proxy not in clients:
         client = httpx2.AsyncClient(
-            verify=trusted(),
+            verify=get_tls_context(),
             proxy=proxy,
             trust_env=False,
             timeout=httpx2.Timeout(None),

@@ -23,7 +23,7 @@ from sessions_app.engine.base import EngineError
 from sessions_app.engine.tools import sandbox
 from sessions_app.engine.tools.mcp import McpServer
 from sessions_app.engine.tools.mcp.messages import McpSession, MessageFilter, parse_messages
-from sessions_app.engine.wire.http import Handshake, trusted
+from sessions_app.engine.wire.http import Handshake, get_tls_context
 from sessions_app.engine.wire.proxies import find_proxy
 
 # Bytes of one line or answer, and of what waits to be read by a program.
@@ -239,7 +239,7 @@ class HttpConnection:
         """
         return FailureRecordingClient(
             self,
-            verify=trusted(),
+            verify=get_tls_context(),
             proxy=find_proxy(self.server.url),
             trust_env=False,
             # Compressed, a little answer may be a large one.

@@ -107,6 +107,7 @@ def test_nothing_imports_a_package_of_extras(place: str) -> None:
 
 # What `sessions_app/cli` imports besides the standard library: no Django, no database, no service.
 CLI_IMPORTS = {
+    "amplifierd.common.program",
     "amplifierd.common.redaction",
     "amplifierd.common.text",
     "httpx2",

@@ -293,7 +293,7 @@ class EventStream:
     def _open(self) -> Iterator[StreamEvent]:
         """Yield what one connection has; notices, which have no number, tell that it is there."""
         client = self._client
-        headers = {"Last-StreamEvent-ID": str(self._cursor)}
+        headers = {"Last-Event-ID": str(self._cursor)}
         path = f"sessions/{self._session_id}/stream"
         try:
             with client.http.sse(path, headers=headers, timeout=STREAM_TIMEOUT) as source:

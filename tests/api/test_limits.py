@@ -23,7 +23,7 @@ ASK = """
 import json, os, django
 os.environ["DJANGO_SETTINGS_MODULE"] = "amplifierd.settings"
 django.setup()
-from sessions_app import queries, serializers
+from sessions_app.api import queries, serializers
 def said(kind, data):
     checked = kind(data=data)
     return [] if checked.is_valid() else sorted(

@@ -11,5 +11,5 @@ def test_ctrl_c_ends_a_command_without_a_traceback(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(commandline, "run", interrupted)
     with pytest.raises(SystemExit) as ended:
-        commandline.main(["manage.py", "sessions"])
+        commandline.main(["manage.py", "doctor"])
     assert ended.value.code == 130

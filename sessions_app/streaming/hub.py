@@ -155,15 +155,16 @@ class Hub:
             return
         try:
             pages = await self._tails_reader.read({id_: tail.last for id_, tail in tails.items()})
+            for session_id, page in pages.items():
+                tails[session_id].take(page)
+                # After a page without frames there is nothing to read at once; the next poll will
+                # see.
+                if page and page.frames:
+                    self.schedule(session_id, page.last)
         except BaseException:
             self._scheduled.update(dict.fromkeys(tails))
             self._work.set()
             raise
-        for session_id, page in pages.items():
-            tails[session_id].take(page)
-            # After a page without frames there is nothing to read at once; the next poll will see.
-            if page and page.frames:
-                self.schedule(session_id, page.last)
 
     async def poll_once(self) -> None:
         """Have every session read on whose journal has more than its tail."""

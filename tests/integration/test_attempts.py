@@ -247,7 +247,7 @@ def test_a_session_that_is_deleted_during_a_rescue_is_passed_over(
     sessions.delete(session.id)
     found = Run.objects.none()
     monkeypatch.setattr(found, "values_list", lambda *_: expired)
-    monkeypatch.setattr(RunQuerySet, "expired", lambda self: found)
+    monkeypatch.setattr(RunQuerySet, "with_expired_lease", lambda self: found)
     assert attempts.rescue() == 0
 
 

@@ -86,9 +86,10 @@ $(READY): requirements.txt
 	@UV=$(UV) $(SHELL) deploy/make_venv.sh $(VENV) requirements.txt
 	@touch $@
 
-$(DEV): tests/requirements.txt $(READY)
+# It has all of requirements.txt as well: one install, and not two.
+$(DEV): tests/requirements.txt requirements.txt
 	@UV=$(UV) $(SHELL) deploy/make_venv.sh $(VENV) tests/requirements.txt
-	@touch $@
+	@touch $(READY) $@
 
 # The pins of all that is installed, resolved from pyproject.toml on the oldest Python that we run on, in one
 # version for all. To raise a version, change it in pyproject.toml, or remove its line in the lock.

@@ -46,8 +46,7 @@ def run_terminal(argv: Sequence[str]) -> int:
     import amplifierd.env  # noqa: F401
     from sessions_app.cli.main import main as run_command
 
-    program = "manage.py" if argv[0].endswith("manage.py") else "amplifierd"
-    return run_command(argv[1:], program=program)
+    return run_command(argv[1:])
 
 
 def run(argv: Sequence[str]) -> None:

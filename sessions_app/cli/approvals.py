@@ -14,6 +14,7 @@ from sessions_app.cli.output import (
     format_age,
     format_time,
     one_line,
+    print_page,
     print_table,
     put,
     put_json,
@@ -40,19 +41,10 @@ def answer_approval(
 
 
 def list_approvals(terminal: Terminal, options: Namespace) -> None:
-    client, screen = terminal.client, terminal.screen
     query = [] if options.status == "any" else [("status", options.status)]
     if options.session is not None:
-        query.append(("session_id", find_session(client, options.session)["sessionId"]))
-    found = client.rows("approvals/", query, options.limit + 1)
-    rows = found[: options.limit]
-    if options.as_json:
-        for row in rows:
-            put_json(screen, row)
-        return
-    print_approvals(screen, rows)
-    if len(found) > len(rows) and screen.is_terminal:
-        put(terminal.notes, f"There are more; show them with --limit {2 * options.limit}.", "dim")
+        query.append(("session_id", find_session(terminal.client, options.session)["sessionId"]))
+    print_page(terminal, options, "approvals/", query, print_approvals)
 
 
 def print_approvals(screen: Console, rows: Iterable[JSON]) -> None:

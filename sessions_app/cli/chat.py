@@ -12,6 +12,7 @@ from email.utils import parsedate_to_datetime
 from time import monotonic
 from typing import Any, Self
 
+from amplifierd.common.program import command
 from amplifierd.common.text import make_storable
 from sessions_app.cli.approvals import answer_approval
 from sessions_app.cli.client import (
@@ -270,7 +271,7 @@ class Chat:
             self._questions.clear()
             self._renderer.remark(
                 "It goes on waiting: a message instead of an answer denies it, and "
-                f"`{self._client.daemon.program} approvals` answers it later."
+                f"`{command('approvals')}` answers it later."
             )
         elif answer:
             self._questions.pop(approval_id, None)
@@ -309,7 +310,7 @@ class Chat:
             return False
         self._renderer.remark(
             "No worker has taken this up; is one running? "
-            f"Start the daemon with `{self._client.daemon.program} serve`. "
+            f"Start the daemon with `{command('serve')}`. "
             "Ctrl-C takes the message back."
         )
         return True
@@ -375,8 +376,7 @@ def find_chat(terminal: Terminal, options: Namespace) -> str | None:
         return choose(terminal, client.get("sessions/recent", limit=CHOICES))
     if options.last:
         if not (recent := client.get("sessions/recent", limit=1)):
-            program = client.daemon.program
-            raise ApiError(f"There is no session to go on with; `{program} chat` begins one.")
+            raise ApiError(f"There is no session to go on with; `{command('chat')}` begins one.")
         return recent[0]["sessionId"]
     if text is None:
         return None
@@ -389,8 +389,7 @@ def choose(terminal: Terminal, found: list[JSON]) -> str:
     """Return the id of the session that a person chooses from a list."""
     client, screen = terminal.client, terminal.screen
     if not found:
-        program = client.daemon.program
-        raise ApiError(f"There is no session to choose; `{program} chat` begins one.")
+        raise ApiError(f"There is no session to choose; `{command('chat')}` begins one.")
     while len(found) != 1:
         rows = [
             (
@@ -451,14 +450,14 @@ async def converse(terminal: Terminal, session: JSON, options: Namespace) -> Non
         screen,
         screen,
         shows_thoughts=options.thinking,
-        how_to_answer="" if is_person else f"{client.daemon.program} approvals approve {{}}",
+        how_to_answer="" if is_person else command("approvals approve {}"),
     )
     lines = None if is_person else Pipe()
     async with Chat(client, session_id, renderer, cursor, lines) as chat:
         with contextlib.suppress(Interrupted):
             await chat.converse()
     if not chat.ended:
-        put(screen, f"Come back with: {client.daemon.program} chat {session_id}", "dim")
+        put(screen, f"Come back with: {command(f'chat {session_id}')}", "dim")
 
 
 async def print_answer(terminal: Terminal, session: JSON, options: Namespace) -> None:
@@ -468,7 +467,7 @@ async def print_answer(terminal: Terminal, session: JSON, options: Namespace) ->
         terminal.screen,
         terminal.notes,
         shows_thoughts=options.thinking,
-        how_to_answer="" if is_person else f"{client.daemon.program} approvals approve {{}}",
+        how_to_answer="" if is_person else command("approvals approve {}"),
     )
     lines = None if is_person else Pipe()
     cursor = session["lastEventId"]

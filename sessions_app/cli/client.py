@@ -20,6 +20,8 @@ import httpx2
 from amplifierd.common.program import command
 
 JSON = dict[str, Any]
+# Parameters of a list, in their order; a name may come twice.
+Query = list[tuple[str, Any]]
 
 DEFAULT_PORT = "8420"
 # Addresses that mean every address of a machine: the daemon listens there, and is called here.
@@ -68,22 +70,20 @@ class StreamEvent(NamedTuple):
 
 @dataclass(frozen=True)
 class Daemon:
-    """Where the daemon is, how to identify ourselves, and what starts it."""
+    """Where the daemon is, and how to identify ourselves."""
 
     url: str
     key: str = ""
-    # What the command line is called: `amplifierd`, or `manage.py`.
-    program: str = "amplifierd"
 
     @classmethod
-    def find(cls, url: str | None, key: str | None, program: str) -> Self:
+    def find(cls, url: str | None, key: str | None) -> Self:
         """Return the daemon that is named, or the one of this machine's data folder."""
         found = url or os.environ.get("AMPLIFIERD_URL") or find_local_url()
         if "://" not in found:
             found = f"http://{found}"
         if urlsplit(found).scheme not in {"http", "https"} or not urlsplit(found).hostname:
             raise ApiError(f"{found!r} is not a URL of a daemon; write http://HOST:PORT.")
-        return cls(found.rstrip("/"), key or os.environ.get("AMPLIFIERD_KEY", ""), program)
+        return cls(found.rstrip("/"), key or os.environ.get("AMPLIFIERD_KEY", ""))
 
     @property
     def is_local(self) -> bool:
@@ -169,7 +169,7 @@ class Client:
                 return
             cursor = [("cursor", parse_qs(urlsplit(following).query)["cursor"][0])]
 
-    def rows(self, path: str, params: list[tuple[str, Any]], count: int) -> list[JSON]:
+    def rows(self, path: str, params: Query, count: int) -> list[JSON]:
         """Return the first rows of a list, as many as `count`."""
         pages = self.pages(path, [*params, ("limit", min(count, PAGE))])
         return list(islice((row for page in pages for row in page.json()), count))
@@ -203,7 +203,7 @@ class Client:
         if not isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
             return UnreachableError(f"The connection to {daemon.url} is lost: {reason}.")
         if daemon.is_local:
-            advice = f"Start the daemon with `{daemon.program} serve`."
+            advice = f"Start the daemon with `{command('serve')}`."
         else:
             advice = "Check --url (or AMPLIFIERD_URL), and that the daemon runs."
         return UnreachableError(f"No daemon answers at {daemon.url}. {advice}")

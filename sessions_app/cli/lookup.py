@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from amplifierd.common.program import command
 from sessions_app.cli.client import JSON, ApiError, Client
 
 SESSION_PREFIX, APPROVAL_PREFIX = "session_", "approval_"
@@ -15,7 +16,7 @@ def find_session(client: Client, text: str) -> JSON:
     if not found:
         raise ApiError(
             f"No session has {text!r} in its id or its name. "
-            f"`{client.daemon.program} sessions list` shows the newest ones."
+            f"`{command('sessions list')}` shows the newest ones."
         )
     if len(found) > 1:
         names = [f" ({row['name']})" if row["name"] else "" for row in found]
@@ -50,7 +51,7 @@ def find_id(client: Client, text: str) -> str:
         raise _ambiguous(beginning, found)
     raise ApiError(
         f"No session has an id that begins with {beginning!r}. "
-        f"`{client.daemon.program} sessions list` shows the newest ones."
+        f"`{command('sessions list')}` shows the newest ones."
     )
 
 
@@ -71,5 +72,5 @@ def find_approval(client: Client, text: str) -> JSON:
         raise ApiError(f"{text!r} could mean several approvals; give more of the id.")
     raise ApiError(
         f"No approval has an id that begins with {beginning!r}. "
-        f"`{client.daemon.program} approvals list` shows those that wait."
+        f"`{command('approvals list')}` shows those that wait."
     )

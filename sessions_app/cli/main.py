@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from amplifierd.common.program import PROGRAM
 from sessions_app.cli import approvals, sessions
 from sessions_app.cli.client import ApiError, Client, Daemon
 from sessions_app.cli.output import Terminal, make_console
@@ -41,7 +42,6 @@ class Parser(ArgumentParser):
 def main(
     argv: Sequence[str],
     *,
-    program: str = "amplifierd",
     stdout: IO[str] | None = None,
     stderr: IO[str] | None = None,
 ) -> int:
@@ -51,8 +51,8 @@ def main(
     """
     notes = stderr or sys.stderr
     try:
-        options = build_parser(program).parse_args(argv)
-        daemon = Daemon.find(options.url, options.key, program)
+        options = build_parser().parse_args(argv)
+        daemon = Daemon.find(options.url, options.key)
         with Client(daemon) as client:
             screen = make_console(stdout or sys.stdout)
             run = options.run
@@ -74,8 +74,8 @@ def main(
     return code
 
 
-def build_parser(program: str) -> Parser:
-    parser = Parser(program, description="The terminal of a daemon, on this machine or another.")
+def build_parser() -> Parser:
+    parser = Parser(PROGRAM, description="The terminal of a daemon, on this machine or another.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     text = (
         "Talk to a session: a new one, or one that is there. Ctrl-C or Escape stops the answer "

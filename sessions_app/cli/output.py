@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import IO, Any
@@ -10,7 +11,7 @@ from typing import IO, Any
 from rich.console import Console
 
 from amplifierd.common.text import escape_line_ends
-from sessions_app.cli.client import Client
+from sessions_app.cli.client import JSON, Client, Query
 
 # All control characters except tab and new line: a terminal would obey them.
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -64,6 +65,25 @@ def put_json(console: Console, value: Any) -> None:
     """Print a value as JSON on a line of its own."""
     line = dump_line(value)
     put(console, printable(line) if console.is_terminal else line)
+
+
+def print_page(
+    terminal: Terminal,
+    options: Namespace,
+    path: str,
+    query: Query,
+    print_rows: Callable[[Console, Sequence[JSON]], None],
+) -> None:
+    """Print the first `--limit` rows of a list of the API, and whether there are more."""
+    found = terminal.client.rows(path, query, options.limit + 1)
+    rows = found[: options.limit]
+    if options.as_json:
+        for row in rows:
+            put_json(terminal.screen, row)
+        return
+    print_rows(terminal.screen, rows)
+    if len(found) > len(rows) and terminal.screen.is_terminal:
+        put(terminal.notes, f"There are more; show them with --limit {2 * options.limit}.", "dim")
 
 
 def dump_line(value: Any) -> str:

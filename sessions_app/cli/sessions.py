@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from sessions_app.cli.approvals import print_approvals
-from sessions_app.cli.client import BACK, JSON, LOST, ApiError, Client, EventStream
+from sessions_app.cli.client import BACK, JSON, LOST, ApiError, Client, EventStream, Query
 from sessions_app.cli.lookup import SESSION_PREFIX, find_id, find_ids, find_session
 from sessions_app.cli.output import (
     STATUS_STYLES,
@@ -27,6 +27,7 @@ from sessions_app.cli.output import (
     format_time,
     one_line,
     parse_time,
+    print_page,
     print_table,
     printable,
     put,
@@ -56,8 +57,6 @@ AGE = re.compile(r"(\d{1,6})([smhdw])")
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 # A word of a search, in the marks of its snippet.
 MARKED = re.compile("⟦([^⟧]*)⟧")
-
-Query = list[tuple[str, Any]]
 
 
 def parse_moment(text: str) -> datetime:
@@ -91,15 +90,7 @@ def build_query(client: Client, options: Namespace) -> Query:
 
 def list_sessions(terminal: Terminal, options: Namespace) -> None:
     query = build_query(terminal.client, options)
-    found = terminal.client.rows("sessions/", query, options.limit + 1)
-    rows = found[: options.limit]
-    if options.as_json:
-        for row in rows:
-            put_json(terminal.screen, row)
-        return
-    print_sessions(terminal.screen, rows)
-    if len(found) > len(rows) and terminal.screen.is_terminal:
-        put(terminal.notes, f"There are more; show them with --limit {2 * options.limit}.", "dim")
+    print_page(terminal, options, "sessions/", query, print_sessions)
 
 
 def print_sessions(screen: Console, rows: Iterable[JSON]) -> None:

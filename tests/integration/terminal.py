@@ -99,7 +99,7 @@ def run_command(*arguments: str, out: StringIO | None = None, err: StringIO | No
     """Run a command in this process; return what it printed, or raise CommandError."""
     out, notes = out or StringIO(), err or StringIO()
     before = notes.tell()
-    if code := main(arguments, program="manage.py", stdout=out, stderr=notes):
+    if code := main(arguments, stdout=out, stderr=notes):
         notes.seek(before)
         raise CommandError(notes.read().strip(), returncode=code)
     return out.getvalue()

@@ -15,11 +15,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from amplifierd import __version__
+from amplifierd.common import migrations
 from amplifierd.common.openapi.operation import operation
 from amplifierd.common.openapi.schema import choice, number, text
 from amplifierd.common.program import command
 from amplifierd.common.serializers import OutputSerializer
-from amplifierd.postgres import schema
 
 STARTED = time.monotonic()
 ALIVE = {"status": "alive"}
@@ -94,7 +94,7 @@ def livez(request: Request) -> Response:
 def readyz(request: Request) -> Response:
     """Say whether this process can do its work: the database answers, with the right schema."""
     ask_database()
-    if not schema.is_migrated():
+    if not migrations.is_migrated():
         raise MigrationsPending
     return Response({"status": "ready"})
 

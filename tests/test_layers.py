@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ABOVE_SERVICES = [f"sessions_app.{name}" for name in ("api", "admin", "cli", "worker")]
 # Folder or file → what nothing in it imports. The apps import `amplifierd.common` only.
 FORBIDDEN = {
-    "amplifierd/common": ["sessions_app", "profiles_app"],
+    "amplifierd/common": ["sessions_app", "profiles_app", "amplifierd"],
     "profiles_app": ["sessions_app", "amplifierd"],
     "sessions_app": ["amplifierd"],
     "sessions_app/states.py": ["sessions_app"],

@@ -25,10 +25,10 @@ from rest_framework.serializers import as_serializer_error
 from rest_framework.settings import api_settings
 from rest_framework.views import set_rollback
 
+from amplifierd.common import migrations
 from amplifierd.common.asgi import Send
 from amplifierd.common.errors import DATABASE_UNAVAILABLE, ServiceError
 from amplifierd.common.program import command
-from amplifierd.postgres import schema
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ def problem_of(error: BaseException) -> Problem:
 def _is_migrated() -> bool:
     """Tell whether no migration is missing; False if the database does not say."""
     try:
-        return schema.is_migrated()
+        return migrations.is_migrated()
     except DATABASE_UNAVAILABLE:
         return False
 

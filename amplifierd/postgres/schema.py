@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 import psycopg
 from django.core.management.base import CommandError
-from django.db import connection, connections
-from django.db.migrations.executor import MigrationExecutor
+from django.db import connection
 
 from amplifierd.common.errors import DATABASE_UNAVAILABLE, describe
+from amplifierd.common.migrations import is_migrated
 from amplifierd.common.program import command
 from sessions_app.streaming.database import parameters
 
@@ -29,8 +29,6 @@ SELECT current_database(), pg_encoding_to_char(encoding),
        current_setting('server_version_num')::int / 10000, current_setting('server_version')
 FROM pg_database WHERE datname = current_database()
 """
-
-_is_migrated = False
 
 
 def find_faults(major: int, version: str, encoding: str, name: str) -> Iterator[tuple[str, str]]:
@@ -73,29 +71,6 @@ def migration_lock(announce: Callable[[str], None]) -> Iterator[None]:
             announce("Waiting for another process that migrates this database")
             holder.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
         yield
-
-
-def is_migrated() -> bool:
-    """Tell whether all migrations are applied; once they are, they remain so.
-
-    Asks on a connection of its own, since that of the caller may be inside a broken transaction.
-    Raises OperationalError if the database does not answer.
-    """
-    global _is_migrated
-    if not _is_migrated:
-        asking = connections.create_connection("default")
-        try:
-            executor = MigrationExecutor(asking)
-            _is_migrated = not executor.migration_plan(executor.loader.graph.leaf_nodes())
-        finally:
-            asking.close()
-    return _is_migrated
-
-
-def forget() -> None:
-    """Look again at the next question; for tests."""
-    global _is_migrated
-    _is_migrated = False
 
 
 def wait_until_migrated() -> None:

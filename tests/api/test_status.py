@@ -11,16 +11,16 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from amplifierd import __version__
-from amplifierd.postgres import schema
+from amplifierd.common import migrations
 from tests.conftest import Api
 
 
 @pytest.fixture
 def unchecked() -> Iterator[None]:
     """Forget that the migrations were found applied."""
-    schema.forget()
+    migrations.forget()
     yield
-    schema.forget()
+    migrations.forget()
 
 
 def test_status_tells_version_age_and_root(api: Api) -> None:

@@ -12,9 +12,9 @@ from sessions_app.engine.capabilities import ToolCapabilities
 from sessions_app.engine.registry import TOOLS, get_engine
 from sessions_app.engine.tools.base import Toolbox, ToolError, ToolModule, Workplace
 from sessions_app.engine.tools.functions import make_tool
+from tests.harness.turns import Emitted, Events
 
 DEADLINE = 20
-Events = list[tuple[str, dict[str, Any]]]
 # What the tools of the tests were called with.
 called: list[str] = []
 
@@ -95,7 +95,7 @@ class Memory:
 
 
 @dataclass
-class Ended:
+class Ended(Emitted):
     """How a turn ended, and what was emitted and kept."""
 
     turn: Turn
@@ -103,14 +103,6 @@ class Ended:
     error: EngineError | None
     events: Events
     memory: Memory
-
-    @property
-    def text(self) -> str:
-        return "".join(data["content"] for kind, data in self.events if kind == "content")
-
-    def told(self, kind: str) -> list[dict[str, Any]]:
-        """What was told of calls: `pre` or `post`."""
-        return [data["hook_data"] for name, data in self.events if name == f"hook:tool:{kind}"]
 
     def next_turn(self, *, continues: bool = False, **changes: Any) -> Turn:
         """The turn of the next attempt, as a worker would read it from the journal."""

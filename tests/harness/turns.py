@@ -25,15 +25,10 @@ def turn(fake: FakeProvider, protocol: Protocol | None = None, **config: Any) ->
     return Turn({"providers": [{"module": module, "config": given}]}, "Say something.")
 
 
-@dataclass
-class Played:
-    """How a turn ended, and what was emitted."""
+class Emitted:
+    """What a turn emitted, read in the ways that tests need."""
 
-    content: str
-    error: EngineError | None
     events: Events
-    fake: FakeProvider
-    usage: dict[str, Any]
 
     @property
     def text(self) -> str:
@@ -43,6 +38,21 @@ class Played:
     def thoughts(self) -> str:
         told = (data for kind, data in self.events if kind == "hook:thinking:delta")
         return "".join(data["hook_data"]["delta"] for data in told)
+
+    def told(self, kind: str) -> list[dict[str, Any]]:
+        """What was told of calls: `pre` or `post`."""
+        return [data["hook_data"] for name, data in self.events if name == f"hook:tool:{kind}"]
+
+
+@dataclass
+class Played(Emitted):
+    """How a turn ended, and what was emitted."""
+
+    content: str
+    error: EngineError | None
+    events: Events
+    fake: FakeProvider
+    usage: dict[str, Any]
 
     @property
     def retries(self) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from sessions_app.engine.base import (
 )
 from sessions_app.engine.registry import get_engine
 from tests.harness.rude.server import RudeServer
+from tests.harness.turns import Emitted
 
 # Seconds, in which a busy machine loads an engine.
 DEADLINE = 60
@@ -68,21 +69,12 @@ class Memory(NullHost):
 
 
 @dataclass
-class Played:
+class Played(Emitted):
     """How a turn ended, and what was emitted."""
 
     outcome: Outcome | None
     error: EngineError | None
     events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-
-    @property
-    def text(self) -> str:
-        return "".join(data["content"] for kind, data in self.events if kind == "content")
-
-    @property
-    def thoughts(self) -> str:
-        told = (data for kind, data in self.events if kind == "hook:thinking:delta")
-        return "".join(data["hook_data"]["delta"] for data in told)
 
     @property
     def finish_reason(self) -> str | None:
@@ -93,10 +85,6 @@ class Played:
         """The code and the sentence of the error; fails where the turn did not."""
         assert self.error is not None, f"the turn did not fail: {self.outcome}"
         return self.error.code, str(self.error)
-
-    def told(self, kind: str) -> list[dict[str, Any]]:
-        """What was told of calls: `pre` or `post`."""
-        return [data["hook_data"] for name, data in self.events if name == f"hook:tool:{kind}"]
 
 
 class Talk:

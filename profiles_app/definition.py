@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from amplifierd.common.text import UNSTORABLE
 from profiles_app.exceptions import InvalidDefinition
 
 SCHEMA_VERSION = 2
@@ -150,10 +151,11 @@ def check_storable(value: Any, where: str, depth: int = DEPTH) -> None:
 
 def check_storable_text(value: str, where: str) -> None:
     """Raise InvalidDefinition for text that PostgreSQL cannot keep: NUL, half a surrogate pair."""
+    if not UNSTORABLE.search(value):
+        return
     if "\0" in value:
         raise InvalidDefinition(f"{where}: NUL characters cannot be kept; remove them.")
-    if any("\ud800" <= char <= "\udfff" for char in value):
-        raise InvalidDefinition(f"{where}: half a surrogate pair cannot be kept; remove it.")
+    raise InvalidDefinition(f"{where}: half a surrogate pair cannot be kept; remove it.")
 
 
 def merge(base: Any, over: Any) -> Any:

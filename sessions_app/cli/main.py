@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from amplifierd.common.program import PROGRAM
+from amplifierd.common.program import program
 from sessions_app.cli import approvals, sessions
 from sessions_app.cli.client import ApiError, Client, Daemon
 from sessions_app.cli.output import Terminal, make_console
@@ -75,7 +75,7 @@ def main(
 
 
 def build_parser() -> Parser:
-    parser = Parser(PROGRAM, description="The terminal of a daemon, on this machine or another.")
+    parser = Parser(program(), description="The terminal of a daemon, on this machine or another.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     text = (
         "Talk to a session: a new one, or one that is there. Ctrl-C or Escape stops the answer "

@@ -1,7 +1,8 @@
 """The events of a session's journal, the notices of its stream, and the hints of the feed.
 
 Each is one class: its annotations are the fields of its data, its keywords say the rest. Streams,
-the feed, the API's description and the console take from here what they know of events. To add an
+the feed, the API's description, the console and the terminal take from here what they know of
+events; nothing here needs Django. To add an
 event, add a class and its line in `EventType`, and have a service, or an engine, write it.
 """
 
@@ -10,11 +11,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
-from django.db.models import TextChoices
-
 from amplifierd.common.openapi import schema as json_schema
 from amplifierd.common.openapi.schema import Schema
-from sessions_app.states import FinishReason, Role, SessionStatus
+from sessions_app.states import Choices, FinishReason, Role, SessionStatus
 
 # In examples.
 NOW = "2026-01-31T12:00:00.000000Z"
@@ -83,7 +82,7 @@ def schema_of(hint: Any) -> Schema:
         return json_schema.anything()
     if issubclass(hint, Payload):
         return hint.schema()
-    if issubclass(hint, TextChoices):
+    if issubclass(hint, Choices):
         return json_schema.choice(*hint.values)
     words = {str: json_schema.text, int: json_schema.whole, float: json_schema.number}
     return words.get(hint, json_schema.flag)()
@@ -635,7 +634,7 @@ class Keepalive(Notice, name="keepalive"):
     timestamp: Time
 
 
-class EventType(TextChoices):
+class EventType(Choices):
     """The names of the events, for code."""
 
     SESSION_STARTED = SessionStarted.meta.name

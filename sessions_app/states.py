@@ -1,12 +1,30 @@
 """The states of sessions and runs, and the only transitions between them.
 
-Services ask these tables, and the triggers of PostgreSQL are generated from them.
+Services ask these tables, and the triggers of PostgreSQL are generated from them. The terminal
+reads them too, so nothing here needs Django.
 """
 
-from django.db.models import TextChoices
+from enum import EnumType, StrEnum
 
 
-class SessionStatus(TextChoices):
+class ChoicesType(EnumType):
+    """What Django's `TextChoices` has for the `choices` of a field."""
+
+    @property
+    def values(cls) -> list[str]:
+        return [member.value for member in cls]  # type: ignore[var-annotated]
+
+    @property
+    def choices(cls) -> list[tuple[str, str]]:
+        """Return each value with its label."""
+        return [(value, value.replace("_", " ").title()) for value in cls.values]
+
+
+class Choices(StrEnum, metaclass=ChoicesType):
+    """A text that is one of a few."""
+
+
+class SessionStatus(Choices):
     """The life of a session."""
 
     CREATED = "created"
@@ -16,14 +34,14 @@ class SessionStatus(TextChoices):
     TERMINATED = "terminated"
 
 
-class ActionKind(TextChoices):
+class ActionKind(Choices):
     """Who answers a call of a tool."""
 
     APPROVAL = "approval"  # a person says whether it may be made
     SUB_SESSION = "sub_session"  # another session does the work
 
 
-class ActionStatus(TextChoices):
+class ActionStatus(Choices):
     """The life of a pending action."""
 
     PENDING = "pending"
@@ -34,7 +52,7 @@ class ActionStatus(TextChoices):
     WITHDRAWN = "withdrawn"
 
 
-class RunStatus(TextChoices):
+class RunStatus(Choices):
     """The life of a run: one execution of one message."""
 
     QUEUED = "queued"
@@ -45,7 +63,7 @@ class RunStatus(TextChoices):
     CANCELLED = "cancelled"
 
 
-class Role(TextChoices):
+class Role(Choices):
     """Who speaks in a message."""
 
     USER = "user"
@@ -54,7 +72,7 @@ class Role(TextChoices):
     TOOL = "tool"
 
 
-class FinishReason(TextChoices):
+class FinishReason(Choices):
     """Why an answer ended."""
 
     STOP = "stop"

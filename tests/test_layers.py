@@ -15,8 +15,9 @@ FORBIDDEN = {
     "amplifierd/common": ["sessions_app", "profiles_app", "amplifierd"],
     "profiles_app": ["sessions_app", "amplifierd"],
     "sessions_app": ["amplifierd"],
-    "sessions_app/states.py": ["sessions_app"],
+    "sessions_app/states.py": ["sessions_app", "django"],
     "sessions_app/events.py": [
+        "django",
         *ABOVE_SERVICES,
         "sessions_app.models",
         "sessions_app.services",

@@ -1,13 +1,1 @@
 """The API's description: OpenAPI made of the views and their serializers."""
-
-from typing import Any
-
-from rest_framework.metadata import BaseMetadata
-from rest_framework.request import Request
-
-
-class Methods(BaseMetadata):
-    """What OPTIONS answers: the methods of a URL, and where the rest is described."""
-
-    def determine_metadata(self, request: Request, view: Any) -> dict[str, Any]:
-        return {"methods": view.allowed_methods, "description": "/api/v1/openapi.json"}

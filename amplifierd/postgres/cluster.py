@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL as its users see it: started by the first, stopped by the last."""
+"""The embedded PostgreSQL as its users see it: the first one starts it, the last one stops it."""
 
 import os
 import time
@@ -18,10 +18,10 @@ from amplifierd.postgres.data_folder import (
     try_lock,
     upgrade_lock,
 )
-from amplifierd.postgres.programs import Account, account_for
+from amplifierd.postgres.programs import account_for
 from amplifierd.postgres.server import POLL, Server
 
-# A server that does not come up is started anew: something may have killed it at its start.
+# How often a server that does not come up is started: something may have killed it at its start.
 LAUNCHES = 3
 # Recovery after a crash replays what was written since the last checkpoint.
 TIMEOUT = 300.0
@@ -70,17 +70,22 @@ class EmbeddedPostgres:
                 if self._share is None:
                     self._share = share_lock(self._layout.users_lock)
                 self._bring_up(server)
-                self._ensure_database()
+                # An earlier start may have been killed before the database was created.
+                with psycopg.connect(self._layout.conninfo(), autocommit=True) as connection:
+                    query = "SELECT 1 FROM pg_database WHERE datname = %s"
+                    if not connection.execute(query, [NAME]).fetchone():
+                        create = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(NAME))
+                        connection.execute(create)
 
     def answers(self) -> bool:
-        """Tell whether the server is there, be it only just recovering."""
+        """Tell whether the server is there; it may still be starting or recovering."""
         return self._server is not None and self._server.ping() is not pq.Ping.NO_RESPONSE
 
     def revive(self) -> bool:
         """Start the server, without waiting for it, if none of its processes is left.
 
-        Tell whether it was started: not so where something of it still ends, or another process
-        is at it. Raises PostgresError.
+        Return whether it was started; not if one of its processes is still ending, or if another
+        process is starting or stopping it. Raises PostgresError.
         """
         with self._explain_errors():
             server = self._prepare()
@@ -96,7 +101,7 @@ class EmbeddedPostgres:
                 os.close(start_lock)
 
     def stop(self) -> bool:
-        """Give the share back, and stop the server if it was the last; tell whether it was."""
+        """Give the share back; stop the server if it was the last one. Return whether it was."""
         if self._share is None:
             return False
         with hold_lock(self._layout.start_lock):
@@ -112,7 +117,12 @@ class EmbeddedPostgres:
     def _prepare(self) -> Server:
         """Return the server, with folders that it can work in."""
         account = account_for(self._layout)
-        _open_home(self._layout.home, account)
+        home = self._layout.home
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = home.stat()
+        if account.dropped and found.st_uid != account.uid and not found.st_mode & 0o001:
+            # Let the server's account pass through the folder, not read it.
+            home.chmod(found.st_mode | 0o011)
         account.own(self._layout.sockets)
         if self._server is None:
             self._server = Server(self._layout, account, self._durable, self._announce)
@@ -120,7 +130,7 @@ class EmbeddedPostgres:
 
     @contextmanager
     def _explain_errors(self) -> Iterator[None]:
-        """Turn what may go wrong into a message that a person can act on."""
+        """Turn errors of the system and of PostgreSQL into a message that a person can act on."""
         try:
             yield
         except OSError as error:
@@ -147,15 +157,8 @@ class EmbeddedPostgres:
             if gone:
                 server.launch()
                 launches += 1
-            # Every question that it rejects is a line in its log.
+            # The server writes a line to its log for each connection that it rejects.
             time.sleep(5 * POLL if state is pq.Ping.REJECT else POLL)
-
-    def _ensure_database(self) -> None:
-        """Create the database if it is missing: a start may have been killed before this."""
-        with psycopg.connect(self._layout.conninfo(), autocommit=True) as connection:
-            query = "SELECT 1 FROM pg_database WHERE datname = %s"
-            if not connection.execute(query, [NAME]).fetchone():
-                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(NAME)))
 
 
 @contextmanager
@@ -171,16 +174,8 @@ def running(
         postgres.stop()
 
 
-def _open_home(home: Path, account: Account) -> None:
-    """Make the data folder; let the server's account pass through it, not read it."""
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    mode = home.stat().st_mode
-    if account.dropped and home.stat().st_uid != account.uid and not mode & 0o001:
-        home.chmod(mode | 0o011)
-
-
 class Revival:
-    """Call it once per second or so: it looks whether the server is there, and never waits."""
+    """Restarts a server that has died. To be called about once per second; it never waits."""
 
     def __init__(
         self,
@@ -195,13 +190,12 @@ class Revival:
         self._due_at = 0.0
 
     def __call__(self) -> None:
-        """Start the server again if all of it has died."""
+        """Start the server again if all its processes have died."""
         if self._postgres.answers():
             self._delay = FIRST_DELAY
-        elif self._clock() >= self._due_at:
-            self._revive()
-
-    def _revive(self) -> None:
+            return
+        if self._clock() < self._due_at:
+            return
         try:
             if not self._postgres.revive():
                 return

@@ -25,7 +25,7 @@ class Layout:
 
     @property
     def data(self) -> Path:
-        """The cluster itself, as `initdb` makes it."""
+        """The cluster, as `initdb` makes it."""
         return self.home / "pgdata"
 
     @property
@@ -35,12 +35,12 @@ class Layout:
 
     @property
     def log(self) -> Path:
-        """What the server has to say."""
+        """The server's log."""
         return self.home / "postgres.log"
 
     @property
     def start_lock(self) -> Path:
-        """Held exclusively by whoever starts or stops the server."""
+        """Held exclusively by the process that starts or stops the server."""
         return self.home / "postgres.start.lock"
 
     @property
@@ -50,12 +50,12 @@ class Layout:
 
     @property
     def server_lock(self) -> Path:
-        """Inherited by every process of the server: who gets it knows that all are gone."""
+        """Inherited by every process of the server: if it can be taken, all of them are gone."""
         return self.home / "postgres.server.lock"
 
     @property
     def sockets(self) -> Path:
-        """The folder of the Unix socket: `run`, or a short one in /tmp where that cannot be named.
+        """The folder of the Unix socket: `run`, or one in /tmp if a socket cannot have that path.
 
         Always /tmp, never TMPDIR: every process must find the same one.
         """
@@ -86,14 +86,14 @@ class PostgresError(Exception):
 
 
 def share_lock(path: Path) -> int:
-    """Take a shared lock, waiting for it; return its descriptor, whose closing gives it back."""
+    """Wait for a shared lock and return its descriptor; closing that gives the lock back."""
     descriptor = _open(path)
     fcntl.flock(descriptor, fcntl.LOCK_SH)
     return descriptor
 
 
 def try_lock(path: Path) -> int | None:
-    """Take an exclusive lock, or return None where another holds the lock."""
+    """Take an exclusive lock; return None if another process has it."""
     descriptor = _open(path)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -104,7 +104,7 @@ def try_lock(path: Path) -> int | None:
 
 
 def upgrade_lock(descriptor: int) -> bool:
-    """Make a shared lock exclusive; False where others share it, and then it may be lost."""
+    """Make a shared lock exclusive; return False if others share it. Then it may be lost."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -114,7 +114,7 @@ def upgrade_lock(descriptor: int) -> bool:
 
 @contextmanager
 def hold_lock(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock, waiting for it."""
+    """Wait for an exclusive lock, and hold it while the block runs."""
     descriptor = _open(path)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -124,5 +124,5 @@ def hold_lock(path: Path) -> Iterator[None]:
 
 
 def _open(path: Path) -> int:
-    """Open the file, made if it is missing. Reading suffices for a lock, whoever owns the file."""
+    """Open the file, for reading: that is enough for a lock, whoever owns the file."""
     return os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)

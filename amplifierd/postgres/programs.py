@@ -1,6 +1,6 @@
 """PostgreSQL's programs, and the account that runs them: PostgreSQL refuses to run as root.
 
-The programs are those of the wheel, those that AMPLIFIERD_PG_BIN names, or those of the machine.
+The programs come from the wheel, from AMPLIFIERD_PG_BIN, or from the machine.
 """
 
 import contextlib
@@ -21,22 +21,22 @@ from typing import Any
 from amplifierd.postgres.data_folder import Layout, PostgresError
 
 UNPRIVILEGED = ("postgres", "nobody", "daemon")
-# The kernel resolves this without asking who may walk the path there.
+# The kernel resolves this without checking who may walk the path to it.
 HERE = Path("/proc/self/cwd")
-# All of the environment that the server gets: its user's other processes can read it there.
+# All that the server gets of the environment: other processes of its user can read it.
 INHERITED = ("PATH", "HOME", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
 
 @dataclass(frozen=True)
 class Account:
-    """A user and a group; `dropped` if we are root, as which the server must not run."""
+    """A user and a group; `dropped` if we are root, because the server must not run as root."""
 
     uid: int
     gid: int
     dropped: bool
 
     def options(self, folder: Path) -> dict[str, Any]:
-        """Return how `subprocess` starts a program as this account, in `folder`."""
+        """Return the options of `subprocess` that start a program as this account in `folder`."""
         inherited = {key: os.environ[key] for key in INHERITED if key in os.environ}
         options = {"cwd": folder, "env": inherited | {"LC_ALL": "C"}, "start_new_session": True}
         if self.dropped:
@@ -66,7 +66,7 @@ class Account:
 
 
 def account_for(layout: Layout) -> Account:
-    """Return ourselves; for root, whoever owns the data already, else an unprivileged account."""
+    """Return our own account; if we are root, the owner of the data, or an unprivileged one."""
     if os.geteuid():
         return Account(os.geteuid(), os.getegid(), dropped=False)
     if owner := _owner(layout.data):
@@ -86,7 +86,7 @@ def account_for(layout: Layout) -> Account:
 
 
 def _owner(folder: Path) -> tuple[int, int] | None:
-    """Return who owns the folder, if it exists and is not root's."""
+    """Return the user and group that own the folder; None if it is missing or root's."""
     found = folder.stat() if folder.exists() else None
     return (found.st_uid, found.st_gid) if found and found.st_uid else None
 
@@ -104,7 +104,7 @@ CACHE = Path("/var/cache/amplifierd")
 
 
 def find_programs(major: int | None) -> Path:
-    """Return the folder of `postgres` and `initdb` of that major version, the best one if None."""
+    """Return the folder with `postgres` and `initdb` of a major version; any version if None."""
     found: list[str] = []
     for folder in candidates():
         version = major_version(folder)
@@ -115,7 +115,7 @@ def find_programs(major: int | None) -> Path:
         found.append(f"{version} in {folder}")
     wanted = f"PostgreSQL {major}" if major else "PostgreSQL"
     raise PostgresError(
-        f"No programs of {wanted} are here (found: {'; '.join(found) or 'none'}). Run "
+        f"There are no programs of {wanted} here (found: {'; '.join(found) or 'none'}). Run "
         "`make setup`, set AMPLIFIERD_PG_BIN to the folder of its `postgres`, or set DATABASE_URL."
     )
 
@@ -125,7 +125,7 @@ def candidates() -> Iterator[Path]:
     if chosen := os.environ.get("AMPLIFIERD_PG_BIN"):
         yield Path(chosen).expanduser()
         return
-    spec = importlib.util.find_spec(WHEEL)  # found, never imported: only its files are used
+    spec = importlib.util.find_spec(WHEEL)  # not imported: only its files are used
     for place in (spec and spec.submodule_search_locations) or []:
         yield Path(place) / "pginstall18" / "bin"
         yield Path(place) / "pginstall" / "bin"
@@ -190,29 +190,22 @@ def _copy(installation: Path) -> Path:
             libraries = package.with_name(f"{package.name}.libs")
             if libraries.is_dir():
                 _copy_tree(libraries, Path(draft, "copy", libraries.name))
-            _open_to_all(Path(draft, "copy"))
-            _move(Path(draft, "copy"), target)
+            copy = Path(draft, "copy")
+            # Everyone may read and run what the owner can: the umask may have been strict.
+            for path in (copy, *copy.rglob("*")):
+                if not path.is_symlink():
+                    mode = path.stat().st_mode
+                    path.chmod(mode | 0o444 | (0o111 if mode & 0o100 else 0))
+            try:
+                copy.rename(target)
+            except OSError:
+                # Another process may have been faster.
+                if not target.exists():
+                    raise
     return target / package.name / installation.name
 
 
 def _copy_tree(source: Path, target: Path) -> None:
-    """Copy what running needs."""
+    """Copy a folder without the files that only building needs."""
     unneeded = shutil.ignore_patterns("include", "*.a", "__pycache__")
     shutil.copytree(source, target, symlinks=True, ignore=unneeded)
-
-
-def _open_to_all(folder: Path) -> None:
-    """Let everyone read and run what the owner can: an installation may have had a strict umask."""
-    for path in (folder, *folder.rglob("*")):
-        if not path.is_symlink():
-            mode = path.stat().st_mode
-            path.chmod(mode | 0o444 | (0o111 if mode & 0o100 else 0))
-
-
-def _move(draft: Path, target: Path) -> None:
-    """Put the copy in place, unless another process was faster."""
-    try:
-        draft.rename(target)
-    except OSError:
-        if not target.exists():
-            raise

@@ -1,4 +1,4 @@
-"""Whether the database will do, and bringing its tables to what this version expects."""
+"""Whether the database can be used, and locks and waits around its migrations."""
 
 import logging
 import time
@@ -16,12 +16,12 @@ from sessions_app.streaming.database import parameters
 
 logger = logging.getLogger(__name__)
 
-# The oldest major version of PostgreSQL that will do.
+# The oldest major version of PostgreSQL that can be used.
 OLDEST = 15
 ENCODING = "UTF8"
-# Any number will do that no other program in the same database locks.
+# The key of the lock: any number that no other program in the same database uses.
 LOCK = 5_203_841_097
-# Seconds between two looks whether another process has migrated the database.
+# Seconds between two checks whether another process has migrated the database.
 POLL = 1.0
 
 FACTS = """
@@ -32,7 +32,7 @@ FROM pg_database WHERE datname = current_database()
 
 
 def find_faults(major: int, version: str, encoding: str, name: str) -> Iterator[tuple[str, str]]:
-    """Yield why a database cannot be used, and what to do about it."""
+    """Yield each reason why a database cannot be used, with what to do about it."""
     if major < OLDEST:
         yield f"PostgreSQL {version} is too old", f"Use PostgreSQL {OLDEST} or newer"
     if encoding != ENCODING:
@@ -44,22 +44,22 @@ def find_faults(major: int, version: str, encoding: str, name: str) -> Iterator[
 
 
 def check_database() -> None:
-    """Raise CommandError, with what is to be done, for a database that will not do.
+    """Raise CommandError, with what to do, if the database cannot be used.
 
     Raises psycopg.OperationalError if it does not answer.
     """
     with psycopg.connect(**parameters("check")) as direct:
         [(name, encoding, major, version)] = direct.execute(FACTS)
-    for says, todo in find_faults(major, version, encoding, name):
-        raise CommandError(f"amplifierd cannot use this database: {says}. {todo}.")
+    for reason, todo in find_faults(major, version, encoding, name):
+        raise CommandError(f"amplifierd cannot use this database: {reason}. {todo}.")
 
 
 @contextmanager
 def migration_lock(announce: Callable[[str], None]) -> Iterator[None]:
     """Be the only process that migrates this database while the block runs.
 
-    The lock lasts as long as its transaction, on a connection of its own. So it ends with this
-    process, however that dies, and a proxy that pools transactions keeps it, too.
+    The lock belongs to a transaction on a connection of its own. So it ends with this process,
+    however that dies, and it also works through a proxy that pools transactions.
     """
     # The transaction is idle for as long as the migrations take.
     settings = parameters("migrations")
@@ -74,9 +74,9 @@ def migration_lock(announce: Callable[[str], None]) -> Iterator[None]:
 
 
 def wait_until_migrated() -> None:
-    """Return once the database answers and has its tables: another process sees to that.
+    """Return once the database answers and another process has migrated it.
 
-    Raises CommandError for a database that will not do.
+    Raises CommandError if the database cannot be used.
     """
     reason = ""
     while True:

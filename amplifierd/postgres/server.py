@@ -18,15 +18,27 @@ from amplifierd.postgres.programs import Account, find_programs, major_version, 
 LOG_LIMIT = 10 * 1024 * 1024
 TAIL = 2000
 POLL = 0.02
-# Seconds for an orderly end, then for one that recovery makes good at the next start.
+# Seconds for an orderly end, then for one after which the next start recovers the data.
 FAST, IMMEDIATE = 60.0, 10.0
+
+# No TCP, a private socket, room for all our processes.
+SETTINGS: dict[str, str | int | Path] = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "port": PORT,
+    "cluster_name": NAME,
+    "max_connections": 200,
+    # Memory is taken as it is used; a hundred thousand sessions with their indexes fit in.
+    "shared_buffers": "256MB",
+    "log_min_duration_statement": "2s",
+}
 
 # A server may outlive the object that started it, as it may outlive this process.
 _started: list[subprocess.Popen[bytes]] = []
 
 
 class Server:
-    """One cluster: made, started, asked and ended. An earlier process may have started it."""
+    """One cluster, and the processes that serve it. An earlier process may have started them."""
 
     def __init__(
         self, layout: Layout, account: Account, durable: bool, announce: Callable[[str], None]
@@ -38,7 +50,7 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     def ping(self) -> pq.Ping:
-        """Ask by connecting: OK, REJECT while it starts, recovers or ends, or NO_RESPONSE."""
+        """Try to connect: OK, REJECT while the server starts, recovers or ends, or NO_RESPONSE."""
         return pq.Ping(pq.PGconn.ping(self._layout.conninfo().encode()))
 
     def is_gone(self) -> bool:
@@ -52,7 +64,7 @@ class Server:
     def launch(self) -> None:
         """Start the server if all its processes are gone; make the cluster first if there is none.
 
-        Having the lock proves that none is left, whatever pid files say.
+        The lock proves that none is left, whatever is in pid files.
         """
         lock = try_lock(self._layout.server_lock)
         if lock is None:
@@ -61,7 +73,7 @@ class Server:
             programs = make_reachable(find_programs(self._major()), self._account)
             if not self._major():
                 self._initialise(programs, lock)
-            # What a killed server left: its pid may be another program's by now.
+            # A killed server leaves these files; the pid may be another program's by now.
             (self._layout.data / "postmaster.pid").unlink(missing_ok=True)
             for name in (f".s.PGSQL.{PORT}", f".s.PGSQL.{PORT}.lock"):
                 (self._layout.sockets / name).unlink(missing_ok=True)
@@ -70,10 +82,15 @@ class Server:
             os.close(lock)
 
     def end(self) -> None:
-        """End the server: in order, or at once if nothing must be kept or it takes too long."""
+        """End the server: in order, or at once if it is not durable or takes too long."""
         steps = [(signal.SIGINT, FAST), (signal.SIGQUIT, IMMEDIATE)]
         for number, patience in steps if self._durable else steps[1:]:
-            if not self._signal(number) or self._gone_within(patience):
+            deadline = time.monotonic() + patience
+            gone = not self._signal(number)
+            while not gone and time.monotonic() < deadline:
+                time.sleep(POLL)
+                gone = self.is_gone()
+            if gone:
                 with contextlib.suppress(OSError):
                     self._layout.sockets.rmdir()
                 return
@@ -95,13 +112,13 @@ class Server:
     def _initialise(self, programs: Path, lock: int) -> None:
         """Make the cluster beside its place and rename it: a half-made one is never used.
 
-        `initdb` inherits the lock, so that we wait for one that outlives its parent.
+        `initdb` inherits the lock: if it outlives this process, the next one waits for its end.
         """
         self._announce("Making a new database (once per data folder)")
         draft = self._layout.draft
         shutil.rmtree(draft, ignore_errors=True)
         self._account.own(draft)
-        # "Trust" is for those who can enter the socket's folder.
+        # "trust" lets in only users that can enter the socket's folder.
         options = [f"--username={NAME}", "--auth=trust", "--encoding=UTF8", "--data-checksums"]
         options += ["--locale=C", "--no-instructions"]
         if (major_version(programs) or 0) >= 17:
@@ -111,7 +128,7 @@ class Server:
             options.append("--no-sync")
         self._run([programs / "initdb", "-D", self._account.name_of(draft), *options], lock)
         draft.rename(self._layout.data)
-        # Have the rename outlast a power failure.
+        # So that the rename survives a power failure.
         descriptor = os.open(self._layout.home, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -119,7 +136,7 @@ class Server:
             os.close(descriptor)
 
     def _run(self, command: list[str | Path], lock: int) -> None:
-        """Run a program in the draft as the server's account; raise with its output if it fails."""
+        """Run a program in the draft as the server's account; raise PostgresError if it fails."""
         with tempfile.TemporaryFile() as output:
             done = subprocess.run(  # noqa: S603
                 command,
@@ -132,14 +149,21 @@ class Server:
             )
             if done.returncode:
                 output.seek(0)
-                said = output.read().decode(errors="replace")[-TAIL:]
-                raise PostgresError(f"No database could be made in {self._layout.home}:\n{said}")
+                tail = output.read().decode(errors="replace")[-TAIL:]
+                raise PostgresError(f"No database could be made in {self._layout.home}:\n{tail}")
 
     def _start(self, programs: Path, lock: int) -> None:
         """Start the postmaster, without waiting for it."""
         data = self._layout.data
         command: list[str | Path] = [programs / "postgres", "-D", self._account.name_of(data)]
-        for name, value in self._settings().items():
+        # Relative to the data folder: root's account may not walk to it from outside.
+        sockets = self._layout.sockets
+        if sockets == self._layout.home.resolve() / "run":
+            sockets = Path("../run")
+        settings = SETTINGS | {"unix_socket_directories": sockets}
+        if not self._durable:
+            settings |= dict.fromkeys(("fsync", "synchronous_commit", "full_page_writes"), "off")
+        for name, value in settings.items():
             command += ["-c", f"{name}={value}"]
         path = self._layout.log
         if path.exists() and path.stat().st_size > LOG_LIMIT:
@@ -157,26 +181,6 @@ class Server:
         self._process = process
         _started.append(process)
 
-    def _settings(self) -> dict[str, str | int]:
-        """Return the server's settings: no TCP, a private socket, room for all our processes."""
-        home_socket = self._layout.home.resolve() / "run"
-        # From inside the data folder: root's account may not walk to it from outside.
-        sockets = "../run" if self._layout.sockets == home_socket else str(self._layout.sockets)
-        settings: dict[str, str | int] = {
-            "listen_addresses": "",
-            "unix_socket_directories": sockets,
-            "unix_socket_permissions": "0700",
-            "port": PORT,
-            "cluster_name": NAME,
-            "max_connections": 200,
-            # Taken as it is used: a hundred thousand sessions with their indexes fit in.
-            "shared_buffers": "256MB",
-            "log_min_duration_statement": "2s",
-        }
-        if not self._durable:
-            settings |= dict.fromkeys(("fsync", "synchronous_commit", "full_page_writes"), "off")
-        return settings
-
     def _signal(self, number: signal.Signals) -> bool:
         """Send a signal to the postmaster; False if none runs."""
         self._reap()
@@ -185,23 +189,14 @@ class Server:
                 os.kill(self._process.pid, number)
                 return True
             if self.ping() is not pq.Ping.NO_RESPONSE:
-                # It answers, so the file is its own.
+                # The server answers, so the file is its own.
                 pid_file = self._layout.data / "postmaster.pid"
                 os.kill(int(pid_file.read_text().split()[0]), number)
                 return True
         return False
 
-    def _gone_within(self, seconds: float) -> bool:
-        """Wait for the last process of the server to end."""
-        deadline = time.monotonic() + seconds
-        while not self.is_gone():
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(POLL)
-        return True
-
     def _reap(self) -> None:
-        """Take notice of the end of a server that we started."""
+        """Forget a server that we started, if it has ended."""
         if self._process and self._process.poll() is not None:
             _started.remove(self._process)
             self._process = None

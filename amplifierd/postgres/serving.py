@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL for management commands, while they run."""
+"""The embedded PostgreSQL, running while a management command needs it."""
 
 import signal
 import sys
@@ -13,8 +13,7 @@ from amplifierd import env
 from amplifierd.postgres.cluster import running
 from amplifierd.postgres.data_folder import PostgresError
 
-# `serve` brings the server up itself, to keep it up; `doctor` says
-# what it is that keeps the server from coming up.
+# `serve` starts the server itself, to keep it running; `doctor` reports what prevents its start.
 NO_DATABASE = {
     "check",
     "collectstatic",
@@ -37,14 +36,24 @@ NO_COMMAND = {"-h", "--help", "--version"}
 def serving(argv: Sequence[str]) -> Iterator[None]:
     """Hold a share of the embedded server while the block runs, if the command line needs one.
 
-    It needs none where DATABASE_URL says which database to use. Ends the program with a
-    message if the server cannot be started.
+    None is needed if DATABASE_URL names a database; the daemon's own processes get it that way.
+    Ends the program with a message if the server cannot be started.
     """
-    if not (_needs_database(argv) and _is_embedded()):
+    needs_one = len(argv) > 1 and argv[1] not in NO_DATABASE and not NO_COMMAND.intersection(argv)
+    try:
+        is_embedded = needs_one and bool(settings.HOME) and not env.text("DATABASE_URL")
+    except ImproperlyConfigured:
+        # The command itself reports what is wrong with the settings.
+        is_embedded = False
+    if not is_embedded:
         yield
         return
+
+    def announce(line: str) -> None:
+        sys.stderr.write(f"{line} …\n" if sys.stderr.isatty() else f"{line}\n")
+
     try:
-        with leaving_on_signals(), running(settings.HOME, announce=_announce):
+        with leaving_on_signals(), running(settings.HOME, announce=announce):
             yield
     except PostgresError as error:
         sys.exit(str(error))
@@ -52,39 +61,19 @@ def serving(argv: Sequence[str]) -> Iterator[None]:
 
 @contextmanager
 def leaving_on_signals() -> Iterator[None]:
-    """Let SIGTERM and a closed terminal end the block by way of its `finally` clauses.
+    """Have SIGTERM and a closed terminal end the block so that its `finally` clauses run.
 
-    Where something else handles a signal, or ignores it (`nohup`), it stays so.
+    A signal that something else handles, or ignores (`nohup`), is left alone.
     """
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
     plain = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_DFL]
     for number in plain:
-        signal.signal(number, _leave)
+        signal.signal(number, leave)
     try:
         yield
     finally:
         for number in plain:
             signal.signal(number, signal.SIG_DFL)
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    sys.exit(128 + number)
-
-
-def _announce(line: str) -> None:
-    sys.stderr.write(f"{line} …\n" if sys.stderr.isatty() else f"{line}\n")
-
-
-def _needs_database(argv: Sequence[str]) -> bool:
-    """Tell whether the command line (its first word is the program) needs a database."""
-    if len(argv) < 2 or NO_COMMAND.intersection(argv):
-        return False
-    return argv[1] not in NO_DATABASE
-
-
-def _is_embedded() -> bool:
-    """Tell whether the database is ours to bring up; Django reports settings that are wrong."""
-    try:
-        # The daemon's own processes are told the URL: it keeps the server up for them.
-        return bool(settings.HOME) and not env.text("DATABASE_URL")
-    except ImproperlyConfigured:
-        return False

@@ -1,35 +1,36 @@
-"""The connections of one process: how long PostgreSQL works and waits for them, and their end."""
+"""The connections of one process: time limits of statements and transactions, and closing."""
 
 from django.db import connections
 from django.db.backends.postgresql.base import DatabaseWrapper
 
-# Seconds for which a worker may leave a transaction alone, at least.
+# The shortest limit, in seconds, for idle transactions of a worker.
 LEAST_PATIENCE = 5
-# And a web process: some requests fetch a collection in the transaction of their Idempotency-Key.
+# The limit of a web process: some requests with an Idempotency-Key fetch a collection inside their
+# transaction.
 WEB_PATIENCE = 120
 
 
 def limit_statements(seconds: int) -> None:
-    """Have this process's statements end after so many seconds, 0: never.
+    """Limit the statements of this process to so many seconds; 0 is no limit.
 
     To be called before the first connection is opened. It is for web processes: migrations,
-    workers and commands take the time that they need.
+    workers and commands have no limit.
     """
     if seconds:
         _set("statement_timeout", seconds)
 
 
 def limit_idle_transactions(seconds: int) -> None:
-    """Have PostgreSQL end a transaction that this process has left alone for so many seconds.
+    """Have PostgreSQL end a transaction in which this process does nothing for so many seconds.
 
-    To be called before the first connection is opened. A process that was stopped, or whose
-    machine stands still, may have the lock of a session: nobody could take over its runs.
+    To be called before the first connection is opened. A process that is stopped, or whose
+    machine is suspended, may hold the lock of a session: then no other could take over its runs.
     """
     _set("idle_in_transaction_session_timeout", max(LEAST_PATIENCE, seconds))
 
 
 def close_connections() -> None:
-    """Close this thread's connection and the pool, which would go on trying in an outage."""
+    """Close this thread's connection, and the pool, which would keep trying in an outage."""
     wrapper = connections["default"]
     wrapper.close()
     if isinstance(wrapper, DatabaseWrapper):

@@ -1,1 +1,0 @@
-"""Django's PostgreSQL backend, with one more case in which the database counts as unavailable."""

@@ -1,4 +1,4 @@
-"""The backend that the settings name as ENGINE."""
+"""Django's PostgreSQL backend, with one more case in which the database counts as unavailable."""
 
 from types import TracebackType
 
@@ -11,7 +11,7 @@ from amplifierd.common.errors import READ_ONLY, TRANSIENT_STATES
 
 
 class DatabaseWrapper(PostgreSQLWrapper):
-    """A connection on which a read-only database raises OperationalError, as an absent one does."""
+    """A connection on which a read-only database raises OperationalError, as a stopped one does."""
 
     # Set once the connection has refused a write: it must not serve another request.
     is_stale = False
@@ -22,9 +22,8 @@ class DatabaseWrapper(PostgreSQLWrapper):
         super().connect()
 
     def _close(self) -> None:
-        # A connection that was opened to a standby, or under a role that was read-only then, takes
-        # no writes for as long as it lives, although the database may take them again. The pool
-        # replaces a closed one.
+        # A connection that was opened to a standby, or under a role that was read-only then, never
+        # takes writes, even if the database takes them again. The pool replaces it once closed.
         if self.is_stale and self.connection is not None:
             self.connection.close()
         super()._close()  # type: ignore[misc]  # the stubs leave it out
@@ -36,7 +35,7 @@ class DatabaseWrapper(PostgreSQLWrapper):
 
 
 class ErrorWrapper(DatabaseErrorWrapper):
-    """Django would raise InternalError for these, which nobody can tell from a damaged index."""
+    """Raises OperationalError, not Django's InternalError: that could also mean damaged data."""
 
     def __exit__(
         self,

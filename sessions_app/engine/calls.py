@@ -1,7 +1,7 @@
-"""Calls of tools: journalled before and after, asked about, made once.
+"""Calls of tools: journalled before and after, made once, and only if a person allows it.
 
-A call is never repeated in silence. What an earlier attempt has finished is answered from its
-checkpoint or the journal; what it has begun is made again only if that does no harm.
+If an earlier attempt has finished a call, its result comes from the checkpoint or the journal. A
+call that an earlier attempt began and did not finish is made again only if that does no harm.
 """
 
 import asyncio
@@ -25,21 +25,21 @@ from sessions_app.engine.wire.answer import LONGEST_ID
 
 logger = logging.getLogger(__name__)
 
-# Tools that are named to a model that has called one that does not exist.
+# Tools that the error lists after a model has called one that does not exist.
 NAMED_TOOLS = 40
 
 
 @dataclass(frozen=True)
 class OpenedModule:
-    """A module of tools, opened, and what its config says of its calls."""
+    """A tool module while it is open, with the approval settings of its config."""
 
     mount: dict[str, Any]
     box: Toolbox
-    # Which of its tools ask a person first: all of them (True), none (False), or those.
+    # Which of its tools need approval: all of them (True), none (False), or those named.
     gate: bool | frozenset[str] = False
     # Seconds that a person has to answer; None for the daemon's default.
     approval_timeout: float | None = None
-    # What was filled into its config and is hidden from people.
+    # Values that were filled into its config and that people must not see.
     keys: set[str] = field(default_factory=set, repr=False)
 
     def asks_for(self, tool: str) -> bool:
@@ -47,7 +47,10 @@ class OpenedModule:
         return self.gate if isinstance(self.gate, bool) else tool in self.gate
 
     def fingerprint(self, tool: Tool) -> str:
-        """Return what an "always" is bound to: the module, its config as written, the tool."""
+        """Return a hash of the tool as it is now: the module, its config as written, the tool.
+
+        An "always" of a person counts only as long as the fingerprint is the same.
+        """
         spec = tool.spec
         bound = [
             self.mount.get("module"),
@@ -60,18 +63,18 @@ class OpenedModule:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A call whose tool is there and whose arguments are right."""
+    """A call of a tool that exists, with valid arguments."""
 
     id: str
     name: str
-    # As they are shown, approved and used.
+    # The same object is shown for approval and given to the tool.
     arguments: dict[str, Any]
     tool: Tool
     module: OpenedModule
 
 
 class Parked(Exception):
-    """A call waits: for a person, or for a session of its own."""
+    """A call waits for a person's approval, or for a sub-session."""
 
     def __init__(self, ask: Ask) -> None:
         super().__init__(ask.tool)
@@ -79,24 +82,24 @@ class Parked(Exception):
 
 
 class Rejected(Exception):
-    """A call is not made, or failed; the text is what the model reads."""
+    """A call was not made, or failed; the message is for the model."""
 
 
 class Calls:
-    """Answers the calls of one attempt."""
+    """Makes the calls of one attempt."""
 
     def __init__(self, turn: Turn, emit: Emit, modules: Sequence[OpenedModule]) -> None:
         self._turn = turn
         self._emit = emit
         self.modules = modules
-        self.tools = _by_name(modules)
+        self.tools = _index_tools(modules)
         self.keys: set[str] = set().union(*(module.keys for module in modules))
-        # They belong to the answer that an earlier attempt has left.
+        # Calls and decisions of the answer with which an earlier attempt ended.
         self._earlier: dict[str, Call] = dict(turn.calls)
         self._decisions: dict[str, Decision] = dict(turn.decisions)
 
     def forget_earlier(self) -> None:
-        """Note that the model is asked again: its next calls may use the same ids."""
+        """Forget earlier calls, because the model's next ones may use the same ids."""
         self._earlier.clear()
         self._decisions.clear()
 
@@ -108,11 +111,11 @@ class Calls:
         *,
         was_cut: bool = False,
     ) -> tuple[list[ToolResult], list[Ask]]:
-        """Return the results of the calls in their order, and what the waiting ones wait for.
+        """Return the results of the calls in their order, and the asks of those that wait.
 
-        Calls that do no harm are made side by side, others alone. `keep` is awaited for each
-        result that must not be lost. `was_cut` says that the answer with the calls reached its
-        token limit. Raises Cancelled if the attempt no longer holds.
+        Idempotent calls that follow each other are made at the same time, others one by one. `keep`
+        is awaited for each result that must not be lost. `was_cut` means that the answer with the
+        calls reached its token limit. Raises Cancelled if the attempt no longer holds its run.
         """
         results: list[ToolResult] = []
         asks: list[Ask] = []
@@ -125,12 +128,17 @@ class Calls:
                     results.append(each)
         return results, asks
 
-    def repeat(self, call: ToolCall, result: ToolResult) -> None:
-        """Emit a call of an earlier attempt, and what came of it."""
+    def repeat(
+        self, call: ToolCall, result: ToolResult, *, has_pre: bool = False, has_post: bool = False
+    ) -> None:
+        """Emit the events of an earlier attempt's call, except those that clients have already."""
         data = self._describe(call.id, call.name, parse_arguments(call.arguments) or {})
-        self._emit_event("pre", {**data, "replayed": True})
-        key = "error" if result.is_error else "tool_response"
-        self._emit_event("post", {**data, "replayed": True, key: result.content})
+        data["replayed"] = True
+        if not has_pre:
+            self._emit_event("pre", data)
+        if not has_post:
+            key = "error" if result.is_error else "tool_response"
+            self._emit_event("post", {**data, key: result.content})
 
     def _groups(self, calls: Sequence[ToolCall]) -> list[list[ToolCall]]:
         groups: list[list[ToolCall]] = []
@@ -158,12 +166,15 @@ class Calls:
                 raise Rejected("The id of this call is too long; it was not made.")
             earlier = self._earlier.get(call.id)
             if earlier is not None and earlier.result is not None:
-                return self._repeat_earlier(call, earlier)
+                result = ToolResult(call.id, call.name, earlier.result, earlier.failed)
+                continues = self._turn.continues
+                has_post = continues and earlier.is_recorded
+                self.repeat(call, result, has_pre=continues, has_post=has_post)
+                return result
             prepared = await self._prepare(call, was_cut)
-            text = await self._make_if_allowed(prepared, earlier)
-            result = ToolResult(call.id, call.name, text)
+            result = ToolResult(call.id, call.name, await self._make(prepared, earlier))
             if not prepared.tool.idempotent:
-                # Else a crash soon after would leave nobody knowing whether it took effect.
+                # Otherwise nobody would know after a crash whether the call took effect.
                 await keep(result)
             return result
         except Parked as parked:
@@ -171,19 +182,8 @@ class Calls:
         except Rejected as rejection:
             return ToolResult(call.id, call.name, str(rejection), is_error=True)
 
-    def _repeat_earlier(self, call: ToolCall, earlier: Call) -> ToolResult:
-        """Return the result that the journal has; emit it if this attempt repeats everything."""
-        result = ToolResult(call.id, call.name, earlier.result or "", earlier.failed)
-        data = self._describe(call.id, call.name, parse_arguments(call.arguments) or {})
-        if not self._turn.continues:
-            self._emit_event("pre", {**data, "replayed": True})
-        if not earlier.is_recorded or not self._turn.continues:
-            key = "error" if earlier.failed else "tool_response"
-            self._emit_event("post", {**data, key: result.content, "replayed": True})
-        return result
-
     async def _prepare(self, call: ToolCall, was_cut: bool) -> Prepared:
-        """Return a call that can be made; raise Rejected after journalling one that cannot."""
+        """Return a call that can be made; otherwise emit its error and raise Rejected."""
         arguments = parse_arguments(call.arguments)
         shown = {"arguments": call.arguments} if arguments is None else arguments
         try:
@@ -210,7 +210,8 @@ class Calls:
         there_are = f"There are: {named}." if known else "There are no tools."
         raise ToolError(f"There is no tool {name[:80]!r}. {there_are}")
 
-    async def _make_if_allowed(self, call: Prepared, earlier: Call | None) -> str:
+    async def _make(self, call: Prepared, earlier: Call | None) -> str:
+        """Return the result of a call that may be made; raise Parked or Rejected."""
         data = self._describe(call.id, call.name, call.arguments)
         was_begun = earlier is not None
         if was_begun and not call.tool.idempotent:
@@ -220,17 +221,29 @@ class Calls:
         self._check_allowed(call, data)
         if not (was_begun and self._turn.continues):
             self._emit_event("pre", data)
-        # Nothing is done of which the journal does not tell.
+        # The journal must have the call before it is made.
         await self._turn.host.flush()
-        return await self._make(call, data)
+        try:
+            result = shorten(make_storable(await call.tool.call(call.arguments)))
+        except ToolError as error:
+            raise self._reject(data, shorten(make_storable(str(error)))) from None
+        except SubSessionNeeded as needed:
+            ask = Ask(call.id, call.name, call.arguments, needed.profile, needed.message)
+            raise Parked(ask) from None
+        except Exception as error:
+            logger.exception("The tool %s failed", call.name)
+            raise self._reject(data, f"The tool failed: {type(error).__name__}.") from None
+        failpoints.reach(failpoints.CALLED)
+        self._emit_event("post", {**data, "tool_response": result})
+        return result
 
     def _check_allowed(self, call: Prepared, data: dict[str, Any]) -> None:
-        """Raise Parked for a call that a person is to be asked about, Rejected for a denied one."""
+        """Raise Parked for a call that needs a person's approval, Rejected for a denied one."""
         if not call.module.asks_for(call.name):
             return
         decision = self._decisions.get(call.id)
         fingerprint = call.module.fingerprint(call.tool)
-        # An answer to this very call goes before what was said of the tool afterwards.
+        # A decision about this call counts more than an "always" for its tool that came later.
         if decision is None and (call.name, fingerprint) in self._turn.always:
             return
         if decision is None:
@@ -248,21 +261,6 @@ class Calls:
             self._emit_event("pre", data)
             raise self._reject(data, decision.rejection)
 
-    async def _make(self, call: Prepared, data: dict[str, Any]) -> str:
-        try:
-            result = shorten(make_storable(await call.tool.call(call.arguments)))
-        except ToolError as error:
-            raise self._reject(data, shorten(make_storable(str(error)))) from None
-        except SubSessionNeeded as needed:
-            ask = Ask(call.id, call.name, call.arguments, needed.profile, needed.message)
-            raise Parked(ask) from None
-        except Exception as error:
-            logger.exception("The tool %s failed", call.name)
-            raise self._reject(data, f"The tool failed: {type(error).__name__}.") from None
-        failpoints.reach(failpoints.CALLED)
-        self._emit_event("post", {**data, "tool_response": result})
-        return result
-
     def _reject(self, data: dict[str, Any], error: str) -> Rejected:
         self._emit_event("post", {**data, "error": error})
         return Rejected(error)
@@ -279,24 +277,32 @@ class Calls:
 
 
 def parse_arguments(text: str) -> dict[str, Any] | None:
-    """Return a call's arguments as an object; None for what is none."""
+    """Return a call's arguments; None if they are not a JSON object."""
     try:
         value = json.loads(text or "{}")
-        # Some models write the object as a text.
+        # Some models write the object as a JSON string.
         value = json.loads(value or "{}") if isinstance(value, str) else value
     except (ValueError, RecursionError):
         return None
     if value is None or value == []:
-        # An empty list is what PHP writes for an object without anything in it.
+        # PHP writes an empty object as an empty list.
         return {}
     return make_json_storable(value) if isinstance(value, dict) else None
 
 
-def _by_name(modules: Sequence[OpenedModule]) -> dict[str, tuple[Tool, OpenedModule]]:
+def _index_tools(modules: Sequence[OpenedModule]) -> dict[str, tuple[Tool, OpenedModule]]:
+    """Return the tools by name; raise EngineError `bad_tool` if `require_approval` is wrong."""
     found: dict[str, tuple[Tool, OpenedModule]] = {}
     for module in modules:
         names = {tool.spec.name for tool in module.box.tools}
-        _check_gate(module, names)
+        # A typing error must not let a tool run without approval. If a server is down, its tools
+        # are unknown, so nothing can be compared.
+        gate = frozenset() if isinstance(module.gate, bool) or module.box.notes else module.gate
+        if unknown := sorted(gate - names):
+            raise EngineError(
+                "bad_tool",
+                f"`require_approval` names {unknown[0]!r}; there are {', '.join(sorted(names))}.",
+            )
         for tool in module.box.tools:
             if tool.spec.name in found:
                 raise EngineError(
@@ -305,17 +311,6 @@ def _by_name(modules: Sequence[OpenedModule]) -> dict[str, tuple[Tool, OpenedMod
                 )
             found[tool.spec.name] = tool, module
     return found
-
-
-def _check_gate(module: OpenedModule, names: set[str]) -> None:
-    # A typo must not open what was meant to be closed. Tools of a server that is down are unknown.
-    if isinstance(module.gate, bool) or module.box.notes:
-        return
-    if unknown := sorted(module.gate - names):
-        raise EngineError(
-            "bad_tool",
-            f"`require_approval` names {unknown[0]!r}; there are {', '.join(sorted(names))}.",
-        )
 
 
 async def _gather(answers: Any) -> list[ToolResult | Ask]:

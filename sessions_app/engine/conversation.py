@@ -1,4 +1,4 @@
-"""The loop of an attempt: ask the model, make the calls that it wants, ask again, until it ends."""
+"""The loop of an attempt: ask the model, make its calls, ask again until it calls nothing."""
 
 import asyncio
 import math
@@ -63,7 +63,7 @@ from sessions_app.usage import total
 
 Result = TypeVar("Result")
 
-# Errors that another provider may not have.
+# Codes of errors after which the next provider of the profile is asked.
 FALLS_BACK = {
     "provider_error",
     "timeout",
@@ -74,21 +74,22 @@ FALLS_BACK = {
 }
 # Keys that every tool module's config may have.
 COMMON_CONFIG = ("require_approval", "approval_timeout")
-# Of the size of a request that was refused as too long, what the next one may have; and what it
-# must not have, since nothing could be left out then.
-SMALLER, NEARLY = 0.5, 0.97
-# Of the context window, what instructions and prompt may fill so that summaries still help.
+# After a refusal as too long: the next request may have this share of the refused one's tokens.
+SMALLER = 0.5
+# If the next request still has more than this share of the characters, nothing is left to cut.
+NEARLY = 0.97
+# Summaries help if instructions and prompt fill less than this share of the context window.
 HALF = 0.5
-# Characters of a refused request from which on its size may be the reason, though it is not said.
+# From so many characters on, a rejected request may be too long even if the error does not say it.
 SUSPICIOUS_SIZE = 20_000
-# Characters of a token, for deciding that a text cannot fit.
+# Characters of a token at most: with more of them, a text certainly does not fit.
 CHARACTERS_AT_MOST = 4.0
 # Ten years, in seconds.
-LONGEST_PATIENCE = 10 * 365 * 86_400
+LONGEST_APPROVAL = 10 * 365 * 86_400
 
 
 class ConversationEngine(Engine):
-    """Runs turns with our own loop over readers and tools; holds no state between them."""
+    """Runs turns with the built-in loop over providers and tools; keeps no state between them."""
 
     module = BUILTIN_ENGINE
     capabilities = EngineCapabilities(runs_known_modules=True, keeps_budget=True)
@@ -111,7 +112,7 @@ class ConversationEngine(Engine):
 async def _try_providers(
     chain: Sequence[Provider | EngineError], conversation: "Conversation"
 ) -> Outcome:
-    """Ask one provider after the other, as long as none has said anything to the request."""
+    """Ask one provider after the other, until one has begun to answer."""
     for provider, following in zip(chain, [*chain[1:], None], strict=False):
         try:
             if isinstance(provider, EngineError):
@@ -141,7 +142,7 @@ async def _run_until(cancel: asyncio.Event, work: Coroutine[Any, Any, Result]) -
             task.cancel()
             await asyncio.wait({task})
         if not task.cancelled():
-            # What it says now is of no use; asking for it keeps asyncio from complaining.
+            # Nobody needs this error; reading it keeps asyncio from logging it.
             task.exception()
 
 
@@ -157,26 +158,23 @@ async def _open_conversation(
         mounts = turn.mount_plan.get("tools") or [] if offers_tools else []
         if mounts and turn.directory is None:
             raise EngineError("bad_tool", "The session has no directory for its tools.")
-        modules = [await _open_module(mount, turn, stack) for mount in mounts]
-        for module in modules:
-            for note in module.box.notes:
-                emit("run_notice", {"code": "tools_left_out", "message": note})
+        workplace = Workplace(turn.directory, turn.session_id, turn.host)  # type: ignore[arg-type]
+        modules: list[OpenedModule] = []
+        for mount in mounts:
+            module = str(mount.get("module"))
+            resolver = Resolver(module)
+            config = resolver.resolve(mount.get("config") or {})
+            gate, timeout = parse_approval(config), read_approval_timeout(config)
+            own = {key: value for key, value in config.items() if key not in COMMON_CONFIG}
+            box = await stack.enter_async_context(open_tools(module, own, workplace))
+            modules.append(OpenedModule(mount, box, gate, timeout, resolver.keys | box.secrets))
+        for note in (note for module in modules for note in module.box.notes):
+            emit("run_notice", {"code": "tools_left_out", "message": note})
         yield Conversation(turn, emit, modules, instructions, prompt)
 
 
-async def _open_module(mount: dict[str, Any], turn: Turn, stack: AsyncExitStack) -> OpenedModule:
-    module = str(mount.get("module"))
-    resolver = Resolver(module)
-    config = resolver.resolve(mount.get("config") or {})
-    own = {key: value for key, value in config.items() if key not in COMMON_CONFIG}
-    gate, patience = parse_approval(config), read_patience(config)
-    workplace = Workplace(turn.directory, turn.session_id, turn.host)  # type: ignore[arg-type]
-    box = await stack.enter_async_context(open_tools(module, own, workplace))
-    return OpenedModule(mount, box, gate, patience, resolver.keys | box.secrets)
-
-
 class Conversation:
-    """What an attempt says, receives and does, until it ends or waits."""
+    """The exchange of one attempt with its model and tools, until it ends or waits."""
 
     def __init__(
         self, turn: Turn, emit: Emit, modules: list[OpenedModule], instructions: str, prompt: str
@@ -187,44 +185,49 @@ class Conversation:
         self._prompt = prompt
         self._calls = Calls(turn, emit, modules)
         self._specs = [tool.spec for tool, _ in self._calls.tools.values()]
-        # What the run itself has said and done, and what of it is kept.
+        # The answers and results of this run, and those of them that no checkpoint has yet.
         self._messages = merge_results(load_checkpoints(turn.checkpoints))
-        self._unkept: list[Message] = []
+        self._unsaved: list[Message] = []
         self._has_steps = bool(turn.checkpoints)
-        # What stands for the run's oldest messages, and how many.
+        # The summary of the run's oldest messages, and how many messages it replaces.
         self._steps_summary, self._steps_summarized = "", 0
         self._budget, self._tree = read_budgets(turn.mount_plan)
         self._output: RunOutput | None = None
-        self._said = turn.output
         self._has_begun = False
         self._pending_calls = False
-        # Of this attempt.
+        # Usage of this attempt alone.
         self._used: dict[str, Any] = {"input_tokens": 0, "output_tokens": 0, "requests": 0}
         self._noticed: set[str] = set()
 
     @property
     def is_silent(self) -> bool:
-        """Return whether nothing was said yet to what was asked last, and nothing done."""
+        """Whether the newest request has no piece of an answer yet, and no call was made."""
         return not self._pending_calls and (self._output is None or self._output.is_silent)
 
     def usage(self) -> dict[str, Any]:
-        """Return what the run has used in all attempts."""
+        """Return the usage of the run in all its attempts."""
         return total(self._turn.usage, self._used)
 
     def fall_back(
         self, provider: Provider | EngineError, following: object, error: EngineError
     ) -> None:
-        """Tell that the next provider is asked instead, and why."""
+        """Emit that the next provider is asked because of an error."""
         names = {"provider": _name(provider), "next": _name(following)}
         self._emit("provider_fallback", {**names, "error": str(error), "code": error.code})
 
     async def converse(self, provider: Provider) -> Outcome:
         """Go on with a provider until the model has no more calls, or all open ones wait.
 
-        Raises EngineError, and Cancelled where the attempt no longer holds.
+        Raises EngineError, and Cancelled if the attempt no longer holds its run.
         """
         limit = TimeLimit(provider.limits.run_timeout)
-        output = self._open_output(provider)
+        earlier = self._output.text if self._output else self._turn.output
+        keys = provider.keys | self._calls.keys
+        output = RunOutput(provider.module, provider.limits, keys, self._emit, earlier)
+        self._output = output
+        if not self._has_begun and self._messages and not self._turn.continues:
+            self._repeat_steps(output)
+        self._has_begun = True
         try:
             with limit:
                 return await self._loop(provider, output)
@@ -236,34 +239,21 @@ class Conversation:
     async def _loop(self, provider: Provider, output: RunOutput) -> Outcome:
         window = Window(provider)
         while True:
-            if calls := self._open_calls():
-                asks = await self._answer_calls(calls, output)
-                if asks:
-                    return self._outcome(output, asks)
+            if asks := await self._answer_calls(output):
+                return self._outcome(output, asks)
             await self._check_budgets()
             self._pending_calls = False
             answer = await self._ask(provider, output, window)
             self._calls.forget_earlier()
             self._messages.append(answer)
-            self._unkept.append(answer)
+            self._unsaved.append(answer)
             if not answer.tool_calls:
                 return self._outcome(output)
             await self._keep()
 
-    def _open_output(self, provider: Provider) -> RunOutput:
-        said = self._output.text if self._output else self._said
-        keys = provider.keys | self._calls.keys
-        output = RunOutput(provider.module, provider.limits, keys, self._emit, said)
-        self._output = output
-        if not self._has_begun and self._messages and not self._turn.continues:
-            self._repeat_steps(output)
-        self._has_begun = True
-        return output
-
     def _repeat_steps(self, output: RunOutput) -> None:
         """Emit the answers in the checkpoints, and those of their calls that have results there."""
         calls: dict[str, ToolCall] = {}
-        newest = self._newest_answer()
         for message in self._messages:
             if isinstance(message, AssistantMessage):
                 output.begin_answer()
@@ -273,7 +263,7 @@ class Conversation:
                 for result in message.results:
                     if call := calls.get(result.call_id):
                         self._calls.repeat(call, result)
-        if newest is None:
+        if self._newest_answer() is None:
             output.begin_answer()
 
     # Calls
@@ -282,20 +272,17 @@ class Conversation:
         answers = (each for each in reversed(self._messages) if isinstance(each, AssistantMessage))
         return next(answers, None)
 
-    def _open_calls(self) -> list[ToolCall]:
-        """Return the calls of the newest answer that have no result yet."""
+    async def _answer_calls(self, output: RunOutput) -> list[Ask]:
+        """Make the newest answer's calls without a result; return the asks of those that wait."""
         answer = self._newest_answer()
         if answer is None:
             return []
         last = self._messages[-1]
-        results = last.results if isinstance(last, ToolMessage) else ()
-        known = {result.call_id for result in results}
-        return [call for call in answer.tool_calls if call.id not in known]
-
-    async def _answer_calls(self, calls: list[ToolCall], output: RunOutput) -> list[Ask]:
-        """Make the calls, and add their results; return what those wait for that wait."""
-        answer = self._newest_answer()
-        was_cut = answer is not None and answer.finish_reason == "length"
+        known = {each.call_id for each in last.results} if isinstance(last, ToolMessage) else ()
+        calls = [call for call in answer.tool_calls if call.id not in known]
+        if not calls:
+            return []
+        was_cut = answer.finish_reason == "length"
         self._pending_calls = True
         kept: dict[str, ToolResult] = {}
 
@@ -310,7 +297,7 @@ class Conversation:
             self._messages = merge_results([*self._messages, ToolMessage(tuple(results))])
         fresh = tuple(result for result in results if result.call_id not in kept)
         if fresh:
-            self._unkept.append(ToolMessage(fresh))
+            self._unsaved.append(ToolMessage(fresh))
         if asks:
             await self._keep()
         else:
@@ -320,9 +307,9 @@ class Conversation:
     # Checkpoints
 
     async def _keep(self) -> None:
-        """Keep what is new, so that the next attempt goes on from there."""
-        if self._unkept:
-            steps, self._unkept = list(map(_dump, self._unkept)), []
+        """Save new messages as checkpoints, from which the next attempt goes on."""
+        if self._unsaved:
+            steps, self._unsaved = list(map(_dump, self._unsaved)), []
             self._has_steps = True
             await self._turn.host.save_checkpoints(steps, self.usage())
 
@@ -332,9 +319,10 @@ class Conversation:
         model, reason = (answer.model, answer.finish_reason) if answer else ("", "stop")
         if asks:
             return Outcome(output.text, self.usage(), model, pending=tuple(asks))
-        # Where the answer is all there was, the transcript tells it; but that has no secrets.
-        is_told = not self._has_steps and answer is not None and answer.text == output.text
-        rest = () if is_told else tuple(map(_dump, self._unkept))
+        # A run of one answer needs no checkpoint if its text is in the transcript as it came:
+        # there, secrets are redacted.
+        is_plain = not self._has_steps and answer is not None and answer.text == output.text
+        rest = () if is_plain else tuple(map(_dump, self._unsaved))
         return Outcome(output.text, self.usage(), model, rest, finish_reason=reason)
 
     # Requests
@@ -342,7 +330,7 @@ class Conversation:
     async def _ask(
         self, provider: Provider, output: RunOutput, window: "Window"
     ) -> AssistantMessage:
-        """Return the model's answer to all that was said and done so far; raise EngineError."""
+        """Return the model's answer to the conversation so far; raise EngineError."""
         retries = 0
         while True:
             output.begin_answer()
@@ -365,7 +353,7 @@ class Conversation:
     async def _stream(
         self, provider: Provider, request: Request, names: Names, output: RunOutput
     ) -> AssistantMessage:
-        """Stream one answer; raise ProviderError, or EngineError for an answer of no use."""
+        """Stream one answer; raise ProviderError, or EngineError for an answer without content."""
         usage: Usage | None = None
         finish: Finish | None = None
         try:
@@ -390,7 +378,7 @@ class Conversation:
         output.flush()
         if finish is None:
             raise ProviderError(StreamError("broken_off", "the answer has no end"))
-        # With the tools' own names instead of those that the target knows.
+        # The provider may have been sent other names, because it does not accept ours.
         parts = (
             replace(part, name=names.original(part.name)) if isinstance(part, ToolCall) else part
             for part in finish.parts
@@ -405,7 +393,7 @@ class Conversation:
         return answer
 
     def _check_answer(self, answer: AssistantMessage, provider: Provider) -> None:
-        """Raise EngineError for an answer without anything in it, unless that can be meant."""
+        """Raise EngineError for an empty answer, unless the model may have meant it."""
         if answer.tool_calls or answer.text.strip():
             return
         if answer.finish_reason == "content_filter":
@@ -455,14 +443,14 @@ class Conversation:
         return [*opening(self._turn, self._prompt), *stands_for, *own]
 
     async def _fit(self, provider: Provider, window: "Window") -> tuple[Request, Names]:
-        """Return the request, made shorter as far as it must be."""
+        """Return the next request, shortened as far as the context window requires."""
         request, names = self._build(provider)
         self._notice_all(names.notes)
         if not provider.can.summarizes or not window.excess(request):
             return request, names
         request, names = self._shorten(provider, window)
         if not window.leaves_room(self._instructions, self._prompt):
-            # No summary would help.
+            # A summary would not help.
             return request, names
         if window.excess(request) and await self._summarize_transcript(provider, window):
             request, names = self._shorten(provider, window)
@@ -491,7 +479,7 @@ class Conversation:
         return request, names
 
     async def _summarize_transcript(self, provider: Provider, window: "Window") -> bool:
-        """Have a summary stand for older messages, for good; return whether there were any."""
+        """Replace older messages by a summary, for good; return whether there are any."""
         messages = older_messages(self._turn)
         if not messages:
             return False
@@ -503,7 +491,7 @@ class Conversation:
         return True
 
     async def _summarize_steps(self, provider: Provider, window: "Window") -> bool:
-        """Have a summary stand for what the run has done before its newest steps."""
+        """Replace the older steps of this run by a summary; return whether there were any."""
         upto = older_steps(self._messages)
         if upto <= self._steps_summarized:
             return False
@@ -513,11 +501,13 @@ class Conversation:
         )
         self._steps_summary = await self._summarize(provider, text)
         self._steps_summarized = upto
-        self._notice("What this run did at first was summarised, to fit into the model's context.")
+        self._notice(
+            "The first steps of this run were summarised, to fit into the model's context."
+        )
         return True
 
     async def _summarize(self, provider: Provider, text: str) -> str:
-        """Have the model summarise a text, or as much of its end as it can read."""
+        """Return the model's summary of a text, or of as much of its end as fits."""
         silent = RunOutput(provider.module, provider.limits, set(), lambda *_: None)
         retries = 0
         while True:
@@ -533,7 +523,7 @@ class Conversation:
             except EngineError as unusable:
                 if unusable.code != "bad_answer":
                     raise
-                # A summary is no reason to lose the conversation: its end goes on as it was.
+                # A failed summary must not end the run: the end of the text stands in for it.
                 return text[-SHORTEST:]
             is_large = error.kind == "rejected" and len(text) > SUSPICIOUS_SIZE
             if (error.kind == "too_long" or is_large) and len(text) >= SHORTEST:
@@ -551,14 +541,14 @@ class Conversation:
             self._notice(note)
 
     def _notice(self, message: str) -> None:
-        """Tell people something about the run, once an attempt."""
+        """Emit a notice about the run, each message once in an attempt."""
         if message not in self._noticed:
             self._noticed.add(message)
             self._emit("run_notice", {"code": "context", "message": message})
 
 
 class Window:
-    """How much fits into a model's context, as far as it is known by now."""
+    """The size of a model's context window, as far as the attempt has learned it."""
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
@@ -569,7 +559,7 @@ class Window:
         self._refused_size = math.inf
 
     def excess(self, request: Request) -> float:
-        """Return how many characters of a request are too many."""
+        """Return by how many characters a request is too long; 0 if it fits."""
         return excess_of(size_of(request), self.tokens)
 
     def may_shrink(self, error: StreamError, request: Request) -> bool:
@@ -577,12 +567,12 @@ class Window:
         size = size_of(request)
         if not self._provider.can.summarizes or size > NEARLY * self._refused_size:
             return False
-        # In doubt once: many servers say in words of their own that it is too much.
+        # Once: many servers reject a long request without saying that it is too long.
         in_doubt = error.kind == "rejected" and math.isinf(self._refused_size)
         return error.kind == "too_long" or (in_doubt and size > SUSPICIOUS_SIZE)
 
     def shrink(self, request: Request) -> None:
-        """Note that a request was too long."""
+        """Note that a request was too long: the next ones must be shorter."""
         self._refused_size = size_of(request)
         self.tokens = min(self.tokens, estimate_tokens(request)) * SMALLER
 
@@ -599,7 +589,10 @@ class Window:
     def describe_error(
         self, error: StreamError, request: Request, instructions: str, prompt: str
     ) -> EngineError:
-        """Return the EngineError for a refused request; it says what is too long where that is."""
+        """Return the EngineError for a refused request.
+
+        If instructions and prompt make up most of it, the error gives their lengths.
+        """
         if error.kind != "too_long" or len(instructions) + len(prompt) < HALF * size_of(request):
             return describe_error(error, self._provider)
         return self._too_long(instructions, prompt, "", error.status)
@@ -616,18 +609,18 @@ class Window:
         )
 
 
-def read_patience(config: dict[str, Any]) -> float | None:
-    """Return how long a person has to answer, in seconds; None for the daemon's default.
+def read_approval_timeout(config: dict[str, Any]) -> float | None:
+    """Return the seconds that a person has to answer; None for the daemon's default.
 
-    Raises EngineError `bad_tool` for what is no such number.
+    Raises EngineError `bad_tool` for anything but a number in range.
     """
     seconds = config.get("approval_timeout")
     if seconds is None:
         return None
     is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    if not is_number or not 0 < seconds <= LONGEST_PATIENCE:
+    if not is_number or not 0 < seconds <= LONGEST_APPROVAL:
         raise EngineError(
-            "bad_tool", f"`approval_timeout` is a number of seconds from 1 to {LONGEST_PATIENCE}."
+            "bad_tool", f"`approval_timeout` is a number of seconds from 1 to {LONGEST_APPROVAL}."
         )
     return seconds
 

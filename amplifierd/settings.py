@@ -99,6 +99,8 @@ SECRET_KEY = env.secret_key(HOME)
 DATABASE_URL = env.text("DATABASE_URL") or embedded_url(HOME)
 # Connections that one process takes at most.
 DATABASE_POOL = env.number("AMPLIFIERD_POOL", WEB_THREADS + 4)
+# Whether the statements of the hot paths are prepared; a proxy that pools transactions forbids it.
+PREPARED_STATEMENTS = env.flag("AMPLIFIERD_PREPARED_STATEMENTS", default=True)
 DATABASES = {"default": env.database(DATABASE_URL, DATABASE_POOL, note_outage)}
 
 INSTALLED_APPS = [

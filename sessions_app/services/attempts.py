@@ -4,25 +4,27 @@ The attempt's number is the fencing token: each write for a run matches the atte
 run is running. A worker that was paused for longer than its lease changes nothing.
 """
 
+import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import F
-from django.db.models.functions import Coalesce, Now
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from amplifierd.common.formats import stamp
+from amplifierd.common.statements import fetch_prepared
 from sessions_app import failpoints
 from sessions_app.events import EventType
 from sessions_app.exceptions import LeaseLost, SessionNotFound
 from sessions_app.models import Run, Session
 from sessions_app.services import hints, journal, runs
-from sessions_app.services.journal import Entry
-from sessions_app.states import FinishReason, RunStatus, SessionStatus
+from sessions_app.services.journal import Addition, AttemptEvent, Entry, Position
+from sessions_app.states import FinishReason, RunStatus
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Attempt:
     said: str = field(default="", compare=False, repr=False)
     # The session's mount plan as it was then: a later change of its profile is for later attempts.
     mount_plan: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    # Whether its session was started by a call of another session.
+    is_sub_session: bool = field(default=False, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -51,52 +55,89 @@ class Failure:
     usage: dict[str, Any] | None = None
 
 
+# Takes the session's parked run if nothing that it asked is pending, else its next queued one,
+# unless another one is under way. The session is locked first, so that its row is the newest; the
+# run may be an older version that another worker has taken meanwhile: its status then differs, and
+# nothing is taken. Only the first run in the order of the messages is ever taken.
+CLAIM = """
+WITH session AS MATERIALIZED (
+    SELECT id, last_event_seq FROM sessions_app_session
+    WHERE id = %(session)s::text AND status = 'active' FOR NO KEY UPDATE
+), next AS MATERIALIZED (
+    SELECT r.id, r.status = 'parked' AS continues, session.last_event_seq
+    FROM session JOIN sessions_app_run r ON r.session_id = session.id
+    JOIN sessions_app_message m ON m.id = r.message_id
+    WHERE r.status IN ('queued', 'parked')
+        AND NOT EXISTS (
+            SELECT FROM sessions_app_run o WHERE o.session_id = session.id AND o.id <> r.id
+                AND o.status IN ('running', 'parked')
+        )
+        AND (r.status = 'queued' OR NOT EXISTS (
+            SELECT FROM sessions_app_pending_action a WHERE a.run_id = r.id AND a.status = 'pending'
+        ))
+    ORDER BY m.seq LIMIT 1
+), taken AS (
+    UPDATE sessions_app_run r
+    SET status = 'running', attempt = r.attempt + 1, worker = %(worker)s::text,
+        lease_expires_at = statement_timestamp() + %(lease)s::interval,
+        started_at = coalesce(r.started_at, statement_timestamp()),
+        attempt_seq = CASE WHEN next.continues THEN r.attempt_seq ELSE next.last_event_seq + 1 END,
+        first_token_at = CASE WHEN next.continues THEN r.first_token_at END
+    FROM next
+    WHERE r.id = next.id AND r.status = CASE WHEN next.continues THEN 'parked' ELSE 'queued' END
+    RETURNING r.session_id, r.id, r.attempt, next.continues
+), grown AS (
+    UPDATE sessions_app_session s
+    SET last_event_seq = s.last_event_seq + 1, updated_at = statement_timestamp()
+    FROM taken WHERE s.id = taken.session_id
+    RETURNING s.id, s.message_count, s.last_event_seq, s.owner, s.mount_plan, s.parent_id
+), event AS (
+    INSERT INTO sessions_app_event (session_id, seq, type, data, run_id)
+    SELECT grown.id, grown.last_event_seq,
+        CASE WHEN continues THEN %(resumed)s::text ELSE %(started)s::text END,
+        jsonb_build_object('timestamp', %(at)s::text, 'runId', taken.id, 'attempt', attempt),
+        taken.id
+    FROM grown JOIN taken ON taken.session_id = grown.id
+)
+SELECT taken.id, attempt, continues, mount_plan::text, parent_id IS NOT NULL,
+    message_count, last_event_seq, owner
+FROM grown JOIN taken ON taken.session_id = grown.id
+"""
+
+
 def claim(session_id: str, worker: str) -> Attempt | None:
     """Take the session's parked run if all that it waited for is there, else its next queued one.
 
     With a lease. None if nothing is to do, another run is under way, or the session is not active
     (or gone).
     """
-    with transaction.atomic():
-        session = _active(session_id)
-        if session is None or (run := _next(session_id)) is None:
-            return None
-        attempt = _attempt(session, run)
-        begun = {} if attempt.continues else {"attempt_seq": attempt.seq, "first_token_at": None}
-        Run.objects.filter(pk=run.pk, status=run.status).update(
-            status=RunStatus.RUNNING,
-            attempt=attempt.number,
-            worker=worker,
-            lease_expires_at=_lease(),
-            started_at=Coalesce("started_at", Now()),
-            **begun,
-        )
-        data = {"timestamp": stamp(timezone.now()), "runId": run.id, "attempt": attempt.number}
-        kind = EventType.RUN_RESUMED if attempt.continues else EventType.ASSISTANT_MESSAGE_START
-        journal.append(session_id, [Entry(kind, data, run.id)])
+    at = stamp(timezone.now())
+    parameters = {
+        "session": session_id,
+        "worker": worker,
+        "lease": timedelta(seconds=settings.LEASE_SECONDS),
+        "resumed": EventType.RUN_RESUMED,
+        "started": EventType.ASSISTANT_MESSAGE_START,
+        "at": at,
+    }
+    rows = fetch_prepared(CLAIM, parameters)
+    if not rows:
+        return None
+    [(run_id, number, continues, mount_plan, is_sub_session, *position)] = rows
+    kind = EventType.RUN_RESUMED if continues else EventType.ASSISTANT_MESSAGE_START
+    entry = Entry(kind, {"timestamp": at, "runId": run_id, "attempt": number}, run_id)
+    here = Position(*position)
+    journal.announce([Addition(session_id, [entry])], {session_id: here})
     failpoints.reach(failpoints.CLAIMED)
-    return attempt
-
-
-def _next(session_id: str) -> Run | None:
-    """Return the run that can be taken: no other one of the session is under way."""
-    begun = Run.objects.under_way(session_id)
-    if begun is None:
-        return Run.objects.next_queued(session_id)
-    waits = Run.objects.filter(pk=begun.pk).waiting().exists()
-    return begun if begun.status == RunStatus.PARKED and not waits else None
-
-
-def _attempt(session: Session, run: Run) -> Attempt:
-    continues = run.status == RunStatus.PARKED
     return Attempt(
-        session.pk,
-        run.pk,
-        run.attempt + 1,
-        session.last_event_seq + 1,
+        session_id,
+        run_id,
+        number,
+        here.last_event_seq,
         continues,
-        runs.read_output(run) if continues else "",
-        session.mount_plan,
+        runs.read_output(Run.objects.get(pk=run_id)) if continues else "",
+        json.loads(mount_plan),
+        is_sub_session,
     )
 
 
@@ -136,21 +177,33 @@ def succeed(
     steps: Sequence[dict[str, Any]] = (),
     first: int = 1,
     finish_reason: str = FinishReason.STOP,
-) -> None:
+    output: Sequence[AttemptEvent] = (),
+) -> bool:
     """Settle a run with its answer, keeping what is left of its steps, numbered from `first`.
 
-    `finish_reason` is one of FINISHED. Raises LeaseLost if the attempt no longer holds.
+    `output` is what of the answer is not in the journal yet. `finish_reason` is one of FINISHED.
+    Return whether the session has another run in its queue. Raises LeaseLost if the attempt no
+    longer holds.
     """
-    with transaction.atomic():
-        run = _settle(attempt, RunStatus.SUCCEEDED, finish_reason, usage=usage)
-        Session.objects.filter(pk=attempt.session_id).update(
-            agent_invocations=F("agent_invocations") + 1
-        )
-        if steps:
-            runs.add_checkpoints(Session.objects.get(pk=attempt.session_id), run.pk, first, steps)
-        journal.append(attempt.session_id, runs.build_end_events(run, None, content))
+    run = Run(
+        id=attempt.run_id,
+        session_id=attempt.session_id,
+        usage=usage,
+        finish_reason=finish_reason,
+    )
+    rest = [Entry(event.type, event.data, run.id) for event in output]
+    entries = [*rest, *runs.build_end_events(run, None, content)]
+    # The one statement is a transaction; a failpoint holds one that has not been committed yet.
+    is_more = attempt.is_sub_session or settings.BARRIERS
+    with transaction.atomic() if is_more else nullcontext():
+        position = journal.succeed(attempt, entries, steps, first, usage, finish_reason)
+        if position is None:
+            raise LeaseLost
+        if attempt.is_sub_session:
+            runs.wake_parent(attempt.session_id)
         failpoints.reach(failpoints.BEFORE_SETTLING)
     failpoints.reach(failpoints.SETTLED)
+    return position.has_queued
 
 
 def fail(attempt: Attempt, failure: Failure) -> None:
@@ -303,16 +356,3 @@ def _error(run: Run, failure: Failure, said: str) -> list[Entry]:
     return runs.build_end_events(
         run, EventType.EXECUTION_ERROR, said, error=failure.message, code=failure.code
     )
-
-
-def _active(session_id: str) -> Session | None:
-    try:
-        session = Session.objects.lock(session_id)
-    except SessionNotFound:
-        return None
-    return session if session.status == SessionStatus.ACTIVE else None
-
-
-def _lease() -> object:
-    """Return when a lease taken now expires, by the clock of the database."""
-    return Now() + timedelta(seconds=settings.LEASE_SECONDS)

@@ -5,20 +5,22 @@ the journal: a reader that has seen seq n has seen all events before it.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-from django.db import connection, transaction
+from django.db import transaction
 
 from amplifierd.common.formats import new_message_id, stamp
+from amplifierd.common.statements import fetch_prepared
 from amplifierd.common.text import UNSTORABLE, make_json_storable
 from sessions_app import failpoints
 from sessions_app.events import Event
 from sessions_app.services import hints
 from sessions_app.signals import journal_grew
+from sessions_app.usage import number
 
 if TYPE_CHECKING:
     from sessions_app.services.attempts import Attempt
@@ -74,6 +76,8 @@ class Position:
     message_count: int
     last_event_seq: int
     owner: str
+    # Whether a run of the session is queued; known after `succeed` only.
+    has_queued: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ WITH {held}, grown AS (
     SET last_event_seq = s.last_event_seq + held.events,
         message_count = s.message_count + held.lines,
         last_batch = {batch},
-        updated_at = statement_timestamp()
+        updated_at = statement_timestamp(){counters}
     FROM held
     WHERE s.id = held.session_id AND {condition}
     RETURNING s.id AS session_id, s.message_count, s.last_event_seq, s.owner,
@@ -107,7 +111,7 @@ WITH {held}, grown AS (
         %(datas)s::jsonb[], %(event_runs)s::text[], %(event_lines)s::int[]
     ) AS e(session_id, place, type, data, run_id, line_place) USING (session_id)
 )
-SELECT session_id, message_count, last_event_seq, owner FROM grown {result}
+SELECT session_id, message_count, last_event_seq, owner{result}
 """
 # For anybody who has, or needs, no lease.
 FREE_PARTS = {
@@ -117,9 +121,10 @@ FREE_PARTS = {
     )""",
     "batch": "s.last_batch",
     "condition": "(held.lines = 0 OR s.status = 'active')",
+    "counters": "",
     "others": "",
     "data": "e.data",
-    "result": "",
+    "result": " FROM grown",
 }
 # A message's seq is part of the data of its event.
 MESSAGE_PARTS = FREE_PARTS | {
@@ -165,12 +170,49 @@ LEASE_PARTS = FREE_PARTS | {
         UPDATE sessions_app_run r SET first_token_at = statement_timestamp()
         FROM held WHERE r.id = held.run_id AND held.is_first
     ),""",
-    "result": """UNION ALL
+    "result": """ FROM grown UNION ALL
         SELECT session_id, message_count, last_event_seq, owner FROM held WHERE is_written""",
+}
+ENDED = """ ended AS (
+        UPDATE sessions_app_run r SET status = 'succeeded', ended_at = statement_timestamp(),
+            lease_expires_at = NULL, finish_reason = %(finish_reason)s, usage = %(usage)s::jsonb,
+            first_token_at = CASE WHEN held.is_first THEN statement_timestamp()
+                ELSE r.first_token_at END
+        FROM held WHERE r.id = held.run_id
+    ), checkpoint AS (
+        INSERT INTO sessions_app_checkpoint (run_id, number, data, event_seq)
+        -- Its last event is the answer, which comes after what the tools have said.
+        SELECT held.run_id, %(first)s::int + c.place - 1, c.data, g.last_event_seq - 1
+        FROM grown g JOIN held USING (session_id),
+            unnest(%(checkpoints)s::jsonb[]) WITH ORDINALITY AS c(data, place)
+        ON CONFLICT DO NOTHING
+    ),"""
+# For the end of a run that has succeeded: the rest of its output and its answer, its status, its
+# checkpoints, and what it has used. The keys of a usage are added up as `sessions_app.usage` does.
+SUCCEED_PARTS = LEASE_PARTS | {
+    "counters": """, agent_invocations = s.agent_invocations + 1,
+        token_usage = s.token_usage + %(tokens)s::bigint,
+        usage = (
+            SELECT coalesce(jsonb_object_agg(key, amount), '{}') FROM (
+                SELECT key, trim_scale(round(sum(
+                    CASE jsonb_typeof(value) WHEN 'number' THEN value::numeric ELSE 0 END
+                ), 9)) AS amount
+                FROM (SELECT * FROM jsonb_each(s.usage)
+                    UNION ALL SELECT * FROM jsonb_each(%(usage)s::jsonb)) AS used
+                GROUP BY key
+            ) AS total
+        )""",
+    "others": MESSAGE_PARTS["others"] + ENDED,
+    "data": MESSAGE_PARTS["data"],
+    "result": """, EXISTS (
+        SELECT FROM sessions_app_run r
+        WHERE r.session_id = grown.session_id AND r.status = 'queued'
+    ) FROM grown""",
 }
 FREE = APPEND.format(**FREE_PARTS)
 WITH_MESSAGES = APPEND.format(**MESSAGE_PARTS)
 WITH_LEASES = APPEND.format(**LEASE_PARTS)
+SUCCEED = APPEND.format(**SUCCEED_PARTS)
 
 # What counts as the first output of an attempt.
 OUTPUT = {name for name, event in Event.registry.items() if event.meta.is_output}
@@ -212,6 +254,32 @@ def flush(events: Sequence[AttemptEvent], batch_id: UUID | None = None) -> dict[
     }
 
 
+def succeed(
+    attempt: "Attempt",
+    entries: Sequence[Entry],
+    checkpoints: Sequence[dict[str, Any]],
+    first: int,
+    usage: dict[str, Any],
+    finish_reason: str,
+) -> Position | None:
+    """End a run as succeeded, with its last events: the answer's is the last of them.
+
+    The checkpoints are numbered from `first`; those that exist stay. Return where the history now
+    stands; None, with nothing written, if the attempt no longer holds the run. Joins the caller's
+    transaction.
+    """
+    return _write(
+        [Addition(attempt.session_id, entries, attempt)],
+        uuid4(),
+        SUCCEED,
+        checkpoints=[encode(each) for each in checkpoints],
+        first=first,
+        usage=encode(usage),
+        tokens=sum(number(usage.get(key)) for key in ("input_tokens", "output_tokens")),
+        finish_reason=finish_reason,
+    ).get(attempt.session_id)
+
+
 def notify(session_id: str, seq: int) -> None:
     """Tell this process, once the transaction has committed, that a journal has grown."""
     transaction.on_commit(
@@ -235,17 +303,12 @@ def encode(data: dict[str, Any]) -> str:
     return text
 
 
-def _write(additions: Sequence[Addition], batch_id: UUID | None = None) -> dict[str, Position]:
-    """Execute the statement, and notify of what it wrote; return the positions by session."""
-    has_messages = any(entry.message for addition in additions for entry in addition.entries)
-    statement = WITH_LEASES if batch_id else WITH_MESSAGES if has_messages else FREE
-    with connection.cursor() as cursor:
-        cursor.execute(statement, _build_parameters(additions, batch_id))
-        rows = cursor.fetchall()
-    positions = {session_id: Position(*position) for session_id, *position in rows}
+def announce(additions: Sequence[Addition], positions: Mapping[str, Position]) -> None:
+    """Tell this process, once the transaction has committed, what was added to journals."""
     for addition in additions:
         if position := positions.get(addition.session_id):
             notify(addition.session_id, position.last_event_seq)
+            has_messages = any(entry.message for entry in addition.entries)
             hints.send_for_events(
                 addition.session_id,
                 position.owner,
@@ -253,6 +316,21 @@ def _write(additions: Sequence[Addition], batch_id: UUID | None = None) -> dict[
                 last_event_id=position.last_event_seq,
                 message_count=position.message_count if has_messages else None,
             )
+
+
+def _write(
+    additions: Sequence[Addition],
+    batch_id: UUID | None = None,
+    statement: str | None = None,
+    **more: Any,
+) -> dict[str, Position]:
+    """Execute a statement, and announce what it wrote; return the positions by session."""
+    if statement is None:
+        has_messages = any(entry.message for a in additions for entry in a.entries)
+        statement = WITH_LEASES if batch_id else WITH_MESSAGES if has_messages else FREE
+    rows = fetch_prepared(statement, {**_build_parameters(additions, batch_id), **more})
+    positions = {session_id: Position(*position) for session_id, *position in rows}
+    announce(additions, positions)
     return positions
 
 

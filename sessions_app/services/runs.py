@@ -94,10 +94,16 @@ def record_end(session: Session, run: Run) -> None:
     The lock of its session is held.
     """
     usage.account(session, run)
-    if session.parent_id is None or Run.objects.filter(session=session).open().exists():
+    if session.parent_id is not None:
+        wake_parent(session.pk)
+
+
+def wake_parent(session_id: str) -> None:
+    """Answer the call that a sub-session works for, if it has no open run left; it is locked."""
+    if Run.objects.filter(session_id=session_id).open().exists():
         return
-    if pending_actions.answer_for_sub_session(session.pk):
-        hints.queue_job(session.pk)
+    if pending_actions.answer_for_sub_session(session_id):
+        hints.queue_job(session_id)
 
 
 def add_checkpoints(

@@ -11,7 +11,7 @@ from django.db import DataError, IntegrityError
 
 from amplifierd.common.errors import DATABASE_UNAVAILABLE
 from amplifierd.common.formats import uptime
-from sessions_app.engine.base import Ask, Cancelled, Engine, EngineError, Outcome
+from sessions_app.engine.base import Ask, Cancelled, Engine, EngineError, Outcome, Turn
 from sessions_app.exceptions import LeaseLost
 from sessions_app.services import attempts, parking, sub_sessions, usage
 from sessions_app.services.attempts import Attempt, Failure
@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 # Seconds between two checks of the leases: a cancelled run stops within this time.
 CHECK_SECONDS = 0.5
+# What it means that output cannot be stored: the database or the encoder of JSON refuses it.
+NOT_STORABLE = (DataError, IntegrityError, TypeError, ValueError)
 # How a run ends if the database refuses to store its output or its outcome.
 NOT_STORED = Failure("internal", "The answer could not be kept; the worker's log says why.")
 
@@ -83,23 +85,30 @@ class Executor:
 
     async def advance(self, session_id: str) -> None:
         """Execute the session's queued runs, until none is left or another worker has one."""
-        while attempt := await database.retry(attempts.claim, session_id, self.worker):
-            await self.execute(attempt)
-        await database.retry(sub_sessions.close, session_id)
+        may_be_more = may_be_sub_session = True
+        while may_be_more and (claimed := await database.retry(_claim, session_id, self.worker)):
+            may_be_sub_session = claimed[0].is_sub_session
+            may_be_more = await self.execute(*claimed)
+        if may_be_sub_session:
+            await database.retry(sub_sessions.close, session_id)
 
-    async def execute(self, attempt: Attempt) -> None:
-        """Execute one attempt up to its outcome; release the run if this worker has to stop."""
+    async def execute(self, attempt: Attempt, turn: Turn | None) -> bool:
+        """Execute one attempt up to its outcome; release the run if this worker has to stop.
+
+        Return False if the session is known to have no further run.
+        """
         output = self.writer.open(attempt)
         host = RunHost(output, self.writer)
         try:
-            outcome = await self._run_engine(output, host)
+            outcome = await self._run_engine(output, host, turn)
             try:
-                await self._settle(output, host, outcome)
+                return await self._settle(output, host, outcome)
             except (DataError, IntegrityError):
                 logger.exception("The outcome of run %s could not be stored", attempt.run_id)
-                await self._settle(output, host, NOT_STORED)
+                return await self._settle(output, host, NOT_STORED)
         except (LeaseLost, Cancelled):
             logger.info("Attempt %s of %s no longer holds its run.", attempt.number, attempt.run_id)
+            return True
         except asyncio.CancelledError:
             # The next worker can have the run at once, without waiting for the lease to expire.
             try:
@@ -138,10 +147,12 @@ class Executor:
                 output.lost.set()
         return True
 
-    async def _run_engine(self, output: RunOutput, host: RunHost) -> Outcome | Failure:
+    async def _run_engine(
+        self, output: RunOutput, host: RunHost, turn: Turn | None
+    ) -> Outcome | Failure:
         """Run the engine; return how it ended. Raises Cancelled if the attempt is lost."""
         try:
-            turn = await database.retry(turn_of, output.attempt)
+            turn = turn or await database.retry(turn_of, output.attempt)
             host.steps = len(turn.checkpoints)
             outcome = await self.engine.run(replace(turn, host=host), output.emit, output.lost)
         except EngineError as error:
@@ -160,31 +171,51 @@ class Executor:
         message = f"The provider broke off its answer ({reason}); send it again."
         return Failure("bad_answer", message, outcome.usage)
 
-    async def _settle(self, output: RunOutput, host: RunHost, ended: Outcome | Failure) -> None:
-        """Write the rest of the output, then how the run ended, or that it is parked.
+    async def _settle(self, output: RunOutput, host: RunHost, ended: Outcome | Failure) -> bool:
+        """Write the rest of the output, and how the run ended or that it is parked.
 
-        Raises LeaseLost.
+        Return False if the session is known to have no further run. Raises LeaseLost.
         """
-        await self.writer.write()
         attempt = output.attempt
+        rest = await self.writer.take(output)
+        if output.refused:
+            ended = NOT_STORED
+        elif output.lost.is_set():
+            raise LeaseLost
+        if isinstance(ended, Outcome) and not ended.pending:
+            answer = (ended.usage, ended.checkpoints, host.steps + 1, ended.finish_reason, rest)
+            try:
+                return await database.retry(attempts.succeed, attempt, output.text, *answer)
+            except NOT_STORABLE:
+                logger.exception("The answer of run %s could not be stored", attempt.run_id)
+                ended = NOT_STORED
+        output.pending = [*rest, *output.pending]
+        await self.writer.write()
         if output.refused:
             ended = NOT_STORED
         elif output.lost.is_set():
             raise LeaseLost
         if isinstance(ended, Failure):
             await database.retry(attempts.fail, attempt, ended)
-        elif ended.pending:
+        else:
             requests = [_request(ask) for ask in ended.pending]
             await database.retry(parking.park, attempt, requests, ended.usage)
-        else:
-            answer = (
-                output.text,
-                ended.usage,
-                ended.checkpoints,
-                host.steps + 1,
-                ended.finish_reason,
-            )
-            await database.retry(attempts.succeed, attempt, *answer)
+        return True
+
+
+def _claim(session_id: str, worker: str) -> tuple[Attempt, Turn | None] | None:
+    """Claim the session's next run, and read its turn; None without one.
+
+    The turn is None if it could not be read: whoever executes the run reads it again.
+    """
+    attempt = attempts.claim(session_id, worker)
+    if attempt is None:
+        return None
+    try:
+        return attempt, turn_of(attempt)
+    except Exception:
+        logger.debug("The turn of run %s could not be read", attempt.run_id, exc_info=True)
+        return attempt, None
 
 
 def _request(ask: Ask) -> ActionRequest:

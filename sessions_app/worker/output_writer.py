@@ -92,6 +92,15 @@ class OutputWriter:
         """Return the outputs of the attempts that are being executed."""
         return list(self._outputs.values())
 
+    async def take(self, output: RunOutput) -> list[AttemptEvent]:
+        """Return what of an output is not written yet, once nothing of it is being written.
+
+        The caller writes it.
+        """
+        async with self._writing:
+            taken, output.pending = output.pending, []
+        return taken
+
     async def run(self) -> None:
         """Write whatever is emitted, until cancelled."""
         clock = asyncio.get_running_loop().time

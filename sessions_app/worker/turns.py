@@ -1,49 +1,99 @@
 """What an engine needs to know for an attempt, read from the session."""
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
+from amplifierd.common.statements import fetch_prepared
 from profiles_app.services.directories import absolute_path
 from sessions_app.engine.base import Call, Decision, HistoryMessage, MessageRole, Turn
 from sessions_app.engine.compaction import history_room
 from sessions_app.events import EventType
 from sessions_app.exceptions import LeaseLost
-from sessions_app.models import Approval, Checkpoint, Event, Message, Run, Session, SubSessionCall
+from sessions_app.models import Approval, Checkpoint, Event, Run, SubSessionCall
 from sessions_app.services import sub_sessions
 from sessions_app.services.attempts import Attempt
 from sessions_app.states import ActionStatus, Role, RunStatus
 
 # The newest messages that an engine gets, at most, and how many are read at a time. Fewer are read
 # if they fill its context already, so that a long session costs no more than what is sent.
-HISTORY = 1000
+HISTORY_MESSAGES = 1000
 PAGE = 20
 TOOL_EVENTS = (EventType.TOOL_PRE, EventType.TOOL_POST)
 
 
+# What a run is about, and whether it has checkpoints.
+TURN = """
+SELECT m.content, m.seq, r.usage::text, s.amplified_dir, s.summary, s.summarised_seq,
+    EXISTS (SELECT FROM sessions_app_checkpoint c WHERE c.run_id = r.id),
+    ARRAY(
+        SELECT ARRAY[a.tool_name::text, a.fingerprint::text] FROM sessions_app_pending_action a
+        WHERE a.session_id = s.id AND a.kind = 'approval' AND a.always AND a.status = 'approved'
+            AND a.fingerprint <> ''
+    )
+FROM sessions_app_run r
+JOIN sessions_app_message m ON m.id = r.message_id
+JOIN sessions_app_session s ON s.id = r.session_id
+WHERE r.id = %(run)s::text
+"""
+# What was said before, the newest first. Messages that still wait for their own run were not said.
+HISTORY = """
+SELECT m.seq, m.role, m.content, m.run_id, m.source_run_id, EXISTS (
+    SELECT FROM sessions_app_checkpoint c
+    WHERE c.run_id = coalesce(nullif(m.run_id, ''), m.source_run_id)
+)
+FROM sessions_app_message m LEFT JOIN sessions_app_run r ON r.id = m.run_id
+WHERE m.session_id = %(session)s::text AND m.seq > %(after)s::bigint AND m.seq < %(before)s::bigint
+    AND r.status IS DISTINCT FROM 'queued' AND m.run_id IS DISTINCT FROM %(run)s::text
+ORDER BY m.seq DESC LIMIT %(page)s::bigint
+"""
+# Above every seq of a message.
+END = 2**31
+
+
+class Line(NamedTuple):
+    """A message of the transcript, and whether its exchange with a model has checkpoints."""
+
+    seq: int
+    role: str
+    content: str
+    run_id: str | None
+    source_run_id: str
+    has_steps: bool
+
+    @property
+    def exchange_run_id(self) -> str:
+        """The id of the run whose exchange with a model it belongs to, if any."""
+        return self.run_id or self.source_run_id
+
+
 def turn_of(attempt: Attempt) -> Turn:
     """Return the prompt of the attempt's run, and what was said before it; raise LeaseLost."""
-    run = Run.objects.select_related("message", "session").filter(pk=attempt.run_id).first()
-    if run is None:
+    rows = fetch_prepared(TURN, {"run": attempt.run_id})
+    if not rows:
         raise LeaseLost(f"Session {attempt.session_id} was deleted.")
-    steps = list(Checkpoint.objects.filter(run=run))
+    [(prompt, seq, usage, directory, summary, summarised_seq, has_steps, always)] = rows
+    steps = list(Checkpoint.objects.filter(run=attempt.run_id)) if has_steps else []
     answer = _newest_answer(steps)
+    run = Run(id=attempt.run_id, session_id=attempt.session_id)
     mount_plan = _for_engine(attempt.mount_plan)
     return Turn(
         mount_plan=mount_plan,
-        prompt=run.message.content,
-        history=_history(run, history_room(mount_plan)),
-        seq=run.message.seq,
+        prompt=prompt,
+        history=_history(run, summarised_seq, history_room(mount_plan)),
+        seq=seq,
         session_id=attempt.session_id,
-        directory=absolute_path(run.session.amplified_dir),
+        directory=absolute_path(directory),
         checkpoints=tuple(step.data for step in steps),
         calls=_calls(run, answer) | _tasks(run, answer) if answer else {},
         decisions=_decisions(run, answer) if answer else {},
-        always=_always(attempt.session_id),
+        # The tools that go on unasked, each by its name and its fingerprint.
+        always=frozenset((tool, fingerprint) for tool, fingerprint in always),
         continues=attempt.continues,
         output=attempt.said,
-        usage=run.usage,
-        summary=run.session.summary,
+        usage=json.loads(usage),
+        summary=summary,
     )
 
 
@@ -72,44 +122,33 @@ def newest_response(session_id: str, tool: str) -> str | None:
     return next(kept, data["tool_response"])
 
 
-def _history(run: Run, room: float) -> tuple[HistoryMessage, ...]:
+def _history(run: Run, after: int, room: float) -> tuple[HistoryMessage, ...]:
     """Return what was said before the run's message, as far as no summary stands for it.
 
     Messages are read from the newest on, until they have about `room` characters.
     """
     newest_first: list[HistoryMessage] = []
-    for message in _newest_history_messages(run):
+    for message in _newest_history_messages(run, after):
         newest_first.append(message)
         room -= len(message.content) + sum(len(str(step)) for step in message.checkpoints)
-        if room <= 0 or len(newest_first) >= HISTORY:
+        if room <= 0 or len(newest_first) >= HISTORY_MESSAGES:
             break
     return tuple(reversed(newest_first))
 
 
-def _newest_history_messages(run: Run) -> Iterator[HistoryMessage]:
-    session: Session = run.session
-    earlier = (
-        Message.objects.in_session(session.pk)
-        .after(session.summarised_seq)
-        # Messages that still wait for their own run were not said yet.
-        .exclude(run__status=RunStatus.QUEUED)
-        .exclude(run_id=run.pk)
-        .order_by("-seq")
-    )
-    page = list(earlier[:PAGE])
+def _newest_history_messages(run: Run, after: int) -> Iterator[HistoryMessage]:
+    page = [Line(END, "", "", None, "", False)]
     while page:
-        runs = {message.exchange_run_id for message in page if message.exchange_run_id}
-        with_steps = set(
-            Checkpoint.objects.filter(run_id__in=runs).values_list("run_id", flat=True)
-        )
+        bounds = {"session": run.session_id, "after": after, "before": page[-1].seq, "run": run.id}
+        page = [Line(*row) for row in fetch_prepared(HISTORY, {**bounds, "page": PAGE})]
         steps: dict[str, list[Checkpoint]] = {}
         for message in page:
             # Of one run at a time: results of tools are large, and most may never be sent.
-            run_id = message.exchange_run_id
-            if run_id in with_steps and run_id not in steps:
-                steps = _steps_of({run_id})
+            if message.has_steps and message.exchange_run_id not in steps:
+                steps = _steps_of({message.exchange_run_id})
             yield _history_message(message, steps)
-        page = list(earlier.filter(seq__lt=page[-1].seq)[:PAGE])
+        if len(page) < PAGE:
+            return
 
 
 def _steps_of(run_ids: set[str]) -> dict[str, list[Checkpoint]]:
@@ -135,7 +174,7 @@ def _newest_answer(steps: Sequence[Checkpoint]) -> Checkpoint | None:
     return next(answers, steps[-1] if steps else None)
 
 
-def _history_message(message: Message, steps: dict[str, list[Checkpoint]]) -> HistoryMessage:
+def _history_message(message: Line, steps: dict[str, list[Checkpoint]]) -> HistoryMessage:
     kept = steps.get(message.exchange_run_id, []) if message.role == Role.USER else []
     answer = _newest_answer(kept)
     broken_off = answer is not None and answer.run.status != RunStatus.SUCCEEDED
@@ -191,14 +230,6 @@ def _decisions(run: Run, step: Checkpoint) -> dict[str, Decision]:
         )
         for each in answered
     }
-
-
-def _always(session_id: str) -> frozenset[tuple[str, str]]:
-    """Return the tools that go on unasked, each by its name and its fingerprint."""
-    approved = Approval.objects.filter(
-        session_id=session_id, always=True, status=ActionStatus.APPROVED
-    ).exclude(fingerprint="")
-    return frozenset(approved.values_list("tool_name", "fingerprint"))
 
 
 def _for_engine(mount_plan: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import closing
 
 from tests.bench.client import Client
 from tests.bench.figures import Figures
@@ -43,8 +44,7 @@ def measure_answers(daemon: Daemon, count: int = COUNT) -> list[Figures]:
 def answered(daemon: Daemon, sender: Client) -> list[float]:
     """Approve a call in a session of its own; return the seconds from then to each step."""
     path = started_session(sender, {"profile_name": PROFILE, "settings_overrides": OVERRIDES})
-    with daemon.client() as listener:
-        frames = listener.stream(f"{path}/stream")
+    with closing(daemon.stream(f"{path}/stream")) as frames:
         wait_for("connected", frames)
         sender.send("POST", f"{path}/send-message", {"content": "Note it."}, 202)
         asked = json.loads(wait_for("hook:approval:required", frames))

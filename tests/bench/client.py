@@ -1,18 +1,35 @@
-"""An HTTP client for measuring: blocking, on one connection, with as little work as will do.
+"""The HTTP client for measuring: libcurl, by pycurl.
 
-A full client spends longer on a request than the server does, and would measure itself.
+It costs as little as a bare socket would, which no client in Python does: docs/performance.md has
+its share of a core. A client that works more than the server would measure itself.
 """
 
 import json
-import socket
-from collections.abc import Iterator
+import selectors
+import time
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Self, cast
+from typing import Any, Self
+
+import pycurl
 
 from tests.bench.exceptions import BenchError
 
-# Seconds without a byte after which a request counts as failed.
+# Seconds after which a request counts as failed.
 PATIENCE = 30.0
+# Seconds within which a connection is made.
+CONNECT = 5
+HEADERS = ["Content-Type: application/json", "Expect:"]
+# The events of a selector, as libcurl names them, and back.
+WATCHED = {
+    pycurl.POLL_IN: selectors.EVENT_READ,
+    pycurl.POLL_OUT: selectors.EVENT_WRITE,
+    pycurl.POLL_INOUT: selectors.EVENT_READ | selectors.EVENT_WRITE,
+}
+READY = {selectors.EVENT_READ: pycurl.CSELECT_IN, selectors.EVENT_WRITE: pycurl.CSELECT_OUT}
+
+# Takes what a stream has brought, cut anywhere.
+Take = Callable[[bytes], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,24 +44,15 @@ class Response:
         return json.loads(self.body)
 
 
-def request_bytes(port: int, method: str, path: str, body: bytes = b"", cookie: str = "") -> bytes:
-    """Return a request as it goes over the wire; a body is JSON."""
-    head = f"{method} {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\n"
-    if cookie:
-        head += f"cookie: {cookie}\r\n"
-    if method != "GET":
-        head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
-    return head.encode() + b"\r\n" + body
-
-
 class Client:
     """One connection to a server on this machine, kept alive between requests."""
 
-    def __init__(self, port: int, patience: float = PATIENCE) -> None:
-        self.port = port
-        self._socket = socket.create_connection(("127.0.0.1", port), patience)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._file = cast("BinaryIO", self._socket.makefile("rb"))
+    def __init__(self, port: int, patience: float = PATIENCE, cookie: str = "") -> None:
+        self._address = f"http://127.0.0.1:{port}"
+        self._curl = new_handle()
+        self._curl.setopt(pycurl.TIMEOUT_MS, round(1000 * patience))
+        if cookie:
+            self._curl.setopt(pycurl.COOKIE, cookie)
 
     def __enter__(self) -> Self:
         return self
@@ -54,42 +62,28 @@ class Client:
 
     def close(self) -> None:
         """Close the connection."""
-        self._file.close()
-        self._socket.close()
+        self._curl.close()
 
-    def ask(self, request: bytes) -> Response:
-        """Send a request and return its response; raise OSError where none comes."""
-        self._socket.sendall(request)
-        return read_response(self._file)
+    def ask(self, method: str, path: str, body: bytes = b"") -> Response:
+        """Send a request, whose body is JSON; raise OSError if no response comes."""
+        curl = self._curl
+        curl.setopt(pycurl.URL, self._address + path)
+        if method == "GET":
+            curl.setopt(pycurl.HTTPGET, 1)
+        else:
+            curl.setopt(pycurl.POST, 1)
+            curl.setopt(pycurl.POSTFIELDS, body)
+        curl.setopt(pycurl.CUSTOMREQUEST, method)
+        try:
+            answer = curl.perform_rb()
+        except pycurl.error as error:
+            raise ConnectionError(f"{method} {path}: {error.args[1]}") from None
+        return Response(curl.getinfo(pycurl.RESPONSE_CODE), answer)
 
     def send(self, method: str, path: str, data: Any, expected: int) -> Response:
         """Send JSON (None: no body); raise BenchError unless the answer has the expected status."""
         body = b"" if data is None else json.dumps(data).encode()
-        response = self.ask(request_bytes(self.port, method, path, body))
-        return checked(response, expected, f"{method} {path}")
-
-    def fileno(self) -> int:
-        """Return the descriptor, to wait for several clients at once."""
-        return self._socket.fileno()
-
-    def ask_only(self, path: str) -> None:
-        """Ask for a path and read no further than the head of the answer, which must be 200."""
-        self._socket.sendall(request_bytes(self.port, "GET", path))
-        status, _ = read_head(self._file)
-        if status != 200:
-            raise BenchError(f"GET {path} answered {status} instead of 200.")
-
-    def receive(self) -> bytes:
-        """Return what has come, as it came; nothing at the end."""
-        return self._file.read1()  # type: ignore[attr-defined]
-
-    def stream(self, path: str) -> Iterator[tuple[str, bytes]]:
-        """Yield the name and data of every frame of an event stream, `connected` first."""
-        self._socket.sendall(request_bytes(self.port, "GET", path))
-        status, headers = read_head(self._file)
-        if status != 200 or headers.get(b"transfer-encoding") != b"chunked":
-            raise BenchError(f"GET {path} answered {status}, not a stream.")
-        return frames(chunks(self._file))
+        return checked(self.ask(method, path, body), expected, f"{method} {path}")
 
 
 def checked(response: Response, expected: int, what: str) -> Response:
@@ -100,39 +94,143 @@ def checked(response: Response, expected: int, what: str) -> Response:
     return response
 
 
-def read_response(file: BinaryIO) -> Response:
-    """Read one response, of known length or in chunks."""
-    status, headers = read_head(file)
-    if headers.get(b"transfer-encoding") == b"chunked":
-        return Response(status, b"".join(chunks(file)))
-    return Response(status, file.read(int(headers.get(b"content-length", 0))))
+class Streams:
+    """Event streams on a connection each, which one thread reads as they come."""
+
+    def __init__(self, port: int) -> None:
+        self._address = f"http://127.0.0.1:{port}"
+        self._multi = pycurl.CurlMulti()
+        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
+        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
+        self._handles: dict[pycurl.Curl, Take] = {}
+        self._due: float | None = None
+        # For what else the thread waits for.
+        self.selector = selectors.DefaultSelector()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in list(self._handles):
+            self._close(handle)
+        self._multi.close()
+        self.selector.close()
+
+    def open(self, path: str, take: Take) -> None:
+        """Ask for a stream; what it brings is given to `take`, at its end nothing."""
+        handle = new_handle()
+        handle.setopt(pycurl.URL, self._address + path)
+        handle.setopt(pycurl.FAILONERROR, 1)
+        handle.setopt(pycurl.WRITEFUNCTION, take)
+        self._handles[handle] = take
+        self._multi.add_handle(handle)
+
+    def read(self, timeout: float = 1.0) -> bool:
+        """Wait for something to come and read it; tell whether other than a stream is ready.
+
+        Raises BenchError if a server does not answer with a stream.
+        """
+        if self._due is not None:
+            timeout = max(0.0, min(timeout, self._due - time.monotonic()))
+        is_other = False
+        for key, events in self.selector.select(timeout):
+            if key.data is not self:
+                is_other = True
+                continue
+            bits = sum(bit for event, bit in READY.items() if event & events)
+            self._multi.socket_action(key.fd, bits)
+        if self._due is not None and time.monotonic() >= self._due:
+            self._due = None
+            self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+        self._collect()
+        return is_other
+
+    def read_until(self, reached: Callable[[], bool], patience: float = PATIENCE) -> None:
+        """Read until something is so; raise BenchError unless it is in time."""
+        deadline = time.monotonic() + patience
+        while not reached():
+            if time.monotonic() > deadline:
+                raise BenchError(f"What was expected of streams did not come in {patience:.0f} s.")
+            self.read(0.1)
+
+    def _collect(self) -> None:
+        """Let go of the streams that have ended."""
+        _, ended, failed = self._multi.info_read()
+        for handle, _, message in failed:
+            status = handle.getinfo(pycurl.RESPONSE_CODE)
+            raise BenchError(f"GET {handle.getinfo(pycurl.EFFECTIVE_URL)}: {status}, {message}")
+        for handle in ended:
+            take = self._handles[handle]
+            self._close(handle)
+            take(b"")
+
+    def _close(self, handle: pycurl.Curl) -> None:
+        self._multi.remove_handle(handle)
+        handle.close()
+        del self._handles[handle]
+
+    def _watch(self, what: int, descriptor: int, *_: object) -> None:
+        known = descriptor in self.selector.get_map()
+        if what == pycurl.POLL_REMOVE:
+            if known:
+                self.selector.unregister(descriptor)
+        elif known:
+            self.selector.modify(descriptor, WATCHED[what], self)
+        else:
+            self.selector.register(descriptor, WATCHED[what], self)
+
+    def _set_timer(self, milliseconds: int) -> None:
+        self._due = None if milliseconds < 0 else time.monotonic() + milliseconds / 1000
 
 
-def read_head(file: BinaryIO) -> tuple[int, dict[bytes, bytes]]:
-    """Read a status line and headers; raise ConnectionError where the server has hung up."""
-    line = file.readline()
-    if not line:
-        raise ConnectionError("the server closed the connection")
-    headers = {}
-    while (header := file.readline().rstrip()) != b"":
-        name, _, value = header.partition(b":")
-        headers[name.lower()] = value.strip().lower()
-    return int(line.split(b" ", 2)[1]), headers
+def new_handle() -> pycurl.Curl:
+    """Return a handle of libcurl for a server on this machine."""
+    handle = pycurl.Curl()
+    handle.setopt(pycurl.NOSIGNAL, 1)
+    handle.setopt(pycurl.NOPROXY, "*")
+    handle.setopt(pycurl.CONNECTTIMEOUT, CONNECT)
+    handle.setopt(pycurl.HTTPHEADER, HEADERS)
+    return handle
 
 
-def chunks(file: BinaryIO) -> Iterator[bytes]:
-    """Yield the pieces of a chunked body up to its end, or until the server has hung up."""
-    while size := int(file.readline().strip() or b"0", 16):
-        yield file.read(size)
-        file.readline()
-    file.readline()
+def stream(port: int, path: str) -> Generator[tuple[str, bytes]]:
+    """Yield the name and data of every frame of an event stream, `connected` first.
+
+    Raises BenchError if nothing comes for long.
+    """
+    come: list[bytes] = []
+
+    def pieces() -> Iterator[bytes]:
+        with Streams(port) as streams:
+            streams.open(path, come.append)
+            while True:
+                streams.read_until(lambda: bool(come))
+                while come:
+                    if not (piece := come.pop(0)):
+                        return
+                    yield piece
+
+    return frames(pieces())
 
 
-def frames(pieces: Iterator[bytes]) -> Iterator[tuple[str, bytes]]:
+def frames(pieces: Iterator[bytes]) -> Generator[tuple[str, bytes]]:
     """Yield the event and data of every server-sent frame in pieces that are cut anywhere."""
-    rest = b""
+    parser = Frames()
     for piece in pieces:
-        *whole, rest = (rest + piece).split(b"\n\n")
+        yield from parser.feed(piece)
+
+
+class Frames:
+    """Finds server-sent frames in pieces that are cut anywhere."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, piece: bytes) -> list[tuple[str, bytes]]:
+        """Return the event and data of every frame that has come whole by now."""
+        *whole, self._rest = (self._rest + piece).split(b"\n\n")
+        found = []
         for text in whole:
             fields = dict(line.split(b": ", 1) for line in text.split(b"\n"))
-            yield fields[b"event"].decode(), fields[b"data"]
+            found.append((fields[b"event"].decode(), fields[b"data"]))
+        return found

@@ -14,7 +14,19 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 
 from amplifierd.postgres import PostgresError, leaving_on_signals
-from tests.bench import console, document, engine, fill, floors, growth, operations, streams, writes
+from tests.bench import (
+    console,
+    document,
+    engine,
+    fill,
+    floors,
+    goal_table,
+    goals,
+    growth,
+    operations,
+    streams,
+    writes,
+)
 from tests.bench.exceptions import BenchError
 from tests.bench.figures import Figures, Measured
 from tests.bench.first_content import measure_first_content
@@ -22,7 +34,7 @@ from tests.bench.printing import print_tables
 from tests.bench.report import Report, as_json, conditions
 from tests.bench.throwaway import Daemon, daemon
 
-PARTS = ("requests", "lists", "streams", "engine")
+PARTS = ("goals", "requests", "lists", "streams", "engine")
 # There are many lists: each is measured for so much less of the time.
 LIST_SHARE = 3
 # Runs at once are watched for so many times as long: what is slow shows only after a while.
@@ -50,16 +62,24 @@ class Command(BaseCommand):
             "--web", type=positive(int), default=1, help="web processes of the daemon (1)"
         )
         parser.add_argument(
-            "--only",
-            action="append",
-            choices=PARTS,
+            "parts",
+            nargs="*",
             metavar="PART",
-            help=f"measure this part alone, may be repeated: {', '.join(PARTS)} (all)",
+            help=f"measure these parts alone: {', '.join(PARTS)} (all)",
+        )
+        parser.add_argument(
+            "--only",
+            type=goal_keys,
+            default=goal_table.KEYS,
+            metavar="ROWS",
+            help=f"of the goals, measure these alone: {','.join(goal_table.KEYS)} (all)",
         )
         parser.add_argument("--write", type=Path, metavar="FILE", help="write a page of Markdown")
         parser.add_argument("--json", action="store_true", help="print JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if unknown := set(options["parts"]) - set(PARTS):
+            raise CommandError(f"There is no part {', '.join(unknown)}: {', '.join(PARTS)}.")
         try:
             with leaving_on_signals():
                 report = self.measure(options)
@@ -78,9 +98,13 @@ class Command(BaseCommand):
         """Measure what was asked for, each part on a daemon of its own, and remove the daemons."""
         chosen = ("connections", "web", "seconds", "sessions")
         report = Report(conditions(**{name: options[name] for name in chosen}))
-        for part in options["only"] or PARTS:
+        for part in options["parts"] or PARTS:
             report = replace(report, **getattr(self, f"measure_{part}")(report, options))
         return report
+
+    def measure_goals(self, report: Report, options: dict[str, Any]) -> dict[str, Any]:
+        """Measure the rows of the table of goals, on daemons as anyone starts them."""
+        return {"goals": goals.measure_goals(options["only"], options["seconds"], self.say)}
 
     def measure_requests(self, report: Report, options: dict[str, Any]) -> dict[str, Any]:
         """Measure requests and the first content beside the floors."""
@@ -149,6 +173,14 @@ class Command(BaseCommand):
 def beside(figures: Figures, floor: Figures) -> Measured:
     """Return the figures beside one floor for all of them."""
     return Measured(figures, floor, floor)
+
+
+def goal_keys(text: str) -> list[str]:
+    """Return the rows of the table of goals that an argument names."""
+    keys = text.split(",")
+    if unknown := [key for key in keys if key not in goal_table.KEYS]:
+        raise ArgumentTypeError(f"there is no row {', '.join(unknown)}")
+    return keys
 
 
 def positive(kind: type[int] | type[float]) -> Any:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 
 from tests.bench.client import Client
 from tests.bench.exceptions import BenchError
@@ -19,8 +20,7 @@ PAUSE = 0.05
 def measure_first_content(daemon: Daemon, session_id: str, seconds: float) -> Figures:
     """Return the figures of one client that sends a message, and the next after its answer."""
     path = f"{SESSIONS}{session_id}"
-    with daemon.client() as sender, daemon.client() as listener:
-        frames = listener.stream(f"{path}/stream")
+    with daemon.client() as sender, closing(daemon.stream(f"{path}/stream")) as frames:
         wait_for("connected", frames)
         call = exchange(sender, f"{path}/send-message", frames)
         # The worker loads its engine when the first message comes.

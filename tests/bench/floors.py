@@ -6,15 +6,18 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
 
 import psutil
 import psycopg
 
-from tests.bench.client import Client, checked, request_bytes
+from tests.bench.client import Client, checked
 from tests.bench.figures import Figures
 from tests.bench.load import Call, drive, timed
 
 HELLO = "hello"
+HELLO_MODULE = "tests.bench.hello"
 HELLO_ALONE = "hello, 1 connection"
 INSERT = "INSERT"
 
@@ -28,12 +31,20 @@ STOP = 5.0
 
 def measure_hello(connections: int, seconds: float) -> tuple[Figures, Figures]:
     """Return the figures of a bare hello on so many connections, and on one."""
-    with serving("tests.bench.hello") as (port, process), ExitStack() as stack:
+    with serving(HELLO_MODULE) as hello:
+        many = ask_hello(*hello, connections, seconds)
+        return many, replace(ask_hello(*hello, 1, seconds), name=HELLO_ALONE)
+
+
+def ask_hello(port: int, process: psutil.Process, connections: int, seconds: float) -> Figures:
+    """Return the figures of a server that says hello."""
+    with ExitStack() as stack:
         clients = [stack.enter_context(Client(port)) for _ in range(connections)]
-        calls = [_ask_hello(client) for client in clients]
-        many = drive(calls, seconds, lambda: cpu_seconds([process]))
-        alone = drive(calls[:1], seconds, lambda: cpu_seconds([process]))
-    return Figures.of(HELLO, many), Figures.of(HELLO_ALONE, alone)
+        calls = [
+            timed(partial(lambda client: checked(client.ask("GET", "/"), 200, HELLO), client))
+            for client in clients
+        ]
+        return Figures.of(HELLO, drive(calls, seconds, lambda: cpu_seconds([process])))
 
 
 def measure_insert(conninfo: str, connections: int, seconds: float) -> Figures:
@@ -73,11 +84,6 @@ def serving(module: str) -> Iterator[tuple[int, psutil.Process]]:
 def cpu_seconds(processes: list[psutil.Process]) -> float:
     """Return the processor time that the processes have used so far."""
     return sum(sum(process.cpu_times()[:2]) for process in processes)
-
-
-def _ask_hello(client: Client) -> Call:
-    request = request_bytes(client.port, "GET", "/")
-    return timed(lambda: checked(client.ask(request), 200, "hello"))
 
 
 def _insert(connection: psycopg.Connection) -> Call:

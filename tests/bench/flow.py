@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import IO
 
-from tests.bench.client import Client
+from tests.bench.client import Streams
 from tests.bench.exceptions import BenchError
 from tests.bench.figures import percentile
 from tests.bench.operations import SESSIONS
@@ -42,18 +42,18 @@ class Flow:
 class Reader:
     """One client's stream, as it is read."""
 
-    client: Client
     session_id: str
     rest: bytes = b""
+    has_begun: bool = False
     seq: int = 0
     came: dict[int, float] = field(default_factory=dict)
 
-    def take(self) -> None:
-        """Read what is there, and note when each event came."""
-        data = self.client.receive()
+    def take(self, data: bytes) -> None:
+        """Note when each event of what is there came."""
         if not data:
             raise BenchError("A stream ended while events were written.")
         now = time.monotonic()
+        self.has_begun = True
         whole, _, self.rest = (self.rest + data).rpartition(b"\n\n")
         for found in ID.findall(whole):
             self.seq = int(found)
@@ -64,15 +64,14 @@ def measure_flow(daemon: Daemon, sessions: int, clients: int, seconds: float) ->
     """Measure `clients` on each of so many sessions: at full speed, then at a steady pace."""
     with ExitStack() as stack:
         writer, ids = stack.enter_context(writing(daemon, sessions))
-        readers = [
-            Reader(stack.enter_context(daemon.client()), session_id)
-            for session_id in ids
-            for _ in range(clients)
-        ]
+        streams = stack.enter_context(daemon.streams())
+        streams.selector.register(pipe(writer.stdout), selectors.EVENT_READ)
+        readers = [Reader(session_id) for session_id in ids for _ in range(clients)]
         for reader in readers:
-            reader.client.ask_only(f"{SESSIONS}{reader.session_id}/stream")
-        events, elapsed = full_speed(writer, readers, seconds)
-        late = sorted(paced(writer, readers, min(sessions, PACED), seconds))
+            streams.open(f"{SESSIONS}{reader.session_id}/stream", reader.take)
+        streams.read_until(lambda: all(reader.has_begun for reader in readers))
+        events, elapsed = full_speed(writer, streams, readers, seconds)
+        late = sorted(paced(writer, streams, readers, min(sessions, PACED), seconds))
     p50, p99 = (1000 * percentile(late, share) for share in (0.5, 0.99))
     return Flow(
         sessions,
@@ -115,25 +114,29 @@ def pipe(end: IO[str] | None) -> IO[str]:
 
 
 def full_speed(
-    writer: subprocess.Popen[str], readers: Sequence[Reader], seconds: float
+    writer: subprocess.Popen[str], streams: Streams, readers: Sequence[Reader], seconds: float
 ) -> tuple[int, float]:
     """Return how many events were written as fast as they could be, and until all had come."""
     first = {reader.session_id: 0 for reader in readers}
-    # The first events show that every stream has begun, and where.
-    commits = read_along(writer, readers, f"{FULL} {PACE} 0.5")
+    # The first events show where every stream has begun.
+    commits = read_along(writer, streams, readers, f"{FULL} {PACE} 0.5")
     first.update({session_id: seq for session_id, seq, _ in commits})
     started = time.monotonic()
-    commits = read_along(writer, readers, f"{FULL} 0 {seconds}")
+    commits = read_along(writer, streams, readers, f"{FULL} 0 {seconds}")
     elapsed = time.monotonic() - started
     last = {session_id: seq for session_id, seq, _ in commits}
     return sum(seq - first[session_id] for session_id, seq in last.items()), elapsed
 
 
 def paced(
-    writer: subprocess.Popen[str], readers: Sequence[Reader], batch: int, seconds: float
+    writer: subprocess.Popen[str],
+    streams: Streams,
+    readers: Sequence[Reader],
+    batch: int,
+    seconds: float,
 ) -> list[float]:
     """Return the seconds from each commit to each of its clients, at a steady pace."""
-    commits = read_along(writer, readers, f"{batch} {PACE} {seconds}")
+    commits = read_along(writer, streams, readers, f"{batch} {PACE} {seconds}")
     at = {(session_id, seq): when for session_id, seq, when in commits}
     return [
         came - at[reader.session_id, seq]
@@ -144,44 +147,19 @@ def paced(
 
 
 def read_along(
-    writer: subprocess.Popen[str], readers: Sequence[Reader], order: str
+    writer: subprocess.Popen[str], streams: Streams, readers: Sequence[Reader], order: str
 ) -> list[tuple[str, int, float]]:
     """Have the writer do something, and read until it is done and all of it has come."""
     for reader in readers:
         reader.came.clear()
     print(order, file=pipe(writer.stdin), flush=True)
-    with selectors.DefaultSelector() as selector:
-        for reader in readers:
-            selector.register(reader.client, selectors.EVENT_READ, reader)
-        selector.register(pipe(writer.stdout), selectors.EVENT_READ)
-        commits = read_until_written(selector, writer)
-        last = {session_id: seq for session_id, seq, _ in commits}
-        deadline = time.monotonic() + PATIENCE
-        while any(reader.seq < last.get(reader.session_id, 0) for reader in readers):
-            if time.monotonic() > deadline:
-                raise BenchError("Events did not come to every client in time.")
-            read_some(selector)
+    while not streams.read():
+        pass
+    commits = [(session_id, seq, at) for session_id, seq, at in json.loads(line_of(writer))]
+    last = {session_id: seq for session_id, seq, _ in commits}
+    streams.read_until(
+        lambda: all(reader.seq >= last.get(reader.session_id, 0) for reader in readers), PATIENCE
+    )
     if any(len(reader.came) != max(reader.came) - min(reader.came) + 1 for reader in readers):
         raise BenchError("A client missed events, or had some twice.")
     return commits
-
-
-def read_until_written(
-    selector: selectors.BaseSelector, writer: subprocess.Popen[str]
-) -> list[tuple[str, int, float]]:
-    """Read streams until the writer says what it has committed."""
-    while not read_some(selector):
-        pass
-    selector.unregister(pipe(writer.stdout))
-    return [(session_id, seq, at) for session_id, seq, at in json.loads(line_of(writer))]
-
-
-def read_some(selector: selectors.BaseSelector) -> bool:
-    """Read whatever has come; tell whether the writer has said something."""
-    has_said = False
-    for key, _ in selector.select(1.0):
-        if isinstance(key.data, Reader):
-            key.data.take()
-        else:
-            has_said = True
-    return has_said

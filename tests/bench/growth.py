@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from urllib.parse import urlencode
 
-from tests.bench.client import checked, request_bytes
+from tests.bench.client import checked
 from tests.bench.exceptions import BenchError
 from tests.bench.figures import Figures
 from tests.bench.history import MESSAGES, grow
@@ -109,9 +109,8 @@ def shown(path: str) -> str:
 
 def measure_path(daemon: Daemon, name: str, path: str, seconds: float, cookie: str = "") -> Figures:
     """Return the figures of one client that asks for one path."""
-    request = request_bytes(daemon.port, "GET", path, cookie=cookie)
-    with daemon.client() as client:
-        call = timed(lambda: checked(client.ask(request), 200, f"GET {path}"))
+    with daemon.client(cookie) as client:
+        call = timed(lambda: checked(client.ask("GET", path), 200, f"GET {path}"))
         return Figures.of(name, drive([call], seconds, daemon.web_cpu))
 
 

@@ -1,11 +1,12 @@
 """The operations of the REST API that are measured."""
 
 import json
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import cycle
 
-from tests.bench.client import Client, checked, request_bytes
+from tests.bench.client import Client, checked
 from tests.bench.figures import Figures
 from tests.bench.fill import PROFILE
 from tests.bench.floors import BODY, HELLO, INSERT
@@ -58,8 +59,24 @@ def write_transcripts(daemon: Daemon, sessions: list[str]) -> None:
                 client.send("POST", path, {"content": BODY}, 201)
 
 
-def measure(operation: Operation, daemon: Daemon, connections: int, seconds: float) -> Figures:
-    """Return the figures of an operation on so many connections at once."""
+def measure(
+    operation: Operation,
+    daemon: Daemon,
+    connections: int,
+    seconds: float,
+    cpu: Callable[[], float] | None = None,
+) -> Figures:
+    """Return the figures of an operation on so many connections at once.
+
+    `cpu` reads the processor time so far; without it, that of the web processes is read.
+    """
+    with calls_of(operation, daemon, connections) as calls:
+        return Figures.of(operation.name, drive(calls, seconds, cpu or daemon.web_cpu))
+
+
+@contextmanager
+def calls_of(operation: Operation, daemon: Daemon, connections: int) -> Iterator[list[Call]]:
+    """Give a call of the operation for each of so many connections."""
     with ExitStack() as stack:
         calls = []
         for number in range(connections):
@@ -67,12 +84,15 @@ def measure(operation: Operation, daemon: Daemon, connections: int, seconds: flo
             # No two connections write to one session, unless there are fewer sessions.
             paths = operation.paths[number::connections] or operation.paths
             calls.append(call_of(operation, client, paths))
-        return Figures.of(operation.name, drive(calls, seconds, daemon.web_cpu))
+        yield calls
 
 
 def call_of(operation: Operation, client: Client, paths: list[str]) -> Call:
     """Return the call that sends the next request and checks its status."""
-    requests = cycle(
-        [request_bytes(client.port, operation.method, path, operation.body) for path in paths]
-    )
-    return timed(lambda: checked(client.ask(next(requests)), operation.status, operation.name))
+    turns = cycle(paths)
+
+    def ask() -> None:
+        answer = client.ask(operation.method, next(turns), operation.body)
+        checked(answer, operation.status, operation.name)
+
+    return timed(ask)

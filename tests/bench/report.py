@@ -9,6 +9,7 @@ from typing import Any
 from amplifierd import __version__
 from tests.bench.engine import EngineFigures
 from tests.bench.figures import Figures, Measured
+from tests.bench.goals import Goals
 from tests.bench.growth import Growth
 from tests.bench.streams import Line
 from tests.bench.writes import Written
@@ -29,6 +30,7 @@ class Report:
     writes: Sequence[Written] = ()
     streams: Sequence[Line] = ()
     engine: EngineFigures | None = None
+    goals: Goals | None = None
 
 
 def conditions(**chosen: str | int | float) -> dict[str, str | int | float]:
@@ -60,6 +62,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "writes": [asdict(written) for written in report.writes],
         "streams": [asdict(line) for line in report.streams],
         "engine": asdict(report.engine) if report.engine else None,
+        "goals": asdict(report.goals) if report.goals else None,
     }
 
 

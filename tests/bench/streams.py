@@ -6,8 +6,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import psutil
 
@@ -70,10 +71,12 @@ def idle_lines(target: Daemon, seconds: float) -> list[Line]:
     alone = operations.measure(get, target, 1, seconds)
     [web] = target.web
     before = web.memory_info().rss
-    with ExitStack() as stack:
+    with target.streams() as streams:
+        come: set[int] = set()
         for number in range(IDLE):
-            client = stack.enter_context(target.client())
-            client.ask_only(f"{SESSIONS}{ids[number % len(ids)]}/stream")
+            take = partial(note_number, come, number)
+            streams.open(f"{SESSIONS}{ids[number % len(ids)]}/stream", take)
+        streams.read_until(lambda: len(come) == IDLE)
         each = (web.memory_info().rss - before) / IDLE
         beside = operations.measure(get, target, 1, seconds)
     return [
@@ -81,6 +84,10 @@ def idle_lines(target: Daemon, seconds: float) -> list[Line]:
         Line("GET /sessions/{id} without a stream", times(alone)),
         Line(f"GET /sessions/{{id}} beside {IDLE:,} idle streams", times(beside)),
     ]
+
+
+def note_number(come: set[int], number: int, _: bytes) -> None:
+    come.add(number)
 
 
 def times(figures: Figures) -> str:
@@ -105,9 +112,9 @@ def flow_lines(flow: Flow) -> list[Line]:
 
 def rescue_lines(target: Daemon) -> list[Line]:
     """Kill the worker in mid-run; tell how long the next attempt's first event takes."""
-    with target.client() as sender, target.client() as listener:
+    with target.client() as sender:
         path = started_session(sender, {"profile_name": fill.PROFILE})
-        frames = listener.stream(f"{path}/stream")
+        frames = target.stream(f"{path}/stream")
         wait_for("connected", frames)
         sender.send("POST", f"{path}/send-message", {"content": SLOW}, 202)
         wait_for("content", frames)
@@ -150,8 +157,7 @@ def cancelled(target: Daemon, sender: Client, url: str, closed: "Closed") -> flo
     """Cancel one run in mid-answer; return the seconds until its provider is left alone."""
     body = {"profile_name": fill.PROFILE, "settings_overrides": {"providers": [mounted(url)]}}
     path = started_session(sender, body)
-    with target.client() as listener:
-        frames = listener.stream(f"{path}/stream")
+    with closing(target.stream(f"{path}/stream")) as frames:
         wait_for("connected", frames)
         closed.event.clear()
         sender.send("POST", f"{path}/send-message", {"content": "hello"}, 202)

@@ -2,6 +2,7 @@
 
 from tests.bench.engine_tables import engine_sections
 from tests.bench.figures import Figures, Measured
+from tests.bench.goal_table import goals_section
 from tests.bench.growth import Growth, Size
 from tests.bench.report import Report
 from tests.bench.section import Row, Section, with_ratio
@@ -29,6 +30,8 @@ TAIL = 100
 def sections(report: Report) -> list[Section]:
     """Return the tables that have something in them."""
     found = []
+    if report.goals:
+        found.append(goals_section(report.goals))
     if report.operations:
         rows = [*map(floor_row, report.floors), *map(operation_row, report.operations)]
         found.append(Section("Requests", HEADINGS, rows, notes_on(report)))

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +18,10 @@ import psycopg
 from amplifierd import env
 from amplifierd.postgres import running
 from sessions_app.engine.model_files import SMOLLM2
-from tests.bench.client import Client
+from tests.bench.client import Client, Streams, stream
 from tests.bench.exceptions import BenchError
 from tests.bench.floors import cpu_seconds
+from tests.harness.cluster import copy_cluster
 
 # Seconds that the daemon gets to come up, which includes making its database, and to stop.
 START, STOP = 120.0, 40.0
@@ -42,9 +43,17 @@ class Daemon:
     # The environment that its processes have.
     environment: dict[str, str]
 
-    def client(self) -> Client:
+    def client(self, cookie: str = "") -> Client:
         """Return a new connection to it."""
-        return Client(self.port)
+        return Client(self.port, cookie=cookie)
+
+    def streams(self) -> Streams:
+        """Return a reader of streams of it, which has none yet."""
+        return Streams(self.port)
+
+    def stream(self, path: str) -> Generator[tuple[str, bytes]]:
+        """Yield the frames of one stream of it."""
+        return stream(self.port, path)
 
     def web_cpu(self) -> float:
         """Return the seconds of processor time that its web processes have used so far."""
@@ -52,28 +61,31 @@ class Daemon:
 
 
 @contextmanager
-def daemon(web_processes: int, **settings: str) -> Iterator[Daemon]:
+def daemon(web_processes: int | None = None, **settings: str) -> Iterator[Daemon]:
     """Run a daemon with these settings while the block runs, then remove all of it.
+
+    Without a number of web processes it has as many as anyone's.
 
     Raises BenchError, with the end of a log, where it does not come up or its database fails. The
     block's own share in the database sees to it that PostgreSQL ends, however the daemon ends.
     """
-    with (
-        tempfile.TemporaryDirectory(prefix="amplifierd-bench-") as folder,
-        running(Path(folder)) as postgres,
-        serving(Path(folder), environment(Path(folder), web_processes, **settings)) as process,
-    ):
-        port = wait_until_ready(Path(folder), process)
-        web = web_processes_of(process)
-        try:
-            known = environment(Path(folder), web_processes, **settings)
-            yield Daemon(port, postgres.url, postgres.version, web, known)
-        except psycopg.Error as error:
-            said = tail_of(Path(folder) / "postgres.log")
-            raise BenchError(f"The database failed: {error}\nIts log ends with:\n{said}") from error
+    with tempfile.TemporaryDirectory(prefix="amplifierd-bench-") as folder:
+        home = Path(folder)
+        known = environment(home, web_processes, **settings)
+        copy_cluster(home, durable=True)
+        with running(home) as postgres, serving(home, known) as process:
+            port = wait_until_ready(home, process)
+            try:
+                web = web_processes_of(process)
+                yield Daemon(port, postgres.url, postgres.version, web, known)
+            except psycopg.Error as error:
+                said = tail_of(home / "postgres.log")
+                raise BenchError(
+                    f"The database failed: {error}\nIts log ends with:\n{said}"
+                ) from error
 
 
-def environment(home: Path, web_processes: int, **settings: str) -> dict[str, str]:
+def environment(home: Path, web_processes: int | None, **settings: str) -> dict[str, str]:
     """Return the environment of a daemon that is to know nothing of the user's settings.
 
     An empty variable counts as not set, and keeps a `.env` file from setting it.
@@ -83,7 +95,7 @@ def environment(home: Path, web_processes: int, **settings: str) -> dict[str, st
     chosen = {
         "AMPLIFIERD_HOME": str(home),
         "AMPLIFIERD_PORT": "0",
-        "AMPLIFIERD_WEB": str(web_processes),
+        "AMPLIFIERD_WEB": "" if web_processes is None else str(web_processes),
     }
     return {**os.environ, **blank, **chosen, **settings}
 

@@ -23,7 +23,7 @@ SOURCES = ("*/migrations/*.py", "*/models/*.py", "amplifierd/postgres/*.py", "*/
 UNSAFE = "\nfsync = off\nfull_page_writes = off\n"
 
 
-def copy_cluster(home: Path) -> None:
+def copy_cluster(home: Path, durable: bool = False) -> None:
     """Give a data folder a cluster of its own, which is stopped."""
     with (TEMPLATE.with_suffix(".lock")).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -38,6 +38,9 @@ def copy_cluster(home: Path) -> None:
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     # Unlike Python's own copy it keeps the owner.
     subprocess.run(["cp", "-a", TEMPLATE / "pgdata", home / "pgdata"], check=True)
+    if durable:
+        settings = home / "pgdata" / "postgresql.conf"
+        settings.write_text(settings.read_text().replace(UNSAFE, ""))
 
 
 def digest() -> str:

@@ -2,14 +2,19 @@
 
 import io
 import json
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from tests.bench import document
-from tests.bench.client import Response, checked, chunks, frames, read_response, request_bytes
+from tests.bench import document, goal_table, goals
+from tests.bench.client import Client, Response, Streams, checked, frames, stream
 from tests.bench.exceptions import BenchError
 from tests.bench.figures import Figures, Measured, percentile
 from tests.bench.first_content import wait_for
@@ -80,35 +85,93 @@ def test_exception_of_a_call_ends_the_load() -> None:
         repeat([refuse], seconds=60.0)
 
 
-def test_request_with_a_body_says_how_long_it_is() -> None:
-    head, _, body = request_bytes(8420, "POST", "/x", b"{}").partition(b"\r\n\r\n")
-    assert head.startswith(b"POST /x HTTP/1.1\r\nhost: 127.0.0.1:8420\r\n")
-    assert b"content-length: 2" in head
-    assert body == b"{}"
+class Server(ThreadingHTTPServer):
+    """Answers with what it was asked, keeps connections, and streams two frames at /stream."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.connections = 0
 
 
-def test_response_of_known_length_leaves_the_next_one_unread() -> None:
-    file = io.BytesIO(
-        b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\nX: y\r\n\r\n{}HTTP/1.1 204 No\r\n\r\n"
-    )
-    assert read_response(file) == Response(201, b"{}")
-    assert read_response(file) == Response(204, b"")
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def setup(self) -> None:
+        super().setup()
+        self.server.connections += 1
+
+    def do_GET(self) -> None:
+        if self.path == "/stream":
+            self.send_response(200)
+            self.send_header("transfer-encoding", "chunked")
+            self.end_headers()
+            for part in (b"event: one\nda", b"ta: 1\n\nevent: two\ndata: 2\n\n", b""):
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
+            return
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        told = [self.command, self.path, self.headers.get("content-type"), body.decode()]
+        answer = json.dumps(told).encode()
+        self.send_response(404 if self.path == "/absent" else 201)
+        self.send_header("content-length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    do_POST = do_PATCH = do_DELETE = do_GET
+
+    def log_message(self, *_: object) -> None:
+        pass
 
 
-def test_chunked_response_is_joined() -> None:
-    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-    file = io.BytesIO(head + b"3\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\nrest")
-    assert read_response(file).body == b"abc0123456789"
-    assert file.read() == b"rest"
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
 
 
-def test_chunks_end_where_the_server_hangs_up() -> None:
-    assert list(chunks(io.BytesIO(b"1\r\na\r\n"))) == [b"a"]
+def test_requests_of_every_method_go_over_one_connection(server: Server) -> None:
+    sent = [("POST", {"a": 1}, '{"a": 1}'), ("GET", None, ""), ("PATCH", [], "[]")]
+    sent += [("DELETE", None, ""), ("POST", None, ""), ("GET", None, "")]
+    with Client(server.server_port) as client:
+        for method, data, body in sent:
+            told = client.send(method, "/x", data, 201).json()
+            assert (told[0], told[3]) == (method, body)
+            assert told[2] == "application/json"
+    assert server.connections == 1
 
 
-def test_closed_connection_is_an_error() -> None:
-    with pytest.raises(ConnectionError):
-        read_response(io.BytesIO(b""))
+def test_server_that_is_not_there_is_an_error_of_the_connection(server: Server) -> None:
+    with pytest.raises(ConnectionError), Client(1) as client:
+        client.ask("GET", "/")
+
+
+def test_stream_is_read_to_its_end(server: Server) -> None:
+    assert list(stream(server.server_port, "/stream")) == [("one", b"1"), ("two", b"2")]
+
+
+def test_many_streams_are_read_by_one_thread(server: Server) -> None:
+    come: dict[int, bytes] = defaultdict(bytes)
+    ended: set[int] = set()
+
+    def take(number: int, data: bytes) -> None:
+        come[number] += data
+        if not data:
+            ended.add(number)
+
+    with Streams(server.server_port) as streams:
+        for number in range(20):
+            streams.open("/stream", partial(take, number))
+        streams.read_until(lambda: len(ended) == 20)
+    assert set(come.values()) == {b"event: one\ndata: 1\n\nevent: two\ndata: 2\n\n"}
+
+
+def test_stream_that_is_refused_is_an_error(server: Server) -> None:
+    with pytest.raises(BenchError, match="/absent: 404"):
+        list(stream(server.server_port, "/absent"))
 
 
 def test_unexpected_status_is_an_error_with_what_was_said() -> None:
@@ -278,3 +341,35 @@ def test_json_has_the_ratios_to_the_named_floor(report: Report) -> None:
     [append] = json.loads(json.dumps(as_json(report)))["operations"]
     assert append["floor"] == "INSERT"
     assert append["ratios"] == {"rate": 0.5, "p50": 1.0, "p95": 1.0, "p99": 1.0, "cpu": 4.0}
+
+
+def test_goals_stand_beside_what_was_measured() -> None:
+    found = {
+        "get": [goals.Figure(2.0)],
+        "appends": [goals.Figure(700.0), goals.Figure(951.2), goals.Figure(900.0, 2.5)],
+        "page": [goals.Figure(21.0, 20.0)],
+    }
+    failed = {"pace": "A run failed."}
+    report = Report({"cores": 2, "load before": 0.0}, goals=goals.Goals(found, failed, hello=0.5))
+    page = document.page(report)
+    assert "| - | - | 3.8 (16 x) | ≤ 5 x hello | 2 (4 x) | yes | - |" in page
+    assert "| 650 · 950 · 1,200 | 700 · 951 · 900 | no | 2.5 (5 x) |" in page
+    assert "| ≤ 25 | 21.0 | yes | 20.0 (40.0 x) |" in page
+    assert "pace was not measured: A run failed." in page
+    assert json.loads(json.dumps(as_json(report)))["goals"]["hello"] == 0.5
+
+
+def test_every_row_of_the_goals_can_be_measured() -> None:
+    keys = set(goal_table.KEYS)
+    assert keys == {*goals.SHARED, *goals.SIZED, goals.OWN}
+    assert all(callable(getattr(goals.Rows, key)) for key in goals.SHARED)
+
+
+def test_a_row_that_fails_leaves_the_others() -> None:
+    def fail() -> list[goals.Figure]:
+        raise BenchError("no answer")
+
+    found = goals.Goals()
+    found.note("get", fail)
+    found.note("page", lambda: [goals.Figure(1.0)])
+    assert (found.failed, found.found) == ({"get": "no answer"}, {"page": [(1.0, None)]})

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 from rich.console import Console
 
 from tests.bench import document, per_token
-from tests.bench.client import frames, read_response
+from tests.bench.client import frames
 from tests.bench.engine import EngineFigures
 from tests.bench.exceptions import BenchError
 from tests.bench.figures import Figures
@@ -53,8 +54,7 @@ async def answer(port: int, order: Order) -> list[str]:
     writer.write(b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
     raw = await reader.readuntil(b"\r\n0\r\n\r\n")
     writer.close()
-    lines = read_response(io.BytesIO(raw)).body.strip().split(b"\n\n")
-    *said, last, done = [line.removeprefix(b"data: ") for line in lines]
+    *said, last, done = re.findall(rb"^data: (.*)$", raw, re.MULTILINE)
     assert (json.loads(last)["choices"][0]["finish_reason"], done) == ("stop", b"[DONE]")
     return [json.loads(each)["choices"][0]["delta"]["content"] for each in said]
 

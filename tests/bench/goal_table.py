@@ -1,0 +1,189 @@
+"""The rows of the table of goals: what others need, what we needed, what we want, what it is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tests.bench.goals import Figure, Goals
+from tests.bench.section import Row, Section
+
+HEADINGS = ["work", "peer A", "peer B", "release 0.1", "goal", "measured", "met", "CPU ms of each"]
+DOT = " · "
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A row: peer A keeps files, peer B a PostgreSQL; a goal for each figure."""
+
+    key: str
+    work: str
+    files: str
+    database: str
+    before: str
+    goals: tuple[float, ...]
+    # A goal counts times `hello`, and the figures milliseconds of the processor.
+    is_ratio: bool = False
+    is_more_better: bool = False
+
+    def is_met(self, found: Sequence[Figure], hello: float | None) -> bool | None:
+        """Tell whether each figure is as good as its goal; None without hello."""
+        if self.is_ratio and hello is None:
+            return None
+        unit = hello if self.is_ratio and hello else 1.0
+        pairs = zip([figure.value / unit for figure in found], self.goals, strict=True)
+        return all(value >= goal if self.is_more_better else value <= goal for value, goal in pairs)
+
+    def row(self, found: Sequence[Figure], hello: float | None) -> Row:
+        """Return the cells of its line."""
+        wanted = [f"{goal:,g}" for goal in self.goals]
+        shown = [number(figure.value) for figure in found]
+        if self.is_ratio:
+            wanted = [f"{goal} x hello" for goal in wanted]
+            shown = [ratio(figure.value, hello) for figure in found]
+        sign = "" if self.is_more_better else "≤ "
+        is_met = self.is_met(found, hello)
+        return [
+            f"{self.work} ({self.key})",
+            self.files,
+            self.database,
+            self.before,
+            sign + DOT.join(wanted),
+            DOT.join(shown),
+            "-" if is_met is None else "yes" if is_met else "no",
+            DOT.join(ratio(figure.cpu, hello) for figure in found if figure.cpu is not None) or "-",
+        ]
+
+
+def number(value: float) -> str:
+    """Return a figure with as many places as it deserves."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2g}"
+
+
+def ratio(value: float, hello: float | None) -> str:
+    """Return milliseconds of the processor, and how many times hello that is."""
+    return number(value) + (f" ({number(value / hello)} x)" if hello else "")
+
+
+GOALS = (
+    Goal("append", "append, CPU ms", "3.9", "12.3", "4.9-6.4 (20 x)", (8,), is_ratio=True),
+    Goal("get", "GET session, CPU ms", "-", "-", "3.8 (16 x)", (5,), is_ratio=True),
+    Goal(
+        "life",
+        "life of a session, ten requests, CPU ms",
+        "41",
+        "75",
+        "76-88 (360 x)",
+        (80,),
+        is_ratio=True,
+    ),
+    Goal(
+        "appends",
+        "appends/s, one session 1 · 32 clients; 100 sessions 32 clients",
+        "212 · 310 · 274",
+        "75 · 123 · 130",
+        "142 · 225 · 364",
+        (650, 950, 1200),
+        is_more_better=True,
+    ),
+    Goal(
+        "lives",
+        "lives/s, 1 · 32 clients",
+        "21 · 23",
+        "12 · 12",
+        "12 · 22",
+        (65, 90),
+        is_more_better=True,
+    ),
+    Goal(
+        "transcript",
+        "transcript ms, 10 · 1,000 · 10,000 messages",
+        "1.5 · 5 · 60",
+        "7 · 29 · 203",
+        "7.5 · 48 · 415",
+        (1.5, 5, 40),
+    ),
+    Goal(
+        "list",
+        "list of 50 ms, at 100 · 10,000 · 100,000",
+        "19 · 203 · -",
+        "5 · 6.5 · -",
+        "8 · 10 · 9",
+        (3, 3, 3),
+    ),
+    Goal("page", "page of 1,000 sessions ms", "-", "48", "73", (25,)),
+    Goal("create", "create ms at 10,000 sessions", "114", "5.6", "13.6", (4,)),
+    Goal(
+        "sse",
+        "first SSE event ms, 1 · 50 · 200 streams",
+        "2.5 · 73 · 234",
+        "17 · 741 · 2,413",
+        "4.2 · 35 · 192",
+        (2.5, 30, 120),
+    ),
+    Goal(
+        "first_token",
+        "time to first token ms, 1 · 16 sessions (mock)",
+        "7 · 95",
+        "23 · 262",
+        "97 · 562",
+        (10, 80),
+    ),
+    Goal(
+        "tokens",
+        "tokens/s, journalled, 1 · 16 sessions",
+        "12,000 · 10,000",
+        "4,300 · 5,700",
+        "1,700 · 2,200",
+        (20_000, 20_000),
+        is_more_better=True,
+    ),
+    Goal(
+        "pace",
+        "50 sessions at 50 tokens/s: gap p99 · first token ms",
+        "36 · 220",
+        "27 · 857",
+        "86 · 2,168",
+        (30, 200),
+    ),
+    Goal(
+        "token",
+        "CPU µs of a token: mock · OpenAI-compatible server at loopback",
+        "-",
+        "-",
+        "330 · 900",
+        (60, 80),
+    ),
+    Goal(
+        "hold",
+        "runs at 50 tokens/s that one worker holds within 5%",
+        "-",
+        "-",
+        "10-20",
+        (150,),
+        is_more_better=True,
+    ),
+    Goal(
+        "memory",
+        "memory MB (PSS), at the start · after 10,000 sessions",
+        "57 · 96",
+        "183 · 320",
+        "527 · 705",
+        (280, 340),
+    ),
+    Goal("ready", "first answer of the mock after `serve` is ready, s", "-", "-", "4-7", (0.5,)),
+    Goal("idle", "idle daemon, CPU ms each second", "-", "-", "10", (5,)),
+)
+KEYS = [goal.key for goal in GOALS]
+
+
+def goals_section(goals: Goals) -> Section:
+    """Return the table of the rows that were measured."""
+    hello = goals.hello
+    rows = [goal.row(goals.found[goal.key], hello) for goal in GOALS if goal.key in goals.found]
+    notes = [
+        "CPU is that of all processes of the daemon, PostgreSQL's included. hello: a bare answer of"
+        + (f" daphne, {hello:.2f} ms of CPU in this run." if hello else " daphne."),
+        "Peers keep their sessions in files (A) or in PostgreSQL (B); their figures and those of"
+        " release 0.1 are of another machine.",
+        *(f"{key} was not measured: {error}" for key, error in goals.failed.items()),
+    ]
+    return Section("Goals", HEADINGS, rows, notes)

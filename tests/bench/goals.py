@@ -1,0 +1,441 @@
+"""The goals of the daemon's speed, each beside what is measured: `python -m tests.bench goals`.
+
+Processor time is that of all processes of the daemon, PostgreSQL's included, as `/proc` has it. It
+stands beside *hello*, a bare answer of daphne in the same run: if others use the machine, these
+ratios say something and times do not.
+"""
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain, cycle, islice, pairwise
+from statistics import median
+from typing import NamedTuple
+
+import psutil
+
+from tests.bench import fill, operations
+from tests.bench.batch import fresh_sessions, sent
+from tests.bench.client import Client, Frames
+from tests.bench.console import numbered
+from tests.bench.engine import SETTINGS
+from tests.bench.exceptions import BenchError
+from tests.bench.figures import percentile
+from tests.bench.first_content import PAUSE, wait_for
+from tests.bench.floors import BODY, HELLO_MODULE, ask_hello, serving
+from tests.bench.history import grow
+from tests.bench.holding import Held, hold
+from tests.bench.load import Call, Load, drive, timed
+from tests.bench.meters import Meters
+from tests.bench.operations import SESSIONS, Operation
+from tests.bench.processes import Processes
+from tests.bench.provider import Order, mounted
+from tests.bench.streams import started_session
+from tests.bench.throwaway import Daemon, daemon
+
+Say = Callable[[str], None]
+
+
+class Figure(NamedTuple):
+    """A figure of a row, and the milliseconds of the processor that each operation took."""
+
+    value: float
+    cpu: float | None = None
+
+
+Values = list[Figure]
+
+MESSAGE = json.dumps({"content": BODY}).encode()
+CREATION = json.dumps({"profile_name": fill.PROFILE}).encode()
+# Connections of a row that is about processor time, and of one that is about crowds.
+FEW, CROWD = 4, 32
+# Sessions of a daemon that has many, and messages of a transcript.
+SIZES = (100, 10_000, 100_000)
+LENGTHS = (10, 1000, 10_000)
+# The number of the first session that has such a transcript.
+LONG = 1_000_000
+# Streams that are opened, and sessions that get a message, at the same moment; and how often.
+OPENED = ((1, 30), (50, 5), (200, 3))
+SENT = ((1, 30), (16, 5))
+# Sessions that answer at a steady pace.
+PACED, SCRIPT_TOKENS = 50, 100
+SCRIPT = f"BENCH tokens={SCRIPT_TOKENS} delay_ms=20"
+# Runs at once in one worker, one number after the other until it falls behind; the time that they
+# get, in parts of a row's.
+HELD, HELD_SHARE = (10, 20, 35, 50, 75, 100, 150, 200), 3
+# Tokens of the answer that shows how many fit into the time, and the most that an answer has.
+TRIED, MOST = 1000, 100_000
+# Seconds that runs get; that an idle daemon gets to come to rest, and is watched.
+PATIENCE, REST, WATCHED = 300.0, 3.0, 10.0
+
+
+@dataclass
+class Listener:
+    """One session's stream: when the events of each name came, in seconds."""
+
+    path: str
+    came: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    frames: Frames = field(default_factory=Frames)
+
+    def take(self, data: bytes) -> None:
+        """Note what has come."""
+        now = time.perf_counter()
+        for event, _ in self.frames.feed(data):
+            self.came[event].append(now)
+
+
+@dataclass
+class Talk:
+    """Sessions that get a message at the same moment, each with a client of its stream."""
+
+    daemon: Daemon
+    listeners: list[Listener]
+
+    def __enter__(self) -> "Talk":
+        with ExitStack() as stack:
+            self.streams = stack.enter_context(self.daemon.streams())
+            self.senders = [stack.enter_context(self.daemon.client()) for _ in self.listeners]
+            self.pool = stack.enter_context(ThreadPoolExecutor(len(self.listeners)))
+            for listener in self.listeners:
+                self.streams.open(f"{listener.path}/stream", listener.take)
+            self._wait("connected")
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def say(self, message: str) -> list[float]:
+        """Send the message to all and read the answers; return the seconds to each first token."""
+        for listener in self.listeners:
+            listener.came.clear()
+        sent = [
+            self.pool.submit(self._send, sender, listener, message)
+            for sender, listener in zip(self.senders, self.listeners, strict=True)
+        ]
+        self._wait("assistant_message_complete")
+        return [
+            listener.came["content"][0] - at.result()
+            for listener, at in zip(self.listeners, sent, strict=True)
+        ]
+
+    def _send(self, client: Client, listener: Listener, message: str) -> float:
+        started = time.perf_counter()
+        client.send("POST", f"{listener.path}/send-message", {"content": message}, 202)
+        return started
+
+    def _wait(self, event: str) -> None:
+        def has_come() -> bool:
+            for listener in self.listeners:
+                if "execution_error" in listener.came:
+                    raise BenchError(f"A run of {listener.path} failed.")
+            return all(event in listener.came for listener in self.listeners)
+
+        self.streams.read_until(has_come, PATIENCE)
+
+
+class Rows:
+    """Measures rows on a daemon with its usual settings; a row's method has the name of its key."""
+
+    def __init__(self, target: Daemon, seconds: float) -> None:
+        self.daemon, self.seconds = target, seconds
+        # First of all: later it is not the first answer.
+        self.first_answer = measure_first_answer(target)
+        self.processes = Processes(target)
+        self.memory_at_start = self.processes.megabytes()
+        self.origin = fill.make_origin(target)
+        fill.add_copies(target, self.origin, 1, SIZES[0] * fill.IDLE)
+        self.sessions = [f"{SESSIONS}{each}" for each in fill.active_sessions(target)]
+
+    def ready(self) -> Values:
+        return [Figure(self.first_answer)]
+
+    def idle(self) -> Values:
+        time.sleep(REST)
+        before = self.processes.cpu_seconds()
+        time.sleep(WATCHED)
+        return [Figure(1000 * (self.processes.cpu_seconds() - before) / WATCHED)]
+
+    def append(self) -> Values:
+        return self._cpu(self._calls(appending(self.sessions), FEW))
+
+    def get(self) -> Values:
+        return self._cpu(self._calls(Operation("get", "", "GET", self.sessions), FEW))
+
+    def life(self) -> Values:
+        return self._cpu(self._lives(FEW))
+
+    def appends(self) -> Values:
+        alone = appending(self.sessions[:1])
+        shapes = ((alone, 1), (alone, CROWD), (appending(self.sessions), CROWD))
+        return [self._rate(self._calls(operation, count)) for operation, count in shapes]
+
+    def lives(self) -> Values:
+        return [self._rate(self._lives(count)) for count in (1, CROWD)]
+
+    def transcript(self) -> Values:
+        return [self._median(f"{SESSIONS}{self._long(length)}/transcript") for length in LENGTHS]
+
+    def sse(self) -> Values:
+        found = []
+        for count, rounds in OPENED:
+            with self.processes.measure() as spent:
+                taken = [self._open_streams(count) for _ in range(rounds)]
+            found.append(Figure(1000 * median(taken), spent.milliseconds / (count * rounds)))
+        return found
+
+    def first_token(self) -> Values:
+        found = []
+        for count, rounds in SENT:
+            taken: list[float] = []
+            with self._talk(count) as talk:
+                talk.say("hello")
+                with self.processes.measure() as spent:
+                    for _ in range(rounds):
+                        time.sleep(PAUSE)
+                        taken += talk.say("hello")
+            found.append(Figure(1000 * median(taken), spent.milliseconds / len(taken)))
+        return found
+
+    def pace(self) -> Values:
+        with self._talk(PACED) as talk, self.processes.measure() as spent:
+            first = median(talk.say(SCRIPT))
+            come = [pairwise(listener.came["content"]) for listener in talk.listeners]
+        gaps = sorted(after - before for before, after in chain.from_iterable(come))
+        cpu = spent.milliseconds / (PACED * SCRIPT_TOKENS)
+        return [Figure(1000 * percentile(gaps, 0.99), cpu), Figure(1000 * first, cpu)]
+
+    def tokens(self) -> Values:
+        answers = [self._answer(bench_message, count) for count, _ in SENT]
+        return [Figure(1e6 / wall, cpu / 1000) for wall, cpu in answers]
+
+    def token(self) -> Values:
+        with serving("tests.bench.provider") as (port, _):
+            overrides = {"providers": [mounted(f"http://127.0.0.1:{port}/v1")]}
+            _, mock = self._answer(bench_message, 1)
+            _, real = self._answer(lambda tokens: Order(tokens).message, 1, overrides)
+        return [Figure(mock), Figure(real)]
+
+    def memory(self) -> Values:
+        creating = Operation("create", "", "POST", [SESSIONS], 201, CREATION)
+        with self._calls(creating, FEW) as calls, ThreadPoolExecutor(FEW) as pool:
+            for done in [pool.submit(call) for call in calls * (SIZES[1] // FEW)]:
+                done.result()
+        return [Figure(self.memory_at_start), Figure(self.processes.megabytes())]
+
+    @contextmanager
+    def _calls(self, operation: Operation, connections: int) -> Iterator[list[Call]]:
+        with operations.calls_of(operation, self.daemon, connections) as calls:
+            yield calls
+
+    @contextmanager
+    def _lives(self, count: int) -> Iterator[list[Call]]:
+        with ExitStack() as stack:
+            clients = [stack.enter_context(self.daemon.client()) for _ in range(count)]
+            yield [timed(partial(live, client)) for client in clients]
+
+    def _cpu(self, opened: AbstractContextManager[list[Call]]) -> Values:
+        """Return the milliseconds of the processor that each of the calls takes."""
+        return [Figure(self._drive(opened)[1])]
+
+    def _rate(self, opened: AbstractContextManager[list[Call]]) -> Figure:
+        """Return how many of the calls are done each second."""
+        load, cpu = self._drive(opened)
+        return Figure(len(load.latencies) / load.elapsed, cpu)
+
+    def _median(self, path: str) -> Figure:
+        """Return the milliseconds that one client waits for what is at a path."""
+        load, cpu = self._drive(self._calls(Operation(path, "", "GET", [path]), 1))
+        return Figure(1000 * median(load.latencies), cpu)
+
+    def _drive(self, opened: AbstractContextManager[list[Call]]) -> tuple[Load, float]:
+        with opened as calls:
+            load = drive(calls, self.seconds, self.processes.cpu_seconds)
+        return load, 1000 * (load.server_cpu or 0.0) / len(load.latencies)
+
+    def _long(self, length: int) -> str:
+        """Make a session of so many messages; return its id."""
+        number = LONG + length
+        grow(self.daemon, self.origin, number, number, length)
+        return numbered(self.daemon, number)
+
+    def _open_streams(self, count: int) -> float:
+        """Open so many streams at once; return the seconds until each has its first event."""
+        paths = islice(cycle(self.sessions), count)
+        listeners = [Listener(path) for path in paths]
+        with self.daemon.streams() as streams:
+            started = time.perf_counter()
+            for listener in listeners:
+                streams.open(f"{listener.path}/stream", listener.take)
+            streams.read_until(lambda: all(listener.came for listener in listeners))
+            return max(chain.from_iterable(each.came["connected"] for each in listeners)) - started
+
+    def _talk(self, count: int) -> Talk:
+        return Talk(self.daemon, [Listener(path) for path in self._start(count)])
+
+    def _start(self, count: int, overrides: dict[str, object] | None = None) -> list[str]:
+        body: dict[str, object] = {"profile_name": fill.PROFILE}
+        if overrides:
+            body["settings_overrides"] = overrides
+        with self.daemon.client() as client:
+            return [started_session(client, body) for _ in range(count)]
+
+    def _answer(
+        self,
+        message: Callable[[int], str],
+        count: int,
+        overrides: dict[str, object] | None = None,
+    ) -> tuple[float, float]:
+        """Have so many sessions answer at once, for a row's time, as fast as they can.
+
+        Returns the microseconds of time and of the processor for each token.
+        """
+        tokens = TRIED
+        for _ in range(2):
+            wall, _ = self._read_answers(self._start(count, overrides), message(tokens), tokens)
+            tokens = min(MOST, max(TRIED, round(1e6 * self.seconds / wall / count)))
+        return self._read_answers(self._start(count, overrides), message(tokens), tokens)
+
+    def _read_answers(self, paths: list[str], message: str, tokens: int) -> tuple[float, float]:
+        ids = [path.removeprefix(SESSIONS) for path in paths]
+        before = self.processes.cpu_seconds()
+        with sent(self.daemon, ids, message) as batch:
+            batch.wait_until(lambda state: state.ended == len(ids), PATIENCE)
+            cpu = self.processes.cpu_seconds() - before
+            started, ended = zip(*batch.spans().values(), strict=True)
+        wall, count = max(ended) - min(started), tokens * len(ids)
+        return 1e6 * wall / count, 1e6 * cpu / count
+
+
+def measure_first_answer(target: Daemon) -> float:
+    """Return the seconds from now to the end of the first answer."""
+    started = time.perf_counter()
+    with target.client() as client:
+        path = started_session(client, {"profile_name": fill.PROFILE})
+        with closing(target.stream(f"{path}/stream")) as frames:
+            wait_for("connected", frames)
+            client.send("POST", f"{path}/send-message", {"content": "hello"}, 202)
+            wait_for("assistant_message_complete", frames)
+    return time.perf_counter() - started
+
+
+def appending(paths: list[str]) -> Operation:
+    """Return the operation that appends a message to each of the sessions in turn."""
+    return Operation("append", "", "POST", [f"{path}/messages" for path in paths], 201, MESSAGE)
+
+
+def live(client: Client) -> None:
+    """Do the ten requests of a session's life."""
+    path = started_session(client, {"profile_name": fill.PROFILE})
+    for _ in range(3):
+        client.send("POST", f"{path}/messages", {"content": BODY}, 201)
+    for read in ("", "/messages", "/events"):
+        client.send("GET", f"{path}{read}", None, 200)
+    client.send("POST", f"{path}/complete", None, 204)
+    client.send("DELETE", path, None, 204)
+
+
+def bench_message(tokens: int) -> str:
+    """Return what the mock answers with so many tokens."""
+    return f"BENCH tokens={tokens}"
+
+
+def measure_sizes(seconds: float, keys: Sequence[str], say: Say) -> dict[str, Values]:
+    """Measure `list`, `page` and `create` on a daemon without a worker that gets more sessions."""
+    found: dict[str, Values] = defaultdict(list)
+    with daemon(AMPLIFIERD_WORKERS="0") as target:
+        origin, filled, cpu = fill.make_origin(target), 0, Processes(target).cpu_seconds
+
+        def measure(key: str, method: str, path: str, status: int, body: bytes = b"") -> None:
+            if key in keys:
+                operation = Operation(key, "", method, [path], status, body)
+                figures = operations.measure(operation, target, 1, seconds, cpu)
+                found[key].append(Figure(figures.p50, figures.cpu))
+
+        for size in SIZES if "list" in keys else SIZES[1:2]:
+            say(f"Filling in {size:,} sessions")
+            grow(target, origin, filled + 1, size, 0)
+            filled = size
+            measure("list", "GET", f"{SESSIONS}?limit=50", 200)
+            if size == SIZES[1]:
+                measure("page", "GET", f"{SESSIONS}?limit=1000", 200)
+                measure("create", "POST", SESSIONS, 201, CREATION)
+    return found
+
+
+def measure_hold(seconds: float, say: Say, sizes: Sequence[int] = HELD) -> Values:
+    """Return the most runs that one worker holds, of a daemon with a place for each of them."""
+    most = 0
+    with (
+        daemon(**SETTINGS, AMPLIFIERD_WORKERS="1") as target,
+        serving("tests.bench.provider") as (port, provider),
+    ):
+        meters = Meters(target, provider)
+        sessions = fresh_sessions(target, f"http://127.0.0.1:{port}/v1", sum(sizes) + 1)
+        hold(target, meters, [next(sessions)], 1.0)
+        for size in sizes:
+            say(f"Measuring {size} runs at once")
+            held = hold(target, meters, [next(sessions) for _ in range(size)], seconds)
+            say(describe(held))
+            if not held.keeps_up:
+                break
+            most = size
+    return [Figure(most)]
+
+
+def describe(held: Held) -> str:
+    """Return how one number of runs went."""
+    return (
+        f"{held.runs} runs: the slowest {held.stretch:.1%}, p95 {held.p95:.0f} ms, of a core the"
+        f" worker {held.worker:.0%}, PostgreSQL {held.database:.0%}"
+    )
+
+
+@dataclass
+class Goals:
+    """What was measured: the figures of each row by its key, the errors of those that failed."""
+
+    found: dict[str, Values] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    # Milliseconds of the processor of a bare answer.
+    hello: float | None = None
+
+    def note(self, key: str, measure: Callable[[], Values]) -> None:
+        """Measure a row; one that fails leaves the others."""
+        try:
+            self.found[key] = measure()
+        except (BenchError, OSError, psutil.Error) as error:
+            self.failed[key] = str(error)
+
+
+# Rows that have a daemon of their own, and those which are measured on one that many share.
+SIZED, OWN = ("list", "page", "create"), "hold"
+SHARED = ("ready", "idle", "get", "append", "life", "appends", "lives", "transcript", "sse")
+SHARED += ("first_token", "tokens", "token", "pace", "memory")
+
+
+def measure_goals(keys: Sequence[str], seconds: float, say: Say) -> Goals:
+    """Measure the rows of these keys, those of one daemon together."""
+    goals = Goals()
+    with serving(HELLO_MODULE) as hello:
+        if shared := [key for key in SHARED if key in keys]:
+            say("Starting a daemon")
+            with daemon() as target:
+                rows = Rows(target, seconds)
+                goals.hello = ask_hello(*hello, FEW, seconds).cpu
+                for key in shared:
+                    say(f"Measuring {key}")
+                    goals.note(key, getattr(rows, key))
+        if sized := [key for key in SIZED if key in keys]:
+            say("Starting a daemon without a worker")
+            goals.hello = goals.hello or ask_hello(*hello, FEW, seconds).cpu
+            goals.found |= measure_sizes(seconds, sized, say)
+    if OWN in keys:
+        say("Starting a daemon with one worker")
+        goals.note(OWN, lambda: measure_hold(HELD_SHARE * seconds, say))
+    return goals

@@ -1,13 +1,13 @@
-"""Schemas of tools' arguments, in a form that every model server takes.
+"""Schemas of tools' arguments, in a form that every model server accepts.
 
-Tools bring what their authors wrote: MCP servers above all. A server refuses the whole request for
-one schema that it does not like, so each is put right here. Nothing is lost that matters to a call:
-the tool itself still checks its arguments.
+Authors of tools, above all of MCP servers, write many kinds of schemas. A model server refuses the
+whole request because of one schema that it does not accept, so each is corrected here. Nothing is
+lost that matters to a call: the tool itself still checks its arguments.
 """
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, TypeGuard
 
@@ -25,21 +25,22 @@ _SPELLINGS = {
     "null": "none",
 }
 _ALIASES = {alias: name for name, aliases in _SPELLINGS.items() for alias in aliases.split()}
-# Items of an array about which nothing is known. Empty items count as missing ones at some
-# servers; `array` is not among the types because it would need items itself.
+# The items of an array whose schema does not describe them. Some servers treat empty items as
+# missing; `array` is not among the types because it would need items itself.
 _ANY_ITEMS: Schema = {"type": ["string", "number", "boolean", "object"]}
 _COMBINATIONS = ("allOf", "anyOf", "oneOf")
-# Names of the schema itself, which some servers refuse and none needs.
+# Keywords that name the schema itself. Some servers refuse them, and none needs them.
 _NAMES = frozenset({"$schema", "$id", "id", "$anchor", "$comment", "$vocabulary", "$dynamicAnchor"})
 _DEFINITIONS = ("$defs", "definitions")
+_LOCAL = tuple(f"#/{key}/" for key in _DEFINITIONS)
 _SCHEMAS_BY_NAME = frozenset({"properties", "patternProperties", "dependentSchemas"})
 _ONE_SCHEMA = frozenset(
     {"not", "if", "then", "else", "contains", "propertyNames", "additionalItems"}
     | {"unevaluatedItems", "unevaluatedProperties", "additionalProperties"}
 )
-# At the top, no server takes these; in lenient ones, only the combinations are allowed.
+# No server accepts these at the top of a schema; lenient ones accept combinations there.
 _NEVER_AT_TOP = frozenset({"enum", "const", "not", "if", "then", "else", "items", "default"})
-# Bounds of what inlining may make of a schema: recursion ends there in "anything".
+# Limits of a schema whose references are inlined: beyond them, a value may be anything.
 _MOST_DEPTH = 40
 _MOST_NODES = 3_000
 
@@ -51,11 +52,11 @@ class SchemaError(Exception):
 def normalize_schema(schema: Any, lenient: bool) -> Schema:
     """Return a JSON schema of type object for a tool's arguments. The result must not be changed.
 
-    `lenient` keeps combinations at the top, and references. Raises SchemaError where a tool could
-    not be called with it.
+    `lenient` keeps combinations at the top, and references. Raises SchemaError if no call could
+    have arguments that fit the schema.
     """
     try:
-        # Schemas are the same in each request of a session.
+        # The same schema comes with each request of a session, so its result is cached.
         text = json.dumps(schema, allow_nan=False)
     except (TypeError, ValueError, RecursionError):
         return _Normalizer(schema, lenient).run()
@@ -83,7 +84,7 @@ class _Normalizer:
         if not self._lenient:
             wanted = root.get("required")
             if _is_list(wanted) and any(key in schema for key in _COMBINATIONS):
-                # Of properties that only its branches have.
+                # They may be properties that only the branches have.
                 schema["required"] = [name for name in wanted if isinstance(name, str)]
             schema = _flatten(schema)
         types = schema.get("type", "object")
@@ -94,13 +95,14 @@ class _Normalizer:
         top.setdefault("properties", {})
         self._declare_required(root, top)
         _repair_required(top)
-        if self._lenient:
-            self._keep_definitions(root, top)
-        # The type first, as everybody writes it.
+        for key in _DEFINITIONS if self._lenient else ():
+            if isinstance(root.get(key), dict):
+                top[key] = {str(k): self._any_schema(v, (), 1) for k, v in root[key].items()}
+        # The type first, as most schemas are written.
         return {"type": top.pop("type"), **top}
 
     def _declare_required(self, root: Schema, top: Schema) -> None:
-        """Declare what is only required: a model must know what the tool cannot do without."""
+        """Declare properties that are only required, because a model must know of them."""
         wanted, declared = root.get("required"), root.get("properties", {})
         if not _is_list(wanted) or not isinstance(declared, dict):
             return
@@ -110,13 +112,8 @@ class _Normalizer:
         top["properties"] = {**{name: {} for name in names}, **top["properties"]}
         top["required"] = [*top.get("required", ()), *names]
 
-    def _keep_definitions(self, root: Schema, top: Schema) -> None:
-        for key in _DEFINITIONS:
-            if isinstance(root.get(key), dict):
-                top[key] = {str(k): self._any_schema(v, (), 1) for k, v in root[key].items()}
-
     def _any_schema(self, value: Any, refs: tuple[str, ...], depth: int) -> Schema:
-        """Return the schema at this place; one that allows anything if there is none."""
+        """Return a schema normalized; if the value is none, one that allows anything."""
         return self._schema(value, refs, depth) if isinstance(value, dict) else {}
 
     def _schema(self, given: Schema, refs: tuple[str, ...], depth: int) -> Schema:
@@ -139,20 +136,32 @@ class _Normalizer:
             kept = self._keyword(str(key), value, refs, depth)
             if kept is not None:
                 out[str(key)] = kept
-        _repair(out, given)
+        # The keywords must fit each other.
+        if "type" not in out and "properties" in out:
+            out["type"] = "object"
+        elif "type" not in out and ("items" in out or "prefixItems" in out):
+            out["type"] = "array"
+        types = _types(out)
+        if "prefixItems" in out:
+            rest = [out["items"]] if isinstance(given.get("items"), dict) else []
+            out["items"] = _either([*out.pop("prefixItems"), *rest])
+        if "array" in types:
+            out.setdefault("items", _ANY_ITEMS)
+        _repair_required(out)
+        _repair_enum(out, types)
         return out
 
     def _inline(self, given: Schema, refs: tuple[str, ...], depth: int) -> Schema | None:
-        """Return a reference's schema in its place; None where the reference itself may stay."""
+        """Return the schema that a reference stands for; None if the reference may stay."""
         ref = given.get("$ref")
         target = self._resolve(ref)
-        if self._lenient and target is not None and _is_definition(ref):
+        if self._lenient and target is not None and str(ref).startswith(_LOCAL):
             return None
         beside = {k: v for k, v in given.items() if not str(k).endswith(("$ref", "Ref"))}
         if isinstance(target, dict) and ref not in refs:
-            # What stands beside a reference says more than its target, such as a description.
+            # Keywords beside a reference, such as a description, count more than its target's.
             return self._schema({**target, **beside}, (*refs, str(ref)), depth + 1)
-        # Dangling, or recursive: from here on it is anything of that kind.
+        # The reference leads nowhere or to itself: any value of that type is allowed.
         kind = _bare(target) if isinstance(target, dict) else {}
         return self._schema({**kind, **beside}, refs, depth + 1)
 
@@ -174,13 +183,17 @@ class _Normalizer:
         """Return a keyword's value; None if it is missing or not valid."""
         deeper = depth + 1
         if key in _SCHEMAS_BY_NAME:
-            return self._by_name(value, refs, deeper)
+            # A property whose schema is `false` must not be there.
+            pairs = value.items() if isinstance(value, dict) else ()
+            return {str(k): self._any_schema(v, refs, deeper) for k, v in pairs if v is not False}
         if key in _COMBINATIONS or key == "prefixItems":
             branches = value if isinstance(value, list) else []
             usable = [self._any_schema(b, refs, deeper) for b in branches if b is not False]
             return usable or None
         if key == "items":
-            return self._items(value, refs, deeper)
+            if isinstance(value, list):
+                return _either([self._any_schema(each, refs, deeper) for each in value])
+            return self._any_schema(value, refs, deeper) or _ANY_ITEMS
         if key in _ONE_SCHEMA:
             if isinstance(value, dict):
                 return self._schema(value, refs, deeper)
@@ -190,30 +203,6 @@ class _Normalizer:
         if key in ("title", "description", "format", "pattern", "$ref"):
             return value if isinstance(value, str) else None
         return value if value is not None and _is_json(value) else None
-
-    def _by_name(self, value: Any, refs: tuple[str, ...], depth: int) -> Schema:
-        # A property whose schema is `false` must not be there.
-        pairs = value.items() if isinstance(value, dict) else ()
-        return {str(k): self._any_schema(v, refs, depth) for k, v in pairs if v is not False}
-
-    def _items(self, value: Any, refs: tuple[str, ...], depth: int) -> Schema:
-        if isinstance(value, list):
-            return _either([self._any_schema(each, refs, depth) for each in value])
-        return self._any_schema(value, refs, depth) or _ANY_ITEMS
-
-
-def _repair(out: Schema, given: Schema) -> None:
-    """Make the keywords of a schema fit each other."""
-    if "type" not in out and (implied := _implied_type(out)):
-        out["type"] = implied
-    types = _types(out)
-    if "prefixItems" in out:
-        rest = [out["items"]] if isinstance(given.get("items"), dict) else []
-        out["items"] = _either([*out.pop("prefixItems"), *rest])
-    if "array" in types:
-        out.setdefault("items", _ANY_ITEMS)
-    _repair_required(out)
-    _repair_enum(out, types)
 
 
 def _repair_required(out: Schema) -> None:
@@ -236,9 +225,13 @@ def _repair_enum(out: Schema, types: set[str]) -> None:
     if not _is_list(values):
         return
     if "string" in types and types <= {"string", "null"}:
-        # `enum: [1, on]` of a YAML file.
+        # `enum: [1, on]` in a YAML file.
         nullable = "null" in types
-        values = [_as_text(v) for v in values if v is not None or nullable]
+        values = [
+            v if v is None or isinstance(v, str) else json.dumps(v)
+            for v in values
+            if v is not None or nullable
+        ]
     # By their JSON, because 1 == True.
     unique = {json.dumps(value, sort_keys=True): value for value in values}
     if unique:
@@ -247,14 +240,10 @@ def _repair_enum(out: Schema, types: set[str]) -> None:
             out["type"] = "string"
 
 
-def _as_text(value: Any) -> str | None:
-    return value if value is None or isinstance(value, str) else json.dumps(value)
-
-
 def _flatten(schema: Schema) -> Schema:
     """Return a schema without combinations at its top: one object with the properties of all.
 
-    Which of them belong together is lost; the tool refuses what does not.
+    The result no longer says which properties belong together; the tool still checks that.
     """
     if not any(key in schema for key in _COMBINATIONS):
         return schema
@@ -268,17 +257,23 @@ def _flatten(schema: Schema) -> Schema:
         for branch in branches:
             for name, value in branch.get("properties", {}).items():
                 known = properties.get(name)
-                join = _both if key == "allOf" else _join
-                properties[name] = value if known is None else join(known, value)
+                if known is not None:
+                    value = {**known, **value} if key == "allOf" else _join(known, value)
+                properties[name] = value
             for extra in ("title", "description"):
                 if extra in branch and key == "allOf":
                     out.setdefault(extra, branch[extra])
-        required += _required_of(branches, key == "allOf")
+        lists = [branch.get("required", []) for branch in branches]
+        if key == "allOf":
+            required += [name for names in lists for name in names]
+        elif lists:
+            # Of alternatives, only what all of them require.
+            required += [name for name in lists[0] if all(name in names for names in lists)]
         if any("additionalProperties" in branch for branch in branches):
-            # A branch's own says nothing of the others' properties.
+            # It was for the properties of one branch, not for those of all.
             out.pop("additionalProperties", None)
     for branch in (each for key in _COMBINATIONS for each in schema.get(key, ())):
-        # Some say only which properties belong together, and nowhere what these are.
+        # Some branches only require properties that nothing describes.
         for name in branch.get("required", ()):
             properties.setdefault(name, {})
     out["type"] = "object"
@@ -290,7 +285,7 @@ def _flatten(schema: Schema) -> Schema:
 
 
 def _as_object(branch: Schema) -> Schema | None:
-    """Return a branch, flattened; None if it is no object: `null`, most often."""
+    """Return a branch, flattened; None if it is not an object (most often it is `null`)."""
     try:
         flat = _flatten(branch)
     except SchemaError:
@@ -298,19 +293,8 @@ def _as_object(branch: Schema) -> Schema | None:
     return flat if not _types(flat) or "object" in _types(flat) else None
 
 
-def _required_of(branches: list[Schema], all_of: bool) -> Iterable[str]:
-    lists = [branch.get("required", []) for branch in branches]
-    if all_of or not lists:
-        return [name for names in lists for name in names]
-    return [name for name in lists[0] if all(name in names for names in lists)]
-
-
-def _both(first: Schema, second: Schema) -> Schema:
-    return {**first, **second}
-
-
 def _join(first: Schema, second: Schema) -> Schema:
-    """Return a schema for what is allowed by either of two."""
+    """Return a schema that allows what either of two allows."""
     if first == second:
         return first
     values = [*_values(first), *_values(second)]
@@ -359,14 +343,8 @@ def _types(schema: Schema) -> set[str]:
     return {types} if isinstance(types, str) else set(types)
 
 
-def _implied_type(schema: Schema) -> str | None:
-    if "properties" in schema:
-        return "object"
-    return "array" if "items" in schema or "prefixItems" in schema else None
-
-
 def _bare(schema: Schema) -> Schema:
-    """Return no more of a schema than its type and description."""
+    """Return only the type and the description of a schema."""
     out: Schema = {}
     if kind := _clean_type(schema.get("type")):
         out["type"] = kind
@@ -379,26 +357,19 @@ def _bare(schema: Schema) -> Schema:
     return out
 
 
-def _is_definition(ref: Any) -> bool:
-    return isinstance(ref, str) and ref.startswith(tuple(f"#/{key}/" for key in _DEFINITIONS))
-
-
 def _is_list(value: Any) -> TypeGuard[list[Any]]:
     return isinstance(value, list)
 
 
 def _is_json(value: Any) -> bool:
-    """Return whether a value can be sent: YAML also makes dates, and Python NaN."""
+    """Return whether a value can be sent as JSON: YAML also has dates, and Python has NaN."""
     try:
-        return all(_is_plain(each) for each in _walk(value, 0))
+        return all(
+            math.isfinite(each) if isinstance(each, float) else isinstance(each, str | int | None)
+            for each in _walk(value, 0)
+        )
     except RecursionError:
         return False
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return value is None or isinstance(value, str | int)
 
 
 def _walk(value: Any, depth: int) -> Iterator[Any]:

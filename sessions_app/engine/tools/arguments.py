@@ -1,8 +1,8 @@
 """The arguments of a call, corrected by the tool's schema if it is clear what a model meant.
 
-Models put JSON inside a text, send null for what they leave out, and write numbers as texts. Each
-of these is corrected, for all tools alike. Whatever else is wrong is explained in words that a
-model can act on.
+Models put JSON inside a string, send null for what they leave out, and write numbers as strings.
+These mistakes are corrected for all tools. All other mistakes are explained so that a model can
+correct them.
 """
 
 import json
@@ -14,13 +14,13 @@ from typing import Any
 
 from sessions_app.engine.tools.base import ToolError
 
-# References that are followed, one after the other, until a schema counts as one without an end.
+# References that are followed one after the other; after these, a schema counts as endless.
 _REFERENCES = 50
-# JSON inside JSON inside a text.
+# How often a string is read as JSON that may be a string again.
 _NESTED_TEXTS = 3
-# Levels of data, and looks at a schema: what would take more is left to the tool.
+# Levels of data, and steps for one call: beyond these, values are left to the tool as they are.
 _DEPTH, _STEPS = 64, 100_000
-# Mistakes that are named, and characters of a value that is repeated in one.
+# Mistakes in one answer, and characters of a value in the description of a mistake.
 _NAMED, _SHOWN = 10, 60
 
 _NUMBER = re.compile(r"-?\d{1,300}(\.\d{1,300})?([eE][-+]?\d{1,3})?")
@@ -35,7 +35,7 @@ _NOUNS = {
     "null": "null",
 }
 
-# Types in the order in which a value is tried: the more definite first.
+# The order in which types are tried for a value: the narrowest first.
 _ORDER = ("null", "boolean", "integer", "number", "array", "object", "string")
 _UNFIT = object()
 
@@ -62,7 +62,7 @@ _IS: dict[str, Callable[[Any], bool]] = {
 
 
 class UnfitValueError(Exception):
-    """A value that fits its schema in no way; the mistakes, as the ends of sentences."""
+    """A value that does not fit its schema; each mistake is a clause without a full stop."""
 
     def __init__(self, *mistakes: str) -> None:
         super().__init__("; ".join(mistakes))
@@ -72,9 +72,9 @@ class UnfitValueError(Exception):
 def coerce_arguments(arguments: Any, schema: Schema) -> dict[str, Any]:
     """Return the arguments of a call as its schema wants them, if that is unambiguous.
 
-    Takes what a model has sent: an object, nothing, or a text of JSON. A text stays a text if the
-    schema takes one. Null is left out if nothing is required. Raises ToolError, which names every
-    argument that is wrong and what it must be.
+    Takes what a model has sent: an object, nothing, or JSON text. A string stays a string if the
+    schema allows one. Null is left out if the argument is optional. Raises ToolError, which names
+    each wrong argument and says what it must be.
     """
     value = arguments
     for _ in range(_NESTED_TEXTS):
@@ -83,9 +83,9 @@ def coerce_arguments(arguments: Any, schema: Schema) -> dict[str, Any]:
         try:
             value = json.loads(value) if value.strip() else {}
         except (ValueError, RecursionError) as error:
-            where = f" ({error})" if isinstance(error, json.JSONDecodeError) else ""
+            place = f" ({error})" if isinstance(error, json.JSONDecodeError) else ""
             raise ToolError(
-                f"The arguments are no valid JSON{where}. Send one JSON object with the "
+                f"The arguments are no valid JSON{place}. Send one JSON object with the "
                 "arguments by their names."
             ) from None
     if not isinstance(value, dict | None):
@@ -108,7 +108,7 @@ def unfit_arguments(mistakes: Iterable[str]) -> ToolError:
 
 
 class SchemaCoercion:
-    """Values fitted to the schemas of one document, whose references are within it."""
+    """Fits values to the schemas of one document; references stay within the document."""
 
     def __init__(self, root: Schema) -> None:
         self.root = root
@@ -126,7 +126,11 @@ class SchemaCoercion:
             value = self.fit(value, each, path, depth + 1)
         if options := _options(schema):
             return fit_option(value, options, path)
-        value = self._fit_type(value, _types(schema), path)
+        types = _types(schema)
+        if types and not any(_IS[name](value) for name in types):
+            value = convert_to(value, types, path)
+        elif types == {"integer"} and isinstance(value, float):
+            value = int(value)
         if isinstance(value, dict):
             return self._fit_properties(value, schema, path, depth)
         if isinstance(value, list):
@@ -138,7 +142,7 @@ class SchemaCoercion:
         return depth > _DEPTH or self.steps > _STEPS
 
     def _resolve(self, schema: Any) -> Any:
-        """Return a schema without a reference at its top; the true schema for one to nowhere."""
+        """Return a schema without a reference at its top."""
         for _ in range(_REFERENCES):
             reference = schema.get("$ref") if isinstance(schema, dict) else None
             if not isinstance(reference, str):
@@ -154,7 +158,7 @@ class SchemaCoercion:
         return {}
 
     def _fit_one(self, value: Any, schemas: list[Any], path: str, depth: int) -> Any:
-        """Return the value as one of the schemas wants it, best as it is."""
+        """Return the value as one of the schemas wants it; unchanged, if one allows that."""
         fitting, mistakes = [], []
         for each in schemas:
             try:
@@ -162,7 +166,7 @@ class SchemaCoercion:
             except UnfitValueError as error:
                 mistakes.append(error)
         if not fitting:
-            # If only one of them is not about null, it says best what is wrong.
+            # If only one schema allows more than null, its error explains the mistake best.
             real = [
                 error
                 for each, error in zip(schemas, mistakes, strict=True)
@@ -175,15 +179,6 @@ class SchemaCoercion:
             )
             raise UnfitValueError(_mistake(path, f"must be {kinds}", value))
         return next((each for each in fitting if _is_same(each, value)), fitting[0])
-
-    def _fit_type(self, value: Any, types: set[str], path: str) -> Any:
-        if not types or any(_IS[name](value) for name in types):
-            is_float = isinstance(value, float) and value.is_integer()
-            return int(value) if is_float and types == {"integer"} else value
-        for name in _ORDER:
-            if name in types and (fitting := convert(value, name)) is not _UNFIT:
-                return fitting
-        raise UnfitValueError(_mistake(path, f"must be {_join_nouns(types)}", value))
 
     def _fit_properties(
         self, value: dict[str, Any], schema: Schema, path: str, depth: int
@@ -224,7 +219,7 @@ class SchemaCoercion:
             return False
         kinds = self._kinds(schema)
         if is_text:
-            # To some these are values: a text, or one of several; an empty object is one, too.
+            # A schema with one of these types may mean the string, or an empty object, itself.
             return bool(kinds) and not kinds & {"string", "object", "null"}
         return bool(kinds) and "null" not in kinds
 
@@ -260,10 +255,18 @@ class SchemaCoercion:
         return fitting
 
 
+def convert_to(value: Any, types: set[str], path: str) -> Any:
+    """Return a value as the first type that it can be converted to; raise UnfitValueError."""
+    for name in _ORDER:
+        if name in types and (fitting := convert(value, name)) is not _UNFIT:
+            return fitting
+    raise UnfitValueError(_mistake(path, f"must be {_join_nouns(types)}", value))
+
+
 def convert(value: Any, kind: str) -> Any:
     """Return a value as another type; _UNFIT if it is not clear how."""
     if kind == "string":
-        # Nobody knows how other values were to be written.
+        # It is not clear how any other value should be written.
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else _UNFIT
     if not isinstance(value, str):
         return _UNFIT
@@ -292,7 +295,7 @@ def convert(value: Any, kind: str) -> Any:
 
 
 def _types(schema: Any) -> set[str]:
-    """Return the types that a schema names, or shows by what else it says."""
+    """Return the types that a schema names, or that its other keywords imply."""
     if not isinstance(schema, dict):
         return set()
     named = schema.get("type")
@@ -307,7 +310,7 @@ def _types(schema: Any) -> set[str]:
 
 
 def _options(schema: Schema) -> list[Any]:
-    """Return the only values that a schema takes; none if it does not say."""
+    """Return the values that a schema lists; empty if it lists none."""
     if "const" in schema:
         return [schema["const"]]
     return schema["enum"] if isinstance(schema.get("enum"), list) else []
@@ -316,7 +319,7 @@ def _options(schema: Schema) -> list[Any]:
 def fit_option(value: Any, options: list[Any], path: str) -> Any:
     if any(_is_same(option, value) for option in options):
         return value
-    # Written as a text, or as a text too many, or with blanks around it.
+    # The model may have made a string of it, quoted it twice, or put blanks around it.
     texts = [_write(option) for option in options]
     written = _write(value)
     if written not in texts and isinstance(value, str):
@@ -333,7 +336,7 @@ def _write(value: Any) -> str:
 
 
 def _is_same(one: Any, other: Any) -> bool:
-    """Return whether values are the same to JSON, to which 1 and true are not."""
+    """Return whether two values are the same in JSON, in which 1 and true differ."""
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     if isinstance(one, dict) and isinstance(other, dict):

@@ -1,7 +1,7 @@
-"""The config of a module: variables filled in, numbers checked, and its secrets redacted again.
+"""The config of a module: variables are filled in, numbers are checked, secrets are redacted.
 
-Secrets are known by their values (see `Resolver`). They are redacted where people see them; what is
-executed or sent keeps them.
+Secrets are known by their values (see `Resolver`). Whatever people see is redacted; what is
+executed or sent is not.
 """
 
 import base64
@@ -20,27 +20,27 @@ Config = dict[str, Any]
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
-
 MASK = "***"
 # Characters of a secret, at least.
 SHORTEST = 6
 
 # Keys of a config whose values become headers of HTTP.
 _IN_HEADERS = frozenset({"api_key", "headers"})
-# What stands around a key by accident: white space, a byte order mark, characters without width.
+# Characters around a key that were copied by accident: white space, a byte order mark, characters
+# without width.
 _AROUND = " \t\r\n\v\f\x00\x85\xa0\u200b\u200c\u200d\u2028\u2029\u2060\ufeff"
 
-# What this process has filled in, ever: what its log must not show.
+# All values that this process has filled in so far: its log must not show them.
 seen: set[str] = set()
 
 
 class Resolver:
     """Fills `${NAME}` from the environment, and remembers what must not be shown.
 
-    `secrets` is whatever was filled in: no error of a service repeats it. `keys` is what people
-    are never shown, also not in what a tool is called with: what stands under a secret's key or
-    has a secret's name, and, in what programs are given (`args`, `env`, `headers`), all but what is
-    evidently no secret, such as a path. What is executed or sent keeps both.
+    `secrets` are all values that were filled in: they are redacted in errors of the service. `keys`
+    are the values that people must never see, not even in arguments of tools: those under the key
+    of a secret, those of a variable with a secret's name, and, under `args`, `command`, `env` and
+    `headers`, all but values that are certainly public, such as paths.
     """
 
     def __init__(self, module: str) -> None:
@@ -53,13 +53,12 @@ class Resolver:
     ) -> Any:
         """Return the value with every `${NAME}` in it filled, at any depth.
 
-        `secret` says that the value stands under a secret's key, `given` that a program gets it;
-        `header`, not empty, is the key of a value that becomes part of a header of HTTP:
-        `api_key`, or one below `headers`. What came along with it by accident (white space and
-        quotes around it) is taken off.
+        `secret` means that the value is below the key of a secret, `given` that a program gets it.
+        `header` is the key of a value that becomes part of an HTTP header (`api_key`, or a key
+        below `headers`), or empty; white space and quotes around such a value are removed.
 
-        Raises EngineError `missing_key`, naming the variable, if one is unset or empty, and
-        `bad_config`, naming the variable or the key, for what no header can carry.
+        Raises EngineError `missing_key`, with the variable's name, if a variable is unset or empty,
+        and `bad_config`, with the variable or the key, if a header cannot have the value.
         """
         if isinstance(value, str):
             filled = _VARIABLE.sub(
@@ -94,35 +93,35 @@ class Resolver:
         return value
 
     def keep(self, value: str, secret: bool) -> None:
-        """Remember a value that must not be shown, and whether it is a secret for certain."""
+        """Remember a value that errors must not repeat; if it is a secret, nobody may see it."""
         self.secrets.add(value)
         seen.add(value)
         if secret:
             self.keys.add(value)
 
 
-# Keys of a tool's config whose values a program gets, whatever they are.
+# Keys of a tool's config whose values a program or a service gets.
 _GIVEN = {"args", "command", "env", "headers"}
-# A path, a number, a host name, or a URL without a user: what a person must see to know what is
-# asked, and what gives nothing away.
+# A path, a number, a host name, or a URL without a user: people need these to decide about a call,
+# and they are no secrets.
 _PUBLIC = re.compile(
     r"~?/[^\s]*|\.{1,2}(/[^\s]*)?|[0-9.]+|(localhost|[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+)(:[0-9]{1,5})?"
     r"|https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?"
 )
-# Letters and digits in a row that no name is made of, but many a token is.
+# A long row of letters and digits: no name has one, but many tokens do.
 _RANDOM = re.compile(r"(?=[A-Za-z]*[0-9])(?=[0-9]*[A-Za-z])[A-Za-z0-9]{20,}")
 
 
 def is_public(value: str) -> bool:
-    """Return whether a value is evidently no secret. What looks like a token is one."""
+    """Return whether a value is certainly no secret: nothing in it looks like a token."""
     return _PUBLIC.fullmatch(value) is not None and not _RANDOM.search(value)
 
 
 def clean_key(text: str, module: str, source: str) -> str:
-    """Return a key, or any other value of a header, without what came along with it by accident.
+    """Return a key, or any other value of a header, without characters copied by accident.
 
-    That is white space around it, a line break at its end, and one pair of quotes. Raises
-    EngineError `bad_config`, naming the source, if a character is left that no header has.
+    These are white space around it, a line break at its end, and one pair of quotes. Raises
+    EngineError `bad_config`, with the source, if a header cannot have one of the other characters.
     """
     key = text.strip(_AROUND)
     if len(key) > 1 and key[0] == key[-1] and key[0] in "\"'`":
@@ -156,17 +155,17 @@ def find_variables(value: Any) -> set[str]:
 
 
 def redact_text(text: str, secrets: set[str]) -> str:
-    """Return the text with every secret in it replaced, however it is spelled."""
+    """Return the text with every secret replaced, in all spellings of `list_spellings`."""
     for spelling in list_spellings(secrets):
         text = text.replace(spelling, MASK)
     return text
 
 
 def list_spellings(secrets: set[str]) -> list[str]:
-    """Return how the secrets may stand in a text, the longest first: escaped, in a URL, in base64.
+    """Return the forms that secrets may have in a text, the longest first.
 
-    A value of a few characters is no secret (a variable may hold a number), and replacing it
-    would tear up the text.
+    They may be escaped, encoded for a URL, or in base64. A value of a few characters does not count
+    as a secret: a variable may be a number, and to replace that would damage the text.
     """
     spelled: set[str] = set()
     for secret in secrets:
@@ -178,7 +177,7 @@ def list_spellings(secrets: set[str]) -> list[str]:
 
 
 def require_value(config: Config, module: str, key: str) -> str:
-    """Return a config value that the provider cannot do without; raise EngineError without it."""
+    """Return a config value that the provider needs; raise EngineError if it is missing."""
     value = config.get(key)
     if not value:
         raise EngineError("bad_config", f"{module} needs `{key}` in its config: add it.")
@@ -186,9 +185,9 @@ def require_value(config: Config, module: str, key: str) -> str:
 
 
 def number(config: Config, module: str, key: str, kind: type[int] | type[float]) -> int | float:
-    """Return a config value as a finite number of the kind; raise EngineError if it is none.
+    """Return a config value as a finite number of the kind; raise EngineError if it is not one.
 
-    A variable's text counts as the number that it spells.
+    The text of a variable is converted.
     """
     try:
         value = config[key]
@@ -204,7 +203,7 @@ def number(config: Config, module: str, key: str, kind: type[int] | type[float])
 
 
 def wrong_kind(config: Config, module: str, key: str, noun: str) -> EngineError:
-    """Return the error for a config value of the wrong kind, without repeating the value."""
+    """Return the error for a config value of the wrong kind; it does not repeat the value."""
     kind = type(config[key]).__name__
     return EngineError("bad_config", f"`{key}` of {module} must be {noun}, not {kind}.")
 
@@ -221,45 +220,39 @@ def redact_json(value: Any, secrets: set[str]) -> Any:
 
 
 class StreamRedactor:
-    """Passes on text piece by piece, with every secret in it replaced, also one in pieces.
+    """Redacts a text that comes in pieces, also secrets that are split between pieces.
 
-    The end of a piece is held back only while it may be the beginning of a secret.
+    It holds back the end of a piece only as long as that may be the beginning of a secret.
     """
 
     def __init__(self, secrets: set[str]) -> None:
         self._secrets = list_spellings(secrets)
+        self._longest = max(map(len, self._secrets), default=0)
         self._held = ""
 
     def feed(self, piece: str) -> str:
-        """Return what can be shown by now."""
+        """Take a piece; return the redacted text that is certain after it."""
         text = self._held + piece
+        if not self._secrets:
+            return text
         for secret in self._secrets:
             text = text.replace(secret, MASK)
-        cut = len(text) - self._uncertain(text)
+        # The longest end of the text with which a secret may begin.
+        sizes = range(min(self._longest - 1, len(text)), 0, -1)
+        held = next((n for n in sizes if any(s.startswith(text[-n:]) for s in self._secrets)), 0)
+        cut = len(text) - held
         self._held = text[cut:]
         return text[:cut]
 
     def flush(self) -> str:
-        """Return what was held back, at the end of the text."""
+        """Return the text that was held back, because no more of it comes."""
         held, self._held = self._held, ""
         return held
 
-    def _uncertain(self, text: str) -> int:
-        """Return the length of the longest end of the text that begins a secret."""
-        longest = max(map(len, self._secrets), default=0)
-        return next(
-            (
-                size
-                for size in range(min(longest - 1, len(text)), 0, -1)
-                if any(secret.startswith(text[-size:]) for secret in self._secrets)
-            ),
-            0,
-        )
-
 
 class RedactingFormatter(logging.Formatter):
-    """Writes records with their tracebacks, what the engine has filled in left out."""
+    """Formats log records and their tracebacks without any value that a config was filled with."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the record as text."""
+        """Format the record as the base class does, then redact it."""
         return redact_text(super().format(record), seen)

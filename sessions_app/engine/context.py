@@ -1,6 +1,6 @@
 """What a model reads beside the conversation: instructions, and files that a message mentions.
 
-All of it is read from the mount plan and from the disk, anew for each attempt.
+Each attempt reads them again from the mount plan and from the disk.
 """
 
 import re
@@ -16,17 +16,17 @@ from sessions_app.engine.tools.base import ToolError
 from sessions_app.engine.tools.filesystem.paths import MissingPath
 from sessions_app.engine.tools.filesystem.text import read_text
 
-# Mentions of one text that are looked at. What is no file costs a look at the disk too.
+# Mentions in one text that are looked up on the disk, also if there is no such file.
 LIMIT = 1_000
 
-# Code is passed over: in fences, between backticks, and decorators with what they stand above.
-# What has no end is bounded, so that no text takes more than a multiple of its length.
+# Code is skipped: fenced blocks, text between backticks, and decorators with their definition.
+# Repetitions are bounded, so that the time grows only with the length of the text.
 _FENCED = r"^[ ]{0,3}(?P<fence>`{3,}|~{3,})(?s:.*?)(?:^[ ]{0,3}(?P=fence)|\Z)"
 _SPAN = r"`[^`\n]+`"
 _WORDS = "export|default|public|private|protected|static|final|abstract|async"
 _DEFINED = rf"(?:(?:{_WORDS})[ ])*(?:def|class|function|interface|fun|enum)[ ]+\w+[ ]*"
 _DECORATED = rf"^(?:[ \t]*@\w[^\n]*\n){{1,8}}+[ \t]*{_DEFINED}(?:[(:\[{{<]|extends|implements)"
-# Behind a letter it is an e-mail address, before a bracket a decorator.
+# After a letter, @ belongs to an e-mail address; before a bracket, to a decorator.
 _BEGIN = r"""(?<![^\s(\[{"',;:<*|])@"""
 _QUOTED = r'"(?P<quoted>[^"\n]+)"'
 _BARE = r"""(?P<bare>[^\s"'`()\[\]{}<>,;|*?!]++)(?!\()"""
@@ -38,12 +38,12 @@ class Mention:
     """A path, as it was mentioned."""
 
     path: str
-    # It can be nothing else than a path: `@Makefile` may as well be a name.
+    # Whether it must be a path. `@Makefile` is not certain: it may be somebody's name.
     is_certain: bool
 
 
 def find_mentions(text: str) -> Iterator[Mention]:
-    """Return what a text mentions, each once, in order."""
+    """Return the paths that a text mentions, each once, in order."""
 
     def find_all() -> Iterator[Mention]:
         for match in _PATTERN.finditer(text):
@@ -60,15 +60,15 @@ AGENTS_LIMIT = 32 * 1024
 # Bytes of a mentioned file, and of all of a message.
 FILE_LIMIT = 64 * 1024
 ALL_LIMIT = 256 * 1024
-# Mentions that are answered, with a file or a note.
+# Mentions of a message that get a file or a note.
 MENTIONS = 20
 
 
 def build_instructions(turn: Turn) -> str:
-    """Return the system prompt: instruction and context of the profile, then the directories'.
+    """Return the system prompt: instruction and context of the profile, then of the directories.
 
-    Parents come before the directory itself, so what is nearest comes last. May read from the disk;
-    if something cannot be read there, the text says so.
+    Parents come before the directory itself, so the nearest instructions come last. May read from
+    the disk; if something there cannot be read, the text says so.
     """
     plan = turn.mount_plan
     context = (_section(*item) for item in (plan.get("context") or {}).items())
@@ -90,7 +90,7 @@ def attach_files(turn: Turn) -> str:
 
 
 def fence_text(text: str) -> str:
-    """Return the text in a fenced block that nothing within it can end."""
+    """Return the text in a fenced block; its fence is longer than any in the text."""
     longest = max(map(len, re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     end = "" if text.endswith("\n") else "\n"
@@ -104,7 +104,7 @@ def _section(title: str, text: str) -> str:
 def _read_agents(directory: Path | None) -> Iterator[str]:
     """Yield the instructions for agents from the root down to the directory.
 
-    Those beside a marker come before its own, which the daemon was given.
+    In each directory, those beside the marker come first, then those that the daemon was given.
     """
     place = disk.relative_to_root(directory) if directory else None
     if place is None:
@@ -112,24 +112,21 @@ def _read_agents(directory: Path | None) -> Iterator[str]:
     for each in reversed([place, *place.parents]):
         name = f"`{each}`" if each.parts else "the root directory"
         beside, own = (
-            _shorten(_read_agents_in(each, read))
-            for read in (disk.read_agents_beside, disk.read_agents)
+            _read_agents_in(each, read) for read in (disk.read_agents_beside, disk.read_agents)
         )
         yield _section(f"Instructions for agents in `{each / disk.AGENTS}`", beside)
         yield _section(f"Instructions for agents in {name}", own)
 
 
 def _read_agents_in(place: PurePosixPath, read: Callable[[int], str | None]) -> str:
+    """Return the instructions in a folder, or as many of them as the limit allows."""
     try:
         with disk.open_folder(place) as folder:
-            return read(folder) or ""
+            text = read(folder) or ""
     except FolderNotFound:
         return ""
     except ProfilesError as error:
         return f"They cannot be read. {error}"
-
-
-def _shorten(text: str) -> str:
     content = text.encode(errors="replace")
     if len(content) <= AGENTS_LIMIT:
         return text
@@ -138,7 +135,7 @@ def _shorten(text: str) -> str:
 
 
 def _read_mentions(directory: Path, prompt: str) -> Iterator[str]:
-    """Yield a block or a note for each mention, as long as there are bytes left for files."""
+    """Yield the file or a note for each mention; after `ALL_LIMIT` bytes only notes."""
     left = ALL_LIMIT
     for mention in find_mentions(prompt):
         try:

@@ -1,17 +1,17 @@
 """Limits of one answer, and budgets of a run and of its tree of sessions.
 
-A provider's config overrides each limit under the same name: how long an answer may take, how often
-it is asked for, how large it may be.
+A provider's config can override each limit by its name: how long an answer may take, how often a
+request is repeated, how large an answer may be.
 
 A profile sets budgets in `session.budget`: `max_tokens`, `max_cost` (US dollars), `max_turns`
-(calls of the provider) and `max_repeats` (the same call with the same result, in a row) of each
-run, and all but the last under `tree` for all runs of the session, of its parent, and of all
-sessions that come from that parent. A run has `max_turns` and `max_repeats` even if the profile
-does not set them: a model may call tools for ever.
+(calls of the provider) and `max_repeats` (the same call with the same result, in a row). They hold
+for each run. The same keys, without `max_repeats`, under `tree` hold for all runs of the session,
+of its parent, and of all sessions that come from that parent together. `max_turns` and
+`max_repeats` have defaults, because a model may call tools for ever.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from itertools import takewhile
 from typing import Any
@@ -23,7 +23,7 @@ from sessions_app.engine.messages import AssistantMessage, Message, ToolMessage
 
 @dataclass(frozen=True)
 class Limits:
-    """What a provider is granted. Times are in seconds."""
+    """What one attempt may take of a provider. Times are in seconds."""
 
     # To open a connection.
     connect_timeout: float = 10.0
@@ -33,7 +33,7 @@ class Limits:
     next_token_timeout: float = 60.0
     # All of an attempt: every request, every wait before a retry.
     run_timeout: float = 1800.0
-    # How often a request is repeated that failed before the first piece of its answer.
+    # How often a request is repeated if it failed before the first piece of its answer.
     max_retries: int = 3
     # The wait before the first retry; it doubles with each.
     retry_delay: float = 1.0
@@ -44,11 +44,14 @@ class Limits:
 
 
 class OutputSize:
-    """Counts characters by kind, and pieces; raises an error made of the amount for too many."""
+    """Counts characters by kind, and pieces; above a limit, raises what `make_error` returns.
+
+    `make_error` gets the limit as a text, such as "250000 pieces".
+    """
 
     def __init__(self, limits: Limits, make_error: Callable[[str], Exception]) -> None:
         self._limits, self._make_error = limits, make_error
-        # By kind, since none of them should use up what another needs.
+        # By kind, so that long thinking leaves enough for the text.
         self._characters = {"text": 0, "thinking": 0, "tool calls": 0}
         self._pieces = 0
 
@@ -63,7 +66,7 @@ class OutputSize:
             raise self._make_error(f"{self._limits.max_pieces} pieces")
 
 
-# What was not in time, and what to do about it.
+# What happened at each time-out, and what to do about it.
 _OVERRUNS = {
     "connect_timeout": ("could not be connected to within", "Check `base_url` and the network"),
     "first_token_timeout": ("said nothing for", "Try again"),
@@ -76,9 +79,9 @@ _KINDS = {field.name: type(field.default) for field in fields(Limits)}
 def read_limits(config: Config, module: str) -> Limits:
     """Return the limits that a provider's config sets.
 
-    Its `timeout`, the longest silence, stands for all three time-outs that the config does not set
-    by name; a longer one leaves `connect_timeout` as it is. Raises EngineError `bad_config` for
-    what is no number above zero (`max_retries` may be zero).
+    Its `timeout` is the default of the three time-outs, but it does not make `connect_timeout`
+    longer. Raises EngineError `bad_config` for anything but a number above zero (`max_retries` may
+    be zero).
     """
 
     def read(given: Config, name: str, kind: type) -> int | float:
@@ -114,7 +117,7 @@ MAX_REPEATS = 20
 
 @dataclass(frozen=True)
 class Budget:
-    """What may be used; None sets no bound."""
+    """What a run, or a tree of sessions, may use; None for no bound."""
 
     max_tokens: float | None = None
     max_cost: float | None = None
@@ -123,13 +126,14 @@ class Budget:
 
     @property
     def is_set(self) -> bool:
-        """Whether there is any bound."""
+        """Whether at least one bound is set."""
         return any(getattr(self, field.name) is not None for field in fields(self))
 
     def check(self, usage: dict[str, Any], whose: str) -> None:
         """Raise EngineError `budget_exhausted` if the usage has reached a bound.
 
-        It is checked between requests, so the last one may have gone over.
+        It is checked between requests, so the last request may have exceeded the bound. `whose` is
+        the subject of the message.
         """
         tokens = usage.get("input_tokens", 0) + usage.get("output_tokens", 0)
         cost, turns = usage.get("cost", 0), usage.get("requests", 0)
@@ -178,11 +182,20 @@ def _wrong_budget(place: str, noun: str) -> EngineError:
 
 
 def check_repeats(messages: Sequence[Message], budget: Budget) -> None:
-    """Raise EngineError `repeated_calls` if a model makes the same calls in vain again and again.
+    """Raise EngineError `repeated_calls` if a model makes the same calls again and again.
 
-    The same are calls with the same arguments and the same results, in answers without a break.
+    Calls are the same if their names, arguments and results are. Only answers that follow each
+    other directly count.
     """
-    steps = _read_calls_backwards(messages)
+    # The calls of each answer with their results, the newest first.
+    steps = (
+        (
+            [(call.name, call.arguments) for call in answer.tool_calls],
+            [(result.content, result.is_error) for result in results.results],
+        )
+        for answer, results in zip(messages[-2::-1], messages[:0:-1], strict=True)
+        if isinstance(answer, AssistantMessage) and isinstance(results, ToolMessage)
+    )
     newest = next(steps, None)
     if newest is None or budget.max_repeats is None:
         return
@@ -195,14 +208,3 @@ def check_repeats(messages: Sequence[Message], budget: Budget) -> None:
             "the same result each time, so the run was stopped. Put the task differently, or raise "
             "`max_repeats` in `session.budget` of the profile.",
         )
-
-
-def _read_calls_backwards(messages: Sequence[Message]) -> Iterator[tuple[Any, Any]]:
-    """Yield the calls of each answer with their results, the newest first."""
-    for index in range(len(messages) - 1, 0, -1):
-        answer, results = messages[index - 1], messages[index]
-        if isinstance(answer, AssistantMessage) and isinstance(results, ToolMessage):
-            yield (
-                [(call.name, call.arguments) for call in answer.tool_calls],
-                [(result.content, result.is_error) for result in results.results],
-            )

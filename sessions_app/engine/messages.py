@@ -1,9 +1,9 @@
 """The messages of a conversation, as every provider and every checkpoint has them.
 
-Text in them is clean: no NUL and no half of a surrogate pair (the readers see to that, and
-`dump_checkpoint` once more, for the tools). What a service adds for itself alone (signatures,
-encrypted reasoning, ids of its items) is `opaque`: its own JSON, kept as the text that came, and
-returned byte for byte to the same service only.
+Text in them is clean: no NUL and no half of a surrogate pair. The readers clean what comes from
+providers, `dump_checkpoint` what comes from tools. Data that only the service understands
+(signatures, encrypted reasoning, ids of its items) is `opaque`: the service's own JSON text, which
+is returned byte for byte to the same service and to no other.
 """
 
 import json
@@ -24,7 +24,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Thinking:
-    """What a model has thought; without text, something that only its service can read."""
+    """Thinking of a model; if the text is empty, content that only its service can read."""
 
     text: str
     opaque: str = ""
@@ -32,18 +32,18 @@ class Thinking:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call that a model wants to be made."""
+    """A call of a tool that a model asks for."""
 
     id: str
     name: str
-    # JSON text as the model wrote it. If it is no object, the model gets an error.
+    # JSON text as the model wrote it. If it is not an object, the result is an error.
     arguments: str
     opaque: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What came of a call."""
+    """The result of a call, or the error with which it failed."""
 
     call_id: str
     name: str
@@ -56,14 +56,14 @@ Part = Text | Thinking | ToolCall
 
 @dataclass(frozen=True, slots=True)
 class UserMessage:
-    """What a user says."""
+    """A message of a user."""
 
     content: str
 
 
 @dataclass(frozen=True, slots=True)
 class SystemMessage:
-    """What the operator, or a client in that role, says in the middle of a conversation."""
+    """A message of the operator in the middle of a conversation."""
 
     content: str
 
@@ -80,12 +80,12 @@ class AssistantMessage:
 
     @property
     def text(self) -> str:
-        """Return what people read of it."""
+        """The text that people read: without thinking and calls."""
         return "".join(part.text for part in self.parts if isinstance(part, Text))
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
-        """Return the calls that it wants to be made."""
+        """The calls that the answer asks for, in their order."""
         return tuple(part for part in self.parts if isinstance(part, ToolCall))
 
 
@@ -111,9 +111,9 @@ class ToolSpec:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a provider is asked, in a form that it accepts: `normalize.build_request` makes it."""
+    """A request in a form that the provider accepts: `normalize.build_request` makes it."""
 
-    # The leading system message; empty where there is none.
+    # The leading system message; empty if there is none.
     instructions: str
     messages: tuple[Message, ...]
     tools: tuple[ToolSpec, ...] = ()
@@ -123,7 +123,7 @@ _PARTS: dict[str, type[Text | Thinking]] = {"text": Text, "thinking": Thinking}
 
 
 def dump_checkpoint(message: AssistantMessage | ToolMessage) -> dict[str, Any]:
-    """Return a message as the JSON of a checkpoint, which PostgreSQL can keep."""
+    """Return a message as the JSON of a checkpoint, without what PostgreSQL cannot store."""
     if isinstance(message, ToolMessage):
         results = [
             {"id": r.call_id, "name": r.name, "content": r.content, "error": r.is_error}
@@ -142,12 +142,28 @@ def dump_checkpoint(message: AssistantMessage | ToolMessage) -> dict[str, Any]:
 
 
 def load_checkpoints(data: Iterable[Any]) -> list[Message]:
-    """Return checkpoints as messages; what is unknown in them is left out. Raises nothing.
+    """Return checkpoints as messages; unknown ones, such as another engine's, are left out.
 
-    Those of other engines are unknown, those of release 0.1 (`kind` instead of `role`) are not.
+    Checkpoints of release 0.1 have `kind` instead of `role`. Raises nothing, whatever the data is.
     """
-    loaded = (_load(each) for each in data if isinstance(each, dict))
-    return [message for messages in loaded for message in messages]
+    messages: list[Message] = []
+    for each in _dicts(list(data)):
+        if each.get("role") == "assistant":
+            parts = [part for part in map(_load_part, _dicts(each.get("parts"))) if part]
+            about = (_as_text(each.get(key)) for key in ("service", "model", "finishReason"))
+            messages.append(AssistantMessage(tuple(parts), *about))
+        elif each.get("role") == "tool":
+            keys = ("id", "name", "content")
+            results = (
+                ToolResult(*(_as_text(x.get(key)) for key in keys), bool(x.get("error")))
+                for x in _dicts(each.get("results"))
+            )
+            messages.append(ToolMessage(tuple(results)))
+        elif each.get("kind") == "request":
+            messages += _load_first_request(_dicts(each.get("parts")))
+        elif each.get("kind") == "response":
+            messages.append(_load_first_response(_dicts(each.get("parts"))))
+    return messages
 
 
 def _dump_part(part: Part) -> dict[str, str]:
@@ -156,20 +172,6 @@ def _dump_part(part: Part) -> dict[str, str]:
         call = {"id": part.id, "name": part.name, "arguments": part.arguments}
         return {"type": "tool_call", **call, **opaque}
     return {"type": "text" if isinstance(part, Text) else "thinking", "text": part.text, **opaque}
-
-
-def _load(data: dict[str, Any]) -> Iterable[Message]:
-    if data.get("role") == "assistant":
-        parts = (part for part in map(_load_part, _dicts(data.get("parts"))) if part is not None)
-        about = (_as_text(data.get(key)) for key in ("service", "model", "finishReason"))
-        return [AssistantMessage(tuple(parts), *about)]
-    if data.get("role") == "tool":
-        return [ToolMessage(tuple(map(_load_result, _dicts(data.get("results")))))]
-    if data.get("kind") == "request":
-        return _load_first_request(_dicts(data.get("parts")))
-    if data.get("kind") == "response":
-        return [_load_first_response(_dicts(data.get("parts")))]
-    return []
 
 
 def _load_part(data: dict[str, Any]) -> Part | None:
@@ -181,15 +183,10 @@ def _load_part(data: dict[str, Any]) -> Part | None:
     return part(_as_text(data.get("text")), opaque) if part else None
 
 
-def _load_result(data: dict[str, Any]) -> ToolResult:
-    id_, name, content = (_as_text(data.get(key)) for key in ("id", "name", "content"))
-    return ToolResult(id_, name, content, bool(data.get("error")))
-
-
 def _load_first_request(parts: Sequence[dict[str, Any]]) -> Iterable[Message]:
-    """Return a request of release 0.1: results, then what was said beside them."""
+    """Return a request of release 0.1 as messages: the results first, then the prompts in it."""
     results: list[ToolResult] = []
-    said: list[Message] = []
+    prompts: list[Message] = []
     for part in parts:
         kind, content = part.get("part_kind"), part.get("content")
         tool = _as_text(part.get("tool_name"))
@@ -198,16 +195,17 @@ def _load_first_request(parts: Sequence[dict[str, Any]]) -> Iterable[Message]:
             call_id = _as_text(part.get("tool_call_id"))
             results.append(ToolResult(call_id, tool, _as_text(content), is_error))
         elif kind in ("user-prompt", "retry-prompt", "retry-feedback"):
-            said.append(UserMessage(_as_prompt(content)))
+            texts = [x for x in content if isinstance(x, str)] if isinstance(content, list) else []
+            prompts.append(UserMessage("\n\n".join(texts) if texts else _as_text(content)))
         elif kind == "system-prompt":
-            said.append(SystemMessage(_as_text(content)))
-    return [ToolMessage(tuple(results)), *said] if results else said
+            prompts.append(SystemMessage(_as_text(content)))
+    return [ToolMessage(tuple(results)), *prompts] if results else prompts
 
 
 def _load_first_response(parts: Sequence[dict[str, Any]]) -> AssistantMessage:
-    """Return an answer of release 0.1, without its opaque content, which was not kept whole.
+    """Return an answer of release 0.1, without opaque content, which was not stored as it came.
 
-    Its thinking goes, too: without the service that it came from, it is sent to none.
+    Thinking is left out, too: the checkpoint does not name the service that could get it back.
     """
     loaded: list[Part] = []
     for part in parts:
@@ -221,13 +219,6 @@ def _load_first_response(parts: Sequence[dict[str, Any]]) -> AssistantMessage:
 
 def _dicts(value: Any) -> list[dict[str, Any]]:
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
-
-
-def _as_prompt(content: Any) -> str:
-    """Return the texts of a prompt of several parts; release 0.1 had no other parts in it."""
-    if isinstance(content, list) and any(isinstance(each, str) for each in content):
-        return "\n\n".join(each for each in content if isinstance(each, str))
-    return _as_text(content)
 
 
 def _as_text(value: Any) -> str:

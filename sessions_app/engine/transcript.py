@@ -1,4 +1,4 @@
-"""The transcript of a session as messages for a model: what was said and done before a prompt."""
+"""The transcript of a session as messages for a model: all that came before a prompt."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -20,12 +20,12 @@ _SUMMARY = "A summary of the conversation so far, whose older messages are left 
 
 
 def summary_message(summary: str) -> UserMessage:
-    """Return the message that stands for what a summary replaces."""
+    """Return the message with which a summary replaces older messages."""
     return UserMessage(_SUMMARY + summary)
 
 
 def opening(turn: Turn, prompt: str) -> list[Message]:
-    """Return what a model is sent before what the run itself has done."""
+    """Return the messages before the run's own: the transcript, or its summary, and the prompt."""
     messages = transcript_messages(turn.history)
     if turn.summary:
         messages.insert(0, summary_message(turn.summary))
@@ -35,18 +35,17 @@ def opening(turn: Turn, prompt: str) -> list[Message]:
 def transcript_messages(history: Sequence[HistoryMessage]) -> list[Message]:
     """Return the transcript as messages, without blank ones.
 
-    What a run has done with tools stands where its answer would.
+    The checkpoints of a run come in the place of its answer.
     """
     messages: list[Message] = []
-    # By the run: the text that its checkpoints have already; None if they have all of it.
+    # By run: the text that its checkpoints have already; None if they have all of the answer.
     known: dict[str, str | None] = {}
     for message in history:
         content = message.content
         if message.is_answer:
-            # What the checkpoints do not have: the beginning of an answer that was broken off.
-            content = _untold(content, known.pop(message.run_id, ""))
+            content = _remaining_text(content, known.pop(message.run_id, ""))
         if content.strip():
-            messages.append(_message(message, content))
+            messages.append(_make_message(message, content))
         if message.checkpoints:
             done = close_calls(merge_results(load_checkpoints(message.checkpoints)), message.calls)
             messages += done
@@ -56,10 +55,11 @@ def transcript_messages(history: Sequence[HistoryMessage]) -> list[Message]:
     return messages
 
 
-def _untold(content: str, known: str | None) -> str:
-    """Return what of an answer the checkpoints do not have.
+def _remaining_text(content: str, known: str | None) -> str:
+    """Return the text of an answer after `known`, the text that the checkpoints have of it.
 
-    They have it as the model said it, the transcript without secrets.
+    It is the beginning of a last answer that broke off. Checkpoints have the text as it came; in
+    the transcript, secrets are redacted.
     """
     if known is None:
         return ""
@@ -69,7 +69,7 @@ def _untold(content: str, known: str | None) -> str:
 
 
 def merge_results(messages: Iterable[Message]) -> list[Message]:
-    """Return messages with neighbouring results joined: each result is kept by itself."""
+    """Return messages with neighbouring tool messages joined: each result is saved alone."""
     merged: list[Message] = []
     for message in messages:
         if isinstance(message, ToolMessage) and merged and isinstance(merged[-1], ToolMessage):
@@ -82,7 +82,8 @@ def merge_results(messages: Iterable[Message]) -> list[Message]:
 def close_calls(messages: list[Message], calls: Mapping[str, Call]) -> list[Message]:
     """Return messages in which every call of the last answer has a result.
 
-    The journal has those that are missing: how they ended, or that they were interrupted.
+    `calls` are the calls in the journal; they give the missing results, or show that a call was
+    interrupted.
     """
     results: tuple[ToolResult, ...] = ()
     answer = messages[-1] if messages else None
@@ -112,12 +113,12 @@ def answer_text(messages: Iterable[Message]) -> str:
     return "\n\n".join(text for text in texts if text)
 
 
-def _message(message: HistoryMessage, content: str) -> Message:
+def _make_message(message: HistoryMessage, content: str) -> Message:
     if message.role == "assistant":
         return AssistantMessage((Text(content),))
     if message.role == "system":
         return SystemMessage(content)
     if message.role == "tool":
-        # A bare message of a tool names no call that it could answer.
+        # The message of a tool does not name the call that it belongs to.
         return UserMessage(f"Result of a tool:\n{content}")
     return UserMessage(content)

@@ -1,12 +1,12 @@
-"""The request that a provider is sent, made of a conversation in a form that its service accepts.
+"""The request to a provider: a conversation in a form that the provider's service accepts.
 
-What happened in a session is not what a server takes: answers break off, calls stay without
-results, providers change in the middle, clients write messages of any role. Everything that is
-sent to a model passes through `build_request`: first requests, resumed runs, fallbacks inside a
-run, changed profiles, forks and clones. It asks only what the target can do.
+Services do not accept every history: answers break off, calls have no results, providers change
+in the middle, clients write messages of any role. Every request to a model passes through
+`build_request`: first requests, resumed runs, fallbacks inside a run, changed profiles, forks and
+clones. It uses only the capabilities of the target.
 
-The same history gives the same bytes, and what is appended to it changes nothing that stands
-before, as far as possible: services cache the beginning of a prompt. Exceptions are said below.
+The same history gives the same bytes, and a message that is appended changes nothing before it, as
+far as possible: services cache the beginning of a prompt. Comments below name the exceptions.
 """
 
 import hashlib
@@ -43,31 +43,31 @@ INTERRUPTED = (
     "This call was interrupted: it was begun and not brought to its end, and nobody knows whether "
     "it took effect. It was not repeated. Look first whether it did, before you call it again."
 )
-# Nothing is done of which the journal does not tell.
+# Certain, because a call is in the journal before it is made.
 NEVER_MADE = "This call was not made: the run ended before it."
 # Servers refuse empty results.
 NO_OUTPUT = "(no output)"
 
-# What stands where a server wants a message of the other role, and there was none.
+# Messages for a server that wants one of the other role in a place where there is none.
 BEGINNING = "(The conversation begins with the next message.)"
 NO_ANSWER = "(No answer was given.)"
 CONTINUE = "Continue."
 
-# Characters of invalid arguments that are shown to the model which wrote them.
+# Characters of invalid arguments that the model which wrote them gets back.
 _MOST_INVALID = 2_000
 _ANY = r"[A-Za-z0-9_-]{1,64}"
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """The names of tools in a request, and what people should know about the tools in it."""
+    """The names of tools in a request, and notes about tools for people."""
 
     # Sentences, one for each tool that is not offered.
     notes: tuple[str, ...] = ()
     _originals: Mapping[str, str] = field(default_factory=dict)
 
     def original(self, name: str) -> str:
-        """Return our name of a tool that the model calls; a name that it made up stays as it is."""
+        """Return our name of a tool that the model calls; an unknown name stays as it is."""
         return self._originals.get(name, name)
 
 
@@ -78,11 +78,11 @@ def build_request(
     can: ProviderCapabilities,
     service: str,
 ) -> tuple[Request, Names]:
-    """Return what a service is asked, and the names that its answer may use.
+    """Return the request for a service, and the names that its answer may use.
 
-    The request always ends with something to answer: if the history is empty or ends with an
-    answer, the user says "Continue.". Some servers refuse anything else, others (llama.cpp) take a
-    last answer as the beginning of the next one.
+    The request always ends with a message to answer: if the history is empty or ends with an
+    answer, a user's message "Continue." is added. Otherwise some servers would refuse the request,
+    and others (llama.cpp) would continue the last answer.
     """
     pseudonyms = _Pseudonyms(can.tool_name_pattern, _name_candidates)
     offered, notes = _offer(tools if can.accepts_tools else (), pseudonyms, can.lenient_schemas)
@@ -96,9 +96,9 @@ def build_request(
         if isinstance(item, _Exchange):
             writer.add(item)
         elif isinstance(item, SystemMessage) and can.leading_system:
-            # To the operator's instructions, not into a user's message, in which a model need not
-            # obey it and which a user could imitate. This costs one miss of the prompt cache each
-            # time, except for the instructions before it; such messages are rare.
+            # It joins the operator's instructions. In a user's message, a model might not obey it,
+            # and users could imitate it. Each one costs a miss of the prompt cache from there on;
+            # such messages are rare.
             leading.append(item.content)
         else:
             turns.add(item)
@@ -111,7 +111,7 @@ def build_request(
 
 @dataclass(slots=True)
 class _Exchange:
-    """An answer with calls, and their results in the same order; None for one that is missing."""
+    """An answer with calls, and their results in the same order; None if one is missing."""
 
     answer: AssistantMessage
     calls: tuple[ToolCall, ...]
@@ -129,11 +129,11 @@ class _Exchange:
 def _pair(
     messages: Sequence[Message], service: str, trailing_thinking: bool
 ) -> list[Message | _Exchange]:
-    """Return the messages that say something, each call with its result.
+    """Return the messages that are not blank, each call with its result.
 
-    A result belongs to the last answer that called its id, wherever it stands: ids are used again
-    in later turns. The first result counts: the model may have answered to it. One for which there
-    is no call at all becomes a text, because what a tool did should not be lost.
+    A result belongs to the last answer before it that has a call with its id: ids are used again in
+    later turns. If a call has several results, the first counts, because the model may have
+    answered it. A result without a call becomes a text: what a tool did should not be lost.
     """
     items: list[Message | _Exchange] = []
     # By id: calls of the last answer with that id that have no result yet.
@@ -160,7 +160,7 @@ def _pair(
 
 
 def _place(result: ToolResult, waiting: dict[str, list[tuple[_Exchange, int, str]]]) -> bool:
-    """Put a result to its call, and return whether there is one, with or without a result."""
+    """Add a result to its call, unless that has one; return whether there is such a call."""
     calls = waiting.get(result.call_id)
     if calls is None:
         return False
@@ -173,19 +173,19 @@ def _place(result: ToolResult, waiting: dict[str, list[tuple[_Exchange, int, str
 
 
 def _clean(message: AssistantMessage, service: str, trailing_thinking: bool) -> AssistantMessage:
-    """Return an answer as `service` may see it, without anything that says nothing."""
+    """Return an answer as `service` may see it, without empty parts."""
     is_own = message.service == service
     parts: list[Part] = []
     for part in message.parts:
         if isinstance(part, Thinking):
-            # Signed, encrypted, or in a field that only its own service knows.
+            # It is signed, encrypted, or in a field that only its own service knows.
             if is_own and (part.opaque or not is_blank(part.text)):
                 parts.append(part)
             continue
         if isinstance(part, Text) and is_blank(part.text) and not (is_own and part.opaque):
             continue
         parts.append(part if is_own or not part.opaque else replace(part, opaque=""))
-    # Most services refuse thinking after which nothing was said.
+    # Most services refuse an answer that ends in thinking.
     while not trailing_thinking and parts and isinstance(parts[-1], Thinking):
         parts.pop()
     if not any(map(_says_something, parts)):
@@ -198,16 +198,16 @@ def _says_something(part: Part) -> bool:
 
 
 def _with_parts(message: AssistantMessage, parts: Iterable[Part]) -> AssistantMessage:
-    # Not `replace`, which takes three times as long.
+    # `replace` would take three times as long.
     return AssistantMessage(tuple(parts), message.service, message.model, message.finish_reason)
 
 
 def _sendable(arguments: str) -> str:
     """Return the arguments of a call as the text of a JSON object.
 
-    Models write invalid JSON, and length limits cut it off. The call did fail, its result says
-    why; but servers refuse the whole request for such a call, or take it apart and send nothing.
-    What is an object goes back byte for byte.
+    Models write invalid JSON, and length limits cut it off. Such a call failed, and its result says
+    why; but servers refuse a request that has it, or answer nothing. Arguments that are an object
+    go back byte for byte.
     """
     value = _parse(arguments)
     if isinstance(value, dict):
@@ -220,7 +220,7 @@ def _sendable(arguments: str) -> str:
 
 
 _INVALID = object()
-# What may be more than a float holds: JSON has no word for infinity.
+# Numbers that may be too large for a float: JSON has no infinity.
 _HUGE = re.compile(r"[eE]\+?\d{3}|\d{300}")
 
 
@@ -235,7 +235,7 @@ def _parse(text: str) -> Any:
 
 
 class _CallWriter:
-    """Writes calls and results as what they are, in the alphabet of the target."""
+    """Writes calls and results in their own form, with ids and names that the target accepts."""
 
     def __init__(self, turns: "_Turns", names: "_Pseudonyms", id_pattern: str) -> None:
         self._turns = turns
@@ -248,7 +248,7 @@ class _CallWriter:
         results: list[ToolResult] = []
         for call, result in exchange.pairs():
             self._uses[call.id] += 1
-            # Each use of an id is a call of its own.
+            # If an id is used again, it is another call.
             call_id = self._ids.find(call.id, self._uses[call.id])
             name = self._names.find(call.name)
             calls.append(ToolCall(call_id, name, _sendable(call.arguments), call.opaque))
@@ -260,9 +260,9 @@ class _CallWriter:
 
 
 class _TextWriter:
-    """Writes calls and results as texts, for requests in which their own form is not allowed.
+    """Writes calls and results as texts, for targets that do not accept their own form.
 
-    Without opaque content: services tie it to the calls that are not there any more.
+    Opaque content is left out, because services bind it to the calls.
     """
 
     def __init__(self, turns: "_Turns") -> None:
@@ -294,52 +294,45 @@ _Kind = Literal["user", "assistant", "tool", "system"]
 
 
 class _Turns:
-    """The messages of a request, in turns of user and assistant if these are strict."""
+    """The messages of a request; if `strict`, user and assistant take turns."""
 
     def __init__(self, strict: bool) -> None:
         self._strict = strict
         self._turns: list[tuple[_Kind, list[Any]]] = []
-        # The last turn that is not a system message, and its place.
+        # The kind of the last turn that is not a system message, and its place.
         self._last: _Kind | None = None
         self._place = -1
 
     def add(self, message: Message) -> None:
-        if isinstance(message, SystemMessage):
-            self._add_system(message)
-        elif isinstance(message, ToolMessage):
+        last = self._last if self._strict else ""
+        if isinstance(message, ToolMessage):
             self._append("tool", message)
+        elif isinstance(message, SystemMessage):
+            if last == "user":
+                # Before that turn, because more of the same turn may follow.
+                self._turns.insert(self._place, ("system", [message]))
+                self._place += 1
+            else:
+                self._turns.append(("system", [message]))
         elif isinstance(message, AssistantMessage):
-            self._add_assistant(message)
-        else:
-            self._add_user(message)
-
-    def _add_system(self, message: SystemMessage) -> None:
-        if self._strict and self._last == "user":
-            # Before that turn: more of the same turn may follow.
-            self._turns.insert(self._place, ("system", [message]))
-            self._place += 1
-        else:
-            self._turns.append(("system", [message]))
-
-    def _add_user(self, message: UserMessage) -> None:
-        if self._strict and self._last == "user":
-            # A message whose run failed, and the next one.
+            self._add_assistant(message, last)
+        elif last == "user":
+            # The run of the message before failed.
             self._turns[self._place][1].append(message)
-            return
-        if self._strict and self._last == "tool":
-            # For some servers results are the user's turn, which would be well; others
-            # (Mistral's) refuse a user who speaks before the results are answered.
-            self._append("assistant", AssistantMessage((Text(NO_ANSWER),)))
-        self._append("user", message)
+        else:
+            if last == "tool":
+                # Some servers (Mistral's) refuse a user's message directly after results.
+                self._append("assistant", AssistantMessage((Text(NO_ANSWER),)))
+            self._append("user", message)
 
-    def _add_assistant(self, message: AssistantMessage) -> None:
-        if self._strict and self._last is None:
+    def _add_assistant(self, message: AssistantMessage, last: str | None) -> None:
+        if last is None:
             self._append("user", UserMessage(BEGINNING))
-        elif self._strict and self._last == "assistant":
+        elif last == "assistant":
             if not any(isinstance(part, Thinking) for part in message.parts):
                 self._turns[self._place][1].append(message)
                 return
-            # Services want their thinking back where it was: at the beginning of a turn.
+            # Services want their thinking back at the beginning of a turn, where it was.
             self._append("user", UserMessage(CONTINUE))
         self._append("assistant", message)
 
@@ -357,7 +350,7 @@ class _Turns:
 
 
 def _merge(messages: list[Any]) -> Message:
-    """Return messages of one role as one, with a blank line between them."""
+    """Return several messages of one role as one, with a blank line between their texts."""
     if isinstance(messages[0], UserMessage):
         return UserMessage("\n\n".join(message.content for message in messages))
     parts: list[Part] = []
@@ -371,23 +364,21 @@ def _merge(messages: list[Any]) -> Message:
             else:
                 first = Text(f"\n\n{first.text}")
         parts += (first, *rest)
-    # What is left of one service's own content is the target's: its name must stay with it.
-    owner = next((m for m in messages if any(map(_is_of_service, m.parts))), messages[-1])
+    # Opaque content that is left is for the target: the service's name must stay with it.
+    owned = (m for m in messages if any(x.opaque or isinstance(x, Thinking) for x in m.parts))
+    owner = next(owned, messages[-1])
     last_message = messages[-1]
     return replace(last_message, parts=tuple(parts), service=owner.service, model=owner.model)
-
-
-def _is_of_service(part: Part) -> bool:
-    return bool(part.opaque) or isinstance(part, Thinking)
 
 
 # Names and ids
 
 
 class _Pseudonyms:
-    """Gives each name of ours one that matches the target's pattern, and no other name has.
+    """Gives each of our names a different name that matches the target's pattern.
 
-    What matches already stays, unless it is taken. A name depends only on those given before it.
+    A name that matches already stays, unless it is taken. The result depends only on the names
+    before it.
     """
 
     def __init__(self, pattern: str, candidates: Callable[[str, str], Iterator[str]]) -> None:
@@ -403,21 +394,22 @@ class _Pseudonyms:
         """Return the pseudonym of the n-th use of a name."""
         key = (name, use)
         given = self._given.get(key)
-        if given is None:
-            is_free = name not in self.originals
-            given = name if is_free and self.is_valid(name) else self._make(name, use)
-            self._given[key] = given
-            self.originals[given] = name
+        if given is not None:
+            return given
+        if name not in self.originals and self.is_valid(name):
+            given = name
+        else:
+            candidates = (
+                candidate
+                for salt in range(100)
+                for candidate in self._candidates(name, _digest(name, use, salt))
+                if candidate not in self.originals and self._matches(candidate)
+            )
+            # If no candidate matches the pattern, the server's answer will say so.
+            given = next(candidates, _digest(name, use, 0)[:32])
+        self._given[key] = given
+        self.originals[given] = name
         return given
-
-    def _make(self, name: str, use: int) -> str:
-        for salt in range(100):
-            digest = _digest(name, use, salt)
-            for candidate in self._candidates(name, digest):
-                if candidate not in self.originals and self._matches(candidate):
-                    return candidate
-        # A pattern that nothing of ours matches: the server's answer will say so.
-        return _digest(name, use, 0)[:32]
 
 
 def _digest(name: str, use: int, salt: int) -> str:
@@ -427,7 +419,7 @@ def _digest(name: str, use: int, salt: int) -> str:
 
 @lru_cache(maxsize=64)
 def _matcher(pattern: str) -> Callable[[str], bool]:
-    """Return whether a name matches; a pattern that is none counts as the usual one."""
+    """Return a function that matches names; an invalid pattern is replaced by the usual one."""
     try:
         compiled = re.compile(pattern or _ANY)
     except (re.error, RecursionError, OverflowError):
@@ -436,7 +428,7 @@ def _matcher(pattern: str) -> Callable[[str], bool]:
 
 
 def _id_candidates(_: str, digest: str) -> Iterator[str]:
-    """Give ids of the shapes that services have: 9 letters are Mistral's."""
+    """Yield ids in the forms that services use: 9 letters are Mistral's."""
     yield f"call_{digest[:24]}"
     for length in (24, 9, 32, 16, 40, 12, 8, 6):
         yield digest[:length]
@@ -447,7 +439,7 @@ def _id_candidates(_: str, digest: str) -> Iterator[str]:
 
 
 def _name_candidates(name: str, digest: str) -> Iterator[str]:
-    """Give names that a model still understands: as much of ours as is allowed."""
+    """Yield names that a model still understands: they keep as much of ours as is allowed."""
     base = re.sub(r"[^A-Za-z0-9_-]", "_", name)
     short = digest[:8]
     if any(char.isalnum() for char in base):
@@ -475,7 +467,7 @@ def _other_alphabets(digest: str) -> Iterator[str]:
 def _offer(
     tools: Sequence[ToolSpec], names: _Pseudonyms, lenient: bool
 ) -> tuple[tuple[ToolSpec, ...], tuple[str, ...]]:
-    """Return the tools as they are offered, and a sentence for each that cannot be."""
+    """Return the tools as they are offered, and a sentence for each that cannot be offered."""
     usable: dict[str, ToolSpec] = {}
     notes: list[str] = []
     for tool in tools:
@@ -495,7 +487,7 @@ def _offer(
                     f"The tool {tool.name} is not offered to the model: {error}. "
                     "Correct the schema where the tool is defined."
                 )
-    # First those that may keep their names, so that no other takes them.
+    # Names that may stay come first, so that no other tool gets one of them.
     for name in sorted(usable, key=lambda name: not names.is_valid(name)):
         names.find(name)
     return tuple(replace(t, name=names.find(t.name)) for t in usable.values()), tuple(notes)

@@ -15,7 +15,7 @@ import logging
 import math
 import os
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from functools import cached_property
@@ -43,7 +43,7 @@ Extension = TypeVar("Extension", bound=Provider | ToolModule | Engine)
 
 
 class Registry(Generic[Extension]):
-    """All modules of one kind; they are looked for once, when somebody first asks."""
+    """All modules of one kind; they are found once, when they are first needed."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Registry(Generic[Extension]):
 
     @property
     def packages(self) -> dict[str, str]:
-        """Name → the installed package that has it, of each module that is not the daemon's."""
+        """Name → the installed package, of each module that is not part of the daemon."""
         return self._contents[1]
 
     @property
@@ -88,7 +88,7 @@ class Registry(Generic[Extension]):
                     raise ValueError("there is another one of this name")
                 found[name] = self._load(entry)
                 packages[name] = _name_package(entry)
-            # Whatever code of others does when it is imported.
+            # Other people's code may raise anything while it is imported.
             except (Exception, SystemExit) as error:
                 reason = f"{type(error).__name__}: {error}"
                 errors[name] = f"{_name_package(entry)}, {entry.value}: {reason}"
@@ -111,22 +111,17 @@ class Registry(Generic[Extension]):
         )
 
     def list_modules(self) -> dict[str, Module]:
-        """Return all modules as profiles know them, those that cannot be used among them."""
-        usable = {
-            name: Module(self._read_capabilities(each), self.packages.get(name, ""))
-            for name, each in self.classes.items()
-        }
-        return usable | {
-            name: Module(Capabilities(), "", error)
-            for name, error in self.errors.items()
-            if name not in usable
-        }
-
-    def _read_capabilities(self, module: type[Extension]) -> Capabilities:
-        if issubclass(module, Provider):
-            own = module.settings or frozenset()
-            return replace(module.capabilities, settings=own | {"timeout"})
-        return module.capabilities
+        """Return all modules as profiles know them, also those that cannot be used."""
+        modules: dict[str, Module] = {}
+        for name, each in self.classes.items():
+            capabilities: Capabilities = each.capabilities
+            if issubclass(each, Provider):
+                own = each.settings or frozenset()
+                capabilities = replace(capabilities, settings=own | {"timeout"})
+            modules[name] = Module(capabilities, self.packages.get(name, ""))
+        for name, error in self.errors.items():
+            modules.setdefault(name, Module(Capabilities(), "", error))
+        return modules
 
     def _load(self, entry: EntryPoint) -> type[Extension]:
         loaded = entry.load()
@@ -153,8 +148,7 @@ def find_classes(package: ModuleType, base: type[Extension]) -> dict[str, type[E
     found: dict[str, type[Extension]] = {}
     for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
         for each in vars(importlib.import_module(info.name)).values():
-            # By its true type: `isinstance` would have a lazy object, such as Django's settings,
-            # load what it stands for.
+            # `isinstance` would make a lazy object, such as Django's settings, load its content.
             is_class = issubclass(type(each), type)
             if is_class and issubclass(each, base) and not inspect.isabstract(each):
                 found[each.module] = each
@@ -168,7 +162,7 @@ def _find_builtin_engines() -> dict[str, type[Engine]]:
     return {ConversationEngine.module: ConversationEngine}
 
 
-# mypy forbids abstract classes as values, in case that they are called; here they are not.
+# mypy forbids abstract classes as values, because they might be called; here they are not.
 PROVIDERS = Registry(
     "provider",
     Provider,  # type: ignore[type-abstract]
@@ -208,12 +202,12 @@ class Engines(Engine):
         session = turn.mount_plan.get("session") or {}
         name = name_engine(session)
         if name not in self._started:
-            # A thread, because loading takes a second, and other turns go on meanwhile.
+            # In a thread, because loading takes a second, and other turns must go on.
             engine = await asyncio.to_thread(_start_engine, name)
             self._started.setdefault(name, engine)
         engine = self._started[name]
         if session.get("budget") and not engine.capabilities.keeps_budget:
-            # Nobody shall believe that it holds.
+            # Otherwise its author would believe that the budget holds.
             raise EngineError(
                 "bad_config", f"The engine {name!r} keeps no budget: remove `session.budget`."
             )
@@ -232,7 +226,7 @@ def _start_engine(name: str) -> Engine:
 
 
 def get_engine() -> Engine:
-    """Return what this process runs turns with: the engine that each turn chooses."""
+    """Return the engine of this process, which runs each turn with the engine that it names."""
     return Engines()
 
 
@@ -252,23 +246,12 @@ def open_tools(
 # Providers
 
 
-def choose_provider(mount_plan: dict[str, Any]) -> Provider:
-    """Return the mount plan's provider of the highest `priority`; of equals, the first.
-
-    Raises EngineError `bad_config` if there is none or its config cannot be used,
-    `unknown_module`, or `missing_key` if its config names a variable that is not set.
-    """
-    first = provider_chain(mount_plan)[0]
-    if isinstance(first, EngineError):
-        raise first
-    return first
-
-
 def provider_chain(mount_plan: dict[str, Any]) -> list[Provider | EngineError]:
     """Return the mount plan's providers, the highest `priority` first, equals in its order.
 
-    In the place of one that cannot be used is the EngineError that says why; the place of one
-    whose priority is no number is the first. Raises EngineError `bad_config` if there is none.
+    A provider that cannot be used is replaced by the EngineError that says why: `bad_config`,
+    `unknown_module`, or `missing_key` for a variable that is not set. One whose priority is not a
+    number comes first. Raises EngineError `bad_config` if the plan has no provider.
     """
     mounts = mount_plan.get("providers") or []
     if not mounts:
@@ -284,31 +267,28 @@ def provider_chain(mount_plan: dict[str, Any]) -> list[Provider | EngineError]:
 
 
 def find_config_errors(mounts: list[dict[str, Any]]) -> list[ConfigError]:
-    """Return what keeps the providers of a profile from being used in this process.
+    """Return why providers of a profile cannot be used in this process.
 
-    Variables that are not set count only if no provider has all of its own. That a module does not
-    exist is reported elsewhere.
+    Variables that are not set count only if no provider has all of its own. Modules that do not
+    exist are reported elsewhere.
     """
-    by_mount = [list(_find_mount_errors(*each)) for each in enumerate(mounts)]
+    by_mount: list[list[ConfigError]] = []
+    for index, mount in enumerate(mounts):
+        name = str(mount.get("module"))
+        missing = sorted(each for each in find_variables([mount]) if not os.environ.get(each))
+        if name in PROVIDERS.classes and missing:
+            errors = [missing_key(name, each) for each in missing]
+        else:
+            built = _try_to_build(mount)
+            errors = [built] if isinstance(built, EngineError) else []
+        by_mount.append([ConfigError(index, error.code, str(error)) for error in errors])
     ignored = {"unknown_module", "missing_key" if [] in by_mount else ""}
     return [error for errors in by_mount for error in errors if error.code not in ignored]
 
 
 def find_variables(mounts: list[dict[str, Any]]) -> set[str]:
-    """Return the names of the variables that the providers of a profile cannot do without."""
+    """Return the names of the variables that the providers of a profile need."""
     return set().union(*(configs.find_variables(_fill_defaults(mount)) for mount in mounts))
-
-
-def _find_mount_errors(index: int, mount: dict[str, Any]) -> Iterator[ConfigError]:
-    name = str(mount.get("module"))
-    missing = sorted(each for each in find_variables([mount]) if not os.environ.get(each))
-    if name in PROVIDERS.classes and missing:
-        errors = [missing_key(name, each) for each in missing]
-    else:
-        built = _try_to_build(mount)
-        errors = [built] if isinstance(built, EngineError) else []
-    for error in errors:
-        yield ConfigError(index, error.code, str(error))
 
 
 def _fill_defaults(mount: dict[str, Any]) -> Config:
@@ -336,7 +316,7 @@ def _try_to_build(mount: dict[str, Any]) -> Provider | EngineError:
     except EngineError as error:
         return error
     except Exception as error:
-        # What comes with a package may do anything; its words may hold a secret.
+        # A package's provider may raise anything, and the text of its error may hold a secret.
         logger.exception("The provider module %s failed", name)
         kind = type(error).__name__
         return EngineError("bad_config", f"{name} failed while its config was read: {kind}.")

@@ -10,7 +10,8 @@ import pytest
 
 from sessions_app.engine.base import Outcome
 from sessions_app.engine.messages import Request, Text, Thinking, ToolCall, UserMessage
-from sessions_app.engine.registry import choose_provider, get_engine
+from sessions_app.engine.providers.base import Provider
+from sessions_app.engine.registry import get_engine, provider_chain
 from sessions_app.engine.wire.events import Finish, Usage
 from tests.harness.agents import called, register
 from tests.harness.protocols import CALL, KEY, PROTOCOLS, USED, Protocol
@@ -35,7 +36,8 @@ def asked(protocol: Protocol, *parts: bytes) -> tuple[Finish, Usage]:
     async def run() -> tuple[Finish, Usage]:
         usage = Usage()
         async with fake_provider(answer(protocol, *parts)) as fake, asyncio.timeout(DEADLINE):
-            provider = choose_provider(turn(fake, protocol=protocol).mount_plan)
+            (provider,) = provider_chain(turn(fake, protocol=protocol).mount_plan)
+            assert isinstance(provider, Provider)
             async with provider.stream(Request("", (UserMessage("Go."),))) as events:
                 async for event in events:
                     if isinstance(event, Usage):

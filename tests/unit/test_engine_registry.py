@@ -7,14 +7,17 @@ from typing import Any
 import pytest
 
 from sessions_app.engine.base import EngineError
-from sessions_app.engine.registry import PROVIDERS, Provider, choose_provider, provider_chain
+from sessions_app.engine.registry import PROVIDERS, Provider, provider_chain
 from sessions_app.engine.settings import model_settings
 
 SECRET = "canary-0123456789"
 
 
 def chosen(*providers: dict[str, Any]) -> Provider:
-    return choose_provider({"providers": list(providers)})
+    first = provider_chain({"providers": list(providers)})[0]
+    if isinstance(first, EngineError):
+        raise first
+    return first
 
 
 def refusal(*providers: dict[str, Any]) -> EngineError:
@@ -45,7 +48,7 @@ def test_an_unknown_module_is_an_error_that_names_the_known_ones() -> None:
 @pytest.mark.parametrize("providers", [[], None])
 def test_a_mount_plan_without_providers_is_an_error(providers: list[Any] | None) -> None:
     with pytest.raises(EngineError) as caught:
-        choose_provider({"providers": providers})
+        provider_chain({"providers": providers})
     assert caught.value.code == "bad_config"
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from sessions_app.engine.base import EngineError
-from sessions_app.engine.registry import choose_provider
+from sessions_app.engine.registry import provider_chain
 from tests.harness.protocols import KEY, PROTOCOLS, Protocol
 from tests.harness.providers import HEAD, sends
 from tests.harness.turns import code_of, play
@@ -107,11 +107,8 @@ def resolved(name: str, **config: Any) -> EngineError | None:
     protocol = PROTOCOLS[name]
     given = {"default_model": "m", "base_url": "http://a/v1", "api_key": KEY, **protocol.more}
     provider = {"module": protocol.module, "config": {**given, **config}}
-    try:
-        choose_provider({"providers": [provider]})
-    except EngineError as error:
-        return error
-    return None
+    (built,) = provider_chain({"providers": [provider]})
+    return built if isinstance(built, EngineError) else None
 
 
 @pytest.mark.parametrize(

@@ -119,9 +119,18 @@ class Calls:
         """
         results: list[ToolResult] = []
         asks: list[Ask] = []
-        for group in self._groups(calls):
-            answers = (self._answer(call, output, keep, was_cut) for call in group)
-            for each in await _gather(answers):
+        groups: list[list[ToolCall]] = []
+        was_idempotent = False
+        for call in calls:
+            found = self.tools.get(call.name)
+            is_idempotent = found is not None and found[0].idempotent
+            if was_idempotent and is_idempotent:
+                groups[-1].append(call)
+            else:
+                groups.append([call])
+            was_idempotent = is_idempotent
+        for group in groups:
+            for each in await _gather(self._answer(x, output, keep, was_cut) for x in group):
                 if isinstance(each, Ask):
                     asks.append(each)
                 else:
@@ -139,19 +148,6 @@ class Calls:
         if not has_post:
             key = "error" if result.is_error else "tool_response"
             self._emit_event("post", {**data, key: result.content})
-
-    def _groups(self, calls: Sequence[ToolCall]) -> list[list[ToolCall]]:
-        groups: list[list[ToolCall]] = []
-        was_harmless = False
-        for call in calls:
-            found = self.tools.get(call.name)
-            is_harmless = found is not None and found[0].idempotent
-            if groups and was_harmless and is_harmless:
-                groups[-1].append(call)
-            else:
-                groups.append([call])
-            was_harmless = is_harmless
-        return groups
 
     async def _answer(
         self,

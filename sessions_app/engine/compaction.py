@@ -28,7 +28,6 @@ from sessions_app.engine.messages import (
     UserMessage,
     load_checkpoints,
 )
-from sessions_app.engine.prices import context_window
 from sessions_app.engine.providers.base import Provider
 from sessions_app.engine.registry import provider_chain
 from sessions_app.engine.transcript import close_calls, merge_results
@@ -81,7 +80,7 @@ def history_room(mount_plan: dict[str, Any]) -> float:
     windows = [LEAST]
     try:
         chain = [each for each in provider_chain(mount_plan) if isinstance(each, Provider)]
-        windows = [context_window(each) or LEAST for each in chain] or windows
+        windows = [each.context_window() or LEAST for each in chain] or windows
     except EngineError:
         # The turn itself will fail with this error.
         pass

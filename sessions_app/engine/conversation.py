@@ -44,7 +44,6 @@ from sessions_app.engine.messages import (
 )
 from sessions_app.engine.normalize import Names, build_request
 from sessions_app.engine.output import RunOutput
-from sessions_app.engine.prices import context_window, price_of
 from sessions_app.engine.providers.base import Provider
 from sessions_app.engine.registry import open_tools, provider_chain
 from sessions_app.engine.time_limit import TimeLimit
@@ -100,29 +99,21 @@ class ConversationEngine(Engine):
         async def work() -> Outcome:
             chain = provider_chain(turn.mount_plan)
             async with _open_conversation(turn, emit, chain) as conversation:
-                try:
-                    return await _try_providers(chain, conversation)
-                except EngineError as error:
-                    error.usage = conversation.usage()
-                    raise
+                # The next provider is asked only as long as none has begun to answer.
+                for provider, following in zip(chain, [*chain[1:], None], strict=True):
+                    try:
+                        if isinstance(provider, EngineError):
+                            raise provider
+                        return await conversation.converse(provider)
+                    except EngineError as error:
+                        may_fall_back = error.code in FALLS_BACK and conversation.is_silent
+                        if following is None or not may_fall_back:
+                            error.usage = conversation.usage()
+                            raise
+                        conversation.fall_back(provider, following, error)
+            raise AssertionError("a chain has at least one provider")
 
         return await _run_until(cancel, work())
-
-
-async def _try_providers(
-    chain: Sequence[Provider | EngineError], conversation: "Conversation"
-) -> Outcome:
-    """Ask one provider after the other, until one has begun to answer."""
-    for provider, following in zip(chain, [*chain[1:], None], strict=False):
-        try:
-            if isinstance(provider, EngineError):
-                raise provider
-            return await conversation.converse(provider)
-        except EngineError as error:
-            if following is None or error.code not in FALLS_BACK or not conversation.is_silent:
-                raise
-            conversation.fall_back(provider, following, error)
-    raise AssertionError("a chain has at least one provider")
 
 
 async def _run_until(cancel: asyncio.Event, work: Coroutine[Any, Any, Result]) -> Result:
@@ -228,28 +219,25 @@ class Conversation:
         if not self._has_begun and self._messages and not self._turn.continues:
             self._repeat_steps(output)
         self._has_begun = True
+        window = Window(provider)
         try:
             with limit:
-                return await self._loop(provider, output)
+                while True:
+                    if asks := await self._answer_calls(output):
+                        return self._outcome(output, asks)
+                    await self._check_budgets()
+                    self._pending_calls = False
+                    answer = await self._ask(provider, output, window)
+                    self._calls.forget_earlier()
+                    self._messages.append(answer)
+                    self._unsaved.append(answer)
+                    if not answer.tool_calls:
+                        return self._outcome(output)
+                    await self._keep()
         except TimeoutError:
             if not limit.has_expired:
                 raise
             raise timeout_error(provider.module, provider.limits, "run_timeout") from None
-
-    async def _loop(self, provider: Provider, output: RunOutput) -> Outcome:
-        window = Window(provider)
-        while True:
-            if asks := await self._answer_calls(output):
-                return self._outcome(output, asks)
-            await self._check_budgets()
-            self._pending_calls = False
-            answer = await self._ask(provider, output, window)
-            self._calls.forget_earlier()
-            self._messages.append(answer)
-            self._unsaved.append(answer)
-            if not answer.tool_calls:
-                return self._outcome(output)
-            await self._keep()
 
     def _repeat_steps(self, output: RunOutput) -> None:
         """Emit the answers in the checkpoints, and those of their calls that have results there."""
@@ -374,7 +362,8 @@ class Conversation:
             self._notice_all(provider.notices)
             provider.notices.clear()
             if usage or finish or not output.is_silent:
-                self._count(usage or Usage(), provider, finish.model if finish else "")
+                used = provider.count_usage(usage or Usage(), finish.model if finish else "")
+                self._used = total(self._used, used)
         output.flush()
         if finish is None:
             raise ProviderError(StreamError("broken_off", "the answer has no end"))
@@ -404,21 +393,6 @@ class Conversation:
         if answer.finish_reason == "length" or has_worked:
             return
         raise describe_error(StreamError("bad_answer", "the answer is empty"), provider)
-
-    def _count(self, usage: Usage, provider: Provider, model: str) -> None:
-        added: dict[str, Any] = {
-            "requests": 1,
-            "input_tokens": usage.input_tokens,
-            "output_tokens": usage.output_tokens,
-        }
-        if usage.cached_tokens:
-            added["cached_tokens"] = usage.cached_tokens
-        if usage.reasoning_tokens:
-            added["reasoning_tokens"] = usage.reasoning_tokens
-        cost = price_of(usage, provider, model or provider.model) if usage.output_tokens else None
-        if cost is not None:
-            added["cost"] = cost
-        self._used = total(self._used, added)
 
     async def _check_budgets(self) -> None:
         used = self.usage()
@@ -552,7 +526,7 @@ class Window:
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
-        known = context_window(provider)
+        known = provider.context_window()
         self._is_known = known is not None
         self.tokens: float = known or LEAST
         # Characters of the newest request that was refused as too long.

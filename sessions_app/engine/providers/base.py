@@ -1,35 +1,36 @@
-"""What a provider is: a class per module, which declares what it can do and streams answers."""
+"""The base class of providers: each declares what it can do, and streams answers."""
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import fields, replace
+from functools import lru_cache
 from typing import Any, ClassVar
 
 from profiles_app.modules import Capabilities
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.capabilities import ProviderCapabilities
-from sessions_app.engine.config import Config
+from sessions_app.engine.config import Config, number
 from sessions_app.engine.limits import read_limits
 from sessions_app.engine.messages import Request
 from sessions_app.engine.settings import check
-from sessions_app.engine.wire.events import Event
+from sessions_app.engine.wire.events import Event, Usage
 
 
 class Provider(ABC):
-    """A provider of a mount plan, its config resolved and checked: lives for one attempt.
+    """A provider of a mount plan, with its config resolved and checked, for one attempt.
 
-    Building it is cheap and does nothing on the network. `secrets` is all that was filled in from
-    the environment, which no error repeats; `keys` are the secrets in it, which nothing shows.
+    Building it is cheap and does nothing on the network. `secrets` are all values that were filled
+    in from the environment, which errors must not repeat; `keys` are those that nobody may see.
     """
 
     module: ClassVar[str]
     capabilities: ClassVar[ProviderCapabilities]
-    # How the list of prices names its vendor; empty if it knows none.
+    # The vendor's name in the list of prices; empty if the list does not have it.
     vendor: ClassVar[str] = ""
-    # The config that goes without saying.
+    # Config that a profile need not write.
     defaults: ClassVar[Config] = {}
-    # What its config cannot do without: of each line, one of the keys.
+    # The keys that its config needs: at least one of each tuple.
     needs: ClassVar[tuple[tuple[str, ...], ...]] = ()
     # The settings that it has (see `engine.settings`). None: it checks them itself.
     settings: ClassVar[frozenset[str] | None] = None
@@ -39,10 +40,10 @@ class Provider(ABC):
         self.secrets = secrets
         self.keys = keys
         self.limits = read_limits(config, self.module)
-        # What people should know of its requests, a sentence each: a field was left out. Whoever
-        # asks takes them from here.
+        # Sentences for people about its requests, such as that a field was left out. The caller
+        # of `stream` takes them from here.
         self.notices: list[str] = []
-        # What it can do, as far as the config does not say otherwise.
+        # What it can do: as declared, unless the config overrides it.
         self.can = override_capabilities(self.declare(config), config, self.module)
 
     def __repr__(self) -> str:
@@ -50,12 +51,12 @@ class Provider(ABC):
 
     @classmethod
     def declare(cls, config: Config) -> ProviderCapabilities:
-        """Return what the service of a config can do, as far as the class knows."""
+        """Return what the service can do that a config names, without the config's overrides."""
         return cls.capabilities
 
     @classmethod
     def check(cls, config: Config) -> None:
-        """Raise EngineError `bad_config` where a resolved config lacks something, or is wrong."""
+        """Raise EngineError `bad_config` if a resolved config lacks something, or is wrong."""
         for keys in cls.needs:
             if not any(config.get(key) for key in keys):
                 wanted = " or ".join(f"`{key}`" for key in keys)
@@ -67,34 +68,102 @@ class Provider(ABC):
 
     @property
     def model(self) -> str:
-        """Return the name of the model that is asked."""
+        """The name of the model in the config."""
         return str(self.config.get("default_model") or "")
 
     @property
     def service(self) -> str:
-        """Return what tells this service from others: opaque content goes back to it only."""
+        """A name that no other service has: opaque content goes back to the same one only."""
         return f"{self.module} {self.config.get('base_url') or ''}".strip()
 
     @abstractmethod
     def stream(self, request: Request) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
         """Give the events of an answer: the last one is `Finish`.
 
-        Raises ProviderError, also in the middle of the answer, for whatever goes wrong. Leaving it
-        early closes the connection. Keeps to `limits` (times and sizes of one request); retries,
-        budgets and the limit of the whole attempt are the caller's.
+        Raises ProviderError for every failure, also in the middle of the answer. Leaving the
+        context early closes the connection. The provider keeps `limits` of times and sizes for one
+        request; the caller repeats requests, and keeps budgets and the time of the whole attempt.
         """
 
     def count_tokens(self, request: Request) -> int | None:
-        """Return how many tokens a request has; None where only an estimate is possible."""
+        """Return how many tokens a request has; None if only an estimate is possible."""
         return None
+
+    def context_window(self) -> int | None:
+        """Return the tokens that the model can read; None if that is not known.
+
+        Its config may set it as `context_window`. Raises EngineError `bad_config` for no number.
+        """
+        if self.config.get("context_window") is not None:
+            return int(number(self.config, self.module, "context_window", int))
+        url = str(self.config.get("base_url") or "")
+        return self.can.context_window or _known_window(self.model, url, self.vendor)
+
+    def price_of(self, usage: Usage, model: str) -> float | None:
+        """Return the price of an answer in US dollars; None if that of its model is not known."""
+        # Late: the list of prices takes a moment to load.
+        import genai_prices
+
+        counted = genai_prices.Usage(
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cache_read_tokens=usage.cached_tokens,
+        )
+        url = str(self.config.get("base_url") or "")
+        places: list[dict[str, Any]] = [{"provider_api_url": url}, {"provider_id": self.vendor}]
+        for place in (place for place in places if any(place.values())):
+            try:
+                return float(genai_prices.calc_price(counted, model, **place).total_price)
+            except LookupError:
+                continue
+        return None
+
+    def count_usage(self, usage: Usage, model: str) -> dict[str, Any]:
+        """Return the usage of one request as runs and journals have it (see `Outcome`)."""
+        counted: dict[str, Any] = {
+            "requests": 1,
+            "input_tokens": usage.input_tokens,
+            "output_tokens": usage.output_tokens,
+        }
+        if usage.cached_tokens:
+            counted["cached_tokens"] = usage.cached_tokens
+        if usage.reasoning_tokens:
+            counted["reasoning_tokens"] = usage.reasoning_tokens
+        cost = self.price_of(usage, model or self.model) if usage.output_tokens else None
+        if cost is not None:
+            counted["cost"] = cost
+        return counted
+
+
+@lru_cache(maxsize=256)
+def _known_window(model: str, base_url: str, vendor: str) -> int | None:
+    from genai_prices.data_snapshot import get_snapshot
+
+    for url, name in ((base_url, None), (None, vendor)):
+        try:
+            if url or name:
+                return get_snapshot().find_provider_model(model, None, name, url)[1].context_window
+        except LookupError:
+            continue
+    return None
+
+
+# The types of capabilities whose default does not show them, and what errors call each type.
+_TYPES: dict[str, type] = {"context_window": int, "input": list, "without": list}
+_NOUNS: dict[type, str] = {
+    int: "a whole number",
+    bool: "true or false",
+    list: "a list of texts",
+    str: "a text",
+}
 
 
 def override_capabilities(
     declared: ProviderCapabilities, config: dict[str, Any], module: str
 ) -> ProviderCapabilities:
-    """Return what a class declares, with what `capabilities` in its config says instead.
+    """Return the declared capabilities, overridden by `capabilities` in the config.
 
-    What decides about security cannot be overridden. Raises EngineError `bad_config`.
+    Those that decide about security cannot be overridden. Raises EngineError `bad_config`.
     """
     given = config.get("capabilities") or {}
     if not isinstance(given, dict):
@@ -109,23 +178,14 @@ def override_capabilities(
                 "bad_config",
                 f"`capabilities` of {module} has {', '.join(sorted(known))}, not {name!r}.",
             )
-        _check_kind(name, value, getattr(declared, name), module)
+        wanted = _TYPES.get(name, type(getattr(declared, name)))
+        is_right = isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))
+        if wanted is list:
+            is_right = is_right and all(isinstance(item, str) for item in value)
+        if not is_right:
+            raise EngineError(
+                "bad_config",
+                f"`capabilities.{name}` of {module} must be {_NOUNS[wanted]}: correct it.",
+            )
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
     return replace(declared, **values)
-
-
-def _check_kind(name: str, value: Any, declared: Any, module: str) -> None:
-    wanted = {"context_window": int, "input": list, "without": list}.get(name, type(declared))
-    is_right = isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))
-    if is_right and wanted is list:
-        is_right = all(isinstance(item, str) for item in value)
-    if not is_right:
-        nouns = {
-            int: "a whole number",
-            bool: "true or false",
-            list: "a list of texts",
-            str: "a text",
-        }
-        raise EngineError(
-            "bad_config", f"`capabilities.{name}` of {module} must be {nouns[wanted]}: correct it."
-        )

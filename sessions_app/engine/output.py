@@ -1,4 +1,4 @@
-"""What an attempt says, passed on piece by piece, within the limits of its provider."""
+"""The output of an attempt: emitted piece by piece, within the limits of its provider."""
 
 from amplifierd.common.text import make_storable
 from sessions_app.engine.base import Emit, EngineError
@@ -9,12 +9,12 @@ from sessions_app.engine.limits import Limits, OutputSize
 class RunOutput:
     """Emits text and thinking as they come, and keeps the text.
 
-    Secrets in them are hidden here: what is emitted is shown to people. What the model is sent
-    again is kept elsewhere, as it came.
+    People see what is emitted, so secrets are redacted here. The conversation keeps the answer as
+    it came, because the model gets it again.
     """
 
     def __init__(
-        self, module: str, limits: Limits, keys: set[str], emit: Emit, said: str = ""
+        self, module: str, limits: Limits, keys: set[str], emit: Emit, earlier: str = ""
     ) -> None:
         self._size = OutputSize(
             limits,
@@ -25,46 +25,46 @@ class RunOutput:
             ),
         )
         self._emit = emit
-        self._texts: list[str] = [said]
-        # Whether the answer under way has given any piece yet.
+        self._texts: list[str] = [earlier]
+        # Whether the current answer has no piece yet.
         self.is_silent = True
-        # What divides the answer under way from the one before.
-        self._gap = "\n\n" if said else ""
+        # The blank line before the current answer, until that has a piece.
+        self._gap = "\n\n" if earlier else ""
         self._text_redactor = StreamRedactor(keys)
         self._thinking_redactor = StreamRedactor(keys)
 
     @property
     def text(self) -> str:
-        """Return the text so far: what earlier attempts have said, and what was emitted."""
+        """The text so far: that of earlier attempts, and what was emitted since."""
         return "".join(self._texts)
 
     def begin_answer(self) -> None:
-        """Note that the model is asked: what it says next stands apart from what was said."""
+        """Start the next answer, with a blank line after the text before it."""
         self.is_silent = True
         self._gap = "\n\n" if any(self._texts) else ""
 
     def add_text(self, piece: str) -> None:
-        """Emit a piece of text; raise EngineError `too_long_answer` instead, past the limits."""
+        """Emit a piece of text; raise EngineError `too_long_answer` above the limits."""
         self.count("text", piece)
         self._say(self._text_redactor.feed(make_storable(piece)))
 
     def add_thinking(self, piece: str) -> None:
-        """Emit a piece of thinking; raise EngineError `too_long_answer` instead."""
+        """Emit a piece of thinking; raise EngineError `too_long_answer` above the limits."""
         self.count("thinking", piece)
         self._think(self._thinking_redactor.feed(make_storable(piece)))
 
     def repeat_text(self, text: str) -> None:
-        """Emit what an earlier attempt has said; it counts for no limit."""
+        """Emit the text of an earlier attempt's answer; no limit counts it."""
         self._say(self._text_redactor.feed(text))
         self.flush()
 
     def flush(self) -> None:
-        """Emit what was held back, as nothing more comes for now."""
+        """Emit the text that was held back, because no piece follows directly."""
         self._think(self._thinking_redactor.flush())
         self._say(self._text_redactor.flush())
 
     def count(self, kind: str, piece: str) -> None:
-        """Count a piece; raise EngineError `too_long_answer` if there are too many."""
+        """Count a piece of text, thinking or tool calls; raise EngineError `too_long_answer`."""
         self.is_silent = False
         self._size.add(kind, len(piece))
         self._size.add_piece()

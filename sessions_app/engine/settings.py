@@ -1,4 +1,4 @@
-"""The settings that a provider's config makes for its model, each checked before it is used."""
+"""The model settings of a provider's config, such as `temperature`, checked and converted."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,25 +11,25 @@ SAMPLING = frozenset({"temperature", "top_p", "max_tokens", "stop", "seed"})
 THINKING = frozenset({"extended_thinking", "reasoning_effort"})
 EFFORTS = ("low", "medium", "high")
 APIS = ("chat", "responses")
-# What the Responses API of OpenAI does not have.
+# Settings that OpenAI's Responses API does not have.
 NOT_IN_RESPONSES = frozenset({"stop", "seed"})
 
 
 @dataclass(frozen=True)
 class Thinking:
-    """How a model is asked to think before it answers."""
+    """How much a model shall think before it answers."""
 
-    # Whether it is asked to, and to tell what it thinks. None where nobody says.
+    # Whether it shall think and return its thinking; None if the config does not decide.
     wanted: bool | None = None
-    # Tokens that it may use for it.
+    # Tokens of thinking, at most.
     budget: int | None = None
     effort: str | None = None
 
 
 def check(config: Config, module: str, has: frozenset[str]) -> None:
-    """Raise EngineError `bad_config` for a setting of the wrong kind, or that a module has not.
+    """Raise EngineError `bad_config` for a setting of the wrong type, or one that is not in `has`.
 
-    `has` are the settings that the module has.
+    `has` are the settings of the module.
     """
     if config.get("api") == "responses":
         has -= NOT_IN_RESPONSES
@@ -42,7 +42,11 @@ def check(config: Config, module: str, has: frozenset[str]) -> None:
 
 
 def model_settings(config: Config, module: str) -> dict[str, Any]:
-    """Return the settings that all models have by the same names; raise EngineError."""
+    """Return sampling settings by the names that all readers know; raise EngineError.
+
+    They are `temperature`, `top_p`, `max_tokens`, `stop_sequences` and `seed`, if the config has
+    them.
+    """
     names = {key: "stop_sequences" if key == "stop" else key for key in SAMPLING}
     return {
         name: _KINDS[key](config, module, key)
@@ -52,7 +56,7 @@ def model_settings(config: Config, module: str) -> dict[str, Any]:
 
 
 def thinking_of(config: Config, module: str) -> Thinking:
-    """Return how the model is to think; raise EngineError."""
+    """Return the settings of a config about thinking; raise EngineError for a wrong one."""
     keys = ("extended_thinking", "thinking_budget", "reasoning_effort")
     return Thinking(
         *(None if config.get(key) is None else _KINDS[key](config, module, key) for key in keys)
@@ -60,7 +64,7 @@ def thinking_of(config: Config, module: str) -> Thinking:
 
 
 def api_of(config: Config, module: str) -> str:
-    """Return which API of OpenAI is spoken to, `chat` or `responses`; raise EngineError."""
+    """Return the API of OpenAI that a config chooses, `chat` or `responses`; raise EngineError."""
     return _choice(*APIS)({"api": "chat", **config}, module, "api")
 
 
@@ -79,7 +83,7 @@ def _positive(config: Config, module: str, key: str) -> int:
 
 
 def _flag(config: Config, module: str, key: str) -> bool:
-    # A variable's text counts as what it spells.
+    # The text of a variable is converted.
     spelled = {True: True, False: False, "true": True, "false": False}
     value = config[key]
     if isinstance(value, bool | str) and value in spelled:

@@ -1,20 +1,20 @@
-"""A time limit that a frozen process does not exceed by having been frozen."""
+"""A time limit that does not count the time in which the process was stopped."""
 
 import asyncio
 from types import TracebackType
 
-# Seconds between two looks at the time, at most.
+# Seconds between two checks of the time, at most.
 TICK = 1.0
-# Seconds by which a look may be late. If it is later, the process was stopped or the machine slept:
-# the limit starts again, because what it waits for had no time either.
+# Seconds by which a check may be late. If it is later, the process was stopped or the machine was
+# suspended. Then the time starts again, because the other side may have had no time either.
 JUMP = 2.0
 
 
 class TimeLimit:
-    """Cancels the task that entered it after so many seconds; then `has_expired` is true.
+    """Cancels the task that entered it after `seconds`; then `has_expired` is true.
 
-    Leaving it then turns the cancellation into TimeoutError. It can be entered again and again, and
-    counts from the newest time; all of them share one timer.
+    On leaving, the cancellation becomes a TimeoutError. It can be entered many times, and each time
+    counts from its own start; all of them share one timer.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -47,7 +47,7 @@ class TimeLimit:
             raise TimeoutError from error
 
     def restart(self, seconds: float | None = None) -> None:
-        """Start the time again, with other seconds if they are given."""
+        """Start the time again, with another limit if one is given."""
         if seconds is not None:
             self.seconds = seconds
         if self._timer:
@@ -58,9 +58,9 @@ class TimeLimit:
 
     def _schedule(self) -> None:
         self._due = min(self._since + self.seconds, self._loop.time() + TICK)
-        self._timer = self._loop.call_at(self._due, self._look)
+        self._timer = self._loop.call_at(self._due, self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         self._timer = None
         if not self._is_waiting:
             return

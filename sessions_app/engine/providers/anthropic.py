@@ -16,7 +16,7 @@ URL = "https://api.anthropic.com"
 
 _MAXIMUM = re.compile(r"max_tokens`?: \d+ > (\d+)")
 _NO_ROOM = re.compile(r"`?max_tokens`? exceed context limit: (\d+) \+ \d+ > (\d+)")
-# Tokens of an answer that are worth asking for.
+# With less room for the answer, in tokens, the request is not sent again.
 _SMALLEST_ANSWER = 1_024
 
 
@@ -41,7 +41,7 @@ class Anthropic(HostedProvider):
 
     @classmethod
     def check(cls, config: Config) -> None:
-        """Raise EngineError `bad_config` where a resolved config lacks something, or is wrong."""
+        """Raise EngineError `bad_config` if a resolved config lacks something, or is wrong."""
         super().check(config)
         require_value(config, cls.module, "api_key")
         model, thinking = str(config["default_model"]), thinking_of(config, cls.module)
@@ -54,12 +54,12 @@ class Anthropic(HostedProvider):
             raise _bad_budget("must be below `max_tokens`, which it counts towards.")
 
     def endpoint(self) -> tuple[str, dict[str, str]]:
-        """Return the URL of an answer's stream, and the headers that authenticate us."""
+        """Return the URL to post a request to, and the headers with the key."""
         base = str(self.config.get("base_url") or URL)
         has_version = base.rstrip("/").endswith(("/v1", "/v1/messages"))
         key = str(self.config["api_key"])
         headers = {
-            # Anthropic takes a key in either of them, and its proxies in one of the two.
+            # Anthropic takes the key in either header; each of its proxies in one of the two.
             "x-api-key": key,
             "Authorization": f"Bearer {key}",
             "anthropic-version": anthropic.VERSION,
@@ -67,7 +67,7 @@ class Anthropic(HostedProvider):
         return join_url(base, "messages" if has_version else "v1/messages"), headers
 
     def build_body(self, request: Request, lessons: Lessons) -> dict[str, Any]:
-        """Return the body of a request, as far as is known what the service takes."""
+        """Return the body of a request, without what the service has refused before."""
         return anthropic.build_body(
             request,
             model=self.model,
@@ -79,13 +79,13 @@ class Anthropic(HostedProvider):
         )
 
     def reader(self) -> anthropic.AnthropicReader:
-        """Return a reader for one answer."""
+        """Return a new reader of the Messages API's events."""
         return anthropic.AnthropicReader()
 
     def learn(self, error: StreamError, body: dict[str, Any], lessons: Lessons) -> Lessons | None:
-        """Return what a refusal says of requests like this one; None if it says nothing."""
+        """Return what a refusal teaches about the request; None if it teaches nothing."""
         if match := _MAXIMUM.search(error.message):
-            # The model's own maximum, which is not known before the service names it.
+            # The model's maximum, which is known only after such a refusal.
             most = int(match[1])
             if not 0 < most < body["max_tokens"]:
                 return None

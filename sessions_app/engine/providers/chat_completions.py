@@ -1,4 +1,4 @@
-"""What all providers have in common that speak OpenAI's protocols: chat completions, Responses."""
+"""Providers that speak OpenAI's protocols (chat completions, Responses), and the base of others."""
 
 import re
 from abc import abstractmethod
@@ -19,7 +19,7 @@ from sessions_app.engine.settings import SAMPLING, THINKING, api_of, model_setti
 from sessions_app.engine.wire import chat
 from sessions_app.engine.wire.events import StreamError
 
-# Named in a refusal that is not understood otherwise, these are what it is about.
+# If one of these is in a refusal that names no field, it is the field that is refused.
 _NAMED_ALONE = (
     "stream_options",
     "max_completion_tokens",
@@ -28,7 +28,7 @@ _NAMED_ALONE = (
     "reasoning_details",
     "extra_content",
 )
-# Thinking that goes back to its service; one that refuses a part of it takes none.
+# Fields of thinking that goes back to its service; one that refuses a part of it takes none.
 _OWN_THINKING = frozenset({"reasoning_content", "reasoning_details"})
 _PATHS = {"chat": "chat/completions", "responses": "responses"}
 
@@ -36,7 +36,7 @@ _PATHS = {"chat": "chat/completions", "responses": "responses"}
 class ChatProvider(HostedProvider):
     """A provider that speaks chat completions or, if its config says so, Responses."""
 
-    # Fields of Responses that a service may refuse without their names.
+    # Fields of Responses that a service may refuse in other words than their names.
     optional = {
         "include": re.compile(r"encrypted[ _]content|`?include`?\b", re.I),
         "summary": re.compile(r"reasoning summar", re.I),
@@ -44,30 +44,30 @@ class ChatProvider(HostedProvider):
 
     @classmethod
     def check(cls, config: Config) -> None:
-        """Raise EngineError `bad_config` where a resolved config lacks something, or is wrong."""
+        """Raise EngineError `bad_config` if a resolved config lacks something, or is wrong."""
         super().check(config)
         api_of(config, cls.module)
 
     @property
     def deployment(self) -> str:
-        """Return what the service calls the model that is asked."""
+        """The name of the model in requests."""
         return self.model
 
     @abstractmethod
     def url(self, path: str) -> str:
-        """Return the URL of a path of its API."""
+        """Return the URL of a path of the API, such as `chat/completions`."""
 
     def headers(self) -> dict[str, str]:
-        """Return the headers that authenticate a request."""
+        """Return the headers with the key; none without a key."""
         key = self.config.get("api_key")
         return {"Authorization": f"Bearer {key}"} if key else {}
 
     def endpoint(self) -> tuple[str, dict[str, str]]:
-        """Return the URL of an answer's stream, and the headers that authenticate us."""
+        """Return the URL to post a request to, and the headers with the key."""
         return self.url(_PATHS[self._api]), self.headers()
 
     def build_body(self, request: Request, lessons: Lessons) -> dict[str, Any]:
-        """Return the body of a request, as far as is known what the service takes."""
+        """Return the body of a request, without what the service has refused before."""
         common: dict[str, Any] = {
             "model": self.deployment,
             "service": self.service,
@@ -83,7 +83,7 @@ class ChatProvider(HostedProvider):
         return build_responses_body(request, can=can, **common)
 
     def reader(self) -> Any:
-        """Return a reader for one answer."""
+        """Return a new reader for the API in use."""
         if self._api == "chat":
             return chat.ChatReader()
         from sessions_app.engine.wire.responses import ResponsesReader
@@ -91,7 +91,7 @@ class ChatProvider(HostedProvider):
         return ResponsesReader()
 
     def learn(self, error: StreamError, body: dict[str, Any], lessons: Lessons) -> Lessons | None:
-        """Return what a refusal says of requests like this one; None if it says nothing."""
+        """Return what a refusal teaches about the request; None if it teaches nothing."""
         if field := find_refused_field(error, body, lessons.refused):
             if field in _OWN_THINKING:
                 lessons.refused |= _OWN_THINKING
@@ -104,20 +104,25 @@ class ChatProvider(HostedProvider):
 
 
 def find_refused_field(error: StreamError, body: dict[str, Any], refused: Collection[str]) -> str:
-    """Return the optional field that a request was refused for; empty if it was for another reason.
+    """Return the optional field because of which a request was refused; empty without one.
 
-    One that was left out already is no reason to ask again.
+    A field that the request did not have is no reason to send it again.
     """
     field = ""
     if error.kind == "unsupported_field":
         field = find_optional_field(error.field)
     elif error.kind == "rejected" and error.status in (400, 422):
         field = next((name for name in _NAMED_ALONE if name in error.message), "")
-    return field if field and field not in refused and _has_field(body, field) else ""
+    if not field or field in refused or has_field(body, field):
+        return "" if field in refused else field
+    # It may also be in a message, or in a call of one.
+    messages = [each for each in body.get("messages", body.get("input")) or () if each]
+    calls = [call for each in messages for call in each.get("tool_calls") or ()]
+    return field if any(field in each for each in (*messages, *calls)) else ""
 
 
 def find_optional_field(place: str) -> str:
-    """Return the optional field that a path such as `messages.3.reasoning_content` means."""
+    """Return the optional field of a path such as `messages.3.reasoning_content`."""
     if place == "reasoning.summary":
         return "summary"
     if found := chat.find_optional_field(place):
@@ -129,17 +134,8 @@ def find_optional_field(place: str) -> str:
 _OF_RESPONSES = ("max_output_tokens", "include", "store", "reasoning")
 
 
-def _has_field(body: Any, field: str) -> bool:
-    """Tell whether a request has a field, at its top or in its messages."""
-    if has_field(body, field):
-        return True
-    messages = [each for each in body.get("messages", body.get("input")) or () if each]
-    calls = [call for each in messages for call in each.get("tool_calls") or ()]
-    return any(field in each for each in (*messages, *calls))
-
-
 class OpenAICompatible(ChatProvider):
-    """The service at `base_url`; it is sent a key only if the config has one."""
+    """The service at `base_url`; it gets a key only if the config has one."""
 
     module = "provider-openai-compatible"
     capabilities = replace(HOSTED, needs_key=False)
@@ -160,7 +156,7 @@ class Ollama(OpenAICompatible):
 
 
 class VLLM(OpenAICompatible):
-    """The vLLM at `base_url`. What it accepts is up to the chat template of its model."""
+    """The vLLM at `base_url`. What it accepts depends on the chat template of its model."""
 
     module = "provider-vllm"
     capabilities = replace(HOSTED, needs_key=False, lenient_schemas=True)

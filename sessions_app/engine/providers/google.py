@@ -42,21 +42,21 @@ class Google(HostedProvider):
 
     @classmethod
     def check(cls, config: Config) -> None:
-        """Raise EngineError `bad_config` where a resolved config lacks something, or is wrong."""
+        """Raise EngineError `bad_config` if a resolved config lacks something, or is wrong."""
         super().check(config)
         require_value(config, cls.module, "api_key")
 
     def endpoint(self) -> tuple[str, dict[str, str]]:
-        """Return the URL of an answer's stream, and the headers that authenticate us."""
+        """Return the URL to post a request to, and the header with the key."""
         base = str(self.config.get("base_url") or URL)
         has_version = _VERSION.search(urlsplit(base).path.rstrip("/"))
         path = gemini.build_path(self.model)
         url = join_url(base, path if has_version else f"v1beta/{path}", "alt=sse")
-        # In a URL, it would get into the logs of whatever lies between.
+        # The API also takes the key in the URL, but proxies would log it.
         return url, {"x-goog-api-key": str(self.config["api_key"])}
 
     def build_body(self, request: Request, lessons: Lessons) -> dict[str, Any]:
-        """Return the body of a request, as far as is known what the service takes."""
+        """Return the body of a request, without what the service has refused before."""
         return gemini.build_body(
             request,
             model=self.model,
@@ -67,5 +67,5 @@ class Google(HostedProvider):
         )
 
     def reader(self) -> gemini.GeminiReader:
-        """Return a reader for one answer."""
+        """Return a new reader of Gemini's chunks."""
         return gemini.GeminiReader()

@@ -1,4 +1,4 @@
-"""What all providers on the network have in common, whatever protocol they speak."""
+"""The base class of providers on the network, whatever protocol they speak."""
 
 import re
 from abc import abstractmethod
@@ -16,19 +16,19 @@ from sessions_app.engine.providers.base import Provider
 from sessions_app.engine.settings import SAMPLING, THINKING
 from sessions_app.engine.wire.events import Event, ProviderError, StreamError
 
-# What any provider on the network can do that has nothing else of its own.
+# The capabilities of every provider on the network; each class adds its own.
 HOSTED = ProviderCapabilities(executes_code=False, touches_files=False, is_scripted=False)
-# Fields that a person has chosen: that one is left out is no matter of the wire alone.
+# Fields that come from a profile: if one is left out, people must know.
 _CHOSEN = (SAMPLING | THINKING | {"thinking", "generation_config"}) - {"max_tokens"}
-# How often one request is changed for what the service says of it, and sent again.
+# How often one request is changed after a refusal and sent again.
 _LESSONS = 4
 
 
 @dataclass
 class Lessons:
-    """What a service has said of the requests for one of its models."""
+    """What refusals have taught about the requests for one model of a service."""
 
-    # Optional fields that it has refused.
+    # Optional fields that the service has refused.
     refused: set[str] = field(default_factory=set)
     # Tokens of an answer at most.
     max_tokens: int | None = None
@@ -37,14 +37,14 @@ class Lessons:
 # By the service and the model, for as long as this process lives.
 _learned: dict[tuple[str, str], Lessons] = {}
 
-# What a service says of content that it does not take back: its own signed or encrypted thinking,
-# after the key, the instructions or the messages before it have changed.
+# Words of a service that does not take back its own signed or encrypted thinking, because the key,
+# the instructions or the messages before it have changed.
 _STALE = re.compile(
     r"signature|encrypted|bound to|reasoning.{0,20} item|required.{0,20} item"
     r"|(thinking|thought|reasoning).{0,20} blocks?\b|expected `?(redacted_)?thinking",
     re.I,
 )
-# What a service says of a field that it does not take at all, or not together with another one.
+# Words of a service that does not take a field at all, or not together with another one.
 _REFUSES = re.compile(
     r"not (be )?(support|permit|allow|accept|enabl|available|expect|recogni|known)|n't support"
     r"|unsupported|unexpected|unknown|unrecogni|extra (input|field)|deprecated|cannot find field"
@@ -57,32 +57,32 @@ _REFUSES = re.compile(
 class HostedProvider(Provider):
     """A provider on the network.
 
-    A service that refuses an optional field is asked again without it, and from then on never
-    with it. One that refuses its own opaque content is asked again without that.
+    If a service refuses an optional field, the request is sent again without it, and later requests
+    never have it. If it refuses its own opaque content, the request is sent again without that.
     """
 
-    # Optional fields of the request's body, and what a refusal calls each. The first one counts
-    # that the body has and the refusal names.
+    # Optional fields of the request's body, and how a refusal names each. Of those that the body
+    # has and the refusal names, the first counts.
     optional: ClassVar[Mapping[str, re.Pattern[str]]] = {}
 
     @classmethod
     def check(cls, config: Config) -> None:
-        """Raise EngineError `bad_config` where a resolved config lacks something, or is wrong."""
+        """Raise EngineError `bad_config` if a resolved config lacks something, or is wrong."""
         super().check(config)
         check_url(config, cls.module, cls.place_of(config))
 
     @classmethod
     def place_of(cls, config: Config) -> str:
-        """Return the key of a config that says where the service is."""
+        """Return the key of the config whose value is the service's URL."""
         return "base_url"
 
     @abstractmethod
     def endpoint(self) -> tuple[str, dict[str, str]]:
-        """Return the URL of an answer's stream, and the headers that authenticate us."""
+        """Return the URL to post a request to, and the headers with the key."""
 
     @abstractmethod
     def build_body(self, request: Request, lessons: Lessons) -> dict[str, Any]:
-        """Return the body of a request, as far as is known what the service takes."""
+        """Return the body of a request, without what the service has refused before."""
 
     @abstractmethod
     def reader(self) -> Any:
@@ -91,14 +91,34 @@ class HostedProvider(Provider):
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncGenerator[AsyncIterator[Event]]:
         """Give the events of an answer: the last one is `Finish`."""
+        # Late, because nobody needs HTTP who only lists the providers.
+        from sessions_app.engine.wire.http import stream_events
+
+        shared = lessons = _learned.setdefault((self.service, self.model), Lessons())
+        url, headers = self.endpoint()
+        place = self.place_of(self.config)
         async with AsyncExitStack() as stack:
-            yield await self._open(request, stack)
+            for left in reversed(range(_LESSONS + 1)):
+                body = self.build_body(request, lessons)
+                opening = stream_events(url, headers, body, self.limits, self.reader(), place=place)
+                try:
+                    events = await stack.enter_async_context(opening)
+                    break
+                except ProviderError as error:
+                    if not left:
+                        raise
+                    if is_stale(error.error) and has_opaque(request, self.service):
+                        request = without_opaque(request, self.service)
+                    elif (learned := self.learn(error.error, body, shared)) is not None:
+                        lessons = learned
+                    else:
+                        raise
+            yield events
 
     def learn(self, error: StreamError, body: dict[str, Any], lessons: Lessons) -> Lessons | None:
-        """Return what a refusal says of requests like this one; None if it says nothing.
+        """Return what a refusal teaches about the request; None if it teaches nothing.
 
-        What is returned holds for this request. What holds for all of the service is added to
-        `lessons`.
+        The result holds for this request. What holds for all requests is added to `lessons`.
         """
         if error.status not in (400, 422) or error.kind not in ("rejected", "unsupported_field"):
             return None
@@ -112,7 +132,7 @@ class HostedProvider(Provider):
         return self.leave_out(name, lessons)
 
     def leave_out(self, name: str, lessons: Lessons) -> Lessons:
-        """Return the lessons with a field that requests do without from now on."""
+        """Return the lessons with a field that requests do not have from now on."""
         lessons.refused.add(name)
         if name in _CHOSEN:
             self.notices.append(
@@ -121,45 +141,21 @@ class HostedProvider(Provider):
             )
         return lessons
 
-    async def _open(self, request: Request, stack: AsyncExitStack) -> AsyncIterator[Event]:
-        # Late, because whoever only wants to know which providers there are needs no HTTP.
-        from sessions_app.engine.wire.http import stream_events
-
-        shared = _learned.setdefault((self.service, self.model), Lessons())
-        lessons = shared
-        url, headers = self.endpoint()
-        for lesson in range(_LESSONS + 1):
-            body = self.build_body(request, lessons)
-            place = self.place_of(self.config)
-            opening = stream_events(url, headers, body, self.limits, self.reader(), place=place)
-            try:
-                return await stack.enter_async_context(opening)
-            except ProviderError as error:
-                if lesson == _LESSONS:
-                    raise
-                if is_stale(error.error) and has_opaque(request, self.service):
-                    request = without_opaque(request, self.service)
-                elif (learned := self.learn(error.error, body, shared)) is not None:
-                    lessons = learned
-                else:
-                    raise
-        raise AssertionError("the last lesson raises")
-
 
 def has_field(body: dict[str, Any], name: str) -> bool:
-    """Tell whether a body has a field, at its top or within an object at its top."""
+    """Return whether a body has a field, at its top or within an object at its top."""
     inner = (value for value in body.values() if isinstance(value, dict))
     return name in body or any(has_field(each, name) for each in inner)
 
 
 def is_stale(error: StreamError) -> bool:
-    """Tell whether a request was refused for opaque content in it."""
+    """Return whether a request was refused for opaque content in it."""
     is_refused = error.status in (400, 422) and error.kind in ("rejected", "unsupported_field")
     return is_refused and bool(_STALE.search(error.message))
 
 
 def has_opaque(request: Request, service: str) -> bool:
-    """Tell whether a request returns content to a service that only it can read."""
+    """Return whether a request has content that only the service can read."""
     return any(
         isinstance(message, AssistantMessage)
         and message.service == service
@@ -169,7 +165,7 @@ def has_opaque(request: Request, service: str) -> bool:
 
 
 def without_opaque(request: Request, service: str) -> Request:
-    """Return a request without what only the service can read."""
+    """Return a request without content that only the service can read."""
     messages = tuple(
         replace(message, parts=tuple(replace(part, opaque="") for part in message.parts))
         if isinstance(message, AssistantMessage) and message.service == service
@@ -180,7 +176,7 @@ def without_opaque(request: Request, service: str) -> Request:
 
 
 def check_url(config: Config, module: str, key: str) -> None:
-    """Raise EngineError `bad_config` where a config has something that is no URL."""
+    """Raise EngineError `bad_config` if the value of a key is not a URL."""
     if not (url := config.get(key)):
         return
     try:
@@ -196,7 +192,7 @@ def check_url(config: Config, module: str, key: str) -> None:
 
 
 def join_url(base: str, path: str, query: str = "") -> str:
-    """Return a path below a URL, which may have a query of its own, or end with the path."""
+    """Return the URL of a path below a base URL, which may have a query, or end with the path."""
     parts = urlsplit(base)
     head = parts.path.rstrip("/")
     joined = head if head.endswith(f"/{path}") else f"{head}/{path}"

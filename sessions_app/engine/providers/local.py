@@ -36,30 +36,30 @@ from sessions_app.engine.wire.events import Event, ProviderError, StreamError
 
 NAME = "SmolLM2-135M-Instruct"
 DEFAULTS = {"temperature": 0.2, "max_tokens": 300}
-# Requests that are answered side by side; further ones wait for one of these to end.
+# Requests that are answered at the same time; others wait until one of these ends.
 SLOTS = 2
 # Tokens of one request, prompt and answer together.
 CONTEXT = 4096
-# Tokens of earlier turns that are read with a message: so small a model makes nothing of more,
-# and two cores read some 200 a second.
+# Tokens of earlier turns that are sent with a message: more do not help so small a model, and two
+# cores read about 200 tokens per second.
 MEMORY = 1024
-# What the chat template adds to each message, in tokens, rounded up.
+# Tokens that the chat template adds to each message, rounded up.
 _FRAME = 8
-# What it adds to the whole, with its own system prompt if the profile has none.
+# Tokens that it adds to the request, with its own system prompt if the profile has none.
 _FRAME_OF_ALL = 64
-# Seconds that the model's file may still take if it is being fetched.
+# Seconds to wait for the model's file if a process fetches it.
 _FETCHING_TIME = 120.0
-# Seconds for counting tokens, which takes milliseconds.
+# Seconds to count tokens, which usually takes milliseconds.
 _COUNTING_TIME = 30.0
-# One thread per waiting or running request, and some to spare: they use no processor time.
+# One thread for each waiting or running request, and some more: they use no processor time.
 _HTTP_THREADS = 64
-# A cancelled request leaves between two batches of its prompt, so a batch is under a second.
+# Tokens. A cancelled request ends between two batches of its prompt, so one takes under a second.
 _BATCH = 256
 
 
 @dataclass(frozen=True)
 class LocalServer:
-    """A running server. It listens on loopback only, and answers only with its key."""
+    """A running server. It listens on loopback only, and wants its key in each request."""
 
     url: str
     key: str = field(repr=False)
@@ -84,15 +84,15 @@ def local_server(path: Path, model: ModelFile = SMOLLM2) -> LocalServer:
 
 
 def _start(path: Path, model: ModelFile) -> LocalServer:
-    # Reading all of the file also brings it into memory, before llama.cpp, which holds the
-    # interpreter's lock while it loads, has to wait for the disk.
+    # This also reads the whole file into the disk cache. llama.cpp holds the interpreter's lock
+    # while it loads the file, so it must not wait for the disk then.
     if damage := find_damage(path, model):
         raise EngineError(
             "model_missing",
             f"The local model cannot be loaded: its file {path} {damage}. "
             f"Run `{command('fetch_model')}`, then send the message again.",
         )
-    # Late: a process that does not use the local model should not load llama.cpp.
+    # Late: only a process that uses the local model should load llama.cpp.
     import xllamacpp
 
     key = secrets.token_urlsafe(32)
@@ -108,9 +108,22 @@ def _start(path: Path, model: ModelFile) -> LocalServer:
     params.ui = False
     params.endpoint_slots = False
     params.n_threads_http = _HTTP_THREADS
-    _limit_resources(params)
-    # Against babbling: left alone, a model this small picks odd words and repeats itself. A larger
-    # penalty on words makes it avoid those of the question; DRY forbids whole phrases only.
+    params.n_parallel = SLOTS
+    params.n_ctx = SLOTS * CONTEXT
+    params.n_batch = params.n_ubatch = _BATCH
+    # Without a limit it would keep earlier prompts in up to 8 GB.
+    params.cache_ram_mib = 0
+    # If the oldest turns are left out, the rest of the prompt can still come from the cache.
+    params.n_cache_reuse = 32
+    # The threads of one computation wait for each other, in busy loops, hundreds of times per
+    # token. If other programs need the cores too, as many threads as cores are ten times slower
+    # than half as many.
+    threads = min(max((os.cpu_count() or 2) // 2, 1), 8)
+    for pool in (params.cpuparams, params.cpuparams_batch):
+        pool.n_threads = threads
+        pool.poll = 0
+    # Without these, so small a model picks odd words and repeats itself. A larger penalty on words
+    # would make it avoid those of the question; DRY forbids only whole phrases.
     params.sampling.penalty_repeat = 1.05
     params.sampling.min_p = 0.1
     params.sampling.dry_multiplier = 0.8
@@ -120,28 +133,10 @@ def _start(path: Path, model: ModelFile) -> LocalServer:
     return LocalServer(handle.listening_address, key, handle)
 
 
-def _limit_resources(params: Any) -> None:
-    """Divide memory and processors, so that the rest of the machine stays alive."""
-    params.n_parallel = SLOTS
-    params.n_ctx = SLOTS * CONTEXT
-    params.n_batch = params.n_ubatch = _BATCH
-    # Without a limit it would keep past prompts in up to 8 GB.
-    params.cache_ram_mib = 0
-    # A session that forgets its oldest turns still has the rest in the cache, further back.
-    params.n_cache_reuse = 32
-    # The threads of one computation wait for each other, spinning, hundreds of times per token.
-    # If something else needs the cores too, as many threads as cores make a tenth of the speed
-    # that half as many make.
-    threads = min(max((os.cpu_count() or 2) // 2, 1), 8)
-    for pool in (params.cpuparams, params.cpuparams_batch):
-        pool.n_threads = threads
-        pool.poll = 0
-
-
 class Local(Provider):
-    """The local model: forgets the oldest turns, so that the prompt fits into its context.
+    """The local model. It gets the newest turns that fit into its context.
 
-    The instructions and the newest turn are always kept.
+    The instructions and the newest turn are always sent.
     """
 
     module = "provider-local"
@@ -155,11 +150,11 @@ class Local(Provider):
         accepts_tools=False,
         summarizes=False,
         context_window=CONTEXT,
-        # Its chat template takes them all.
+        # Its chat template accepts roles in any order.
         strict_roles=False,
         leading_system=False,
     )
-    # A request may wait long for one of its slots.
+    # In seconds: a request may wait long for one of the slots.
     defaults = {"timeout": 600}
     settings = SAMPLING
 
@@ -171,15 +166,15 @@ class Local(Provider):
     async def stream(self, request: Request) -> AsyncGenerator[AsyncIterator[Event]]:
         """Give the events of an answer to the newest messages that fit.
 
-        The first request of a process starts the model's server, in a second. Raises EngineError
-        `model_missing` without the model's file.
+        The first request of a process starts the model's server, which takes a second. Raises
+        EngineError `model_missing` without the model's file.
         """
-        # Late: to know which providers there are needs no HTTP.
+        # Late, because nobody needs HTTP who only lists the providers.
         from sessions_app.engine.wire.http import stream_events
 
         chosen = {**DEFAULTS, **model_settings(self.config, self.module)}
         answer_room = min(int(chosen["max_tokens"]), CONTEXT // 4)
-        # Threads, because starting the server and counting tokens block.
+        # In threads, because to start the server and to count tokens block.
         server = await asyncio.to_thread(_find_server)
         messages = await asyncio.to_thread(_select_newest, server, request, answer_room)
         body = chat.build_body(
@@ -204,13 +199,13 @@ class Local(Provider):
 def _find_server() -> LocalServer:
     path = settings.MODELS_DIR / SMOLLM2.name
     if not path.is_file():
-        # A daemon that has just been set up is fetching it.
+        # A daemon that was just installed may be fetching it.
         wait_for_fetch(settings.MODELS_DIR, _FETCHING_TIME)
     return local_server(path)
 
 
 def _select_newest(server: LocalServer, request: Request, answer_room: int) -> tuple[Message, ...]:
-    """Return the messages from the oldest turn on that still fits; a turn is never cut."""
+    """Return the newest turns that fit into the context; a turn is never cut."""
     messages = request.messages
     starts = [at for at, message in enumerate(messages) if isinstance(message, UserMessage)]
     kept = starts.pop() if starts else 0
@@ -235,9 +230,17 @@ def _select_newest(server: LocalServer, request: Request, answer_room: int) -> t
 def _count_tokens(server: LocalServer, instructions: str, messages: tuple[Message, ...]) -> int:
     """Return the tokens of messages, with what the chat template adds to each; blocks.
 
-    Raises ProviderError if the server does not say.
+    Raises ProviderError if the server does not answer.
     """
-    text = "\n".join(filter(None, [instructions, *map(_read_text, messages)]))
+    texts = [instructions]
+    for message in messages:
+        if isinstance(message, ToolMessage):
+            texts += [result.content for result in message.results]
+        elif isinstance(message, AssistantMessage):
+            texts.append(message.text)
+        else:
+            texts.append(message.content)
+    text = "\n".join(filter(None, texts))
     connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=_COUNTING_TIME)
     headers = {"Authorization": f"Bearer {server.key}", "Content-Type": "application/json"}
     try:
@@ -249,11 +252,3 @@ def _count_tokens(server: LocalServer, instructions: str, messages: tuple[Messag
         raise ProviderError(StreamError("broken_off", reason)) from error
     finally:
         connection.close()
-
-
-def _read_text(message: Message) -> str:
-    if isinstance(message, AssistantMessage):
-        return message.text
-    if isinstance(message, ToolMessage):
-        return "\n".join(result.content for result in message.results)
-    return message.content

@@ -1,19 +1,19 @@
-"""provider-mock: answers without a model, at once or by a script.
+"""provider-mock: answers without a model: an echo of the message, or a script.
 
-It echoes the message. A message that begins with `BENCH` scripts the answer, and its faults:
+A message that begins with `BENCH` is a script of the answer and its faults:
 
     BENCH tokens=200 delay_ms=20 think=10   200 pieces, 20 ms apart, after 10 of thinking
     BENCH fail_after=50                     fails for good after 50 pieces
     BENCH status=429                        refuses every request, with that HTTP status
     BENCH status=503 retries=2              refuses twice, then answers
-    BENCH hang_before=1                     accepts the request, and says nothing
-    BENCH hang_after=50                     falls silent after 50 pieces
+    BENCH hang_before=1                     accepts the request, and sends nothing
+    BENCH hang_after=50                     sends nothing more after 50 pieces
 
 The pieces are ` tok0`, ` tok1`, …; those of thinking ` think0`, ` think1`, …
 
-A profile may script it, too: `script` in its config is a list of answers, given one after the
-other to the requests of each run (the last one ever again), each with any of `thinking`, `text`,
-`tools` (a list of `name` and `args`) and `status` (the HTTP status with which it refuses).
+A profile may have a script, too: `script` in the config is a list of answers, one for each request
+of a run (the last one for all further requests). Each has any of `thinking`, `text`, `tools` (a
+list of `name` and `args`) and `status` (the HTTP status with which the request is refused).
 """
 
 import asyncio
@@ -56,16 +56,16 @@ from sessions_app.engine.wire.json_text import clean_text
 
 NAME = "mock"
 KEYS = {"thinking", "text", "tools", "status"}
-# Tokens that count as read, whatever is asked.
+# The input tokens of every request.
 _INPUT_TOKENS = 50
 _WORDS = re.compile(r"\S+\s*|\s+")
-# Between what counts as a token.
+# Characters between words that count as tokens.
 _BETWEEN_TOKENS = re.compile(r'[\s",.:]+')
 
 
 @dataclass(frozen=True)
 class Script:
-    """What a BENCH message asks for."""
+    """The arguments of a BENCH message."""
 
     # Pieces of text: ` tok0`, ` tok1`, …
     tokens: int = 100
@@ -75,10 +75,10 @@ class Script:
     fail_after: int | None = None
     # Pieces of thinking before the text.
     think: int = 0
-    # The HTTP status with which requests are refused: all, or so many.
+    # The HTTP status with which requests are refused: the first `retries`, or all.
     status: int | None = None
     retries: int | None = None
-    # 1 to be silent from the start, or the pieces of text after which it is.
+    # 1 to send nothing at all; the pieces of text after which nothing more is sent.
     hang_before: int = 0
     hang_after: int | None = None
 
@@ -98,32 +98,32 @@ LIMITS = {
 def parse_script(message: str) -> Script | None:
     """Return the script of a BENCH message, None for any other.
 
-    Raises EngineError `bad_script` naming the argument that cannot be read.
+    Raises EngineError `bad_script`, with the argument that cannot be read.
     """
-    first, *arguments = message.split(maxsplit=1) or [""]
+    first, *words = message.split() or [""]
     if first != "BENCH":
         return None
-    script = Script(**dict(map(_parse_argument, arguments[0].split() if arguments else ())))
+    arguments: dict[str, int] = {}
+    for word in words:
+        name, _, value = word.partition("=")
+        if name not in LIMITS:
+            raise EngineError("bad_script", f"BENCH knows {', '.join(LIMITS)}, not {name!r}.")
+        limits = LIMITS[name]
+        if not (value.isascii() and value.isdigit() and int(value) in limits):
+            raise EngineError(
+                "bad_script",
+                f"BENCH takes {name}=N, a whole number from {limits[0]} to {limits[-1]}, "
+                f"not {word!r}.",
+            )
+        arguments[name] = int(value)
+    script = Script(**arguments)
     if script.retries is not None and script.status is None:
         raise EngineError("bad_script", "BENCH takes retries=N only with status=N: add it.")
     return script
 
 
-def _parse_argument(text: str) -> tuple[str, int]:
-    name, _, value = text.partition("=")
-    if name not in LIMITS:
-        raise EngineError("bad_script", f"BENCH knows {', '.join(LIMITS)}, not {name!r}.")
-    limits = LIMITS[name]
-    if not (value.isascii() and value.isdigit() and int(value) in limits):
-        raise EngineError(
-            "bad_script",
-            f"BENCH takes {name}=N, a whole number from {limits[0]} to {limits[-1]}, not {text!r}.",
-        )
-    return name, int(value)
-
-
 class Mock(Provider):
-    """The mock: its events are those of any other provider, without a wire."""
+    """The mock. It gives the same events as other providers, without a server."""
 
     module = "provider-mock"
     capabilities = ProviderCapabilities(
@@ -141,17 +141,16 @@ class Mock(Provider):
 
     def __init__(self, config: Config, secrets: set[str], keys: set[str]) -> None:
         super().__init__(config, secrets, keys)
-        # Of this attempt, the refused ones included.
+        # The requests of this attempt, also those that were refused.
         self._requests = 0
 
     @property
     def model(self) -> str:
-        """Return the name of the model that is asked."""
         return NAME
 
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncGenerator[AsyncIterator[Event]]:
-        """Give the events of an answer; raise EngineError `bad_script` for no readable script."""
+        """Give the events of an answer; raise EngineError `bad_script` for a wrong script."""
         self._requests += 1
         answer = _Answer(self)
         async with aclosing(self._play(request, answer)) as events:
@@ -171,35 +170,14 @@ class Mock(Provider):
                 raise _make_error(bench.status, f"BENCH refuses with status {bench.status}.")
             if bench.hang_before:
                 await answer.hang()
-            async for event in _play_bench(bench, answer):
+            async for event in answer.play(bench):
                 yield event
         yield Usage(_INPUT_TOKENS, answer.tokens)
         yield answer.finish()
 
 
-async def _play_bench(script: Script, answer: "_Answer") -> AsyncGenerator[Event]:
-    delay = script.delay_ms / 1000
-    for number in range(script.think):
-        await answer.wait(delay)
-        yield answer.think(f" think{number}")
-    for number in range(script.tokens):
-        await _fail_or_hang(script, number, answer)
-        # Also without a delay: other work of the event loop gets its turn at every piece.
-        await answer.wait(delay)
-        yield answer.say(f" tok{number}")
-    await _fail_or_hang(script, script.tokens, answer)
-
-
-async def _fail_or_hang(script: Script, said: int, answer: "_Answer") -> None:
-    if said == script.hang_after:
-        await answer.hang()
-    if said == script.fail_after:
-        message = f"BENCH fails after {said} tokens."
-        raise ProviderError(StreamError("overloaded", message, 503, retry=False))
-
-
 class _Answer:
-    """An answer that grows, within the limits of its provider."""
+    """An answer that is made piece by piece, within the limits of its provider."""
 
     def __init__(self, provider: Provider) -> None:
         self._limits = provider.limits
@@ -207,27 +185,24 @@ class _Answer:
         self._thoughts: list[str] = []
         self._texts: list[str] = []
         self._calls: list[ToolCall] = []
-        # Tokens that it has written so far.
+        # Its tokens so far.
         self.tokens = 0
 
     def think(self, piece: str) -> Event:
-        """Think a piece."""
         self._thoughts.append(piece)
         return self._count(ThinkingDelta(piece), piece)
 
     def say(self, piece: str) -> Event:
-        """Say a piece."""
         self._texts.append(piece)
         return self._count(TextDelta(piece), piece)
 
     def call(self, name: str, arguments: str) -> Event:
-        """Call a tool."""
         call = ToolCall(f"call_{uuid4().hex[:12]}", name, arguments)
         self._calls.append(call)
         return self._count(ToolCallEvent(call.id, name, arguments), arguments)
 
     def read(self, answer: dict[str, Any]) -> Iterator[Event]:
-        """Yield the events of an answer of a script; raise ProviderError if it refuses."""
+        """Yield the events of an answer in a config's script; raise ProviderError for a status."""
         if status := answer.get("status"):
             raise _make_error(status, f"The script refuses with status {status}.")
         for piece in _WORDS.findall(clean_text(answer.get("thinking") or "")):
@@ -236,6 +211,23 @@ class _Answer:
             yield self.say(piece)
         for call in answer.get("tools") or ():
             yield self.call(call["name"], json.dumps(call.get("args") or {}))
+
+    async def play(self, script: Script) -> AsyncGenerator[Event]:
+        """Yield the events of a BENCH message; raise ProviderError when it fails or hangs."""
+        delay = script.delay_ms / 1000
+        for number in range(script.think):
+            await self.wait(delay)
+            yield self.think(f" think{number}")
+        for number in range(script.tokens + 1):
+            if number == script.hang_after:
+                await self.hang()
+            if number == script.fail_after:
+                message = f"BENCH fails after {number} tokens."
+                raise ProviderError(StreamError("overloaded", message, 503, retry=False))
+            if number < script.tokens:
+                # Also without a delay, so that other tasks can run between two pieces.
+                await self.wait(delay)
+                yield self.say(f" tok{number}")
 
     async def wait(self, seconds: float) -> None:
         """Wait before the next piece; raise ProviderError if the time limit ends first."""
@@ -246,7 +238,7 @@ class _Answer:
             await self.hang()
 
     async def hang(self) -> None:
-        """Be silent until the provider is given up."""
+        """Send nothing until the time limit ends, then raise ProviderError."""
         await asyncio.sleep(self._limit)
         name: ErrorKind = "next_token_timeout" if self._has_begun else "first_token_timeout"
         raise ProviderError(StreamError(name, f"nothing was received for {self._limit:g} s"))
@@ -278,9 +270,9 @@ class _Answer:
 
 
 def _next_answer(script: Any, request: Request) -> dict[str, Any]:
-    """Return the answer that is next after those which the run has had.
+    """Return the script's answer to a request: the next one of the run.
 
-    Those are the answers since the newest message of a user.
+    The run has had the answers after the newest message of a user.
     """
     if not isinstance(script, list) or not script or not all(map(_is_answer, script)):
         raise EngineError(

@@ -74,6 +74,11 @@ class Command(BaseCommand):
             metavar="ROWS",
             help=f"of the goals, measure these alone: {','.join(goal_table.KEYS)} (all)",
         )
+        parser.add_argument(
+            "--profile",
+            action="store_true",
+            help="of the goals, also tell in which functions the time is spent",
+        )
         parser.add_argument("--write", type=Path, metavar="FILE", help="write a page of Markdown")
         parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -104,7 +109,8 @@ class Command(BaseCommand):
 
     def measure_goals(self, report: Report, options: dict[str, Any]) -> dict[str, Any]:
         """Measure the rows of the table of goals, on daemons as anyone starts them."""
-        return {"goals": goals.measure_goals(options["only"], options["seconds"], self.say)}
+        chosen = (options["only"], options["seconds"], self.say, options["profile"])
+        return {"goals": goals.measure_goals(*chosen)}
 
     def measure_requests(self, report: Report, options: dict[str, Any]) -> dict[str, Any]:
         """Measure requests and the first content beside the floors."""

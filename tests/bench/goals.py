@@ -34,6 +34,7 @@ from tests.bench.load import Call, Load, drive, timed
 from tests.bench.meters import Meters
 from tests.bench.operations import SESSIONS, Operation
 from tests.bench.processes import Processes
+from tests.bench.profile import Profile, profiling
 from tests.bench.provider import Order, mounted
 from tests.bench.streams import started_session
 from tests.bench.throwaway import Daemon, daemon
@@ -151,6 +152,8 @@ class Rows:
         self.origin = fill.make_origin(target)
         fill.add_copies(target, self.origin, 1, SIZES[0] * fill.IDLE)
         self.sessions = [f"{SESSIONS}{each}" for each in fill.active_sessions(target)]
+        # Sessions with a transcript of so many messages.
+        self._long_ones: dict[int, str] = {}
 
     def ready(self) -> Values:
         return [Figure(self.first_answer)]
@@ -259,10 +262,12 @@ class Rows:
         return load, 1000 * (load.server_cpu or 0.0) / len(load.latencies)
 
     def _long(self, length: int) -> str:
-        """Make a session of so many messages; return its id."""
-        number = LONG + length
-        grow(self.daemon, self.origin, number, number, length)
-        return numbered(self.daemon, number)
+        """Return the id of a session of so many messages, which is made once."""
+        if length not in self._long_ones:
+            number = LONG + length
+            grow(self.daemon, self.origin, number, number, length)
+            self._long_ones[length] = numbered(self.daemon, number)
+        return self._long_ones[length]
 
     def _open_streams(self, count: int) -> float:
         """Open so many streams at once; return the seconds until each has its first event."""
@@ -345,27 +350,87 @@ def bench_message(tokens: int) -> str:
     return f"BENCH tokens={tokens}"
 
 
-def measure_sizes(seconds: float, keys: Sequence[str], say: Say) -> dict[str, Values]:
+@dataclass
+class Goals:
+    """What was measured: the figures of each row by its key, the errors of those that failed."""
+
+    found: dict[str, Values] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    # Milliseconds of the processor of a bare answer.
+    hello: float | None = None
+    profiles: list[Profile] = field(default_factory=list)
+
+    def note(self, key: str, measure: Callable[[], Values]) -> None:
+        """Measure a row; one that fails leaves the others."""
+        try:
+            self.found[key] = measure()
+        except (BenchError, OSError, psutil.Error) as error:
+            self.failed[key] = str(error)
+
+
+# Rows that have a daemon of their own, and those which are measured on one that many share.
+SIZED, OWN = ("list", "page", "create"), "hold"
+SHARED = ("ready", "idle", "get", "append", "life", "appends", "lives", "transcript", "sse")
+SHARED += ("first_token", "tokens", "token", "pace", "memory")
+# Rows that a daemon cannot repeat, or in which it has nothing to do.
+ONCE = ("ready", "idle", "memory")
+
+
+def measure_goals(
+    keys: Sequence[str], seconds: float, say: Say, is_profiled: bool = False
+) -> Goals:
+    """Measure the rows of these keys, those of one daemon together, and then profile them."""
+    goals = Goals()
+    with serving(HELLO_MODULE) as hello:
+        if shared := [key for key in SHARED if key in keys]:
+            say("Starting a daemon")
+            with daemon() as target:
+                rows = Rows(target, seconds)
+                goals.hello = ask_hello(*hello, FEW, seconds).cpu
+                for key in shared:
+                    say(f"Measuring {key}")
+                    goals.note(key, getattr(rows, key))
+                for key in shared if is_profiled else ():
+                    if key not in ONCE:
+                        say(f"Profiling {key}")
+                        with profiling(target, key) as profiles:
+                            getattr(rows, key)()
+                        goals.profiles += profiles
+        if sized := [key for key in SIZED if key in keys]:
+            say("Starting a daemon without a worker")
+            goals.hello = goals.hello or ask_hello(*hello, FEW, seconds).cpu
+            measure_sizes(goals, seconds, sized, say, is_profiled)
+    if OWN in keys:
+        say("Starting a daemon with one worker")
+        goals.note(OWN, lambda: measure_hold(HELD_SHARE * seconds, say))
+    return goals
+
+
+def measure_sizes(
+    goals: Goals, seconds: float, keys: Sequence[str], say: Say, is_profiled: bool
+) -> None:
     """Measure `list`, `page` and `create` on a daemon without a worker that gets more sessions."""
+    requests = {
+        "list": Operation("list", "", "GET", [f"{SESSIONS}?limit=50"]),
+        "page": Operation("page", "", "GET", [f"{SESSIONS}?limit=1000"]),
+        "create": Operation("create", "", "POST", [SESSIONS], 201, CREATION),
+    }
     found: dict[str, Values] = defaultdict(list)
     with daemon(AMPLIFIERD_WORKERS="0") as target:
         origin, filled, cpu = fill.make_origin(target), 0, Processes(target).cpu_seconds
-
-        def measure(key: str, method: str, path: str, status: int, body: bytes = b"") -> None:
-            if key in keys:
-                operation = Operation(key, "", method, [path], status, body)
-                figures = operations.measure(operation, target, 1, seconds, cpu)
-                found[key].append(Figure(figures.p50, figures.cpu))
-
         for size in SIZES if "list" in keys else SIZES[1:2]:
             say(f"Filling in {size:,} sessions")
             grow(target, origin, filled + 1, size, 0)
             filled = size
-            measure("list", "GET", f"{SESSIONS}?limit=50", 200)
-            if size == SIZES[1]:
-                measure("page", "GET", f"{SESSIONS}?limit=1000", 200)
-                measure("create", "POST", SESSIONS, 201, CREATION)
-    return found
+            for key in keys if size == SIZES[1] else ("list",):
+                say(f"Measuring {key} at {size:,} sessions")
+                figures = operations.measure(requests[key], target, 1, seconds, cpu)
+                found[key].append(Figure(figures.p50, figures.cpu))
+                if is_profiled and size == SIZES[1]:
+                    with profiling(target, key) as profiles:
+                        operations.measure(requests[key], target, 1, seconds)
+                    goals.profiles += profiles
+    goals.found |= found
 
 
 def measure_hold(seconds: float, say: Say, sizes: Sequence[int] = HELD) -> Values:
@@ -394,48 +459,3 @@ def describe(held: Held) -> str:
         f"{held.runs} runs: the slowest {held.stretch:.1%}, p95 {held.p95:.0f} ms, of a core the"
         f" worker {held.worker:.0%}, PostgreSQL {held.database:.0%}"
     )
-
-
-@dataclass
-class Goals:
-    """What was measured: the figures of each row by its key, the errors of those that failed."""
-
-    found: dict[str, Values] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
-    # Milliseconds of the processor of a bare answer.
-    hello: float | None = None
-
-    def note(self, key: str, measure: Callable[[], Values]) -> None:
-        """Measure a row; one that fails leaves the others."""
-        try:
-            self.found[key] = measure()
-        except (BenchError, OSError, psutil.Error) as error:
-            self.failed[key] = str(error)
-
-
-# Rows that have a daemon of their own, and those which are measured on one that many share.
-SIZED, OWN = ("list", "page", "create"), "hold"
-SHARED = ("ready", "idle", "get", "append", "life", "appends", "lives", "transcript", "sse")
-SHARED += ("first_token", "tokens", "token", "pace", "memory")
-
-
-def measure_goals(keys: Sequence[str], seconds: float, say: Say) -> Goals:
-    """Measure the rows of these keys, those of one daemon together."""
-    goals = Goals()
-    with serving(HELLO_MODULE) as hello:
-        if shared := [key for key in SHARED if key in keys]:
-            say("Starting a daemon")
-            with daemon() as target:
-                rows = Rows(target, seconds)
-                goals.hello = ask_hello(*hello, FEW, seconds).cpu
-                for key in shared:
-                    say(f"Measuring {key}")
-                    goals.note(key, getattr(rows, key))
-        if sized := [key for key in SIZED if key in keys]:
-            say("Starting a daemon without a worker")
-            goals.hello = goals.hello or ask_hello(*hello, FEW, seconds).cpu
-            goals.found |= measure_sizes(seconds, sized, say)
-    if OWN in keys:
-        say("Starting a daemon with one worker")
-        goals.note(OWN, lambda: measure_hold(HELD_SHARE * seconds, say))
-    return goals

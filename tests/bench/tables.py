@@ -32,6 +32,7 @@ def sections(report: Report) -> list[Section]:
     found = []
     if report.goals:
         found.append(goals_section(report.goals))
+        found += [profile.section() for profile in report.goals.profiles]
     if report.operations:
         rows = [*map(floor_row, report.floors), *map(operation_row, report.operations)]
         found.append(Section("Requests", HEADINGS, rows, notes_on(report)))

@@ -23,6 +23,7 @@ from tests.bench.load import Load, drive, repeat
 from tests.bench.operations import TRANSCRIPTS, operations
 from tests.bench.plans import condensed
 from tests.bench.printing import is_text, plain_table, print_tables
+from tests.bench.profile import Profile
 from tests.bench.report import BUSY, Report, as_json
 from tests.bench.section import with_ratio
 from tests.bench.throwaway import environment, noted_port, tail_of
@@ -373,3 +374,16 @@ def test_a_row_that_fails_leaves_the_others() -> None:
     found.note("get", fail)
     found.note("page", lambda: [goals.Figure(1.0)])
     assert (found.failed, found.found) == ({"get": "no answer"}, {"page": [(1.0, None)]})
+
+
+def test_a_profile_tells_where_time_is_spent_and_not_what_only_passes_it_on() -> None:
+    profile = Profile("Profile of get: web")
+    for line in ("main (a.py);run (a.py);read (b.py) 60", "main (a.py);run (a.py);write (b.py) 40"):
+        profile.add(line)
+    found = profile.section()
+    assert found.rows == [
+        ["`run (a.py)`", "100%", "0%"],
+        ["`read (b.py)`", "60%", "60%"],
+        ["`write (b.py)`", "40%", "40%"],
+    ]
+    assert "100 looks" in found.notes[0]

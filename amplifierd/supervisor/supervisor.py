@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 import signal
 import subprocess
 import threading
@@ -12,6 +13,8 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 from django.conf import settings
+
+from amplifierd.supervisor.fork import Fork
 
 # Names the descriptor of a pipe's reading end. The parent alone can write to it, and never does.
 PARENT_FD = "AMPLIFIERD_PARENT_FD"
@@ -31,10 +34,12 @@ class Child:
 
     name: str
     command: Sequence[str]
+    # Does the same in a copy of this process; the command is for systems where none can be made.
+    function: Callable[[], object] | None = None
     # Descriptors that it inherits, under their own numbers.
     pass_fds: tuple[int, ...] = ()
     once: bool = False
-    process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+    process: subprocess.Popen[bytes] | Fork | None = field(default=None, init=False)
     delay: float = field(default=FIRST_DELAY, init=False)
     # By the supervisor's clock: when it was started last, and from when on it may be started again.
     started_at: float = field(default=0.0, init=False)
@@ -49,6 +54,8 @@ class Child:
         if self.process and self.running():
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
+            # It may not have a group of its own yet.
+            self.process.kill()
             self.process.wait()
 
 
@@ -128,26 +135,33 @@ class Supervisor:
         """Start the process, in a session of its own: the terminal's Ctrl-C is for us alone."""
         child.started_at = self._clock()
         try:
-            child.process = subprocess.Popen(  # noqa: S603
-                child.command,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                pass_fds=(*child.pass_fds, self._lifeline[0]),
-                start_new_session=True,
-            )
+            child.process = self._start(child)
         except OSError as error:
             # The machine is short of something: no reason to end those that live.
             self._delay(child, f"cannot be started: {error}")
 
+    def _start(self, child: Child) -> subprocess.Popen[bytes] | Fork:
+        pass_fds = (*child.pass_fds, self._lifeline[0])
+        if child.function:
+            return Fork(child.function, shlex.join(child.command), self._environment, pass_fds)
+        return subprocess.Popen(  # noqa: S603
+            child.command,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            pass_fds=pass_fds,
+            start_new_session=True,
+        )
+
     def _reap_child(self, child: Child) -> None:
         """Say how the process ended, and when it is to be started again."""
-        process, child.process = child.process, None
+        code = child.process.returncode if child.process else None
+        child.process = None
         if child.once:
             self.children.remove(child)
             return
         if self._clock() - child.started_at >= SETTLED:
             child.delay = FIRST_DELAY
-        self._delay(child, _manner(process.returncode) if process else "ended")
+        self._delay(child, "ended" if code is None else _manner(code))
 
     def _delay(self, child: Child, how: str) -> None:
         """Say what happened, and set when the process is to be started."""

@@ -5,6 +5,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -13,7 +14,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 
-from amplifierd import __version__
+from amplifierd import __version__, commandline
 from amplifierd.auth import exposure, signin
 from amplifierd.auth.exposure import add_proxy_option
 from amplifierd.common import errors
@@ -28,6 +29,7 @@ from amplifierd.postgres import (
 )
 from amplifierd.postgres.statements import close_connections
 from amplifierd.supervisor import instance
+from amplifierd.supervisor.fork import can_fork, preload
 from amplifierd.supervisor.supervisor import GRACE, Child, Supervisor
 from sessions_app.engine.model_files import SMOLLM2
 from sessions_app.engine.tools.sandbox import conceal
@@ -131,6 +133,7 @@ class Command(BaseCommand):
         """Run the processes until a signal ends them."""
         # This process has no more to ask.
         close_connections()
+        preload()
         port = listener.getsockname()[1]
         supervisor = Supervisor(
             children(listener.fileno()),
@@ -154,12 +157,18 @@ def children(fd: int) -> list[Child]:
     """Return the processes of the daemon: web on the socket `fd`, workers, the model's download."""
     manage = settings.BASE_DIR / "manage.py"
     program = [sys.executable, *([str(manage)] if manage.exists() else ["-P", "-m", "amplifierd"])]
-    web = [*program, "run_web", "--fd", str(fd)]
-    worker = [*program, "run_worker"]
+
+    def child(name: str, *arguments: str, fds: tuple[int, ...] = (), once: bool = False) -> Child:
+        function = partial(commandline.run, ["amplifierd", *arguments]) if can_fork() else None
+        return Child(name, [*program, *arguments], function, fds, once)
+
     processes = [
-        *(Child(f"web {n + 1}", web, (fd,)) for n in range(settings.WEB_PROCESSES)),
-        *(Child(f"worker {n + 1}", worker) for n in range(settings.WORKER_PROCESSES)),
+        *(
+            child(f"web {n + 1}", "run_web", "--fd", str(fd), fds=(fd,))
+            for n in range(settings.WEB_PROCESSES)
+        ),
+        *(child(f"worker {n + 1}", "run_worker") for n in range(settings.WORKER_PROCESSES)),
     ]
     if settings.FETCH_MODEL and not (settings.MODELS_DIR / SMOLLM2.name).exists():
-        processes.append(Child("model", [*program, "fetch_model"], once=True))
+        processes.append(child("model", "fetch_model", once=True))
     return processes

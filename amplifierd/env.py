@@ -145,8 +145,8 @@ def database(
         "ENGINE": "amplifierd.postgres.backend",
         **known,
         "CONN_MAX_AGE": 0,
-        # After a restart of the server no request gets one of the old connections.
-        "CONN_HEALTH_CHECKS": True,
+        # The backend itself looks whether a connection of the pool still works.
+        "CONN_HEALTH_CHECKS": False,
         "OPTIONS": {**VIGILANCE, **parts, "options": options, "pool": pool},
     }
 

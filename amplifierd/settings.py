@@ -124,6 +124,8 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "amplifierd.server.outage.OutageMiddleware",
+    # Requests of the API go no further down than this.
+    "amplifierd.server.api_middleware.APIMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -134,7 +136,6 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "axes.middleware.AxesMiddleware",
-    "amplifierd.server.idempotency.IdempotencyMiddleware",
 ]
 
 ROOT_URLCONF = "amplifierd.urls"
@@ -223,7 +224,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["amplifierd.auth.callers.HasScope"],
     "UNAUTHENTICATED_USER": None,
     "DEFAULT_PARSER_CLASSES": ["amplifierd.common.parsers.StrictJSONParser"],
-    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_RENDERER_CLASSES": ["amplifierd.common.serializers.FastJSONRenderer"],
     # `?format=` is an unknown parameter like any other.
     "URL_FORMAT_OVERRIDE": None,
     "EXCEPTION_HANDLER": "amplifierd.common.problems.exception_handler",

@@ -5,11 +5,8 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
 
 from django.conf import settings
-from django.contrib.auth.middleware import AuthenticationMiddleware
-from django.contrib.sessions.middleware import SessionMiddleware
 from django.core.handlers.wsgi import WSGIRequest
 from django.db import connections
 from rest_framework.exceptions import APIException
@@ -185,13 +182,6 @@ def recheck(scope: ConnectionScope) -> None:
 
 def identify(scope: ConnectionScope) -> Caller:
     """Return the caller with the scope's credentials; raise what `require_scope` raises."""
-
-    def get_response(request: Any) -> Any:
-        """Stand for what follows a middleware of which only the first half is used."""
-
-    request = WSGIRequest(environ(scope, b""))
-    for middleware in (SessionMiddleware, AuthenticationMiddleware):
-        middleware(get_response).process_request(request)
-    caller = find_caller(request)
+    caller = find_caller(WSGIRequest(environ(scope, b"")))
     require_scope(caller, Scope.READ)
     return caller

@@ -46,7 +46,9 @@ def new_run_id() -> str:
 
 def stamp(moment: datetime) -> str:
     """Return ISO 8601 in UTC with microseconds and Z: 2026-01-31T09:00:00.000000Z."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return f"{moment.isoformat(timespec='microseconds')[:-6]}Z"
 
 
 def uptime() -> float:

@@ -28,7 +28,7 @@ class IdempotencyMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """Answer the request."""
         key = request.headers.get(HEADER)
-        if key is None or request.method != "POST" or not request.path_info.startswith("/api/"):
+        if key is None or request.method != "POST":
             return self.get_response(request)
         try:
             return self._answer_once(request, key)

@@ -1,8 +1,9 @@
 """A session's history: its messages, its transcript, its journal, and whether it was read."""
 
-import json
 from collections.abc import Iterable, Iterator
+from typing import Any
 
+import orjson
 from django.db.models import Count
 from django.http import StreamingHttpResponse
 from django.http.response import HttpResponseBase
@@ -16,20 +17,22 @@ from amplifierd.common.openapi.operation import operation
 from amplifierd.common.openapi.schema import list_of, ref
 from amplifierd.common.serializers import Nothing, parse_query, validate
 from sessions_app import traces
-from sessions_app.api import queries, serializers
+from sessions_app.api import queries, serializers, statements
 from sessions_app.api.serializers import (
     MessageSerializer,
     MessagesSerializer,
     ReadMarkSerializer,
     serialize_event,
 )
-from sessions_app.api.viewsets import SAME_SESSION, SessionsViewSet, find_session
+from sessions_app.api.viewsets import (
+    SAME_SESSION,
+    SessionsViewSet,
+    find_session,
+    require_session,
+)
 from sessions_app.exceptions import AppendOnly, MessageNotFound
-from sessions_app.models import Event, Message, Session
+from sessions_app.models import Event, Session
 from sessions_app.services import messages, sessions
-
-# Messages that are read in one query.
-PAGE = 500
 
 
 class HistoryViewSet(SessionsViewSet):
@@ -44,8 +47,8 @@ class HistoryViewSet(SessionsViewSet):
 
         The last ones, or the first ones after a bound.
         """
-        found = map(MessageSerializer.serialize, read_messages(request, session_id))
-        return Response(MessagesSerializer.serialize(sessionId=session_id, messages=list(found)))
+        found = read_messages(request, session_id)
+        return Response(MessagesSerializer.serialize(sessionId=session_id, messages=found))
 
     @operation(
         {201: MessageSerializer},
@@ -69,11 +72,11 @@ class HistoryViewSet(SessionsViewSet):
 
         The newest message of the transcript; 404 where there is none yet.
         """
-        find_session(request, session_id)
-        newest = Message.objects.in_session(session_id).last()
-        if newest is None:
+        require_session(request, session_id)
+        newest = statements.read_messages(session_id, after=None, before=None, limit=1)
+        if not newest:
             raise MessageNotFound(f"Session {session_id} has no messages yet.")
-        return Response(MessageSerializer.serialize(newest))
+        return Response(newest[0])
 
     @operation({}, operation_id="delete_last_message", errors=[409])
     @last_message.mapping.delete
@@ -99,10 +102,9 @@ class HistoryViewSet(SessionsViewSet):
         """
         bounds = parse_query(queries.HistoryQuery, request.query_params)
         if "limit" in bounds:
-            found = read_messages(request, session_id)
-            return Response([MessageSerializer.serialize(row) for row in found])
-        find_session(request, session_id)
-        pages = read_transcript(session_id, bounds.get("after"), bounds.get("before"))
+            return Response(read_messages(request, session_id))
+        require_session(request, session_id)
+        pages = statements.read_transcript(session_id, bounds.get("after"), bounds.get("before"))
         return StreamingHttpResponse(write_array(pages), content_type="application/json")
 
     @operation(
@@ -117,7 +119,7 @@ class HistoryViewSet(SessionsViewSet):
         What the stream carries, oldest first; with `include_children` a page of the journals of
         the session and all below it, of another shape and with up to 5,000 events.
         """
-        find_session(request, session_id)
+        require_session(request, session_id)
         query = parse_query(queries.EventsQuery, request.query_params)
         if query["include_children"]:
             sees, kind = get_caller(request).sees, query.get("type")
@@ -144,7 +146,7 @@ class HistoryViewSet(SessionsViewSet):
         thinking, text, calls of tools, and sub-sessions that were given work. Long texts are
         shortened, secrets masked.
         """
-        find_session(request, session_id)
+        require_session(request, session_id)
         query = parse_query(queries.TraceQuery, request.query_params)
         return Response(traces.trace(session_id, query["limit"]))
 
@@ -156,7 +158,7 @@ class HistoryViewSet(SessionsViewSet):
         Up to now.
         """
         validate(Nothing, request.data)
-        find_session(request, session_id)
+        require_session(request, session_id)
         session = sessions.mark_read(session_id)
         return Response(ReadMarkSerializer.serialize(session, status="read"))
 
@@ -168,7 +170,7 @@ class HistoryViewSet(SessionsViewSet):
         Until it is read.
         """
         validate(Nothing, request.data)
-        find_session(request, session_id)
+        require_session(request, session_id)
         session = sessions.mark_unread(session_id)
         return Response(ReadMarkSerializer.serialize(session, status="unread"))
 
@@ -184,39 +186,19 @@ class HistoryViewSet(SessionsViewSet):
         return Response(dict(counts))
 
 
-def read_messages(request: Request, session_id: str) -> list[Message]:
-    """Return messages in order: the first ones after a bound, else the last ones."""
-    find_session(request, session_id)
+def read_messages(request: Request, session_id: str) -> list[dict[str, Any]]:
+    """Return what the query asks for: the first messages after a bound, else the last ones."""
+    require_session(request, session_id)
     query = parse_query(queries.HistoryQuery, request.query_params)
-    limit = query.get("limit", queries.PAGE)
-    found = Message.objects.in_session(session_id).between(query.get("after"), query.get("before"))
-    return list(found[:limit]) if "after" in query else found.newest(limit)
+    bounds = {"after": query.get("after"), "before": query.get("before")}
+    return statements.read_messages(session_id, **bounds, limit=query.get("limit", statements.PAGE))
 
 
-def read_transcript(
-    session_id: str, after: int | None = None, before: int | None = None
-) -> Iterator[list[Message]]:
-    """Yield the messages between two seqs, oldest first, page by page: memory does not grow.
-
-    Between two pages no connection and no transaction is held; messages are never changed, so
-    the pages fit together.
-    """
-    while True:
-        found = Message.objects.in_session(session_id).between(after, before)
-        rows = list(found[:PAGE])
-        if rows:
-            yield rows
-        if len(rows) < PAGE:
-            return
-        after = rows[-1].seq
-
-
-def write_array(pages: Iterable[list[Message]]) -> Iterator[bytes]:
-    """Yield a JSON array of the messages, a piece for each page."""
-    opening = "["
+def write_array(pages: Iterable[list[dict[str, Any]]]) -> Iterator[bytes]:
+    """Yield a JSON array of all that the pages have, a piece for each page."""
+    opening = b"["
     for page in pages:
-        rows = map(MessageSerializer.serialize, page)
-        items = (json.dumps(row, ensure_ascii=False) for row in rows)
-        yield f"{opening}{','.join(items)}".encode()
-        opening = ","
-    yield b"[]" if opening == "[" else b"]"
+        # Without the brackets of the page.
+        yield opening + orjson.dumps(page)[1:-1]
+        opening = b","
+    yield b"[]" if opening == b"[" else b"]"

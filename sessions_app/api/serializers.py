@@ -28,7 +28,14 @@ from sessions_app.models import Approval, Event, Message, Run
 from sessions_app.services import cleanup
 from sessions_app.services.pending_actions import Answer
 from sessions_app.services.runs import Strategy
-from sessions_app.states import APPROVAL_STATUSES, FinishReason, Role, RunStatus, SessionStatus
+from sessions_app.states import (
+    APPROVAL_STATUSES,
+    RUN_UNDER_WAY,
+    FinishReason,
+    Role,
+    RunStatus,
+    SessionStatus,
+)
 
 _SESSION_ID = "session_019c13a5d0f57d3e9a4cb6e07a1b2c3d"
 _RUN_ID = "run_019c13a5d0f57d3e9a4cb6e07a1b2c3d"
@@ -50,6 +57,7 @@ FINISH_REASON = nullable(
         " null: no run has said it (yet).",
     )
 )
+ACTIVE_RUN = "(SELECT id FROM sessions_app_run WHERE session_id = {{row}}.id AND status IN ({}))"
 
 
 class SessionSerializer(OutputSerializer):
@@ -64,7 +72,11 @@ class SessionSerializer(OutputSerializer):
     createdAt = time()
     startedAt = nullable(time())
     endedAt = nullable(time(example=None))
-    duration = nullable(number("Seconds since its start, up to its end.", example=12.5))
+    duration = Member(
+        nullable(number("Seconds since its start, up to its end.", example=12.5)),
+        column="extract(epoch FROM coalesce({row}.ended_at, statement_timestamp())"
+        " - {row}.started_at)::float8",
+    )
     messageCount = whole(example=2)
     agentInvocations = whole()
     tokenUsage = whole("Tokens in and out.", example=42)
@@ -75,14 +87,18 @@ class SessionSerializer(OutputSerializer):
     mountPlanPath = Member(
         text("URL of its mount plan.", example=f"/api/v1/sessions/{_SESSION_ID}/mount-plan"),
         lambda session: f"{settings.PREFIX}/api/v1/sessions/{session.id}/mount-plan",
+        f"'{settings.PREFIX}/api/v1/sessions/' || {{row}}.id || '/mount-plan'",
     )
     # A session that was not read with `with_active_run()` has none.
     activeRunId = Member(
         nullable(text("The run that is running, or parked.")),
         lambda session: getattr(session, "active_run_id", None),
+        ACTIVE_RUN.format(", ".join(f"'{status}'" for status in RUN_UNDER_WAY)),
     )
     lastEventId = Member(whole("The newest event of its journal.", example=7), "last_event_seq")
-    isUnread = flag()
+    isUnread = Member(
+        flag(), column="{row}.last_read_at IS NULL OR {row}.updated_at > {row}.last_read_at"
+    )
     lastReadAt = nullable(time(example=None))
 
 

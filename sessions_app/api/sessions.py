@@ -20,7 +20,7 @@ from amplifierd.common.pagination import (
 )
 from amplifierd.common.redaction import redact
 from amplifierd.common.serializers import Nothing, parse_query, validate
-from sessions_app.api import queries, serializers
+from sessions_app.api import queries, serializers, statements
 from sessions_app.api.serializers import (
     ListedSessionSerializer,
     MatchSerializer,
@@ -32,6 +32,7 @@ from sessions_app.api.viewsets import (
     SessionsViewSet,
     find_session,
     no_content,
+    require_session,
 )
 from sessions_app.models import Session
 from sessions_app.models.querysets import SessionQuerySet
@@ -93,9 +94,7 @@ class SessionViewSet(SessionsViewSet):
             found = found.lookup(query["lookup"])
         if "q" in query:
             return paginate_search(request, found, query)
-        return paginate(
-            request, found.with_active_run(), total(found), query, SessionSerializer.serialize
-        )
+        return paginate(request, statements.select_sessions(found), total(found), query, load)
 
     @operation({200: [SessionSerializer]}, operation_id="list_active_sessions", query=PageQuery)
     @action(detail=False, url_path="active/list")
@@ -107,9 +106,7 @@ class SessionViewSet(SessionsViewSet):
         query = parse_query(PageQuery, request.query_params)
         visible = Session.objects.visible_to(get_caller(request).sees)
         found = visible.filter(status=SessionStatus.ACTIVE)
-        return paginate(
-            request, found.with_active_run(), total(found), query, SessionSerializer.serialize
-        )
+        return paginate(request, statements.select_sessions(found), total(found), query, load)
 
     @operation(
         {200: [SessionSerializer]}, operation_id="list_recent_sessions", query=queries.RecentQuery
@@ -122,10 +119,8 @@ class SessionViewSet(SessionsViewSet):
         """
         limit = parse_query(queries.RecentQuery, request.query_params)["limit"]
         visible = Session.objects.visible_to(get_caller(request).sees)
-        found = (
-            visible.filter(ended_at__isnull=True).with_active_run().order_by("-updated_at", "-id")
-        )
-        return Response([SessionSerializer.serialize(session) for session in found[:limit]])
+        newest = visible.filter(ended_at__isnull=True).order_by("-updated_at", "-id")
+        return Response([load(row) for row in statements.select_sessions(newest)[:limit]])
 
     @operation({200: SessionSerializer}, operation_id="get_session")
     def retrieve(self, request: Request, session_id: str) -> Response:
@@ -133,7 +128,7 @@ class SessionViewSet(SessionsViewSet):
 
         One session.
         """
-        return Response(SessionSerializer.serialize(find_session(request, session_id)))
+        return Response(statements.read_session(session_id, get_caller(request).sees))
 
     @operation(
         {200: SessionSerializer}, operation_id="update_session", request=serializers.UpdateSession
@@ -221,7 +216,7 @@ class SessionViewSet(SessionsViewSet):
         From its next attempt on, also of a run that is under way. 409 where the session is not
         active.
         """
-        find_session(request, session_id)
+        require_session(request, session_id)
         sessions.change_profile(session_id, **validate(serializers.ChangeProfile, request.data))
         return self.retrieve(request, session_id)
 
@@ -235,7 +230,7 @@ class SessionViewSet(SessionsViewSet):
         Copies it with its transcript and all its sub-sessions; the copies are `created`.
         """
         validate(Nothing, request.data)
-        find_session(request, session_id)
+        require_session(request, session_id)
         copy = clone_fork.clone(session_id, get_caller(request).sees)
         return Response(SessionSerializer.serialize(copy), status.HTTP_201_CREATED)
 
@@ -252,7 +247,7 @@ class SessionViewSet(SessionsViewSet):
 
         Copies it up to a message (`after`: its seq); the copy is `created`.
         """
-        find_session(request, session_id)
+        require_session(request, session_id)
         copy = clone_fork.fork(session_id, **validate(serializers.ForkSession, request.data))
         return Response(SessionSerializer.serialize(copy), status.HTTP_201_CREATED)
 
@@ -274,6 +269,12 @@ class SessionViewSet(SessionsViewSet):
         found = cleanup.removable(get_caller(request).sees, **wanted)
         count = found.count() if is_dry else cleanup.remove(found)
         return Response({"removed_count": count, "removedCount": count, "dryRun": is_dry})
+
+
+def load(row: tuple[Any, ...]) -> dict[str, Any]:
+    """Return a row of `select_sessions` as the API shows it."""
+    _, _, *values = row
+    return SessionSerializer.load(values)
 
 
 def paginate_search(request: Request, found: SessionQuerySet, query: dict[str, Any]) -> Response:

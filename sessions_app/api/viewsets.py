@@ -8,6 +8,7 @@ from rest_framework.response import Response
 
 from amplifierd.common.callers import Everyone, get_caller
 from amplifierd.common.openapi.schema import Schema, text
+from sessions_app.api import statements
 from sessions_app.exceptions import SessionNotFound
 from sessions_app.models import Session
 
@@ -32,8 +33,10 @@ class SessionsViewSet(viewsets.ViewSet):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        if session_id := kwargs.get("session_id"):
-            check_visible(request, session_id)
+        session_id = kwargs.get("session_id")
+        # A caller that sees everything needs no query: each action finds out what is there.
+        if session_id and get_caller(request).sees != Everyone():
+            require_session(request, session_id)
 
 
 def find_session(request: Request, session_id: str) -> Session:
@@ -45,13 +48,9 @@ def find_session(request: Request, session_id: str) -> Session:
         raise SessionNotFound(f"There is no session {session_id!r}.") from None
 
 
-def check_visible(request: Request, session_id: str) -> None:
-    """Raise SessionNotFound unless the caller may see the session, as if it were not there."""
-    sees = get_caller(request).sees
-    # A caller that sees everything needs no query: each action finds out what is there.
-    if sees == Everyone() or Session.objects.visible_to(sees).filter(pk=session_id).exists():
-        return
-    raise SessionNotFound(f"There is no session {session_id!r}.")
+def require_session(request: Request, session_id: str) -> None:
+    """Raise SessionNotFound unless there is a session that the caller may see."""
+    statements.require_visible(session_id, get_caller(request).sees)
 
 
 def no_content() -> Response:

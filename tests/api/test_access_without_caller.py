@@ -12,7 +12,7 @@ from django.contrib.auth.models import AnonymousUser
 
 from amplifierd.common.callers import Caller, Everyone, Nobody, Owner
 from sessions_app import search, totals, traces
-from sessions_app.api.viewsets import check_visible, find_session
+from sessions_app.api.viewsets import find_session, require_session
 from sessions_app.exceptions import SessionNotFound
 from sessions_app.models import Approval, Session
 from sessions_app.services import cleanup, clone_fork, sessions
@@ -95,7 +95,7 @@ def test_a_view_without_authentication_finds_no_session(session: Session) -> Non
     with pytest.raises(SessionNotFound):
         find_session(request, session.id)
     with pytest.raises(SessionNotFound):
-        check_visible(request, session.id)
+        require_session(request, session.id)
 
 
 @pytest.mark.django_db(transaction=True)

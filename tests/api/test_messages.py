@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sessions_app.api.messages import PAGE
+from sessions_app.api.statements import PAGE
 from sessions_app.models import Event, Message, Session
 from sessions_app.services import messages
 from sessions_app.states import SessionStatus

@@ -1,13 +1,17 @@
 """Django's PostgreSQL backend, with one more case in which the database counts as unavailable."""
 
+import select
 from types import TracebackType
+from typing import Any
 
+import psycopg
 from django.db import OperationalError
 from django.db.backends.postgresql.base import DatabaseWrapper as PostgreSQLWrapper
 from django.db.utils import DatabaseErrorWrapper
 from django.utils.functional import cached_property
+from psycopg_pool import ConnectionPool
 
-from amplifierd.common.errors import READ_ONLY, TRANSIENT_STATES
+from amplifierd.common.errors import DATABASE_UNAVAILABLE, READ_ONLY, TRANSIENT_STATES
 
 
 class DatabaseWrapper(PostgreSQLWrapper):
@@ -15,6 +19,19 @@ class DatabaseWrapper(PostgreSQLWrapper):
 
     # Set once the connection has refused a write: it must not serve another request.
     is_stale = False
+
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        """Return a connection of the pool that the server has not closed meanwhile.
+
+        To ask the server each time would cost as much as a short statement. But a server that ends
+        a connection says so on its socket, and otherwise sends nothing that nobody asked for.
+        """
+        while True:
+            connection = super().get_new_connection(conn_params)
+            if self.pool is None or not _has_input(connection) or _is_alive(connection):
+                return connection
+            # It replaces a broken one.
+            self.pool.putconn(connection)
 
     def connect(self) -> None:
         """Open a connection, or take one from the pool."""
@@ -50,3 +67,18 @@ class ErrorWrapper(DatabaseErrorWrapper):
             wrapper.is_stale = isinstance(error, READ_ONLY)
             raise OperationalError(*error.args).with_traceback(traceback) from error
         super().__exit__(kind, error, traceback)
+
+
+def _has_input(connection: psycopg.Connection[Any]) -> bool:
+    """Tell whether the server has sent something, be it the end of the connection."""
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _is_alive(connection: psycopg.Connection[Any]) -> bool:
+    try:
+        ConnectionPool.check_connection(connection)
+    except DATABASE_UNAVAILABLE:
+        return False
+    return True

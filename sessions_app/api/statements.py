@@ -1,0 +1,104 @@
+"""What is read so often that no model's objects stand between the table and the answer."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.db.models.expressions import RawSQL
+
+from amplifierd.common.callers import Visibility, sql_visibility
+from amplifierd.common.statements import fetch_prepared
+from sessions_app.api.serializers import MessageSerializer, SessionSerializer
+from sessions_app.exceptions import SessionNotFound
+from sessions_app.models.querysets import SessionQuerySet
+
+# Messages that are read in one query.
+PAGE = 500
+# A seq that no message has.
+SEQ_END = 2**53 + 1
+
+# Whether a caller may see the session. A caller that sees nothing is one of no owner.
+IS_VISIBLE = """
+SELECT 1 FROM sessions_app_session s
+WHERE s.id = %(session)s::text AND (%(sees_all)s::boolean OR s.owner = %(owner)s::text)
+"""
+# A session as the API shows it, to a caller that may see it.
+SESSION = """
+SELECT {columns} FROM sessions_app_session s
+WHERE s.id = %(session)s::text AND (%(sees_all)s::boolean OR s.owner = %(owner)s::text)
+""".format(columns=", ".join(SessionSerializer.columns("s")))
+# The same for the ORM, which selects the sessions of a list.
+LISTED = {
+    f"answer_{place}": RawSQL(column, ())  # noqa: S611 - of our own serializer
+    for place, column in enumerate(SessionSerializer.columns("sessions_app_session"))
+}
+# Messages between two seqs, the first ones or the last ones; the seq is read twice.
+MESSAGES = """
+SELECT m.seq, {columns} FROM sessions_app_message m
+WHERE m.session_id = %(session)s::text
+    AND m.seq > %(after)s::bigint AND m.seq < %(before)s::bigint
+ORDER BY m.seq {order} LIMIT %(limit)s::bigint
+"""
+MESSAGE_COLUMNS = ", ".join(MessageSerializer.columns("m"))
+FIRST_MESSAGES = MESSAGES.format(columns=MESSAGE_COLUMNS, order="ASC")
+LAST_MESSAGES = MESSAGES.format(columns=MESSAGE_COLUMNS, order="DESC")
+
+
+def require_visible(session_id: str, sees: Visibility) -> None:
+    """Raise SessionNotFound unless the caller may see the session, as if it were not there."""
+    _fetch_session(IS_VISIBLE, session_id, sees)
+
+
+def read_session(session_id: str, sees: Visibility) -> dict[str, Any]:
+    """Return a session as the API shows it; raise SessionNotFound."""
+    return SessionSerializer.load(_fetch_session(SESSION, session_id, sees))
+
+
+def select_sessions(found: SessionQuerySet) -> SessionQuerySet:
+    """Have the sessions read as tuples: `created_at`, `id`, and the columns of the answer."""
+    return found.annotate(**LISTED).values_list("created_at", "id", *LISTED, named=True)
+
+
+def read_messages(
+    session_id: str, *, after: int | None, before: int | None, limit: int
+) -> list[dict[str, Any]]:
+    """Return messages in order: the first ones after a seq, else the last ones."""
+    rows = _fetch_messages(
+        LAST_MESSAGES if after is None else FIRST_MESSAGES, session_id, after, before, limit
+    )
+    found = [MessageSerializer.load(row[1:]) for row in rows]
+    return found[::-1] if after is None else found
+
+
+def read_transcript(
+    session_id: str, after: int | None = None, before: int | None = None
+) -> Iterator[list[dict[str, Any]]]:
+    """Yield the messages between two seqs, oldest first, page by page: memory does not grow.
+
+    Between two pages no connection and no transaction is held; messages are never changed, so
+    the pages fit together.
+    """
+    while True:
+        rows = _fetch_messages(FIRST_MESSAGES, session_id, after, before, PAGE)
+        if rows:
+            yield [MessageSerializer.load(row[1:]) for row in rows]
+        if len(rows) < PAGE:
+            return
+        after = rows[-1][0]
+
+
+def _fetch_session(statement: str, session_id: str, sees: Visibility) -> tuple[Any, ...]:
+    # PostgreSQL has no name for a text with NUL in it, and no session either.
+    is_name = "\0" not in session_id
+    parameters = {"session": session_id, **sql_visibility(sees)}
+    rows = fetch_prepared(statement, parameters, binary=True) if is_name else []
+    if not rows:
+        raise SessionNotFound(f"There is no session {session_id!r}.")
+    return rows[0]
+
+
+def _fetch_messages(
+    statement: str, session_id: str, after: int | None, before: int | None, limit: int
+) -> list[tuple[Any, ...]]:
+    bounds = {"after": after or 0, "before": SEQ_END if before is None else before}
+    parameters = {"session": session_id, **bounds, "limit": limit}
+    return fetch_prepared(statement, parameters, binary=True)

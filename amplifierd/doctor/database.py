@@ -1,4 +1,4 @@
-"""The database: reachable, of a version that will do, with its tables, its clock and room."""
+"""Checks of the database: reachable, usable, migrated, its clock, its connections and its queue."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,8 +15,7 @@ from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateWorker
 
 from amplifierd.common.program import command
-from amplifierd.doctor import machine
-from amplifierd.doctor.findings import Finding, error, ok, warning
+from amplifierd.doctor import CheckResult, error, machine, ok, warning
 from amplifierd.postgres import PostgresError, embedded_url, leaving_on_signals, running, schema
 from amplifierd.postgres.data_folder import Layout
 from amplifierd.postgres.statements import close_connections
@@ -24,9 +23,9 @@ from sessions_app.models import Run
 from sessions_app.states import RunStatus
 from sessions_app.streaming.database import parameters
 
-# Seconds by which the clocks may differ: what people notice, and what is surely a mistake.
-SKEW, WILD = 2.0, 60.0
-# Part of the connections in use from which on there may soon be none.
+# Seconds by which the clocks may differ: from the first on a warning, from the second an error.
+SKEW, WRONG = 2.0, 60.0
+# The share of connections in use above which they may soon run out.
 CROWDED = 0.8
 
 START = f"Start the daemon with `{command('serve')}`"
@@ -36,8 +35,8 @@ WRITES = "SELECT pg_is_in_recovery(), current_setting('default_transaction_read_
 
 
 @contextmanager
-def open_database() -> Iterator[Finding]:
-    """Give what the database is like, and keep it up while the block runs if it is embedded."""
+def open_database() -> Iterator[CheckResult]:
+    """Check the database; an embedded one is kept running while the block runs."""
     if embedded_url(settings.HOME) != settings.DATABASE_URL:
         yield _examine_server("from DATABASE_URL", "Start it, or correct DATABASE_URL.")
         return
@@ -49,11 +48,11 @@ def open_database() -> Iterator[Finding]:
             yield _examine_server("embedded", f"{START}.")
             close_connections()
     except PostgresError as reason:
-        yield error("database", str(reason), "Mend what its log names, then look again.")
+        yield error("database", str(reason), "Correct what its log names, then run this again.")
 
 
-def migrations() -> Iterator[Finding]:
-    """Look whether the tables are those of this version."""
+def migrations() -> Iterator[CheckResult]:
+    """Check that the tables are those of this version."""
     loader = MigrationExecutor(connection).loader
     unapplied = [key for key in loader.graph.nodes if key not in loader.applied_migrations]
     known = set(loader.disk_migrations)
@@ -68,14 +67,14 @@ def migrations() -> Iterator[Finding]:
         yield error("migrations", says, todo)
     elif unknown:
         says = f"the database has {'.'.join(unknown[0])}, which this version does not know"
-        todo = "Another version has used this database: install that, or a newer one."
+        todo = "Another version has used this database: install that one, or a newer one."
         yield warning("migrations", says, todo)
     else:
         yield ok("migrations", f"all {len(loader.disk_migrations)} applied")
 
 
-def clock() -> Iterator[Finding]:
-    """Look how far this machine's clock is from the database's, by which leases go."""
+def clock() -> Iterator[CheckResult]:
+    """Compare this machine's clock with the database's, which decides when leases expire."""
     before = datetime.now(UTC)
     with connection.cursor() as cursor:
         cursor.execute("SELECT clock_timestamp()")
@@ -83,8 +82,8 @@ def clock() -> Iterator[Finding]:
     after = datetime.now(UTC)
     apart = (there - (before + (after - before) / 2)).total_seconds()
     says = f"{abs(apart):.1f} s {'ahead of' if apart < 0 else 'behind'} the database's"
-    todo = "Set both clocks by NTP: times of messages and expiry of keys go by them."
-    if abs(apart) > WILD:
+    todo = "Set both clocks by NTP: times of messages and the expiry of keys depend on them."
+    if abs(apart) > WRONG:
         yield error("clock", says, todo)
     elif abs(apart) > SKEW:
         yield warning("clock", says, todo)
@@ -92,8 +91,8 @@ def clock() -> Iterator[Finding]:
         yield ok("clock", f"within {SKEW:.0f} s of the database's")
 
 
-def connections() -> Iterator[Finding]:
-    """Look how many connections are left."""
+def connections() -> Iterator[CheckResult]:
+    """Check how many connections are left."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT count(*), current_setting('max_connections')::int FROM pg_stat_activity"
@@ -108,8 +107,8 @@ def connections() -> Iterator[Finding]:
         yield ok("connections", says)
 
 
-def _examine_server(which: str, todo: str) -> Finding:
-    """Ask the database on a connection of its own: a pool would not say why there is none."""
+def _examine_server(which: str, todo: str) -> CheckResult:
+    """Check the database on a new connection: a pool would not report why it cannot connect."""
     try:
         with psycopg.connect(**parameters("doctor")) as reached:
             [(name, encoding, major, version)] = reached.execute(schema.FACTS)
@@ -130,9 +129,9 @@ def _examine_server(which: str, todo: str) -> Finding:
     return ok("database", says)
 
 
-# Seconds after which a worker's heart has stopped; it beats every 10.
+# Seconds after its last heartbeat from which a worker counts as dead; it sends one every 10.
 SILENCE = 35
-# Seconds for which a run may wait before it is worth a word.
+# Seconds for which a run may wait before there is a warning.
 LONG = 60.0
 
 
@@ -142,8 +141,8 @@ def alive() -> int:
     return ProcrastinateWorker.objects.filter(last_heartbeat__gt=recently).count()
 
 
-def workers() -> Iterator[Finding]:
-    """Look who executes runs."""
+def workers() -> Iterator[CheckResult]:
+    """Check that workers execute runs."""
     living, served = alive(), machine.find_daemon()
     if living:
         held = _runs().get("running") or 0
@@ -151,19 +150,19 @@ def workers() -> Iterator[Finding]:
     elif served:
         yield error(
             "workers",
-            f"none is alive, though the daemon runs (pid {served['pid']})",
-            "Read what it says on its terminal: `serve` starts a dead worker anew.",
+            f"none is alive, although the daemon runs (pid {served['pid']})",
+            "Read the output of `serve`: it starts a worker that has died again.",
         )
     else:
         yield warning(
             "workers",
-            "none is alive: messages are accepted, and wait",
+            "none is alive: messages are accepted, but wait",
             f"{START}, or `{command('run_worker')}`.",
         )
 
 
-def queue() -> Iterator[Finding]:
-    """Look what waits, and for how long."""
+def queue() -> Iterator[CheckResult]:
+    """Check how many runs wait, and for how long."""
     waiting = _runs()
     seconds = _since(waiting["oldest"])
     says = f"{waiting['queued']} queued"
@@ -179,8 +178,8 @@ def queue() -> Iterator[Finding]:
         yield error("queue", f"{says}, the oldest for {_long(seconds)}", todo)
 
 
-def leases() -> Iterator[Finding]:
-    """Look for runs whose worker has died."""
+def leases() -> Iterator[CheckResult]:
+    """Check for runs whose worker has died."""
     found = Run.objects.with_expired_lease().aggregate(
         count=Count("id"), last=Max("worker"), first=Min("lease_expires_at")
     )
@@ -190,18 +189,18 @@ def leases() -> Iterator[Finding]:
     seconds = _since(found["first"])
     says = f"{found['count']} expired, one of {found['last']}, for {_long(seconds)}"
     if not alive():
-        yield error("leases", says, f"{START}: it takes them up again.")
+        yield error("leases", says, f"{START}: it takes them over.")
     elif seconds > settings.LEASE_SECONDS:
-        yield error("leases", says, "Restart the workers: those that live take nothing up.")
+        yield error("leases", says, "Restart the workers: those that are alive take no run over.")
     else:
-        todo = f"Wait: a worker takes them up within {settings.LEASE_SECONDS // 3 + 1} s."
+        todo = f"Wait: a worker takes them over within {settings.LEASE_SECONDS // 3 + 1} s."
         yield warning("leases", says, todo)
 
 
 def _runs() -> dict[str, Any]:
-    """Return how many runs wait and are under way, and since when the oldest one waits."""
+    """Count the runs that are queued and running; `oldest` is since when the oldest one waits."""
     queued, running = Q(status=RunStatus.QUEUED), Q(status=RunStatus.RUNNING)
-    # The index of open runs is entered by the two statuses.
+    # This condition lets PostgreSQL use the index of open runs.
     found = Run.objects.filter(status__in=("queued", "running"))
     return found.aggregate(
         queued=Count("id", filter=queued),

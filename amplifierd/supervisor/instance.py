@@ -22,25 +22,25 @@ class AlreadyRunning(Exception):
 
 
 class PortTaken(Exception):
-    """Another program listens there; the message says what to do."""
+    """The daemon cannot listen there; the message says what to do."""
 
 
 @dataclass
 class Claim:
-    """The data folder is ours. What the lock's file says is for people; the lock is the truth."""
+    """The lock of a data folder, and its file: that is a note for people, only the lock counts."""
 
     file: TextIO
-    # Whether the daemon before us left without clearing up: its processes may be ending still.
+    # Whether the daemon before us was killed: some of its processes may still be ending.
     inherited: bool
 
     def note(self, url: str, prefix: str = "") -> None:
-        """Write down who we are, for a second daemon to tell."""
+        """Write our pid and URL into the file, for the message of a second daemon."""
         self.clear()
         json.dump({"pid": os.getpid(), "url": url, "prefix": prefix}, self.file)
         self.file.flush()
 
     def clear(self) -> None:
-        """Forget the note."""
+        """Empty the file."""
         self.file.seek(0)
         self.file.truncate()
 
@@ -53,8 +53,15 @@ def claim(home: Path) -> Iterator[Claim]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            file.seek(0)
+            try:
+                note = json.load(file)
+                which = f": {note['url']}, pid {note['pid']}"
+            except ValueError:
+                # The other daemon is only just starting.
+                which = ""
             raise AlreadyRunning(
-                f"amplifierd already runs on {home}{_who(file)}. "
+                f"amplifierd already runs on {home}{which}. "
                 "Stop it first, or set AMPLIFIERD_HOME to another folder."
             ) from None
         file.seek(0)
@@ -68,7 +75,7 @@ def claim(home: Path) -> Iterator[Claim]:
 def listen(host: str, port: int, patience: float = 0) -> socket.socket:
     """Return a listening socket; wait up to `patience` seconds for the port to become free.
 
-    Port 0 is any free one. Raises PortTaken, also if the address is not one of this machine.
+    Port 0 means any free one. Raises PortTaken, also if the address is not one of this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     deadline = time.monotonic() + patience
@@ -85,24 +92,14 @@ def listen(host: str, port: int, patience: float = 0) -> socket.socket:
 
 
 def noted_url(home: Path) -> str | None:
-    """Return where the daemon of the data folder listens; None if none has noted it."""
+    """Return the URL that the daemon of the data folder has noted; None if there is none."""
     try:
         return json.loads((home / "serve.lock").read_text(encoding="utf-8"))["url"]
     except (OSError, ValueError):
         return None
 
 
-def _who(file: TextIO) -> str:
-    """Return what the other daemon noted; nothing while it is only just starting."""
-    file.seek(0)
-    try:
-        note = json.load(file)
-    except ValueError:
-        return ""
-    return f": {note['url']}, pid {note['pid']}"
-
-
 def address(listener: socket.socket, scheme: str = "http") -> str:
-    """Return the URL of a listening socket, as a browser wants it."""
+    """Return the URL of a listening socket."""
     host, port = listener.getsockname()[:2]
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -1,4 +1,4 @@
-"""Keeping child processes alive, and ending them in order: with their parent, however it ends."""
+"""Keeps child processes running, and ends them with their parent, however that ends."""
 
 import contextlib
 import os
@@ -7,8 +7,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 
@@ -16,15 +15,16 @@ from django.conf import settings
 
 from amplifierd.supervisor.fork import Fork
 
-# Names the descriptor of a pipe's reading end. The parent alone can write to it, and never does.
+# The variable with the descriptor of a pipe's reading end. Only the parent can write to the pipe,
+# and it never does.
 PARENT_FD = "AMPLIFIERD_PARENT_FD"
-# Seconds beyond the time for draining after which a process that has not ended is killed.
+# Seconds after the time for draining until a process that has not ended is killed.
 GRACE = 5
-# Seconds: how often the loop looks, and how often it asks whether what the children need is there.
+# Seconds between two looks at the children, and between two calls of the heartbeat.
 TICK, HEARTBEAT = 0.1, 1.0
-# Seconds before a dead child is started again, doubled up to the longest at every further death.
+# Seconds until a dead child is started again, doubled up to the longest each time it dies.
 FIRST_DELAY, LONGEST_DELAY = 0.1, 10.0
-# A child that has lived for so many seconds has started well.
+# Seconds after which a child counts as well started.
 SETTLED = 30.0
 
 
@@ -41,12 +41,12 @@ class Child:
     once: bool = False
     process: subprocess.Popen[bytes] | Fork | None = field(default=None, init=False)
     delay: float = field(default=FIRST_DELAY, init=False)
-    # By the supervisor's clock: when it was started last, and from when on it may be started again.
+    # By the supervisor's clock: when it was last started, and when it may be started again.
     started_at: float = field(default=0.0, init=False)
     due_at: float = field(default=0.0, init=False)
 
     def running(self) -> bool:
-        """Tell whether the process is there."""
+        """Tell whether the process runs."""
         return self.process is not None and self.process.poll() is None
 
     def kill(self) -> None:
@@ -86,18 +86,27 @@ class Supervisor:
         self._stops = 0
 
     def run(self) -> bool:
-        """Keep the children running until a signal comes, then end them; tell whether in order."""
-        with self._signals():
-            try:
-                while not self._stops:
-                    self.tick()
-                    time.sleep(TICK)
-                return self.drain()
-            finally:
-                self.close()
+        """Keep the children running until a signal, then end them; tell whether all ended by it."""
+
+        def count(number: int, frame: FrameType | None) -> None:
+            self._stops += 1
+
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # not under nohup
+            numbers.append(signal.SIGHUP)
+        before = {number: signal.signal(number, count) for number in numbers}
+        try:
+            while not self._stops:
+                self.tick()
+                time.sleep(TICK)
+            return self.drain()
+        finally:
+            self.close()
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def tick(self) -> None:
-        """Look once: notice the dead, start those that are due, and beat if it is time."""
+        """Notice dead children, start those that are due, and call the heartbeat if it is due."""
         for child in list(self.children):
             if child.process is not None and not child.running():
                 self._reap_child(child)
@@ -108,7 +117,7 @@ class Supervisor:
             self._beat_at = self._clock() + HEARTBEAT
 
     def drain(self) -> bool:
-        """Ask the children to end, and wait for it; False if the time is up or a signal hurries."""
+        """Ask the children to end, and wait; False after the time limit or a second signal."""
         living = [child for child in self.children if child.running()]
         if living:
             self._announce("Finishing what is under way; Ctrl-C again stops at once")
@@ -123,7 +132,7 @@ class Supervisor:
         return True
 
     def close(self) -> None:
-        """End what is left of the children at once, and let go of the pipe."""
+        """Kill the children that are left, and close the pipe."""
         for child in self.children:
             if child.running():
                 self._announce(f"{child.name} has not ended and is killed")
@@ -132,12 +141,12 @@ class Supervisor:
             os.close(self._lifeline.pop())
 
     def _spawn(self, child: Child) -> None:
-        """Start the process, in a session of its own: the terminal's Ctrl-C is for us alone."""
+        """Start the process in a session of its own, so that only we get the terminal's Ctrl-C."""
         child.started_at = self._clock()
         try:
             child.process = self._start(child)
         except OSError as error:
-            # The machine is short of something: no reason to end those that live.
+            # The machine lacks something, such as memory: the other children go on.
             self._delay(child, f"cannot be started: {error}")
 
     def _start(self, child: Child) -> subprocess.Popen[bytes] | Fork:
@@ -153,64 +162,42 @@ class Supervisor:
         )
 
     def _reap_child(self, child: Child) -> None:
-        """Say how the process ended, and when it is to be started again."""
-        code = child.process.returncode if child.process else None
-        child.process = None
+        """Announce how the process ended, and when it will be started again."""
+        process, child.process = child.process, None
         if child.once:
             self.children.remove(child)
             return
         if self._clock() - child.started_at >= SETTLED:
             child.delay = FIRST_DELAY
-        self._delay(child, "ended" if code is None else _manner(code))
+        code = process.returncode if process else None
+        if code is not None and code < 0:
+            self._delay(child, f"was killed by {signal.Signals(-code).name}")
+        else:
+            self._delay(child, "ended" if code is None else f"ended with exit code {code}")
 
     def _delay(self, child: Child, how: str) -> None:
-        """Say what happened, and set when the process is to be started."""
+        """Announce what happened, and set when the process is to be started."""
         child.due_at = self._clock() + child.delay
         self._announce(f"{child.name} {how}; starting it again in {child.delay:g} s")
         child.delay = min(2 * child.delay, LONGEST_DELAY)
 
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Count the signals that mean stop, while the block runs."""
-        numbers = [signal.SIGINT, signal.SIGTERM]
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # not under nohup
-            numbers.append(signal.SIGHUP)
-        before = {number: signal.signal(number, self._count) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _count(self, number: int, frame: FrameType | None) -> None:
-        self._stops += 1
-
-
-def _manner(returncode: int) -> str:
-    """Say how a process ended, for people."""
-    if returncode < 0:
-        return f"was killed by {signal.Signals(-returncode).name}"
-    return f"ended with exit code {returncode}"
-
 
 def watch_parent() -> None:
-    """Have this process drain, as by SIGTERM, once the parent is gone, and die if it hangs.
+    """Have this process drain, as by SIGTERM, when its parent is gone, and kill it if it hangs.
 
-    Does nothing in a process that no supervisor started. What this process starts in its turn
-    does not inherit the watch.
+    Does nothing in a process that no supervisor started. The children of this process do not
+    inherit the watch.
     """
-    descriptor = os.environ.pop(PARENT_FD, None)
-    if descriptor is not None:
-        watch = threading.Thread(
-            target=_follow, args=(int(descriptor),), name="parent-watch", daemon=True
-        )
-        watch.start()
+    if PARENT_FD not in os.environ:
+        return
+    descriptor = int(os.environ.pop(PARENT_FD))
 
+    def follow() -> None:
+        os.set_inheritable(descriptor, False)
+        # Returns at the pipe's end: the kernel closes it when the last writer is gone.
+        os.read(descriptor, 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(settings.DRAIN_SECONDS + GRACE)
+        os.kill(os.getpid(), signal.SIGKILL)
 
-def _follow(descriptor: int) -> None:
-    """Wait for the pipe's end, which the kernel brings when the last writer is gone."""
-    os.set_inheritable(descriptor, False)
-    os.read(descriptor, 1)
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(settings.DRAIN_SECONDS + GRACE)
-    os.kill(os.getpid(), signal.SIGKILL)
+    threading.Thread(target=follow, name="parent-watch", daemon=True).start()

@@ -15,8 +15,7 @@ from django.utils import timezone
 from pytest_django.fixtures import Settings
 
 from amplifierd.auth import keys
-from amplifierd.doctor import Level, database, machine, reach
-from amplifierd.doctor.findings import Finding
+from amplifierd.doctor import CheckResult, Level, database, machine, reach
 from amplifierd.postgres import schema
 from profiles_app.models import Profile
 from sessions_app.engine.model_files import ModelFile
@@ -28,7 +27,7 @@ from tests.harness.databases import empty_database
 pytestmark = pytest.mark.django_db
 
 
-def only(findings: object) -> Finding:
+def only(findings: object) -> CheckResult:
     """Return the one finding of a look."""
     [finding] = findings
     return finding

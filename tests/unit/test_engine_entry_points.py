@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from amplifierd.doctor import machine
-from amplifierd.doctor.findings import Level
+from amplifierd.doctor import Level, machine
 from profiles_app import modules
 from profiles_app.definition import validate_definition
 from profiles_app.exceptions import InvalidDefinition

@@ -1,7 +1,8 @@
-"""`manage.py apikeys`: make, list and revoke API keys."""
+"""`manage.py apikeys`: create, list and revoke API keys."""
 
 import json
 from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -18,38 +19,36 @@ HEADINGS = ("prefix", "name", "owner", "scope", "state", "last used", "expires",
 
 
 class Command(ConsoleCommand):
-    help = "Make, list and revoke the API keys by which programs are let in."
+    help = "Create, list and revoke the API keys with which programs may call."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-        text = "Make a key and print it, this once."
+        text = "Create a key and print it; it is shown only once."
         create = actions.add_parser("create", help=text, description=text)
         create.add_argument("name", metavar="NAME", help="what it is for")
-        create.add_argument("--owner", help="whose sessions it makes and sees; default: NAME")
+        create.add_argument("--owner", help="whose sessions it creates and sees; default: NAME")
         create.add_argument(
             "--scope",
             choices=Scope.values,
             default=Scope.WRITE,
-            help="read, write (default), or admin: the catalogue, and the sessions of everybody",
+            help="read, write (default), or admin: the catalogue, and the sessions of all owners",
         )
-        create.add_argument("--days", type=_days, help="until it expires; default: never")
+        create.add_argument("--days", type=parse_days, help="until it expires; default: never")
+        create.set_defaults(run=self.create)
         text = "List keys, newest first."
         listing = actions.add_parser("list", help=text, description=text)
         for action in (create, listing):
             action.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
-        text = "Let keys in no longer; their streams end within a minute."
+        listing.set_defaults(run=self.list_all)
+        text = "Revoke keys; their streams end within a minute."
         revoke = actions.add_parser("revoke", help=text, description=text)
         revoke.add_argument("prefixes", nargs="+", metavar="PREFIX", help="as `list` shows it")
+        revoke.set_defaults(run=self.revoke)
 
-    def handle(self, *args: Any, action: str, **options: Any) -> None:
-        if action == "create":
-            self._create(**options)
-        elif action == "list":
-            self._list(**options)
-        else:
-            self._revoke(**options)
+    def handle(self, *args: Any, run: Callable[..., None], **options: Any) -> None:
+        run(**options)
 
-    def _create(
+    def create(
         self,
         name: str,
         owner: str | None,
@@ -63,12 +62,12 @@ class Command(ConsoleCommand):
         if as_json:
             put(self.screen, json.dumps({**_as_json(made), "key": key}, indent=2))
             return
-        # Alone on the standard output, for KEY=$(manage.py apikeys create …).
+        # The standard output has nothing else, for KEY=$(manage.py apikeys create …).
         put(self.screen, key)
         put(self.notes, f"The key of {made.name}, scope {made.scope}, owner {made.owner}.")
-        put(self.notes, "It is shown this once. Send it as: Authorization: Bearer amp_…")
+        put(self.notes, "It is shown only this once. Send it as: Authorization: Bearer amp_…")
 
-    def _list(self, as_json: bool, **_: Any) -> None:
+    def list_all(self, as_json: bool, **_: Any) -> None:
         found = list(ApiKey.objects.all())
         if as_json:
             put(self.screen, json.dumps([_as_json(key) for key in found], indent=2))
@@ -82,7 +81,7 @@ class Command(ConsoleCommand):
             ]
             print_table(self.screen, HEADINGS, rows)
 
-    def _revoke(self, prefixes: list[str], **_: Any) -> None:
+    def revoke(self, prefixes: list[str], **_: Any) -> None:
         unknown = [given for given in prefixes if not ApiKey.objects.filter(prefix=given).exists()]
         if unknown:
             raise CommandError(f"There is no key {', '.join(unknown)}; nothing was revoked.")
@@ -92,7 +91,7 @@ class Command(ConsoleCommand):
 
 
 def _as_json(key: ApiKey) -> dict[str, Any]:
-    """Return what is known of a key, which is not the key."""
+    """Return the JSON of a key's row; the key itself is not kept."""
     times = {
         "createdAt": key.created_at,
         "expiresAt": key.expires_at,
@@ -104,13 +103,13 @@ def _as_json(key: ApiKey) -> dict[str, Any]:
 
 
 def _label(text: str) -> str:
-    """Return a name or an owner; raise CommandError for what is none."""
+    """Return the name or owner; raise CommandError if it is not valid."""
     if not (0 < len(text) <= 64 and text.isprintable() and text.strip() == text):
         raise CommandError("A name or owner has 1 to 64 characters that can be printed.")
     return text
 
 
-def _days(text: str) -> timedelta:
+def parse_days(text: str) -> timedelta:
     days = float(text)
     if not 0 < days < 100_000:
         raise ArgumentTypeError("must be more than 0")

@@ -1,4 +1,4 @@
-"""`manage.py console_link`: a link that opens the console signed in."""
+"""`manage.py console_link`: a link that signs in to the console."""
 
 from typing import Any
 
@@ -10,22 +10,20 @@ from amplifierd.supervisor import instance
 
 
 class Command(BaseCommand):
-    help = (
-        "Print a link that opens the console signed in: once, within 15 minutes, on this machine."
-    )
+    help = "Print a link that signs in to the console: once, within 15 minutes, on this machine."
     requires_system_checks: list[str] = []
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Print the link of the daemon that serves the data folder."""
         try:
             link = signin.make_link(instance.noted_url(settings.HOME) or own_url())
-        except signin.InvalidLink as refusal:
-            raise CommandError(str(refusal)) from None
+        except signin.InvalidLink as error:
+            raise CommandError(str(error)) from None
         self.stdout.write(link)
 
 
 def own_url() -> str:
-    """Return where a daemon of these settings listens; none runs on this folder by `serve`."""
+    """Return the URL of the settings, for a daemon that was not started by `serve`."""
     scheme = "https" if settings.TLS_CERT else "http"
     host = f"[{settings.HOST}]" if ":" in settings.HOST else settings.HOST
     return f"{scheme}://{host}:{settings.PORT}"

@@ -1,4 +1,4 @@
-"""`manage.py migrate`: Django's own, by one process at a time, on a database that will do."""
+"""`manage.py migrate`: Django's, by one process at a time, if the database can be used."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Writes docs/openapi.json."""
+"""`manage.py openapi`: writes docs/openapi.json."""
 
 from typing import Any
 

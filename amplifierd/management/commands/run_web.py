@@ -27,7 +27,7 @@ from amplifierd.supervisor.supervisor import watch_parent
 from sessions_app.engine.tools.sandbox import conceal
 from sessions_app.streaming import feed, hub
 
-# Open files of a web process, where the system lets it have as many.
+# Open files of a web process, if the system allows as many.
 FILES = 65536
 
 
@@ -46,13 +46,13 @@ class Command(BaseCommand):
         limit_idle_transactions(WEB_PATIENCE)
         if fd is None:
             exposure.check(settings.HOST)
-            # A database that is away is no reason not to start: requests are answered with 503.
+            # Start although the database is unavailable: requests are answered with 503.
             with contextlib.suppress(*DATABASE_UNAVAILABLE):
                 schema.check_database()
             exposure.check_keys(settings.HOST)
         server = Server(
             application,
-            listening(fd),
+            get_listener(fd),
             tls=tls.context(),
             body_limit=settings.BODY_LIMIT,
             drain_seconds=settings.DRAIN_SECONDS,
@@ -66,8 +66,8 @@ class Command(BaseCommand):
         leave()
 
 
-def listening(fd: int | None) -> socket.socket:
-    """Return the inherited socket, or one that listens where the settings say."""
+def get_listener(fd: int | None) -> socket.socket:
+    """Return the inherited socket, or one that listens on the address of the settings."""
     if fd is not None:
         inherited = socket.socket(fileno=fd)
         exposure.check(address_of(inherited))
@@ -79,25 +79,25 @@ def listening(fd: int | None) -> socket.socket:
 
 
 def address_of(listener: socket.socket) -> str:
-    """Return where a socket listens: an address, or the path of a Unix socket."""
+    """Return the address on which a socket listens; `unix:` for a Unix socket."""
     name = listener.getsockname()
     return "unix:" if listener.family == socket.AF_UNIX else name[0]
 
 
 def allow_many_files() -> None:
-    """Raise the limit of open files as far as we may and need: every stream is one."""
+    """Raise the limit of open files: every stream needs one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = FILES if hard == resource.RLIM_INFINITY else min(hard, FILES)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
 
 
 async def end_streams() -> None:
-    """Have every stream of this process end; its client comes back to another."""
+    """End every stream of this process; the clients reconnect to another one."""
     await asyncio.gather(hub.get_hub().close(), feed.get_feed().close())
 
 
 def leave() -> None:
-    """End the process now if a request's thread is stuck; Python would wait for it forever."""
+    """End the process even if a request's thread is stuck; Python would wait for it forever."""
     if not adapter.close():
         logging.shutdown()
         os._exit(1)

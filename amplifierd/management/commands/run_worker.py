@@ -1,4 +1,4 @@
-"""manage.py run_worker: execute runs until told to stop."""
+"""`manage.py run_worker`: one worker process."""
 
 import asyncio
 from typing import Any

@@ -37,7 +37,7 @@ from sessions_app.engine.tools.sandbox import conceal
 
 class Command(BaseCommand):
     help = "Run the daemon: database, web and worker processes. Ctrl-C drains, a second one stops."
-    # They cost a good part of the time until the first answer; `make lint` runs them.
+    # They would delay the first answer; `make lint` runs them.
     requires_system_checks: list[str] = []
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -54,18 +54,18 @@ class Command(BaseCommand):
             with leaving_on_signals():
                 self.serve()
         except KeyboardInterrupt:
-            raise CommandError("Stopped before it was up.", returncode=130) from None
+            raise CommandError("Stopped while it was starting.", returncode=130) from None
         except (instance.AlreadyRunning, instance.PortTaken, PostgresError) as error:
             raise CommandError(str(error)) from None
         except errors.DATABASE_UNAVAILABLE as error:
             raise CommandError(f"The database {errors.describe(error)}.") from None
 
     def serve(self) -> None:
-        """Bring everything up, in the order in which each part needs the one before it.
+        """Start everything in order: each part needs the one before it.
 
-        1. The data folder is ours. 2. The port is ours: who connects from here on waits, and is
-        not refused. 3. The database is up, has its tables and the shipped profiles. 4. The
-        processes run, until a signal. Then all of it ends in the reverse order.
+        1. The data folder is ours. 2. The port is ours: from here on a client that connects waits
+        instead of being refused. 3. The database runs, and has its tables and the shipped profiles.
+        4. The processes run, until a signal. Then everything ends in the reverse order.
         """
         with ExitStack() as stack:
             claim = stack.enter_context(instance.claim(settings.HOME))
@@ -86,13 +86,13 @@ class Command(BaseCommand):
         except instance.PortTaken:
             if not claim.inherited:
                 raise
-        self.say("Waiting for the processes of a killed daemon to let go of the port")
+        self.say("Waiting for the processes of a killed daemon to release the port")
         patience = settings.DRAIN_SECONDS + GRACE
         return instance.listen(settings.HOST, settings.PORT, patience)
 
     @contextmanager
     def database(self) -> Iterator[EmbeddedPostgres | None]:
-        """Hold the embedded server while the block runs; None if DATABASE_URL names another."""
+        """Keep the embedded server running; None if DATABASE_URL names another database."""
         if embedded_url(settings.HOME) != settings.DATABASE_URL:
             yield None
             return
@@ -100,13 +100,13 @@ class Command(BaseCommand):
             yield postgres
 
     def prepare(self) -> None:
-        """Bring the database and the root directory to what this version expects."""
+        """Migrate the database, load the shipped profiles, and create the root directory."""
         settings.ROOT_DIR.mkdir(parents=True, exist_ok=True)
         call_command("migrate", verbosity=0, interactive=False)
         call_command("load_profiles", verbosity=0)
 
     def introduce(self, url: str, postgres: EmbeddedPostgres | None) -> None:
-        """Say what runs and where to look."""
+        """Print what runs and how to reach it."""
         database = f"embedded PostgreSQL {postgres.version}" if postgres else "from DATABASE_URL"
         self.say(f"amplifierd {__version__}", style="bold")
         self.say(f"  API        {url}{settings.PREFIX}/api/v1/")
@@ -116,22 +116,22 @@ class Command(BaseCommand):
         processes = f"{settings.WEB_PROCESSES} web, {settings.WORKER_PROCESSES} worker"
         self.say(f"  Processes  {processes}")
         if settings.REQUIRE_KEYS:
-            self.say(f"  Keys       demanded; `{command('apikeys create NAME')}` makes one")
+            self.say(f"  Keys       required; `{command('apikeys create NAME')}` creates one")
         self.invite(url)
 
     def invite(self, url: str) -> None:
-        """Say how to get into the console: by a link, if nobody else can get it."""
+        """Print how to sign in to the console: with a link, if only this machine can reach it."""
         if not settings.PUBLIC:
             self.say(f"  Sign in    {signin.make_link(url)}")
             self.say(
                 f"             once, within 15 minutes; `{command('console_link')}` makes another"
             )
         elif not get_user_model().objects.filter(is_superuser=True).exists():
-            self.say(f"  Hint       `{command('createsuperuser')}` makes a login for the console")
+            self.say(f"  Hint       `{command('createsuperuser')}` creates a login for the console")
 
     def supervise(self, listener: socket.socket, postgres: EmbeddedPostgres | None) -> None:
         """Run the processes until a signal ends them."""
-        # This process has no more to ask.
+        # This process needs the database no longer.
         close_connections()
         preload()
         port = listener.getsockname()[1]
@@ -144,11 +144,12 @@ class Command(BaseCommand):
         )
         if not supervisor.run():
             raise CommandError(
-                "Stopped at once. Runs that were under way go on at the next start.", returncode=130
+                "Stopped at once. Runs that were under way continue at the next start.",
+                returncode=130,
             )
 
     def say(self, line: str, style: str = "") -> None:
-        """Print a line; a terminal that has gone away is no reason to stop."""
+        """Print a line, unless the terminal is gone."""
         with contextlib.suppress(OSError):
             self.console.print(line, style=style)
 

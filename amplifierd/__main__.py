@@ -1,4 +1,4 @@
-"""`python -m amplifierd`, which the daemon starts its own processes by."""
+"""`python -m amplifierd`: the daemon starts its own processes with it."""
 
 from amplifierd.commandline import main
 

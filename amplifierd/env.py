@@ -3,6 +3,7 @@
 The file is beside `manage.py` in a checkout, and in the data folder of an installed package.
 """
 
+import contextlib
 import ipaddress
 import os
 import re
@@ -18,8 +19,8 @@ from amplifierd.common.program import BASE_DIR, IS_CHECKOUT
 
 DEFAULT_HOME = Path("~/.amplifierd")
 
-# If the server's machine or the network to it is gone, this is noticed within some ten seconds;
-# TCP by itself would wait for a quarter of an hour, and a thread with it.
+# With these a lost server or network is noticed within some ten seconds. TCP alone would wait for
+# a quarter of an hour, and a thread with it.
 VIGILANCE = {
     "connect_timeout": 5,
     "keepalives_idle": 5,
@@ -27,10 +28,10 @@ VIGILANCE = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
-# And the server notices a client that is gone so: its transaction may hold the lock of a session.
+# With these the server notices a lost client, whose transaction may hold the lock of a session.
 SERVER_VIGILANCE = "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
 
-# What is already in the environment wins over the file.
+# Variables of the environment win over the file.
 ENV_FILE = (
     BASE_DIR
     if IS_CHECKOUT
@@ -40,12 +41,12 @@ load_dotenv(ENV_FILE)
 
 
 def text(name: str, default: str = "") -> str:
-    """Return the variable; an empty one counts as not set."""
+    """Return the variable, or the default if it is empty or not set."""
     return os.environ.get(name) or default
 
 
 def number(name: str, default: int) -> int:
-    """Return the variable as an integer; raise ImproperlyConfigured if it is none."""
+    """Return the variable as an integer; raise ImproperlyConfigured if it is not one."""
     value = text(name, str(default))
     try:
         return int(value)
@@ -66,7 +67,7 @@ def words(name: str) -> list[str]:
 def url_prefix(name: str, taken: Collection[str]) -> str:
     """Return the variable as a path without a slash at its end, empty if it is not set or `/`.
 
-    `taken` are first parts of our own paths, which nobody could tell from the prefix.
+    It must not begin with one of `taken`, the first parts of our own paths.
     """
     value = text(name).strip("/")
     if not value:
@@ -77,7 +78,9 @@ def url_prefix(name: str, taken: Collection[str]) -> str:
             f" not {value!r}."
         )
     if value.partition("/")[0] in taken:
-        raise ImproperlyConfigured(f"{name} must not begin with /{value}, which is a path of ours.")
+        raise ImproperlyConfigured(
+            f"{name} must not begin with /{value}, which is one of our own paths."
+        )
     return f"/{value}"
 
 
@@ -87,27 +90,20 @@ def folder(name: str, default: Path) -> Path:
 
 
 def secret_key(home: Path) -> str:
-    """Return AMPLIFIERD_SECRET_KEY, or the key kept in the data folder, made on first use."""
+    """Return AMPLIFIERD_SECRET_KEY, or the key in the data folder, created when first needed."""
     if key := text("AMPLIFIERD_SECRET_KEY"):
         return key
     path = home / "secret_key"
     if not path.exists():
-        _create_secret(path)
-    return path.read_text()
-
-
-def _create_secret(path: Path) -> None:
-    """Write a new key for the owner alone; of two processes that race, the first one's stays."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.touch(mode=0o600)
-    draft.write_text(secrets.token_urlsafe(50))
-    try:
-        os.link(draft, path)
-    except FileExistsError:
-        pass
-    finally:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        draft.touch(mode=0o600)
+        draft.write_text(secrets.token_urlsafe(50))
+        # If two processes do this at once, the first one's key stays.
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
         draft.unlink()
+    return path.read_text()
 
 
 def database(
@@ -115,11 +111,11 @@ def database(
 ) -> dict[str, Any]:
     """Return Django's settings for a PostgreSQL URL, with a pool of at most `pool_size`.
 
-    The URL is libpq's (`postgresql://user@host/name?sslmode=…`); what Django has no key for
-    goes to the connection as it is, and wins over `VIGILANCE`. `absent` is called when the pool has
-    failed to connect.
+    The URL is libpq's (`postgresql://user@host/name?sslmode=…`). Parameters for which Django has
+    no setting go to the connection unchanged, and win over `VIGILANCE`. `absent` is called when the
+    pool has failed to connect.
     """
-    # Only the settings need it; the terminal's commands, which read this file too, start without.
+    # Imported here, so that the terminal's commands, which use this module, start without it.
     import psycopg.conninfo
 
     try:
@@ -130,9 +126,9 @@ def database(
     known = {key: str(parts.pop(name, "") or "") for key, name in names.items()}
     options = f"{SERVER_VIGILANCE} {parts.pop('options', '')}".strip()
     # A larger CONN_MAX_AGE would keep a connection per thread outside the pool.
-    # There are more connections than threads, so nobody waits for one but while the server is away.
-    # The pool's own pauses between attempts would grow with the length of an absence, and with them
-    # the time until we notice its end; the next request tries anew instead.
+    # There are more connections than threads, so a thread waits for one only during an outage.
+    # The pool's own retries would become rarer the longer an outage lasts, and its end would be
+    # noticed late; the next request tries again instead.
     pool: dict[str, Any] = {
         "min_size": 1,
         "max_size": pool_size,
@@ -145,14 +141,14 @@ def database(
         "ENGINE": "amplifierd.postgres.backend",
         **known,
         "CONN_MAX_AGE": 0,
-        # The backend itself looks whether a connection of the pool still works.
+        # The project's backend checks itself whether a connection of the pool still works.
         "CONN_HEALTH_CHECKS": False,
         "OPTIONS": {**VIGILANCE, **parts, "options": options, "pool": pool},
     }
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether only this machine reaches the address; a path is that of a Unix socket."""
+    """Tell whether only this machine can reach an address, or the path of a Unix socket."""
     if host.startswith(("/", "unix:")) or host.rstrip(".").lower() == "localhost":
         return True
     try:

@@ -1,4 +1,4 @@
-"""API keys."""
+"""The table of API keys."""
 
 import pgtrigger
 from django.db import models
@@ -8,7 +8,7 @@ from django.utils import timezone
 
 
 class Scope(models.TextChoices):
-    """What a key may do, the least first. Each scope includes those before it."""
+    """What a key may do. Each scope includes those before it."""
 
     READ = "read"  # look at the sessions of its owner, and at the catalogue
     WRITE = "write"  # make and change sessions
@@ -16,25 +16,25 @@ class Scope(models.TextChoices):
 
 
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
-    """API keys."""
+    """API keys, selected by state."""
 
     def not_revoked(self) -> "ApiKeyQuerySet":
-        """Return those that nobody has revoked."""
+        """Return the keys that were not revoked; they may have expired."""
         return self.filter(revoked_at=None)
 
     def usable(self) -> "ApiKeyQuerySet":
-        """Return those that are let in now, by the clock of the database."""
+        """Return the keys that are valid now, by the clock of the database."""
         return self.not_revoked().filter(Q(expires_at=None) | Q(expires_at__gt=Now()))
 
 
 class ApiKey(models.Model):
-    """What a program shows to be let in. The key itself is nowhere: only its SHA-256 is kept.
+    """What a program sends with its requests. Only the SHA-256 of the key is stored.
 
-    Written only by `amplifierd.auth.keys`. What a key opens never changes; it ends, by its date
-    or by being revoked.
+    Written only by `amplifierd.auth.keys`. What a key allows never changes; it expires or is
+    revoked.
     """
 
-    # The part of the key by which it is found, and by which people speak of it.
+    # The part of the key by which it is looked up and shown to people.
     prefix = models.CharField(max_length=8, unique=True, editable=False)
     digest = models.CharField(max_length=64, editable=False)
     name = models.CharField(max_length=64, help_text="What it is for: notebook, web app …")
@@ -50,7 +50,7 @@ class ApiKey(models.Model):
     )
     expires_at = models.DateTimeField(null=True, blank=True, help_text="Empty: never.")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
-    # To the minute: not every request is worth a write.
+    # To the minute, so that not every request writes.
     last_used_at = models.DateTimeField(null=True, editable=False)
     revoked_at = models.DateTimeField(null=True, editable=False)
 
@@ -88,7 +88,7 @@ class ApiKey(models.Model):
 
     @property
     def state(self) -> str:
-        """Say whether the key is let in."""
+        """The state of the key: usable, expired or revoked."""
         if self.revoked_at is not None:
             return "revoked"
         is_over = self.expires_at is not None and self.expires_at <= timezone.now()

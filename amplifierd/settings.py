@@ -228,7 +228,7 @@ REST_FRAMEWORK = {
     # `?format=` is an unknown parameter like any other.
     "URL_FORMAT_OVERRIDE": None,
     "EXCEPTION_HANDLER": "amplifierd.common.problems.exception_handler",
-    "DEFAULT_METADATA_CLASS": "amplifierd.common.openapi.metadata.Methods",
+    "DEFAULT_METADATA_CLASS": "amplifierd.common.openapi.components.Methods",
     "DEFAULT_SCHEMA_CLASS": "amplifierd.common.openapi.operation.Description",
 }
 

@@ -10,7 +10,6 @@ from django.views.generic import RedirectView
 from amplifierd import views
 from amplifierd.auth.signin import sign_in
 from amplifierd.common import problems
-from amplifierd.common.openapi.document import docs, openapi_json
 
 
 def add_slash(request: HttpRequest) -> HttpResponseRedirect:
@@ -24,11 +23,11 @@ urlpatterns = [
     re_path(r"^readyz/?$", views.readyz),
     re_path(r"^api/v1/status/?$", views.status),
     re_path(r"^api/v1/health/?$", views.health),
-    re_path(r"^api/v1/openapi\.json/?$", openapi_json, name="openapi"),
-    re_path(r"^docs/?$", docs, name="docs"),
+    re_path(r"^api/v1/openapi\.json/?$", views.openapi_json, name="openapi"),
+    re_path(r"^docs/?$", views.docs, name="docs"),
     path("api/v1/", include("sessions_app.api.urls")),
     path("api/v1/", include("profiles_app.api.urls")),
-    # Before Django's own answer, which is a page where DEBUG is on.
+    # Before Django's own answer, which is a page if DEBUG is on.
     re_path(r"^api/", csrf_exempt(problems.not_found)),
     path("favicon.ico", RedirectView.as_view(url=static("sessions_app/favicon.svg"))),
     re_path(r"^admin(?:/.*)?(?<!/)$", add_slash),

@@ -1,23 +1,28 @@
-"""What the daemon says of itself."""
+"""Pages and answers about the daemon: status, health, its API's description, the index."""
 
 import time
 from collections.abc import Callable
 
+from csp.constants import SELF
+from csp.decorators import csp_update
 from django.conf import settings
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.shortcuts import render
 from django.urls import get_script_prefix, reverse
 from django.utils.cache import patch_vary_headers
+from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 from rest_framework.decorators import api_view, authentication_classes, permission_classes
-from rest_framework.exceptions import APIException
+from rest_framework.exceptions import APIException, MethodNotAllowed
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from amplifierd import __version__
 from amplifierd.common import migrations
-from amplifierd.common.openapi.operation import operation
+from amplifierd.common.openapi.operation import document, operation
 from amplifierd.common.openapi.schema import choice, number, text
+from amplifierd.common.problems import problem_of, respond
 from amplifierd.common.program import command
 from amplifierd.common.serializers import OutputSerializer
 
@@ -34,7 +39,7 @@ class MigrationsPending(APIException):
 
 
 def for_anybody(view: Callable[[Request], Response]) -> Callable[[Request], Response]:
-    """Have a view ask for no key, and look at none."""
+    """Have a view require no key, and check none."""
     return authentication_classes([])(permission_classes([])(view))
 
 
@@ -85,14 +90,14 @@ def health(request: Request) -> Response:
 @api_view(["GET", "HEAD"])
 @for_anybody
 def livez(request: Request) -> Response:
-    """Say that this process answers requests, whatever the database does."""
+    """Answer that this process is alive, whether or not the database is."""
     return Response(ALIVE)
 
 
 @api_view(["GET", "HEAD"])
 @for_anybody
 def readyz(request: Request) -> Response:
-    """Say whether this process can do its work: the database answers, with the right schema."""
+    """Answer whether this process can work: the database answers, and is migrated."""
     ask_database()
     if not migrations.is_migrated():
         raise MigrationsPending
@@ -101,7 +106,7 @@ def readyz(request: Request) -> Response:
 
 @require_safe
 def index(request: HttpRequest) -> HttpResponse:
-    """Lead people to the console, and tell programs where things are."""
+    """Redirect browsers to the console; list the main URLs for programs."""
     if request.get_preferred_type(["application/json", "text/html"]) == "text/html":
         answer: HttpResponse = HttpResponseRedirect(reverse("admin:index"))
     else:
@@ -119,6 +124,22 @@ def index(request: HttpRequest) -> HttpResponse:
         )
     patch_vary_headers(answer, ["Accept"])
     return answer
+
+
+@csrf_exempt
+def openapi_json(request: HttpRequest) -> HttpResponse:
+    """Answer with the description of the API; it needs no key."""
+    if request.method not in ("GET", "HEAD"):
+        # Not by `require_safe`: below /api/ errors are problem details.
+        return respond(problem_of(MethodNotAllowed(request.method or "")))
+    return HttpResponse(document(), content_type="application/json")
+
+
+@require_safe
+@csp_update({"img-src": [SELF, "data:"]})
+def docs(request: HttpRequest) -> HttpResponse:
+    """Show the API to people; every file that the page loads comes from the daemon."""
+    return render(request, "amplifierd/docs.html")
 
 
 def ask_database() -> None:

@@ -1,4 +1,7 @@
-"""Who sends a request, and what they may do: by an API key, or by a login to the console."""
+"""Finds the caller of a request, by API key or console login, and checks what it may do.
+
+The package decides who may call: API keys, scopes and owners, and where a daemon may listen.
+"""
 
 from typing import Any
 
@@ -28,7 +31,7 @@ BY_PERMISSION = {
 # POST, PATCH and DELETE below these change sessions; everywhere else they change the catalogue.
 OF_SESSIONS = {"sessions", "approvals", "mount-plans"}
 READING = {"GET", "HEAD", "OPTIONS"}
-# Files where sessions work: only for callers that may have tools read them.
+# Files in directories of sessions: only for callers whose tools could read them as well.
 OF_FILES = ("/api/v1/directories/file/", "/api/v1/directories/files")
 
 
@@ -46,7 +49,7 @@ class CallerAuthentication(BaseAuthentication):
         return find_caller(request._request), None
 
     def authenticate_header(self, request: Request) -> str:
-        """Return the challenge of a 401."""
+        """Return the value of `WWW-Authenticate` in a 401."""
         return CHALLENGE
 
 
@@ -77,7 +80,7 @@ def find_caller(request: HttpRequest) -> Caller:
 
 
 def require_scope(caller: Caller, needed: Scope) -> None:
-    """Raise BadCredentials or PermissionDenied, saying what is missing, without the scope."""
+    """Raise BadCredentials or PermissionDenied, with what is missing, without the scope."""
     if not caller.is_authenticated:
         raise BadCredentials(SEND_A_KEY)
     ranks = Scope.values
@@ -106,12 +109,12 @@ def _find_by_key(authorization: str) -> Caller:
 
 
 def _answer_nothing(request: HttpRequest) -> HttpResponse:
-    """Stand for a view where Django's middleware wants one; it is never called."""
+    """A view that is never called: the arguments of Django's middleware include one."""
     return HttpResponse()
 
 
 def _find_by_login(request: HttpRequest) -> Caller:
-    """Return what somebody who is signed in to the console may do; NOBODY without a login."""
+    """Return the caller with the rights of a user of the console; NOBODY without a login."""
     # Neither the API nor the streams are behind the console's middleware.
     for middleware in (SessionMiddleware, AuthenticationMiddleware):
         middleware(_answer_nothing).process_request(request)

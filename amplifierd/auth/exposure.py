@@ -1,4 +1,4 @@
-"""Where a daemon may listen: on loopback as it is, anywhere else only when it is prepared."""
+"""Where a daemon may listen: on loopback always, elsewhere only if it is set up safely."""
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -11,34 +11,34 @@ from amplifierd.models import ApiKey
 from amplifierd.server import tls
 
 NO_KEYS = (
-    "Nobody could call: there is no API key yet. Make one first, it is shown once:\n"
+    "Nobody could call: there is no API key yet. Create one first; it is shown only once:\n"
     f"  {command('apikeys create NAME --owner OWNER')}"
 )
 
 
 def add_proxy_option(parser: CommandParser) -> None:
-    """Add `--behind-proxy`; `manage.py` itself reads it, before the settings."""
+    """Add `--behind-proxy`; the command line itself reads it, before the settings."""
     parser.add_argument(
         "--behind-proxy",
         action="store_true",
-        help="a proxy that ends TLS is before it (AMPLIFIERD_BEHIND_PROXY=1)",
+        help="a proxy that ends TLS is in front of it (AMPLIFIERD_BEHIND_PROXY=1)",
     )
 
 
 def check(address: str) -> None:
-    """Raise CommandError, with everything that is to be done first, if it must not listen there."""
+    """Raise CommandError, with everything to do first, if the daemon must not listen there."""
     if found := find_errors(address):
         lines = "\n".join(f"  - {error}" for error in found)
         raise CommandError(f"amplifierd does not listen on {address} like this:\n{lines}")
 
 
 def find_errors(address: str) -> list[str]:
-    """Return everything that is to be done before a daemon may listen there."""
+    """Return everything to do before the daemon may listen there."""
     try:
         tls.context()
     except ImproperlyConfigured as error:
         return [str(error)]
-    # With any name allowed, a web page whose name is rebound to this machine could call.
+    # If any name is allowed, a web page can bind its own name to this machine (DNS rebinding).
     any_name = "*" in settings.NAMED_HOSTS
     errors = {
         "AMPLIFIERD_ALLOWED_HOSTS is *: name the hosts by which it is called.": any_name,
@@ -47,12 +47,12 @@ def find_errors(address: str) -> list[str]:
         errors |= {
             "Name the hosts by which it is called: AMPLIFIERD_ALLOWED_HOSTS=amplifierd.example.com"
             "": not settings.NAMED_HOSTS,
-            "API keys must be demanded where others can call: leave AMPLIFIERD_REQUIRE_KEYS unset,"
+            "API keys must be required if others can call: leave AMPLIFIERD_REQUIRE_KEYS unset,"
             " or set it to 1.": not settings.REQUIRE_KEYS,
             "Keys must not travel in the open: set AMPLIFIERD_TLS_CERT and AMPLIFIERD_TLS_KEY, or"
-            " put a proxy before it that ends TLS, and say --behind-proxy"
+            " put a proxy in front of it that ends TLS, and add --behind-proxy"
             " (AMPLIFIERD_BEHIND_PROXY=1).": not (settings.BEHIND_PROXY or settings.TLS_CERT),
-            "Debug pages tell too much: unset AMPLIFIERD_DEBUG.": settings.DEBUG,
+            "Debug pages show secrets: unset AMPLIFIERD_DEBUG.": settings.DEBUG,
         }
     return [error for error, applies in errors.items() if applies]
 
@@ -60,7 +60,7 @@ def find_errors(address: str) -> list[str]:
 def check_keys(address: str) -> None:
     """Raise CommandError if others can call, keys are required and none exists.
 
-    A database that is unavailable is no reason not to start: without it nobody is let in.
+    If the database is unavailable the daemon starts: without it every request is refused.
     """
     if not _is_public(address):
         return
@@ -72,5 +72,5 @@ def check_keys(address: str) -> None:
 
 
 def _is_public(address: str) -> bool:
-    """Tell whether other programs than those of this machine can send requests."""
+    """Tell whether programs of other machines can send requests."""
     return settings.BEHIND_PROXY or not is_loopback(address)

@@ -1,4 +1,4 @@
-"""API keys: made, checked, revoked. The only writer of them."""
+"""Creates, checks and revokes API keys; the only writer of their table."""
 
 import contextlib
 import hashlib
@@ -19,18 +19,18 @@ from amplifierd.models import ApiKey, Scope
 
 ALPHABET = string.ascii_lowercase + string.digits
 KEY = re.compile(r"amp_([a-z0-9]{8})_([A-Za-z0-9_-]{43})", re.ASCII)
-# The last use of a key is recorded once in this time.
+# The last use of a key is recorded at most once in this time.
 USED = timedelta(minutes=1)
 
 
 class InvalidKey(Exception):
-    """A caller is not let in with this key; the message says what to do."""
+    """The key is not valid; the message says what to do."""
 
     status: ClassVar[int] = 401
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(
-            message or f"This API key is not known; make one with `{command('apikeys create')}`."
+            message or f"This API key is not known; create one with `{command('apikeys create')}`."
         )
 
 
@@ -52,10 +52,10 @@ def create(
 
 
 def check(key: str) -> ApiKey:
-    """Return the row of a valid key, and record that it is used; raise InvalidKey."""
+    """Return the row of a key, and record that it is used; raise InvalidKey if it is not valid."""
     match = KEY.fullmatch(key)
     found = ApiKey.objects.filter(prefix=match[1]).first() if match else None
-    # For a prefix that does not exist, comparing takes as long.
+    # A prefix that does not exist takes as long: the time must not show which ones do.
     expected = found.digest if found else "0" * 64
     if not hmac.compare_digest(expected, digest_of(key)) or found is None:
         raise InvalidKey
@@ -63,7 +63,7 @@ def check(key: str) -> ApiKey:
         raise InvalidKey("This API key has been revoked; ask for another one.")
     if found.expires_at is not None and found.expires_at <= timezone.now():
         raise InvalidKey("This API key has expired; ask for another one.")
-    # A database that takes no writes is no reason to reject a caller that only reads.
+    # A caller that only reads must not fail because the database takes no writes.
     if found.last_used_at is None or found.last_used_at < timezone.now() - USED:
         stale = Q(last_used_at=None) | Q(last_used_at__lt=Now() - USED)
         with contextlib.suppress(*DATABASE_UNAVAILABLE):
@@ -72,7 +72,7 @@ def check(key: str) -> ApiKey:
 
 
 def revoke(prefix: str) -> ApiKey | None:
-    """Revoke a key; None if it does not exist. Revoking it twice changes nothing."""
+    """Revoke a key and return its row; None if there is none. A second time changes nothing."""
     ApiKey.objects.not_revoked().filter(prefix=prefix).update(revoked_at=Now())
     return ApiKey.objects.filter(prefix=prefix).first()
 

@@ -1,8 +1,8 @@
-"""Signing in to the console: links that sign their opener in, and the lock after failed logins.
+"""Signing in to the console: by a link, and the page of a login locked after failures.
 
-A link works once, for some minutes, on this machine alone. Whoever may read the data folder may do
-anything to the daemon anyway, so links are kept there: a file is named by the hash of the link's
-token, and whoever removes it is signed in.
+A link works once, for some minutes, on this machine only. It is stored as a file in the data
+folder, named by the hash of its token; the request that removes the file is signed in. A user that
+may read that folder may do anything to the daemon anyway.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ from amplifierd.env import is_loopback
 
 # Seconds for which a link is valid.
 LIFETIME = 15 * 60
-# The account that a link signs in to. It has no password: only links open it.
+# The account that a link signs in to. It has no password: only links sign in to it.
 ACCOUNT = "operator"
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 TEMPLATE = "admin/amplifierd/signin.html"
@@ -39,17 +39,16 @@ class InvalidLink(Exception):
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(
-            message
-            or f"It was used, or its time has run out: {command('console_link')} prints another."
+            message or f"It was used, or it is too old: {command('console_link')} prints another."
         )
 
 
 def make_link(url: str) -> str:
-    """Return a new link below the daemon's URL; raise InvalidLink if others can reach it."""
+    """Return a new link below the daemon's URL; raise InvalidLink if others can reach that."""
     if settings.PUBLIC:
         raise InvalidLink(
-            "Links sign in on a daemon that only this machine reaches; "
-            f"`{command('createsuperuser')}` makes a login with a password."
+            "Links work only if no other machine can reach the daemon; "
+            f"`{command('createsuperuser')}` creates a login with a password."
         )
     token = secrets.token_urlsafe(32)
     file = _file(token)
@@ -64,7 +63,7 @@ def make_link(url: str) -> str:
 @never_cache
 @sensitive_variables("token")
 def sign_in(request: HttpRequest, token: str) -> HttpResponse:
-    """Ask on GET, so that a preview of the link does not use it up; sign in on POST."""
+    """Sign in on POST; on GET only ask, so that a preview does not use the link up."""
     if settings.PUBLIC or not is_loopback(request.META.get("REMOTE_ADDR", "")):
         raise Http404
     try:
@@ -75,19 +74,19 @@ def sign_in(request: HttpRequest, token: str) -> HttpResponse:
         with transaction.atomic():
             user = _get_account()
             try:
-                # Of several requests at once, one removes the file.
+                # Of several requests at once, only one removes the file.
                 _file(token).unlink()
             except FileNotFoundError:
                 raise InvalidLink from None
         login(request, user, backend=BACKEND)
     except InvalidLink as error:
-        context = {"title": "This link signs nobody in", "error": str(error)}
+        context = {"title": "This link cannot be used", "error": str(error)}
         return render(request, TEMPLATE, context, status=410)
     return HttpResponseRedirect(reverse("admin:index"))
 
 
 def show_lockout(request: HttpRequest, *_: Any) -> HttpResponse:
-    """Return the page that replaces the login while it is locked after too many failures."""
+    """Return the page of a login that is locked after too many failures."""
     minutes = int(settings.AXES_COOLOFF_TIME.total_seconds() // 60)
     response = render(request, "admin/amplifierd/locked_out.html", {"minutes": minutes}, status=429)
     response["Retry-After"] = str(minutes * 60)
@@ -95,7 +94,7 @@ def show_lockout(request: HttpRequest, *_: Any) -> HttpResponse:
 
 
 def _get_account() -> User:
-    """Return the links' account, created when it is first needed; raise InvalidLink if changed."""
+    """Return the links' account, created if missing; raise InvalidLink if it was restricted."""
     users = User.objects
     rights = {"is_staff": True, "is_superuser": True}
     user, is_new = users.get_or_create(username=ACCOUNT, defaults=rights)
@@ -103,14 +102,12 @@ def _get_account() -> User:
         user.set_unusable_password()
         user.save(update_fields=["password"])
     if not (user.is_active and user.is_staff and user.is_superuser):
-        raise InvalidLink(
-            f"The account {ACCOUNT} may not do everything; sign in with a password instead."
-        )
+        raise InvalidLink(f"The account {ACCOUNT} was restricted; sign in with a password instead.")
     return user
 
 
 def _age(file: Path) -> float:
-    """Return the seconds since a file was made; endless if it does not exist."""
+    """Return the seconds since a file was created; infinity if it does not exist."""
     try:
         return max(0.0, time.time() - file.stat().st_mtime)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Authentication of streams: by the same rules as requests, and for as long as the key is valid."""
+"""Authentication of streams: by the same rules as requests, and repeated while they are open."""
 
 import asyncio
 import contextlib
@@ -26,15 +26,15 @@ logger = logging.getLogger(__name__)
 # Seconds between two checks: a key that is revoked or expires ends its streams within a minute.
 INTERVAL = 20.0
 
-# What authenticates a stream: the values of its headers Authorization and Cookie.
+# The headers that authenticate a stream: Authorization and Cookie.
 Credentials = tuple[bytes | None, bytes | None]
 
 
 class StreamAuthentication:
-    """An ASGI application around that of a stream, which finds the caller in `scope["caller"]`.
+    """An ASGI application around that of a stream; it puts the caller into `scope["caller"]`.
 
-    The caller is looked up in a thread of the adapter's pool, so that a stream's event loop never
-    waits for it. Without a key, if none is required, nothing is looked up.
+    The caller is looked up in a thread of the adapter's pool, so that the event loop never waits
+    for it. If no key is sent and none is required, nothing is looked up.
     """
 
     def __init__(self, app: Application, adapter: WSGIAdapter) -> None:
@@ -43,7 +43,7 @@ class StreamAuthentication:
         self.watch = KeyWatch(adapter, recheck)
 
     async def __call__(self, scope: ConnectionScope, receive: Receive, send: Send) -> None:
-        """Serve one stream, or answer with a problem; end it when its key is no longer valid."""
+        """Serve one stream, or answer with a problem; end it once its key is no longer valid."""
         if not settings.REQUIRE_KEYS and not dict(scope["headers"]).get(b"authorization"):
             return await self.app({**scope, "caller": ANYBODY}, receive, send)
         if is_outage_known():
@@ -60,7 +60,7 @@ class StreamAuthentication:
 
 
 class EndableStream:
-    """`receive` and `send` of a stream that may be ended here, as if its client had left."""
+    """`receive` and `send` of a stream that can be ended as if the client had disconnected."""
 
     def __init__(self, receive: Receive, send: Send, ended: asyncio.Event) -> None:
         self._receive = receive
@@ -70,7 +70,7 @@ class EndableStream:
         self._complete = False
 
     async def receive(self) -> Message:
-        """Return the next message of the client, or that it has left."""
+        """Return the next message of the client; a disconnect once the stream is to end."""
         coming = asyncio.ensure_future(self._receive())
         ending = asyncio.ensure_future(self._ended.wait())
         try:
@@ -81,7 +81,7 @@ class EndableStream:
             ending.cancel()
 
     async def send(self, message: Message) -> None:
-        """Send a message."""
+        """Send a message, and remember whether the response has begun and is complete."""
         self._began = True
         if message["type"] == "http.response.body" and not message.get("more_body"):
             self._complete = True
@@ -96,10 +96,10 @@ class EndableStream:
 
 
 class KeyWatch:
-    """Checks again and again whether open streams may go on, once for the same credentials.
+    """Checks regularly whether open streams may go on, once for all with the same credentials.
 
-    Belongs to one event loop. A check that fails because the database or a thread is missing ends
-    nothing: it is repeated.
+    Belongs to one event loop. A check that fails because there is no database or no free thread
+    ends nothing: it is repeated.
     """
 
     def __init__(
@@ -116,13 +116,13 @@ class KeyWatch:
 
     @contextlib.contextmanager
     def over(self, scope: ConnectionScope) -> Iterator[asyncio.Event]:
-        """Watch over a stream while the block runs; the event is set when it is to end."""
+        """Watch a stream while the block runs; the event is set when the stream is to end."""
         headers = dict(scope["headers"])
         credentials = headers.get(b"authorization"), headers.get(b"cookie")
         ended = asyncio.Event()
         self._open.setdefault(credentials, {})[ended] = scope
         if self._task is None:
-            self._task = asyncio.create_task(self._check_forever())
+            self._task = asyncio.create_task(self.check_forever())
         try:
             yield ended
         finally:
@@ -134,9 +134,9 @@ class KeyWatch:
                 self._task = None
 
     async def check_once(self) -> None:
-        """Check the credentials of all open streams once, and end those that may not go on."""
+        """Check the credentials of all open streams, and end those that are no longer valid."""
         for streams in list(self._open.values()):
-            # Its last stream may have ended while another key was looked up.
+            # The last of them may have ended while another key was looked up.
             if not streams:
                 continue
             scope = next(iter(streams.values()))
@@ -146,9 +146,10 @@ class KeyWatch:
                 for ended in streams:
                     ended.set()
             except Exception as error:
-                logger.warning("It could not be checked if a stream's key is valid: %s", error)
+                logger.warning("The key of a stream could not be checked: %s", error)
 
-    async def _check_forever(self) -> None:
+    async def check_forever(self) -> None:
+        """Check all open streams at every interval, until cancelled."""
         while True:
             await asyncio.sleep(self._interval)
             await self.check_once()
@@ -181,7 +182,7 @@ def recheck(scope: ConnectionScope) -> None:
 
 
 def identify(scope: ConnectionScope) -> Caller:
-    """Return the caller with the scope's credentials; raise what `require_scope` raises."""
+    """Return the caller that the headers of the scope name; raise what `require_scope` raises."""
     caller = find_caller(WSGIRequest(environ(scope, b"")))
     require_scope(caller, Scope.READ)
     return caller

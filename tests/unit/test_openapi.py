@@ -11,8 +11,7 @@ from django.urls import URLPattern, URLResolver, get_resolver, resolve
 from drf_spectacular.generators import EndpointEnumerator
 from jsonschema import Draft202012Validator
 
-from amplifierd.common.openapi.document import document
-from amplifierd.common.openapi.operation import select_paths
+from amplifierd.common.openapi.operation import document, select_paths
 from sessions_app.events import Event, EventType
 from sessions_app.streaming.consumer import urlpatterns as streams
 from tests.conftest import Api

@@ -1,6 +1,9 @@
-"""What all answers have in common: errors, headers, how to authenticate."""
+"""The parts of the API's description that all answers share: errors, headers, authentication."""
 
 from typing import Any
+
+from rest_framework.metadata import BaseMetadata
+from rest_framework.request import Request
 
 from amplifierd.common.openapi.schema import (
     Schema,
@@ -12,7 +15,7 @@ from amplifierd.common.openapi.schema import (
     text,
 )
 
-# The groups of operations, in the order in which somebody meets them.
+# The groups of operations, in the order of the documentation.
 TAGS = {
     "sessions": "The life of a session.",
     "execution": "Messages that are executed, and their runs.",
@@ -29,7 +32,7 @@ TAGS = {
     "cache": "The catalogue against its sources.",
     "daemon": "The daemon itself.",
 }
-# Status → name of the response, the codes it comes with, what it means.
+# Status → the name of the response, its codes, and what it means.
 ERRORS: dict[int, tuple[str, tuple[str, ...], str]] = {
     400: ("Invalid", ("invalid", "parse_error", "header_not_allowed"), "Malformed or refused."),
     401: ("NotAuthenticated", ("not_authenticated",), "No or bad credentials."),
@@ -59,7 +62,7 @@ ERRORS: dict[int, tuple[str, tuple[str, ...], str]] = {
     429: ("TooMany", ("too_many",), "Too many streams, or runs that wait."),
     503: ("Unavailable", ("unavailable",), "The database is away, or too much is asked."),
 }
-# Further members of the problem.
+# Further members of the problem details.
 _MORE: dict[int, dict[str, Schema]] = {
     400: {"errors": list_of(ref("FieldError"), "One for each field that is refused.")},
     409: {
@@ -72,6 +75,13 @@ _DETAILS = {
     400: "name: Ensure this field has no more than 200 characters.",
     409: "A session that is created cannot become completed; it can become active.",
 }
+
+
+class Methods(BaseMetadata):
+    """The answer to OPTIONS: the methods of a URL, and where the rest is described."""
+
+    def determine_metadata(self, request: Request, view: Any) -> dict[str, Any]:
+        return {"methods": view.allowed_methods, "description": "/api/v1/openapi.json"}
 
 
 def _problem(status: int) -> Schema:
@@ -132,7 +142,6 @@ HEADERS: dict[str, dict[str, Any]] = {
 
 
 def header(name: str) -> dict[str, str]:
-    """Return the reference to a header."""
     return {"$ref": f"#/components/headers/{name}"}
 
 

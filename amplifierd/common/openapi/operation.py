@@ -1,11 +1,13 @@
-"""How the API's description is made: from each view's docstring, serializers and `@operation`."""
+"""The API's description, made from each view's docstring, serializers and `@operation`."""
 
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import uritemplate
+from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import extend_schema
 from rest_framework.viewsets import ViewSetMixin
@@ -25,31 +27,31 @@ from amplifierd.common.pagination import PageQuery
 from amplifierd.common.serializers import OutputSerializer
 
 Endpoint = tuple[str, str, str, Any]
-# What an answer is: a serializer, a list of them, a schema, or nothing.
+# The body of an answer: a serializer, a list of one, or a schema.
 Answer = type[OutputSerializer] | list[type[OutputSerializer]] | Schema
 PREFIX = "/api/v1"
-# Where the operation's own part is kept, until the document is complete.
+# The key under which an operation's `Operation` is kept until the document is complete.
 OWN = "x-amplifierd"
-# Errors that any request may get, and those of methods that come with a body.
+# Statuses of errors: of all requests, of methods with a body, of POST.
 ALWAYS = (400, 401, 403, 406, 503)
 WITH_BODY = (413, 415)
 OF_POST = (409, 422)
 EVENT_STREAM = "text/event-stream"
-DONE = {200: "Done.", 201: "Made.", 202: "Accepted.", 204: "Done; there is nothing to tell."}
-# A directory's own path may end in `/agents`; only PUT means its instructions.
+DONE = {200: "Done.", 201: "Created.", 202: "Accepted.", 204: "Done; the answer has no body."}
+# A directory's path may end in `/agents`; only PUT means its instructions.
 AGENTS = ".+/agents"
 
 
 @dataclass(frozen=True)
 class Operation:
-    """What `extend_schema` does not know of an operation."""
+    """What is described about an operation beside what `extend_schema` knows."""
 
     answers: dict[int, Answer | None]
-    # Statuses of errors, beside those that follow from the method and the path.
+    # Statuses of further errors, beside those that follow from the method and the path.
     errors: Sequence[int] = ()
     # Names of headers of the answer, beside those that every answer may have.
     headers: Sequence[str] = ()
-    # Parameters of paths that can be taken from the answer: name → where it is there.
+    # Path parameters that the answer has a value for: name → runtime expression of the value.
     links: dict[str, str] | None = None
     media_type: str = "application/json"
 
@@ -83,8 +85,15 @@ def operation(
     )
 
 
+@cache
+def document() -> str:
+    """Return the description of the API as JSON, the same text for the same code."""
+    schema: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)
+    return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
+
+
 class Description(AutoSchema):
-    """Describes one operation."""
+    """Describes one operation; the methods are hooks of drf-spectacular."""
 
     # One of our views, which have a tag and serializers with examples.
     view: Any
@@ -108,11 +117,11 @@ class Description(AutoSchema):
         return [self.view.tag]
 
     def get_auth(self) -> list[dict[str, Any]]:
-        """Say that a key may be needed."""
+        """Return that a key may be needed."""
         return [{"apiKey": []}, {}]
 
     def get_response_serializers(self) -> None:
-        """Say nothing: answers are described by `@operation`."""
+        """Return nothing: answers are described by `@operation`."""
 
     def _get_parameters(self) -> list[dict[str, Any]]:
         described = getattr(self.view, "path_parameters", {})
@@ -150,7 +159,7 @@ def path_parameters(path: str, described: dict[str, Schema]) -> list[dict[str, A
 
 
 def describe_query(parameter: dict[str, Any]) -> dict[str, Any]:
-    """Return the parameter; an empty one counts as absent in a query."""
+    """Return the parameter; in a query, an empty value counts as absent."""
     is_optional = parameter["in"] == "query" and not parameter.get("required")
     return {**parameter, "allowEmptyValue": True} if is_optional else parameter
 
@@ -178,14 +187,14 @@ def describe_responses(own: Operation, method: str, path: str) -> dict[str, Any]
 
 
 def describe_content(answer: Answer, media_type: str) -> dict[str, Any]:
-    """Return what an answer of one media type is, with an example."""
+    """Return the schema of an answer, with an example."""
     if isinstance(answer, list):
         schema = list_of(ref(answer[0]))
     else:
         schema = answer if isinstance(answer, dict) else ref(answer)
     example = example_of(schema, components())
     if media_type == EVENT_STREAM:
-        # As OpenAPI 3.2 has it: the whole of it is text to generated clients.
+        # As in OpenAPI 3.2. Generated clients take the whole stream for a text.
         whole = {"description": "Server-sent events."}
         return {"schema": whole, "example": example, "itemSchema": schema}
     return {"schema": schema, "example": example}
@@ -198,11 +207,11 @@ def components() -> dict[str, Schema]:
 
 
 def select_paths(endpoints: list[Endpoint]) -> list[Endpoint]:
-    """Return each endpoint at the path by which the documentation names it."""
+    """Return each endpoint at the path that is documented."""
     found = []
     for path, regex, method, view in endpoints:
         bare = path.rstrip("/")
-        # Lists have a slash at the end, all else has none.
+        # Lists have a slash at the end, all other paths none.
         is_list = bare.removeprefix(f"{PREFIX}/").count("/") == 0
         if is_list and issubclass(view.cls, ViewSetMixin):
             bare = f"{bare}/"
@@ -239,7 +248,7 @@ def describe_stream(
 
 
 def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """Return the document with what belongs to it beside the views' operations."""
+    """Return the document with streams, components, links and tags beside the views' operations."""
     paths = result["paths"]
     for path, stream in STREAMS.items():
         responses = describe_responses(stream[OWN], "GET", path)
@@ -248,7 +257,11 @@ def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     for body in bodies.values():
         body["additionalProperties"] = False
         for schema in body["properties"].values():
-            _say_default(schema)
+            # A generator of types such as openapi-typescript takes a property with a `default` to
+            # be always there, and requires callers to send it. So words name the default.
+            if "default" in schema:
+                default = f"By default {json.dumps(schema.pop('default'))}."
+                schema["description"] = f"{schema.get('description', '')} {default}".strip()
     result["components"] = {
         "schemas": dict(sorted((bodies | components()).items())),
         "responses": RESPONSES,
@@ -261,19 +274,8 @@ def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     return _drop_key(result, "x-spec-enum-id")
 
 
-def _say_default(schema: dict[str, Any]) -> None:
-    """Put the default of a body's property into words.
-
-    A generator of types such as openapi-typescript takes a property with a `default` to be always
-    there, and has callers send it.
-    """
-    if "default" in schema:
-        text = f"By default {json.dumps(schema.pop('default'))}."
-        schema["description"] = f"{schema.get('description', '')} {text}".strip()
-
-
 def _add_links(paths: dict[str, dict[str, Any]]) -> None:
-    """Add to answers that give an id the operations that take it."""
+    """Link each answer that has an id to the operations that take it."""
     described = [(path, each) for path, methods in paths.items() for each in methods.values()]
     takers = {
         each["operationId"]: set(uritemplate.variables(path))
@@ -292,12 +294,12 @@ def _add_links(paths: dict[str, dict[str, Any]]) -> None:
             for taker, variables in takers.items()
             if variables and variables <= own.links.keys()
         }
-        # Of several answers, the one that says where things are is the later one: 202.
+        # If there are several answers, the one with the ids has the highest status: 202.
         each["responses"][str(max(own.answers))]["links"] = links
 
 
 def _drop_key(value: Any, key: str) -> Any:
-    """Return the value without a key that is drf-spectacular's own."""
+    """Return the value without a key, at all levels."""
     if isinstance(value, dict):
         return {name: _drop_key(item, key) for name, item in value.items() if name != key}
     return [_drop_key(item, key) for item in value] if isinstance(value, list) else value

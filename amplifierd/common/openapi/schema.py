@@ -1,4 +1,4 @@
-"""Short words for writing JSON Schema: answers, events and problems are described with them."""
+"""Functions that build JSON Schema, for the description of answers, events and problems."""
 
 from typing import Any
 
@@ -29,7 +29,6 @@ def time(description: str = "", **more: Any) -> Schema:
 
 
 def anything(description: str = "", **more: Any) -> Schema:
-    """Return the schema of any JSON."""
     return _describe({}, description, more)
 
 
@@ -43,17 +42,16 @@ def choice(*values: str, description: str = "", **more: Any) -> Schema:
 
 
 def list_of(item: Schema, description: str = "", **more: Any) -> Schema:
-    """Return the schema of a list."""
     return _describe({"type": "array", "items": item}, description, more)
 
 
 def by_name(item: Schema, description: str = "", **more: Any) -> Schema:
-    """Return the schema of an object whose keys are names, and whose values are alike."""
+    """Return the schema of an object with any keys, whose values all have one schema."""
     return _describe({"type": "object", "additionalProperties": item}, description, more)
 
 
 def nullable(schema: Schema) -> Schema:
-    """Return the schema of the same, or null."""
+    """Return a schema that also allows null."""
     if "$ref" in schema:
         return {"oneOf": [schema, {"type": "null"}]}
     kinds = {**schema, "type": [schema["type"], "null"]}
@@ -61,7 +59,7 @@ def nullable(schema: Schema) -> Schema:
 
 
 def ref(component: str | type) -> Schema:
-    """Return the reference to a component: its name, or the serializer that describes it."""
+    """Return the reference to a component, given by its name or its serializer."""
     name = component if isinstance(component, str) else component.__name__
     return {"$ref": f"#/components/schemas/{name.removesuffix('Serializer')}"}
 
@@ -69,7 +67,7 @@ def ref(component: str | type) -> Schema:
 def record(
     description: str, properties: dict[str, Schema], *, example: Any = None, optional: str = ""
 ) -> Schema:
-    """Return the schema of an object; all properties are always there but the optional ones."""
+    """Return the schema of an object; properties are required unless `optional` names them."""
     left_out = optional.split()
     schema: Schema = {
         "type": "object",
@@ -81,7 +79,7 @@ def record(
 
 
 def example_of(schema: Schema, components: dict[str, Schema]) -> Any:
-    """Return an example of a schema: its own, that of its component, or one made of its parts."""
+    """Return an example of a schema: its own, its component's, or one made from its parts."""
     if "$ref" in schema:
         return example_of(components[schema["$ref"].rpartition("/")[2]], components)
     if "examples" in schema:
@@ -106,7 +104,7 @@ def example_of(schema: Schema, components: dict[str, Schema]) -> Any:
 
 
 def _describe(schema: Schema, description: str, more: dict[str, Any]) -> Schema:
-    """Return the schema with what more there is to say; `example` is one value."""
+    """Return the schema with a description and further keywords; `example` is one value."""
     if description:
         schema = {**schema, "description": description}
     if "example" in more:

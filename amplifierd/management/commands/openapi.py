@@ -5,7 +5,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
-from amplifierd.common.openapi.document import document
+from amplifierd.common.openapi.operation import document
 
 PLACE = settings.BASE_DIR / "docs" / "openapi.json"
 

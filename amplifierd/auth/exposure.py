@@ -1,14 +1,16 @@
 """Where a daemon may listen: on loopback always, elsewhere only if it is set up safely."""
 
+from pathlib import Path
+
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError, CommandParser
+from OpenSSL import SSL
 
 from amplifierd.common.errors import DATABASE_UNAVAILABLE
 from amplifierd.common.program import command
 from amplifierd.env import is_loopback
 from amplifierd.models import ApiKey
-from amplifierd.server import tls
 
 NO_KEYS = (
     "Nobody could call: there is no API key yet. Create one first; it is shown only once:\n"
@@ -35,7 +37,7 @@ def check(address: str) -> None:
 def find_errors(address: str) -> list[str]:
     """Return everything to do before the daemon may listen there."""
     try:
-        tls.context()
+        tls_context()
     except ImproperlyConfigured as error:
         return [str(error)]
     # If any name is allowed, a web page can bind its own name to this machine (DNS rebinding).
@@ -55,6 +57,40 @@ def find_errors(address: str) -> list[str]:
             "Debug pages show secrets: unset AMPLIFIERD_DEBUG.": settings.DEBUG,
         }
     return [error for error, applies in errors.items() if applies]
+
+
+def tls_context() -> SSL.Context | None:
+    """Return the context of AMPLIFIERD_TLS_CERT and AMPLIFIERD_TLS_KEY; None if they are not set.
+
+    The certificate's file includes its chain. Raises ImproperlyConfigured with a reason.
+    """
+    if not (settings.TLS_CERT or settings.TLS_KEY):
+        return None
+    if not (settings.TLS_CERT and settings.TLS_KEY):
+        raise ImproperlyConfigured(
+            "TLS needs both AMPLIFIERD_TLS_CERT and AMPLIFIERD_TLS_KEY, the paths of PEM files."
+        )
+    for path in (settings.TLS_CERT, settings.TLS_KEY):
+        # OpenSSL's own reason would be hard to understand.
+        try:
+            Path(path).open("rb").close()
+        except OSError as error:
+            raise ImproperlyConfigured(f"TLS needs {path}, and cannot read it: {error}.") from None
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    try:
+        context.use_certificate_chain_file(settings.TLS_CERT)
+        context.use_privatekey_file(settings.TLS_KEY)
+        context.check_privatekey()
+    except SSL.Error as error:
+        # Each entry has the library, the function and the reason.
+        reasons = [entry[-1] for entry in (error.args[0] if error.args else []) if entry[-1]]
+        reason = ", ".join(reasons) or "the files cannot be read, or do not belong together"
+        raise ImproperlyConfigured(
+            f"TLS cannot be served with AMPLIFIERD_TLS_CERT={settings.TLS_CERT} and"
+            f" AMPLIFIERD_TLS_KEY={settings.TLS_KEY}: {reason}."
+        ) from None
+    return context
 
 
 def check_keys(address: str) -> None:

@@ -32,47 +32,46 @@ from twisted.web.http import HTTPChannel
 
 from amplifierd.common.asgi import Application, Message
 from amplifierd.common.problems import MEDIA_TYPE, Problem
-from amplifierd.server.tls import ContextFactory
 
 logger = logging.getLogger(__name__)
 
 # Seconds within which a request's headers and body must have come in.
 RECEIVE_SECONDS = 60
-# Seconds at a time for which a client that makes no room is waited for.
+# Seconds of one wait for a client that does not read.
 STALL_STEP = 1.0
 # Seconds for which applications may clean up once they have been cancelled.
 CANCEL_SECONDS = 2
-# Digits of a length that anybody can mean.
+# The most digits of a content length that can be meant.
 LENGTH_DIGITS = 18
-# Bytes of a body that are handed to the application at a time.
+# Bytes of a body that the application gets at a time.
 BODY_PIECE = 256 * 1024
 
 
 class Gate(asyncio.Event):
-    """Set while a client takes data; Twisted sees it as the producer of a response's body."""
+    """Set while a client takes data; for Twisted it is the producer of a response's body."""
 
     def __init__(self) -> None:
         super().__init__()
         self.set()
 
-    # The names are Twisted's: IPushProducer. A client that has left keeps nobody waiting.
+    # The names are those of Twisted's IPushProducer. After a disconnect nothing waits any longer.
     pauseProducing = asyncio.Event.clear
     resumeProducing = asyncio.Event.set
     stopProducing = asyncio.Event.set
 
 
 class HTTPRequest(http_protocol.WebRequest):
-    """One HTTP request, whose body is kept up to the limit and whose errors are problems."""
+    """One HTTP request. Its body is kept up to the limit; its errors are problem details."""
 
     gate: Gate | None = None
     received = 0
 
     def __init__(self, channel: Any, queued: bool = False) -> None:
-        # Twisted would parse forms as well as Django does: once is enough.
+        # Twisted would parse forms, which Django does later.
         super().__init__(channel, queued, parsePOSTFormSubmission=False)
 
     def handleContentChunk(self, data: bytes) -> None:
-        """Keep what has come, up to a byte over the limit, so that the middleware refuses it."""
+        """Keep what was received, up to a byte over the limit: the middleware refuses that."""
         room = self.server.body_limit + 1 - self.received
         if room > 0:
             super().handleContentChunk(data[:room])
@@ -81,7 +80,7 @@ class HTTPRequest(http_protocol.WebRequest):
     def process(self) -> Any:
         """Hand the request to the application, as plain HTTP if it asks for a websocket."""
         self.requestHeaders.removeHeader(b"upgrade")
-        # The security middleware refuses it; daphne fails if it is not ASCII.
+        # The security middleware refuses this header; daphne fails if its value is not ASCII.
         if self.requestHeaders.hasHeader(b"daphne-root-path"):
             self.requestHeaders.setRawHeaders(b"daphne-root-path", [b"/"])
         return super().process()
@@ -103,35 +102,35 @@ class HTTPRequest(http_protocol.WebRequest):
 
     def bound(self) -> None:
         """Have the kernel keep no more than `unread_bytes` for a client that does not read."""
-        # Linux takes twice what it is told.
+        # Linux uses twice the size that is set.
         size = self.server.unread_bytes // 2
-        # Under TLS, what the socket belongs to is one layer further down.
+        # With TLS, the socket belongs to the transport below this one.
         plain = getattr(self.transport, "transport", None) if self.isSecure() else self.transport
         if plain is not None:
             plain.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
 
     def close_afterwards(self) -> None:
-        """Take no further request from this connection, and say so if it is not too late."""
+        """Take no further request from this connection, and send that if it is not too late."""
         if not self.finished and self.channel is not None:
             self.channel.persistent = False
             self.responseHeaders.setRawHeaders(b"connection", [b"close"])
 
     def cut(self) -> None:
-        """End the connection at once, whatever is still to be sent."""
+        """End the connection at once, even if there is more to send."""
         self.transport.abortConnection()
 
     def check_timeouts(self) -> None:
-        """Cut a client that does not get its request across."""
+        """Cut a client that does not send its request in time."""
         waiting = time.time() - self.server.connections[self]["connected"]
         if self.duration() == 0 and waiting > RECEIVE_SECONDS:
             self.cut()
 
     def handle_exception(self, exception: Exception) -> None:
-        """Cut a response that broke in its middle, so that nobody takes it for whole."""
+        """Cut a response that failed in its middle, so that the client notices."""
         self.cut()
 
     def basic_error(self, status: int, status_text: bytes, body: str) -> None:
-        """Answer what does not reach the application, with problem details."""
+        """Answer with problem details a request that does not reach the application."""
         problem = Problem(status, "invalid" if status < 500 else "internal", f"{body}.")
         headers = [(b"content-type", MEDIA_TYPE.encode())]
         content = json.dumps(problem.body).encode()
@@ -140,10 +139,10 @@ class HTTPRequest(http_protocol.WebRequest):
 
 
 class Channel(HTTPChannel):
-    """One connection, which says what is wrong with bytes that no request can be read from."""
+    """One connection; bytes that are not a request get problem details, too."""
 
     def headerReceived(self, line: bytes) -> bool:
-        """Take a header line; refuse a length that Python takes for no number."""
+        """Take a header line; refuse a length that Python would not read as a number."""
         name, _, value = line.partition(b":")
         if name.lower() == b"content-length" and len(value.strip()) > LENGTH_DIGITS:
             self._respondToBadRequestAndDisconnect()
@@ -151,11 +150,11 @@ class Channel(HTTPChannel):
         return bool(super().headerReceived(line))
 
     def lineLengthExceeded(self, line: bytes) -> None:
-        """Refuse a URL or header that is longer than any line may be."""
+        """Refuse a URL or header that is too long."""
         self.refuse(Problem(431, "too_large", "The URL or a header is too long; send it shorter."))
 
     def _respondToBadRequestAndDisconnect(self) -> None:
-        self.refuse(Problem(400, "invalid", "This is no HTTP request; look at its first lines."))
+        self.refuse(Problem(400, "invalid", "This is not an HTTP request; check its first lines."))
 
     def refuse(self, problem: Problem) -> None:
         """Answer with the problem, and take no further request from this connection."""
@@ -170,8 +169,18 @@ class Channel(HTTPChannel):
         self.loseConnection()
 
 
+class ContextFactory:
+    """Gives Twisted the one TLS context of all connections; the names are Twisted's."""
+
+    def __init__(self, context: SSL.Context) -> None:
+        self.context = context
+
+    def getContext(self) -> SSL.Context:
+        return self.context
+
+
 class Factory(http_protocol.HTTPFactory):
-    """Gives each connection our kind of request, and keeps no access log."""
+    """Gives each connection our class of request, and keeps no access log."""
 
     protocol = Channel
 
@@ -182,16 +191,16 @@ class Factory(http_protocol.HTTPFactory):
         return protocol
 
     def log(self, request: HTTPRequest) -> None:
-        """Write nothing: nobody reads Twisted's access log."""
+        """Write nothing: Twisted's access log is not used."""
 
 
 class Server(DaphneServer):
-    """Serves an ASGI application on a listening socket until it is told to stop.
+    """Serves an ASGI application on a listening socket until a signal.
 
-    The first SIGTERM or SIGINT drains, the second stops at once. What ends the application's
-    streams is put in `on_drain`; each is awaited once. Of a streamed response some `unread_bytes`
-    are kept for a client that does not read; when it makes no room for more in `stall_seconds`, it
-    is cut; it can resume where it was. With a context for `tls`, that is all it speaks.
+    The first SIGTERM or SIGINT drains, the second stops at once. The functions in `on_drain` end
+    the application's streams; each is awaited once. Of a streamed response some `unread_bytes` are
+    kept for a client that does not read; if it makes no room for more in `stall_seconds`, it is
+    cut and can resume later. With a context for `tls`, only TLS is accepted.
     """
 
     def __init__(
@@ -222,14 +231,15 @@ class Server(DaphneServer):
         self.draining: asyncio.Task[None] | None = None
 
     def run(self) -> None:
-        """Serve; return when all is over. To be called once in the life of a process."""
+        """Serve until stopped. To be called once per process."""
         log_twisted_errors()
         asyncio.set_event_loop(twisted_loop)
         self.listener.setblocking(False)
-        self.port = reactor.adoptStreamPort(
-            self.listener.fileno(), self.listener.family, self._factory()
-        )
-        # The port has a copy of its own.
+        factory: Any = Factory(self)
+        if self.tls is not None:
+            factory = TLSMemoryBIOFactory(ContextFactory(self.tls), False, factory)
+        self.port = reactor.adoptStreamPort(self.listener.fileno(), self.listener.family, factory)
+        # The port has its own copy of the descriptor.
         self.listener.close()
         for number in (signal.SIGTERM, signal.SIGINT):
             twisted_loop.add_signal_handler(number, self.drain)
@@ -238,27 +248,15 @@ class Server(DaphneServer):
         reactor.addSystemEventTrigger("before", "shutdown", self.kill_all_applications)
         reactor.run(installSignalHandlers=False)
 
-    def _factory(self) -> Any:
-        """Return what makes the protocol of each connection."""
-        plain = Factory(self)
-        if self.tls is None:
-            return plain
-        return TLSMemoryBIOFactory(ContextFactory(self.tls), False, plain)
-
     async def handle_reply(self, protocol: HTTPRequest, message: Message) -> None:
-        """Send one message of an application; return when its client has room for another."""
+        """Send one message; return when the client has room for another, or was cut."""
         if self.draining and message["type"] == "http.response.start":
             protocol.close_afterwards()
         await super().handle_reply(protocol, message)
-        if protocol.gate and not protocol.gate.is_set():
-            await self._wait_for_room(protocol, protocol.gate)
-
-    async def _wait_for_room(self, protocol: HTTPRequest, gate: asyncio.Event) -> None:
-        """Return once the client has room for more; cut it if that takes too long.
-
-        Awake time alone counts: a client that could have read while we stood still has had no
-        chance to make us write.
-        """
+        gate = protocol.gate
+        if gate is None:
+            return
+        # Waits in steps, so that only time counts in which this process was not suspended.
         left = self.stall_seconds
         while not gate.is_set() and left > 0:
             try:
@@ -271,7 +269,7 @@ class Server(DaphneServer):
     def drain(self) -> None:
         """Take no more connections, end the streams, let requests finish, then stop.
 
-        What has not finished after `drain_seconds` is cut. A second call stops at once.
+        Requests that have not finished after `drain_seconds` are cut. A second call stops at once.
         """
         if self.draining:
             self.stop()
@@ -284,24 +282,20 @@ class Server(DaphneServer):
             request.close_afterwards()
         try:
             async with asyncio.timeout(self.drain_seconds):
-                await self._finish()
+                ends = (end() for end in self.on_drain)
+                for result in await asyncio.gather(*ends, return_exceptions=True):
+                    if isinstance(result, Exception):
+                        logger.error("Streams could not be ended", exc_info=result)
+                # Twisted has no event for empty buffers.
+                while self.busy():  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
         except TimeoutError:
             logger.warning("Requests that did not finish in time are cut")
         finally:
             self.stop()
 
-    async def _finish(self) -> None:
-        """End the streams, and return when every request has its whole answer."""
-        ends = (end() for end in self.on_drain)
-        for result in await asyncio.gather(*ends, return_exceptions=True):
-            if isinstance(result, Exception):
-                logger.error("Streams could not be ended", exc_info=result)
-        # Twisted tells nobody when its buffers are empty.
-        while self.busy():  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
-
     def busy(self) -> bool:
-        """Say whether a request comes in or is answered, or bytes are still to be sent."""
+        """Tell whether a request is being received or answered, or bytes are still to be sent."""
         return any(map(is_unfinished, self.connections.values())) or bool(reactor.getWriters())
 
     def stop(self) -> None:
@@ -311,7 +305,7 @@ class Server(DaphneServer):
             reactor.stop()
 
     def kill_all_applications(self) -> Deferred[None]:
-        """Cancel the requests in flight; the reactor waits for what is returned."""
+        """Cancel the requests in flight; the reactor waits for the result."""
         tasks = [task for task in map(running, self.connections.values()) if task]
         for task in tasks:
             task.cancel()
@@ -319,13 +313,13 @@ class Server(DaphneServer):
 
 
 def running(connection: dict[str, Any]) -> asyncio.Future[None] | None:
-    """Return the application's task of one of daphne's connections while it runs."""
+    """Return the running task of one of daphne's connections; None if it has ended."""
     task = connection.get("application_instance")
     return task if task and not task.done() else None
 
 
 def is_unfinished(connection: dict[str, Any]) -> bool:
-    """Say whether one of daphne's connections has a request that is not yet answered."""
+    """Tell whether one of daphne's connections has a request that is not yet answered."""
     return "disconnected" not in connection or running(connection) is not None
 
 
@@ -336,7 +330,7 @@ async def settle(tasks: list[asyncio.Future[None]]) -> None:
 
 
 def log_twisted_errors() -> None:
-    """Send Twisted's errors, and nothing else of its log, to `logging`."""
+    """Log Twisted's errors with `logging`, and nothing else of its log."""
     errors = LogLevelFilterPredicate(LogLevel.error)
     observer = FilteringLogObserver(STDLibLogObserver("twisted"), [errors])
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False, discardBuffer=True)

@@ -1,6 +1,6 @@
-"""Health of a web process: an answer to /livez, and a regular sign of life in the database.
+"""Health of a web process: the answer to /livez, and a heartbeat in the database.
 
-The event loop answers /livez itself, so that requests which wait for a database do not delay it.
+The event loop answers /livez itself, so that requests that wait for the database do not delay it.
 """
 
 import json
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class Liveness:
-    """An ASGI application that says that this process answers; others than GET go to `other`."""
+    """An ASGI application that answers GET; requests with other methods go to `other`."""
 
     def __init__(self, other: Application) -> None:
         self.other = other
@@ -41,17 +41,17 @@ class Liveness:
 
 def start_heartbeat() -> None:
     """Record this process every few seconds, from a thread that ends with the process."""
-    threading.Thread(target=_beat_forever, name="heartbeat", daemon=True).start()
-
-
-def _beat_forever() -> None:
     name = processes.own_name()
-    while True:
-        try:
-            beat(name)
-        except (DatabaseError, InterfaceError) as error:
-            logger.debug("The heartbeat was not recorded: %s", error)
-        time.sleep(processes.HEARTBEAT_SECONDS)
+
+    def beat_forever() -> None:
+        while True:
+            try:
+                beat(name)
+            except (DatabaseError, InterfaceError) as error:
+                logger.debug("The heartbeat was not recorded: %s", error)
+            time.sleep(processes.HEARTBEAT_SECONDS)
+
+    threading.Thread(target=beat_forever, name="heartbeat", daemon=True).start()
 
 
 def beat(name: str) -> None:

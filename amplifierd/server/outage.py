@@ -1,4 +1,4 @@
-"""Refusing requests at once while an outage of the database is known."""
+"""Refuses requests at once during a known outage of the database."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from django.http.response import HttpResponseBase
 from amplifierd.common.outage import is_outage_known
 from amplifierd.common.problems import UNAVAILABLE, respond
 
-# Paths that need the database. The console's pages report an outage in their own way.
+# Paths that need the database. The console's pages show an outage in their own way.
 REFUSED = ("/api/", "/readyz")
 
 

@@ -1,8 +1,8 @@
-"""The outermost layer: which hosts, origins and sizes of requests are let in at all.
+"""The outermost layer: it refuses requests by their host, origin and size.
 
-A daemon on loopback is reachable by every page that its user opens, so the browser's own
+Every page that a user opens in a browser can call a daemon on loopback, so the browser's own
 headers decide: Host against DNS rebinding, Origin and Sec-Fetch-Site against foreign pages.
-Whatever fails behind this middleware before its response began is answered here as well.
+Exceptions behind this middleware, before a response has begun, are answered here as well.
 """
 
 import ipaddress
@@ -25,16 +25,21 @@ STRICT = [
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 ]
-# And what is for its caller alone.
+# The header of answers that are only for their caller.
 PRIVATE = (b"cache-control", b"no-store")
 PUBLIC_PATHS = ("/static/",)
-# What is no page: for programs, probes, and as part of a page.
+# Paths that are not pages: for programs and probes, and files of pages.
 FOR_PROGRAMS = ("/api/", "/livez", "/readyz", "/static/", "/favicon.ico")
 VARY_ORIGIN = (b"vary", b"Origin")
-EXPOSED = (
-    b"Link, X-Total-Count, X-Search-Incomplete, Retry-After, Idempotent-Replayed, "
-    b"Preference-Applied"
-)
+# Headers of an answer to a foreign page that may call.
+CORS = [
+    (b"access-control-allow-credentials", b"true"),
+    (
+        b"access-control-expose-headers",
+        b"Link, X-Total-Count, X-Search-Incomplete, Retry-After, Idempotent-Replayed, "
+        b"Preference-Applied",
+    ),
+]
 PREFLIGHT = [
     (b"access-control-allow-methods", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
     (
@@ -46,7 +51,7 @@ PREFLIGHT = [
 
 
 class Refused(ServiceError):
-    """The request is not let in."""
+    """The request is not accepted."""
 
     def __init__(self, status: int, code: str, detail: str) -> None:
         super().__init__(detail)
@@ -54,13 +59,13 @@ class Refused(ServiceError):
 
 
 class SecurityMiddleware:
-    """An ASGI application around another, which only gets requests that may come in.
+    """An ASGI application around another one, which gets only acceptable requests.
 
-    `prefix` is the path below which a proxy serves the daemon: it may take it off, or leave it.
+    `prefix` is the path below which a proxy serves the daemon; the proxy may remove it or not.
     `hosts` are names without port, as in Django's ALLOWED_HOSTS; `origins` are those of foreign
-    pages that may call; `body_limit` is in bytes, `hsts` the seconds for which browsers shall come
-    over TLS alone, once they have used it. With `behind_proxy`, what the last proxy says of
-    the client's address and scheme is believed; otherwise nobody is.
+    pages that may call; `body_limit` is in bytes; `hsts` is for how many seconds browsers must use
+    TLS after they have once used it. Only with `behind_proxy` are the last proxy's headers about
+    the client's address and scheme trusted.
     """
 
     def __init__(
@@ -83,7 +88,7 @@ class SecurityMiddleware:
         self.hsts = (b"strict-transport-security", b"max-age=%d" % hsts) if hsts else None
 
     async def __call__(self, scope: ConnectionScope, receive: Receive, send: Send) -> None:
-        """Let one request through, or answer it."""
+        """Pass one request on, or answer it with a problem."""
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008, "reason": "no websockets here"})
         if scope["type"] != "http":
@@ -92,18 +97,22 @@ class SecurityMiddleware:
         scope = apply_forwarding(
             without_prefix(scope, self.prefix), headers, trusted=self.behind_proxy
         )
-        # The origin of a foreign page, if it is one of those that may call.
+        # The origin of a foreign page, if it may call.
         origins = headers.get(b"origin", [])
         origin = origins[0] if len(origins) == 1 and origins[0] in self.origins else None
         # Headers that the answer has unless the application sets them itself.
         private = [] if scope["path"].startswith(PUBLIC_PATHS) else [PRIVATE]
         secure = [self.hsts] if self.hsts and scope["scheme"] == "https" else []
         defaults = [*STRICT, *private, *secure]
-        answer = Answer(send, self._cors(origin), defaults)
+        # If answers differ by origin, a cache must know it, also for requests without one.
+        cors = [VARY_ORIGIN] if self.origins else []
+        if origin is not None:
+            cors += [(b"access-control-allow-origin", origin), *CORS]
+        answer = SecuredSend(send, cors, defaults)
         try:
             await self._admit(scope, headers, origin, receive, answer)
         except Exception as error:
-            # Once a response has begun there is no way back; the server cuts the connection.
+            # Once a response has begun, only cutting the connection is left; the server does it.
             if answer.began:
                 raise
             problem = problem_of(error)
@@ -116,7 +125,7 @@ class SecurityMiddleware:
         headers: Headers,
         origin: bytes | None,
         receive: Receive,
-        answer: "Answer",
+        answer: "SecuredSend",
     ) -> None:
         self._check_host_and_target(scope, headers)
         self._check_scheme(scope, headers)
@@ -129,7 +138,7 @@ class SecurityMiddleware:
                 raise Refused(400, "invalid", "Content-Length must be a whole number.")
             if int(length) > self.body_limit:
                 raise too_large_error(self.body_limit)
-        await self.app(scope, Body(receive, self.body_limit), answer)
+        await self.app(scope, LimitedReceive(receive, self.body_limit), answer)
 
     def _check_host_and_target(self, scope: ConnectionScope, headers: Headers) -> None:
         hosts = headers.get(b"host", [])
@@ -142,7 +151,7 @@ class SecurityMiddleware:
                 f"Requests for the host {host!r} are not served; if it is a name of this"
                 " daemon, add it to AMPLIFIERD_ALLOWED_HOSTS.",
             )
-        # daphne takes the prefix of every URL from this header and hides it from us.
+        # daphne would take the prefix of every URL from this header, and hides the header.
         if scope.get("root_path") or b"daphne-root-path" in headers:
             raise Refused(
                 400, "header_not_allowed", "Send the request without the header Daphne-Root-Path."
@@ -151,10 +160,10 @@ class SecurityMiddleware:
             raise Refused(400, "invalid", "Send the path alone as the request's target.")
 
     def _check_scheme(self, scope: ConnectionScope, headers: Headers) -> None:
-        """Refuse what a browser sends through a proxy that does not tell how it was reached.
+        """Refuse a browser's request through a proxy that does not send X-Forwarded-Proto.
 
-        Its cookies and forms are bound to the scheme: they would be refused for reasons that
-        nobody understands. Programs with a key are let in.
+        Cookies and forms depend on the scheme and would fail with reasons that do not help.
+        Programs with a key are accepted.
         """
         if not self.behind_proxy or last_word(headers, b"x-forwarded-proto"):
             return
@@ -163,25 +172,15 @@ class SecurityMiddleware:
         raise Refused(
             400,
             "invalid",
-            "The proxy before this daemon does not send the header X-Forwarded-Proto, so nobody can"
-            " tell whether this came over TLS. Have it send the header (nginx: proxy_set_header"
-            " X-Forwarded-Proto $scheme;), or unset AMPLIFIERD_BEHIND_PROXY if there is no proxy.",
+            "The proxy in front of this daemon does not send the header X-Forwarded-Proto, so the"
+            " daemon cannot know whether this came over TLS. Have the proxy send it (nginx:"
+            " proxy_set_header X-Forwarded-Proto $scheme;), or unset AMPLIFIERD_BEHIND_PROXY if"
+            " there is no proxy.",
         )
 
-    def _cors(self, origin: bytes | None) -> list[tuple[bytes, bytes]]:
-        if origin is None:
-            # Where answers differ by origin, a cache must know, for this one too.
-            return [VARY_ORIGIN] if self.origins else []
-        return [
-            VARY_ORIGIN,
-            (b"access-control-allow-origin", origin),
-            (b"access-control-allow-credentials", b"true"),
-            (b"access-control-expose-headers", EXPOSED),
-        ]
 
-
-class Answer:
-    """`send` for the application behind it: adds headers, and knows whether a response began."""
+class SecuredSend:
+    """`send` for the application: adds headers, and records whether the response has begun."""
 
     def __init__(
         self,
@@ -206,13 +205,13 @@ class Answer:
         await self.send(message)
 
     async def preflight(self) -> None:
-        """Answer the question a browser asks before a request from a foreign page."""
+        """Answer the preflight request of a browser for a page that may call."""
         await self({"type": "http.response.start", "status": 204, "headers": PREFLIGHT})
         await self({"type": "http.response.body", "body": b""})
 
 
-class Body:
-    """`receive` for the application behind it: refuses a body of more than `limit` bytes."""
+class LimitedReceive:
+    """`receive` for the application: refuses a body of more than `limit` bytes."""
 
     def __init__(self, receive: Receive, limit: int) -> None:
         self.receive = receive
@@ -220,7 +219,7 @@ class Body:
         self.size = 0
 
     async def __call__(self) -> Message:
-        """Return the next message; raise Refused with the piece that is too much."""
+        """Return the next message; raise Refused once the limit is passed."""
         message = await self.receive()
         self.size += len(message.get("body", b""))
         if self.size > self.limit:
@@ -237,9 +236,9 @@ def collect(scope: ConnectionScope) -> Headers:
 
 
 def apply_forwarding(scope: ConnectionScope, headers: Headers, *, trusted: bool) -> ConnectionScope:
-    """Return the scope with what a trusted proxy says of the client, and no other such word.
+    """Return the scope with the client's address and scheme from a trusted proxy's headers.
 
-    Proxies add to these headers at their end: what stands before it anybody may have written.
+    Proxies append to these headers: the client may have sent everything before the last value.
     """
     changes: ConnectionScope = {
         "headers": [pair for pair in scope["headers"] if not is_forwarding(pair[0])]
@@ -254,18 +253,18 @@ def apply_forwarding(scope: ConnectionScope, headers: Headers, *, trusted: bool)
 
 
 def is_forwarding(name: bytes) -> bool:
-    """Say whether it is a header in which proxies tell of what is before them."""
+    """Tell whether it is a header in which proxies describe the client."""
     return name.lower() == b"forwarded" or name.lower().startswith(b"x-forwarded-")
 
 
 def last_word(headers: Headers, name: bytes) -> str:
-    """Return the last of the values that a header lists, empty if there is none."""
+    """Return the last value in the list of a header; empty if there is none."""
     values = headers.get(name, [b""])
     return values[-1].rpartition(b",")[2].strip().decode("latin-1")
 
 
 def address_in(word: str) -> str:
-    """Return the address that a proxy names, without its port; empty if it names none."""
+    """Return the IP address in a proxy's header, without its port; empty if it is not one."""
     bracketed = word.startswith("[")
     name = word[1:].partition("]")[0] if bracketed else word
     if not bracketed and word.count(":") == 1:
@@ -279,7 +278,7 @@ def address_in(word: str) -> str:
 def without_prefix(scope: ConnectionScope, prefix: str) -> ConnectionScope:
     """Return the scope with its path as it would be without the prefix.
 
-    `root_path` stays empty: what is behind this middleware knows the prefix from the settings.
+    `root_path` stays empty: the application knows the prefix from the settings.
     """
     path = scope["path"]
     if not prefix or not f"{path}/".startswith(f"{prefix}/"):
@@ -290,7 +289,7 @@ def without_prefix(scope: ConnectionScope, prefix: str) -> ConnectionScope:
 async def send_error(
     send: Send, problem: Problem, scope: ConnectionScope, headers: Headers
 ) -> None:
-    """Send a problem: to a browser that asks for a page as a page, to all others as JSON."""
+    """Send a problem: as a page if the client is a browser that asks for one, else as JSON."""
     wants_page = b"text/html" in b",".join(headers.get(b"accept", []))
     if not wants_page or scope["path"].startswith(FOR_PROGRAMS):
         return await send_problem(send, problem)
@@ -302,11 +301,11 @@ async def send_error(
 
 
 def check_origin(scope: ConnectionScope, headers: Headers, behind_proxy: bool = False) -> None:
-    """Raise Refused if a browser says that a foreign page sent the request."""
+    """Raise Refused if the browser's headers show that a foreign page sent the request."""
     host = headers[b"host"][0].lower()
     own = {b"https://" + host}
     if scope.get("scheme") != "https":
-        # Over plain HTTP either is: a proxy may end TLS without our being told.
+        # Over plain HTTP both are: a proxy may end TLS and not send its headers.
         own.add(b"http://" + host)
     for origin in headers.get(b"origin", []):
         if origin.lower() not in own:
@@ -318,7 +317,7 @@ def check_origin(scope: ConnectionScope, headers: Headers, behind_proxy: bool = 
 
 
 def is_navigation(scope: ConnectionScope, headers: Headers) -> bool:
-    """Say whether a person follows a link to one of our pages; the API has none."""
+    """Tell whether a person follows a link to one of our pages; the API has none."""
     return (
         scope["method"] == "GET"
         and headers.get(b"sec-fetch-mode") == [b"navigate"]
@@ -328,10 +327,10 @@ def is_navigation(scope: ConnectionScope, headers: Headers) -> bool:
 
 
 def foreign_page_error(origin: bytes, behind_proxy: bool = False) -> Refused:
-    """Return the refusal of a page from elsewhere."""
-    # A proxy that asks for us by another name makes our own pages foreign.
+    """Return the error for a request of a foreign page."""
+    # If a proxy changes the Host header, our own pages look foreign.
     hint = (
-        " If that is the daemon's own address, have the proxy pass the header Host on unchanged"
+        " If that is the daemon's own address, have the proxy pass on the header Host unchanged"
         " (nginx: proxy_set_header Host $http_host;)."
         if behind_proxy
         else ""
@@ -339,13 +338,13 @@ def foreign_page_error(origin: bytes, behind_proxy: bool = False) -> Refused:
     return Refused(
         403,
         "origin_not_allowed",
-        f"Pages from {origin.decode('latin-1')} may not call this daemon; to let them, add their"
+        f"Pages from {origin.decode('latin-1')} may not call this daemon; to allow it, add their"
         f" origin to AMPLIFIERD_ALLOWED_ORIGINS.{hint}",
     )
 
 
 def too_large_error(limit: int) -> Refused:
-    """Return the refusal of a body over the limit."""
+    """Return the error for a body over the limit."""
     return Refused(
         413,
         "too_large",

@@ -1,8 +1,8 @@
-"""Sending a message and waiting for its answer in one request, on the event loop.
+"""Sends a message and waits for its answer in one request, on the event loop.
 
-The message is accepted by the view, in a thread of the WSGI adapter, as any other. Then the request
-holds neither a thread nor a database connection: it waits in the hub of the streams. Once the run
-has ended, another short call in a thread reads what is answered.
+The view accepts the message in a thread of the WSGI adapter, as always. Then the request holds
+neither a thread nor a database connection: it waits in the hub of the streams. Once the run has
+ended, a short call in a thread reads the answer.
 """
 
 import asyncio
@@ -30,17 +30,21 @@ class SendAndWait:
     """An ASGI application before the WSGI adapter, for requests that send a message.
 
     200 with `{run, message}` if the run ends in time; otherwise the answer of the view, which is
-    202 if the message was accepted. A client that leaves changes nothing: its run goes on.
+    202 if the message was accepted. If the client disconnects, its run goes on.
     """
 
     def __init__(self, adapter: WSGIAdapter, seconds: float | None = None) -> None:
         self.adapter = adapter
-        # How long a request waits that says nothing of it.
+        # How long a request waits that has neither the parameter nor the header.
         self.seconds = seconds
 
     async def __call__(self, scope: ConnectionScope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        wait = queries.parse_wait(*_parse_preferences(scope)) or queries.Wait(self.seconds or 0)
+        query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        parameter = query.get("wait", [None])[-1]
+        prefer = [value for name, value in scope["headers"] if name.lower() == b"prefer"]
+        wait = queries.parse_wait(parameter, b",".join(prefer).decode("latin-1"))
+        wait = wait or queries.Wait(self.seconds or 0)
         if scope["method"] != "POST" or not wait.seconds:
             return await self.adapter(scope, receive, send)
         deadline = asyncio.get_running_loop().time() + wait.seconds
@@ -48,7 +52,7 @@ class SendAndWait:
         await self.adapter(scope, receive, answer.take)
         if answer.status == 202:
             waiting = asyncio.ensure_future(self._wait_for_outcome(scope, answer, deadline))
-            leaving = asyncio.ensure_future(_wait_for_disconnect(receive))
+            leaving = asyncio.ensure_future(wait_for_disconnect(receive))
             try:
                 await asyncio.wait({waiting, leaving}, return_when=asyncio.FIRST_COMPLETED)
                 if not waiting.done():
@@ -66,10 +70,10 @@ class SendAndWait:
     async def _wait_for_outcome(
         self, scope: ConnectionScope, answer: "HeldResponse", deadline: float
     ) -> bytes | None:
-        """Return what is answered for the run; None if it has not ended at the deadline."""
+        """Return the answer for the run; None if it has not ended at the deadline."""
         accepted = json.loads(answer.body)
         session_id, run_id = accepted["sessionId"], accepted["runId"]
-        # The first answer to a key may be old, and the journal long since.
+        # The first answer to a key may be old, and the events of its run may be gone.
         if REPLAYED in answer.headers and (
             outcome := await self._read_outcome(scope, session_id, run_id)
         ):
@@ -91,7 +95,7 @@ class SendAndWait:
 
 
 class HeldResponse:
-    """A response that is held back until it is known what to send."""
+    """A response that is held back while its run is waited for."""
 
     def __init__(self) -> None:
         self.status = 0
@@ -99,7 +103,7 @@ class HeldResponse:
         self.body = b""
 
     async def take(self, message: Message) -> None:
-        """Take a message of the application."""
+        """Store a message of the application."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             self.headers = list(message["headers"])
@@ -113,7 +117,7 @@ class HeldResponse:
         self.headers.append((b"content-length", str(len(body)).encode()))
 
     async def send(self, send: Send) -> None:
-        """Send the response, if there is one: there is none for a client that has left."""
+        """Send the response; there is none for a client that has disconnected."""
         if self.status:
             start: Any = {"type": "http.response.start", "status": self.status}
             await send({**start, "headers": self.headers})
@@ -123,11 +127,11 @@ class HeldResponse:
 def read_outcome(scope: ConnectionScope, session_id: str, run_id: str) -> bytes | None:
     """Return the run and its message as JSON; None for a run that is open.
 
-    Raises SessionNotFound if it is gone, and what `authenticate` raises: the answer is for callers
-    that may see it now.
+    Raises SessionNotFound if it was deleted, and what `authenticate` raises: the caller's rights
+    are checked again.
     """
     try:
-        # Read with what was sent: a form's token against forged requests is no part of it.
+        # As a GET: the form with the CSRF token was read already.
         authenticate({**scope, "method": "GET"})
         run = Run.objects.filter(session_id=session_id, pk=run_id).first()
         if run is None:
@@ -139,13 +143,7 @@ def read_outcome(scope: ConnectionScope, session_id: str, run_id: str) -> bytes 
         connections.close_all()
 
 
-async def _wait_for_disconnect(receive: Receive) -> None:
+async def wait_for_disconnect(receive: Receive) -> None:
+    """Return when the client has disconnected."""
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def _parse_preferences(scope: ConnectionScope) -> tuple[str | None, str]:
-    """Return the parameter `wait`, and the header `Prefer`."""
-    query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-    headers = [value for name, value in scope["headers"] if name.lower() == b"prefer"]
-    return query.get("wait", [None])[-1], b",".join(headers).decode("latin-1")

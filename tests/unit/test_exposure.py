@@ -11,7 +11,6 @@ from amplifierd.auth import exposure, keys
 from amplifierd.env import is_loopback
 from amplifierd.models import ApiKeyQuerySet
 from amplifierd.postgres import statements
-from amplifierd.server import tls
 
 SETTLED = {
     "NAMED_HOSTS": ["daemon.example"],
@@ -132,7 +131,7 @@ def test_files_that_are_no_certificate_are_named(settings: Any, tmp_path: Path) 
 
 def test_without_certificate_there_is_no_tls(settings: Any) -> None:
     settings.TLS_CERT = settings.TLS_KEY = ""
-    assert tls.context() is None
+    assert exposure.tls_context() is None
 
 
 def test_statements_are_limited_beside_what_the_url_asks_for(

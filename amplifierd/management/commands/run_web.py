@@ -21,7 +21,7 @@ from amplifierd.auth.exposure import add_proxy_option
 from amplifierd.common.errors import DATABASE_UNAVAILABLE
 from amplifierd.postgres import schema
 from amplifierd.postgres.statements import WEB_PATIENCE, limit_idle_transactions, limit_statements
-from amplifierd.server import health, tls
+from amplifierd.server import health
 from amplifierd.supervisor.instance import PortTaken, listen
 from amplifierd.supervisor.supervisor import watch_parent
 from sessions_app.engine.tools.sandbox import conceal
@@ -53,7 +53,7 @@ class Command(BaseCommand):
         server = Server(
             application,
             get_listener(fd),
-            tls=tls.context(),
+            tls=exposure.tls_context(),
             body_limit=settings.BODY_LIMIT,
             drain_seconds=settings.DRAIN_SECONDS,
             unread_bytes=settings.STREAM_UNREAD,

@@ -1,21 +1,19 @@
-"""Lists as bare JSON arrays, with the next page in `Link` and the number of all in a header.
+"""Lists as bare JSON arrays, with the next page in `Link` and the number of rows in a header.
 
-A cursor names the last row seen, so pages stay exact while rows come and go.
+A cursor names the last row seen, so pages stay exact while rows are added and removed.
 """
 
 import base64
 import binascii
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any, Protocol, Self, TypeVar
 
 from django.conf import settings
-from django.db.models import QuerySet
-from rest_framework import pagination, serializers
-from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -25,8 +23,8 @@ LIMIT = settings.PAGE_SIZE
 T = TypeVar("T")
 
 
-class Dated(Protocol):
-    """A queryset of rows that are listed by the time at which they were made."""
+class Pageable(Protocol):
+    """A queryset that can be listed, newest first, from any row on; rows have `created_at`."""
 
     def newest_first(self) -> Self: ...
 
@@ -37,7 +35,7 @@ class Dated(Protocol):
 
 @dataclass(frozen=True)
 class Cursor:
-    """The last row seen: its place in a list that is ordered by time, or by rank before that."""
+    """The last row seen, in a list that is ordered by time, or by rank and then by time."""
 
     created_at: datetime
     id: str
@@ -51,7 +49,7 @@ class Cursor:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the cursor that `str` wrote; raise ValueError, OverflowError or binascii.Error."""
+        """Return the cursor of a text; raise ValueError, OverflowError or binascii.Error."""
         plain = base64.urlsafe_b64decode(text).decode()
         created_at, row_id, *ranks = plain.split(" ")
         moment = datetime.fromisoformat(created_at)
@@ -63,11 +61,11 @@ class Cursor:
 
 
 class CursorField(serializers.CharField):
-    """An opaque cursor: where in the list the page before ended."""
+    """An opaque cursor: the place in the list at which the previous page ended."""
 
     default_error_messages = {"unreadable": "Take the cursor from the Link header of this list."}
 
-    # The stub says that what is sent as text stays text.
+    # The stub allows only text as the result.
     def to_internal_value(self, data: Any) -> Cursor:  # type: ignore[override]
         try:
             return Cursor.parse(super().to_internal_value(data))
@@ -76,7 +74,7 @@ class CursorField(serializers.CharField):
 
 
 class PageQuery(serializers.Serializer):
-    """What every list can be asked for."""
+    """The parameters of every list."""
 
     limit = Digits(default=LIMIT, min_value=1, max_value=LIMIT, help_text="At most so many.")
     cursor = CursorField(required=False, help_text="From the `Link` of the page before.")
@@ -84,17 +82,21 @@ class PageQuery(serializers.Serializer):
 
 def paginate(
     request: Request,
-    rows: Dated,
+    rows: Pageable,
     total: int,
     query: Mapping[str, Any],
     serialize: Callable[[Any], Any],
+    key: Callable[[Any], str] = attrgetter("id"),
 ) -> Response:
-    """Answer the page of a list, newest first, that the query's `limit` and `cursor` name."""
+    """Answer the page of a list, newest first, that the query's `limit` and `cursor` name.
+
+    `key` gives the `row_id` of a row, by which `older_than` finds what follows it.
+    """
     found = rows.newest_first()
     if cursor := query.get("cursor"):
         found = found.older_than(cursor.created_at, cursor.id)
     page, last = split_page(found[: query["limit"] + 1], query["limit"])
-    following = Cursor(last.created_at, last.id) if last else None
+    following = Cursor(last.created_at, key(last)) if last else None
     return list_response(request, [serialize(row) for row in page], total, following)
 
 
@@ -120,39 +122,3 @@ def page_headers(total: int, next_url: str | None) -> dict[str, str]:
     """Return the headers of a list: how many rows there are, and where the next page is."""
     link = {"Link": f'<{next_url}>; rel="next"'} if next_url else {}
     return {"X-Total-Count": str(total), **link}
-
-
-class ProfilePagination(pagination.CursorPagination):
-    """Pages of profiles, newest first; with `limit` and an opaque `cursor`."""
-
-    ordering: tuple[str, ...] = ("-created_at", "collection", "name")
-    page_size = LIMIT
-
-    # The stub allows sequences, which a cursor cannot be in: they have no order by columns.
-    def paginate_queryset(  # type: ignore[override]
-        self, queryset: QuerySet[Any], request: Request, view: Any = None
-    ) -> list[Any]:
-        self.total = queryset.count()
-        # None would be a list without pages; this one always has a size.
-        return super().paginate_queryset(queryset, request, view) or []
-
-    def get_page_size(self, request: Request) -> int:
-        limit = request.query_params.get("limit") or str(LIMIT)
-        if not re.fullmatch(r"[1-9][0-9]{0,8}", limit) or int(limit) > LIMIT:
-            raise ValidationError({"limit": f"Give a whole number from 1 to {LIMIT}."})
-        return int(limit)
-
-    def decode_cursor(self, request: Request) -> pagination.Cursor | None:
-        try:
-            return super().decode_cursor(request)
-        except NotFound:
-            raise ValidationError({"cursor": "Take it from the `Link` of a list."}) from None
-
-    def get_paginated_response(self, data: list[Any]) -> Response:
-        return Response(data, headers=page_headers(self.total, self.get_next_link()))
-
-
-class VersionPagination(ProfilePagination):
-    """Pages of one profile's versions, newest first."""
-
-    ordering = ("-number",)

@@ -1,6 +1,5 @@
 """Collections, the modules that they and the daemon have, and their state against their sources."""
 
-from collections import defaultdict
 from typing import Any
 
 from drf_spectacular.utils import OpenApiParameter
@@ -10,7 +9,7 @@ from rest_framework.response import Response
 
 from amplifierd.common.openapi.operation import operation
 from amplifierd.common.openapi.schema import text
-from amplifierd.common.pagination import PageQuery, ProfilePagination
+from amplifierd.common.pagination import PageQuery, paginate
 from amplifierd.common.serializers import Nothing, parse_query, validate
 from profiles_app.api import requests
 from profiles_app.api.serializers import (
@@ -28,34 +27,24 @@ from profiles_app.api.serializers import (
     SuccessSerializer,
     SyncResultSerializer,
     serialize_checks,
-    serialize_collection,
-    serialize_collection_in_full,
     serialize_profile_check,
     serialize_profile_update,
     serialize_sync,
     serialize_updates,
 )
 from profiles_app.exceptions import ModuleNotFound, ProfileNotFound
-from profiles_app.models import Collection, Profile
+from profiles_app.models import Collection
 from profiles_app.services import collections, collections_sync
 from profiles_app.services.profile_validation import list_modules
 
 NAME = text("A name.", example="foundation")
 
 
-class CollectionPagination(ProfilePagination):
-    """Pages of collections, newest first."""
-
-    ordering = ("-created_at", "name")
-
-
-class CollectionViewSet(viewsets.GenericViewSet[Collection]):
+class CollectionViewSet(viewsets.ViewSet):
     """Collections, by their name."""
 
     tag = "collections"
     path_parameters = {"name": NAME}
-    queryset = Collection.objects.order_by(*CollectionPagination.ordering)
-    pagination_class = CollectionPagination
 
     @operation({200: [CollectionSerializer]}, operation_id="list_collections", query=PageQuery)
     def list(self, request: Request) -> Response:
@@ -63,13 +52,10 @@ class CollectionViewSet(viewsets.GenericViewSet[Collection]):
 
         All collections, newest first.
         """
-        page = self.paginate_queryset(self.get_queryset()) or []
-        names = defaultdict(list)
-        of_page = Profile.objects.filter(collection__in=[item.name for item in page])
-        for collection, name in of_page.values_list("collection", "name"):
-            names[collection].append(name)
-        rows = [serialize_collection(item, names[item.name]) for item in page]
-        return self.get_paginated_response(rows)
+        query = parse_query(PageQuery, request.query_params)
+        found = Collection.objects.with_profile_names()
+        total = Collection.objects.count()
+        return paginate(request, found, total, query, CollectionSerializer.serialize, str)
 
     @operation(
         {201: CollectionAddedSerializer},
@@ -104,7 +90,7 @@ class CollectionViewSet(viewsets.GenericViewSet[Collection]):
 
         A collection and all that it holds.
         """
-        return Response(serialize_collection_in_full(collections.find(name)))
+        return Response(CollectionDetailSerializer.serialize(collections.find(name)))
 
     @operation({200: SuccessSerializer}, operation_id="remove_collection", errors=[409])
     def destroy(self, request: Request, name: str) -> Response:
@@ -131,8 +117,14 @@ class CollectionViewSet(viewsets.GenericViewSet[Collection]):
         return Response(serialize_sync(collections_sync.sync_all(names)))
 
     def add(self, name: str, source: str) -> Response:
-        collection, loaded = collections.add(name, source)
-        answer = serialize_collection_in_full(collection, loaded)
+        _, loaded = collections.add(name, source)
+        count = len(loaded.created)
+        answer = CollectionAddedSerializer.serialize(
+            collections.find(name),
+            status="mounted",
+            message=f"Profiles of the collection {name}: {count}.",
+            **dict.fromkeys(("profileCount", "profile_count", "profiles_discovered"), count),
+        )
         return Response(answer, status.HTTP_201_CREATED)
 
 

@@ -9,7 +9,7 @@ from rest_framework.response import Response
 
 from amplifierd.common.openapi.operation import operation
 from amplifierd.common.openapi.schema import nullable, ref, text, whole
-from amplifierd.common.pagination import PageQuery, ProfilePagination, VersionPagination
+from amplifierd.common.pagination import PageQuery, paginate
 from amplifierd.common.redaction import redact
 from amplifierd.common.serializers import Nothing, parse_query, validate
 from profiles_app.api import requests
@@ -30,10 +30,10 @@ from profiles_app.diff import compare_versions, unified_diff
 from profiles_app.models import Profile
 from profiles_app.services import mount_plans, profiles
 from profiles_app.services.profile_validation import compile_profile
-from profiles_app.services.profiles import find_pair, find_version, list_versions, resolve_profile
+from profiles_app.services.profiles import find_pair, find_version, resolve_profile
 
 
-class ProfileViewSet(viewsets.GenericViewSet[Profile]):
+class ProfileViewSet(viewsets.ViewSet):
     """Profiles, by `collection/name` or by a bare name."""
 
     tag = "profiles"
@@ -44,8 +44,6 @@ class ProfileViewSet(viewsets.GenericViewSet[Profile]):
         ),
         "number": whole("The number of a version.", maximum=999_999_999),
     }
-    queryset = Profile.objects.newest_first()
-    pagination_class = ProfilePagination
 
     @operation({200: [ProfileSerializer]}, operation_id="list_profiles", query=PageQuery)
     def list(self, request: Request) -> Response:
@@ -53,8 +51,9 @@ class ProfileViewSet(viewsets.GenericViewSet[Profile]):
 
         All profiles, newest first.
         """
-        page = self.paginate_queryset(self.get_queryset()) or []
-        return self.get_paginated_response([ProfileSerializer.serialize(item) for item in page])
+        query = parse_query(PageQuery, request.query_params)
+        found = Profile.objects.all()
+        return paginate(request, found, found.count(), query, ProfileSerializer.serialize, str)
 
     @operation(
         {201: ProfileDetailSerializer},
@@ -162,9 +161,15 @@ class ProfileViewSet(viewsets.GenericViewSet[Profile]):
         Newest first.
         """
         profile = resolve_profile(name)
-        pagination = VersionPagination()
-        page = pagination.paginate_queryset(list_versions(profile), request, view=self)
-        return pagination.get_paginated_response([serialize_version(row, profile) for row in page])
+        found, query = profile.versions.all(), parse_query(PageQuery, request.query_params)
+        return paginate(
+            request,
+            found,
+            found.count(),
+            query,
+            lambda version: serialize_version(version, profile),
+            lambda version: str(version.number),
+        )
 
     @operation({200: ProfileVersionDetailSerializer}, operation_id="get_profile_version")
     def version(self, request: Request, name: str, number: str) -> Response:

@@ -27,11 +27,10 @@ from amplifierd.common.openapi.schema import (
 from amplifierd.common.redaction import redact
 from amplifierd.common.serializers import Member, OutputSerializer
 from profiles_app.definition import BEHAVIORS, TEXTS
-from profiles_app.models import AmplifiedDirectory, Collection, Profile, ProfileVersion
+from profiles_app.models import AmplifiedDirectory, Profile, ProfileVersion
 from profiles_app.models.profile import Source
 from profiles_app.profile_format import redact_texts
 from profiles_app.services import collections_sync, directories
-from profiles_app.services.collections import Loaded
 from profiles_app.services.collections_sync import CollectionCheck, SyncResult, UpdateResult
 
 NAME = text("Its name in its collection.", example="base")
@@ -338,8 +337,10 @@ class CollectionSerializer(OutputSerializer):
     digest = Member(nullable(text()), lambda collection: collection.digest or None)
     description = Member(nullable(text()), lambda collection: None)
     isRemovable = Member(flag(), "is_added")
-    profiles = list_of(text(), "Names of its profiles.")
-    profilesCount = profiles_count = whole()
+    profiles = Member(list_of(text(), "Names of its profiles."), "profile_names")
+    profilesCount = profiles_count = Member(
+        whole(), lambda collection: len(collection.profile_names)
+    )
     installedAt = installed_at = Member(nullable(time()), "created_at")
     syncedAt = last_synced = Member(nullable(time()), "synced_at")
     lastError = Member(nullable(text()), lambda collection: collection.last_error or None)
@@ -514,29 +515,6 @@ def serialize_directory(
     return kind.serialize(directory, metadata=metadata, default_profile=profile)
 
 
-def serialize_collection(collection: Collection, profiles: list[str]) -> dict[str, Any]:
-    """Return a collection with the names of its profiles."""
-    return CollectionSerializer.serialize(collection, **_list_profiles(profiles))
-
-
-def serialize_collection_in_full(
-    collection: Collection, added: Loaded | None = None
-) -> dict[str, Any]:
-    """Return a collection with all that it holds, and what was `added` with it."""
-    of_collection = Profile.objects.filter(collection=collection.name)
-    names = _list_profiles(list(of_collection.values_list("name", flat=True)))
-    if added is None:
-        return CollectionDetailSerializer.serialize(collection, **names)
-    count = len(added.created)
-    return CollectionAddedSerializer.serialize(
-        collection,
-        **names,
-        status="mounted",
-        message=f"Profiles of the collection {collection}: {count}.",
-        **dict.fromkeys(("profileCount", "profile_count", "profiles_discovered"), count),
-    )
-
-
 def serialize_sync(results: list[SyncResult]) -> dict[str, Any]:
     """Return what came of syncing: each collection's status, then the details."""
     return SyncResultSerializer.serialize(
@@ -585,7 +563,3 @@ def serialize_updates(results: list[UpdateResult]) -> dict[str, Any]:
 
 def stamp_of(moment: datetime | None) -> str | None:
     return stamp(moment) if moment else None
-
-
-def _list_profiles(names: list[str]) -> dict[str, Any]:
-    return {"profiles": names, **dict.fromkeys(("profilesCount", "profiles_count"), len(names))}

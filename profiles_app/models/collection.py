@@ -1,13 +1,16 @@
 """A collection: where a group of profiles comes from."""
 
-from typing import Any
+from datetime import datetime
+from typing import Any, Self
 
+from django.contrib.postgres.expressions import ArraySubquery
 from django.db import models
-from django.db.models import Q
+from django.db.models import OuterRef, Q
 from django.utils import timezone
 
 from profiles_app.definition import NAME
 from profiles_app.models import triggers
+from profiles_app.models.profile import Profile
 from profiles_app.sources.location import Location
 
 LOCAL = "local"
@@ -25,6 +28,23 @@ class Kind(models.TextChoices):
 def nothing() -> dict[str, list[Any]]:
     """Return the contents of a collection that has not been read."""
     return {"agents": [], "context": [], "modules": []}
+
+
+class CollectionQuerySet(models.QuerySet["Collection"]):
+    """Collections, in the order of lists."""
+
+    def with_profile_names(self) -> Self:
+        """Return them with `profile_names`: those of their profiles, in order."""
+        profiles = Profile.objects.filter(collection=OuterRef("name")).order_by("name")
+        return self.annotate(profile_names=ArraySubquery(profiles.values("name")))
+
+    def newest_first(self) -> Self:
+        """Return them newest first; those of one moment in order of their names."""
+        return self.order_by("-created_at", "name")
+
+    def older_than(self, created_at: datetime, row_id: str) -> Self:
+        """Return what follows the collection of the name `row_id` in a list, newest first."""
+        return self.filter(Q(created_at__lt=created_at) | Q(created_at=created_at, name__gt=row_id))
 
 
 class Collection(models.Model):
@@ -49,6 +69,8 @@ class Collection(models.Model):
     last_error = models.TextField(blank=True, default="")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = CollectionQuerySet.as_manager()
 
     class Meta:
         ordering = ("-created_at", "name")

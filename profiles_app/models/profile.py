@@ -1,5 +1,6 @@
 """A profile: what a session is made of."""
 
+from datetime import datetime
 from typing import Self
 
 from django.db import models
@@ -20,11 +21,17 @@ class Source(models.TextChoices):
 
 
 class ProfileQuerySet(models.QuerySet["Profile"]):
-    """Profiles."""
+    """Profiles, by name, and in the order of lists."""
 
     def newest_first(self) -> Self:
-        """Order as lists show them; those that were loaded together are in order of their names."""
+        """Return them newest first; those that were loaded together in order of their names."""
         return self.order_by("-created_at", "collection", "name")
+
+    def older_than(self, created_at: datetime, row_id: str) -> Self:
+        """Return what follows the profile `collection/name` in a list, newest first."""
+        collection, _, name = row_id.partition("/")
+        follows = Q(collection__gt=collection) | Q(collection=collection, name__gt=name)
+        return self.filter(Q(created_at__lt=created_at) | Q(created_at=created_at) & follows)
 
     def active(self) -> "Profile | None":
         """Return the active profile, of which there is at most one."""
@@ -52,7 +59,7 @@ class Profile(models.Model):
     # Below the folder of its source; empty if there is no file.
     source_path = models.TextField(blank=True, default="")
     schema_version = models.PositiveSmallIntegerField(default=SCHEMA_VERSION)
-    # As `definition.checked` returns it. `${NAME}` stays as it is written.
+    # As `definition.validate_definition` returns it. `${NAME}` stays as it is written.
     definition = models.JSONField(default=definition.empty_definition)
     instruction = models.TextField(blank=True, default="")
     # SHA-256 of the file, in hex; empty if there is no file.
@@ -110,6 +117,18 @@ class Profile(models.Model):
         return self.source == Source.LOCAL
 
 
+class ProfileVersionQuerySet(models.QuerySet["ProfileVersion"]):
+    """The versions of one profile, in the order of lists."""
+
+    def newest_first(self) -> Self:
+        """Return them newest first."""
+        return self.order_by("-number")
+
+    def older_than(self, created_at: datetime, row_id: str) -> Self:
+        """Return the versions before the number `row_id`; none if it is not a number."""
+        return self.filter(number__lt=int(row_id) if row_id.isdecimal() else 0)
+
+
 class ProfileVersion(models.Model):
     """The content of a profile after one change, numbered 1..n in its profile, never changed.
 
@@ -127,6 +146,8 @@ class ProfileVersion(models.Model):
     instruction = models.TextField(blank=True)
     digest = models.CharField(max_length=64, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
+
+    objects = ProfileVersionQuerySet.as_manager()
 
     class Meta:
         ordering = ("profile", "-number")

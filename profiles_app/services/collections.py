@@ -124,8 +124,8 @@ def store_profiles(
 
 
 def find(name: str) -> Collection:
-    """Return the collection of this name, or raise CollectionNotFound."""
-    if found := Collection.objects.filter(name=name).first():
+    """Return the collection of this name, with `profile_names`; raise CollectionNotFound."""
+    if found := Collection.objects.with_profile_names().filter(name=name).first():
         return found
     raise CollectionNotFound
 

@@ -70,7 +70,7 @@ def resolve_profile(name: str) -> Profile:
 
 def list_versions(profile: Profile) -> QuerySet[ProfileVersion]:
     """Return the versions of a profile, newest first."""
-    return profile.versions.order_by("-number")
+    return profile.versions.newest_first()
 
 
 def find_version(profile: Profile, number: int) -> ProfileVersion:

@@ -6,9 +6,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from profiles_app.api.serializers import serialize_collection, serialize_sync
+from profiles_app.api.serializers import CollectionSerializer, serialize_sync
 from profiles_app.exceptions import InvalidFiles, ProfilesError
-from profiles_app.models import Collection, Profile
+from profiles_app.models import Collection
 from profiles_app.services import collections, collections_sync
 from profiles_app.services.collections_sync import FAILED, REFUSED
 
@@ -52,13 +52,8 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from None
 
     def list_collections(self, as_json: bool) -> None:
-        profiles = Profile.objects.all()
-        found = [
-            serialize_collection(
-                item, list(profiles.filter(collection=item.name).values_list("name", flat=True))
-            )
-            for item in Collection.objects.all()
-        ]
+        listed = Collection.objects.with_profile_names()
+        found = [CollectionSerializer.serialize(collection) for collection in listed]
         if as_json:
             self.print_json(found)
             return

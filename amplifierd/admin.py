@@ -44,7 +44,7 @@ class ApiKeyForm(forms.ModelForm):
         """Return the date; raise ValidationError if it has passed."""
         expires_at = self.cleaned_data["expires_at"]
         if expires_at and expires_at <= timezone.now():
-            raise ValidationError("This has passed; such a key could not be used.")
+            raise ValidationError("This has passed; such a key would be of no use.")
         return expires_at
 
 

@@ -1,4 +1,4 @@
-"""What a collection's files say: profiles with their texts filled in, and modules by their type."""
+"""The contents of a collection's files: profiles with the texts that they name, and modules."""
 
 import contextlib
 import re
@@ -9,14 +9,14 @@ from typing import Any
 from amplifierd.common.redaction import find_secret
 from profiles_app import front_matter, profile_format
 from profiles_app.exceptions import InvalidDefinition, SourceUnreadable
-from profiles_app.profile_format import Library, ProfileFile
+from profiles_app.profile_format import Library
 from profiles_app.sources.tree import MODULE_FILE, MODULE_FOLDERS, FileError, Tree
 
 PROFILE_LIMIT = 200
 
-# A file at the top is a profile if its front matter says so; others are documents.
+# A file at the top is a profile if its front matter has the key `profile`.
 PROFILE = re.compile(rb"\A(\xef\xbb\xbf)?---\s*\n(?s:.*?)^profile\s*:", re.M)
-# How the names of modules begin, and the type that goes with it.
+# The prefix of a module's name → its type.
 PREFIXES = {
     "provider-": "provider",
     "tool-": "tool",
@@ -31,7 +31,7 @@ TYPES = sorted(set(PREFIXES.values()))
 
 @dataclass
 class Contents:
-    """A collection as it would be loaded; with any error, nothing of it is."""
+    """A collection as it would be loaded; if there is any error, nothing is loaded."""
 
     # The fields of each profile, by its name.
     profiles: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class Contents:
 
 
 def parse_collection(collection: str, tree: Tree) -> Contents:
-    """Return what the files of a collection say, with every error in them.
+    """Return the contents of a collection's files, with every error in them.
 
     Raises SourceUnreadable for too many profiles.
     """
@@ -58,7 +58,14 @@ def parse_collection(collection: str, tree: Tree) -> Contents:
     library = Library(collection, agents, context)
     for path, content in profiles.items():
         try:
-            file = _parse_profile(path, content, library)
+            file = profile_format.parse_profile(content, library)
+            if file.name != (stem := PurePosixPath(path).stem):
+                raise InvalidDefinition(f"profile.name: must be {stem!r}, like the file.")
+            if place := find_secret(file.definition, ""):
+                raise InvalidDefinition(
+                    f"{place.removeprefix('.')}: a secret is never stored; write ${{NAME}}, which "
+                    "is read from the environment at run time."
+                )
         except InvalidDefinition as error:
             contents.errors.append(FileError(path, *front_matter.locate_error(content, str(error))))
         else:
@@ -70,7 +77,7 @@ def parse_collection(collection: str, tree: Tree) -> Contents:
 
 
 def _read_texts(tree: Tree, section: str, contents: Contents) -> dict[str, str]:
-    """Return the texts of a folder by their path below it; note those that cannot be kept."""
+    """Return the texts of a folder by their path below it; add errors to `contents`."""
     texts = {}
     for path, content in tree.files.items():
         if not path.startswith(f"{section}/"):
@@ -87,21 +94,9 @@ def _read_texts(tree: Tree, section: str, contents: Contents) -> dict[str, str]:
     return texts
 
 
-def _parse_profile(path: str, content: bytes, library: Library) -> ProfileFile:
-    file = profile_format.parse_profile(content, library)
-    if file.name != (stem := PurePosixPath(path).stem):
-        raise InvalidDefinition(f"profile.name: must be {stem!r}, like the file.")
-    if place := find_secret(file.definition, ""):
-        raise InvalidDefinition(
-            f"{place.removeprefix('.')}: a secret is never stored; write ${{NAME}}, which is read "
-            "from the environment at run time."
-        )
-    return file
-
-
 def _describe_module(collection: str, folder: str, tree: Tree) -> dict[str, Any]:
-    """Return what is known of a module without running any of it."""
-    # A module file that cannot be read says nothing.
+    """Describe a module without executing anything of it."""
+    # A module file that cannot be read counts as empty.
     data: Any = None
     with contextlib.suppress(InvalidDefinition):
         content = tree.files.get(f"{folder}/{MODULE_FILE}", b"")

@@ -1,4 +1,4 @@
-"""The definition of a profile: which sections it has, and what may stand in them."""
+"""The definition of a profile: its sections, and what they may contain."""
 
 import math
 import re
@@ -18,8 +18,8 @@ MODULE_LISTS = {"providers": "provider", "tools": "tool", "hooks": "hook"}
 TEXTS = {"agents": "agent", "context": "context"}
 SESSION_MODULES = {"orchestrator": "orchestrator", "context": "context-manager"}
 SECTIONS = (*MODULE_LISTS, "session", *TEXTS)
-# Kept for clients that write it, and without effect here; a definition has it only if it is given,
-# so that what was written before it existed is no other version.
+# Stored for clients that write it; it has no effect here. A definition has this section only if it
+# is given, so that definitions from before it existed stay equal.
 BEHAVIORS = "behaviors"
 BEHAVIORS_LIMIT = 200
 
@@ -34,7 +34,7 @@ KEY_LIMIT = 200
 def validate_definition(sections: dict[str, Any], where: str = "") -> dict[str, Any]:
     """Return every section in its full form; those that are missing or null are empty.
 
-    `where` stands before the key in a message. Raises InvalidDefinition.
+    `where` is put before the key in a message. Raises InvalidDefinition.
     """
     definition: dict[str, Any] = {}
     behaviors = sections.get(BEHAVIORS) or []
@@ -70,7 +70,7 @@ def empty_definition() -> dict[str, Any]:
 
 
 def require_mapping(value: Any, where: str, known: Iterable[str] | None = None) -> dict[str, Any]:
-    """Return the value if it is a mapping, with no keys but the known ones."""
+    """Return the value if it is a mapping that has only known keys; raise InvalidDefinition."""
     if not isinstance(value, dict):
         raise InvalidDefinition(f"{where}: must be a mapping of keys to values.")
     if known is not None and (unknown := sorted(set(value) - set(known))):
@@ -81,7 +81,7 @@ def require_mapping(value: Any, where: str, known: Iterable[str] | None = None) 
 
 
 def require_text(value: Any, where: str, limit: int | None = None) -> str:
-    """Return the value if it is text, not blank, of at most `limit` characters."""
+    """Return the value if it is text, not blank, with at most `limit` characters."""
     if value is None:
         raise InvalidDefinition(f"{where}: is missing.")
     if not isinstance(value, str) or not value.strip():
@@ -92,7 +92,7 @@ def require_text(value: Any, where: str, limit: int | None = None) -> str:
 
 
 def short_name(module: str) -> str:
-    """Return a module's id without its type, as it stands in the ids of a mount plan."""
+    """Return a module's id without its type, as the ids of a mount plan have it."""
     return re.sub(r"^(provider|tool|hooks?)-", "", module)
 
 
@@ -109,7 +109,7 @@ def require_modules(value: Any, where: str) -> list[dict[str, Any]]:
 
 
 def _validate_modules(value: Any, where: str, *, is_single: bool = False) -> list[dict[str, Any]]:
-    """Return modules in their full form; `is_single` if `where` is the place of the only one."""
+    """Return modules in their full form; with `is_single`, `where` is the place of the only one."""
     names = Counter(short_name(entry["module"]) for entry in require_modules(value, where))
     if twice := next((name for name, count in names.items() if count > 1), None):
         raise InvalidDefinition(f"{where}: the module {twice!r} stands twice; keep one.")
@@ -128,7 +128,7 @@ def _validate_modules(value: Any, where: str, *, is_single: bool = False) -> lis
 
 
 def check_storable(value: Any, where: str, depth: int = DEPTH) -> None:
-    """Raise InvalidDefinition, naming the place, unless the value can be kept as JSON."""
+    """Raise InvalidDefinition, with the place, unless the value can be stored as JSON."""
     if depth == 0 and isinstance(value, dict | list):
         raise InvalidDefinition(f"{where}: nested too deeply; at most {DEPTH} levels are read.")
     if isinstance(value, dict):
@@ -146,20 +146,20 @@ def check_storable(value: Any, where: str, depth: int = DEPTH) -> None:
         # Null, a truth value, or a number within 64 bits.
         is_whole = isinstance(value, int) and -(2**63) <= value < 2**63
         if not (value is None or is_whole or (isinstance(value, float) and math.isfinite(value))):
-            raise InvalidDefinition(f"{where}: not a number that can be kept; write it as text.")
+            raise InvalidDefinition(f"{where}: not a number that can be stored; write it as text.")
 
 
 def check_storable_text(value: str, where: str) -> None:
-    """Raise InvalidDefinition for text that PostgreSQL cannot keep: NUL, half a surrogate pair."""
+    """Raise InvalidDefinition for text that PostgreSQL cannot store."""
     if not UNSTORABLE.search(value):
         return
     if "\0" in value:
-        raise InvalidDefinition(f"{where}: NUL characters cannot be kept; remove them.")
-    raise InvalidDefinition(f"{where}: half a surrogate pair cannot be kept; remove it.")
+        raise InvalidDefinition(f"{where}: NUL characters cannot be stored; remove them.")
+    raise InvalidDefinition(f"{where}: half a surrogate pair cannot be stored; remove it.")
 
 
 def merge(base: Any, over: Any) -> Any:
-    """Return `over` merged over `base`: mappings key by key, all else replaced."""
+    """Return `over` merged over `base`: mappings key by key, everything else replaced."""
     if not (isinstance(base, dict) and isinstance(over, dict)):
         return over
     return base | {key: merge(base.get(key), item) for key, item in over.items()}

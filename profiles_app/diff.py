@@ -1,4 +1,4 @@
-"""What differs between two versions of a profile, by path and as text. Secrets are redacted."""
+"""The differences of two versions of a profile, by path and as text. Secrets are redacted."""
 
 import difflib
 import json
@@ -15,7 +15,7 @@ from profiles_app.models import ProfileVersion
 from profiles_app.profile_format import render_profile
 
 FIELDS = ("version", "description", "instruction")
-# More would take seconds to write and to compare: characters of a version, and the lines of one
+# More would take seconds to render and compare: characters of a version, and the lines of one text
 # times the lines of the other.
 SIZE_LIMIT = 512 * 1024
 LINES_LIMIT = 4_000_000
@@ -23,16 +23,16 @@ LINES_LIMIT = 4_000_000
 
 @dataclass
 class Differences:
-    """What was added, removed and changed, each with its path and its values."""
+    """The values that were added, removed and changed, each with its path."""
 
     added: list[dict[str, Any]] = field(default_factory=list)
     removed: list[dict[str, Any]] = field(default_factory=list)
     changed: list[dict[str, Any]] = field(default_factory=list)
 
     def compare(self, path: str, old: Any, new: Any, *, secret: bool = False) -> None:
-        """Note what differs at a path and below it; lists are compared as a whole."""
+        """Add the differences at a path and below it; lists are compared as a whole."""
         if isinstance(old, dict) and isinstance(new, dict):
-            # What agents and texts are called says nothing of their content.
+            # The names of agents and texts do not tell whether their content is secret.
             named = path in TEXTS
             for key in [*old, *(key for key in new if key not in old)]:
                 where = f"{path}.{key}" if path else key
@@ -49,20 +49,22 @@ class Differences:
 
 
 def compare_versions(old: ProfileVersion, new: ProfileVersion) -> Differences:
-    """Return what differs; a module's path has its id: `providers.provider-openai.config.top_p`."""
+    """Return the differences; paths have ids of modules: `providers.provider-openai.config`."""
     found = Differences()
     found.compare("", _content(old), _content(new))
     for section in MODULE_LISTS:
-        before, after = _order(old, section), _order(new, section)
+        before, after = (
+            [entry["module"] for entry in each.definition[section]] for each in (old, new)
+        )
         if before != after and sorted(before) == sorted(after):
             found.changed.append({"path": section, "before": before, "after": after})
     return found
 
 
 def unified_diff(old: ProfileVersion, new: ProfileVersion) -> str | None:
-    """Return what differs between the two as files, as a unified diff; None if it is too long.
+    """Return the unified diff of the two as files; None if they are too long.
 
-    It is empty if the files are equal but for their comments.
+    It is empty if the files differ only in comments.
     """
     sizes = (len(each.instruction) + len(_to_json(each.definition)) for each in (old, new))
     if max(sizes) > SIZE_LIMIT:
@@ -75,7 +77,7 @@ def unified_diff(old: ProfileVersion, new: ProfileVersion) -> str | None:
 
 
 def _content(version: ProfileVersion) -> dict[str, Any]:
-    """Return what a version says, with its modules by their ids."""
+    """Return the content of a version, with its modules by their ids."""
     lists = {
         section: {
             entry["module"]: {key: item for key, item in entry.items() if key != "module"}
@@ -86,23 +88,17 @@ def _content(version: ProfileVersion) -> dict[str, Any]:
     return {key: getattr(version, key) for key in FIELDS} | version.definition | lists
 
 
-def _order(version: ProfileVersion, section: str) -> list[str]:
-    return [entry["module"] for entry in version.definition[section]]
-
-
 def _to_json(value: Any) -> str:
-    """Return a value as JSON, in which true and 1 differ."""
+    """Return a value as JSON, to compare it: for Python, true and 1 are equal."""
     return json.dumps(value, sort_keys=True)
 
 
-# Equal lines that are shown around what differs, and how many are not worth leaving out.
+# Equal lines that are shown around a difference, and the number up to which all are shown.
 AROUND = 3
 FEW = 2
-# What would take seconds to compare: the lines of one text times those of the other; and the
-# words of a line, which then counts as a whole.
-LINES_LIMIT = 4_000_000
+# A line with more words is compared as a whole: it would take seconds.
 WORDS_LIMIT = 400
-# Lines that have less than this in common are not compared word by word.
+# Lines whose similarity is less than this are not compared word by word.
 LIKE = 0.3
 WORDS = re.compile(r"\w+|\s+|[^\w\s]")
 
@@ -112,7 +108,7 @@ Pieces = list[tuple[bool, str]]
 
 @dataclass
 class Row:
-    """A pair of lines: same, changed, removed, added; or the place of equal ones left out."""
+    """A pair of lines: same, changed, removed, added; or the place of skipped equal ones."""
 
     kind: str
     old_number: int | None = None
@@ -123,7 +119,7 @@ class Row:
 
 
 def pair_lines(old: str, new: str) -> list[Row] | None:
-    """Return the lines of two texts in pairs, where they differ; None where they are too long."""
+    """Return the lines of two texts in pairs around each difference; None if they are too long."""
     before, after = old.split("\n"), new.split("\n")
     if len(before) * len(after) > LINES_LIMIT:
         return None
@@ -138,7 +134,7 @@ def pair_lines(old: str, new: str) -> list[Row] | None:
 
 
 def _between(lines: list[str], start: int, end: int, other: int) -> list[Row]:
-    """Return equal lines that stand between what differs: their number, or themselves if few."""
+    """Return the equal lines between two differences; only their number if they are many."""
     if end - start > FEW:
         return [Row("skipped", skipped=end - start)]
     return list(_pairs("equal", (start, lines[start:end]), (other, lines[start:end])))
@@ -158,7 +154,7 @@ def _pairs(tag: str, old: tuple[int, list[str]], new: tuple[int, list[str]]) -> 
 
 
 def _words(old: str, new: str) -> tuple[Pieces, Pieces]:
-    """Return two lines in pieces, of which those that only one of them has are marked."""
+    """Return two lines in pieces; the pieces that only one of them has are marked."""
     before, after = WORDS.findall(old), WORDS.findall(new)
     matcher = SequenceMatcher(None, before, after, autojunk=False)
     if max(len(before), len(after)) > WORDS_LIMIT or matcher.quick_ratio() < LIKE:

@@ -1,4 +1,4 @@
-"""What the catalogue refuses. The docstring is the default message; one handler maps it to HTTP."""
+"""The errors of the catalogue. A docstring is the default message for clients."""
 
 from typing import Any
 
@@ -38,7 +38,7 @@ class ProfileActive(ProfilesError):
 
 
 class StaleVersion(ProfilesError):
-    """The profile was changed meanwhile. Read it again, and make the change on what it is now."""
+    """The profile was changed meanwhile. Read it again, and apply your change to that."""
 
     status = 409
     code = "conflict"
@@ -46,7 +46,7 @@ class StaleVersion(ProfilesError):
     def __init__(self, expected: int, current: int) -> None:
         super().__init__(
             f"The profile is at version {current} and no longer at {expected}. Read it again, and "
-            "make the change on what it is now.",
+            "apply your change to that.",
             expected=expected,
             current=current,
         )
@@ -60,7 +60,7 @@ class VersionNotFound(ProfilesError):
 
 
 class NotCompilable(ProfilesError):
-    """The profile names what a session could not run with."""
+    """A session could not run with this profile."""
 
     def __init__(self, errors: list[dict[str, Any]]) -> None:
         first, others = errors[0], len(errors) - 1
@@ -69,7 +69,7 @@ class NotCompilable(ProfilesError):
 
 
 class InvalidDefinition(ProfilesError):
-    """This is no valid profile definition; compare it with a shipped profile."""
+    """This is not a valid profile definition; compare it with a shipped profile."""
 
 
 class LiteralSecret(InvalidDefinition):
@@ -117,14 +117,14 @@ class FileNotFound(ProfilesError):
 
 
 class DiskDenied(ProfilesError):
-    """The disk denies this to the daemon's user; give it the right, or choose another place."""
+    """The daemon's user may not do this on the disk; give it the right, or choose another place."""
 
     status = 403
     code = "permission_denied"
 
 
 class DiskFull(ProfilesError):
-    """The disk is full; make room on it, then try again."""
+    """The disk is full; free some space, then try again."""
 
     status = 503
     code = "unavailable"
@@ -138,7 +138,7 @@ class DiskFailed(ProfilesError):
 
 
 class InvalidSource(ProfilesError):
-    """This is no source of a collection; give the absolute path of a folder, or a git URL."""
+    """This is not a source of a collection; give the absolute path of a folder, or a git URL."""
 
 
 class SourceUnreadable(ProfilesError):
@@ -178,7 +178,7 @@ class CollectionInUse(ProfilesError):
 
 
 class CollectionBusy(ProfilesError):
-    """The collection was changed by somebody else meanwhile. Try again."""
+    """The collection was changed by another request meanwhile. Try again."""
 
     status = 409
     code = "conflict"

@@ -1,11 +1,11 @@
 """Markdown with YAML front matter, read within bounds.
 
 Scalars are read by the core schema of YAML 1.2, as other tools read them: `yes`, `12:30` and
-`2024-01-01` are text, `0755` is the number 755. Command lines, environments and headers are text
-whatever stands there: a program is given `0755` and `1.10` as they were written.
+`2024-01-01` are text, `0755` is the number 755. Values in command lines, environments and headers
+are always text: a program gets `0755` and `1.10` as they were written.
 
-PyYAML's C loader crashes on deep nesting and its aliases can expand without limit, so the pure
-Python one is used, and only after its events have been found shallow and free of aliases.
+PyYAML's C loader crashes on deep nesting, and aliases can expand without limit. So the loader in
+pure Python is used, after a check that the events are not nested too deeply and have no aliases.
 """
 
 import re
@@ -30,8 +30,8 @@ def read_front_matter(
 ) -> tuple[dict[str, Any], str]:
     """Return the front matter of at most `limit` bytes and the body, without blank lines around it.
 
-    Raises InvalidDefinition, which names the line or the key, for all that is not plain JSON data
-    in YAML's words: aliases, tags, duplicate keys, keys that are no text, more than 20 levels.
+    Raises InvalidDefinition, with the line or the key, for everything that is not plain JSON data:
+    aliases, tags, duplicate keys, keys that are not text, more than 20 levels.
     """
     front, body = _split(decode_text(content))
     data = parse_yaml(front, limit)
@@ -54,12 +54,12 @@ def decode_text(content: bytes) -> str:
         raise InvalidDefinition(f"Line {line}: not UTF-8; save the file as UTF-8.") from None
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise InvalidDefinition(f"Line {line}: NUL characters cannot be kept; remove them.")
+        raise InvalidDefinition(f"Line {line}: NUL characters cannot be stored; remove them.")
     return text.replace("\r\n", "\n")
 
 
 def parse_yaml(front: str, limit: int = FRONT_MATTER_LIMIT) -> Any:
-    """Return what YAML says, within the bounds; raise InvalidDefinition with the line."""
+    """Return the data of a YAML text; raise InvalidDefinition with the line."""
     if len(front.encode()) > limit:
         raise InvalidDefinition(f"The front matter is larger than {limit // 1024} KB; shorten it.")
     _check_events(front)
@@ -79,7 +79,7 @@ def locate_error(content: bytes, message: str) -> tuple[int, str]:
 
 
 def find_line(content: bytes, message: str) -> int:
-    """Return the line of the key that a message begins with, or of the nearest one around it."""
+    """Return the line of the key with which a message begins, or of the nearest key around it."""
     try:
         front, _ = _split(decode_text(content))
         _check_events(front)
@@ -104,15 +104,15 @@ def find_line(content: bytes, message: str) -> int:
     return line + FIRST_LINE
 
 
-# A key or an index of a place such as `providers[0].config.base_url`; a key that is not known.
+# A key or an index in a place such as `providers[0].config.base_url`; an unknown key.
 _STEPS = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 _UNKNOWN = re.compile(r"unknown key '([^']*)'")
-# How a message begins that knows its line.
+# The beginning of a message that has a line.
 _NUMBERED = re.compile(r"Line (\d+): ")
 
 
 def _split(text: str) -> tuple[str, str]:
-    """Return what stands between the first two fences, and what follows them."""
+    """Return the text between the first two fences, and the text after them."""
     lines = text.split("\n")
     if lines[0].rstrip() != FENCE:
         raise InvalidDefinition("Line 1: begin the file with `---` and its front matter.")
@@ -126,7 +126,7 @@ def _split(text: str) -> tuple[str, str]:
 
 
 def _check_events(front: str) -> None:
-    """Refuse what would make the constructor recurse or expand; nothing is built for this."""
+    """Raise InvalidDefinition for YAML that the constructor would expand or recurse into."""
     depth = 0
     try:
         for event in yaml.parse(front, Loader=yaml.SafeLoader):
@@ -142,7 +142,7 @@ def _check_events(front: str) -> None:
             elif depth > definition.DEPTH:
                 problem = f"nested too deeply; at most {definition.DEPTH} levels are read."
             if problem:
-                # The parser gives each event its mark; only events made by hand have none.
+                # Each event of the parser has a mark, although the type allows None.
                 line = _line(cast("yaml.Mark", event.start_mark))
                 raise InvalidDefinition(f"Line {line}: {problem}")
     except yaml.YAMLError as error:
@@ -150,7 +150,7 @@ def _check_events(front: str) -> None:
 
 
 _STR = "tag:yaml.org,2002:str"
-# The core schema of YAML 1.2: what a plain scalar is, and the characters that it can begin with.
+# The core schema of YAML 1.2: pattern and first characters of each type of plain scalar.
 CORE_SCHEMA: tuple[tuple[str, str, str], ...] = (
     ("null", r"~|null|Null|NULL|", "~nN"),
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
@@ -162,12 +162,12 @@ CORE_SCHEMA: tuple[tuple[str, str, str], ...] = (
         "-+.0123456789",
     ),
 )
-# What a program or a server is given as text: all below these keys of a module's `config`.
+# The keys of a module's `config` below which every value is text, as programs need it.
 AS_WRITTEN = frozenset({"args", "env", "headers"})
 
 
 def add_core_schema(resolver: type[yaml.resolver.BaseResolver]) -> None:
-    """Have a loader, or a dumper, tell plain scalars apart by the core schema too."""
+    """Add the types of the core schema to a loader or a dumper."""
     for name, pattern, first in CORE_SCHEMA:
         letters: list[str] = [*first, *([""] if name == "null" else [])]
         compiled = re.compile(rf"(?:{pattern})\Z")
@@ -180,16 +180,16 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers = {}
 
     def construct_document(self, node: yaml.Node) -> Any:
-        """Build a document, in which what is text by its key stays as it was written."""
+        """Build a document; values below the keys of AS_WRITTEN stay text."""
         _keep_texts(node)
         return super().construct_document(node)
 
     def construct_core_int(self, node: yaml.ScalarNode) -> int:
-        """Build a whole number: decimal, whatever zeros it begins with, `0o17` or `0x0f`."""
+        """Build a whole number: decimal, also with leading zeros, `0o17` or `0x0f`."""
         return int(node.value, {"0o": 8, "0x": 16}.get(node.value[:2], 10))
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """Build a mapping, refusing a key that is no text or stands twice."""
+        """Build a mapping; raise InvalidDefinition for a key that is not text or is there twice."""
         seen = set()
         for key, _ in node.value:
             line = _line(key.start_mark)
@@ -212,7 +212,7 @@ def _items(node: yaml.Node) -> list[yaml.Node]:
 
 
 def _keep_texts(node: yaml.Node, *, in_config: bool = False) -> None:
-    """Find the configs below a node, and what is text in them."""
+    """Make text of the values below the keys of AS_WRITTEN, in all configs below a node."""
     if isinstance(node, yaml.SequenceNode):
         for item in node.value:
             _keep_texts(item, in_config=in_config)
@@ -227,7 +227,7 @@ def _keep_texts(node: yaml.Node, *, in_config: bool = False) -> None:
 
 
 def _keep_written(node: yaml.Node) -> None:
-    """Make texts of the plain scalars of a node; nothing at all stays nothing."""
+    """Make text of the scalars of a node; an empty one stays null."""
     if isinstance(node, yaml.ScalarNode) and node.value:
         node.tag = _STR
     for item in _items(node):
@@ -235,19 +235,19 @@ def _keep_written(node: yaml.Node) -> None:
 
 
 def _explain(error: yaml.YAMLError) -> InvalidDefinition:
-    """Return what YAML found, without quoting the file: it may hold a secret."""
+    """Return the error of a YAML text, without a quotation: that might be a secret."""
     if not isinstance(error, yaml.MarkedYAMLError):
         return InvalidDefinition("The front matter has characters that YAML does not allow.")
     mark, problem = error.problem_mark or error.context_mark, error.problem or "is no valid YAML"
     if error.context == "while scanning a quoted scalar" and error.context_mark:
-        # What ends it is far away, or missing.
+        # The mark of the problem is the end of the file.
         mark, problem = error.context_mark, "the quote that begins here has no end"
     where = f"Line {_line(mark)}" if mark else "The front matter"
     hint = next((hint for words, hint in _HINTS.items() if words in problem), "")
     return InvalidDefinition(f"{where}: {problem}.{hint}")
 
 
-# What YAML says, and what to do about it.
+# A part of YAML's message, and what to do.
 _HINTS = {
     "'\\t'": " Indent with spaces, not with tabs.",
     "mapping values are not allowed": " Put a text with a colon in quotes.",
@@ -262,7 +262,7 @@ def _line(mark: yaml.Mark) -> int:
 
 
 class _Dumper(yaml.SafeDumper):
-    """YAML as people write it: long texts as blocks, and each value written out."""
+    """YAML as people write it: long texts as blocks, and no aliases."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -272,7 +272,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 _Dumper.add_representer(str, _Dumper.represent_str)
-# A text that would be read as something else is quoted: for readers of YAML 1.1, and for our own.
+# So that a text which a reader of YAML 1.1 or 1.2 would take for another type is quoted.
 add_core_schema(_Dumper)
 
 

@@ -1,4 +1,4 @@
-"""The modules that profiles may name. Whoever executes a kind of them registers it here."""
+"""The modules that profiles may name. The app that executes a kind of modules registers it here."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -8,29 +8,29 @@ from typing import Any, NamedTuple
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a module can do, as far as it matters who may add it to a session.
+    """What a module can do, for the decision who may add it to a session.
 
-    The defaults are the worst case: a module that does not say counts as able to do anything.
+    The defaults are the worst case: a module can do everything that it does not exclude.
     """
 
     executes_code: bool = True
     touches_files: bool = True
     reaches_network: bool = True
-    # Whether it sends a key of its own, also if its config names none.
+    # Whether it sends a key of its own, even if its config names none.
     needs_key: bool = True
-    # Whether its config may say where it reaches (`base_url` and the like).
+    # Whether its config can have an address (`base_url` and the like).
     has_address: bool = True
-    # Whether its config may script what it does.
+    # Whether its config can script its answers.
     is_scripted: bool = True
-    # Of an engine, whether the modules that it runs are those that are registered here.
+    # For an engine: whether it runs the modules that are registered here.
     runs_known_modules: bool = False
-    # Keys of its config that change how it answers, and nothing of what it reaches.
+    # Keys of its config that change how it answers, but not what it reaches.
     settings: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class Module:
-    """A module that profiles may name, or why they may not."""
+    """A module that profiles may name, or the reason why it cannot be used."""
 
     capabilities: Capabilities
     # The installed package that it comes from; empty for one of the daemon's own.
@@ -40,9 +40,9 @@ class Module:
 
 
 class ConfigError(NamedTuple):
-    """What keeps a module of a profile from being used: its place in the list, and the reason."""
+    """Why a module of a profile cannot be used, and the module's place in its list."""
 
-    # It hides the method of tuples that has this name, which nobody calls.
+    # Hides the method `index` of tuples, which is not used.
     index: int  # type: ignore[assignment]
     code: str
     detail: str
@@ -50,13 +50,13 @@ class ConfigError(NamedTuple):
 
 # Returns the modules of a kind by their ids; it is called once, when they are first needed.
 Finder = Callable[[], Mapping[str, Module]]
-# Takes the modules of one kind in a profile, and says what is wrong with their config here.
+# Takes the modules of one kind in a profile, and returns the errors in their config.
 Check = Callable[[list[dict[str, Any]]], Iterable[ConfigError]]
 
 BUILTIN_ENGINE = "builtin"
-# What profiles of the first release call it.
+# Names of engines in profiles of the first release → today's names.
 FORMER_ENGINES = {"pydantic-ai": BUILTIN_ENGINE}
-# Names how the daemon works anyway; nothing is executed for them.
+# A module that only names what the daemon does anyway; nothing is executed for it.
 _INERT = Module(
     Capabilities(
         executes_code=False,
@@ -76,7 +76,7 @@ _checks: dict[str, Check] = {}
 
 
 def register(kind: str, find: Finder, check: Check | None = None) -> None:
-    """Have the modules of a kind found, and their config checked when a profile is compiled."""
+    """Register how to find the modules of a kind, and how to check their config."""
     _finders[kind] = find
     if check:
         _checks[kind] = check
@@ -94,15 +94,15 @@ def list_usable(kind: str) -> dict[str, Module]:
 
 
 def find_capabilities(kind: str, module: str) -> Capabilities | None:
-    """Return what a module of a kind can do; None for one that the daemon does not have."""
+    """Return what a module of a kind can do; None if the daemon does not have it."""
     usable = list_usable(kind)
     return usable[module].capabilities if module in usable else None
 
 
 def find_settings(kind: str, module: str = "") -> frozenset[str]:
-    """Return the settings (`Capabilities.settings`) of a module: its own, and those of all of ours.
+    """Return the keys of `Capabilities.settings` of a module and of all modules of the daemon.
 
-    What a package says of its own module opens nothing of another one.
+    Those of an installed package's module hold for that module only.
     """
     return frozenset().union(
         *(
@@ -114,7 +114,7 @@ def find_settings(kind: str, module: str = "") -> frozenset[str]:
 
 
 def locate(kind: str, module: str) -> str:
-    """Return where the code of a module is: with the daemon, or in an installed package."""
+    """Return where the code of a module is: `builtin:…`, or `package:…` if installed."""
     found = _find_modules(kind).get(module)
     return f"package:{found.package}" if found and found.package else f"builtin:{module}"
 
@@ -134,16 +134,16 @@ def name_engine(session: dict[str, Any]) -> str:
 def has_known_modules(session: dict[str, Any]) -> bool:
     """Return whether the engine of a session runs the modules that are registered here.
 
-    Of an engine that the daemon does not have nothing is known.
+    False for an engine that the daemon does not have.
     """
     found = find_capabilities("engine", name_engine(session))
     return found is not None and found.runs_known_modules
 
 
 def find_config_errors(kind: str, modules: list[dict[str, Any]]) -> list[ConfigError]:
-    """Return what is wrong with the config of a profile's modules of a kind, where they would run.
+    """Return the errors in the config of a profile's modules of a kind.
 
-    Nothing, if nobody checks that kind.
+    Empty if no check is registered for that kind.
     """
     check = _checks.get(kind)
     return list(check(modules)) if check else []

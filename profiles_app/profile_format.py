@@ -38,10 +38,10 @@ class Library:
     context: dict[str, str] = field(default_factory=dict)
 
     def resolve(self, section: str, value: Any) -> Any:
-        """Return a section's value as a mapping of names to texts, if it names any.
+        """Return a section's value as a mapping of names to texts, if it refers to any.
 
-        Raises InvalidDefinition for a reference that the collection does not have. Other values
-        are returned as they are, for the definition to judge.
+        Raises InvalidDefinition for a text that the collection does not have. Other values are
+        returned unchanged; `validate_definition` checks them.
         """
         found: dict[str, Any] = {}
         if isinstance(value, list):
@@ -63,7 +63,7 @@ class Library:
         return found
 
     def _find_texts(self, section: str, reference: str, where: str) -> dict[str, str]:
-        """Return what a reference names: one text, or those of a folder, by their names."""
+        """Return the texts of a reference by their names: one, or all of a folder."""
         if ELSEWHERE.fullmatch(reference):
             raise InvalidDefinition(
                 f"{where}: texts are read from the collection only; copy the file into its "
@@ -74,7 +74,7 @@ class Library:
             raise InvalidDefinition(
                 f"{where}: texts are read from the collection {self.collection!r} only."
             )
-        # A profile lies in `profiles`, beside the folders that it names.
+        # Profiles are in the folder `profiles`, beside `agents` and `context`.
         path = str(PurePosixPath(rest.removeprefix("../")))
         if ".." in PurePosixPath(path).parts:
             raise InvalidDefinition(f"{where}: the reference leaves the collection.")
@@ -101,7 +101,7 @@ PROFILE_KEYS = ("name", "version", "description", "schema_version")
 
 @dataclass(frozen=True)
 class ProfileFile:
-    """What a profile file says; the fields are those of the model."""
+    """The content of a profile file; the fields are those of the model."""
 
     name: str
     version: str
@@ -116,14 +116,14 @@ def parse_profile(
     library: Library | None = None,
     front_limit: int = front_matter.FRONT_MATTER_LIMIT,
 ) -> ProfileFile:
-    """Return what the file says, or raise InvalidDefinition with the line or key that is wrong.
+    """Return the content of a file; raise InvalidDefinition with the line or key that is wrong.
 
-    With a library, agents and context may name texts of it.
+    With a library, agents and context may refer to its texts.
     """
     front, body = front_matter.read_front_matter(content, front_limit)
     require_mapping(front, "front matter", TOP_LEVEL)
     profile = require_mapping(front.get("profile"), "profile", PROFILE_KEYS)
-    # Older files have it below `profile`.
+    # Older files have this key below `profile`.
     schema = front.get("schema_version", profile.get("schema_version"))
     if schema != SCHEMA_VERSION or isinstance(schema, bool):
         raise InvalidDefinition("schema_version: must be 2; other versions are not read.")
@@ -143,7 +143,7 @@ def parse_profile(
 
 
 def require_name(value: Any, where: str) -> str:
-    """Return the value if it can be the name of a profile or collection."""
+    """Return a name of a profile or collection; raise InvalidDefinition if it is not valid."""
     if not isinstance(value, str) or not re.fullmatch(NAME, value):
         raise InvalidDefinition(f"{where}: must be 1 to 64 lower-case letters, digits and hyphens.")
     return value
@@ -173,7 +173,7 @@ def render_profile(version: ProfileVersion) -> str:
 
 
 def redact_texts(definition: dict[str, Any]) -> dict[str, dict[str, str]]:
-    """Return the texts of a definition, redacted; what they are called says nothing of them."""
+    """Return the texts of a definition, redacted; their names do not make them secret."""
     return {
         section: {name: redact(text) for name, text in definition[section].items()}
         for section in TEXTS
@@ -181,5 +181,5 @@ def redact_texts(definition: dict[str, Any]) -> dict[str, dict[str, str]]:
 
 
 def _order_module(entry: dict[str, Any]) -> dict[str, Any]:
-    """Return the entry of a module in the order that people write it, without what is empty."""
+    """Return the entry of a module with its keys in the usual order, without empty values."""
     return {key: entry[key] for key in ("module", "source", "config") if entry.get(key)}

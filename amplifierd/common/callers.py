@@ -1,7 +1,7 @@
-"""Who sends a request, and whose data a code path may see: everyone's, one owner's, or nobody's.
+"""The caller of a request, and whose sessions a code path may see: everyone's, one owner's, none.
 
-Without a caller nothing is seen: code that works for everybody, like the console and the commands
-of this machine, says `Everyone()`.
+Without a caller no session is visible. Code that works for all owners, such as the console and the
+commands of this machine, passes `Everyone()`.
 """
 
 from dataclasses import dataclass, field
@@ -39,14 +39,14 @@ def sql_visibility(sees: Visibility) -> dict[str, bool | str | None]:
 
 @dataclass(frozen=True)
 class Caller:
-    """What a caller may see and do. It stands where REST framework has a user."""
+    """What a caller may see and do. It takes the place of REST framework's user."""
 
     sees: Visibility = field(default_factory=Nobody)
     # Owner of the sessions that it creates; empty if no key is required.
     maker: str = ""
-    # What it may do: one of the scopes of an API key; empty: nothing.
+    # One of the scopes of an API key; empty: it may do nothing.
     scope: str = ""
-    # The name of its key, or of the console's user. Shown to people, and kept with what it does.
+    # The name of its key, or of the console's user. Shown to people, and stored with its actions.
     name: str = ""
 
     @property

@@ -1,4 +1,4 @@
-"""What the commands for people have in common: a screen, and reasons instead of tracebacks."""
+"""The base of commands for people: output with rich, and reasons instead of tracebacks."""
 
 import os
 import sys
@@ -17,16 +17,16 @@ from amplifierd.common.program import command
 
 
 class ConsoleCommand(BaseCommand):
-    """A command that writes with rich on a terminal, plainly elsewhere.
+    """A command that writes with rich to a terminal, and plain text elsewhere.
 
-    What the services refuse ends it with the reason on stderr and exit code 1.
+    An error of a service ends it with exit code 1 and the reason on stderr.
     """
 
-    # Nothing is served here, so nobody waits for URLs, templates and admin to be looked through.
+    # Nothing is served, so URLs, templates and admin need no check.
     requires_system_checks: list[str] = []
 
     def execute(self, *args: Any, **options: Any) -> str | None:
-        """Run the command; raise CommandError for whatever a person can do something about."""
+        """Run the command; raise CommandError for everything that a person can correct."""
         with reasons():
             return super().execute(*args, **options)
 
@@ -37,23 +37,24 @@ class ConsoleCommand(BaseCommand):
 
     @cached_property
     def notes(self) -> Console:
-        """The standard error, for what is no result."""
+        """The standard error, for everything that is not a result."""
         return _console(self.stderr)
 
 
 @contextmanager
 def reasons() -> Iterator[None]:
-    """Turn refusals, Ctrl-C, and a database that is not there into CommandErrors."""
+    """Turn errors of services, Ctrl-C and an unavailable database into CommandErrors."""
     try:
         yield
-    except errors.ServiceError as refusal:
-        raise CommandError(str(refusal)) from refusal
+    except errors.ServiceError as error:
+        raise CommandError(str(error)) from error
     except KeyboardInterrupt:
         raise CommandError("Interrupted.", returncode=130) from None
     except UnicodeEncodeError as error:
-        raise CommandError(f"{error.object[:80]!r} is no valid UTF-8; write it anew.") from None
+        raise CommandError(f"{error.object[:80]!r} is not valid UTF-8; write it again.") from None
     except BrokenPipeError:
-        _close_output()
+        # The reader, such as `head`, has ended: what is still buffered must not be written.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except errors.DATABASE_UNAVAILABLE as error:
         raise CommandError(
@@ -61,23 +62,14 @@ def reasons() -> Iterator[None]:
             f"Start the daemon with `{command('serve')}`, or set DATABASE_URL."
         ) from error
     except ProgrammingError as error:
+        first_line = str(error).partition("\n")[0]
         raise CommandError(
-            f"The database is not prepared ({_first_line(error)}). Run `{command('migrate')}`."
+            f"The database is not prepared ({first_line}). Run `{command('migrate')}`."
         ) from error
 
 
-def _close_output() -> None:
-    """Have what is still to be written go nowhere: its reader, as `head`, has seen enough."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
-
-
 class _Unended(TextIOBase):
-    """A stream of a command without what the command does to lines: endings, colours."""
+    """A command's stream, without the line ends and colours that Django adds."""
 
     def __init__(self, stream: OutputWrapper) -> None:
         self._stream = stream
@@ -94,6 +86,6 @@ class _Unended(TextIOBase):
 
 
 def _console(stream: OutputWrapper) -> Console:
-    # What has all methods of text files is none for the types of the standard library.
+    # It has the methods of text files that rich calls, not all of them.
     file = cast(TextIO, _Unended(stream))
     return Console(file=file, highlight=False, markup=False, emoji=False)

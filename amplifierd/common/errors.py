@@ -1,7 +1,7 @@
-"""The base of all errors that a client is told, and what counts as "the database is unavailable".
+"""The base of all errors that clients get, and the errors of an unavailable database.
 
-PostgreSQL may be away, starting, shutting down, in recovery or read-only. All of that passes, so
-the code that meets it answers 503 or tries again. Only this module knows which exceptions mean it.
+PostgreSQL may be stopped, starting, shutting down, in recovery or read-only. All of this passes, so
+code that meets it answers 503 or tries again. Only this module knows which exceptions mean it.
 """
 
 from typing import Any, ClassVar
@@ -10,14 +10,14 @@ import psycopg
 from django.db import InterfaceError, OperationalError
 from psycopg import errors
 
-# PostgreSQL reports these as internal errors, although the session or the server is only in the
-# wrong state for a while. The database backend of the project raises them as OperationalError.
+# Django has InternalError for these, although only the state of the session or the server is wrong,
+# and that passes. The project's database backend raises them as OperationalError.
 READ_ONLY = (errors.ReadOnlySqlTransaction,)
-# Ended by the server because this process stood still inside a transaction.
+# The server ended the transaction because this process did nothing in it.
 TIMED_OUT = (errors.IdleInTransactionSessionTimeout, errors.TransactionTimeout)
 TRANSIENT_STATES = (*READ_ONLY, *TIMED_OUT)
 
-# For `except`: Django's errors, and psycopg's own where Django takes no part.
+# For `except`: Django's errors, and psycopg's own on connections that Django does not open.
 DATABASE_UNAVAILABLE = (
     OperationalError,
     InterfaceError,
@@ -28,12 +28,12 @@ DATABASE_UNAVAILABLE = (
 
 
 def is_read_only(error: BaseException) -> bool:
-    """Tell whether the database is there and takes no writes: read-only, or in recovery."""
+    """Tell whether the database answers but takes no writes: read-only, or in recovery."""
     return isinstance(error, READ_ONLY) or isinstance(error.__cause__, READ_ONLY)
 
 
 def describe(error: BaseException) -> str:
-    """Return what is the matter with the database, as a clause: "the database …" goes before it."""
+    """Return what is wrong with the database, as the clause after "the database"."""
     first_line = str(error).strip().partition("\n")[0]
     state = "takes no writes at the moment" if is_read_only(error) else "does not answer"
     return f"{state} ({first_line})"

@@ -1,4 +1,4 @@
-"""Coping with an outage of the database: try again until it is over, or refuse at once.
+"""What to do during an outage of the database: try again until it is over, or refuse at once.
 
 The settings import this module, so it must not import them.
 """
@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 # Seconds between two attempts: the first, and the longest.
 FIRST_DELAY, LONGEST_DELAY = 0.05, 2.0
-# An action that has run for so many seconds before it failed met a new outage.
+# If an action runs for so many seconds before it fails, the outage is a new one.
 NEW_OUTAGE = 60.0
 # Seconds for which a failed attempt to connect counts for all requests.
 HOLD = 1.0

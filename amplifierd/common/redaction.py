@@ -1,11 +1,11 @@
-"""Keeping secrets out of answers: literal ones are hidden, references like `${NAME}` stay."""
+"""Keeps secrets out of answers: literal ones are masked, references like `${NAME}` stay."""
 
 import re
 from typing import Any
 
 MASK = "********"
 
-# These mean the same to PostgreSQL, which looks for secrets by them in `check_invariants`.
+# PostgreSQL reads these patterns the same way: `check_invariants` searches with them.
 # The end of a key, in lower case with `_` between its words. `max_tokens` is no secret.
 KEY_PATTERN = (
     r"(^|_)(api_?keys?|secret(_key)?s?|access_key|private_key|(access|auth|refresh|id)_tokens?"
@@ -23,29 +23,31 @@ _USER_INFO = re.compile(USER_INFO)
 
 
 def redact(value: Any, *, secret: bool = False) -> Any:
-    """Return JSON data with every literal secret masked; the data themselves are not changed.
+    """Return a copy of JSON data with every literal secret masked.
 
-    Secret is what stands under a key such as `api_key`, and the user part of a URL. `secret` says
-    that the value stands below such a key.
+    Secrets are values below a key such as `api_key`, and the user part of URLs. `secret` means that
+    the value is below such a key. An empty text, a switch and a reference are not secrets.
     """
     if isinstance(value, dict):
         return {key: redact(item, secret=secret or is_secret(key)) for key, item in value.items()}
     if isinstance(value, list):
         return [redact(item, secret=secret) for item in value]
+    if secret and isinstance(value, str):
+        return MASK if value and not _REFERENCE.fullmatch(value) else value
     if secret:
-        return value if _is_harmless(value) else MASK
+        return value if value is None or isinstance(value, bool) else MASK
     return _USER_INFO.sub(MASK, value) if isinstance(value, str) else value
 
 
 def find_secret(value: Any, where: str, *, secret: bool = False) -> str | None:
-    """Return the place of the first literal secret in JSON data: what `masked` would mask."""
+    """Return the place of the first literal secret in JSON data: one that `redact` would mask."""
     if isinstance(value, dict):
         parts = [(f"{where}.{key}", key, item) for key, item in value.items()]
     elif isinstance(value, list):
         parts = [(f"{where}[{index}]", "", item) for index, item in enumerate(value)]
     else:
         shown = redact(value, secret=secret)
-        # A mask that comes back stands for a secret that nobody has any more.
+        # A mask that a client sends back replaces a secret that is lost.
         is_mask = (secret and shown == MASK) or (isinstance(shown, str) and f"://{MASK}@" in shown)
         return where if is_mask or shown != value else None
     found = (
@@ -62,10 +64,3 @@ def is_secret(key: str) -> bool:
 def words(key: str) -> str:
     """Return a key in lower case with `_` between its words, however they were joined."""
     return _WORD_BREAK.sub("_", key).lower()
-
-
-def _is_harmless(value: Any) -> bool:
-    """Tell whether a value under a secret's key is none: nothing, a switch, or a reference."""
-    if isinstance(value, str):
-        return not value or bool(_REFERENCE.fullmatch(value))
-    return value is None or isinstance(value, bool)

@@ -1,14 +1,14 @@
-"""Text: what PostgreSQL can store, what a person can see, what readers of lines take for a line."""
+"""Text: what PostgreSQL can store, what a person can see, what ends a line."""
 
 import math
 import re
 import unicodedata
 from typing import Any
 
-# What PostgreSQL cannot store: NUL, and halves of a pair that stands for one character.
+# What PostgreSQL cannot store: NUL, and single halves of a surrogate pair.
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
-# Separators, controls, format characters (zero-width ones), and marks without a letter to stand on.
-# Unassigned code points are not among them: they may be letters of a Unicode newer than Python's.
+# Separators, controls, format characters (zero-width ones), and combining marks without a letter.
+# Not unassigned code points: they may be letters in a newer Unicode than Python's.
 _INVISIBLE = frozenset({"Zs", "Zl", "Zp", "Cc", "Cf", "Mn", "Mc", "Me"})
 # Letters and symbols that fonts draw as nothing: Hangul fillers and the empty Braille cell.
 _FILLERS = frozenset("\u115f\u1160\u3164\uffa0\u2800")
@@ -19,8 +19,8 @@ _CONTROLS = (
     *range(0x202A, 0x202F),
     *range(0x2066, 0x206A),
 )
-# Line ends of Python's str.splitlines(), which knows the most, as far as JSON may have them raw:
-# the first two between its tokens, where a blank means the same, the others in its strings.
+# The line ends of Python's str.splitlines(), which knows most of them, that JSON may contain: the
+# first two between tokens, where a blank means the same, the others in strings.
 REPLACEMENTS = {"\r": " ", "\n": " "}
 ESCAPES = {"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 _SPELLED = {code: f"⟨U+{code:04X}⟩" for code in _CONTROLS}
@@ -50,7 +50,7 @@ def make_json_storable(value: Any) -> Any:
 def is_blank(text: str) -> bool:
     """Tell whether a text has no visible character: model servers refuse it as empty."""
     if "!" <= text[:1] <= "~":
-        # Nearly all texts: the whole of a long history is checked for each request.
+        # True for nearly all texts; a long history is checked for each request.
         return False
     return all(
         char in _FILLERS or unicodedata.category(char) in _INVISIBLE for char in text.lstrip()
@@ -58,9 +58,9 @@ def is_blank(text: str) -> bool:
 
 
 def visible(text: str) -> str:
-    """Return the text with control characters and changes of direction spelled out.
+    """Return the text with control characters and changes of direction written as ⟨U+…⟩.
 
-    Line breaks and tabs stay. HTML is not escaped: that is what templates do.
+    Line breaks and tabs stay. HTML is not escaped: templates do that.
     """
     return text.translate(_SPELLED)
 

@@ -1,4 +1,4 @@
-"""The catalogue: profiles with their versions, and the directories that sessions work in."""
+"""The catalogue: collections, profiles and their versions, and directories of sessions."""
 
 from profiles_app.models.collection import Collection, Kind
 from profiles_app.models.directory import AmplifiedDirectory

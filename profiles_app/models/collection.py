@@ -17,10 +17,10 @@ LOCAL = "local"
 
 
 class Kind(models.TextChoices):
-    """Where the files of a collection are, which decides who may remove it."""
+    """Where the files of a collection are; this decides whether it can be removed."""
 
     SHIPPED = "shipped"  # comes with the daemon
-    LOCAL = "local"  # no files: profiles made on this installation
+    LOCAL = "local"  # no files: profiles created on this installation
     FOLDER = "folder"  # a folder of the machine
     GIT = "git"  # a git repository
 
@@ -48,9 +48,9 @@ class CollectionQuerySet(models.QuerySet["Collection"]):
 
 
 class Collection(models.Model):
-    """A source of profiles, and what was found there when it was read last.
+    """A source of profiles, and its contents when it was last read.
 
-    Profiles name it by its name, which never changes.
+    Profiles refer to it by its name, which never changes.
     """
 
     name = models.CharField(max_length=64, unique=True)
@@ -59,12 +59,12 @@ class Collection(models.Model):
     source = models.TextField(blank=True, default="")
     ref = models.CharField(max_length=201, blank=True, default="")
     subdirectory = models.TextField(blank=True, default="")
-    # SHA-256 of all that was read, in hex; the commit that it was read from.
+    # SHA-256 of everything that was read, in hex; the commit that was read.
     digest = models.CharField(max_length=64, blank=True, default="")
     commit = models.CharField(max_length=64, blank=True, default="")
     # Names of agents and context, and the modules: id, type, name, location, description.
     contents = models.JSONField(default=nothing)
-    # When its source was read and taken over, and why it could not be the last time.
+    # When its source was last stored, and why the last attempt failed.
     synced_at = models.DateTimeField(null=True, blank=True)
     last_error = models.TextField(blank=True, default="")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -102,7 +102,7 @@ class Collection(models.Model):
 
     @property
     def is_added(self) -> bool:
-        """Tell whether it was added here, and so can be removed."""
+        """Whether it was added on this installation, and so can be removed."""
         return self.kind in (Kind.FOLDER, Kind.GIT)
 
     @property

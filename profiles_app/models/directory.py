@@ -17,7 +17,7 @@ def lineage(path: str) -> list[str]:
 
 
 class AmplifiedDirectoryQuerySet(models.QuerySet["AmplifiedDirectory"]):
-    """Amplified directories."""
+    """Amplified directories, by path."""
 
     def at(self, path: str) -> "AmplifiedDirectory | None":
         """Return the directory of exactly this path."""
@@ -35,12 +35,12 @@ class AmplifiedDirectoryQuerySet(models.QuerySet["AmplifiedDirectory"]):
 class AmplifiedDirectory(models.Model):
     """A directory below the root directory that sessions may work in.
 
-    The root itself is `.`; it is there from the first start and cannot go.
+    The root itself is `.`; it exists from the first start and cannot be removed.
     """
 
     # Canonical, as `services.directories.clean_path` returns it.
     relative_path = models.CharField(max_length=1024, unique=True)
-    # `collection/name`, by name so that profiles may come and go; empty: the nearest parent's.
+    # `collection/name`; the profile need not exist. Empty: that of the nearest parent.
     default_profile = models.CharField(max_length=200, blank=True, default="")
     metadata = models.JSONField(default=dict, blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)

@@ -13,10 +13,10 @@ from profiles_app.models import triggers
 
 
 class Source(models.TextChoices):
-    """Where a profile comes from, which decides who may change it."""
+    """Where a profile comes from; this decides whether it can be changed."""
 
     SHIPPED = "shipped"  # a file of the daemon; replaced when the daemon starts
-    LOCAL = "local"  # made on this installation, in the collection `local`
+    LOCAL = "local"  # created on this installation, in the collection `local`
     COLLECTION = "collection"  # a file of a collection that was added; replaced when it is synced
 
 
@@ -47,7 +47,7 @@ class ProfileQuerySet(models.QuerySet["Profile"]):
 class Profile(models.Model):
     """What a session is made of: providers, tools, hooks, agents, context and an instruction.
 
-    Sessions keep a mount plan of their own, so a profile may change or go at any time. Each change
+    Sessions have mount plans of their own, so a profile may change or go at any time. Each change
     of its content makes a new version, which PostgreSQL adds itself.
     """
 
@@ -113,7 +113,7 @@ class Profile(models.Model):
 
     @property
     def is_local(self) -> bool:
-        """Tell whether it was made on this installation, and so may be changed."""
+        """Whether it was created on this installation, and so can be changed."""
         return self.source == Source.LOCAL
 
 
@@ -132,7 +132,7 @@ class ProfileVersionQuerySet(models.QuerySet["ProfileVersion"]):
 class ProfileVersion(models.Model):
     """The content of a profile after one change, numbered 1..n in its profile, never changed.
 
-    PostgreSQL adds it whenever the content of a profile changes, and it goes with its profile.
+    PostgreSQL adds it when the content of a profile changes; it is deleted with its profile.
     """
 
     profile = models.ForeignKey(
@@ -152,7 +152,7 @@ class ProfileVersion(models.Model):
     class Meta:
         ordering = ("profile", "-number")
         constraints = [
-            # the versions in order, and no number twice
+            # Serves the list of versions; and no number is there twice.
             models.UniqueConstraint("profile", "number", name="profile_version_once"),
             models.CheckConstraint(condition=Q(number__gte=1), name="profile_version_from_one"),
         ]

@@ -1,11 +1,11 @@
-"""The rules of versions that PostgreSQL holds itself, whoever writes: service, admin or plain SQL.
+"""Rules of profiles, versions and collections that PostgreSQL enforces for every writer.
 
 Every error is a `check_violation`, so it reaches Python as an IntegrityError.
 """
 
 import pgtrigger
 
-# The columns of a profile that make a version of it: what a session would notice, and the file.
+# The columns of a profile whose change makes a new version.
 CONTENT = ("version", "description", "definition", "instruction", "digest")
 
 PROFILES = "profiles_app_profile"
@@ -14,9 +14,9 @@ COLLECTIONS = "profiles_app_collection"
 
 
 def counts_versions(name: str) -> pgtrigger.Trigger:
-    """Return the counter of a profile's versions: one more for each change of its content.
+    """Return the trigger that counts a profile's versions: one more for each change of content.
 
-    What a statement writes into the counter itself is passed over.
+    A value that a statement writes into the counter is ignored.
     """
     return pgtrigger.Trigger(
         name=name,
@@ -36,7 +36,7 @@ def counts_versions(name: str) -> pgtrigger.Trigger:
 
 
 def adds_version(name: str) -> pgtrigger.Trigger:
-    """Return the writer of versions: the content of a profile whose counter has moved."""
+    """Return the trigger that adds a version when the counter of a profile has changed."""
     return pgtrigger.Trigger(
         name=name,
         when=pgtrigger.After,
@@ -52,7 +52,7 @@ def adds_version(name: str) -> pgtrigger.Trigger:
 
 
 def newest_only(name: str) -> pgtrigger.Trigger:
-    """Return the rule of numbers: a new version is the one that its profile counts as newest.
+    """Return the rule that a new version has the newest number of its profile.
 
     With the unique (profile, number) this makes the numbers 1..n without a gap.
     """
@@ -73,7 +73,7 @@ def newest_only(name: str) -> pgtrigger.Trigger:
 
 
 def unchangeable(name: str) -> pgtrigger.Trigger:
-    """Return the rule of history: a version is never updated."""
+    """Return the rule that a version is never updated."""
     return pgtrigger.Trigger(
         name=name,
         when=pgtrigger.Before,
@@ -84,7 +84,7 @@ def unchangeable(name: str) -> pgtrigger.Trigger:
 
 
 def stays_with_profile(name: str) -> pgtrigger.Trigger:
-    """Return the rule of history: at commit a version is gone only if its profile is."""
+    """Return the rule that a version is only deleted together with its profile."""
     return pgtrigger.Trigger(
         name=name,
         when=pgtrigger.After,
@@ -100,7 +100,7 @@ def stays_with_profile(name: str) -> pgtrigger.Trigger:
 
 
 def has_collection(name: str) -> pgtrigger.Trigger:
-    """Return the rule of profiles from collections: their collection is there, and stays."""
+    """Return the rule that a profile of a collection needs its collection."""
     return pgtrigger.Trigger(
         name=name,
         when=pgtrigger.Before,
@@ -117,7 +117,7 @@ def has_collection(name: str) -> pgtrigger.Trigger:
 
 
 def goes_last(name: str) -> pgtrigger.Trigger:
-    """Return the rule of collections: at commit one is gone only if its profiles are."""
+    """Return the rule that a collection is only deleted together with its profiles."""
     return pgtrigger.Trigger(
         name=name,
         when=pgtrigger.After,
@@ -135,7 +135,7 @@ def goes_last(name: str) -> pgtrigger.Trigger:
 
 
 def local_stays(name: str) -> pgtrigger.Trigger:
-    """Return the rule of `local`, which is always there."""
+    """Return the rule that the collection `local` is never deleted."""
     return pgtrigger.Trigger(
         name=name,
         when=pgtrigger.Before,
@@ -146,7 +146,7 @@ def local_stays(name: str) -> pgtrigger.Trigger:
 
 
 def keeps_name(name: str) -> pgtrigger.Trigger:
-    """Return the rule of names: profiles name their collection, so it is never renamed."""
+    """Return the rule that a collection is never renamed: profiles refer to it by its name."""
     return pgtrigger.Trigger(
         name=name,
         when=pgtrigger.Before,

@@ -10,7 +10,7 @@ from amplifierd.common.redaction import find_secret
 from profiles_app import front_matter, profile_format
 from profiles_app.exceptions import InvalidDefinition, SourceUnreadable
 from profiles_app.profile_format import Library
-from profiles_app.sources.tree import MODULE_FILE, MODULE_FOLDERS, FileError, Tree
+from profiles_app.sources.tree import MODULE_FILE, MODULE_FOLDERS, FileError, SourceTree
 
 PROFILE_LIMIT = 200
 
@@ -41,7 +41,7 @@ class Contents:
     errors: list[FileError] = field(default_factory=list)
 
 
-def parse_collection(collection: str, tree: Tree) -> Contents:
+def parse_collection(collection: str, tree: SourceTree) -> Contents:
     """Return the contents of a collection's files, with every error in them.
 
     Raises SourceUnreadable for too many profiles.
@@ -76,7 +76,7 @@ def parse_collection(collection: str, tree: Tree) -> Contents:
     return contents
 
 
-def _read_texts(tree: Tree, section: str, contents: Contents) -> dict[str, str]:
+def _read_texts(tree: SourceTree, section: str, contents: Contents) -> dict[str, str]:
     """Return the texts of a folder by their path below it; add errors to `contents`."""
     texts = {}
     for path, content in tree.files.items():
@@ -94,7 +94,7 @@ def _read_texts(tree: Tree, section: str, contents: Contents) -> dict[str, str]:
     return texts
 
 
-def _describe_module(collection: str, folder: str, tree: Tree) -> dict[str, Any]:
+def _describe_module(collection: str, folder: str, tree: SourceTree) -> dict[str, Any]:
     """Describe a module without executing anything of it."""
     # A module file that cannot be read counts as empty.
     data: Any = None

@@ -71,7 +71,15 @@ def find_caller(request: HttpRequest) -> Caller:
     found = vars(request)
     if "caller" not in found:
         if authorization := request.headers.get("Authorization"):
-            found["caller"] = _find_by_key(authorization)
+            scheme, _, sent = authorization.partition(" ")
+            if scheme.lower() != CHALLENGE.lower():
+                raise BadCredentials(SEND_A_KEY)
+            try:
+                key = keys.check(sent.strip())
+            except keys.InvalidKey as error:
+                raise BadCredentials(str(error)) from None
+            sees = Everyone() if key.scope == Scope.ADMIN else Owner(key.owner)
+            found["caller"] = Caller(sees, key.owner, key.scope, key.name or key.owner)
         elif not settings.REQUIRE_KEYS:
             found["caller"] = ANYBODY
         else:
@@ -94,18 +102,6 @@ def required_scope(method: str, path: str) -> Scope:
         return Scope.WRITE if path.startswith(OF_FILES) else Scope.READ
     place = path.removeprefix("/api/v1/").partition("/")[0]
     return Scope.WRITE if place in OF_SESSIONS else Scope.ADMIN
-
-
-def _find_by_key(authorization: str) -> Caller:
-    scheme, _, key = authorization.partition(" ")
-    if scheme.lower() != CHALLENGE.lower():
-        raise BadCredentials(SEND_A_KEY)
-    try:
-        found = keys.check(key.strip())
-    except keys.InvalidKey as error:
-        raise BadCredentials(str(error)) from None
-    sees = Everyone() if found.scope == Scope.ADMIN else Owner(found.owner)
-    return Caller(sees, found.owner, found.scope, found.name or found.owner)
 
 
 def _answer_nothing(request: HttpRequest) -> HttpResponse:

@@ -109,8 +109,17 @@ class Supervisor:
         """Notice dead children, start those that are due, and call the heartbeat if it is due."""
         for child in list(self.children):
             if child.process is not None and not child.running():
-                self._reap_child(child)
-            if child.process is None and child in self.children and self._clock() >= child.due_at:
+                code, child.process = child.process.returncode, None
+                if child.once:
+                    self.children.remove(child)
+                    continue
+                if self._clock() - child.started_at >= SETTLED:
+                    child.delay = FIRST_DELAY
+                if code is not None and code < 0:
+                    self._delay(child, f"was killed by {signal.Signals(-code).name}")
+                else:
+                    self._delay(child, f"ended with exit code {code}")
+            if child.process is None and self._clock() >= child.due_at:
                 self._spawn(child)
         if self._clock() >= self._beat_at:
             self._heartbeat()
@@ -143,37 +152,22 @@ class Supervisor:
     def _spawn(self, child: Child) -> None:
         """Start the process in a session of its own, so that only we get the terminal's Ctrl-C."""
         child.started_at = self._clock()
+        pass_fds, environment = (*child.pass_fds, self._lifeline[0]), self._environment
         try:
-            child.process = self._start(child)
+            if child.function:
+                title = shlex.join(child.command)
+                child.process = Fork(child.function, title, environment, pass_fds)
+            else:
+                child.process = subprocess.Popen(  # noqa: S603
+                    child.command,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=pass_fds,
+                    start_new_session=True,
+                )
         except OSError as error:
             # The machine lacks something, such as memory: the other children go on.
             self._delay(child, f"cannot be started: {error}")
-
-    def _start(self, child: Child) -> subprocess.Popen[bytes] | Fork:
-        pass_fds = (*child.pass_fds, self._lifeline[0])
-        if child.function:
-            return Fork(child.function, shlex.join(child.command), self._environment, pass_fds)
-        return subprocess.Popen(  # noqa: S603
-            child.command,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            pass_fds=pass_fds,
-            start_new_session=True,
-        )
-
-    def _reap_child(self, child: Child) -> None:
-        """Announce how the process ended, and when it will be started again."""
-        process, child.process = child.process, None
-        if child.once:
-            self.children.remove(child)
-            return
-        if self._clock() - child.started_at >= SETTLED:
-            child.delay = FIRST_DELAY
-        code = process.returncode if process else None
-        if code is not None and code < 0:
-            self._delay(child, f"was killed by {signal.Signals(-code).name}")
-        else:
-            self._delay(child, "ended" if code is None else f"ended with exit code {code}")
 
     def _delay(self, child: Child, how: str) -> None:
         """Announce what happened, and set when the process is to be started."""

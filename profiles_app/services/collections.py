@@ -1,7 +1,7 @@
-"""Collections and what they hold: shipped ones are loaded, others are added and removed."""
+"""Collections and their contents: loads the shipped ones, adds and removes others."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +10,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from profiles_app import collection_contents, profile_format, sources
+from profiles_app import collection_contents, profile_format
 from profiles_app.collection_contents import Contents
 from profiles_app.definition import NAME
 from profiles_app.exceptions import (
@@ -28,14 +28,14 @@ from profiles_app.models.collection import LOCAL
 from profiles_app.models.directory import ROOT
 from profiles_app.services.profiles import RESERVED as RESERVED_PROFILES
 from profiles_app.services.profiles import lock_catalogue
-from profiles_app.sources import location
-from profiles_app.sources.tree import FileError, Tree, read_folder
+from profiles_app.sources import git, location
+from profiles_app.sources.tree import FileError, SourceTree, read_folder
 
 SHIPPED = Path(__file__).resolve().parent.parent / "shipped"
 DEFAULT_PROFILE = "foundation/base"
-# These stand in the place of a name in URLs.
+# Words that have the place of a name in URLs.
 RESERVED = {"active", "component-refs", "mount", "sync"}
-# Files that a message names.
+# How many files a message names.
 SHOWN = 3
 
 
@@ -49,12 +49,22 @@ class Loaded:
 
 
 def load_shipped(folder: Path = SHIPPED) -> Loaded:
-    """Make the catalogue agree with the shipped files, and see that the root directory is there.
+    """Make the catalogue equal to the shipped files, and create the root directory's row.
 
-    All or nothing. Two processes may do this at once: the second waits and finds nothing to do.
-    Raises InvalidDefinition for a file that is no profile.
+    All or nothing. If two processes do this at once, the second waits and finds nothing to do.
+    Raises InvalidDefinition for a file that is not a valid profile.
     """
-    files = dict(_read_shipped(folder))
+    files = {}
+    for path in sorted(folder.glob("*/*.md")):
+        place = path.relative_to(folder)
+        try:
+            file = profile_format.parse_profile(path.read_bytes())
+            if file.name != path.stem:
+                raise InvalidDefinition(f"profile.name: must be {path.stem!r}, like the file.")
+        except InvalidDefinition as error:
+            raise InvalidDefinition(f"{place}: {error}") from error
+        origin = {"collection": path.parent.name, "source": Source.SHIPPED}
+        files[str(place.with_suffix(""))] = asdict(file) | origin | {"source_path": str(place)}
     with transaction.atomic():
         lock_catalogue()
         AmplifiedDirectory.objects.get_or_create(
@@ -68,7 +78,7 @@ def load_shipped(folder: Path = SHIPPED) -> Loaded:
             collection, _ = Collection.objects.get_or_create(
                 name=path.name, defaults={"kind": Kind.SHIPPED, **dates}
             )
-            # A name that an added collection took before the daemon shipped it stays with that one.
+            # An added collection keeps a name that the daemon has shipped only later.
             if collection.kind == Kind.SHIPPED:
                 names.add(path.name)
                 digest = read_folder(str(path)).digest
@@ -81,26 +91,12 @@ def load_shipped(folder: Path = SHIPPED) -> Loaded:
         return loaded
 
 
-def _read_shipped(folder: Path) -> Iterator[tuple[str, dict[str, object]]]:
-    """Yield the name of each shipped profile, and its fields."""
-    for path in sorted(folder.glob("*/*.md")):
-        place = path.relative_to(folder)
-        try:
-            file = profile_format.parse_profile(path.read_bytes())
-            if file.name != path.stem:
-                raise InvalidDefinition(f"profile.name: must be {path.stem!r}, like the file.")
-        except InvalidDefinition as error:
-            raise InvalidDefinition(f"{place}: {error}") from error
-        origin = {"collection": path.parent.name, "source": Source.SHIPPED}
-        yield str(place.with_suffix("")), asdict(file) | origin | {"source_path": str(place)}
-
-
 def store_profiles(
     files: dict[str, dict[str, object]], profiles: Iterable[Profile], now: datetime
 ) -> Loaded:
-    """Make these profiles the ones of the files, by their full names.
+    """Make these profiles equal to the files, by their full names.
 
-    `now` is one moment for all, so that lists keep their order.
+    `now` is the same for all, so that lists show them in order of their names.
     """
     loaded = Loaded()
     known = {str(profile): profile for profile in profiles}
@@ -110,8 +106,8 @@ def store_profiles(
             loaded.created.append(name)
             continue
         profile = known[name]
-        # The digest alone would not do: a new daemon may read the same file differently. Comparing
-        # alone would not do either: to Python, true and 1 are the same.
+        # Not the digest alone: a newer daemon may read the same file differently. Not the other
+        # fields alone: for Python, true and 1 are equal.
         if any(getattr(profile, field) != value for field, value in fields.items()):
             for field, value in fields.items():
                 setattr(profile, field, value)
@@ -136,10 +132,10 @@ def find_profiles(collection: Collection) -> QuerySet[Profile]:
 
 
 def add(name: str, source: str) -> tuple[Collection, Loaded]:
-    """Add a collection and all that its source holds, or nothing.
+    """Add a collection with all contents of its source, or nothing.
 
-    Raises InvalidSource, CollectionExists, SourceUnreadable, or InvalidFiles with every file that
-    is wrong.
+    Raises InvalidSource, CollectionExists, SourceUnreadable, or InvalidFiles with every invalid
+    file.
     """
     if not re.fullmatch(NAME, name) or name in RESERVED:
         raise InvalidSource(
@@ -172,7 +168,7 @@ def add(name: str, source: str) -> tuple[Collection, Loaded]:
 def remove(name: str) -> None:
     """Remove a collection with its profiles; sessions keep their mount plans.
 
-    Raises CollectionNotFound, CollectionStays for one of the daemon's own, and CollectionInUse
+    Raises CollectionNotFound, CollectionStays if it comes with the daemon, and CollectionInUse
     while one of its profiles is active.
     """
     with transaction.atomic():
@@ -189,17 +185,18 @@ def remove(name: str) -> None:
         collection.delete()
 
 
-def read_source(name: str, place: location.Location) -> tuple[Tree, Contents]:
-    """Return what a source holds now, which is something.
+def read_source(name: str, place: location.Location) -> tuple[SourceTree, Contents]:
+    """Return the contents of a source now, without using the database.
 
-    Touches no database. Raises SourceUnreadable.
+    Raises SourceUnreadable, also if there is nothing of a collection in it.
     """
-    tree = sources.read_tree(place)
+    is_folder = place.kind == location.FOLDER
+    tree = read_folder(place.url) if is_folder else git.read_repository(place)
     found = collection_contents.parse_collection(name, tree)
     if found == Contents():
-        # A folder of the wrong name, or one whose disk is not mounted.
+        # Perhaps the wrong folder, or its disk is not mounted.
         raise SourceUnreadable(
-            "The source holds nothing of a collection; profiles are the files `profiles/*.md`."
+            "The source has nothing of a collection; profiles are the files `profiles/*.md`."
         )
     found.errors += [
         FileError(fields["source_path"], None, "this name has a meaning in URLs; choose another.")
@@ -209,11 +206,13 @@ def read_source(name: str, place: location.Location) -> tuple[Tree, Contents]:
     return tree, found
 
 
-def replace_contents(collection: Collection, tree: Tree, found: Contents, now: datetime) -> Loaded:
-    """Make a collection agree with what was read.
+def replace_contents(
+    collection: Collection, tree: SourceTree, found: Contents, now: datetime
+) -> Loaded:
+    """Make a collection equal to what was read.
 
-    The caller has a transaction, with the catalogue locked. Raises CollectionInUse if the
-    active profile would go.
+    To be called in a transaction that has locked the catalogue. Raises CollectionInUse if the
+    active profile would be deleted.
     """
     origin = {"collection": collection.name, "source": Source.COLLECTION}
     files = {f"{collection}/{name}": fields | origin for name, fields in found.profiles.items()}
@@ -237,8 +236,8 @@ def replace_contents(collection: Collection, tree: Tree, found: Contents, now: d
 
 
 def describe_errors(errors: list[FileError]) -> str:
-    """Return a sentence on the files that cannot be loaded."""
+    """Return a sentence about the files that cannot be loaded."""
     places = (e.file if e.line is None else f"{e.file}, line {e.line}" for e in errors)
     listed = [f"{place}: {error.detail}" for place, error in zip(places, errors, strict=True)]
     more = f" ({len(errors) - SHOWN} more)" if len(errors) > SHOWN else ""
-    return f"Files are refused, so nothing was changed: {'; '.join(listed[:SHOWN])}{more}"
+    return f"Files are invalid, so nothing was changed: {'; '.join(listed[:SHOWN])}{more}"

@@ -1,7 +1,7 @@
-"""Syncing: a collection's source is read anew, and taken over whole or not at all.
+"""Syncing: reads the source of a collection again, and stores all of it or nothing.
 
-Sources are read outside of any transaction, side by side; each collection has a transaction of its
-own, so that the failure of one does not stop the others.
+Sources are read outside transactions, several at once. Each collection has its own transaction, so
+that the failure of one does not stop the others.
 """
 
 from collections.abc import Iterable
@@ -23,24 +23,24 @@ from profiles_app.services import collections
 from profiles_app.services.collections import Loaded, load_shipped
 from profiles_app.services.profiles import lock_catalogue
 from profiles_app.sources import git
-from profiles_app.sources.tree import FileError, Tree, read_folder
+from profiles_app.sources.tree import FileError, SourceTree, read_folder
 
-# Sources that are read at a time.
+# How many sources are read at once.
 READERS = 16
 
-# What came of syncing a collection.
+# The outcome of syncing a collection.
 SYNCED, UNCHANGED, REFUSED, FAILED = "synced", "unchanged", "refused", "failed"
-# How what is loaded compares with the source; MISSING: nothing of it is loaded.
+# What is loaded, compared with the source. MISSING: nothing of it is loaded.
 FRESH, STALE, MISSING = "fresh", "stale", "missing"
 # What an update did.
 BUILT, SKIPPED, REMOVED = "built", "skipped", "removed"
 
-Reading = tuple[Tree, Contents] | ProfilesError
+Reading = tuple[SourceTree, Contents] | ProfilesError
 
 
 @dataclass
 class SyncResult:
-    """What came of syncing one collection."""
+    """The outcome of syncing one collection."""
 
     collection: str
     status: str
@@ -51,7 +51,7 @@ class SyncResult:
 
 @dataclass
 class CollectionCheck:
-    """Whether what is loaded of a collection is what its source has."""
+    """Whether the loaded profiles of a collection are equal to its source."""
 
     collection: Collection
     status: str = FRESH
@@ -62,7 +62,7 @@ class CollectionCheck:
 
 @dataclass
 class UpdateResult:
-    """What came of bringing a collection up to date; a profile has its status and action."""
+    """The outcome of updating a collection; for each profile its status and action."""
 
     collection: str
     status: str
@@ -123,7 +123,7 @@ def find_collections(names: Iterable[str] | None = None) -> list[Collection]:
 
 
 def read_collection(collection: Collection) -> Reading:
-    """Return what an added collection's source holds, or why it cannot be read."""
+    """Return the contents of an added collection's source, or the error."""
     try:
         return collections.read_source(collection.name, collection.location)
     except ProfilesError as error:
@@ -131,43 +131,39 @@ def read_collection(collection: Collection) -> Reading:
 
 
 def store_reading(seen: Collection, reading: Reading) -> SyncResult:
-    """Store what was read of a collection, unless it was synced or removed since it was `seen`."""
+    """Store what was read of a collection, unless it was synced or removed since `seen`."""
     result = SyncResult(seen.name, FAILED)
     if isinstance(reading, ProfilesError):
         result.error = str(reading)
-    elif reading[1].errors:
-        errors = reading[1].errors
-        error = collections.describe_errors(errors)
-        result = SyncResult(seen.name, REFUSED, errors=errors, error=error)
+    elif errors := reading[1].errors:
+        result.status, result.errors = REFUSED, errors
+        result.error = collections.describe_errors(errors)
     else:
         tree, found = reading
+        version, loaded = (tree.digest, tree.commit), Loaded()
         try:
-            loaded = _store(seen, tree, found)
-            changed = loaded != Loaded() or (tree.digest, tree.commit) != (seen.digest, seen.commit)
+            with transaction.atomic():
+                lock_catalogue()
+                collection = Collection.objects.select_for_update().filter(pk=seen.pk).first()
+                if collection is None:
+                    raise CollectionNotFound("The collection was removed meanwhile.")
+                if collection.synced_at == seen.synced_at:
+                    now = timezone.now()
+                    loaded = collections.replace_contents(collection, tree, found, now)
+                elif (collection.digest, collection.commit) != version:
+                    raise CollectionBusy
+            changed = loaded != Loaded() or version != (seen.digest, seen.commit)
             return SyncResult(seen.name, SYNCED if changed else UNCHANGED, loaded)
         except ProfilesError as error:
             result.error = str(error)
-    # Keep why it failed with the collection.
+    # Store the reason with the collection, unless that was synced meanwhile.
     unchanged = Collection.objects.filter(pk=seen.pk, synced_at=seen.synced_at)
     unchanged.update(last_error=result.error, updated_at=timezone.now())
     return result
 
 
-def _store(seen: Collection, tree: Tree, found: Contents) -> Loaded:
-    with transaction.atomic():
-        lock_catalogue()
-        collection = Collection.objects.select_for_update().filter(pk=seen.pk).first()
-        if collection is None:
-            raise CollectionNotFound("The collection was removed meanwhile.")
-        if collection.synced_at != seen.synced_at:
-            if (collection.digest, collection.commit) == (tree.digest, tree.commit):
-                return Loaded()
-            raise CollectionBusy
-        return collections.replace_contents(collection, tree, found, timezone.now())
-
-
 def check_all(names: Iterable[str] | None = None) -> list[CollectionCheck]:
-    """Look at the sources of these collections, or of all; nothing is changed.
+    """Compare these collections, or all, with their sources; nothing is changed.
 
     Raises CollectionNotFound.
     """
@@ -180,18 +176,27 @@ def check_all(names: Iterable[str] | None = None) -> list[CollectionCheck]:
 
 
 def check(collection: Collection, loaded: list[Profile]) -> CollectionCheck:
-    """Compare what is loaded of a collection with its source, without touching the database."""
+    """Compare the loaded profiles of a collection with its source, without the database."""
     result = CollectionCheck(collection, profiles={str(profile): FRESH for profile in loaded})
     is_stale = False
     try:
         if collection.kind == Kind.GIT:
-            # Without fetching, only the commit is known: with another one all profiles are stale.
+            # Nothing is fetched, only the commit is known: if it differs, all profiles are stale.
             is_stale = git.find_newest_commit(collection.location) != collection.commit
         elif collection.kind == Kind.SHIPPED:
             folder = collections.SHIPPED / collection.name
             is_stale = read_folder(str(folder)).digest != collection.digest
         elif collection.kind == Kind.FOLDER:
-            _check_folder(result, loaded)
+            tree, found = collections.read_source(collection.name, collection.location)
+            result.status = FRESH if tree.digest == collection.digest else STALE
+            for profile in loaded:
+                fields = (found.profiles.get(profile.name) or {}).items()
+                is_same = fields and all(getattr(profile, key) == value for key, value in fields)
+                result.profiles[str(profile)] = FRESH if is_same else STALE
+            for name in found.profiles:
+                result.profiles.setdefault(f"{collection}/{name}", MISSING)
+            if found.errors:
+                result.error = collections.describe_errors(found.errors)
         if is_stale:
             result.status = STALE
             result.profiles = dict.fromkeys(result.profiles, STALE)
@@ -202,21 +207,6 @@ def check(collection: Collection, loaded: list[Profile]) -> CollectionCheck:
     return result
 
 
-def _check_folder(check: CollectionCheck, loaded: list[Profile]) -> None:
-    collection = check.collection
-    tree, found = collections.read_source(collection.name, collection.location)
-    if tree.digest != collection.digest:
-        check.status = STALE
-    for profile in loaded:
-        fields = found.profiles.get(profile.name)
-        is_same = fields and all(getattr(profile, key) == value for key, value in fields.items())
-        check.profiles[str(profile)] = FRESH if is_same else STALE
-    for name in found.profiles:
-        check.profiles.setdefault(f"{collection}/{name}", MISSING)
-    if found.errors:
-        check.error = collections.describe_errors(found.errors)
-
-
 def find_worst_status(statuses: Iterable[str]) -> str:
     present = set(statuses)
     return next((status for status in (MISSING, STALE) if status in present), FRESH)
@@ -225,9 +215,9 @@ def find_worst_status(statuses: Iterable[str]) -> str:
 def update(
     names: Iterable[str] | None = None, *, check_only: bool = False, force: bool = False
 ) -> list[UpdateResult]:
-    """Sync those of these collections, or of all, that are stale; with `force` each of them.
+    """Sync the stale ones of these collections, or of all; with `force` also those that are not.
 
-    With `check_only` the result says what would be done. Raises CollectionNotFound.
+    With `check_only` nothing is changed. Raises CollectionNotFound.
     """
     checks = check_all(names)
     stale = [check.collection.name for check in checks if force or check.status != FRESH]
@@ -238,33 +228,30 @@ def update(
     for check in checks:
         name, result = check.collection.name, synced.get(check.collection.name)
         if result is None or result.status in (FAILED, REFUSED):
-            would = "It would be read anew." if name in stale else "It is up to date."
+            would = "It would be read again." if name in stale else "It is up to date."
             message = would if result is None else "Nothing changed."
             profiles = {key: (status, SKIPPED) for key, status in check.profiles.items()}
             error = check.error if result is None else result.error
             results.append(UpdateResult(name, check.status, SKIPPED, message, profiles, error))
         else:
-            results.append(_report_update(check, result.loaded))
+            loaded = result.loaded
+            profiles = dict.fromkeys(check.profiles, (FRESH, SKIPPED))
+            profiles |= dict.fromkeys([*loaded.created, *loaded.updated], (FRESH, BUILT))
+            profiles |= dict.fromkeys(loaded.removed, (MISSING, REMOVED))
+            message = (
+                f"Read again: {len(loaded.created)} added, {len(loaded.updated)} updated, "
+                f"{len(loaded.removed)} removed."
+            )
+            results.append(UpdateResult(name, FRESH, BUILT, message, profiles))
     return results
-
-
-def _report_update(check: CollectionCheck, loaded: Loaded) -> UpdateResult:
-    profiles = dict.fromkeys(check.profiles, (FRESH, SKIPPED))
-    profiles |= dict.fromkeys([*loaded.created, *loaded.updated], (FRESH, BUILT))
-    profiles |= dict.fromkeys(loaded.removed, (MISSING, REMOVED))
-    message = (
-        f"Read anew: {len(loaded.created)} added, {len(loaded.updated)} updated, "
-        f"{len(loaded.removed)} removed."
-    )
-    return UpdateResult(check.collection.name, FRESH, BUILT, message, profiles)
 
 
 def update_profile(
     collection: str, name: str, *, check_only: bool = False, force: bool = False
 ) -> tuple[UpdateResult, str, str]:
-    """Bring the collection of a profile up to date; return also the profile's status and action.
+    """Update the collection of a profile; return also the profile's status and action.
 
-    A collection is read as a whole. Raises CollectionNotFound, ProfileNotFound.
+    A collection is always read as a whole. Raises CollectionNotFound, ProfileNotFound.
     """
     [result] = update([collection], check_only=check_only, force=force)
     if found := result.profiles.get(f"{collection}/{name}"):

@@ -1,4 +1,7 @@
-"""A git repository as a source: one commit is fetched, and read without being checked out."""
+"""A git repository as a source: one commit is fetched, and read without a checkout.
+
+Git objects are read as they are, so hooks, filters, submodules and links have no effect.
+"""
 
 import os
 import re
@@ -16,15 +19,14 @@ from django.conf import settings
 from profiles_app.exceptions import SourceUnreadable
 from profiles_app.sources import hosts
 from profiles_app.sources.location import Location
-from profiles_app.sources.tree import FOLDERS, SourceFile, Tree, collect_tree
+from profiles_app.sources.tree import FOLDERS, SourceFile, SourceTree, collect_tree
 
 COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 FETCHED = "refs/fetched/it"
-# Seconds that a look at the newest commit may take.
+# Seconds that finding the newest commit may take.
 LOOK_SECONDS = 8
-# A cache that its process left behind, by its age in seconds.
-FORGOTTEN = 3600
-
+# Seconds after which a cache counts as left behind by a killed process.
+ABANDONED = 3600
 
 # Less than a request may take until its answer begins.
 FETCH_SECONDS = 20
@@ -33,7 +35,7 @@ FETCH_LIMIT = 64 * 1024 * 1024
 OUTPUT_LIMIT = 16 * 1024 * 1024
 POLL_SECONDS = 0.05
 
-# What git needs of the environment to find itself, a proxy, certificates and ssh's agent.
+# Variables that git needs: to find its programs, a proxy, certificates and ssh's agent.
 KEPT = (
     "PATH",
     "HTTPS_PROXY",
@@ -60,8 +62,8 @@ OPTIONS = {
 }
 
 
-def read_repository(location: Location) -> Tree:
-    """Return what the repository holds at its ref, or raise SourceUnreadable."""
+def read_repository(location: Location) -> SourceTree:
+    """Return the contents of the repository at its ref; raise SourceUnreadable."""
     pinned = hosts.pin_addresses(location.url)
     with _make_repository() as folder:
         refspec = f"+{location.ref or 'HEAD'}:{FETCHED}"
@@ -69,12 +71,32 @@ def read_repository(location: Location) -> Tree:
         run_git("fetch", *options, "--", location.url, refspec, folder=folder, pinned=pinned)
         printed = run_git("rev-parse", "--verify", f"{FETCHED}^{{commit}}", folder=folder)
         commit = printed.decode().strip()
-        files = _list_files(folder, f"{commit}:{location.subdirectory}")
-        return collect_tree(files, lambda wanted: _read_files(folder, wanted), commit)
+        place = f"{commit}:{location.subdirectory}"
+
+        def list_files() -> Iterator[SourceFile]:
+            # The files at the top, then those of the folders of a collection.
+            listing = ("ls-tree", "-z", "-l", "--full-tree")
+            for arguments in ((*listing, place), (*listing, "-r", place, *FOLDERS)):
+                for line in run_git(*arguments, folder=folder).split(b"\0")[:-1]:
+                    details, path = line.split(b"\t", 1)
+                    mode, kind, key, size = details.decode().split()
+                    if kind == "blob":
+                        yield SourceFile(path, int(size), mode.startswith("100"), key)
+
+        def read_files(wanted: list[SourceFile]) -> Iterator[bytes]:
+            keys = "".join(f"{file.key}\n" for file in wanted).encode()
+            printed = run_git("cat-file", "--batch", folder=folder, given=keys)
+            end = 0
+            for file in wanted:
+                begin = printed.index(b"\n", end) + 1
+                end = begin + file.size + 1
+                yield printed[begin : begin + file.size]
+
+        return collect_tree(list_files(), read_files, commit)
 
 
 def find_newest_commit(location: Location) -> str:
-    """Return the commit that the ref names now, or raise SourceUnreadable."""
+    """Return the commit to which the ref points now; raise SourceUnreadable."""
     if COMMIT.fullmatch(location.ref):
         return location.ref
     pinned = hosts.pin_addresses(location.url)
@@ -84,7 +106,7 @@ def find_newest_commit(location: Location) -> str:
         answer = run_git(*arguments, folder=folder, pinned=pinned, seconds=LOOK_SECONDS)
     lines = (line.split("\t", 1) for line in answer.decode().splitlines())
     found = {name: commit for commit, name in lines}
-    # An annotated tag is followed by the commit that it names.
+    # An annotated tag has a second line with the commit to which it points.
     for name in (wanted, f"refs/{wanted}", f"refs/tags/{wanted}", f"refs/heads/{wanted}"):
         if commit := found.get(f"{name}^{{}}") or found.get(name):
             return commit
@@ -93,41 +115,20 @@ def find_newest_commit(location: Location) -> str:
 
 @contextmanager
 def _make_repository() -> Iterator[Path]:
-    """Give an empty bare repository in the cache, and remove it afterwards."""
+    """Create an empty bare repository in the cache while the block runs."""
     cache = Path(settings.HOME) / "cache" / "collections"
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        # What processes that were killed have left.
+        # Remove what killed processes have left.
         for left in cache.iterdir():
             with suppress(OSError):
-                if time.time() - left.stat().st_mtime > FORGOTTEN:
+                if time.time() - left.stat().st_mtime > ABANDONED:
                     shutil.rmtree(left, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=cache, ignore_cleanup_errors=True) as name:
             run_git("init", "--quiet", "--bare", "--template=", folder=Path(name))
             yield Path(name)
     except OSError as error:
         raise SourceUnreadable(f"The cache {str(cache)!r} cannot be used: {error}.") from None
-
-
-def _list_files(folder: Path, place: str) -> Iterator[SourceFile]:
-    """Yield the files at the top, then those of the folders that are looked into."""
-    listing = ("ls-tree", "-z", "-l", "--full-tree")
-    for arguments in ((*listing, place), (*listing, "-r", place, *FOLDERS)):
-        for line in run_git(*arguments, folder=folder).split(b"\0")[:-1]:
-            details, path = line.split(b"\t", 1)
-            mode, kind, key, size = details.decode().split()
-            if kind == "blob":
-                yield SourceFile(path, int(size), mode.startswith("100"), key)
-
-
-def _read_files(folder: Path, wanted: list[SourceFile]) -> Iterator[bytes]:
-    given = "".join(f"{file.key}\n" for file in wanted).encode()
-    printed = run_git("cat-file", "--batch", folder=folder, given=given)
-    place = 0
-    for file in wanted:
-        begin = printed.index(b"\n", place) + 1
-        place = begin + file.size + 1
-        yield printed[begin : begin + file.size]
 
 
 def run_git(
@@ -137,10 +138,10 @@ def run_git(
     given: bytes = b"",
     seconds: int | None = None,
 ) -> bytes:
-    """Run a git command for the repository in `folder`, and return what it prints.
+    """Run a git command on the repository in `folder`, and return its output.
 
-    It runs with nothing of this machine's or a user's configuration. Raises SourceUnreadable if git
-    is missing or fails, or goes on for too long or too much.
+    It runs without the configuration of this machine and its users. Raises SourceUnreadable if git
+    is missing, fails, takes too long, or the repository is too large.
     """
     git = shutil.which("git")
     if git is None:
@@ -148,7 +149,7 @@ def run_git(
             "git is not installed on this machine; install it, or give the folder of a clone."
         )
     options, environment = pinned
-    settled = [part for key, value in OPTIONS.items() for part in ("-c", f"{key}={value}")]
+    fixed = [part for key, value in OPTIONS.items() for part in ("-c", f"{key}={value}")]
     environment = {
         **{name: os.environ[name] for name in KEPT if name in os.environ},
         "HOME": str(folder),
@@ -165,8 +166,8 @@ def run_git(
         stdin, stdout, stderr = (files.enter_context(tempfile.TemporaryFile()) for _ in range(3))
         stdin.write(given)
         stdin.seek(0)
-        process = subprocess.Popen(  # noqa: S603 - no shell; what a caller gave is checked
-            [git, *settled, *options, f"--git-dir={folder}", *arguments],
+        process = subprocess.Popen(  # noqa: S603 - no shell; a caller's values are checked
+            [git, *fixed, *options, f"--git-dir={folder}", *arguments],
             stdin=stdin,
             stdout=stdout,
             stderr=stderr,
@@ -183,7 +184,7 @@ def run_git(
 
 
 def _supervise(process: subprocess.Popen[bytes], folder: Path, output: int, seconds: int) -> None:
-    """Wait for the end of a command; end it, with all that it started, if it goes too far."""
+    """Wait for the end of a command; kill it and its children if it takes too long or too much."""
     deadline = time.monotonic() + seconds
     try:
         while True:
@@ -194,7 +195,7 @@ def _supervise(process: subprocess.Popen[bytes], folder: Path, output: int, seco
                 raise SourceUnreadable("The repository did not answer in time; try again later.")
             size = 0
             for path in folder.rglob("*"):
-                # A file may be gone since it was listed.
+                # A file may have been removed since it was listed.
                 with suppress(FileNotFoundError):
                     size += path.lstat().st_size
             if size > FETCH_LIMIT or os.fstat(output).st_size > OUTPUT_LIMIT:
@@ -211,7 +212,7 @@ def explain_failure(stderr: bytes) -> str:
     """Return git's own reason, in one sentence."""
     lines = [line for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]
     fatal = [line for line in lines if line.startswith(("fatal:", "error:"))]
-    text = (fatal or lines or ["it said nothing"])[0].removeprefix("fatal: ")
+    text = (fatal or lines or ["it gave no reason"])[0].removeprefix("fatal: ")
     if "could not read Username" in text:
         return (
             "The repository is not there, or asks for a login. Clone a private one yourself and "

@@ -1,7 +1,7 @@
-"""Which hosts a collection may be fetched from: public ones, and those that settings name.
+"""The hosts from which collections may be fetched: public ones, and those in the settings.
 
-Without this the daemon would fetch for a client what only the daemon can reach. The addresses that
-were checked are the ones that git connects to, so a name that changes meanwhile gains nothing.
+Without this a client could have the daemon fetch from hosts that only the daemon can reach. Git
+connects only to the addresses that were checked, so a name that changes meanwhile has no effect.
 """
 
 import ipaddress
@@ -14,12 +14,12 @@ from django.conf import settings
 from profiles_app.exceptions import SourceUnreadable
 
 PORTS = {"https": 443, "ssh": 22}
-# IPv4 addresses inside IPv6 ones, as some networks translate them.
+# IPv4 addresses inside IPv6 ones, used by some networks (NAT64).
 TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
-# All that is public in IPv6 so far; what lies outside is reserved, or wraps something.
+# All public IPv6 addresses so far; those outside are reserved, or contain an IPv4 address.
 UNICAST = ipaddress.ip_network("2000::/3")
-# Looks public to Python, or to its older releases, and is not: what clouds tell their machines
-# (Azure, Oracle), and networks for examples and relays.
+# Public for Python, or for its older releases, but not in fact: metadata services of clouds (Azure,
+# Oracle), and networks for examples and relays.
 CLOSED = [
     ipaddress.ip_network(network)
     for network in ("168.63.129.16/32", "192.0.0.0/24", "192.88.99.0/24", "3fff::/20")
@@ -29,7 +29,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def pin_addresses(url: str) -> tuple[list[str], dict[str, str]]:
-    """Return git's options and environment by which it connects to checked addresses only.
+    """Return options and environment with which git connects only to checked addresses.
 
     Raises SourceUnreadable for a host that is not found or not public.
     """
@@ -47,7 +47,7 @@ def pin_addresses(url: str) -> tuple[list[str], dict[str, str]]:
             "to fetch from it."
         )
     if not addresses:
-        # A proxy may know it, and then connects for us.
+        # A proxy may know the host, and connects itself.
         has_proxy = os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy")
         if parts.scheme == "https" and has_proxy:
             return [], ssh
@@ -57,7 +57,7 @@ def pin_addresses(url: str) -> tuple[list[str], dict[str, str]]:
 
 
 def is_public(address: Address) -> bool:
-    """Tell whether an address is one of the internet's, however it is wrapped."""
+    """Tell whether an address is public, also if it is an IPv4 address inside an IPv6 one."""
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour
         if address in TRANSLATED:
@@ -71,7 +71,7 @@ def is_public(address: Address) -> bool:
 
 
 def resolve_host(host: str, port: int) -> list[Address]:
-    """Return the addresses of a host, each once; none if it is not found."""
+    """Return the addresses of a host without duplicates; none if it is not found."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):

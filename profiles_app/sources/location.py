@@ -15,9 +15,9 @@ GIT = "git"
 
 HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
-# No `%`: what git would decode is not what was checked.
+# No `%`: git would decode it after the check.
 PATH = re.compile(r"(/[A-Za-z0-9._~+][A-Za-z0-9._~+-]*)+")
-# The names that git allows, less those that it could take for an option or for two refs.
+# The names that git allows, without those that it could read as an option or as two refs.
 REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._/+-]{0,199}")
 
 
@@ -39,7 +39,7 @@ class Location:
 
 
 def parse(source: str) -> Location:
-    """Return the location that a source names, or raise InvalidSource with what to give instead."""
+    """Return the location of a source; raise InvalidSource with what to give instead."""
     if len(source) > LIMIT or not source.isprintable() or "\\" in source or " " in source:
         raise InvalidSource(
             f"A source has at most {LIMIT} characters, and no spaces, backslashes or control "
@@ -64,7 +64,7 @@ def parse(source: str) -> Location:
         check_host(parts)
     path, _, ref = parts.path.partition("@")
     if "@" in parts.path and not (REF.fullmatch(ref) and ".." not in ref):
-        raise InvalidSource(f"{ref[:80]!r} is no branch, tag or commit.")
+        raise InvalidSource(f"{ref[:80]!r} is not a branch, tag or commit.")
     if not PATH.fullmatch(path.rstrip("/")) or ".." in path.split("/"):
         raise InvalidSource("The path of a git URL has letters, digits and `._~+-` only.")
     user, at, host = parts.netloc.rpartition("@")
@@ -84,10 +84,10 @@ def folder_below(text: str) -> str:
 
 
 def check_host(parts: SplitResult) -> None:
-    """Raise InvalidSource for credentials, or for a user or host that is wrongly written."""
+    """Raise InvalidSource for credentials, and for an invalid user or host."""
     if parts.password is not None or (parts.username is not None and parts.scheme != "ssh"):
         raise InvalidSource(
-            "A source holds no credentials: they would be stored. Clone a private repository "
+            "A source must not have credentials: they would be stored. Clone a private repository "
             "yourself and give the folder, or use ssh with a key of this machine."
         )
     if parts.username is not None and not USER.fullmatch(parts.username):

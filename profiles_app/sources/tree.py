@@ -1,6 +1,7 @@
-"""What is read of a source: texts in known places, each small, few enough, and no links.
+"""The contents of a source: small texts in known places, limited in number, and no links.
 
-A folder of this machine is read here; links in it are not followed, even if it changes meanwhile.
+Sources are read as text, never executed. Folders of this machine are read here. Links in them are
+not followed, even if the folder changes meanwhile.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from profiles_app.exceptions import SourceUnreadable
 from profiles_app.front_matter import FILE_LIMIT
 
-# The folders that are looked into, beside the profiles at the top.
+# The folders of a collection; profiles can also be at the top.
 FOLDERS = ("profiles", "agents", "context", "modules")
 TEXT_SUFFIXES = {".md", ".txt", ".yaml", ".yml", ".json", ".csv", ".rst"}
 MODULE_FILE = "module.yaml"
@@ -27,7 +28,7 @@ MODULE_FOLDERS = {
     "contexts": "context-manager",
 }
 
-# O_NONBLOCK: a pipe in the place of a file must not hold us.
+# O_NONBLOCK: opening a pipe in the place of a file must not wait.
 FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 ENTRY_LIMIT = 20_000
@@ -43,13 +44,13 @@ class SourceFile:
     path: bytes
     size: int
     is_plain: bool
-    # What the source reads it by.
+    # The source finds it by this.
     key: str = ""
 
 
 @dataclass(frozen=True)
 class FileError:
-    """Why a file is not taken; the line is null if it is the file as a whole."""
+    """Why a file cannot be loaded; `line` is None if it is the file as a whole."""
 
     file: str
     line: int | None
@@ -57,8 +58,8 @@ class FileError:
 
 
 @dataclass
-class Tree:
-    """What a source holds: texts by their path, its modules' folders, and what cannot be read."""
+class SourceTree:
+    """The contents of a source: texts by path, folders of modules, and errors."""
 
     files: dict[str, bytes] = field(default_factory=dict)
     modules: list[str] = field(default_factory=list)
@@ -67,7 +68,7 @@ class Tree:
 
     @property
     def digest(self) -> str:
-        """Return the SHA-256 of all that was read, in hex."""
+        """The SHA-256 of everything that was read, in hex."""
         whole = hashlib.sha256()
         for path, content in sorted(self.files.items()):
             whole.update(f"{path}\0{hashlib.sha256(content).hexdigest()}\n".encode())
@@ -78,9 +79,9 @@ class Tree:
 Read = Callable[[list[SourceFile]], Iterable[bytes]]
 
 
-def collect_tree(entries: Iterable[SourceFile], read: Read, commit: str = "") -> Tree:
-    """Return what of the entries belongs to a collection. Raises SourceUnreadable for too much."""
-    tree, wanted, total = Tree(commit=commit), [], 0
+def collect_tree(entries: Iterable[SourceFile], read: Read, commit: str = "") -> SourceTree:
+    """Return the files that belong to a collection; raise SourceUnreadable for too many."""
+    tree, wanted, total = SourceTree(commit=commit), [], 0
     modules = set()
     for number, entry in enumerate(entries, start=1):
         if number > ENTRY_LIMIT:
@@ -114,7 +115,7 @@ def collect_tree(entries: Iterable[SourceFile], read: Read, commit: str = "") ->
 
 
 def is_wanted(path: str) -> bool:
-    """Tell whether a file of this path is a text that a collection has a use for."""
+    """Tell whether a file of this path belongs to a collection."""
     *folders, name = path.split("/")
     suffix = PurePosixPath(name).suffix.lower()
     is_readme = name.lower() in {"readme.md", "changelog.md", "license.md"}
@@ -137,12 +138,12 @@ def module_folder(path: str) -> str | None:
 
 
 def printable(name: str) -> str:
-    """Return a file's name as it can stand in an answer."""
+    """Return a file's name with U+FFFD for characters that cannot be printed."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in name)
 
 
-def read_folder(path: str) -> Tree:
-    """Return what the folder holds, or raise SourceUnreadable."""
+def read_folder(path: str) -> SourceTree:
+    """Return the contents of the folder; raise SourceUnreadable."""
     folder = Path(path)
     try:
         if not folder.is_dir():
@@ -155,23 +156,23 @@ def read_folder(path: str) -> Tree:
 
 
 def list_files(folder: Path) -> Iterator[SourceFile]:
-    """Yield the files at the top, then those of the folders that are looked into."""
+    """Yield the files at the top, then those of the folders of a collection."""
+
+    def fail(error: OSError) -> None:
+        # A folder that cannot be listed is not empty: its profiles must not be removed.
+        raise error
+
     base = os.fsencode(folder)
     with os.scandir(base) as found:
         for item in found:
             if not item.is_dir(follow_symlinks=False):
                 yield _describe(item.name, item.stat(follow_symlinks=False))
             elif item.name.decode("ascii", "replace") in FOLDERS:
-                for place, _, files, descriptor in os.fwalk(base + b"/" + item.name, onerror=_fail):
+                for place, _, files, descriptor in os.fwalk(base + b"/" + item.name, onerror=fail):
                     below = os.path.relpath(place, base)
                     for file in files:
                         details = os.stat(file, dir_fd=descriptor, follow_symlinks=False)
                         yield _describe(below + b"/" + file, details)
-
-
-def _fail(error: OSError) -> None:
-    """Raise: a folder that cannot be listed is not empty, or its profiles would be removed."""
-    raise error
 
 
 def _describe(path: bytes, details: os.stat_result) -> SourceFile:

@@ -11,7 +11,7 @@ import pytest
 from profiles_app.exceptions import SourceUnreadable
 from profiles_app.sources import git
 from profiles_app.sources.location import parse
-from profiles_app.sources.tree import Tree
+from profiles_app.sources.tree import SourceTree
 from tests.harness.repositories import Repository, profile, run_git, write
 from tests.harness.waiting import until
 
@@ -29,7 +29,7 @@ def repository(tmp_path: Path) -> Repository:
     return Repository(tmp_path / "git", {"profiles/one.md": profile("one")})
 
 
-def read(source: str) -> Tree:
+def read(source: str) -> SourceTree:
     return git.read_repository(parse(source))
 
 

@@ -61,27 +61,24 @@ class Command(ConsoleCommand):
             levels[result.level] += 1
             if as_json:
                 put_json(self.screen, asdict(result))
-            else:
-                self._print(result)
+                continue
+            if not self.screen.is_terminal:
+                values = (result.level, result.topic, result.says, result.todo)
+                put(self.screen, "\t".join(map(one_line, values)))
+                continue
+            sign, style = STYLES[result.level]
+            line = Text(f"{sign} ", style)
+            line.append(f"{result.topic:<{TOPIC}}", "bold")
+            self.screen.print(line + Text(one_line(result.says)), overflow="fold")
+            if result.todo:
+                todo = Text(result.todo, style)
+                self.screen.print(Padding(todo, (0, 0, 0, TOPIC + 2)), overflow="fold")
         summary = f"{_count(levels[Level.ERROR], 'error')}, " + _count(
             levels[Level.WARNING], "warning"
         )
         if levels[Level.ERROR]:
             raise CommandError(f"{summary}: do what each line asks for, then run this again.")
         put(self.notes, f"{summary}." if levels[Level.WARNING] else "Everything works.")
-
-    def _print(self, result: CheckResult) -> None:
-        if not self.screen.is_terminal:
-            values = (result.level, result.topic, result.says, result.todo)
-            put(self.screen, "\t".join(map(one_line, values)))
-            return
-        sign, style = STYLES[result.level]
-        line = Text(f"{sign} ", style)
-        line.append(f"{result.topic:<{TOPIC}}", "bold")
-        self.screen.print(line + Text(one_line(result.says)), overflow="fold")
-        if result.todo:
-            todo = Text(result.todo, style)
-            self.screen.print(Padding(todo, (0, 0, 0, TOPIC + 2)), overflow="fold")
 
 
 def run_checks() -> Iterator[CheckResult]:

@@ -1,7 +1,7 @@
-"""Amplified directories: found, amplified, changed and deregistered; row and marker go together.
+"""Finds, amplifies, changes and deregisters directories; row and marker change together.
 
-A row is written first, in a transaction that the disk can still undo by refusing. What a commit
-that fails leaves behind is a marker without a row, which the next try adopts.
+The row is written first, in a transaction that an error of the disk rolls back. If the commit
+fails, a marker without a row is left; the next attempt adopts it.
 """
 
 import json
@@ -33,13 +33,13 @@ from profiles_app.services import disk
 from profiles_app.services.profiles import resolve_profile
 
 PROFILE = "default_profile"
-# In URLs, where browsers cannot write `.`.
+# The name of the root in URLs, because browsers cannot send `.`.
 ROOT_NAME = "root"
 NO_ROOT = f"The root directory is missing; run {command('load_profiles')}."
 
 
 def require_directory(relative_path: str) -> AmplifiedDirectory:
-    """Return the amplified directory that a session names.
+    """Return the amplified directory of a session.
 
     Raises InvalidPath, or DirectoryNotAmplified if exactly this directory is not amplified.
     """
@@ -80,11 +80,11 @@ def find_nearest_profile(path: str, defaults: dict[str, str]) -> str:
 def clean_path(relative_path: str) -> str:
     """Return the canonical form of a path: `a/b`, or `.` for the root.
 
-    Raises InvalidPath for one that is absolute, goes up, leaves the root by a symbolic link, or
-    has characters that no name of an amplified directory has.
+    Raises InvalidPath for one that is absolute, has `..`, leaves the root by a symbolic link, or
+    has characters that are not allowed.
     """
     path = disk.parse_path(relative_path)
-    # These control a terminal, or break a line.
+    # Control characters and line separators.
     controls = {"Cc", "Zl", "Zp"}
     if "\\" in relative_path or any(unicodedata.category(c) in controls for c in relative_path):
         raise InvalidPath("A path has no backslashes and no control characters.")
@@ -92,7 +92,7 @@ def clean_path(relative_path: str) -> str:
 
 
 def strip_root(path: str) -> str:
-    """Return an absolute path below the root directory as a relative one; any other as it is."""
+    """Return an absolute path below the root directory as a relative one; others unchanged."""
     absolute = PurePosixPath(path)
     if absolute.is_relative_to(settings.ROOT_DIR):
         return str(absolute.relative_to(settings.ROOT_DIR))
@@ -100,7 +100,7 @@ def strip_root(path: str) -> str:
 
 
 def absolute_path(relative_path: str) -> Path:
-    """Return where a path below the root directory lies on this machine."""
+    """Return the absolute path of a path below the root directory."""
     return Path(settings.ROOT_DIR) / relative_path
 
 
@@ -111,10 +111,10 @@ def amplify(
     metadata: dict[str, Any] | None = None,
     create_marker: bool = True,
 ) -> AmplifiedDirectory:
-    """Amplify a directory, which is made if it is missing; a marker on the disk is adopted.
+    """Amplify a directory, created if it is missing; a marker on the disk is adopted.
 
-    What the caller gives goes before what the marker says. Raises InvalidPath, DirectoryExists,
-    ProfileNotFound, InvalidDefinition for metadata, or what the disk refuses; then there is no row.
+    The caller's values win over those of the marker. Raises InvalidPath, DirectoryExists,
+    ProfileNotFound, InvalidDefinition for metadata, or an error of the disk; then there is no row.
     """
     path = clean_path(relative_path)
     if path == ROOT:
@@ -137,16 +137,16 @@ def amplify(
 
 
 def change(relative_path: str, changes: dict[str, Any]) -> AmplifiedDirectory:
-    """Change the default profile, merge into the metadata; a metadata value of None removes.
+    """Change the default profile, and merge into the metadata; a value of None removes a key.
 
-    `changes` has `default_profile`, `metadata` or both; a profile of None is the nearest parent's.
-    Raises InvalidPath, DirectoryNotFound, ProfileNotFound, InvalidDefinition, or what the disk
-    refuses; then nothing is changed.
+    `changes` has `default_profile`, `metadata` or both; a profile of None means the nearest
+    parent's. Raises InvalidPath, DirectoryNotFound, ProfileNotFound, InvalidDefinition, or an error
+    of the disk; then nothing is changed.
     """
     with transaction.atomic():
         directory = _lock(clean_path(relative_path))
         given = dict(changes.get("metadata") or {})
-        # Clients send the metadata back as they got them, with the profile that counts.
+        # Clients send back the metadata that they got, which has the effective profile.
         if PROFILE in given and given[PROFILE] == find_default_profile(directory):
             del given[PROFILE]
         if PROFILE in given or PROFILE in changes:
@@ -163,11 +163,11 @@ def change(relative_path: str, changes: dict[str, Any]) -> AmplifiedDirectory:
 
 
 def deregister(relative_path: str, *, remove_marker: bool = False) -> None:
-    """Amplify a directory no longer; its files stay, and `remove_marker` removes the marker.
+    """Remove a directory from the catalogue; its files stay, `remove_marker` removes the marker.
 
-    Sessions that work there keep its name, and new ones cannot be created in it. Directories below
-    that inherited its profile inherit the next parent's. Raises InvalidPath, DirectoryNotFound,
-    RootStays, or what the disk refuses; then nothing is changed.
+    Sessions in it go on; new ones cannot be created there. Directories below it that inherited its
+    profile inherit that of the next parent. Raises InvalidPath, DirectoryNotFound, RootStays, or an
+    error of the disk; then nothing is changed.
     """
     path = clean_path(relative_path)
     if path == ROOT:
@@ -195,7 +195,7 @@ def read_agents_content(directory: AmplifiedDirectory) -> str | None:
 def write_agents_content(relative_path: str, content: str) -> None:
     """Replace the directory's instructions for agents.
 
-    Raises InvalidPath, DirectoryNotFound, InvalidDefinition, or what the disk refuses.
+    Raises InvalidPath, DirectoryNotFound, InvalidDefinition, or an error of the disk.
     """
     if not content.strip():
         raise InvalidDefinition("content: must not be empty.")
@@ -208,14 +208,14 @@ def write_agents_content(relative_path: str, content: str) -> None:
 
 
 def validate_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Return the metadata as they are kept, without the default profile, which is apart.
+    """Return the metadata without the default profile, which is stored apart.
 
-    Raises InvalidDefinition for what cannot be stored, is too large, or has a literal secret.
+    Raises InvalidDefinition if they cannot be stored, are too large, or have a literal secret.
     """
     kept = {key: item for key, item in metadata.items() if key != PROFILE}
     definition.check_storable(kept, "metadata")
     if place := find_secret(kept, "metadata"):
-        raise InvalidDefinition(f"{place}: secrets are not kept here; write ${{NAME}} instead.")
+        raise InvalidDefinition(f"{place}: secrets are not stored here; write ${{NAME}} instead.")
     limit = settings.METADATA_BYTES
     if len(json.dumps(kept, ensure_ascii=False).encode()) > limit:
         raise InvalidDefinition(f"metadata: have at most {limit} bytes of JSON in all.")
@@ -223,7 +223,7 @@ def validate_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
 
 
 def rewrite_marker(directory: AmplifiedDirectory) -> None:
-    """Write the marker again, where the directory has one; raise what the disk refuses."""
+    """Write the marker again if the directory has one; raise an error of the disk."""
     try:
         with disk.open_folder(PurePosixPath(directory.relative_path)) as folder:
             if disk.marker_exists(folder):
@@ -235,7 +235,7 @@ def rewrite_marker(directory: AmplifiedDirectory) -> None:
 def _new_directory(
     path: str, found: dict[str, Any], profile: str | None, metadata: dict[str, Any]
 ) -> AmplifiedDirectory:
-    """Return the new directory: what is given, over what was `found` in its marker."""
+    """Return the new row: the caller's values, over those that were `found` in the marker."""
     merged = {**found, **metadata}
     name = profile or merged.get(PROFILE)
     try:
@@ -253,7 +253,7 @@ def _new_directory(
 
 
 def _full_name(name: Any) -> str:
-    """Return a profile's full name; "" for None, which is the nearest parent's."""
+    """Return a profile's full name; "" for None, which means the nearest parent's."""
     if name is None:
         return ""
     if not isinstance(name, str):
@@ -270,6 +270,6 @@ def _lock(path: str) -> AmplifiedDirectory:
 
 
 def _marker_content(directory: AmplifiedDirectory) -> dict[str, Any]:
-    """Return what the marker says; an inherited profile is not in it."""
+    """Return the content of the marker; it does not have an inherited profile."""
     own = {PROFILE: directory.default_profile} if directory.default_profile else {}
     return {**directory.metadata, **own}

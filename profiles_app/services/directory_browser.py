@@ -1,4 +1,4 @@
-"""The directories and files below the root as a person browses them; hidden ones are not there."""
+"""Lists directories and files below the root for people; hidden ones are left out."""
 
 import contextlib
 import heapq
@@ -13,9 +13,9 @@ from typing import IO, Generic, TypeVar
 from profiles_app.exceptions import FolderNotFound, InvalidPath
 from profiles_app.services import disk
 
-# Names that a listing has at most.
+# How many names a listing has at most.
 LIMIT = 1000
-# Bytes of a file that are answered as text.
+# How many bytes of a file are returned as text.
 TEXT_LIMIT = 1024 * 1024
 UNKNOWN = "application/octet-stream"
 
@@ -37,21 +37,21 @@ class DirectoryEntry:
 
 @dataclass(frozen=True)
 class DirectoryListing(Generic[Item]):
-    """What lies in a directory, in order of the names: names only, or entries."""
+    """The contents of a directory in order of the names: names only, or entries."""
 
     # "" is the root directory, which has no parent.
     path: str
     parent: str | None
     entries: list[Item]
-    # There are more than the listing has.
+    # Whether there are more than the listing has.
     is_truncated: bool
-    # Names that are not UTF-8, and so cannot be written in JSON.
+    # How many names are not UTF-8, and so cannot be written in JSON.
     unnamable: int
 
 
 @dataclass(frozen=True)
 class FileContent:
-    """A file's text, or the beginning of it; None for a file that is not UTF-8."""
+    """A file's text, or its beginning; None if it is not UTF-8."""
 
     path: str
     size: int
@@ -62,9 +62,9 @@ class FileContent:
 
 
 def list_directories(path: str) -> DirectoryListing[str]:
-    """Return the names of the directories in a directory below the root, and of links to such.
+    """Return the names of the directories in a directory, and of links to directories.
 
-    Raises InvalidPath, FolderNotFound, or what the disk refuses.
+    Raises InvalidPath, FolderNotFound, or an error of the disk.
     """
     place = _parse_visible(path)
     with disk.open_folder(place) as folder, os.scandir(folder) as scan:
@@ -81,9 +81,9 @@ def list_directories(path: str) -> DirectoryListing[str]:
 
 
 def create_directory(path: str) -> str:
-    """Make a directory with its parents, and return its path; one that is there already will do.
+    """Create a directory with its parents if it is missing, and return its path.
 
-    Raises InvalidPath, or what the disk refuses.
+    Raises InvalidPath, or an error of the disk.
     """
     place = disk.parse_path(path)
     if not place.parts:
@@ -95,10 +95,10 @@ def create_directory(path: str) -> str:
 
 
 def list_entries(path: str) -> DirectoryListing[DirectoryEntry]:
-    """Return the files and directories in a directory; links count as what they lead to.
+    """Return the files and directories in a directory; links count as their targets.
 
-    A link that leaves the root is left out. Raises InvalidPath, FolderNotFound, or what the disk
-    refuses.
+    A link that leaves the root is left out. Raises InvalidPath, FolderNotFound, or an error of the
+    disk.
     """
     place = _parse_visible(path)
     with disk.open_folder(place) as folder:
@@ -107,7 +107,7 @@ def list_entries(path: str) -> DirectoryListing[DirectoryEntry]:
         listing = _make_listing(place, names)
         entries = []
         for name in listing.entries:
-            # A name that has gone meanwhile, or leads nowhere, is left out.
+            # A file that was removed meanwhile, and a link without a target, are left out.
             with contextlib.suppress(OSError):
                 status = os.stat(name, dir_fd=folder, follow_symlinks=False)
                 if stat.S_ISLNK(status.st_mode):
@@ -128,7 +128,7 @@ def list_entries(path: str) -> DirectoryListing[DirectoryEntry]:
 def read_content(path: str) -> FileContent:
     """Return the text of a file, up to TEXT_LIMIT bytes.
 
-    Raises InvalidPath, FileNotFound, or what the disk refuses.
+    Raises InvalidPath, FileNotFound, or an error of the disk.
     """
     place = disk.parse_path(path)
     with disk.open_file(place) as file, disk.translate_errors():
@@ -137,7 +137,7 @@ def read_content(path: str) -> FileContent:
             data = stream.read(TEXT_LIMIT + 1)
     is_cut, data = len(data) > TEXT_LIMIT, data[:TEXT_LIMIT]
     text = None
-    # The text of a file that is cut may end within a character.
+    # A file that was cut may end within a character.
     for end in range(len(data), max(-1, len(data) - 4 * is_cut - 1), -1):
         with contextlib.suppress(UnicodeDecodeError):
             text = data[:end].decode("utf-8")
@@ -155,7 +155,7 @@ def read_content(path: str) -> FileContent:
 def open_download(path: str) -> tuple[IO[bytes], str, str]:
     """Return an open file, its name and its media type; the caller closes it.
 
-    Raises InvalidPath, FileNotFound, or what the disk refuses.
+    Raises InvalidPath, FileNotFound, or an error of the disk.
     """
     place = disk.parse_path(path)
     with disk.open_file(place) as file:
@@ -163,7 +163,7 @@ def open_download(path: str) -> tuple[IO[bytes], str, str]:
 
 
 def guess_media_type(path: PurePosixPath) -> str:
-    """Return the media type that a file's name suggests."""
+    """Return the media type of a file, by its name."""
     kind, encoding = mimetypes.guess_type(path.name)
     return kind if kind and not encoding else UNKNOWN
 
@@ -176,7 +176,7 @@ def _parse_visible(path: str) -> PurePosixPath:
 
 
 def _make_listing(place: PurePosixPath, names: list[str]) -> DirectoryListing[str]:
-    """Return the first of the names, in order; Python marks by surrogates what is not UTF-8."""
+    """Return the first names in order; those with surrogates are not UTF-8 on the disk."""
     is_utf8 = [name for name in names if not any("\ud800" <= char <= "\udfff" for char in name)]
     first = heapq.nsmallest(LIMIT + 1, is_utf8)
     path = str(place) if place.parts else ""

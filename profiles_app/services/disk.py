@@ -1,8 +1,8 @@
-"""Directories on the disk, below the root directory and nowhere else.
+"""Access to directories and files on the disk, only below the root directory.
 
-A path is resolved once, which follows links that stay in the root; then it is walked from the
-root's own descriptor, one name at a time, following nothing. So a link that is put in between leads
-nowhere: the walk refuses it. What is done in a directory is done through its descriptor.
+A path is resolved once; this follows links that stay in the root. Then it is opened from the root's
+descriptor, one name at a time, without following links, so a link that is created in between is
+refused. Everything in a directory is done through its descriptor.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from profiles_app.exceptions import (
     ProfilesError,
 )
 
-# Bytes; an index has no place for paths of more than 2,700 with what stands beside them.
+# Bytes; the index of paths cannot store more than some 2,700.
 PATH_LIMIT = 1024
 # The folder that marks an amplified directory, and its files.
 FOLDER = ".amplified"
@@ -38,7 +38,7 @@ AGENTS = "AGENTS.md"
 LIMIT = 256 * 1024
 _FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC
 
-# A pipe that nobody writes to is opened as well, and is no file.
+# O_NONBLOCK: opening a pipe must not wait for a writer. A pipe is then refused: it is not a file.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -55,7 +55,7 @@ _ERRORS: dict[int, ProfilesError] = {
     errno.EILSEQ: InvalidPath("The disk does not take one of the names in the path."),
     errno.EACCES: DiskDenied(),
     errno.EPERM: DiskDenied(),
-    errno.EROFS: DiskDenied("The disk is read-only; the daemon can make nothing there."),
+    errno.EROFS: DiskDenied("The disk is read-only; the daemon can create nothing there."),
     errno.ENOSPC: DiskFull(),
     errno.EDQUOT: DiskFull(),
 }
@@ -64,8 +64,8 @@ _ERRORS: dict[int, ProfilesError] = {
 def parse_path(path: str) -> PurePosixPath:
     """Return a path below the root directory, in its parts.
 
-    Raises InvalidPath for one that is absolute, goes up, cannot be written in UTF-8, or leaves the
-    root by a symbolic link.
+    Raises InvalidPath for one that is absolute, has `..`, is not UTF-8, or leaves the root by a
+    symbolic link.
     """
     parts = PurePosixPath(path)
     if len(path.encode(errors="surrogatepass")) > PATH_LIMIT:
@@ -82,9 +82,9 @@ def parse_path(path: str) -> PurePosixPath:
 
 @contextlib.contextmanager
 def open_folder(path: PurePosixPath, *, create: bool = False) -> Iterator[int]:
-    """Give the descriptor of a directory below the root; `create` makes what is missing.
+    """Open a directory below the root, and yield its descriptor; `create` creates what is missing.
 
-    Raises InvalidPath, FolderNotFound, or what the disk refuses.
+    Raises InvalidPath, FolderNotFound, or an error of the disk.
     """
     with translate_errors():
         find_root().mkdir(parents=True, exist_ok=True)
@@ -104,10 +104,10 @@ def open_folder(path: PurePosixPath, *, create: bool = False) -> Iterator[int]:
 
 @contextlib.contextmanager
 def open_file(path: PurePosixPath) -> Iterator[int]:
-    """Give the descriptor of a regular file below the root, to read from.
+    """Open a regular file below the root for reading, and yield its descriptor.
 
-    A hidden file is none, nor is one to which a link leads. Raises InvalidPath, FileNotFound, or
-    what the disk refuses.
+    Raises InvalidPath, FileNotFound, also for a hidden file and a link to one, or an error of the
+    disk.
     """
     target = resolve_links(path)
     if not target.parts or is_hidden(path) or is_hidden(target):
@@ -126,13 +126,13 @@ def open_file(path: PurePosixPath) -> Iterator[int]:
 
 
 def is_hidden(path: PurePosixPath) -> bool:
-    """Tell whether a part of the path begins with a dot: people are not shown such things."""
+    """Tell whether a part of the path begins with a dot: such files are not shown."""
     return any(part.startswith(".") for part in path.parts)
 
 
 @contextlib.contextmanager
 def translate_errors() -> Iterator[None]:
-    """Turn an error of the disk into one that a client can act on."""
+    """Raise an error of the disk as one that a client can act on."""
     try:
         yield
     except OSError as error:
@@ -143,12 +143,12 @@ def translate_errors() -> Iterator[None]:
 
 
 def find_root() -> Path:
-    """Return the root directory, itself without links."""
+    """Return the path of the root directory with its links resolved."""
     return Path(os.path.realpath(settings.ROOT_DIR))
 
 
 def relative_to_root(directory: Path) -> PurePosixPath | None:
-    """Return the directory's path from the root directory; None if it lies elsewhere."""
+    """Return the directory's path from the root directory; None if it is elsewhere."""
     for each in (Path(settings.ROOT_DIR), find_root()):
         if directory.is_relative_to(each):
             return PurePosixPath(directory.relative_to(each))
@@ -156,7 +156,7 @@ def relative_to_root(directory: Path) -> PurePosixPath | None:
 
 
 def leads_inside(path: PurePosixPath) -> bool:
-    """Tell whether a path, its links followed, ends in a directory below the root."""
+    """Tell whether a path, with its links resolved, is a directory below the root."""
     try:
         return (find_root() / resolve_links(path)).is_dir()
     except (ProfilesError, OSError):
@@ -164,7 +164,7 @@ def leads_inside(path: PurePosixPath) -> bool:
 
 
 def stays_inside(path: PurePosixPath) -> bool:
-    """Tell whether a path, its links followed, ends below the root, at nothing that is hidden."""
+    """Tell whether a path, with its links resolved, is below the root and not hidden."""
     try:
         return not is_hidden(resolve_links(path))
     except (ProfilesError, OSError):
@@ -172,9 +172,9 @@ def stays_inside(path: PurePosixPath) -> bool:
 
 
 def resolve_links(path: PurePosixPath) -> PurePosixPath:
-    """Return the path below the root with its links followed; raise InvalidPath if it leaves."""
-    # realpath, not Path.resolve: a loop of links is no error here, it just leads nowhere. What
-    # vanishes while it looks is one.
+    """Return a path below the root with its links resolved; raise InvalidPath if it leaves it."""
+    # realpath, not Path.resolve, which raises for a loop of links. A file that is removed
+    # meanwhile is an error.
     with translate_errors():
         target = Path(os.path.realpath(find_root() / path))
     if not target.is_relative_to(find_root()):
@@ -184,10 +184,10 @@ def resolve_links(path: PurePosixPath) -> PurePosixPath:
 
 # --- The marker of an amplified directory: the folder `.amplified` in it ---
 #
-# `metadata.json` holds the directory's metadata, with its own `default_profile` if it has one;
-# `AGENTS.md` its instructions for agents. The database has the truth; the marker lets other
-# programs see it, and lets another daemon adopt the directory. Every function takes the descriptor
-# of the directory, and follows no link from there.
+# `metadata.json` has the directory's metadata, with its own `default_profile` if it has one;
+# `AGENTS.md` its instructions for agents. The database decides; the marker is for other programs,
+# and for another daemon that adopts the directory. Every function takes the descriptor of the
+# directory, and follows no link from there.
 
 
 def marker_exists(directory: int) -> bool:
@@ -199,7 +199,7 @@ def marker_exists(directory: int) -> bool:
 
 
 def read_metadata(directory: int) -> dict[str, Any]:
-    """Return what the marker says, {} if it says nothing; raise InvalidPath if unreadable."""
+    """Return the marker's metadata; {} if there are none; raise InvalidPath if unreadable."""
     if (content := _read_marker(directory, METADATA)) is None:
         return {}
     try:
@@ -214,17 +214,17 @@ def read_metadata(directory: int) -> dict[str, Any]:
 
 
 def write_metadata(directory: int, metadata: dict[str, Any]) -> None:
-    """Write the marker's metadata, whole or not at all; make the marker if it is missing."""
+    """Write the marker's metadata, whole or not at all; create the marker if it is missing."""
     _write(directory, METADATA, json.dumps(metadata, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_agents(directory: int) -> str | None:
-    """Return the instructions for agents, None if there are none."""
+    """Return the instructions for agents in the marker; None if there are none."""
     return _read_marker(directory, AGENTS)
 
 
 def read_agents_beside(directory: int) -> str | None:
-    """Return the instructions beside the marker, where repositories have them; None if none."""
+    """Return the instructions beside the marker, as repositories have them; None if none."""
     try:
         return _read_text(directory, AGENTS, AGENTS)
     except FileNotFoundError:
@@ -253,7 +253,7 @@ def _read_marker(directory: int, name: str) -> str | None:
 
 def _read_text(folder: int, name: str, path: str) -> str:
     """Return a regular file as text; `path` is its name in messages."""
-    # Without waiting: a pipe in the file's place has no end.
+    # O_NONBLOCK: opening a pipe in the file's place must not wait.
     try:
         file = os.open(name, os.O_RDONLY | os.O_NONBLOCK | _FLAGS, dir_fd=folder)
     except OSError as error:
@@ -270,7 +270,7 @@ def _read_text(folder: int, name: str, path: str) -> str:
         os.close(file)
     if len(content) > LIMIT:
         raise InvalidPath(f"{path} in the directory has more than {LIMIT} bytes.")
-    # Editors on Windows put a mark before it.
+    # Editors on Windows write a byte order mark.
     return content.decode("utf-8-sig", errors="replace")
 
 

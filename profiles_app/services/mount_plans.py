@@ -1,4 +1,4 @@
-"""Mount plans: what a session runs with, worked out once from profile and overrides."""
+"""Mount plans: what a session runs with, made once from profile and overrides."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -35,9 +35,9 @@ def build_mount_plan(
     """Return the plan of a session, as JSON data.
 
     `mountPoints` keeps the profile's order; `providers`, `tools`, `hooks`, `agents` and `context`
-    are the same mounts by their `moduleId`. `settings` is what counts for the session: the
-    profile's `session` and the overrides that are no modules; `session.settings` is what the
-    caller gave. `${NAME}` stays as it is written. Raises InvalidDefinition for wrong overrides.
+    are the same mounts by their `moduleId`. `settings` are those of the session: the profile's
+    `session` and the overrides that are not modules; `session.settings` are the caller's overrides.
+    References `${NAME}` stay. Raises InvalidDefinition for wrong overrides.
     """
     modules = {key: item for key, item in profile.definition.items() if key not in TEXTS}
     if place := find_secret(modules, str(profile)):
@@ -53,7 +53,7 @@ def build_mount_plan(
         "session": {
             "sessionId": session_id,
             "profileId": str(profile),
-            # The number of the version that the session begins with.
+            # The number of the version with which the session begins.
             "profileVersion": profile.version_number,
             "parentSessionId": parent_session_id,
             "amplifiedDir": amplified_dir,
@@ -78,7 +78,7 @@ def readdress(
     parent_session_id: str | None,
     created_at: datetime,
 ) -> dict[str, Any]:
-    """Return the plan as that of another session; nothing else of it changes."""
+    """Return the plan with the ids and the time of another session."""
     session = {
         "sessionId": session_id,
         "parentSessionId": parent_session_id,
@@ -94,9 +94,10 @@ def preview_mount_plan(
     session_id: str | None = None,
     settings_overrides: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return the plan that a session would get now; nothing is stored, nor is the id taken.
+    """Return the plan that a session would get now; nothing is stored, and the id stays free.
 
-    Raises what profiles and directories raise, and InvalidDefinition for wrong overrides.
+    Raises what `resolve_profile` and `require_directory` raise, and InvalidDefinition for wrong
+    overrides.
     """
     return build_mount_plan(
         resolve_profile(profile_id),
@@ -111,8 +112,7 @@ def preview_mount_plan(
 def _list_mounts(profile: str, sections: dict[str, Any]) -> Iterator[Mount]:
     """Yield the session's own modules, then the lists, then the texts.
 
-    Code is referenced, and without a source it is a module of the daemon itself; a text is
-    embedded, for the plan carries it whole.
+    Code is referenced, and is the daemon's own if it has no source; a text is embedded.
     """
     entries = [
         *((kind, sections["session"].get(key)) for key, kind in SESSION_MODULES.items()),

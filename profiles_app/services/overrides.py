@@ -1,16 +1,16 @@
-"""What a session changes of its profile: `settings_overrides` merged over it.
+"""The changes of a session to its profile: `settings_overrides` are merged over it.
 
-- `providers`, `tools`, `hooks`: a list of modules. One that the profile has is merged into it by
-  its `module`, another is added.
+- `providers`, `tools`, `hooks`: a list of modules. A module that the profile has is merged by its
+  `module`; another one is added.
 - `session`, `agents`, `context`: merged.
 - `instruction`: replaces the profile's.
 - `temperature`, `max_tokens`, `top_p`, `timeout`, `stop`, `seed`, `extended_thinking`,
   `thinking_budget`, `reasoning_effort`: set in the config of each of the profile's providers;
-  what `providers` says of one goes first.
-- Any other key is a setting of the session, for its readers.
+  a value in `providers` wins.
+- Any other key is a setting of the session.
 
-Mappings merge key by key at any depth; a list, a text, a number and null replace. `${NAME}`
-stays as it is written. What overrides may not do is in `overrides_rules`.
+Mappings merge key by key at any depth; a list, a text, a number and null replace. References
+`${NAME}` stay. The rules for overrides are in `overrides_rules`.
 """
 
 from typing import Any
@@ -25,7 +25,7 @@ WHERE = "settings_overrides"
 def apply(profile: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
     """Return the sections of a definition with the overrides merged over them.
 
-    Raises InvalidDefinition, which names the place, for overrides that the rules do not allow.
+    Raises InvalidDefinition, with the place, for overrides that the rules do not allow.
     """
     definition.check_storable(overrides, WHERE)
     for section in {"session", *TEXTS} & set(overrides):
@@ -38,7 +38,7 @@ def apply(profile: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
 
 
 def select_settings(overrides: dict[str, Any]) -> dict[str, Any]:
-    """Return the overrides that are no part of a definition."""
+    """Return the overrides that are not part of a definition."""
     return {key: item for key, item in overrides.items() if key not in {*SECTIONS, "instruction"}}
 
 
@@ -51,7 +51,7 @@ def choose_instruction(profile: str, overrides: dict[str, Any]) -> str:
 def merge_overrides(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
     """Return the sections of a definition with those of the overrides, before the rules.
 
-    Modules stay in the profile's order, then come those that are new.
+    Modules stay in the profile's order; new ones follow.
     """
     providers = []
     for entry in base["providers"]:

@@ -1,32 +1,31 @@
-"""What overrides may not do. The operator keeps the profiles; whoever creates a session does not.
+"""The rules for overrides: the operator writes profiles, but any caller can send overrides.
 
-What a module can do is asked of the module (`profiles_app.modules.Capabilities`); one that the
-daemon does not know, and every module of another engine, counts as able to do anything.
+Modules declare what they can do (`profiles_app.modules.Capabilities`). A module that the daemon
+does not know, and every module of another engine, counts as able to do anything.
 
-Secrets. A `${NAME}` is filled from the worker's environment, so whoever chose both the name and
-the host that it is sent to could read any variable:
+Secrets. `${NAME}` is replaced from the worker's environment, so a caller that chose both the name
+and the host to which it is sent could read any variable:
 
-- a reference is allowed only word for word as the profile makes it at the same place;
-- what the config of a module reaches (host, source, command) cannot change if the config refers
-  to a variable, and that of a provider not at all if it may send a key of its own;
+- a reference is allowed only if the profile has exactly the same text at the same place;
+- the addresses in the config of a module (host, source, command) cannot change if the config has a
+  reference; those of a provider that may send a key of its own can never change;
 - a literal secret is refused: it would be stored.
 
-Tools. Overrides add none that runs programs, and change nothing of one that the profile has but
-to demand approval for all of it. They open no host, port or network to a tool that reaches the
-network. Of every tool they may demand approval for more, never for less.
+Tools. Overrides cannot add a tool that runs programs. To one that the profile has they can make one
+change: approval is required for all of it. They cannot allow further hosts, ports or networks to a
+tool that reaches the network. For every tool they can require approval for more, never for less.
 
-Session. Overrides change neither the engine nor, for another engine, any module; a budget they
-lower.
+Session. Overrides cannot change the engine, nor any module of another engine; they can only lower a
+budget.
 
-A daemon that requires keys is shared, and what its callers may not do themselves they may not do
-through a session either. There, overrides also
+A daemon that requires keys is shared: its callers must not do through a session what they may not
+do themselves. There, overrides also
 
-- add no tool that touches files or reaches the network, and no hook, and change of such modules
-  nothing but to demand approval for more;
-- add no provider that can be told where to reach, and change of such a one, or of one that can
-  be scripted, only settings (`Capabilities.settings`), model and order: not its address, and no
-  script;
-- bring no `source` for a module.
+- cannot add a hook, or a tool that touches files or reaches the network; the one change to such a
+  module is to require approval for more;
+- cannot add a provider whose config can have an address; of such a provider, or one that can be
+  scripted, they change only settings (`Capabilities.settings`), model and order;
+- cannot give the `source` of a module.
 """
 
 import json
@@ -45,33 +44,33 @@ from profiles_app.modules import Capabilities
 
 ENGINE = "engine"
 ASKS = "require_approval"
-# What any caller may choose beside the settings of providers: another model, another order.
+# What any caller may choose beside the settings of providers: the model and the order.
 CHOICES = frozenset({"default_model", "priority"})
-# Keys in the config of a tool that open more of the network to it.
+# Keys in the config of a tool that allow it more of the network.
 OPENS = ("allow_hosts", "allow_ports", "allow_private")
 
 REFERENCE = re.compile(r"\$\{")
-# The end of a key that says where a module reaches, or what it starts.
+# The end of a key that has an address of a module, or what it starts.
 _REACH = re.compile(
     r"(^|_)(url|uri|endpoint|host|hosts|hostname|server|address|domain|port|base|proxy|proxies"
     r"|command|args|env|transport|source)$"
 )
-# A URL that all parsers read alike.
+# A URL that all parsers read the same way.
 _PLAIN_URL = re.compile(r"(https?)://([A-Za-z0-9.-]+)(?::([0-9]{1,5}))?(?:/[A-Za-z0-9._~/-]*)?")
 
 
 @dataclass(frozen=True)
 class Change:
-    """A module that overrides name: as the profile has it, and as it would be."""
+    """A module that overrides name: as it is in the profile, and as it would be."""
 
     kind: str
     # None: the profile does not have it.
     before: dict[str, Any] | None
     after: dict[str, Any]
-    # Where the overrides name it.
+    # The place in the overrides.
     place: str
     can: Capabilities
-    # Whether the daemon has this module itself, and so knows what it does.
+    # Whether the daemon has this module, and so knows its capabilities.
     is_known: bool
 
     @property
@@ -88,16 +87,16 @@ class Change:
 
 
 def check_values(base: dict[str, Any], overrides: dict[str, Any], where: str) -> None:
-    """Raise InvalidDefinition for a secret or a reference that the overrides may not have.
+    """Raise InvalidDefinition for a secret or a reference that overrides may not have.
 
-    Agents, context and instruction are texts without references; they are the caller's own.
+    Agents, context and instruction are the caller's own texts; references in them have no effect.
     """
     data = {key: item for key, item in overrides.items() if key not in {*TEXTS, "instruction"}}
     if place := find_secret(data, where):
         raise InvalidDefinition(
             f"{place}: a secret is never stored; write ${{NAME}} in a profile, and name that."
         )
-    # Compare module with module, wherever the two lists have it.
+    # Compare a module with the same one of the profile, at whatever index it is.
     aligned = dict(base)
     for section in MODULE_LISTS:
         if isinstance(data.get(section), list):
@@ -106,8 +105,8 @@ def check_values(base: dict[str, Any], overrides: dict[str, Any], where: str) ->
             aligned[section] = [known.get(n) if isinstance(n, str) else None for n in names]
     if place := _find_new_reference(aligned, data, where):
         raise InvalidDefinition(
-            f"{place}: overrides refer to no variable but as the profile itself does at the same "
-            "place; write ${NAME} in a profile."
+            f"{place}: overrides refer to no variable, except as the profile itself does at the "
+            "same place; write ${NAME} in a profile."
         )
 
 
@@ -116,7 +115,7 @@ def check_changes(
 ) -> None:
     """Raise InvalidDefinition for a change that overrides may not make; `merged` is the result.
 
-    Both definitions are in their full form.
+    Both definitions must be in their full form.
     """
     own, given = base["session"], overrides.get("session") or {}
     is_foreign = not modules.has_known_modules(own)
@@ -141,7 +140,7 @@ def check_changes(
 
 
 def is_approval(value: Any) -> bool:
-    """Tell whether a value can stand as `require_approval`: a switch, or a list of names."""
+    """Tell whether a value is valid for `require_approval`: a switch, or a list of names."""
     is_list = isinstance(value, list) and all(isinstance(name, str) and name for name in value)
     return isinstance(value, bool) or is_list
 
@@ -153,13 +152,13 @@ def list_changes(
     where: str,
     is_foreign: bool,
 ) -> Iterator[Change]:
-    """Yield each module that the overrides name once, however often they do."""
+    """Yield each module that the overrides name, once."""
     found: list[tuple[str, dict[str, Any] | None, dict[str, Any], str]] = []
     for key, kind in SESSION_MODULES.items():
         given, after = overrides.get("session") or {}, merged["session"].get(key)
         if key in given and after is not None:
             before = base["session"].get(key)
-            # Another module in its place is added, whatever was there.
+            # Another module in its place counts as added.
             same = before if before and before["module"] == after["module"] else None
             found.append((kind, same, after, f"{where}.session.{key}"))
     for section, kind in MODULE_LISTS.items():
@@ -169,15 +168,15 @@ def list_changes(
         for name, index in indexes.items():
             found.append((kind, old.get(name), new[name], f"{where}.{section}[{index}]"))
     for kind, before, after, place in found:
-        # Another engine may have another module by the same name.
+        # Another engine may have a different module with the same name.
         can = None if is_foreign else modules.find_capabilities(kind, after["module"])
         yield Change(kind, before, after, place, can or Capabilities(), can is not None)
 
 
 def _check_budget(own: Any, given: Any, where: str) -> None:
-    """Refuse a bound above the profile's, or none if the profile has one."""
+    """Raise InvalidDefinition for a limit above the profile's, or for none if it has one."""
     if isinstance(own, dict) and not isinstance(given, dict):
-        raise InvalidDefinition(f"{where}: overrides can lower a budget, and not take it away.")
+        raise InvalidDefinition(f"{where}: overrides can lower a budget, but not remove it.")
     if not isinstance(own, dict) or not isinstance(given, dict):
         return
     for key in own.keys() & given.keys():
@@ -189,7 +188,7 @@ def _check_budget(own: Any, given: Any, where: str) -> None:
         is_lower = is_number and not isinstance(wanted, bool) and wanted <= limit
         if limit is not None and not is_lower:
             raise InvalidDefinition(
-                f"{where}.{key}: overrides can lower a budget, and not raise it; the profile "
+                f"{where}.{key}: overrides can lower a budget, but not raise it; the profile "
                 f"grants {limit}."
             )
 
@@ -198,7 +197,7 @@ def _check_budget(own: Any, given: Any, where: str) -> None:
 
 
 def check_reach(change: Change) -> None:
-    """Refuse to send elsewhere what the profile keeps."""
+    """Raise InvalidDefinition if a key of the profile would be sent to another host."""
     sends_key = change.kind == "provider" and change.can.needs_key
     if not sends_key and not _has_reference(change.new):
         return
@@ -224,7 +223,7 @@ def is_same_host(old: Any, new: Any) -> bool:
 
 
 def _find_new_reference(base: Any, over: Any, where: str) -> str | None:
-    """Return the place of the first reference that the base does not make there, word for word."""
+    """Return the place of the first reference that differs from the base at the same place."""
     if isinstance(over, str):
         return where if REFERENCE.search(over) and over != base else None
     for key, item in _parts(over):
@@ -239,7 +238,7 @@ def _find_new_reference(base: Any, over: Any, where: str) -> str | None:
 
 
 def _reach(value: Any, where: str) -> Iterator[tuple[str, Any]]:
-    """Yield the place and the value of all that says where a module reaches and with which key."""
+    """Yield place and value of everything that has an address or a key of a module."""
     for key, item in _parts(value):
         if isinstance(key, str) and (_REACH.search(words(key)) or is_secret(key)):
             yield _join(where, key), item
@@ -248,14 +247,14 @@ def _reach(value: Any, where: str) -> Iterator[tuple[str, Any]]:
 
 
 def _has_reference(value: Any) -> bool:
-    """Tell whether JSON data refer to a variable anywhere."""
+    """Tell whether there is a reference anywhere in JSON data."""
     if isinstance(value, str):
         return bool(REFERENCE.search(value))
     return any(_has_reference(item) for _, item in _parts(value))
 
 
 def _parts(value: Any) -> Iterable[tuple[str | int, Any]]:
-    """Return the parts of an object or a list by key or index; anything else has none."""
+    """Return the items of an object or a list by key or index; other values have none."""
     if isinstance(value, dict):
         return value.items()
     return enumerate(value) if isinstance(value, list) else ()
@@ -269,7 +268,7 @@ def _join(where: str, key: str | int) -> str:
 
 
 def check_tool(change: Change) -> None:
-    """Refuse to add or change programs, to open the network, and to demand less approval."""
+    """Raise InvalidDefinition for new or changed programs, more network, and less approval."""
     if change.can.executes_code:
         what = "which runs programs" if change.is_known else "which this daemon does not know"
         if change.before is None:
@@ -280,7 +279,7 @@ def check_tool(change: Change) -> None:
         closed = merge(change.before, {"config": {ASKS: True}})
         if _to_text(change.after) not in (_to_text(change.before), _to_text(closed)):
             raise InvalidDefinition(
-                f"{change.place}: overrides cannot change {change.name}, {what}, but by "
+                f"{change.place}: overrides can change {change.name}, {what}, only by "
                 f"`{ASKS}: true`; change the profile."
             )
     for key in OPENS if change.can.reaches_network else ():
@@ -295,8 +294,8 @@ def check_tool(change: Change) -> None:
         raise InvalidDefinition(f"{place}: must be true, or a list of names of functions.")
     if new is not True and (old is True or not _to_names(old) <= _to_names(new)):
         raise InvalidDefinition(
-            f"{place}: overrides can demand a person's word for more, never for less than the "
-            "profile does."
+            f"{place}: overrides can require approval for more, never for less than the profile "
+            "does."
         )
 
 
@@ -307,17 +306,17 @@ def _to_names(asked: Any) -> set[str]:
 
 
 def _to_text(entry: dict[str, Any]) -> str:
-    """Return a module as text, for comparing: to Python, true and 1 are the same."""
+    """Return a module as text, to compare it: for Python, true and 1 are equal."""
     return json.dumps(
         [entry["module"], entry.get("source"), entry.get("config") or {}], sort_keys=True
     )
 
 
-# --- A daemon that others share ---
+# --- A daemon that several callers share ---
 
 
 def check_shared_daemon(change: Change) -> None:
-    """Refuse what callers of a daemon that requires keys may not do themselves."""
+    """Raise InvalidDefinition for what callers of a shared daemon may not do themselves."""
     power = find_power(change)
     if change.before is None and power:
         raise InvalidDefinition(
@@ -326,7 +325,7 @@ def check_shared_daemon(change: Change) -> None:
         )
     if change.after["source"] != (change.before or {}).get("source"):
         raise InvalidDefinition(
-            f"{change.place}.source: overrides cannot say where {change.name} comes from on a "
+            f"{change.place}.source: overrides cannot set the source of {change.name} on a "
             "daemon that requires keys; change the profile."
         )
     is_provider = change.kind == "provider"
@@ -334,7 +333,7 @@ def check_shared_daemon(change: Change) -> None:
         return
     settings_of = modules.find_settings(change.kind, change.name)
     free = settings_of | CHOICES if is_provider else {ASKS}
-    # As text: to Python, true and 1 are the same.
+    # As text: for Python, true and 1 are equal.
     old, new = (
         {key: json.dumps(of[key], sort_keys=True) for key in of} for of in (change.old, change.new)
     )
@@ -347,14 +346,14 @@ def check_shared_daemon(change: Change) -> None:
 
 
 def find_power(change: Change) -> str:
-    """Return what a module can do that only the operator may give, in words; "" if nothing."""
+    """Return, in words, what a module can do that only the operator may allow; "" if nothing."""
     can = change.can
     powers = {
         "which this daemon does not know": not change.is_known,
         "which runs programs": can.executes_code,
         "which touches files": can.touches_files,
         "which reaches the network": can.reaches_network and change.kind != "provider",
-        # It may have one by default, and send a key of the environment there.
-        "which can be told where to reach": can.has_address and change.kind == "provider",
+        # It may have a key of the environment, and send it there.
+        "which can have another address": can.has_address and change.kind == "provider",
     }
     return next((words for words, is_true in powers.items() if is_true), "")

@@ -1,4 +1,4 @@
-"""Would a session find all that a profile names? Asked of definitions, and of texts in an editor.
+"""Checks whether a session could run with a profile, given as a definition or as its file's text.
 
 Nothing is executed.
 """
@@ -20,17 +20,17 @@ from profiles_app.services.overrides_rules import ASKS, ENGINE, is_approval
 from profiles_app.services.profiles import find_version, resolve_profile
 
 TYPES = ("provider", "tool", "hook", "orchestrator", "context-manager")
-# What begins like a reference and is none.
+# The beginning of a reference that is not valid.
 NO_REFERENCE = re.compile(r"\$\{(?![A-Za-z_][A-Za-z0-9_]*\})")
-# Where the code of a module may be: a collection, a folder or a repository.
+# The `source` of a module: a collection, a folder or a repository.
 SOURCE = re.compile(r"(git\+)?[a-z][a-z0-9+]*:\S+|[A-Za-z0-9@~./][^\s:]*")
-# The types whose modules are the daemon's own, whatever `source` a profile gives.
+# The types of which only the daemon's own modules run, whatever `source` a profile gives.
 OWN = ("provider", "tool")
 NO_OTHERS = {"tool": " The daemon executes its own tools and MCP servers."}
-# Errors of one answer, and known modules that one of them lists.
+# The most errors of one answer, and the most modules that one of them lists.
 ERRORS = 100
 LISTED = 20
-# Bytes of front matter: more than a file has, for what was copied has the texts of its agents.
+# Bytes of front matter in the editor: more than in a file, because a copy contains its texts.
 FRONT_LIMIT = 64 * 1024
 
 Error = dict[str, Any]
@@ -38,7 +38,7 @@ Error = dict[str, Any]
 
 @dataclass(frozen=True)
 class Mistake:
-    """What is wrong in a line. With a grave one the text cannot be saved, else not be run."""
+    """An error in a line. With a grave one the text cannot be saved, with others it cannot run."""
 
     line: int
     detail: str
@@ -46,10 +46,10 @@ class Mistake:
 
 
 def list_modules() -> list[dict[str, Any]]:
-    """Return every module that is known, the daemon's own first.
+    """Return all known modules, the daemon's own first.
 
-    Each has an id, type, name, location, collection (null: the daemon's own) and description. A
-    module of a collection is listed, and never executed.
+    Each has an id, type, name, location, collection (null: the daemon's own) and description.
+    Modules of collections are only listed, never executed.
     """
     own = [
         {
@@ -72,8 +72,8 @@ def list_modules() -> list[dict[str, Any]]:
 def compile_profile(name: str) -> Profile:
     """Return the profile if a session could run with it.
 
-    Raises ProfileNotFound, or NotCompilable with everything that is wrong: the definition, modules
-    that nobody has, references that are none, variables that are not set, config of no use.
+    Raises ProfileNotFound, or NotCompilable with all errors: in the definition, unknown modules,
+    invalid references, variables that are not set, invalid config.
     """
     profile = resolve_profile(name)
     if errors := find_errors(profile.definition):
@@ -82,7 +82,7 @@ def compile_profile(name: str) -> Profile:
 
 
 def find_errors(sections: dict[str, Any]) -> list[Error]:
-    """Return all that would keep a session from running with a definition, up to a bound."""
+    """Return why a session could not run with a definition, at most ERRORS reasons."""
     try:
         valid = definition.validate_definition(sections)
     except InvalidDefinition as error:
@@ -99,9 +99,9 @@ def _find_module_errors(sections: dict[str, Any]) -> Iterator[Error]:
     if error := modules.find_error("engine", engine):
         yield _error(f"session.{ENGINE}", "unknown_module", _explain("engine", engine, error))
     if not modules.has_known_modules(session):
-        # Only another engine knows its modules.
+        # The modules of another engine are not known here.
         return
-    # By what names a profile may call the modules of each type.
+    # The names by which a profile may name the modules of each type.
     known: dict[str, set[str]] = {kind: set() for kind in TYPES}
     for module in list_modules():
         if module["type"] in known and not (module["type"] in OWN and module["collection"]):
@@ -122,7 +122,9 @@ def _check_module(
 ) -> Iterator[Error]:
     module, source = entry["module"], entry["source"]
     if source is not None and not SOURCE.fullmatch(source):
-        yield _error(f"{where}.source", "reference", "This is no place to find a module at.")
+        yield _error(
+            f"{where}.source", "reference", "This is not a collection, folder or repository."
+        )
     if error := modules.find_error(kind, module):
         detail = _explain(f"{kind} module", module, error)
         yield _error(f"{where}.module", "unknown_module", detail)
@@ -139,7 +141,7 @@ def _check_module(
 
 
 def _find_false_references(value: Any, where: str) -> Iterator[Error]:
-    """Yield an error for each text in a config with a reference that is wrongly written."""
+    """Yield an error for each text in a config with an invalid reference."""
     if isinstance(value, dict):
         for key, item in value.items():
             yield from _find_false_references(item, f"{where}.{key}" if where else key)
@@ -164,7 +166,7 @@ def _error(field: str, code: str, detail: str) -> Error:
 
 
 def find_mistakes(text: str, name: str | None) -> list[Mistake]:
-    """Return what is wrong with a text for the local profile `name`, or with None for a new one."""
+    """Return the errors in a text for the local profile `name`, or with None for a new one."""
     content = _encode(text)
     try:
         file = read_text(text, name)
@@ -179,7 +181,7 @@ def find_mistakes(text: str, name: str | None) -> list[Mistake]:
 
 
 def read_text(text: str, name: str | None) -> ProfileFile:
-    """Return what a text says for the local profile `name`, or with None for a new one.
+    """Return the content of a text for the local profile `name`, or with None for a new one.
 
     Raises InvalidDefinition with the line or the key that is wrong, LiteralSecret, ProfileExists.
     """
@@ -200,13 +202,13 @@ def read_text(text: str, name: str | None) -> ProfileFile:
 
 
 def create_from_text(text: str) -> Profile:
-    """Make the local profile that a text defines; raise what `read_text` raises."""
+    """Create the local profile of a text; raise what `read_text` raises."""
     file = read_text(text, None)
     return profiles.create(file.name, sections=file.definition, **_texts(file))
 
 
 def save_text(name: str, text: str, expected_version: int) -> Profile:
-    """Have the local profile `name` be what a text says; if anything differs, a new version.
+    """Change the local profile `name` to a text; it gets a new version if anything differs.
 
     Raises what `read_text` raises, ProfileNotFound, and StaleVersion if it was changed meanwhile.
     """
@@ -220,7 +222,7 @@ def save_text(name: str, text: str, expected_version: int) -> Profile:
 
 
 def restore_version(name: str, number: int, expected_version: int) -> Profile:
-    """Have a profile be again what it was at a version, which makes a new one.
+    """Change a profile back to one of its versions, which makes a new version.
 
     Raises what `profiles.update` raises, and VersionNotFound.
     """
@@ -235,5 +237,5 @@ def _texts(source: object) -> dict[str, Any]:
 
 
 def _encode(text: str) -> bytes:
-    # Half a surrogate pair is an error with its line: it is no UTF-8.
+    # So that half a surrogate pair is reported as not UTF-8, with its line.
     return text.encode(errors="surrogatepass")

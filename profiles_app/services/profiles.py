@@ -1,9 +1,8 @@
-"""Profiles: found by name, created, changed, copied, deleted and activated; their versions read.
+"""Finds, creates, changes, copies, deletes and activates profiles, and reads their versions.
 
-Only profiles of the collection `local` change. Each change of a profile's content makes a new
-version of it, which PostgreSQL adds itself. The active profile, of which there is at most one, is a
-mark for clients, which offer it first. What a new session without a profile runs with is decided by
-its directory: the directory's default profile, else the nearest parent's.
+Only profiles of the collection `local` can change. Each change of a profile's content makes a new
+version; PostgreSQL adds it. At most one profile is active: clients offer that one first. A new
+session without a profile runs with the default profile of its directory, or the nearest parent's.
 """
 
 import json
@@ -32,18 +31,18 @@ from profiles_app.profile_format import require_name
 
 LOCAL = "local"
 FIRST_VERSION = "1.0.0"
-# Words that stand in the place of a name in the API's URLs.
+# Words that have the place of a name in the API's URLs.
 RESERVED = ("active", "activate", "compile", "copy", "diff", "versions")
 # Bytes of a definition as JSON.
 DEFINITION_LIMIT = 256 * 1024
 
 Definition = dict[str, Any]
-# Any number that nothing else in the database locks.
+# The key of a lock: any number that nothing else in the database uses.
 CATALOGUE = 0x70726F66
 
 
 def lock_catalogue() -> None:
-    """Wait until no other transaction loads, removes or activates profiles; held until the end."""
+    """Be the only transaction that loads, removes or activates profiles, until it ends."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [CATALOGUE])
 
@@ -142,11 +141,11 @@ def update(
     modules: Definition | None = None,
     **texts: str,
 ) -> Profile:
-    """Change what is given and return the profile, at its new version if anything differs.
+    """Change the given parts of a profile and return it, with a new version if anything differs.
 
-    A section replaces the one that was there; a module of the session does so too, and None
-    removes it. `texts` are `version`, `description` and `instruction`. `expected_version` is the
-    number that the caller has seen. Raises ProfileNotFound, ProfileReadOnly, StaleVersion,
+    A section replaces the old one; so does a module of the session, and None removes it. `texts`
+    are `version`, `description` and `instruction`. `expected_version` is the number that the caller
+    has seen. Raises ProfileNotFound, ProfileReadOnly, StaleVersion,
     InvalidDefinition, LiteralSecret.
     """
     with transaction.atomic():
@@ -156,8 +155,8 @@ def update(
         changed: dict[str, Any] = dict(texts)
         if sections or modules:
             base, sections = profile.definition, dict(sections or {})
-            # Answers list the names of agents and context. A form that edits mappings makes
-            # `{"0": "name"}` of that, and means the text that has this name.
+            # Answers list the names of agents and context. A form for mappings turns that into
+            # `{"0": "name"}`, and means the text of this name.
             for section in definition.TEXTS.keys() & sections.keys():
                 known = base[section]
                 sections[section] = dict(
@@ -167,7 +166,7 @@ def update(
             changed["definition"] = _merge_sections(base, sections, modules)
         for field, value in changed.items():
             setattr(profile, field, value)
-        # PostgreSQL compares, and counts: to Python, true and 1 are the same.
+        # PostgreSQL compares and counts versions: for Python, true and 1 are equal.
         profile.updated_at = timezone.now()
         profile.save(update_fields=[*changed, "updated_at"])
         profile.refresh_from_db()
@@ -175,7 +174,7 @@ def update(
 
 
 def delete(name: str) -> None:
-    """Delete a local profile with its versions; sessions keep what they began with.
+    """Delete a local profile with its versions; sessions keep their mount plans.
 
     Raises ProfileNotFound, ProfileReadOnly, ProfileActive.
     """
@@ -209,11 +208,11 @@ def _create(name: str, **content: Any) -> Profile:
 
 
 def _lock_local(name: str) -> Profile:
-    """Return the profile, locked, if it is one that may be changed."""
+    """Return the profile, locked; raise ProfileReadOnly if it cannot change."""
     found = resolve_profile(name)
     if not found.is_local:
         raise ProfileReadOnly(
-            f"{found} comes from a file and does not change here. Copy it with POST "
+            f"{found} comes from a file and cannot change here. Copy it with POST "
             f"/api/v1/profiles/{found}/copy, and change the copy."
         )
     profile = Profile.objects.select_for_update().filter(pk=found.pk).first()
@@ -233,7 +232,7 @@ def _merge_sections(
 
 
 def _check_secrets(content: Definition) -> Definition:
-    """Return the definition; raise LiteralSecret. What its texts say is the author's own."""
+    """Return the definition; raise LiteralSecret if it has one outside its texts."""
     for section in set(content) - set(definition.TEXTS):
         if place := find_secret(content[section], section):
             raise LiteralSecret(
@@ -244,7 +243,7 @@ def _check_secrets(content: Definition) -> Definition:
 
 
 def activate(name: str) -> Profile:
-    """Make a profile the active one, in the place of any other; raise ProfileNotFound."""
+    """Make a profile the only active one; raise ProfileNotFound."""
     with transaction.atomic():
         lock_catalogue()
         profile = resolve_profile(name)
@@ -256,5 +255,5 @@ def activate(name: str) -> Profile:
 
 
 def deactivate() -> None:
-    """Let no profile be active."""
+    """Make no profile active."""
     Profile.objects.filter(is_active=True).update(is_active=False)

@@ -279,8 +279,8 @@ def check_tool(change: Change) -> None:
         closed = merge(change.before, {"config": {ASKS: True}})
         if _to_text(change.after) not in (_to_text(change.before), _to_text(closed)):
             raise InvalidDefinition(
-                f"{change.place}: overrides can change {change.name}, {what}, only by "
-                f"`{ASKS}: true`; change the profile."
+                f"{change.place}: overrides cannot change {change.name}, {what}, except "
+                f"by `{ASKS}: true`; change the profile."
             )
     for key in OPENS if change.can.reaches_network else ():
         if change.new.get(key) != change.old.get(key):

@@ -1,4 +1,4 @@
-"""What the readers of all protocols share: an answer that grows part by part, and how it ends."""
+"""The base of the readers of all protocols: an answer that comes in parts, and how it ends."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -29,25 +29,24 @@ from sessions_app.engine.wire.sse import ServerEvent
 
 # Reasons for which an answer may end in the middle of a call.
 CUT = ("length", "content_filter", "error")
-# Characters of the id of a call that can be kept.
+# Characters of the id of a call that can be stored.
 LONGEST_ID = 255
 _LAST = (Finish, StreamError)
 
 
 class Reader(ABC):
-    """Makes events of what a server sends: of a stream, or of a whole JSON document.
+    """Turns what a server sends, a stream or a whole JSON document, into events.
 
-    It never raises. The last event it returns is `Finish` or `StreamError`, after which it returns
-    nothing.
+    It never raises. Its last event is `Finish` or `StreamError`; after that it returns nothing.
     """
 
     def __init__(self) -> None:
         self.is_finished = False
-        # Whether the server has given the reason why its answer ends: only usage may follow, and
-        # what fails from then on does no harm.
+        # Whether the server has sent the reason why its answer ends. Only usage may follow, so a
+        # failure from then on does no harm.
         self.is_complete = False
-        # Characters of the arguments of all calls so far, and of opaque content: there is no event
-        # for them before they are whole.
+        # Characters of the arguments of all calls so far, and of opaque content, for which there is
+        # no event before they are complete.
         self.call_characters = 0
         self._has_begun = False
         self._model = ""
@@ -55,7 +54,7 @@ class Reader(ABC):
         self._call_ids: set[str] = set()
         # Ids of calls for which there was an event.
         self._emitted: set[str] = set()
-        # Ids of calls without any arguments: complete, or cut before the first of them.
+        # Ids of calls without arguments: they may be complete, or cut before the first argument.
         self._empty: set[str] = set()
 
     def read(self, event: ServerEvent) -> list[Event]:
@@ -65,7 +64,7 @@ class Reader(ABC):
         try:
             document = parse_json(event.data)
         except ValueError:
-            return self._read_other(event)
+            return self.read_text(event)
         self._has_begun = True
         try:
             return self._end(self.read_document(document, event))
@@ -84,7 +83,8 @@ class Reader(ABC):
     def end_stream(self) -> list[Event]:
         """Return the last events of a stream that ends without its own end."""
 
-    def _read_other(self, event: ServerEvent) -> list[Event]:
+    def read_text(self, event: ServerEvent) -> list[Event]:
+        """Return the events of an event of the server that is not JSON."""
         if event.data.strip() == "[DONE]":
             return []
         if event.event == "error":
@@ -103,7 +103,7 @@ class Reader(ABC):
         return StreamError("broken_off", "the connection ended before the answer did")
 
     def _count(self, input_tokens: int, output_tokens: int, cached: int, reasoning: int) -> Usage:
-        """Return what is used so far. All numbers of a server are totals, and never shrink."""
+        """Return the usage so far. All numbers of a server are totals, and never become smaller."""
         now = self._usage
         if (
             input_tokens > now.input_tokens
@@ -132,9 +132,9 @@ class Reader(ABC):
                 texts += each
 
     def choose_id(self, given: Any, prefix: str) -> str:
-        """Return the id of a new call: the given one, unless it cannot be kept.
+        """Return the id of a new call: the given one, or a new one if that cannot be used.
 
-        Another call may have it, or it is too long: some gateways put whole signatures into it.
+        Another call may have it, or it is too long: some gateways put whole signatures into ids.
         """
         call_id = as_text(given)
         if not 0 < len(call_id) <= LONGEST_ID or call_id in self._call_ids:
@@ -145,7 +145,7 @@ class Reader(ABC):
     def _make_call(
         self, given_id: Any, name: Any, arguments: str, opaque: str = "", prefix: str = "call_"
     ) -> ToolCall:
-        """Return a new call; one without an id, or with that of another one, gets its own."""
+        """Return a new call, with an id that no other call of the answer has."""
         call_id = self.choose_id(given_id, prefix)
         if not arguments.strip():
             self._empty.add(call_id)
@@ -154,7 +154,7 @@ class Reader(ABC):
     def _emit_call(self, call: ToolCall) -> list[Event]:
         """Return the event of a call, unless its arguments may have been cut.
 
-        Whether they were is known when the answer ends, by the reason.
+        Only the reason at the end of the answer shows whether they were.
         """
         is_whole = isinstance(parse_json_or(call.arguments, None), dict)
         if call.id in self._empty or not is_whole:
@@ -167,8 +167,8 @@ class Reader(ABC):
     ) -> list[Event]:
         """Return the last events of an answer.
 
-        If it was cut or withheld, a call that did not come whole is left out. An answer that was
-        withheld as a whole is an error.
+        If the answer was cut or withheld, an incomplete call is left out. An answer that was
+        withheld completely is an error.
         """
         if reason in CUT:
             parts = [x for x in parts if not isinstance(x, ToolCall) or x.id in self._emitted]
@@ -186,7 +186,7 @@ class Reader(ABC):
 
 
 class AnswerSize(OutputSize):
-    """The size of one answer; raises ProviderError beyond the limits, and for an error event."""
+    """The size of one answer; raises ProviderError above the limits, and for an error event."""
 
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits, too_long_error)
@@ -218,7 +218,7 @@ class TextBlock:
         self._text: list[str] = []
 
     def add(self, piece: Any) -> list[Event]:
-        """Add a piece; what is no text counts as none."""
+        """Add a piece; anything but text is ignored."""
         if not piece or not isinstance(piece, str):
             return []
         self._raw.append(piece)
@@ -228,7 +228,7 @@ class TextBlock:
         return [self._event(text)]
 
     def finish(self) -> list[Event]:
-        """Return the event of what was kept back, now that no more comes."""
+        """Return the event of the text that was held back, because no more comes."""
         if not (text := self._joiner.finish()):
             return []
         self._text.append(text)
@@ -244,7 +244,10 @@ class TextBlock:
 
 
 def merge_turns(turns: Iterable[tuple[str, list[Any]]], key: str) -> list[dict[str, Any]]:
-    """Return messages of a role and parts; neighbours of one role become one, blank ones none."""
+    """Return messages made of roles and parts; neighbours of one role are joined.
+
+    A turn without parts gives no message. `key` is the name of the parts in a message.
+    """
     merged: list[dict[str, Any]] = []
     for role, parts in turns:
         if merged and merged[-1]["role"] == role:
@@ -255,7 +258,7 @@ def merge_turns(turns: Iterable[tuple[str, list[Any]]], key: str) -> list[dict[s
 
 
 def load_opaque(part: Part) -> dict[str, Any]:
-    """Return the JSON that a part keeps for its service alone; nothing if it cannot be read."""
+    """Return the JSON that a part has for its service alone; empty if it cannot be read."""
     return as_dict(parse_json_or(part.opaque, None)) if part.opaque else {}
 
 
@@ -264,12 +267,12 @@ def as_dict(value: Any) -> dict[str, Any]:
 
 
 def as_dicts(value: Any) -> list[dict[str, Any]]:
-    """Return the objects in a value that is an array of JSON; else nothing."""
+    """Return the objects in a JSON array; an empty list for any other value."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def as_text(value: Any) -> str:
-    """Return a value if it is a text, clean; else an empty one."""
+    """Return a string, clean; an empty one for any other value."""
     return clean_text(value) if isinstance(value, str) else ""
 
 

@@ -1,7 +1,7 @@
 """Anthropic's Messages API: the body of a request, and the reader of the stream that comes back.
 
-The models are known by the beginnings of their names (`model_traits`). For an unknown model the
-defaults are sent; a field that it refuses is left out by the provider from then on.
+The beginning of a model's name decides what is sent to it (`model_traits`). An unknown model gets
+the defaults; if it refuses a field, the provider leaves that out from then on.
 """
 
 from collections.abc import Iterable, Iterator
@@ -45,7 +45,7 @@ from sessions_app.engine.wire.sse import ServerEvent
 
 VERSION = "2023-06-01"
 
-# Tokens of thinking for an effort, for models that take no effort; and if none is named.
+# Tokens of thinking for each effort, for models that take no effort; None: no effort in the config.
 BUDGETS = {"low": 2_048, "medium": 10_000, "high": 16_384, None: 10_000}
 # A smaller budget is refused.
 SMALLEST_BUDGET = 1_024
@@ -55,11 +55,11 @@ _ANSWER_TOKENS = 4_096
 
 @dataclass(frozen=True, slots=True)
 class ModelTraits:
-    """What a model takes. The defaults are for models that are not known."""
+    """What a model accepts. The defaults are for unknown models."""
 
     # Tokens of an answer at most; None if that is not known.
     max_tokens: int | None = None
-    # `max_tokens` if the config does not say.
+    # `max_tokens` if the config does not set it.
     default_tokens: int = 16_384
     # Whether it decides itself how much to think (`adaptive`), instead of within a budget.
     adaptive: bool = False
@@ -70,9 +70,9 @@ class ModelTraits:
 
 _ADAPTIVE_ONLY = ModelTraits(128_000, 128_000, adaptive=True, effort=True, adaptive_only=True)
 _ADAPTIVE = ModelTraits(128_000, 128_000, adaptive=True, effort=True)
-# They refuse a request whose prompt and `max_tokens` together exceed the context window.
+# These models refuse a request whose prompt and `max_tokens` together exceed the context window.
 _FIRST = ModelTraits(None, 4_096)
-# The first group with a beginning that fits a model's name (behind `claude-`) decides.
+# The first group with which a model's name (after `claude-`) begins decides.
 _TRAITS = (
     ("fable-5 mythos-5 opus-4-7 opus-4-8 opus-5 sonnet-5 haiku-5-5", _ADAPTIVE_ONLY),
     ("opus-4-6 sonnet-4-6", _ADAPTIVE),
@@ -84,9 +84,9 @@ _TRAITS = (
 
 
 def model_traits(model: str) -> ModelTraits:
-    """Return what is known of a model, by its name, which a proxy may have put others before.
+    """Return what a model accepts, by its name.
 
-    `anthropic/claude-…` and `us.anthropic.claude-…` are known, too.
+    A proxy's prefix is ignored, as in `anthropic/claude-…` and `us.anthropic.claude-…`.
     """
     name = model[model.index("claude-") + 7 :] if "claude-" in model else ""
     if name in ("opus-4", "sonnet-4"):
@@ -107,8 +107,8 @@ def build_body(
 ) -> dict[str, Any]:
     """Return the body of a request for a stream.
 
-    `settings` are those of `engine.settings.model_settings`; `most` are the tokens of an answer
-    that the service accepts, if it has named them.
+    `settings` are those of `engine.settings.model_settings`; `most` is the maximum of `max_tokens`
+    that a refusal has named.
     """
     traits = model_traits(model)
     limits = [each for each in (settings.get("max_tokens"), most) if each is not None]
@@ -119,8 +119,8 @@ def build_body(
     if asked.get("thinking", {}).get("type") == "enabled" and lacks_thinking(
         request.messages, service
     ):
-        # With a budget, a model wants its own thinking before each call of the turn: calls that
-        # another model has made in it have none.
+        # With a budget, a model wants its own thinking before each call of the turn, but calls of
+        # another model have none.
         del asked["thinking"]
     budget = asked.get("thinking", {}).get("budget_tokens", 0)
     default = max(traits.default_tokens, budget + _ANSWER_TOKENS if budget else 0)
@@ -156,7 +156,7 @@ def build_thinking(
         return {"thinking": _enable(budget)} if most is None or budget < most else {}
     asked: dict[str, Any] = effort if traits.effort else {}
     if traits.adaptive:
-        # Newer models think silently, unless they are asked for a summary.
+        # Newer models return no thinking, unless a summary is asked for.
         display = {"display": "summarized"} if thinking.wanted else {}
         return {"thinking": {"type": "adaptive", **display}, **asked}
     budget = BUDGETS[thinking.effort]
@@ -211,7 +211,7 @@ def build_part(part: Part, is_own: bool) -> dict[str, Any] | None:
 
 def build_result(result: ToolResult) -> dict[str, Any]:
     block: dict[str, Any] = {"type": "tool_result", "tool_use_id": result.call_id}
-    # A blank text is refused; no content at all is not.
+    # The API refuses a blank text, but not a result without content.
     if result.content.strip():
         block["content"] = result.content
         if result.is_error:
@@ -225,7 +225,7 @@ def build_tool(tool: ToolSpec) -> dict[str, Any]:
     return {"name": tool.name, **described, "input_schema": {**schema, "type": "object"}}
 
 
-# The status for each type of error. In a stream, the real status is 200 by then.
+# The status for each type of error, because in a stream the real status is 200.
 _STATUS = {
     "invalid_request_error": 400,
     "authentication_error": 401,
@@ -254,9 +254,9 @@ class AnthropicReader(Reader):
 
     def __init__(self) -> None:
         super().__init__()
-        # In the order in which they began.
+        # All blocks, in the order in which they began.
         self._blocks: list[PartialBlock] = []
-        # By their index, as the server counts.
+        # Open blocks by the server's index.
         self._open: dict[int, PartialBlock] = {}
         self._stop_reason = ""
         self._explanation = ""
@@ -297,7 +297,7 @@ class AnthropicReader(Reader):
         return []
 
     def end_stream(self) -> list[Event]:
-        # A reason to stop comes after all content: only the last event is missing then.
+        # A reason to stop comes after all content, so only the last event is missing.
         return self._end_message() if self._stop_reason else [self._break_off()]
 
     def _read_message(self, message: dict[str, Any]) -> list[Event]:
@@ -327,7 +327,7 @@ class AnthropicReader(Reader):
         return [self._count(total, as_count(given.get("output_tokens")), cached, reasoning)]
 
     def _begin_block(self, index: int, data: dict[str, Any]) -> list[Event]:
-        # If one of the same index is open, its end was lost.
+        # If a block with this index is open, its end was lost.
         events = self._end_block(index)
         block = PartialBlock(data)
         self._count_opaque(data)
@@ -338,9 +338,20 @@ class AnthropicReader(Reader):
     def _read_delta(
         self, index: int, block: "PartialBlock | None", kind: Any, delta: dict[str, Any]
     ) -> list[Event]:
-        """Read a delta of any type; one of a block that never began begins it."""
+        """Read a delta of any type; if its block never began, it begins now."""
         if kind == "input_json_delta":
-            return self._read_arguments(block, delta.get("partial_json"))
+            piece = delta.get("partial_json")
+            if not isinstance(piece, str) or not piece:
+                return []
+            if block is None or not block.takes_input:
+                open_calls = [each for each in self._open.values() if each.takes_input]
+                block = open_calls[-1] if open_calls else None
+            if block is not None:
+                block.json.append(piece)
+                self.call_characters += len(piece)
+            elif piece.strip():
+                return [StreamError("bad_answer", "it sent arguments of a call that never began")]
+            return []
         wanted = _DELTA_TYPES.get(kind) if isinstance(kind, str) else None
         if wanted and (block is None or block.kind != wanted):
             of_kind = [each for each in self._open.values() if each.kind == wanted]
@@ -350,19 +361,6 @@ class AnthropicReader(Reader):
                 self._begin_block(index if free else -1 - len(self._blocks), data)
             block = (of_kind or self._blocks)[-1]
         return block.add(kind, delta) if block is not None else []
-
-    def _read_arguments(self, block: "PartialBlock | None", piece: Any) -> list[Event]:
-        if not isinstance(piece, str) or not piece:
-            return []
-        if block is None or not block.takes_input:
-            open_calls = [each for each in self._open.values() if each.takes_input]
-            block = open_calls[-1] if open_calls else None
-        if block is not None:
-            block.json.append(piece)
-            self.call_characters += len(piece)
-        elif piece.strip():
-            return [StreamError("bad_answer", "it sent arguments of a call that never began")]
-        return []
 
     def _end_block(self, index: int) -> list[Event]:
         block = self._open.pop(index, None)
@@ -390,7 +388,7 @@ class AnthropicReader(Reader):
 
 
 class PartialBlock:
-    """A block of a message, as far as it has come."""
+    """A block of a message of which some deltas have come."""
 
     __slots__ = ("call", "data", "is_text", "json", "kind", "text")
 
@@ -405,7 +403,7 @@ class PartialBlock:
 
     @property
     def takes_input(self) -> bool:
-        """Whether it is a call, of a tool of ours or of the server's."""
+        """Whether it is a call of one of our tools, or of the server's."""
         return self.kind.endswith("tool_use")
 
     def add(self, kind: Any, delta: dict[str, Any]) -> list[Event]:
@@ -422,14 +420,14 @@ class PartialBlock:
             if key == "type":
                 continue
             if isinstance(before, str) and isinstance(value, str):
-                # A signature that comes twice is one; one that comes in pieces is joined.
+                # A signature may come twice, or in pieces.
                 self.data[key] = before if before == value else before + value
             else:
                 self.data[key] = value
         return []
 
     def part(self) -> Part | None:
-        """Return the part of the answer that it is; None if it is empty."""
+        """Return the block as a part of the answer; None if it is empty."""
         if self.call is not None:
             return self.call
         if self.kind == "thinking":

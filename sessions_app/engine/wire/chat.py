@@ -1,8 +1,8 @@
 """Chat completions: the body of a request, and the reader of the stream that comes back.
 
-Many servers speak it, each in its own way. What is read, and how, follows from what real ones
-send: calls whose `index` is missing, repeated or starts again; texts as lists; thinking in one of
-several fields, or between tags at the beginning of the text; whole answers instead of pieces.
+Many servers speak it, each in its own way. The reader accepts what real servers send: calls whose
+`index` is missing, repeated or starts again; texts as lists; thinking in one of several fields, or
+between tags at the beginning of the text; whole answers instead of pieces.
 """
 
 import re
@@ -39,13 +39,13 @@ from sessions_app.engine.wire.sse import ServerEvent
 _THINKING_FIELDS = ("reasoning_content", "reasoning", "thinking")
 # Fields of a call that its service wants back: a signature of its thinking.
 _CALL_FIELDS = ("extra_content", "thought_signature")
-# Fields of a request, or of a message in it, that a server may do without. `max_tokens` and
-# `max_completion_tokens` stand for each other.
+# Fields of a request, or of a message in it, that can be left out. `max_tokens` and
+# `max_completion_tokens` replace each other.
 OPTIONAL_FIELDS = frozenset(
     {
         *("stream_options", "max_tokens", "max_completion_tokens", "temperature", "top_p", "seed"),
         *("stop", "reasoning_effort"),
-        # What a service adds to its messages and calls, and gets back.
+        # Fields that a service adds to its messages and calls, and gets back.
         *(*_THINKING_FIELDS, "reasoning_details", *_CALL_FIELDS),
     }
 )
@@ -101,10 +101,9 @@ def build_body(
 
 
 def find_optional_field(place: str) -> str:
-    """Return the optional field of a request that a server means by a path to it.
+    """Return the optional field of a request to which a path leads; empty without one.
 
-    `messages.3.reasoning_content` and `stream_options.include_usage` are known, too; empty for a
-    field that the request cannot do without.
+    Paths such as `messages.3.reasoning_content` and `stream_options.include_usage` are known, too.
     """
     names = re.split(r"[^A-Za-z0-9_]+", place)
     return next((name for name in reversed(names) if name in OPTIONAL_FIELDS), "")
@@ -171,7 +170,7 @@ class ChatReader(Reader):
         self._blocks: list[TextBlock] = []
         self._tags = ThinkTagSplitter()
         self._calls = CallAssembler()
-        # What the service has sent in fields of its own, which it gets back.
+        # Content that the service has sent in fields of its own, and that it gets back.
         self._own: dict[str, Any] = {}
         self._reason: FinishReason | None = None
         self._reason_text = ""
@@ -217,7 +216,7 @@ class ChatReader(Reader):
             delta = choice.get("delta")
             whole = choice.get("message")
             if delta is None and isinstance(whole, dict):
-                # After pieces, a whole message only repeats them.
+                # After pieces, a whole message only repeats their text.
                 delta = {} if self._blocks or self._calls else whole
                 if event.is_document and not choice.get("finish_reason"):
                     self._end_with("stop")
@@ -234,7 +233,7 @@ class ChatReader(Reader):
 
     def _end_with(self, reason: str) -> None:
         self.is_complete = True
-        # Gateways add a "stop" of their own; an answer that was cut stays cut.
+        # Some gateways add "stop" to an answer that was cut.
         if self._reason not in CUT:
             self._reason_text = reason
             self._reason = _REASONS.get(reason.lower(), "stop")
@@ -289,7 +288,7 @@ class ChatReader(Reader):
             self._add(is_thinking, piece, events)
 
     def _add(self, is_thinking: bool, piece: str, events: list[Event]) -> None:
-        """Add to the last block; if thinking and text take turns, another one begins."""
+        """Add a piece to the last block, or to a new one after a change of thinking and text."""
         if not self._blocks or self._blocks[-1].is_thinking is not is_thinking:
             if self._blocks:
                 events += self._blocks[-1].finish()
@@ -312,7 +311,7 @@ class ChatReader(Reader):
         if after != before:
             events.append(after)
 
-    def _read_other(self, event: ServerEvent) -> list[Event]:
+    def read_text(self, event: ServerEvent) -> list[Event]:
         if event.data.strip() == "[DONE]":
             if self._reason is None and not (self._blocks or self._calls or self._tags.held):
                 return self._end([StreamError("bad_answer", "it gave no answer", retry=True)])
@@ -320,7 +319,7 @@ class ChatReader(Reader):
             return self._end(self.end_stream())
         if event.event == "error":
             return self._end([read_payload(event.data)])
-        return super()._read_other(event)
+        return super().read_text(event)
 
     def end_stream(self) -> list[Event]:
         if self._reason is None:
@@ -333,26 +332,25 @@ class ChatReader(Reader):
         if self._reason == "error":
             message = f"it ended its answer with {self._reason_text!r}"
             return [*events, StreamError("overloaded", message, 503)]
-        calls = []
-        for each in self._calls:
-            opaque = dump_json(each.extra) if each.extra else ""
-            calls.append(self._make_call(each.id, each.name or "unknown", each.finish(), opaque))
-            events += self._emit_call(calls[-1])
-        return [*events, *self._end_answer(self._reason, [*self._list_blocks(), *calls])]
-
-    def _list_blocks(self) -> Iterator[Part]:
-        """Yield the blocks as parts; the first one of thinking has what the service gets back."""
         own = {key: "".join(v) if key in _THINKING_FIELDS else v for key, v in self._own.items()}
         opaque = dump_json(own) if own else ""
+        parts: list[Part] = []
+        # The first thinking has the content that the service gets back.
         if opaque and not any(block.is_thinking for block in self._blocks):
-            yield Thinking("", opaque)
+            parts.append(Thinking("", opaque))
             opaque = ""
         for block in self._blocks:
             part = block.part(opaque if block.is_thinking else "")
             if block.is_thinking:
                 opaque = ""
             if part.text or part.opaque:
-                yield part
+                parts.append(part)
+        for each in self._calls:
+            extra = dump_json(each.extra) if each.extra else ""
+            call = self._make_call(each.id, each.name or "unknown", each.finish(), extra)
+            parts.append(call)
+            events += self._emit_call(call)
+        return [*events, *self._end_answer(self._reason, parts)]
 
 
 class ThinkTagSplitter:
@@ -362,20 +360,20 @@ class ThinkTagSplitter:
     """
 
     def __init__(self) -> None:
-        # Whether all that comes is text.
+        # Whether everything from now on is text.
         self.is_over = False
-        # What may be the beginning of a tag.
+        # The end of a piece that may be the beginning of a tag.
         self.held = ""
         self._closing = ""
         self._has_thought = self._is_after = False
 
     def skip(self) -> None:
-        """Note that there is thinking in a field of its own: tags are text then."""
+        """Treat tags as text, because thinking comes in a field of its own."""
         if not self.held and not self._closing:
             self.is_over = True
 
     def split(self, text: str) -> list[tuple[bool, str]]:
-        """Return what is known of the text by now: pieces, and whether each is thinking."""
+        """Return the pieces of the text that are certain, and whether each is thinking."""
         text, self.held = self.held + text, ""
         pieces: list[tuple[bool, str]] = []
         if not self._closing and not self._is_after:
@@ -395,12 +393,12 @@ class ThinkTagSplitter:
         return pieces
 
     def finish(self) -> list[tuple[bool, str]]:
-        """Return what was kept back, now that no more comes."""
+        """Return the text that was held back, because no more comes."""
         held, self.held = self.held, ""
         return [(bool(self._closing), held)] if held else []
 
     def read_opening(self, text: str) -> str:
-        """Return the text behind an opening tag, or all of it once there is none."""
+        """Return the text after an opening tag, or all of it if there is certainly none."""
         start, tags = text.lstrip(), ("<think>", "<thinking>")
         for tag in tags:
             if start.startswith(tag):
@@ -427,14 +425,14 @@ class ThinkTagSplitter:
 
 
 class PartialCall:
-    """A call, as far as it has come."""
+    """A call of which some pieces have come."""
 
     __slots__ = ("_joiner", "_pieces", "extra", "id", "index", "name", "size")
 
     def __init__(self, index: int | None) -> None:
         self.index = index
         self.id = self.name = ""
-        # Fields beyond the protocol, which the service gets back.
+        # Fields that are not in the protocol, and that the service gets back.
         self.extra: dict[str, Any] = {}
         self.size = 0
         self._pieces: list[str] = []
@@ -458,17 +456,17 @@ class PartialCall:
         return len(piece)
 
     def is_followed(self, name: str, arguments: Any) -> bool:
-        """Return whether a piece with a name begins another call, instead of repeating this one."""
+        """Return whether a piece with a name begins another call; if not, it repeats this one."""
         is_another = bool(name and arguments and self.size) and is_json(self.arguments)
         return is_another and _as_arguments(arguments) != self.arguments
 
     def finish(self) -> str:
-        """Return the arguments, now that no more of them come."""
+        """Return all arguments, because no more of them come."""
         return self.arguments + self._joiner.finish()
 
 
 class CallAssembler:
-    """The calls of one answer, put together from pieces that servers identify in many ways."""
+    """The calls of one answer, assembled from pieces that servers identify in many ways."""
 
     def __init__(self) -> None:
         self._calls: list[PartialCall] = []
@@ -495,7 +493,7 @@ class CallAssembler:
             self._calls.append(call)
         call.id = call.id or call_id
         if name and name != call.name and not call.size:
-            # Names come in pieces, too, if any server sends them so.
+            # Some servers send names in pieces, too.
             call.name += name
         for key in _CALL_FIELDS:
             if piece.get(key) is not None:
@@ -514,7 +512,7 @@ class CallAssembler:
                 return None if known.is_followed(name, arguments) else known
             if last is None or not last.id:
                 return None if name and last and last.name else last
-            # Some servers make an id of its own for every piece, but no name.
+            # Some servers give each piece a new id, but no name.
             is_more = name == last.name and last.size and not is_json(last.arguments)
             return last if not name or is_more else None
         if last is None or not name or not last.name:
@@ -548,7 +546,7 @@ def _bad_shape(what: str) -> ProviderError:
 
 
 def is_bare_error(document: dict[str, Any]) -> bool:
-    """Return whether an object that has no choices is an error, without saying so."""
+    """Return whether an object without `choices` is an error, though it has no `error`."""
     if document.get("object") == "error" or document.get("type") == "error":
         return True
     has_words = any(document.get(key) for key in ("message", "detail", "error_message", "msg"))
@@ -556,7 +554,7 @@ def is_bare_error(document: dict[str, Any]) -> bool:
 
 
 def _get_text(value: Any) -> str:
-    """Return the text in a value, which some servers have in lists and objects."""
+    """Return the text in a value; some servers put it into lists and objects."""
     if isinstance(value, str):
         return value
     if isinstance(value, list):

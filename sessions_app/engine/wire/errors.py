@@ -1,7 +1,7 @@
 """Errors of servers: status, headers and body as a `StreamError`.
 
-Servers agree on little: the same error comes as a status, a code or a sentence, in many shapes.
-`read_error` is for whatever comes with a status; `read_payload` for an error inside a stream.
+Servers report the same error as a status, a code or a sentence, in many forms. `read_error` is for
+answers with an error status, `read_payload` for an error inside a stream.
 """
 
 import re
@@ -14,12 +14,12 @@ from typing import Any
 from sessions_app.engine.wire.events import ErrorKind, StreamError
 from sessions_app.engine.wire.json_text import clean_text, parse_json_or
 
-# Characters of a server's own words that are kept.
+# Characters of a server's message that are kept.
 MESSAGE_LIMIT = 2000
 
 _WEB_PAGE = re.compile(rb"^\s*(<!doctype|<html|<head|<body|<\?xml|<!--|<center|<h1|<title)", re.I)
 
-# Codes and types of errors, as servers have them in any field.
+# Codes and types of errors that servers use, in any field.
 _CODE_NAMES: dict[ErrorKind, str] = {
     "too_long": "context_length_exceeded context_length_error context_window_exceeded "
     "contextwindowexceedederror exceed_context_size_error model_max_prompt_tokens_exceeded "
@@ -39,7 +39,7 @@ _CODE_NAMES: dict[ErrorKind, str] = {
     "api_error unavailable service_unavailable timeout_error deadline_exceeded internal",
 }
 _CODES = {code: kind for kind, codes in _CODE_NAMES.items() for code in codes.split()}
-# The status for a kind if the server gives none.
+# The status for a kind if the server sends none.
 _STATUS: dict[ErrorKind, int] = {
     "auth": 401,
     "not_found": 404,
@@ -79,9 +79,9 @@ _TOO_LONG = re.compile(
     """,
     re.I | re.X | re.S,
 )
-# A server that counts requests or tokens by the minute.
+# Words of a server that limits requests or tokens by time.
 _RATED = re.compile(r"per (minute|min|day|hour|second)|\b(tpm|rpm|tpd|rpd)\b|rate.?limit", re.I)
-# The length of the answer alone. If the context is named beside it, that is too short.
+# Words about the length of the answer alone. If the context is named too, the prompt is too long.
 _ANSWER_TOO_LONG = re.compile(
     r"max_(completion_|output_)?tokens`?'? (is too large|must be|value|should be|has to be)"
     r"|at most \d+ completion tokens|maximum (allowed )?(number of )?(output|completion) tokens",
@@ -109,7 +109,7 @@ _NO_CONTENT_KIND = re.compile(
 )
 _QUOTE = "[`'\"\u201c\u201d\u2018\u2019]?"
 _NAME = rf"{_QUOTE}(?:body\.)?([A-Za-z_][\w.\[\]-]{{0,100}}){_QUOTE}"
-# A field that is refused, in the words of one server each. The first group is its name.
+# How servers refuse a field, one pattern for each wording. The first group is the field's name.
 _FIELDS = [
     re.compile(pattern, re.I)
     for pattern in (
@@ -142,14 +142,14 @@ _FIELD_CODES = {
     "unsupported_value",
     "extra_forbidden",
 }
-# What a pattern may take for a name.
+# Words that a pattern may take for a name.
 _NO_NAMES = {"in", "is", "are", "the", "to", "value", "values", "for", "with", "supplied", "body"}
 
 
 def read_error(status: int, headers: Mapping[str, str], body: bytes) -> StreamError:
     """Return the error of an answer whose status is not 200, with its whole body.
 
-    `headers` are found by names in lower case, or in any. No HTML gets into the message.
+    The case of names in `headers` does not matter. The message never has HTML in it.
     """
     headers = {name.lower(): text for name, text in headers.items()}
     if is_web_page(body) or "html" in headers.get("content-type", "").lower():
@@ -176,10 +176,10 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> StreamEr
 def read_payload(value: Any, status: int | None = None) -> StreamError:
     """Return the error that a server sends as JSON, in a stream or as a body.
 
-    `value` is the whole event or body, with `error` in it or not. Without `status`, one in it, or
-    the one for its code, is the error's.
+    `value` is the whole event or body, with or without `error` in it. If `status` is None, a status
+    in the value counts, or the one that fits its code.
     """
-    # What is searched with patterns must not be long.
+    # The patterns are slow on long texts.
     message = find_message(value)[:MESSAGE_LIMIT]
     codes = {code.lower() for code in find_codes(value)}
     if status is None:
@@ -199,7 +199,7 @@ def read_payload(value: Any, status: int | None = None) -> StreamError:
 def find_kind(status: int | None, message: str, codes: set[str]) -> ErrorKind:
     by_code = next((_CODES[code] for code in codes if code in _CODES), None)
     if by_code in ("too_long", "quota", "content_filter"):
-        # `request_too_large` and the like come with several statuses; the code says it all.
+        # Such codes come with different statuses, so only the code counts.
         return by_code
     if status == 413 or (status == 429 and _TOO_LARGE_EVER.search(message)):
         return "too_long"
@@ -226,25 +226,25 @@ def find_kind(status: int | None, message: str, codes: set[str]) -> ErrorKind:
     return "overloaded" if status >= 500 or status in (408, 409, 425) else "rejected"
 
 
-# Where servers put their words, the best first.
+# Keys under which servers put their message, the best first.
 _WORDS = ("error", "message", "detail", "details", "msg", "error_message", "errors", "reason")
 
 
 def find_message(value: Any) -> str:
-    """Return the server's own words, wherever it has put them."""
+    """Return the server's message, under any of the usual keys; empty if there is none."""
     if isinstance(value, list):
         return "; ".join(filter(None, map(find_message, value[:5])))
     if isinstance(value, dict):
         for key in _WORDS:
             if found := find_message(value.get(key)):
                 place = value.get("loc") if key == "msg" else None
-                where = ".".join(map(str, place)) if isinstance(place, list) else ""
-                return f"{where}: {found}" if where else found
+                path = ".".join(map(str, place)) if isinstance(place, list) else ""
+                return f"{path}: {found}" if path else found
         response = value.get("response")
         return find_message(response) if isinstance(response, dict) else ""
     if not isinstance(value, str):
         return ""
-    # It may be JSON itself: gateways pass on what they got.
+    # It may be JSON again, because gateways pass on the error that they got.
     if value[:1] in "{[" and (found := find_message(parse_json_or(value, None))):
         return found
     if is_web_page(value[:200].encode("utf-8", "replace")):
@@ -253,7 +253,7 @@ def find_message(value: Any) -> str:
 
 
 def find_codes(value: Any, depth: int = 0) -> Iterator[str]:
-    """Yield all codes, types and statuses, from the outside in."""
+    """Yield all codes, types and statuses in a value, the outer ones first."""
     if depth > 4:
         return
     if isinstance(value, list):
@@ -271,7 +271,7 @@ def find_codes(value: Any, depth: int = 0) -> Iterator[str]:
 
 
 def find_field(value: Any, message: str, codes: set[str]) -> str:
-    """Return the name of the field that is refused as such; empty if none is."""
+    """Return the name of the field that the server refuses; empty if it refuses none."""
     if found := _find_forbidden(value):
         return found
     inner = value.get("error", value) if isinstance(value, dict) else None
@@ -286,7 +286,7 @@ def find_field(value: Any, message: str, codes: set[str]) -> str:
 
 
 def _find_forbidden(value: Any) -> str:
-    """Return the place of what pydantic calls `extra_forbidden`."""
+    """Return the path of a field in pydantic's error `extra_forbidden`; empty without one."""
     if isinstance(value, list):
         return next(filter(None, map(_find_forbidden, value)), "")
     if not isinstance(value, dict):
@@ -299,7 +299,7 @@ def _find_forbidden(value: Any) -> str:
 
 
 def find_wait(value: Any) -> float | None:
-    """Return the seconds to wait that a body names, as Google's does."""
+    """Return the seconds to wait that a body names in Google's form; None if it names none."""
     if not isinstance(value, dict):
         return None
     inner = value.get("error", value)

@@ -1,4 +1,4 @@
-"""The events that every reader makes of what a server streams, and the error of a request."""
+"""The events into which every reader turns a server's stream, and the error of a request."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,24 +8,24 @@ from sessions_app.engine.messages import Part
 FinishReason = Literal["stop", "length", "content_filter", "tool_calls", "error"]
 
 ErrorKind = Literal[
-    "connect",  # no connection was had; nothing was sent
+    "connect",  # there was no connection; nothing was sent
     "connect_timeout",
-    "first_token_timeout",  # nothing was said for so long
-    "next_token_timeout",  # fell silent in the middle of its answer
+    "first_token_timeout",  # the answer did not begin in time
+    "next_token_timeout",  # the answer stopped in the middle
     "broken_off",  # the connection ended, or failed, before the answer did
     "auth",  # 401, 403
     "not_found",  # 404: the model, or the path
-    "quota",  # used up: waiting does not help
+    "quota",  # used up, so that a retry does not help
     "rate_limit",
     "too_long",  # the request does not fit into the model's context
-    "unsupported_field",  # refused for a field that could be left out: `field` names it
-    "unsupported_content",  # refused for a kind of content that the model cannot take
+    "unsupported_field",  # refused because of a field that could be left out: `field` names it
+    "unsupported_content",  # refused because the model does not take such content
     "rejected",  # any other 4xx
-    "content_filter",  # withheld for what is in it
+    "content_filter",  # withheld because of its content
     "overloaded",  # 5xx, or an error of this kind in the stream
-    "too_long_answer",  # more than the limits grant
-    "bad_answer",  # nothing of the protocol
-    "bad_config",  # the request could not even be made: a key, URL or proxy that cannot be used
+    "too_long_answer",  # longer than the limits allow
+    "bad_answer",  # not an answer of the protocol
+    "bad_config",  # no request could be made: a key, URL or proxy that cannot be used
 ]
 
 
@@ -45,7 +45,7 @@ class ThinkingDelta:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallEvent:
-    """A call is complete: its arguments came whole. It is in the parts of `Finish`, too."""
+    """A complete call, with all its arguments. It is in the parts of `Finish`, too."""
 
     id: str
     name: str
@@ -54,7 +54,7 @@ class ToolCallEvent:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What this answer has used so far: a total. The last one of an answer counts."""
+    """The tokens of this answer so far, as totals: the last event of an answer counts."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -64,12 +64,12 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The answer is whole, or was cut by the server for the reason given. The last event."""
+    """The end of an answer that is complete, or that the server cut. The last event."""
 
     reason: FinishReason
     # The parts of the answer in their order, with opaque content.
     parts: tuple[Part, ...]
-    # As the server calls itself; empty if it does not say.
+    # The model's name in the answer; empty if the server does not send it.
     model: str = ""
 
 
@@ -78,12 +78,13 @@ class StreamError:
     """The answer ended in an error. The last event."""
 
     kind: ErrorKind
-    # The server's own words, or ours if it said nothing; may hold secrets until it is redacted.
+    # The server's words, or ours if it sent none. They may have secrets until they are redacted.
     message: str
-    # HTTP status, or the one that its code stands for.
+    # The HTTP status, or the one that fits the error's code.
     status: int | None = None
-    # Whether the server says that asking again is of no use (False) or of use (True).
+    # Whether the server says that a retry helps (True) or does not (False).
     retry: bool | None = None
+    # Seconds that the server asks to wait before a retry.
     retry_after: float | None = None
     # The field of the request that it refuses, for `unsupported_field`.
     field: str = ""
@@ -93,7 +94,7 @@ Event = TextDelta | ThinkingDelta | ToolCallEvent | Usage | Finish | StreamError
 
 
 class ProviderError(Exception):
-    """A request to a provider failed; `error` says how."""
+    """A request to a provider failed; `error` has the kind and the details."""
 
     def __init__(self, error: StreamError) -> None:
         super().__init__(error.message)

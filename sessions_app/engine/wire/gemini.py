@@ -38,7 +38,7 @@ from sessions_app.engine.wire.json_text import (
 )
 from sessions_app.engine.wire.sse import ServerEvent
 
-# Tokens of thinking for an effort, for models that take no level.
+# Tokens of thinking for each effort, for models that take no level.
 BUDGETS = {"low": 2_048, "medium": 8_192, "high": 24_576}
 # Beginnings of models' names, and the levels of thinking that they take.
 _LEVELS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -47,7 +47,7 @@ _LEVELS: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 _ORDER = ("MINIMAL", "LOW", "MEDIUM", "HIGH")
 _WITHOUT_LEVELS = re.compile(r"gemini-(1|2)\b|gemini-(1|2)\.|gemini-pro$|gemma")
-# Stands for the signature of a call of another model, by Google's documentation.
+# The signature for a call of another model, as Google documents it.
 _NO_SIGNATURE = "skip_thought_signature_validator"
 
 _SETTINGS = {
@@ -60,7 +60,7 @@ _SETTINGS = {
 
 
 def takes_levels(model: str) -> bool:
-    """Return whether a model takes a level of thinking, and signs its calls."""
+    """Return whether a model accepts a level of thinking, and signs its calls."""
     return not _WITHOUT_LEVELS.search(model)
 
 
@@ -117,7 +117,7 @@ def build_thinking(thinking: ThinkingSettings, model: str) -> dict[str, Any]:
     if thinking.budget:
         config["thinking_budget"] = thinking.budget
     elif thinking.effort and takes_levels(model):
-        # The nearest level that the model has, of two the lower.
+        # The nearest level that the model has; the lower one of two.
         name, wanted = model.rpartition("/")[2], _ORDER.index(thinking.effort.upper())
         levels = next((levels for head, levels in _LEVELS if name.startswith(head)), _ORDER)
         nearest = min(levels, key=lambda level: abs(_ORDER.index(level) - wanted))
@@ -177,7 +177,7 @@ _FORMATS = {
     "number": ("float", "double"),
     "integer": ("int32", "int64"),
 }
-# Schemas that one may grow to when its references are filled in.
+# Schemas in one document at most, after its references are filled in.
 _SCHEMAS = 1000
 _OBJECT_AS_TEXT = "A JSON object, written as text."
 _VALUE_AS_TEXT = "A JSON value, written as text."
@@ -186,9 +186,9 @@ _VALUE_AS_TEXT = "A JSON value, written as text."
 def simplify_schema(schema: Any) -> dict[str, Any]:
     """Return a JSON schema of an object in the subset that the Gemini API understands.
 
-    References are filled in (one to itself two levels deep), `allOf` is merged, `oneOf` becomes
-    `anyOf`, `const` a single `enum`; what has no counterpart is added to the description, or left
-    out. The tool itself checks the arguments by its own schema.
+    References are filled in (recursive ones two levels deep), `allOf` is merged, `oneOf` becomes
+    `anyOf`, `const` an `enum` of one value. Other keywords are added to the description, or left
+    out. The tool itself checks the arguments against its own schema.
     """
     return SchemaSimplifier(as_dict(schema)).simplify(schema, is_root=True)
 
@@ -198,7 +198,7 @@ class SchemaSimplifier:
 
     def __init__(self, root: dict[str, Any]) -> None:
         self._root = root
-        # The references that are being filled in, and how many schemas may still be written.
+        # The references that are being filled in, and how many more schemas are allowed.
         self._path: list[str] = []
         self._left = _SCHEMAS
 
@@ -216,13 +216,13 @@ class SchemaSimplifier:
         return simple
 
     def build(self, schema: dict[str, Any], is_root: bool) -> tuple[dict[str, Any], list[str]]:
-        """Return a schema whose references are filled in, and what only a description can say."""
+        """Return a schema whose references are filled in, and notes for its description."""
         kinds, is_nullable = guess_types(schema)
         options = as_dicts(schema.get("anyOf")) or as_dicts(schema.get("oneOf"))
         choices = [option for option in options if option.get("type") != "null"]
         nullable = {"nullable": True} if is_nullable or len(choices) < len(options) else {}
         if is_root:
-            # It must be one object: it gets what any of them has, and asks for what all ask for.
+            # It must be one object: it has the properties of all, and requires only its own.
             merged = self._merge([*choices, schema])
             merged["required"] = schema.get("required")
             return self._fill("object", merged, is_root)
@@ -240,14 +240,14 @@ class SchemaSimplifier:
     def _fill(
         self, kind: str, schema: dict[str, Any], is_root: bool
     ) -> tuple[dict[str, Any], list[str]]:
-        """Return a schema of one type, and what only a description can say."""
+        """Return a schema of one type, and notes for its description."""
         simple: dict[str, Any] = {"type": kind}
         notes = []
         if kind == "object":
             given = as_dict(schema.get("properties"))
             properties = {key: self.simplify(x) for key, x in given.items() if x is not False}
             if not properties and not is_root:
-                # An object without properties is refused.
+                # The API refuses an object without properties.
                 return {"type": "string"}, [_OBJECT_AS_TEXT]
             simple["properties"] = properties
             wanted = schema.get("required")
@@ -300,7 +300,7 @@ class SchemaSimplifier:
         return schema
 
     def _merge(self, schemas: list[dict[str, Any]]) -> dict[str, Any]:
-        """Return what all of several schemas ask for; of two values, the later counts."""
+        """Return one schema for what all of several require; a later value replaces an earlier."""
         merged: dict[str, Any] = {}
         properties: dict[str, Any] = {}
         required: list[Any] = []
@@ -331,7 +331,7 @@ def guess_types(schema: dict[str, Any]) -> tuple[list[str], bool]:
     return [known.get(type(first), "string")], is_nullable
 
 
-# Every chunk has one of these.
+# Every chunk has one of these keys.
 _KNOWN = {"candidates", "usageMetadata", "promptFeedback"}
 # Reasons for the end of an answer; any other is a normal end.
 _REASON_NAMES: dict[FinishReason, str] = {
@@ -341,7 +341,7 @@ _REASON_NAMES: dict[FinishReason, str] = {
     "error": "OTHER IMAGE_OTHER NO_IMAGE TOO_MANY_TOOL_CALLS",
 }
 _REASONS = {name: reason for reason, names in _REASON_NAMES.items() for name in names.split()}
-# The service could not read the model's call, so it is lost: another try may do.
+# The service could not read the model's call, so it is lost; a retry may succeed.
 _BAD_CALLS = (
     "MALFORMED_FUNCTION_CALL",
     "UNEXPECTED_TOOL_CALL",
@@ -356,7 +356,7 @@ class GeminiReader(Reader):
     def __init__(self) -> None:
         super().__init__()
         self._parts: list[TextBlock | Part] = []
-        # The block that the next piece of text may belong to.
+        # The block to which the next piece of text may belong.
         self._block: TextBlock | None = None
         self._candidate: int | None = None
         self._given_usage: Any = None
@@ -402,7 +402,7 @@ class GeminiReader(Reader):
             return [StreamError("bad_answer", self._explanation or text, retry=True)]
         events = self._end_block()
         for is_thinking in (False, True):
-            # A signed part, which is never continued, may have something left.
+            # The joiner may hold half a character after a signed part, which is never continued.
             blocks = [part for part in self._parts if isinstance(part, TextBlock)]
             of_kind = [block for block in blocks if block.is_thinking == is_thinking]
             events += of_kind[-1].finish() if of_kind else []
@@ -443,7 +443,7 @@ class GeminiReader(Reader):
             elif isinstance(call := part.get("functionCall"), dict):
                 events += self._read_call(part, call)
             elif part:
-                # Only the service can read it: code that it has run, a file, a signature alone.
+                # Content for the service alone: code that it has run, a file, a signature.
                 events += self._end_block()
                 self._count_opaque(part)
                 self._parts.append(Thinking("", dump_json(part)))
@@ -452,13 +452,13 @@ class GeminiReader(Reader):
             self._reason, self.is_complete = reason.upper(), True
             self._explanation = as_text(candidate.get("finishMessage")) or self._explanation
         elif self._reason and (events or len(self._parts) > before):
-            # It goes on after all.
+            # The answer goes on after a reason to finish.
             self._reason, self.is_complete = "", False
         return events
 
     def _read_text(self, part: dict[str, Any], text: str) -> list[Event]:
         is_thinking = part.get("thought") is True
-        # A part that is signed stays as it is: nothing is joined to it.
+        # A signed part must go back as it came, so nothing is joined to it.
         is_signed = "thoughtSignature" in part or "thought_signature" in part
         if not text and not is_signed:
             return []
@@ -491,7 +491,7 @@ class GeminiReader(Reader):
         given, same = call.get("id"), (as_text(call.get("name")), arguments)
         if isinstance(given, str) and given:
             if self._calls.get(given) == same:
-                # The same call once more.
+                # The server repeats the call.
                 return events
             self._calls.setdefault(given, same)
         rest = {key: value for key, value in part.items() if key != "functionCall"}

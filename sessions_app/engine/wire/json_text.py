@@ -1,8 +1,8 @@
-"""Clean text, and JSON that is read and written.
+"""Clean text, and reading and writing of JSON.
 
 Clean text has no NUL and no half of a surrogate pair. A server may cut an emoji in two and send
-each half in a JSON text of its own (`"\\ud83d"`, then `"\\ude00"`): so pieces of text pass through
-one `TextJoiner` per channel, which joins the halves again. What stays alone becomes U+FFFD.
+each half in another piece (`"\\ud83d"`, then `"\\ude00"`). So the pieces of a text pass through one
+`TextJoiner`, which joins the halves again. A half that stays alone becomes U+FFFD.
 """
 
 import json
@@ -14,7 +14,7 @@ import jiter
 REPLACEMENT = "\ufffd"
 _NONE = object()
 _UNCLEAN = re.compile("[\0\ud800-\udfff]")
-# Escapes of JSON: a pair that belongs together, one that is not to be kept, or any other.
+# Escapes of JSON: a surrogate pair, one that is not clean (the group), or any other.
 _ESCAPES = re.compile(
     r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
     r"|(\\u0000|\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
@@ -27,8 +27,8 @@ _UNCLEAN_ESCAPE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 def parse_json(text: str | bytes) -> Any:
     """Return the value of a JSON text. Raises ValueError for anything else.
 
-    Its texts may hold halves of surrogate pairs and NUL: see `TextJoiner` and `clean_text`. Bytes
-    that are no UTF-8 count as U+FFFD, and control characters inside texts are accepted.
+    Its strings may have halves of surrogate pairs and NUL: see `TextJoiner` and `clean_text`. Bytes
+    that are not UTF-8 become U+FFFD, and control characters inside strings are accepted.
     """
     try:
         return jiter.from_json(text.encode() if isinstance(text, str) else text, cache_mode="keys")
@@ -53,7 +53,7 @@ def is_json(text: str) -> bool:
 
 
 def dump_json(value: Any) -> str:
-    """Return JSON text in ASCII: for opaque content, which it keeps as it is, halves included."""
+    """Return JSON text in ASCII: for opaque content, in which halves of pairs must not change."""
     return json.dumps(value, separators=(",", ":"))
 
 
@@ -70,9 +70,9 @@ def dump_body(value: Any) -> bytes:
 
 
 def clean_text(text: str) -> str:
-    """Return the text with surrogate halves joined where they are neighbours, else replaced.
+    """Return the text with neighbouring halves of surrogate pairs joined.
 
-    NUL is replaced, too.
+    Single halves and NUL are replaced by U+FFFD.
     """
     if text.isascii():
         return text.replace("\0", REPLACEMENT) if "\0" in text else text
@@ -83,9 +83,9 @@ def clean_text(text: str) -> str:
 
 
 def clean_arguments(text: str) -> str:
-    """Return the JSON text of a call's arguments, clean itself and in the meaning of its escapes.
+    """Return the JSON text of a call's arguments, clean, also after its escapes are read.
 
-    `\\u0000` and lone `\\udXXX` in it become `\\ufffd`; an escaped backslash before them counts.
+    `\\u0000` and single `\\udXXX` in it become `\\ufffd`, unless their backslash is escaped itself.
     Nothing else changes, whether it is JSON or not.
     """
     text = clean_text(text)
@@ -95,12 +95,12 @@ def clean_arguments(text: str) -> str:
 
 
 def dump_arguments(value: Any) -> str:
-    """Return arguments that came as a JSON value, instead of as text, as clean JSON text."""
+    """Return arguments that came as a JSON value, not as text, as clean JSON text."""
     return clean_arguments(json.dumps(value, ensure_ascii=False))
 
 
 class TextJoiner:
-    """Makes the pieces of one channel of text clean, and joins what was cut between two."""
+    """Cleans the pieces of one text, and joins a surrogate pair that was cut between two."""
 
     __slots__ = ("_held",)
 
@@ -109,7 +109,7 @@ class TextJoiner:
         self._held = ""
 
     def add(self, piece: str) -> str:
-        """Return a piece, clean. A first half at its end is kept back until the next one."""
+        """Return a piece, clean. The first half of a pair at its end is held back."""
         if not self._held and piece.isascii():
             return piece.replace("\0", REPLACEMENT) if "\0" in piece else piece
         text = self._held + piece
@@ -119,7 +119,7 @@ class TextJoiner:
         return clean_text(text)
 
     def finish(self) -> str:
-        """Return what was kept back, now that no more comes."""
+        """Return U+FFFD for a half that was held back, because no more comes."""
         held, self._held = self._held, ""
         return REPLACEMENT if held else ""
 
@@ -135,7 +135,7 @@ def _without_nan(value: Any) -> Any:
 def load_arguments(arguments: str) -> dict[str, Any]:
     """Return the arguments of a call as an object, the only kind that a service accepts.
 
-    Anything else goes below a key of its own: the model already knows what was wrong with it.
+    Anything else becomes the value of `arguments`: the model has had the error already.
     """
     value = parse_json_or(arguments or "{}", arguments)
     return value if isinstance(value, dict) else {"arguments": arguments}

@@ -1,4 +1,4 @@
-"""Which proxy a request goes through: one rule for every HTTP client of the daemon.
+"""The proxy for a request: the same rule for every HTTP client of the daemon.
 
 `HTTPS_PROXY`, `HTTP_PROXY` and `ALL_PROXY` name proxies, in upper or lower case; `NO_PROXY` names
 hosts that are reached without one. Loopback and private hosts never need to be named there.
@@ -37,7 +37,7 @@ def find_proxy_variable(url: str) -> tuple[str, str]:
         place = urlsplit(url)
         host, port = (place.hostname or "").rstrip("."), place.port
     except ValueError:
-        return "", ""  # The request itself fails then, and says what is wrong.
+        return "", ""  # The request itself will fail and explain it.
     for name in _VARIABLES.get(place.scheme, ()):
         variable, value = _read_variable(name)
         if value and not is_direct(host, port or (443 if place.scheme == "https" else 80)):
@@ -48,7 +48,7 @@ def find_proxy_variable(url: str) -> tuple[str, str]:
 def parse_proxy(variable: str, value: str) -> str:
     """Return a variable's value as the URL of a proxy; raise EngineError `bad_config`.
 
-    Without a scheme it is http://, as for curl.
+    Without a scheme it is http://, as in curl.
     """
     text = value if "://" in value else f"http://{value}"
     try:
@@ -83,8 +83,8 @@ def find_bad_variables() -> Iterator[tuple[str, str]]:
 
 
 def _read_variable(name: str) -> tuple[str, str]:
-    """Return a variable's name, as it is spelled in the environment, and its value."""
-    # HTTP_PROXY in upper case could be a client's header in a CGI script, which this is not.
+    """Return a variable's name, in the case that the environment has, and its value."""
+    # In a CGI script, HTTP_PROXY could be a client's header; the daemon is none.
     for spelling in (name, name.upper()):
         if value := os.environ.get(spelling, "").strip().strip("'\""):
             return spelling, value
@@ -107,7 +107,7 @@ def is_direct(host: str, port: int) -> bool:
 
 
 def matches_entry(entry: str, host: str, address: Address | None, port: int) -> bool:
-    """Return whether an entry of NO_PROXY means a host; one that cannot be read means none."""
+    """Return whether an entry of NO_PROXY covers a host; an invalid entry covers none."""
     name = entry.rpartition("://")[2].lower()
     if name in ("", "*"):
         return name == "*"

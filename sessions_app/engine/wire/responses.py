@@ -1,6 +1,6 @@
 """OpenAI's Responses API: the body of a request, and the reader of the stream that comes back.
 
-Nothing is stored at the service: what it needs again (reasoning, encrypted) goes back to it.
+The service stores nothing: it gets its encrypted reasoning back with each request.
 """
 
 from collections.abc import Iterable, Iterator
@@ -63,7 +63,7 @@ def build_responses_body(
                 "name": tool.name,
                 "description": tool.description,
                 "parameters": tool.parameters,
-                # By default, the API makes every parameter a required one.
+                # The default would make every parameter required.
                 "strict": False,
             }
             for tool in request.tools
@@ -72,7 +72,7 @@ def build_responses_body(
     body |= {names[key]: value for key, value in settings.items() if key in names}
     if thinking.wanted is not False and (thinking.effort or thinking.wanted):
         effort = {"effort": thinking.effort} if thinking.effort else {}
-        # Without a summary, it thinks silently.
+        # Without a summary, it returns no thinking.
         summary = {"summary": "auto"} if thinking.wanted else {}
         reasoning = {**effort, **summary}
         body["reasoning"] = {k: v for k, v in reasoning.items() if k not in can.without}
@@ -96,8 +96,8 @@ def build_input(
 
 def build_answer(message: AssistantMessage, is_own: bool) -> Iterator[dict[str, Any]]:
     opaque = [load_opaque(part) if is_own else {} for part in message.parts]
-    # Reasoning that is not encrypted is stored nowhere, and would not be found by its id; then
-    # what follows it must not have one either.
+    # Reasoning that is not encrypted is stored nowhere, so the service would not find its id. The
+    # items after it must not have ids either then.
     lost = [
         each
         for each in opaque
@@ -124,7 +124,7 @@ def build_part(part: Part, opaque: dict[str, Any]) -> dict[str, Any] | None:
     return {"role": "assistant", "content": part.text}
 
 
-# The status for each code of an error; any other one is the server's own fault.
+# The status for each code of an error; any other code is an error of the server.
 _STATUS = {
     "rate_limit_exceeded": 429,
     "insufficient_quota": 429,
@@ -162,16 +162,16 @@ _ENDS = (
 class ResponsesReader(Reader):
     """Reads a stream of the Responses API, or a whole response.
 
-    Servers repeat different things: deltas, the text that they come to, the whole item, all items
-    at the end. Whatever comes first counts, and the rest fills in what has not come.
+    Servers send the same content again in different ways: deltas, the whole text, the whole item,
+    all items at the end. What comes first counts, and the rest adds what is missing.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        # In the order in which they began.
+        # All items, in the order in which they began.
         self._items: list[PartialItem] = []
         self._by_id: dict[str, PartialItem] = {}
-        # The newest of each number of the server's.
+        # The newest item with each of the server's indexes.
         self._by_index: dict[int, PartialItem] = {}
 
     def read_document(self, document: Any, event: ServerEvent) -> list[Event]:
@@ -218,9 +218,9 @@ class ResponsesReader(Reader):
         return [self._break_off()]
 
     def _find(self, document: dict[str, Any], kind: str) -> "PartialItem":
-        """Return the item that an event is about; a new one if it never began.
+        """Return the item to which an event belongs; a new one if it never began.
 
-        Some servers give an item another id in each event, others the same number to all.
+        Some servers give an item a new id in each event, others give all items the same index.
         """
         item_id, index = document.get("item_id"), document.get("output_index")
         item = self._by_id.get(item_id) if isinstance(item_id, str) else None
@@ -273,9 +273,9 @@ class ResponsesReader(Reader):
     def _find_same(
         self, data: dict[str, Any], items: Iterable["PartialItem"]
     ) -> "PartialItem | None":
-        """Return the item that has the same ids, or one of them; the best first."""
+        """Return the item with the same ids, or with one of them; None if there is none."""
         items = [item for item in items if item.fits(data)]
-        # Two calls may have the same `call_id`, and an item another `id` in each event.
+        # Two calls may have the same `call_id`, and an item may have a new `id` in each event.
         for keys in (("id", "call_id"), ("call_id",), ("id",)):
             wanted = [data.get(key) for key in keys]
             for item in items if all(wanted) else ():
@@ -284,7 +284,7 @@ class ResponsesReader(Reader):
         return None
 
     def _complete(self, item: "PartialItem", data: dict[str, Any]) -> list[Event]:
-        """Take the whole item, or, without data, note that no more comes of it."""
+        """Take the data of a whole item; empty data means that no more of it comes."""
         if item.is_done:
             return []
         if item.kind == "function_call":
@@ -319,7 +319,7 @@ class ResponsesReader(Reader):
         self.is_complete = True
         left = [*self._items]
         for data in as_dicts(response.get("output")):
-            # Ids may differ from those before, but the order does not.
+            # Ids may have changed, but the order is the same.
             same = (item for item in left if item.fits(data))
             item = self._find_same(data, left) or next(same, None)
             if item is None:
@@ -340,7 +340,7 @@ class ResponsesReader(Reader):
 
 
 class PartialItem:
-    """An item of a response, as far as it has come."""
+    """An item of a response of which some events have come."""
 
     __slots__ = (
         *("call", "data", "is_done", "is_refusal", "json", "kind", "text"),
@@ -351,7 +351,7 @@ class PartialItem:
         self.kind = _find_kind(data)
         self.data = data
         self.text = TextBlock(is_thinking=self.kind == "reasoning")
-        # What has come of each of its contents, and those that have come whole.
+        # The pieces of each of its contents, and the contents that are complete.
         self._pieces: dict[Any, list[str]] = {}
         self._filled: set[Any] = set()
         self.json: list[str] = []
@@ -359,21 +359,21 @@ class PartialItem:
         self.is_done = self.is_refusal = False
 
     def add(self, piece: Any, place: Any) -> list[Event]:
-        """Add a piece of text of one of its contents, by the number of that."""
+        """Add a piece of text to one of its contents, whose index is `place`."""
         place = _normalize_place(place)
         if not piece or not isinstance(piece, str) or self.is_done or place in self._filled:
             return []
         events: list[Event] = []
         if place not in self._pieces:
             if self._pieces and self.kind == "reasoning":
-                # One summary after another, each a paragraph.
+                # Each summary is a paragraph.
                 events = self.text.add("\n\n")
             self._pieces[place] = []
         self._pieces[place].append(piece)
         return [*events, *self.text.add(piece)]
 
     def fill(self, whole: Any, place: Any) -> list[Event]:
-        """Add whatever has not come yet of the whole text of one content."""
+        """Take the whole text of one content, and add the part that has not come yet."""
         if not isinstance(whole, str) or not whole:
             return []
         place = _normalize_place(place)
@@ -383,13 +383,13 @@ class PartialItem:
         return events
 
     def fits(self, data: dict[str, Any]) -> bool:
-        """Return whether it may be the same item, by another id: of its kind, and no other call."""
+        """Return whether data may be of this item: of the same kind, and not of another call."""
         ours, theirs = self.data.get("call_id"), data.get("call_id")
         is_same = not ours or not theirs or ours == theirs
         return is_same and self.kind == _find_kind(data)
 
     def complete(self, data: dict[str, Any]) -> list[Event]:
-        """Take the whole item, or, without data, note that no more comes of it."""
+        """Take the data of the whole item; empty data means that no more of it comes."""
         events: list[Event] = []
         if data:
             known = ("type", "id", "call_id", "name")
@@ -409,7 +409,7 @@ class PartialItem:
         return events + self.text.finish()
 
     def opaque(self) -> str:
-        """Return what belongs to the service alone, beside what a part says itself."""
+        """Return the data for the service alone: without what the part itself has."""
         known = ("type", "call_id", "name", "arguments", "content", "role")
         rest = {k: v for k, v in self.data.items() if k not in known and v is not None}
         if rest.get("status") == "in_progress":
@@ -417,7 +417,7 @@ class PartialItem:
         return dump_json(rest) if rest.get("id") else ""
 
     def part(self) -> Part | None:
-        """Return the part of the answer that it is; None if it is empty."""
+        """Return the item as a part of the answer; None if it is empty."""
         if self.kind == "function_call":
             return self.call
         if self.kind == "message":
@@ -430,7 +430,7 @@ class PartialItem:
 
 
 def _find_kind(data: dict[str, Any]) -> str:
-    """Return the type of an item; if it has none, the one that it looks like."""
+    """Return the type of an item; if it has none, guess it from its keys."""
     if kind := as_text(data.get("type")):
         return kind
     if data.get("call_id"):
@@ -452,14 +452,14 @@ def list_contents(data: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
 
 
 def _normalize_place(place: Any) -> Any:
-    """Return the number of a content; the first if there is none."""
+    """Return the index of a content; the first one for an invalid index."""
     if isinstance(place, tuple):
         return place[0], as_index(place[1])
     return as_index(place)
 
 
 def _join_halves(text: str) -> str:
-    """Return a text in which a character that came in two halves is one."""
+    """Return a text in which the two halves of a surrogate pair are one character."""
     if text.isascii():
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")

@@ -130,7 +130,15 @@ class Calls:
                 groups.append([call])
             was_idempotent = is_idempotent
         for group in groups:
-            for each in await _gather(self._answer(x, output, keep, was_cut) for x in group):
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    making = [
+                        tasks.create_task(self._answer(call, output, keep, was_cut))
+                        for call in group
+                    ]
+            except ExceptionGroup as errors:
+                raise errors.exceptions[0] from None
+            for each in (task.result() for task in making):
                 if isinstance(each, Ask):
                     asks.append(each)
                 else:
@@ -307,14 +315,3 @@ def _index_tools(modules: Sequence[OpenedModule]) -> dict[str, tuple[Tool, Opene
                 )
             found[tool.spec.name] = tool, module
     return found
-
-
-async def _gather(answers: Any) -> list[ToolResult | Ask]:
-    """Await all; if one raises, cancel the others, wait for them, and raise that error."""
-    tasks = [asyncio.ensure_future(answer) for answer in answers]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -60,10 +60,22 @@ class Resolver:
         Raises EngineError `missing_key`, with the variable's name, if a variable is unset or empty,
         and `bad_config`, with the variable or the key, if a header cannot have the value.
         """
+
+        def fill(match: re.Match[str]) -> str:
+            name, found = match[1], os.environ.get(match[1])
+            if not found:
+                raise missing_key(self.module, name)
+            is_hidden = secret or is_secret(name) or (given and not is_public(found))
+            self.keep(found, is_hidden)
+            if header:
+                found = clean_key(found, self.module, f"the environment variable {name}")
+                if not found:
+                    raise missing_key(self.module, name)
+                self.keep(found, is_hidden)
+            return found
+
         if isinstance(value, str):
-            filled = _VARIABLE.sub(
-                lambda match: self._variable(match[1], secret, given, header), value
-            )
+            filled = _VARIABLE.sub(fill, value)
             return clean_key(filled, self.module, f"`{header}` in its config") if header else filled
         if isinstance(value, dict):
             return {
@@ -77,19 +89,6 @@ class Resolver:
             }
         if isinstance(value, list):
             return [self.resolve(item, secret=secret, given=given, header=header) for item in value]
-        return value
-
-    def _variable(self, name: str, secret: bool, given: bool, header: str) -> str:
-        value = os.environ.get(name)
-        if not value:
-            raise missing_key(self.module, name)
-        is_hidden = secret or is_secret(name) or (given and not is_public(value))
-        self.keep(value, is_hidden)
-        if header:
-            value = clean_key(value, self.module, f"the environment variable {name}")
-            if not value:
-                raise missing_key(self.module, name)
-            self.keep(value, is_hidden)
         return value
 
     def keep(self, value: str, secret: bool) -> None:

@@ -4,10 +4,10 @@ Each attempt reads them again from the mount plan and from the disk.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from profiles_app.exceptions import FolderNotFound, ProfilesError
 from profiles_app.services import disk
@@ -111,27 +111,20 @@ def _read_agents(directory: Path | None) -> Iterator[str]:
         return
     for each in reversed([place, *place.parents]):
         name = f"`{each}`" if each.parts else "the root directory"
-        beside, own = (
-            _read_agents_in(each, read) for read in (disk.read_agents_beside, disk.read_agents)
-        )
-        yield _section(f"Instructions for agents in `{each / disk.AGENTS}`", beside)
-        yield _section(f"Instructions for agents in {name}", own)
-
-
-def _read_agents_in(place: PurePosixPath, read: Callable[[int], str | None]) -> str:
-    """Return the instructions in a folder, or as many of them as the limit allows."""
-    try:
-        with disk.open_folder(place) as folder:
-            text = read(folder) or ""
-    except FolderNotFound:
-        return ""
-    except ProfilesError as error:
-        return f"They cannot be read. {error}"
-    content = text.encode(errors="replace")
-    if len(content) <= AGENTS_LIMIT:
-        return text
-    beginning = content[:AGENTS_LIMIT].decode(errors="ignore")
-    return f"{beginning}\n… Only the first {AGENTS_LIMIT} bytes of these instructions are shown."
+        beside = f"`{each / disk.AGENTS}`"
+        for source, read in ((beside, disk.read_agents_beside), (name, disk.read_agents)):
+            try:
+                with disk.open_folder(each) as folder:
+                    text = read(folder) or ""
+            except FolderNotFound:
+                continue
+            except ProfilesError as error:
+                text = f"They cannot be read. {error}"
+            content = text.encode(errors="replace")
+            if len(content) > AGENTS_LIMIT:
+                text = content[:AGENTS_LIMIT].decode(errors="ignore")
+                text += f"\n… Only the first {AGENTS_LIMIT} bytes of these instructions are shown."
+            yield _section(f"Instructions for agents in {source}", text)
 
 
 def _read_mentions(directory: Path, prompt: str) -> Iterator[str]:

@@ -315,7 +315,15 @@ class _Turns:
             else:
                 self._turns.append(("system", [message]))
         elif isinstance(message, AssistantMessage):
-            self._add_assistant(message, last)
+            if last == "assistant":
+                if not any(isinstance(part, Thinking) for part in message.parts):
+                    self._turns[self._place][1].append(message)
+                    return
+                # Services want their thinking back at the beginning of a turn, where it was.
+                self._append("user", UserMessage(CONTINUE))
+            elif last is None:
+                self._append("user", UserMessage(BEGINNING))
+            self._append("assistant", message)
         elif last == "user":
             # The run of the message before failed.
             self._turns[self._place][1].append(message)
@@ -324,17 +332,6 @@ class _Turns:
                 # Some servers (Mistral's) refuse a user's message directly after results.
                 self._append("assistant", AssistantMessage((Text(NO_ANSWER),)))
             self._append("user", message)
-
-    def _add_assistant(self, message: AssistantMessage, last: str | None) -> None:
-        if last is None:
-            self._append("user", UserMessage(BEGINNING))
-        elif last == "assistant":
-            if not any(isinstance(part, Thinking) for part in message.parts):
-                self._turns[self._place][1].append(message)
-                return
-            # Services want their thinking back at the beginning of a turn, where it was.
-            self._append("user", UserMessage(CONTINUE))
-        self._append("assistant", message)
 
     def _append(self, kind: _Kind, message: Message) -> None:
         self._last = kind

@@ -202,9 +202,18 @@ class Engines(Engine):
         session = turn.mount_plan.get("session") or {}
         name = name_engine(session)
         if name not in self._started:
-            # In a thread, because loading takes a second, and other turns must go on.
-            engine = await asyncio.to_thread(_start_engine, name)
-            self._started.setdefault(name, engine)
+            try:
+                # In a thread, because loading takes a second, and other turns must go on.
+                started = await asyncio.to_thread(lambda: ENGINES.find(name)())
+            except EngineError as error:
+                raise EngineError("bad_config", str(error)) from None
+            except Exception as error:
+                logger.exception("The engine %s failed", name)
+                kind = type(error).__name__
+                raise EngineError(
+                    "bad_config", f"The engine {name!r} did not start: {kind}."
+                ) from None
+            self._started.setdefault(name, started)
         engine = self._started[name]
         if session.get("budget") and not engine.capabilities.keeps_budget:
             # Otherwise its author would believe that the budget holds.
@@ -212,17 +221,6 @@ class Engines(Engine):
                 "bad_config", f"The engine {name!r} keeps no budget: remove `session.budget`."
             )
         return await engine.run(turn, emit, cancel)
-
-
-def _start_engine(name: str) -> Engine:
-    try:
-        return ENGINES.find(name)()
-    except EngineError as error:
-        raise EngineError("bad_config", str(error)) from None
-    except Exception as error:
-        logger.exception("The engine %s failed", name)
-        kind = type(error).__name__
-        raise EngineError("bad_config", f"The engine {name!r} did not start: {kind}.") from None
 
 
 def get_engine() -> Engine:

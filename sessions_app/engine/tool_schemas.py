@@ -7,7 +7,6 @@ lost that matters to a call: the tool itself still checks its arguments.
 
 import json
 import math
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, TypeGuard
 
@@ -361,26 +360,12 @@ def _is_list(value: Any) -> TypeGuard[list[Any]]:
     return isinstance(value, list)
 
 
-def _is_json(value: Any) -> bool:
+def _is_json(value: Any, depth: int = 0) -> bool:
     """Return whether a value can be sent as JSON: YAML also has dates, and Python has NaN."""
-    try:
-        return all(
-            math.isfinite(each) if isinstance(each, float) else isinstance(each, str | int | None)
-            for each in _walk(value, 0)
-        )
-    except RecursionError:
-        return False
-
-
-def _walk(value: Any, depth: int) -> Iterator[Any]:
     if depth > _MOST_DEPTH:
-        raise RecursionError
+        return False
     if isinstance(value, dict):
-        for key, each in value.items():
-            yield key if isinstance(key, str) else object()
-            yield from _walk(each, depth + 1)
-    elif isinstance(value, list):
-        for each in value:
-            yield from _walk(each, depth + 1)
-    else:
-        yield value
+        return all(isinstance(k, str) and _is_json(v, depth + 1) for k, v in value.items())
+    if isinstance(value, list):
+        return all(_is_json(each, depth + 1) for each in value)
+    return math.isfinite(value) if isinstance(value, float) else isinstance(value, str | int | None)

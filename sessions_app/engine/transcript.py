@@ -43,7 +43,13 @@ def transcript_messages(history: Sequence[HistoryMessage]) -> list[Message]:
     for message in history:
         content = message.content
         if message.is_answer:
-            content = _remaining_text(content, known.pop(message.run_id, ""))
+            # Of an answer that broke off, the checkpoints may have only the beginning. They have it
+            # as it came; in the transcript, secrets are redacted.
+            start = known.pop(message.run_id, "")
+            if start and MASK in content and not content.startswith(start):
+                content = "\n\n".join(content.split("\n\n")[start.count("\n\n") + 1 :]).lstrip()
+            else:
+                content = "" if start is None else content.removeprefix(start).lstrip()
         if content.strip():
             messages.append(_make_message(message, content))
         if message.checkpoints:
@@ -53,19 +59,6 @@ def transcript_messages(history: Sequence[HistoryMessage]) -> list[Message]:
             is_whole = isinstance(last, AssistantMessage) and not last.tool_calls
             known[message.run_id] = None if is_whole else answer_text(done)
     return messages
-
-
-def _remaining_text(content: str, known: str | None) -> str:
-    """Return the text of an answer after `known`, the text that the checkpoints have of it.
-
-    It is the beginning of a last answer that broke off. Checkpoints have the text as it came; in
-    the transcript, secrets are redacted.
-    """
-    if known is None:
-        return ""
-    if known and MASK in content and not content.startswith(known):
-        return "\n\n".join(content.split("\n\n")[known.count("\n\n") + 1 :]).lstrip()
-    return content.removeprefix(known).lstrip()
 
 
 def merge_results(messages: Iterable[Message]) -> list[Message]:

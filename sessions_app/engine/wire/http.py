@@ -4,10 +4,10 @@
         async for event in events: ...
 
 `reader` turns server-sent events into those of `wire.events` (see `Reader`). `open_stream` gives
-the server-sent events themselves. Both raise ProviderError for whatever goes wrong, also in the
-middle, and close the connection when they are left early.
+the server-sent events themselves. Both raise ProviderError for every failure, also in the middle of
+the answer, and close the connection if they are left early.
 
-Connections are kept and used again, within one event loop. `wire.proxies` says which proxy is used.
+Connections are kept and used again within one event loop. `wire.proxies` finds the proxy.
 """
 
 import asyncio
@@ -39,15 +39,15 @@ from sessions_app.engine.wire.json_text import dump_body
 from sessions_app.engine.wire.proxies import find_proxy, find_proxy_variable
 from sessions_app.engine.wire.sse import EventDecoder, EventTooLongError, ServerEvent
 
-# Bytes of an answer that is an error.
+# Bytes of an error's body that are read.
 ERROR_LIMIT = 64_000
 # Seconds for which an idle connection is kept.
 _KEEP_ALIVE = 30.0
-# Seconds for which a complete answer may be silent before its end.
+# Seconds to wait for the end of a stream after its answer is complete.
 _END_TIMEOUT = 5.0
 # Errors that do no harm once an answer is complete.
 _LATE = ("broken_off", "next_token_timeout", "first_token_timeout")
-# Seconds, and bytes, that the end of a whole answer may take, so that its connection can be kept.
+# Seconds, and bytes, in which the body must end after its answer, so that its connection is kept.
 _DRAIN_TIME, _DRAIN_BYTES = 0.1, 64_000
 
 
@@ -107,8 +107,8 @@ class EventStream:
         self._silence = silence
         self._silence_kind: ErrorKind = "first_token_timeout"
         self._chunks: AsyncIterator[bytes] | None = None
-        # Set by the reader: that the answer has begun (so that `next_token_timeout` counts), and
-        # that it has been read to its end.
+        # The caller sets these: whether the answer has begun, so that `next_token_timeout` counts,
+        # and whether it was read to its end.
         self.has_begun = self.is_whole = False
 
     async def __aiter__(self) -> AsyncGenerator[ServerEvent]:
@@ -117,7 +117,7 @@ class EventStream:
                 yield event
 
     async def batches(self) -> AsyncGenerator[list[ServerEvent]]:
-        """Yield the events as they come, those of one read together; raise ProviderError."""
+        """Yield lists of the events that came in one read; raise ProviderError."""
         decoder = EventDecoder()
         decompress = _make_decompressor(self._response)
         chunks = self._chunks = self._response.aiter_raw()
@@ -154,12 +154,12 @@ class EventStream:
             raise ProviderError(_explain_failure(error)) from error
 
     def expect_end(self) -> None:
-        """Wait for what may follow a complete answer, but not for long."""
+        """Shorten the time-out, because the answer is complete and only usage may follow."""
         self._silence_kind = "next_token_timeout"
         self._silence.restart(min(_END_TIMEOUT, self._limits.next_token_timeout))
 
     async def drain(self) -> None:
-        """Read the little that may follow a whole answer, so that its connection can be kept."""
+        """Read the rest of the body after a whole answer, so that its connection can be kept."""
         if self._chunks is None:
             return
         left = _DRAIN_BYTES
@@ -182,8 +182,8 @@ async def open_stream(
 ) -> AsyncGenerator[EventStream]:
     """Post a JSON body and give the server-sent events of the answer.
 
-    `place` is the key of the config that holds the URL, for advice. The request is sent on
-    entering; what is refused raises ProviderError there. Times in `limits` count from the last
+    `place` is the key of the config that has the URL, for the texts of errors. The request is sent
+    on entering, and a refusal raises ProviderError there. Times in `limits` count from the last
     byte, so comments and pings keep an answer alive: `first_token_timeout` until `has_begun` is
     set, then `next_token_timeout`.
     """
@@ -208,7 +208,7 @@ _WEB_PAGE = StreamError(
 async def send_request(
     url: str, headers: Mapping[str, str], body: bytes, limits: Limits, silence: TimeLimit
 ) -> httpx2.Response:
-    """Return the head of the answer; a request that a stale connection lost is sent again."""
+    """Return the head of the answer; sends again what was lost on a stale connection."""
     check_headers(headers)
     try:
         client = await shared_client(url)
@@ -232,7 +232,7 @@ async def send_request(
         except TimeoutError:
             raise ProviderError(_silent("first_token_timeout", silence)) from None
         except (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError) as error:
-            # The connection was idle, and the server closed it before it read the request.
+            # On a used connection: the server closed it before it read the request.
             if handshake.is_new:
                 raise ProviderError(_explain_failure(error, url)) from error
         except httpx2.ConnectTimeout as error:
@@ -246,7 +246,7 @@ async def send_request(
 
 
 async def check_response(response: httpx2.Response, silence: TimeLimit, place: str) -> None:
-    """Raise ProviderError for an answer that is no stream of events."""
+    """Raise ProviderError for an answer that is not a stream of events."""
     if response.status_code == 200:
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind in ("text/html", "application/xhtml+xml"):
@@ -263,7 +263,7 @@ async def check_response(response: httpx2.Response, silence: TimeLimit, place: s
             )
         )
     body = bytearray()
-    # What fails meanwhile only makes the body of the error shorter.
+    # A failure while it is read only makes the body of the error shorter.
     with contextlib.suppress(httpx2.HTTPError, TimeoutError, ProviderError, zlib.error):
         decompress = _make_decompressor(response)
         async with aclosing(response.aiter_raw()) as chunks:
@@ -280,9 +280,9 @@ async def check_response(response: httpx2.Response, silence: TimeLimit, place: s
 
 
 def _make_decompressor(response: httpx2.Response) -> Callable[[bytes], Iterable[bytes]]:
-    """Return what decompresses the chunks of an answer, in pieces of limited size.
+    """Return a function that decompresses chunks of an answer, in pieces of limited size.
 
-    Nobody asked for compression, and some servers compress all the same.
+    No request asks for compression, but some servers compress their answers anyway.
     """
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding in ("", "identity"):
@@ -294,7 +294,7 @@ def _make_decompressor(response: httpx2.Response) -> Callable[[bytes], Iterable[
                 f"it compressed its answer, unasked, by {encoding[:40]!r}. Check its `base_url`.",
             )
         )
-    # 47 takes the header of gzip or zlib.
+    # 47 means that the data has the header of gzip or zlib.
     inflater = zlib.decompressobj(47)
 
     def decompress(chunk: bytes) -> Iterator[bytes]:
@@ -306,7 +306,7 @@ def _make_decompressor(response: httpx2.Response) -> Callable[[bytes], Iterable[
 
 
 def check_headers(headers: Mapping[str, str]) -> None:
-    """Raise ProviderError `bad_config` for a header that HTTP cannot carry; no value is shown."""
+    """Raise ProviderError `bad_config` for a header that HTTP forbids; its value is not shown."""
     for name, text in headers.items():
         if not text.isascii() or not text.isprintable():
             raise ProviderError(
@@ -320,7 +320,7 @@ def check_headers(headers: Mapping[str, str]) -> None:
 
 
 def _through_proxy(url: str) -> str:
-    """Return the beginning of a reason, which names the proxy's variable; empty without one."""
+    """Return the beginning of a reason that names the variable of the proxy; empty without one."""
     variable, _ = find_proxy_variable(url)
     return f"through the proxy that the environment variable {variable} names: " if variable else ""
 
@@ -330,7 +330,7 @@ def _silent(kind: ErrorKind, silence: TimeLimit) -> StreamError:
 
 
 def _explain_failure(error: Exception, url: str = "") -> StreamError:
-    """Return what the failure of a connection means; with a URL, one that was to be made."""
+    """Return the error for a connection that failed; with a URL, while the request was sent."""
     causes: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None:
@@ -352,12 +352,12 @@ def _explain_failure(error: Exception, url: str = "") -> StreamError:
 
 @functools.cache
 def get_tls_context() -> ssl.SSLContext:
-    """Return what TLS trusts, made once in a process: that costs more than some whole answers."""
+    """Return the TLS context of this process: to make one takes longer than some answers."""
     return httpx2.create_ssl_context()
 
 
 class Handshake:
-    """Closes a connection whose TLS handshake was cancelled, which the client forgets to do."""
+    """Closes a connection whose TLS handshake was cancelled, which the client does not do."""
 
     def __init__(self) -> None:
         self._connection: Any = None
@@ -365,7 +365,7 @@ class Handshake:
         self.is_new = False
 
     async def trace(self, step: str, details: dict[str, Any]) -> None:
-        """Follow a request on its way, step by step."""
+        """Take one step of a request, as the client's trace extension reports it."""
         if step.endswith("connect_tcp.started"):
             self.is_new = True
         elif step.endswith("connect_tcp.complete"):
@@ -374,18 +374,18 @@ class Handshake:
             await self._connection.aclose()
 
 
-# The clients of each event loop by proxy, and the generators that close them when the loop ends.
+# For each event loop: its clients by proxy, with the generators that close them when it ends.
 _clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str | None, Any]] = (
     weakref.WeakKeyDictionary()
 )
 
 
 async def shared_client(url: str) -> httpx2.AsyncClient:
-    """Return this event loop's client for a URL, with the proxy that is due for it.
+    """Return this event loop's client for a URL, which uses the proxy for that URL.
 
-    It keeps connections and closes them when the loop shuts down. It follows no redirect, keeps no
-    cookie, and takes nothing else from the environment. Raises EngineError `bad_config` for a
-    proxy that cannot be used.
+    It keeps connections, and closes them when the loop shuts down. It follows no redirects, keeps
+    no cookies, and takes nothing but the proxy from the environment. Raises EngineError
+    `bad_config` for a proxy that cannot be used.
     """
     proxy = find_proxy(url)
     clients = _clients.setdefault(asyncio.get_running_loop(), {})
@@ -395,7 +395,7 @@ async def shared_client(url: str) -> httpx2.AsyncClient:
             proxy=proxy,
             trust_env=False,
             timeout=httpx2.Timeout(None),
-            # Compressed, a little answer may be a large one.
+            # A small compressed answer could be very large.
             headers={"Accept-Encoding": "identity", "User-Agent": "amplifierd"},
             limits=httpx2.Limits(
                 max_connections=None, max_keepalive_connections=50, keepalive_expiry=_KEEP_ALIVE
@@ -407,7 +407,7 @@ async def shared_client(url: str) -> httpx2.AsyncClient:
 
 
 async def _close_with_loop(client: httpx2.AsyncClient) -> AsyncGenerator[httpx2.AsyncClient]:
-    """Give a client, and close it when the event loop closes its generators, as it ends."""
+    """Yield a client, and close it when the event loop ends and closes its generators."""
     try:
         yield client
     finally:

@@ -3,10 +3,10 @@
 It follows the WHATWG's rules (lines end in CR, LF or CRLF; comments and unknown fields are skipped;
 one space after the colon is dropped), with three differences that real servers make necessary:
 
-- An event that the end of the body cuts off before its blank line counts if it is whole: if its
+- An event at the end of the body, without a blank line after it, counts if it is whole: if its
   data is JSON or `[DONE]`, or if it is an `error`.
-- A body that begins with `{` or `[` is no stream of events but JSON, whatever its label says. It
-  is given as one event, an array as one for each item; JSON Lines as one for each line.
+- A body that begins with `{` or `[` is JSON and not a stream of events, whatever its content type
+  is. It becomes one event, an array one for each item, JSON Lines one for each line.
 - Events and bodies have limits.
 
     decoder = EventDecoder()
@@ -38,23 +38,23 @@ class ServerEvent(NamedTuple):
 
 
 class EventTooLongError(Exception):
-    """The body has an event, or is a document, beyond the limits."""
+    """The body has an event, or is a document, that is larger than the limits."""
 
 
 class EventDecoder:
-    """Turns the bytes of a body into events; keeps no more than one of them."""
+    """Turns the bytes of a body into events; keeps the bytes of one event at most."""
 
     def __init__(self) -> None:
-        # Of the line that has no end yet.
+        # The pieces of the last line, which has no end yet.
         self._pieces: list[bytes] = []
-        # Of the event that has no end yet.
+        # The lines of data of the last event, which has no end yet, and its name.
         self._data: list[bytes] = []
         self._event = b""
         # Bytes and lines of that event so far.
         self._size = self._lines = 0
-        # Whether the chunk before ended in CR, so that a LF now belongs to it.
+        # Whether the last chunk ended in CR, so that a LF now belongs to it.
         self._after_cr = False
-        # None until the first bytes tell whether the body is a JSON document.
+        # Whether the body is a JSON document; None until the first bytes show it.
         self._is_document: bool | None = None
 
     def feed(self, chunk: bytes) -> list[ServerEvent]:
@@ -72,7 +72,7 @@ class EventDecoder:
             self._keep(chunk, EVENT_LIMIT)
             return []
         self._after_cr = chunk[-1] == 13
-        # Unlike text, bytes are split at CR, LF and CRLF only.
+        # Bytes, unlike str, are split at CR, LF and CRLF only.
         lines = chunk.splitlines()
         if self._pieces:
             lines[0] = b"".join((*self._pieces, lines[0]))
@@ -93,12 +93,12 @@ class EventDecoder:
         return [*events, last] if last and _is_whole(last) else events
 
     def _skip_start(self, chunk: bytes) -> bytes:
-        """Find out the kind of the body by its first bytes; return what is to be read now."""
+        """Detect from its first bytes what the body is; return the bytes to read now."""
         self._pieces.append(chunk)
         seen = b"".join(self._pieces)
         start = seen.removeprefix(_BOM).lstrip()
         if not start or (len(seen) < len(_BOM) and _BOM.startswith(seen)):
-            # Nothing but white space so far, of which nothing needs to be kept.
+            # Only white space so far, which need not be kept.
             self._pieces = [seen if len(seen) < len(_BOM) else seen[: len(_BOM)]]
             return b""
         self._pieces = []
@@ -144,7 +144,7 @@ def _is_whole(event: ServerEvent) -> bool:
 
 
 def split_document(body: bytes) -> list[ServerEvent]:
-    """Return a body that is JSON as events; nothing of one that is cut."""
+    """Return the events of a body that is JSON; none if it was cut."""
     text = body.decode("utf-8", "replace")
     value = parse_json_or(body, body)
     if value is body:

@@ -1,6 +1,6 @@
-"""tool-mcp: tools of MCP servers, which are programs started for an attempt, or services over HTTP.
+"""tool-mcp: tools of MCP servers: programs that are started for an attempt, or services over HTTP.
 
-The config says which servers there are, how they are reached, and what they may do.
+The config names the servers, how to reach them, and which of their tools are allowed.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from sessions_app.engine.capabilities import ToolCapabilities
 from sessions_app.engine.config import Config, redact_text
 from sessions_app.engine.tools.base import Toolbox, ToolModule, Workplace
 
-# Seconds until a server must have listed its tools, and until a call must have been answered.
+# Seconds in which a server must list its tools, and in which it must answer a call.
 TIMEOUT, CALL_TIMEOUT = 30.0, 120.0
 
 _TIMES = ("timeout", "call_timeout")
@@ -32,7 +32,7 @@ _NAME = re.compile(r"[A-Za-z0-9-]{1,32}")
 
 
 class McpModule(ToolModule):
-    """The tools of all servers in a config; if there are several, a tool's name begins with its."""
+    """The tools of all servers in a config; with `servers`, their names are prefixed."""
 
     module = "tool-mcp"
     capabilities = ToolCapabilities(
@@ -42,10 +42,10 @@ class McpModule(ToolModule):
     @classmethod
     @asynccontextmanager
     async def open(cls, config: dict[str, Any], workplace: Workplace) -> AsyncIterator[Toolbox]:
-        """Open the servers, and leave none of them running.
+        """Connect to the servers; leaving ends all of them.
 
-        Raises EngineError `bad_tool` for a config that is wrong. A server that is down has no tools
-        and a note, and is tried again when one of its tools is wanted.
+        Raises EngineError `bad_tool` for a wrong config. A server that is down has no tools and a
+        note, and is tried again if a call needs one of its tools.
         """
         servers = parse_servers(config)
         # The client's library takes a second or more to load.
@@ -79,20 +79,20 @@ class McpServer:
 
     @property
     def secrets(self) -> set[str]:
-        """What the server is given as a secret."""
+        """The secrets that the server gets."""
         given = {value for key, value in self.env.items() if is_secret(key)}
-        # A header may have a word before the secret: Bearer.
+        # A header may have a word before the secret, such as Bearer.
         return given | set(self.headers.values()) | {v.split()[-1] for v in self.headers.values()}
 
     def redact(self, text: str) -> str:
-        """Return a sentence for people without the server's secrets."""
+        """Return a text with the server's secrets redacted."""
         return redact_text(text, self.secrets)
 
 
 def parse_servers(config: Config) -> list[McpServer]:
-    """Return the servers of a module's config, each with the time-outs of the module or its own.
+    """Return the servers of a config, each with its own time-outs or those of the module.
 
-    Raises EngineError `bad_tool`, naming the key, for a config that cannot be used.
+    Raises EngineError `bad_tool`, with the key, for a config that cannot be used.
     """
     named = config.get("servers")
     if named is None:
@@ -145,7 +145,7 @@ def _parse_server(name: str, entry: Config, where: str) -> McpServer:
 def parse_command(entry: Config, where: str) -> tuple[str, ...]:
     """Return the program and its arguments.
 
-    A relative path would be one below the session's directory, where a model may write.
+    A relative path is refused: it would be in the session's directory, where a model may write.
     """
     program, args = entry["command"], entry.get("args", [])
     if not _is_text(program):
@@ -188,7 +188,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_scalar(value: Any) -> bool:
-    """Return whether a value is a text, or a number that YAML made of one."""
+    """Return whether a value is a text, or a number into which YAML turned a text."""
     is_scalar = isinstance(value, str | int | float) and not isinstance(value, bool)
     return is_scalar and "\0" not in str(value)
 

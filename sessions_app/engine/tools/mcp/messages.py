@@ -1,7 +1,7 @@
-"""The messages of an MCP server: those that answer us are passed on, mended; no others.
+"""The messages of an MCP server: answers to our requests are repaired and passed on, no others.
 
-All mending works on the JSON of a message, before anything checks that: a tool without a schema
-must not take the others with it, nor an unknown block the text beside it.
+Repairs work on the JSON of a message, before the library validates it. Otherwise one tool without a
+schema, or one unknown block, would make the library refuse all tools, or the text beside it.
 """
 
 import base64
@@ -28,16 +28,16 @@ from mcp_types import (
 from amplifierd.common.text import is_blank, make_storable
 from sessions_app.engine.tools.base import ANSWER_LIMIT, fill_blank, shorten
 
-# Messages that nobody has asked for, in one connection.
+# Messages in one connection that are not answers to our requests.
 UNASKED_LIMIT = 100_000
 NOTHING = "Nothing was answered."
-# Hints of a server that a tool changes nothing, or nothing more when it is called again.
+# Hints of a server that a tool changes nothing, or nothing more if it is called again.
 HARMLESS = ("readOnlyHint", "idempotentHint")
-# The code of an error to which the server gave no number.
+# The code of an error for which the server sent no number.
 _NO_CODE = -32_000
-# Fields of a result that are no data.
+# Fields of a result that belong to the protocol and are not data.
 _PROTOCOL_FIELDS = {"_meta", "content", "structuredContent", "isError", "resultType"}
-# Values of structured content that are looked for in the text beside it.
+# Values of structured content that are searched for in the text beside it.
 _VALUES = 200
 _TEXT_TYPES = ("text/", "application/json", "application/xml", "application/yaml")
 
@@ -45,31 +45,31 @@ Message = SessionMessage | Exception
 
 
 class McpSession(ClientSession):
-    """A session that takes structured answers as they are: only a model reads them."""
+    """A session that does not validate structured results, because only a model reads them."""
 
     async def validate_tool_result(self, name: str, result: CallToolResult) -> None:
         """Accept the result, whatever schema the server has given."""
 
 
 class MessageFilter:
-    """Passes on what answers our requests, out of all that comes from a server.
+    """Passes on the answers to our requests, repaired.
 
-    Notifications are dropped. Requests (for a model, a person, files) are refused.
+    Notifications are dropped. Requests of the server (for a model, a person, files) are refused.
     """
 
     def __init__(self) -> None:
-        # Why tools cannot be offered, as the ends of sentences.
+        # Why tools cannot be offered, as clauses after the server's name.
         self.reasons: list[str] = []
-        # Whether there is anything more to come.
+        # Whether more messages may come.
         self.is_open = True
-        # Of each request its method, by which its answer is mended.
+        # The method of each request, on which the repair of its answer depends.
         self._methods: dict[Any, str] = {}
 
     @asynccontextmanager
     async def connect(
         self, incoming: AsyncIterable[Message], sink: Any
     ) -> AsyncIterator[tuple[ObjectReceiveStream[Message], Any]]:
-        """Give the streams of a session."""
+        """Give the streams for a session: answers of the server, and requests to it."""
         send, receive = anyio.create_memory_object_stream[Message]()
         async with receive, anyio.create_task_group() as group:
             group.start_soon(self._pass_on, incoming, sink, send)
@@ -85,7 +85,7 @@ class MessageFilter:
                 async for item in incoming:
                     message = item.message if isinstance(item, SessionMessage) else item
                     if isinstance(message, JSONRPCResponse | JSONRPCError | Exception):
-                        await send.send(self._mend(item))
+                        await send.send(self._repair(item))
                         continue
                     if isinstance(message, JSONRPCRequest):
                         await sink.send(SessionMessage(_refuse(message)))
@@ -97,19 +97,19 @@ class MessageFilter:
         finally:
             self.is_open = False
 
-    def _mend(self, item: Message) -> Message:
+    def _repair(self, item: Message) -> Message:
         if not isinstance(item, SessionMessage) or not isinstance(item.message, JSONRPCResponse):
             return item
         method = self._methods.pop(item.message.id, "")
         if method == "tools/call":
-            result = mend_result(item.message.result)
+            result = repair_result(item.message.result)
         elif method == "tools/list":
-            result, reasons = mend_tools(item.message.result)
+            result, reasons = repair_tools(item.message.result)
             self.reasons += reasons
         else:
             return item
-        mended = item.message.model_copy(update={"result": result})
-        return SessionMessage(mended, metadata=item.metadata)
+        repaired = item.message.model_copy(update={"result": result})
+        return SessionMessage(repaired, metadata=item.metadata)
 
 
 class RequestRecorder:
@@ -144,7 +144,7 @@ def _refuse(request: JSONRPCRequest) -> JSONRPCResponse | JSONRPCError:
 
 
 def parse_messages(line: bytes) -> list[Any]:
-    """Return the messages of a line: one, several in a batch, or none."""
+    """Return the messages in a line: one, several of a batch, or none."""
     try:
         return [jsonrpc_message_adapter.validate_json(line, by_name=False)]
     except ValueError:
@@ -155,38 +155,38 @@ def parse_messages(line: bytes) -> list[Any]:
         return []
     messages = []
     for each in data if isinstance(data, list) else [data]:
-        mended = mend_envelope(each) if isinstance(each, dict) else each
+        repaired = repair_envelope(each) if isinstance(each, dict) else each
         try:
-            messages.append(jsonrpc_message_adapter.validate_python(mended, by_name=False))
+            messages.append(jsonrpc_message_adapter.validate_python(repaired, by_name=False))
         except ValueError:
             continue
     return messages
 
 
-def mend_envelope(message: dict[str, Any]) -> dict[str, Any]:
-    """Return a message with its result, or its error, as the protocol has them."""
-    mended = {"jsonrpc": "2.0", **message}
-    if mended.get("error") is not None:
-        mended.pop("result", None)
-        error = mended["error"]
+def repair_envelope(message: dict[str, Any]) -> dict[str, Any]:
+    """Return a message whose result or error has the form of the protocol."""
+    repaired = {"jsonrpc": "2.0", **message}
+    if repaired.get("error") is not None:
+        repaired.pop("result", None)
+        error = repaired["error"]
         given = error if isinstance(error, dict) else {"message": error}
         code, text = given.get("code"), given.get("message", "")
-        mended["error"] = {
+        repaired["error"] = {
             "code": code if isinstance(code, int) else _NO_CODE,
             "message": text if isinstance(text, str) else json.dumps(text),
         }
-    elif "result" in mended:
-        mended.pop("error", None)
-        result = mended["result"]
+    elif "result" in repaired:
+        repaired.pop("error", None)
+        result = repaired["result"]
         if not isinstance(result, dict):
-            mended["result"] = {} if result is None else {"content": result}
-    return mended
+            repaired["result"] = {} if result is None else {"content": result}
+    return repaired
 
 
-def mend_tools(result: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return a page of the list of tools, only what can be used of it, and why the rest cannot.
+def repair_tools(result: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return a page of tools without those that cannot be used, and the reasons.
 
-    The reasons are the ends of sentences that begin with the server.
+    The reasons are clauses after the server's name.
     """
     listed = result.get("tools")
     if not isinstance(listed, list):
@@ -205,15 +205,15 @@ def mend_tools(result: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         elif schema.get("type", "object") not in ("object", ["object"]):
             reasons.append(f"says that the arguments of its tool {name!r} are no object: left out")
         else:
-            tools.append(mend_tool(entry))
+            tools.append(repair_tool(entry))
     cursor = result.get("nextCursor")
     kept = {key: item for key, item in result.items() if key != "nextCursor"}
     more = {"nextCursor": cursor} if isinstance(cursor, str) and cursor else {}
     return {**kept, **more, "tools": tools}, reasons
 
 
-def mend_tool(entry: dict[str, Any]) -> dict[str, Any]:
-    """Return what of a tool is used, as the protocol has it."""
+def repair_tool(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a tool that are used, in the form of the protocol."""
     schema = {**entry["inputSchema"], "type": "object"}
     if not isinstance(schema.get("properties", {}), dict):
         del schema["properties"]
@@ -233,8 +233,11 @@ def mend_tool(entry: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def mend_result(result: dict[str, Any]) -> dict[str, Any]:
-    """Return the result of a call with its data as one text; one that asks for more as it is."""
+def repair_result(result: dict[str, Any]) -> dict[str, Any]:
+    """Return the result of a call, with all its content as one text.
+
+    A result that asks for input stays as it is.
+    """
     if result.get("resultType", "complete") != "complete":
         return result
     content = result.get("content")
@@ -253,9 +256,9 @@ def mend_result(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _contains(text: str, data: Any) -> bool:
-    """Return whether a text has the data in it, whatever their layout."""
+    """Return whether all values of the data are in a text, in any layout."""
     if len(text) > ANSWER_LIMIT:
-        # What came behind it would be cut off.
+        # Data after it would be cut off anyway.
         return True
     left, count = [data], 0
     while left:
@@ -299,6 +302,6 @@ def format_block(block: Any) -> str:
 
 
 def _format_size(data: str) -> str:
-    """Return how much base64 stands for."""
+    """Return the size of the content of base64 data, as text with a unit."""
     size = len(data.rstrip("=")) * 3 // 4
     return f"{size} bytes" if size < 1000 else f"{size / 1000:.0f} kB"

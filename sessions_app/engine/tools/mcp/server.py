@@ -1,6 +1,6 @@
-"""The tools of MCP servers, whose connections break and are made again.
+"""The tools of MCP servers, with connections that are made again after they broke.
 
-Importing this takes a second.
+To import this module takes a second.
 """
 
 import asyncio
@@ -27,15 +27,15 @@ from sessions_app.engine.tools.mcp import McpServer
 from sessions_app.engine.tools.mcp.messages import MessageFilter
 from sessions_app.engine.tools.mcp.transports import HttpConnection, ServerProcess, run_program
 
-# Tools of one server that a model is offered, and pages of the list of those that it has.
+# Tools of one server that a model gets, and pages of the list of tools that are read.
 TOOLS_LIMIT = 200
 PAGES_LIMIT = 20
-# How often a server is connected to anew in one attempt, and for one call; seconds before
-# the second try for that call, which double with each.
+# How often a connection is made again in one attempt, and tried for one call; seconds before the
+# second try, which double each time.
 RECONNECTS, TRIES, DELAY = 20, 5, 0.5
 # Seconds that a connection has to close.
 CLOSING = 10.0
-# Characters of the server's own words in an error.
+# Characters of the server's message in an error.
 _DETAIL_LIMIT = 300
 # Characters that no provider accepts in a name.
 _BAD_CHARACTER = re.compile(r"[^A-Za-z0-9_-]")
@@ -43,7 +43,7 @@ _NAME_LIMIT = 64
 
 
 class ServerDown(Exception):
-    """A server could not be connected to, or a call not be answered: a sentence without secrets."""
+    """A server cannot be reached, or did not answer a call. The message has no secrets."""
 
     def __init__(self, reason: str, *, was_not_done: bool = False) -> None:
         super().__init__(reason)
@@ -51,12 +51,12 @@ class ServerDown(Exception):
 
 
 class McpConnection:
-    """A session with a server, held by a task of its own: any task may call its tools."""
+    """A session with a server. A task of its own holds it, so that any task may call its tools."""
 
     def __init__(self, server: McpServer, directory: Path) -> None:
         self.server, self._directory = server, directory
         self.tools: list[ListedTool] = []
-        # Why tools cannot be offered, a sentence each.
+        # Sentences about tools that cannot be offered.
         self.notes: list[str] = []
         self._screen = MessageFilter()
         self._http = None if server.command else HttpConnection(server)
@@ -102,7 +102,10 @@ class McpConnection:
             raise ServerDown(f"{reason} Check {keys}.")
 
     async def call(self, name: str, shown: str, arguments: dict[str, Any]) -> CallToolResult:
-        """Return the server's answer; raise ServerDown if there is none."""
+        """Return the server's answer; raise ServerDown if it does not answer.
+
+        `shown` is the name of the tool in errors.
+        """
         if self._http:
             self._http.forget_errors()
         assert self._session and self._task  # noqa: S101
@@ -127,7 +130,7 @@ class McpConnection:
         raise ServerDown(f"{self.server} did not answer {shown} within {seconds}.")
 
     async def close(self, *, at_once: bool = False) -> None:
-        """Leave the server, and nothing of it behind."""
+        """Close the connection and end the server's program; `at_once` does not wait for it."""
         if self._task is None:
             return
         self._leave.set()
@@ -144,7 +147,7 @@ class McpConnection:
             await asyncio.wait([self._task])
 
     async def _hold(self) -> None:
-        """Hold the connection until it is left, or breaks; what broke it is kept."""
+        """Hold the connection until it is closed or breaks; keep the error that broke it."""
         options = {"client_info": Implementation(name="amplifierd", version="1")}
         try:
             async with AsyncExitStack() as stack:
@@ -157,7 +160,7 @@ class McpConnection:
                 try:
                     await self._list_tools(self._session)
                 except Exception as error:
-                    # While the program is there to be asked.
+                    # The program may explain it only as long as it is not closed.
                     self._failure, self._reason = error, await self._explain(error)
                     return
                 self._ready.set()
@@ -165,14 +168,14 @@ class McpConnection:
         except asyncio.CancelledError:
             raise
         except Exception as error:
-            # A failure while the connection is left is of no interest.
+            # A failure while the connection is closed does not matter.
             self._failure = self._failure or error
         finally:
             self._ready.set()
 
     async def _list_tools(self, session: ClientSession) -> None:
         is_agreed = False
-        # Not a program: it may end at a request before the handshake.
+        # Not for programs: some end if they get a request before the handshake.
         if self._http and not self._http.is_sse:
             with suppress(MCPError, RuntimeError, ValueError):
                 await session.discover()
@@ -184,7 +187,7 @@ class McpConnection:
         for _ in range(PAGES_LIMIT):
             page = await session.list_tools(params=PaginatedRequestParams(cursor=cursor))
             for tool in page.tools:
-                # A page that comes again has nothing new.
+                # Some servers send the same page again.
                 listed.setdefault(tool.name, tool)
             cursor = page.next_cursor
             if not cursor or cursor in seen:
@@ -200,7 +203,7 @@ class McpConnection:
         return ServerDown(await self._explain(error), was_not_done=was_not_done)
 
     async def _explain(self, error: BaseException) -> str:
-        """Return what went wrong, in a sentence without secrets."""
+        """Return what went wrong, as a sentence without secrets."""
         reason = ""
         if self._child and (self._child.fault or not self._screen.is_open):
             reason = await self._child.explain_end()
@@ -216,7 +219,7 @@ class McpConnection:
 
 
 def explain_failure(error: BaseException) -> str:
-    """Return the reason in an error of the library, as the end of a sentence."""
+    """Return the reason in an error of the library, as a clause after the server's name."""
     roots = list(_list_causes(error))
     if any(isinstance(root, httpx2.TransportError) for root in roots):
         return "cannot be reached"
@@ -225,7 +228,7 @@ def explain_failure(error: BaseException) -> str:
 
 
 def _list_causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield the error, and all that it came from."""
+    """Yield the error and all its causes."""
     yield error
     inner = error.exceptions if isinstance(error, BaseExceptionGroup) else [error.__cause__]
     for each in filter(None, inner):
@@ -233,15 +236,15 @@ def _list_causes(error: BaseException) -> Iterator[BaseException]:
 
 
 class ServerTools:
-    """The tools of one server, under names that a model may use.
+    """The tools of one server, by names that a model may use.
 
-    Its connection is made again when it broke, within limits.
+    If the connection broke, it is made again, within limits.
     """
 
     def __init__(self, server: McpServer, directory: Path) -> None:
         self.server, self._directory = server, directory
         self._prefix = f"{server.name}_" if server.name else ""
-        # By the names that a model uses; nothing until the server has listed them.
+        # By the names that a model uses; empty until the server has listed them.
         self.tools: dict[str, Tool] = {}
         self.notes: list[str] = []
         self._is_listed = False
@@ -250,7 +253,7 @@ class ServerTools:
         self._lock = asyncio.Lock()
 
     async def open(self) -> None:
-        """Connect once, or note why not; raise EngineError for a config that is wrong."""
+        """Connect once, or add a note with the reason; raise EngineError for a wrong config."""
         try:
             async with self._lock:
                 await self._connect()
@@ -262,9 +265,9 @@ class ServerTools:
             await self._connection.close()
 
     async def find(self, name: str) -> Tool | None:
-        """Return a tool that may be had by trying again; nothing for one of another server.
+        """Return a tool of this server, after another try to connect; None for any other name.
 
-        Raises ToolError if the server cannot be asked.
+        Raises ToolError if the server cannot be reached.
         """
         if self._is_listed or not name.startswith(self._prefix):
             return self.tools.get(name)
@@ -279,7 +282,7 @@ class ServerTools:
     ) -> str:
         """Return the server's answer as text; raise ToolError if there is none.
 
-        A call is made a second time only if the first was certainly not done, or does no harm.
+        A call is made twice only if the first one was certainly not done, or if it is idempotent.
         """
         for is_last in (False, True):
             try:
@@ -296,7 +299,7 @@ class ServerTools:
         return text
 
     async def _get_connection(self) -> McpConnection:
-        """Return an open connection, made again if need be; raise ServerDown."""
+        """Return an open connection, a new one if it broke; raise ServerDown."""
         async with self._lock:
             delay, until = DELAY, time.monotonic() + self.server.timeout
             for left in reversed(range(TRIES)):
@@ -329,7 +332,7 @@ class ServerTools:
             self._offer_tools(self._connection)
 
     def _offer_tools(self, connection: McpConnection) -> None:
-        """Make tools of what a server has; raise EngineError for what the config names wrongly."""
+        """Offer the tools of the server; raise EngineError if the config names unknown ones."""
         wanted, notes = choose_tools(self.server, connection.tools), list(connection.notes)
         if len(wanted) > TOOLS_LIMIT:
             notes.append(
@@ -356,7 +359,7 @@ class ServerTools:
 
 
 def choose_tools(server: McpServer, listed: list[ListedTool]) -> list[ListedTool]:
-    """Return the tools that `allow` and `deny` leave; raise EngineError if they name others."""
+    """Return the tools that `allow` and `deny` permit; raise EngineError for unknown names."""
     known = {tool.name for tool in listed}
     for key, names in (("allow", server.allow or frozenset()), ("deny", server.deny)):
         if unknown := sorted(names - known):
@@ -369,7 +372,7 @@ def choose_tools(server: McpServer, listed: list[ListedTool]) -> list[ListedTool
 
 
 def make_tool_name(name: str) -> str:
-    """Return a name that every provider accepts; a long one ends in a digest of all of it."""
+    """Return a name that every provider accepts; a long one is cut and gets a digest."""
     shown = _BAD_CHARACTER.sub("_", name)
     if len(shown) <= _NAME_LIMIT:
         return shown
@@ -379,9 +382,9 @@ def make_tool_name(name: str) -> str:
 
 @asynccontextmanager
 async def open_servers(servers: Sequence[McpServer], directory: Path) -> AsyncIterator[Toolbox]:
-    """Give the tools of all servers that are there, and leave none of them running.
+    """Give the tools of all servers that can be reached; leaving ends all servers.
 
-    Raises EngineError `bad_tool` for a config that is wrong: a server that is down is noted.
+    Raises EngineError `bad_tool` for a wrong config. A server that is down only gives a note.
     """
     opened = [ServerTools(server, directory) for server in servers]
 

@@ -1,4 +1,4 @@
-"""The ways to an MCP server: a program with its pipes, or HTTP; and their limits."""
+"""The transports of MCP: the pipes of a program, and HTTP, each with its limits."""
 
 import asyncio
 import json
@@ -6,7 +6,12 @@ import os
 import re
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    suppress,
+)
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -26,26 +31,26 @@ from sessions_app.engine.tools.mcp.messages import McpSession, MessageFilter, pa
 from sessions_app.engine.wire.http import Handshake, get_tls_context
 from sessions_app.engine.wire.proxies import find_proxy
 
-# Bytes of one line or answer, and of what waits to be read by a program.
+# Bytes of one line or answer, and of the input that a program has not read yet.
 LINE_LIMIT = 4_000_000
-# Bytes of a program's standard error that are kept, the last ones.
+# Bytes of a program's standard error that are kept: the last ones.
 ERROR_LIMIT = 2_000
-# Lines that are no messages, in one connection.
+# Lines in one connection that are not messages.
 GARBAGE_LIMIT = 1_000
-# All variables that a program inherits.
+# The only environment variables that a program inherits.
 INHERITED = ("PATH", "HOME", "LANG")
-# Seconds that a program has to exit when its input ends, and again after SIGTERM.
+# Seconds that a program has to exit after its input has ended, and again after SIGTERM.
 GRACE = 0.5
-# Seconds for the exit status of a program whose output has ended.
+# Seconds to wait for the exit status of a program whose output has ended.
 _EXIT_TIMEOUT = 0.5
-# Status codes of a server that does not know our session any more, as after a restart.
+# Status codes of a server that does not know our session any more, for example after a restart.
 _UNKNOWN_SESSION = frozenset({400, 404, 410})
 
 
 class ServerProcess:
-    """The program of a server, which is sent lines and answers in lines.
+    """The program of a server: it reads lines of JSON and writes lines of JSON.
 
-    It has a process group of its own, which is gone when it is left, whatever it does.
+    It has its own process group, which is killed when the program is left.
     """
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
@@ -54,13 +59,13 @@ class ServerProcess:
         self._stdin = cast("asyncio.StreamWriter", process.stdin)
         self._stdout = cast("asyncio.StreamReader", process.stdout)
         self._stderr = cast("asyncio.StreamReader", process.stderr)
-        # What it was stopped for.
+        # Why it was stopped, as a clause after the server's name.
         self.fault = ""
         self._errors = b""
         self._error_reader = asyncio.create_task(self._read_errors())
 
     async def read_line(self) -> bytes:
-        """Return the next line of its output; nothing once that has ended, or it was stopped."""
+        """Return the next line of its output; empty after the end, or after it was stopped."""
         if self.fault:
             return b""
         try:
@@ -92,7 +97,7 @@ class ServerProcess:
         self._stdin.write(json.dumps(message).encode() + b"\n")
 
     async def aclose(self) -> None:
-        """Do nothing, as the end of a stream of messages: `leave` closes the input."""
+        """Do nothing: a session closes its stream of messages, but `leave` closes the input."""
 
     @asynccontextmanager
     async def connect(self, screen: MessageFilter, **options: Any) -> AsyncIterator[ClientSession]:
@@ -104,12 +109,12 @@ class ServerProcess:
             yield session
 
     def stop(self, fault: str) -> None:
-        """Kill the program for a fault, which is the end of a sentence about it."""
+        """Kill the program; `fault` is the reason, as a clause after the server's name."""
         self.fault = fault
         self._signal(signal.SIGKILL)
 
     async def explain_end(self) -> str:
-        """Return what became of it, as the end of a sentence; nothing while it runs well."""
+        """Return how it ended, as a clause after the server's name; empty while it runs."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self.process.wait(), _EXIT_TIMEOUT)
         code, end = self.process.returncode, self.fault
@@ -119,7 +124,7 @@ class ServerProcess:
         return f"{end}; it said: {errors[-1]}" if end and errors else end
 
     async def leave(self) -> None:
-        """End the program: by the end of its input, then by SIGTERM, then all of it by SIGKILL."""
+        """End the program: close its input, then send SIGTERM, then SIGKILL to the whole group."""
         try:
             self._stdin.close()
             if not await self._wait_for_exit():
@@ -129,7 +134,7 @@ class ServerProcess:
             self._signal(signal.SIGKILL)
             self._error_reader.cancel()
             await self._wait_for_exit()
-            # A process that has left the group may hold the pipes, which nothing public closes.
+            # A process that left the group may hold the pipes; no public method closes them.
             self.process._transport.close()  # type: ignore[attr-defined]
 
     async def _wait_for_exit(self) -> bool:
@@ -162,7 +167,7 @@ async def run_program(server: McpServer, directory: Path) -> AsyncIterator[Serve
             cwd=directory,
             env={**inherited, **server.env},
             start_new_session=True,
-            # A worker that is killed closes nothing.
+            # The program must also end if the worker is killed.
             preexec_fn=partial(sandbox.die_with_parent, signal.SIGKILL),
             limit=LINE_LIMIT,
         )
@@ -187,53 +192,47 @@ def explain_start(server: McpServer, directory: Path, error: OSError) -> str:
 
 
 class HttpConnection:
-    """Streamable HTTP; or SSE, which older servers have below a path that ends in /sse."""
+    """Streamable HTTP, or SSE of older servers, whose path ends in /sse."""
 
     def __init__(self, server: McpServer) -> None:
         self.server = server
         self.is_sse = bool(re.search(r"/sse/?$", urlsplit(server.url).path))
         # The HTTP status of the newest request, if it is an error.
         self.error_status: int | None = None
-        # The failure that kept the newest request from being answered.
+        # The failure of the newest request, if it got no answer.
         self.failure: httpx2.TransportError | None = None
         self._has_session = False
 
     @asynccontextmanager
     async def connect(self, screen: MessageFilter, **options: Any) -> AsyncIterator[ClientSession]:
         """Give a session over HTTP."""
-        async with (
-            self._open_streams() as (read, write),
-            screen.connect(read, write) as (incoming, outgoing),
-            McpSession(incoming, outgoing, **options) as session,
-        ):
-            yield session
+        url = self.server.url
+        async with AsyncExitStack() as stack:
+            transport: AbstractAsyncContextManager[Any]
+            if self.is_sse:
+                transport = sse_client(
+                    url, httpx_client_factory=lambda *_, **__: self._make_client()
+                )
+            else:
+                client = await stack.enter_async_context(self._make_client())
+                transport = streamable_http_client(
+                    url, http_client=client, max_sse_event_size=LINE_LIMIT
+                )
+            read, write = await stack.enter_async_context(transport)
+            incoming, outgoing = await stack.enter_async_context(screen.connect(read, write))
+            yield await stack.enter_async_context(McpSession(incoming, outgoing, **options))
 
     def forget_errors(self) -> None:
         self.error_status = self.failure = None
 
     @property
     def was_not_done(self) -> bool:
-        """Whether the newest request was certainly not done: never sent, or of no known session."""
+        """Whether the newest request was certainly not done: not sent, or of an unknown session."""
         unsent = isinstance(self.failure, httpx2.ConnectError | httpx2.ConnectTimeout)
         return unsent or (self._has_session and self.error_status in _UNKNOWN_SESSION)
 
-    @asynccontextmanager
-    async def _open_streams(self) -> AsyncIterator[Any]:
-        url = self.server.url
-        if self.is_sse:
-            async with sse_client(
-                url, httpx_client_factory=lambda *_, **__: self._make_client()
-            ) as both:
-                yield both
-            return
-        async with (
-            self._make_client() as client,
-            streamable_http_client(url, http_client=client, max_sse_event_size=LINE_LIMIT) as both,
-        ):
-            yield both
-
     def _make_client(self) -> httpx2.AsyncClient:
-        """Return a client that follows no redirect; the session keeps the time-outs of calls.
+        """Return a client that follows no redirects; the session has the time-outs of calls.
 
         Raises EngineError `bad_config` for a proxy in the environment that cannot be used.
         """
@@ -242,7 +241,7 @@ class HttpConnection:
             verify=get_tls_context(),
             proxy=find_proxy(self.server.url),
             trust_env=False,
-            # Compressed, a little answer may be a large one.
+            # A small compressed answer could be very large.
             headers={**self.server.headers, "Accept-Encoding": "identity"},
             timeout=httpx2.Timeout(None, connect=self.server.timeout),
             event_hooks={"request": [self._on_request], "response": [self._on_response]},
@@ -251,7 +250,7 @@ class HttpConnection:
     async def _on_request(self, request: httpx2.Request) -> None:
         resumes = "last-event-id" in request.headers
         if request.method == "GET" and not (self.is_sse or resumes):
-            raise httpx2.RequestError("messages that nobody asked for are not read")
+            raise httpx2.RequestError("a stream of unasked messages is not opened")
         self._has_session = "mcp-session-id" in request.headers
         request.extensions["trace"] = Handshake().trace
 
@@ -262,14 +261,14 @@ class HttpConnection:
 
 
 class FailureRecordingClient(httpx2.AsyncClient):
-    """A client that records why a request was not answered: the session does not tell."""
+    """A client that records why a request was not answered: the session does not report it."""
 
     def __init__(self, connection: HttpConnection, **options: Any) -> None:
         super().__init__(**options)
         self._connection = connection
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
-        """Send a request; raise as the library does."""
+        """Send a request; record an error of the transport, and raise it."""
         try:
             return await super().send(request, **options)
         except httpx2.TransportError as error:
@@ -279,7 +278,7 @@ class FailureRecordingClient(httpx2.AsyncClient):
 
 
 class LimitedBody(httpx2.AsyncByteStream):
-    """The bytes of an answer, up to the limit; that of a stream counts for each event elsewhere."""
+    """The bytes of an answer, up to the limit. For a stream, the library limits each event."""
 
     def __init__(self, response: httpx2.Response) -> None:
         self._bytes: Any = response.stream
@@ -288,7 +287,7 @@ class LimitedBody(httpx2.AsyncByteStream):
         self._left = None if kind.startswith("text/event-stream") else LINE_LIMIT
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Yield the bytes; raise StreamError for too many, or compressed ones."""
+        """Yield the bytes; raise StreamError for too many, or if they are compressed."""
         if self._packed:
             raise httpx2.StreamError("it compressed its answer, unasked")
         async for chunk in self._bytes:
@@ -299,5 +298,5 @@ class LimitedBody(httpx2.AsyncByteStream):
             yield chunk
 
     async def aclose(self) -> None:
-        """Close the answer, and with it the connection unless all was read."""
+        """Close the answer, and the connection too if the answer was not read to its end."""
         await self._bytes.aclose()

@@ -1,7 +1,7 @@
-"""What engines, tools and providers can do and accept: the class of each module says it.
+"""Capabilities of engines, tools and providers, which the class of each module declares.
 
-A property here replaces a list of names elsewhere. Unknown means no: what a class does not say of
-its security counts as the worst case.
+A property here replaces a list of names elsewhere. If a class does not declare a property about
+security, the worst case counts.
 """
 
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ from profiles_app.modules import Capabilities
 
 @dataclass(frozen=True)
 class EngineCapabilities(Capabilities):
-    """What an engine does; see also `runs_known_modules`."""
+    """The capabilities of an engine; see also `runs_known_modules`."""
 
-    # Whether it stops a run that has used what `session.budget` grants.
+    # Whether it stops a run that has used its `session.budget`.
     keeps_budget: bool = False
 
 
 @dataclass(frozen=True)
 class ToolCapabilities(Capabilities):
-    """What a tool module does."""
+    """The capabilities of a tool module."""
 
     needs_key: bool = False
     has_address: bool = False
@@ -28,16 +28,16 @@ class ToolCapabilities(Capabilities):
 
 @dataclass(frozen=True)
 class ProviderCapabilities(Capabilities):
-    """What a provider's service accepts. The defaults are what every service takes.
+    """What a provider's service accepts. The defaults are what every service accepts.
 
-    A config may override those below; what decides about security stays as the class says it.
+    A config may override these properties, but not the inherited ones, which are about security.
     """
 
-    # Whether its model can call tools, and summarise: one that is too small can do neither, and
-    # leaves out what is oldest.
+    # Whether its model can call tools, and summarise. A very small model can do neither, and gets
+    # only the newest turns.
     accepts_tools: bool = True
     summarizes: bool = True
-    # Tokens of its context; None: what is known of the model, else a guess.
+    # Tokens of its context window; None: that of the known model, or a default.
     context_window: int | None = None
     # Kinds of content that its model takes.
     input: tuple[str, ...] = ("text",)
@@ -46,9 +46,9 @@ class ProviderCapabilities(Capabilities):
     strict_roles: bool = True
     # Whether a system message may stand only at the beginning.
     leading_system: bool = True
-    # Whether calls and results of earlier turns may stand in a request that offers no tools.
+    # Whether a request without tools may have calls and results of earlier turns.
     tool_history_without_tools: bool = False
-    # Whether an answer may end in thinking: Gemini's signature of a text comes after it.
+    # Whether an answer may end in thinking, as Gemini's signature after a text does.
     trailing_thinking: bool = False
     # Regular expressions that ids of calls and names of tools must match.
     call_id_pattern: str = r"[A-Za-z0-9_-]{1,64}"
@@ -56,9 +56,9 @@ class ProviderCapabilities(Capabilities):
     # Whether a tool's schema may have oneOf, anyOf or allOf at its top, and $ref.
     lenient_schemas: bool = False
 
-    # Wire. The field that bounds the answer's tokens.
+    # Wire. The field for the maximum of the answer's tokens.
     max_tokens_field: str = "max_tokens"
-    # Whether `stream_options: {include_usage: true}` is understood.
+    # Whether `stream_options: {include_usage: true}` is accepted.
     stream_options: bool = True
     # The role of the leading system message.
     system_role: str = "system"

@@ -1,4 +1,4 @@
-"""What a failure of a provider means, in one sentence that a person can act on; when to retry."""
+"""Failures of providers: sentences for people, with advice, and when to retry."""
 
 import random
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from sessions_app.engine.wire.events import ErrorKind, StreamError
 
 
 class Meaning(NamedTuple):
-    """What a kind of error says of a provider, after its name, and what to do about it."""
+    """The code of a kind of error, a clause after the provider's name, and advice."""
 
     code: str
     fact: str
@@ -58,7 +58,7 @@ _MEANINGS: dict[ErrorKind, Meaning] = {
     "bad_answer": Meaning("bad_answer", "gave no usable answer.", "Try again."),
     "bad_config": Meaning("bad_config", "cannot be used with this config.", "Correct the profile."),
 }
-# Kinds in which the message is the service's own words.
+# Kinds of errors whose message comes from the service.
 _ITS_WORDS = {
     "auth",
     "not_found",
@@ -71,7 +71,7 @@ _ITS_WORDS = {
     "overloaded",
 }
 _TIMEOUTS = ("connect_timeout", "first_token_timeout", "next_token_timeout")
-# Characters of the provider's own words that are passed on.
+# Characters of the service's message at most.
 _DETAIL_LIMIT = 300
 
 
@@ -85,7 +85,7 @@ def describe_error(error: StreamError, provider: Provider) -> EngineError:
 
 
 def describe_fact(error: StreamError, provider: Provider) -> str:
-    """Return what happened, without advice: for a failure that is dealt with."""
+    """Return what happened, without advice: for a failure after which a retry follows."""
     if error.kind in _TIMEOUTS:
         return describe_timeout(provider.module, provider.limits, error.kind)
     return f"{_subject(error, provider)} {_MEANINGS[error.kind].fact} {_detail(error, provider)}"
@@ -101,17 +101,17 @@ def _detail(error: StreamError, provider: Provider) -> str:
     return f"{said}: {words[:_DETAIL_LIMIT] or 'unknown'}"
 
 
-# Seconds that are waited for at most. A provider that asks for more is not asked again.
+# Seconds to wait before a retry, at most. If a provider asks for more, there is no retry.
 LONGEST_WAIT = 60.0
-# Failures that may pass by themselves.
+# Failures after which the same request may succeed.
 _PASSING = {"connect", "connect_timeout", "broken_off", "rate_limit", "overloaded"}
 
 
 def find_delay(error: StreamError, retry: int, limits: Limits) -> float | None:
-    """Return the seconds to wait before a retry, the first being 1. None if there is none.
+    """Return the seconds to wait before the n-th retry, from 1; None if there is no retry.
 
-    It is twice as long each time, never less than the provider asks for, and up to half as much
-    longer by chance, so that those who failed together do not come back together.
+    The time doubles with each retry, and is never less than the provider asks for. A random half of
+    it is added, so that requests that failed at the same time are not repeated at the same time.
     """
     asked = error.retry_after or 0.0
     if retry > limits.max_retries or asked > LONGEST_WAIT or not is_temporary(error):
@@ -121,10 +121,10 @@ def find_delay(error: StreamError, retry: int, limits: Limits) -> float | None:
 
 
 def is_temporary(error: StreamError) -> bool:
-    """Return whether the same request may succeed a little later.
+    """Return whether the same request may succeed later.
 
-    It may after 429 (unless the quota is used up), after 5xx and after a failed connection; not if
-    the provider says that asking again is of no use.
+    It may after 429 (unless the quota is used up), after 5xx and after a failed connection, but not
+    if the provider says that a retry does not help.
     """
     return error.kind in _PASSING and error.retry is not False
 
@@ -132,7 +132,7 @@ def is_temporary(error: StreamError) -> bool:
 def describe_retry(
     error: StreamError, retry: int, delay: float, provider: Provider
 ) -> dict[str, Any]:
-    """Return the data of `provider_retry`: which retry follows, after how many seconds, and why."""
+    """Return the data of `provider_retry`: the number of the retry, its delay, and the reason."""
     return {
         "attempt": retry,
         "delay": round(delay, 3),

@@ -153,11 +153,12 @@ def load_checkpoints(data: Iterable[Any]) -> list[Message]:
             about = (_as_text(each.get(key)) for key in ("service", "model", "finishReason"))
             messages.append(AssistantMessage(tuple(parts), *about))
         elif each.get("role") == "tool":
-            keys = ("id", "name", "content")
-            results = (
-                ToolResult(*(_as_text(x.get(key)) for key in keys), bool(x.get("error")))
-                for x in _dicts(each.get("results"))
-            )
+            results = []
+            for given in _dicts(each.get("results")):
+                call_id, name, content = (
+                    _as_text(given.get(key)) for key in ("id", "name", "content")
+                )
+                results.append(ToolResult(call_id, name, content, bool(given.get("error"))))
             messages.append(ToolMessage(tuple(results)))
         elif each.get("kind") == "request":
             messages += _load_first_request(_dicts(each.get("parts")))

@@ -1,4 +1,4 @@
-"""What a tool is: something that a model may call, of a module that says what it can do."""
+"""The base classes of tools: modules declare what they can do, and give tools to call."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
@@ -12,16 +12,16 @@ from sessions_app.engine.base import EngineError, NullHost, RunHost
 from sessions_app.engine.capabilities import ToolCapabilities
 from sessions_app.engine.messages import ToolSpec
 
-# Characters of a tool's answer that a model gets, at most.
+# Characters of a tool's result at most; a model gets no more.
 ANSWER_LIMIT = 50_000
 
 
 class ToolError(Exception):
-    """A call failed for a reason that the model reads, so that it can do better."""
+    """A call failed. The model reads the message, so that it can correct the call."""
 
 
 class SubSessionNeeded(Exception):
-    """A call is answered by a session of its own: it waits until that has ended."""
+    """A call needs a session of its own: it waits until that has ended."""
 
     def __init__(self, profile: str, message: str) -> None:
         super().__init__(profile)
@@ -31,7 +31,7 @@ class SubSessionNeeded(Exception):
 
 @dataclass(frozen=True)
 class Workplace:
-    """Where the tools of one attempt work."""
+    """The place in which the tools of one attempt work."""
 
     # The session's amplified directory; no tool reaches out of it.
     directory: Path
@@ -43,18 +43,18 @@ class Workplace:
 class Tool:
     """A tool that a model may call.
 
-    It returns text, and raises ToolError for what the model did wrong. It is cancelled by
-    cancelling its task, and leaves nothing running then.
+    It returns text, and raises ToolError for a mistake of the model. If the task of a call is
+    cancelled, the tool leaves nothing running.
     """
 
     spec: ToolSpec
-    # Takes the arguments as `validate` has returned them.
+    # Takes the arguments that `validate` returned.
     call: Callable[[dict[str, Any]], Awaitable[str]]
-    # Returns the arguments as they will be shown, approved and used; raises ToolError. It takes
-    # an object, JSON text or nothing, and puts right what is unambiguous.
+    # Takes an object, JSON text or nothing, and corrects what is unambiguous. Returns the arguments
+    # that will be shown, approved and used; raises ToolError.
     validate: Callable[[Any], dict[str, Any]]
-    # Whether it may be called again without harm when nobody knows whether it was. Such tools are
-    # also called side by side.
+    # Whether another call does no harm if nobody knows whether the first was made. Calls of such
+    # tools are also made at the same time.
     idempotent: bool = False
 
 
@@ -63,22 +63,22 @@ class Toolbox:
     """The tools of one module, opened for one attempt."""
 
     tools: Sequence[Tool] = ()
-    # What could not be offered, a sentence each, for people: a server that is down, a tool
-    # without a usable schema.
+    # Sentences for people about tools that cannot be offered: their server is down, or they have no
+    # usable schema.
     notes: Sequence[str] = ()
-    # Returns a tool that is not among `tools` now but may be had by trying again, within limits:
-    # for calls that were approved while its server was there. None: no tool of this module.
-    # Raises ToolError if it is this module's and cannot be had.
+    # Returns a tool that is not among `tools` after another try, within limits: for a call that was
+    # approved before its server went down. Returns None if the tool is not of this module. Raises
+    # ToolError if it is, and cannot be used.
     find: Callable[[str], Awaitable[Tool | None]] | None = None
-    # What of the worker's environment, or of the config, the tools were given as a secret: their
-    # answers may hold it. It is redacted where they are shown to people, and nowhere else.
+    # Secrets from the worker's environment, or from the config, that results may have in them. They
+    # are redacted for people only.
     secrets: frozenset[str] = field(default=frozenset(), repr=False)
 
 
 class ToolModule(ABC):
-    """A module of tools: a class, which declares what it can do and opens it for an attempt.
+    """A module of tools: the class declares what it can do, and opens it for an attempt.
 
-    Importing its file loads no heavy library.
+    Importing its file must not load a large library.
     """
 
     module: ClassVar[str]
@@ -89,33 +89,33 @@ class ToolModule(ABC):
     def open(
         cls, config: dict[str, Any], workplace: Workplace
     ) -> AbstractAsyncContextManager[Toolbox]:
-        """Open the tools with a resolved config; leaving closes whatever they have started.
+        """Open the tools with a resolved config; leaving ends all that they have started.
 
-        Raises EngineError `bad_tool` for a config, or a place, that cannot be used.
+        Raises EngineError `bad_tool` for a config, or a directory, that cannot be used.
         """
 
 
 def fill_blank(text: str, sentence: str) -> str:
-    """Return the text, or the sentence where nobody could see anything in it."""
+    """Return the text, or the sentence if nothing in the text is visible."""
     return sentence if is_blank(text) else text
 
 
 def shorten(text: str, limit: int = ANSWER_LIMIT) -> str:
-    """Return the text, or its beginning and a sentence that says how much is missing."""
+    """Return the text; of a long one, its beginning and the number of missing characters."""
     if len(text) <= limit:
         return text
     return f"{text[:limit]}\n… {len(text) - limit} more characters were left out."
 
 
 def parse_approval(config: dict[str, Any]) -> bool | frozenset[str]:
-    """Return which of a module's functions ask a person first, by its `require_approval`.
+    """Return which tools of a module need approval: all (True), none (False), or those named.
 
-    All of them, none, or those. Raises EngineError `bad_tool` for what is neither.
+    Raises EngineError `bad_tool` for a wrong `require_approval`.
     """
-    asked = config.get("require_approval")
-    if asked is None or isinstance(asked, bool):
-        return bool(asked)
-    names = [asked] if isinstance(asked, str) else asked
+    given = config.get("require_approval")
+    if given is None or isinstance(given, bool):
+        return bool(given)
+    names = [given] if isinstance(given, str) else given
     if isinstance(names, list) and all(isinstance(name, str) for name in names):
         return frozenset(names)
     raise EngineError("bad_tool", "`require_approval` is true, or a list of the tool's functions.")

@@ -1,4 +1,4 @@
-"""Tools made of typed functions: the schema, the check and the description come from the source."""
+"""Tools made of typed functions: name, schema, description and validation come from the source."""
 
 import functools
 import inspect
@@ -18,15 +18,15 @@ Function = Callable[..., Awaitable[str]]
 
 # `name: text`, or `name (type): text`, in a section of arguments.
 _ARGUMENT = re.compile(r"(\w+)(?: \([^)]*\))?:\s+(.*)")
-# Sections that tell a reader of the source what a model need not know.
+# Sections of a docstring. A model gets only `Args`; the others are for readers of the source.
 _SECTIONS = re.compile(r"^(Args|Returns|Raises|Yields|Note|Example|Examples):\s*$", re.MULTILINE)
 
 
 def make_tool(function: Function, *, idempotent: bool = False) -> Tool:
     """Return a tool that calls a coroutine function with keyword arguments.
 
-    Its name and parameters are the function's, with their types; what a model reads of them is its
-    docstring, in Google's style, in which each parameter must be described.
+    It has the function's name and typed parameters. Its descriptions are the function's docstring,
+    in Google's style, which must describe each parameter.
     """
     spec, model = read_signature(getattr(function, "__func__", function))
 
@@ -63,7 +63,7 @@ def read_signature(function: Function) -> "tuple[ToolSpec, type[BaseModel]]":
 
 
 def parse_docstring(text: str) -> tuple[str, dict[str, str]]:
-    """Return what a cleaned docstring says of all, and of each argument below `Args:`."""
+    """Return the description in a cleaned docstring, and that of each argument below `Args:`."""
     sections = _SECTIONS.split(text)
     described: dict[str, str] = {}
     for title, body in zip(sections[1::2], sections[2::2], strict=True):
@@ -78,7 +78,7 @@ def parse_docstring(text: str) -> tuple[str, dict[str, str]]:
 
 
 def _without_titles(schema: Any) -> Any:
-    """Return a schema without the titles that pydantic makes of names: they add nothing."""
+    """Return a schema without the titles that pydantic makes from names."""
     if isinstance(schema, list):
         return [_without_titles(each) for each in schema]
     if not isinstance(schema, dict):

@@ -1,13 +1,13 @@
-"""The sandbox of a command: rights that Linux lets a process give up for good, and a launcher.
+"""The sandbox of a command: rights that a process on Linux can give up for ever, and a launcher.
 
-The launcher (`main`) stands between the worker and a command: it starts the command, and leaves
-nothing of it running. It is a process of its own, with the standard library alone and the command's
-environment. The worker holds its standard input open: when that ends, also because the worker does,
-the command is stopped. Output goes to the standard output; on the standard error the launcher sends
-the worker lines of JSON, about the shell that it started and about how it ended.
+The launcher (`main`) is a process between the worker and a command. It starts the command, and
+leaves nothing of it running. It uses only the standard library and has the command's environment.
+The worker holds the launcher's standard input open; when that ends, also because the worker died,
+the command is stopped. The command's output goes to the standard output; on the standard error, the
+launcher sends lines of JSON to the worker: which shell it started, and how that ended.
 
-Elsewhere than on Linux, and where the kernel is too old, the functions that give up rights say so
-and change nothing.
+On other systems than Linux, and on old kernels, the functions that give up rights return False and
+change nothing.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ _LAST_CAPABILITY = 63
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _VERSION, _PATH_BENEATH = 1, 1
 _WRITE_FILE, _REFER, _TRUNCATE = 1 << 1, 1 << 13, 1 << 14
-# Removing entries, and making those of every kind.
+# The rights to remove entries, and to make entries of every kind.
 _ENTRIES = sum(1 << bit for bit in range(4, 13))
 _SIGNALS_AND_ABSTRACT_SOCKETS = 3
 _SCOPES_SINCE, _TRUNCATE_SINCE, _REFER_SINCE, _NETWORK_SINCE = 6, 3, 2, 4
@@ -39,8 +39,8 @@ DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts")
 
 # Seconds between two counts of the processes.
 COUNT_INTERVAL = 0.1
-# Seconds in which the kernel is to end what was killed: hundreds of processes on a busy machine
-# took more than three. What still lives then waits for a disk, and nobody can end it.
+# Seconds in which the kernel should end killed processes: for hundreds of them, a busy machine took
+# more than three. A process that is still alive then waits for a disk, and cannot be ended.
 KILL_TIMEOUT = 30.0
 
 
@@ -55,41 +55,41 @@ def _prctl(option: int, value: int) -> bool:
 
 
 def conceal() -> bool:
-    """Keep other processes of the same user from this one's environment, memory and descriptors.
+    """Hide this process's environment, memory and descriptors from others of the same user.
 
-    It also leaves no core dump, and only root's debugger may attach.
+    It also leaves no core dump, and only root can attach a debugger.
     """
     return _prctl(_SET_DUMPABLE, 0)
 
 
 def adopt_orphans() -> bool:
-    """Become the parent of every descendant whose own parent ends."""
+    """Become the parent of every descendant whose parent ends."""
     return _prctl(_SET_SUBREAPER, 1)
 
 
 def die_with_parent(number: int) -> bool:
-    """Get this signal when the parent ends; a change of the user takes that back."""
+    """Get this signal when the parent ends, unless the process changes its user later."""
     return _prctl(_SET_PDEATHSIG, number)
 
 
 def renounce() -> bool:
-    """Never gain a right by executing something, be it set-uid or as root."""
+    """Never gain a right by executing a program, even a set-uid one or as root."""
     for capability in range(_LAST_CAPABILITY + 1):
         _prctl(_CAPBSET_DROP, capability)
     return _prctl(_NO_NEW_PRIVS, 1)
 
 
 def landlock_version() -> int:
-    """Return which version of Landlock the kernel has; 0 for none."""
+    """Return the version of Landlock in the kernel; 0 if there is none."""
     libc = _libc()
     return max(libc.syscall(_CREATE_RULESET, None, 0, _VERSION), 0) if libc else 0
 
 
 def confine(folders: Iterable[int | str]) -> bool:
-    """Let this process write below these folders and to harmless devices only.
+    """Let this process write only below these folders and to harmless devices.
 
-    It can neither signal nor look into any process outside, whoever's it is (signals: from version
-    6 on). Needs `renounce` before. Raises OSError if the kernel should do it and does not.
+    It cannot signal or inspect processes outside, not even of the same user (signals: from version
+    6 on). `renounce` must come first. Raises OSError if a kernel with Landlock refuses.
     """
     version = landlock_version()
     if not version:
@@ -97,7 +97,7 @@ def confine(folders: Iterable[int | str]) -> bool:
     rights = _WRITE_FILE | _ENTRIES
     rights |= _REFER if version >= _REFER_SINCE else 0
     rights |= _TRUNCATE if version >= _TRUNCATE_SINCE else 0
-    # A new set of rules forbids all that it handles until something is allowed.
+    # A new set of rules forbids these rights everywhere, until rules allow them.
     words = [rights]
     if version >= _NETWORK_SINCE:
         words.append(0)
@@ -115,7 +115,7 @@ def confine(folders: Iterable[int | str]) -> bool:
 
 
 def _allow(ruleset: int, folder: int | str, rights: int) -> None:
-    """Allow the rights below a folder, or on a file; one that is not there needs none."""
+    """Allow the rights below a folder, or on a file; a missing one is skipped."""
     with contextlib.suppress(FileNotFoundError):
         opened = os.open(folder, os.O_PATH) if isinstance(folder, str) else os.dup(folder)
         try:
@@ -133,10 +133,10 @@ def _syscall(number: int, *arguments: object) -> int:
 
 
 def main() -> None:
-    """Run `sys.argv[-1]` as the JSON before it says; see `tools.bash.Launch`."""
+    """Run the command `sys.argv[-1]` with the JSON before it, which is a `tools.bash.Launch`."""
     spec, command = json.loads(sys.argv[-2]), sys.argv[-1]
     adopt_orphans()
-    # A descriptor that can be read whenever a child has ended.
+    # A descriptor that becomes readable when a child has ended.
     wake, writing = os.pipe()
     os.set_blocking(writing, False)
     os.set_blocking(wake, False)
@@ -156,7 +156,7 @@ def _report(message: dict[str, Any]) -> None:
 
 
 def run_shell(spec: dict[str, Any], command: str) -> NoReturn:
-    """Turn this process into the shell, with all that it may not have given up before."""
+    """Replace this process by the shell, after it has given up its rights."""
     try:
         os.setsid()
         os.fchdir(spec["directory"])
@@ -192,7 +192,7 @@ def set_limits(spec: dict[str, Any]) -> None:
 
 
 def count_tasks(user: int) -> int:
-    """Return how many tasks a user has already: the kernel counts all of them together."""
+    """Return the tasks of a user: the kernel's limit is for all of them together."""
     count = 0
     for pid in _list_processes():
         with contextlib.suppress(OSError), open(f"/proc/{pid}/status") as file:  # noqa: PTH123
@@ -204,14 +204,14 @@ def count_tasks(user: int) -> int:
 
 
 class ShellWatcher:
-    """Watches a shell and all that descends from it, and ends them."""
+    """Watches a shell and its descendants, and ends them."""
 
     def __init__(self, shell: int, spec: dict[str, Any], wake: int) -> None:
         self.shell, self.spec, self.wake = shell, spec, wake
         self.code: int | None = None
 
     def watch(self) -> dict[str, Any]:
-        """Wait for the shell's end, the order to stop, or too many processes; then end them all."""
+        """Wait until the shell ends, must stop, or has too many processes; then end all."""
         reason = None
         while reason is None:
             readable = select.select([0, self.wake], [], [], COUNT_INTERVAL)[0]
@@ -227,7 +227,7 @@ class ShellWatcher:
             self._wait_for_children(self.spec["grace"] if reason == "stopped" else 0)
         until = time.monotonic() + KILL_TIMEOUT
         while time.monotonic() < until:
-            # What is stopped makes no more children while the others are looked for.
+            # A stopped process makes no more children while the others are searched.
             self._signal_all(signal.SIGSTOP)
             self._signal_all(signal.SIGKILL)
             if self._wait_for_children(0.02):
@@ -235,7 +235,7 @@ class ShellWatcher:
         return {"code": self.code, "reason": reason}
 
     def _wait_for_children(self, seconds: float) -> bool:
-        """Wait until no child is left; return whether that is so."""
+        """Wait until no child is left; return False if the time ends before that."""
         until = time.monotonic() + seconds
         while self._reap():
             if time.monotonic() >= until:

@@ -1,4 +1,4 @@
-"""tool-task: gives work to a sub-session, whose profile the model names."""
+"""tool-task: gives a task to a sub-session with the profile that the model names."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,30 +17,31 @@ from sessions_app.engine.tools.functions import make_tool
 
 
 class TaskModule(ToolModule):
-    """The tool that gives work to a sub-session."""
+    """The module of `delegate`."""
 
     module = "tool-task"
-    # What the sub-session may do, its own profile says.
+    # The profile of the sub-session decides what that may do.
     capabilities = ToolCapabilities(executes_code=False, touches_files=False, reaches_network=False)
 
     @classmethod
     @asynccontextmanager
     async def open(cls, config: dict[str, Any], workplace: Workplace) -> AsyncIterator[Toolbox]:
-        """Open the tool; `profiles` in the config says whom it may delegate to.
+        """Open the tool; `profiles` in the config are the names of the profiles to choose from.
 
-        Raises EngineError `bad_tool`: a model must not choose the tools of another by itself.
+        Raises EngineError `bad_tool` without them: a model must not choose any profile, and with
+        it other tools.
         """
         profiles = config.get("profiles")
         if not isinstance(profiles, list) or not all(isinstance(name, str) for name in profiles):
             raise EngineError(
                 "bad_tool", "tool-task needs `profiles` in its config: a list of profiles' names."
             )
-        # Nothing happens before the run is parked, and then it happens once.
+        # Idempotent, because the sub-session starts only after the run is parked, and only once.
         yield Toolbox([make_tool(Delegation(profiles).delegate, idempotent=True)])
 
 
 class Delegation:
-    """Whom a session may give work to."""
+    """The tool, with the profiles to which it may delegate."""
 
     def __init__(self, profiles: list[str]) -> None:
         self._profiles = profiles

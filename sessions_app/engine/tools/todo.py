@@ -1,4 +1,4 @@
-"""Tools for a list of what is to be done, which the journal keeps."""
+"""tool-todo: a list of tasks, kept in the journal."""
 
 import contextlib
 import json
@@ -15,14 +15,14 @@ ITEMS = 100
 
 @dataclass(frozen=True)
 class Todo:
-    """Something that is to be done."""
+    """An item of the list."""
 
     content: str
     status: Literal["pending", "in_progress", "completed"] = "pending"
 
 
 class TodoModule(ToolModule):
-    """The tools for the session's list."""
+    """The module of `update_todos` and `read_todos`."""
 
     module = "tool-todo"
     capabilities = ToolCapabilities(executes_code=False, touches_files=False, reaches_network=False)
@@ -30,7 +30,7 @@ class TodoModule(ToolModule):
     @classmethod
     @contextlib.asynccontextmanager
     async def open(cls, config: dict[str, Any], workplace: Workplace) -> AsyncIterator[Toolbox]:
-        """Open the tools; nothing is started."""
+        """Open the tools; there is nothing to close."""
         todos = Todos(workplace)
         yield Toolbox(
             [
@@ -41,7 +41,7 @@ class TodoModule(ToolModule):
 
 
 class Todos:
-    """The tools. The list is the newest answer of `update_todos`: nothing else keeps it."""
+    """The tools. The list is the newest result of `update_todos`; it is stored nowhere else."""
 
     def __init__(self, workplace: Workplace) -> None:
         self.host = workplace.host

@@ -1,4 +1,4 @@
-"""tool-bash: commands of the shell in the session's directory, run under a launcher."""
+"""tool-bash: runs commands of the shell in the session's directory, by a launcher process."""
 
 import asyncio
 import contextlib
@@ -29,10 +29,10 @@ from sessions_app.engine.tools.functions import make_tool
 
 # Bytes of a command; the kernel takes 128 KB in one argument.
 COMMAND_LIMIT = 100_000
-# Bytes of output after which a command is stopped; until then, what is over the cap is dropped.
+# Bytes of output after which a command is stopped. Before that, what exceeds the limit is dropped.
 FLOOD = 64 * 1024 * 1024
-# Seconds from SIGTERM to SIGKILL, and from then on until the launcher is killed: it has 30 to
-# kill what it launched. It has as long to begin.
+# Seconds from SIGTERM to SIGKILL, and then until the launcher itself is killed, which may need 30
+# to kill its processes. It has the same time to start.
 GRACE = 2.0
 LAUNCHER_TIMEOUT = 35.0
 
@@ -50,7 +50,7 @@ _REASONS = {
 
 
 class BashModule(ToolModule):
-    """The tool for commands."""
+    """The module of the tool `bash`."""
 
     module = "tool-bash"
     capabilities = ToolCapabilities(executes_code=True, touches_files=True, reaches_network=True)
@@ -73,24 +73,24 @@ class BashModule(ToolModule):
 
 @dataclass(frozen=True)
 class Launch:
-    """The orders for the launcher: JSON with these names."""
+    """The parameters of the launcher, which gets them as JSON with these names."""
 
     # The descriptor of the directory in which the command begins.
     directory: int
     shell: str
-    # The folders that it may write to beside the directory.
+    # Other folders in which the command may write.
     writable: tuple[str, ...]
     # By the names of `resource`.
     limits: dict[str, int]
     # Processes at a time.
     processes: int
-    # The user and the group that it becomes, if it changes them.
+    # The user and the group of the command, if they are not the worker's.
     user: tuple[int, int] | None = None
     grace: float = GRACE
 
 
 class Bash:
-    """The tool, for one directory and config."""
+    """The tool, for one directory and one config."""
 
     def __init__(self, config: dict[str, Any], directory: WorkingDirectory) -> None:
         self.settings = parse_settings(config)
@@ -105,7 +105,7 @@ class Bash:
             processes=self.settings.processes,
             user=user,
         )
-        # Commands that are still being stopped, though nobody waits for them any more.
+        # Tasks of cancelled calls, until their commands have ended.
         self._stopping: set[asyncio.Task[str]] = set()
 
     async def bash(self, command: str, timeout: float | None = None) -> str:  # noqa: ASYNC109
@@ -170,10 +170,10 @@ class Bash:
 
 @dataclass
 class CommandOutput:
-    """The beginning and the end of a command's output, as many characters as fit."""
+    """The beginning and the end of a command's output, within a limit of characters."""
 
     limit: int
-    # Bytes that came.
+    # Bytes of output so far.
     size: int = 0
     head: str = ""
     tail: str = ""
@@ -183,9 +183,9 @@ class CommandOutput:
         self._decoder = getincrementaldecoder("utf-8")(errors="replace")
 
     def add(self, piece: bytes, *, is_last: bool = False) -> None:
-        """Add a piece; nothing is kept beyond the limit."""
+        """Add a piece; keep only its part in the first or last half of the limit."""
         self.size += len(piece)
-        # NUL can be neither stored nor shown.
+        # NUL cannot be stored or shown.
         text = self._decoder.decode(piece, final=is_last).replace("\0", "\ufffd")
         room = self.limit // 2 - len(self.head)
         self.head += text[:room]
@@ -195,7 +195,7 @@ class CommandOutput:
         self.left_out += over
 
     def text(self) -> str:
-        """Return all that is kept, with a line where something was left out."""
+        """Return the output; if some was left out, a line says how much."""
         self.add(b"", is_last=True)
         if not self.left_out:
             return self.head + self.tail
@@ -204,7 +204,7 @@ class CommandOutput:
 
 @dataclass
 class RunningCommand:
-    """A command under way. Whatever stops it first gives the reason."""
+    """A command that runs. Its first stop gives the reason."""
 
     process: asyncio.subprocess.Process
     output: CommandOutput
@@ -213,7 +213,7 @@ class RunningCommand:
     timers: list[asyncio.TimerHandle] = field(default_factory=list)
 
     def stop(self, reason: str) -> None:
-        """Have the launcher stop the command: it sees the end of its input."""
+        """Make the launcher stop the command, by closing the launcher's input."""
         if not self.reason and self.process.stdin:
             self.reason = reason
             self.process.stdin.close()
@@ -221,7 +221,7 @@ class RunningCommand:
             self.timers.append(loop.call_later(GRACE + LAUNCHER_TIMEOUT, self._kill))
 
     async def wait(self, seconds: float) -> dict[str, Any]:
-        """Return the launcher's report on the end; the command has `seconds` until then."""
+        """Return the launcher's report on the end of the command, which may take `seconds`."""
         reports = self.process.stderr
         assert reports  # noqa: S101
         reader = asyncio.create_task(self._read_output())
@@ -234,10 +234,10 @@ class RunningCommand:
         loop = asyncio.get_running_loop()
         self.timers.append(loop.call_later(seconds, self.stop, "time-out"))
         report = _parse_report(await reports.read())
-        # The number of a shell that has ended may soon be another's.
+        # The process id of a shell that has ended may soon be used again, so nothing may kill it.
         for timer in self.timers:
             timer.cancel()
-        # Leave nothing open, also if the launcher was killed by what it launched.
+        # Without a code, the command may have killed its launcher.
         if "code" not in report:
             self._kill()
         await self.process.wait()
@@ -273,8 +273,8 @@ def _parse_report(line: bytes) -> dict[str, Any]:
 async def start_command(
     launch: Launch, command: str, environment: dict[str, str], output: CommandOutput
 ) -> RunningCommand:
-    """Start a command; raise ToolError if that cannot be done."""
-    # Isolated: neither the environment nor the folder decides what is imported.
+    """Start the launcher with a command; raise ToolError if that fails."""
+    # Isolated, so that neither the environment nor the folder changes what is imported.
     options = ["-I", "-S", "-B", "-c", _START, _ROOT, json.dumps(asdict(launch)), command]
     pipe = asyncio.subprocess.PIPE
     try:

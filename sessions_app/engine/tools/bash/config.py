@@ -1,4 +1,4 @@
-"""The config of `tool-bash`, and what a command is given: its limits, environment and user."""
+"""The config of `tool-bash`: limits, environment and user of a command."""
 
 import contextlib
 import hashlib
@@ -23,17 +23,17 @@ XDG = {
     "XDG_DATA_HOME": ".local/share",
     "XDG_STATE_HOME": ".local/state",
 }
-# Repositories within a directory that git is told to trust, levels of folders that are searched
-# for them, and entries that are looked at.
+# Repositories below a directory that git may trust, levels of folders that are searched for them,
+# and entries that are checked.
 REPOSITORIES, NESTED, ENTRIES = 50, 2, 2000
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True)
 class BashSettings:
-    """The limits of a command; in the config they have these names."""
+    """The limits of a command, by their names in the config."""
 
-    # Seconds that a command has if the model does not say, and at most.
+    # Seconds for a command if the model sets none, and at most.
     timeout: float = 120.0
     max_timeout: float = 600.0
     # Characters of output that the model gets.
@@ -48,7 +48,7 @@ class BashSettings:
 
     @property
     def limits(self) -> dict[str, int]:
-        """The limits that the kernel holds, by their names in `resource`."""
+        """The limits that the kernel enforces, by their names in `resource`."""
         return {
             "RLIMIT_CPU": self.cpu_seconds,
             "RLIMIT_AS": self.memory_mb * MEGABYTE,
@@ -59,7 +59,7 @@ class BashSettings:
 
 
 def parse_settings(config: dict[str, Any]) -> BashSettings:
-    """Return the limits that a config sets; raise EngineError `bad_tool` for what is no number."""
+    """Return the limits of a config; raise EngineError `bad_tool` for anything but numbers."""
     given: dict[str, Any] = {}
     for each in fields(BashSettings):
         value = config.get(each.name)
@@ -82,9 +82,9 @@ def parse_settings(config: dict[str, Any]) -> BashSettings:
 def make_environment(
     config: dict[str, Any], directory: Path, home: Path
 ) -> tuple[dict[str, str], frozenset[str]]:
-    """Return a command's environment, made of nothing, and what in it is a secret.
+    """Return the environment of a command, and the secrets in it.
 
-    Of the worker's own variables it has those that `env` names. Raises EngineError `bad_tool` for
+    Of the worker's variables it has only those that `env` names. Raises EngineError `bad_tool` for
     one that is not set.
     """
     names = _parse_texts(config, "env")
@@ -97,7 +97,7 @@ def make_environment(
         **{name: str(home / folder) for name, folder in XDG.items()},
         "LANG": "C.UTF-8",
         "TERM": "dumb",
-        # Nobody is there to type a password.
+        # Nobody can type a password.
         "GIT_TERMINAL_PROMPT": "0",
         **trust_repositories(directory),
     }
@@ -106,19 +106,19 @@ def make_environment(
 
 
 def trust_repositories(directory: Path) -> dict[str, str]:
-    """Return the variables with which git works in a directory's repositories, whoever owns them.
+    """Return variables with which git trusts a directory's repositories, whoever owns them.
 
-    Git refuses to work in a repository of another user, and a root worker's command may run as
+    Git refuses to work in a repository of another user, but commands of a root worker may run as
     another user.
     """
     root = disk.find_root()
     above = [each for each in directory.parents if each.is_relative_to(root)]
     if not directory.is_relative_to(root):
         above = []
-    # The one that the directory lies in.
+    # The repository in which the directory is.
     found = [each for each in above if os.path.lexists(each / ".git")][:1]
     found += [directory, *find_repositories(directory)]
-    # Versions of git from 2.46 on take all below.
+    # From version 2.46 on, git accepts a pattern for all folders below.
     places = list(dict.fromkeys([*map(str, found), f"{directory}/*"]))
     variables = {"GIT_CONFIG_COUNT": str(len(places))}
     for number, place in enumerate(places):
@@ -145,15 +145,15 @@ def find_repositories(directory: Path) -> list[Path]:
 
 
 def make_home(directory: Path, user: tuple[int, int] | None) -> Path:
-    """Return a private folder for what programs keep in `HOME`, the same for each call.
+    """Return a private folder as `HOME` of commands, the same for each call.
 
-    It is not in the directory, where it would be litter in a repository. If something else stands
-    in its place, or others may write there, that is left as it is and another folder is made. If
-    no folder can be made, the path is one that does not exist.
+    It is outside the directory, which may be a repository. If there is something else in its place,
+    or if others may write there, another folder is made. If none can be made, the path does not
+    exist.
     """
     owner = user or (os.geteuid(), os.getegid())
     digest = hashlib.sha256(os.fsencode(directory)).hexdigest()[:16]
-    # A folder for another user must be in a place that everybody can reach.
+    # The folder of another user must be in a place that everybody can access.
     temporary = "/tmp" if user else tempfile.gettempdir()  # noqa: S108
     home = Path(temporary, f"amplifierd-home-{owner[0]}-{digest}")
     try:
@@ -171,7 +171,7 @@ def make_home(directory: Path, user: tuple[int, int] | None) -> Path:
 
 
 def parse_writable(config: dict[str, Any]) -> tuple[str, ...]:
-    """Return what commands may write to beside the directory; raise EngineError `bad_tool`."""
+    """Return the folders that commands may write to besides the directory; raise EngineError."""
     if config.get("writable") is None:
         return ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
     paths = _parse_texts(config, "writable")
@@ -188,9 +188,9 @@ def _parse_texts(config: dict[str, Any], name: str) -> tuple[str, ...]:
 
 
 def choose_user(directory: Path, descriptor: int) -> tuple[int, int] | None:
-    """Return the user that a root worker's commands run as: the directory's owner, or nobody.
+    """Return user and group for the commands of a root worker: the directory's owner, or nobody.
 
-    None means the worker's own: it is not root, or nobody else could work in the directory.
+    None means those of the worker: it is not root, or no other user could work in the directory.
     """
     found = os.fstat(descriptor)
     if os.geteuid() or not all(each.stat().st_mode & stat.S_IXOTH for each in directory.parents):
@@ -199,7 +199,7 @@ def choose_user(directory: Path, descriptor: int) -> tuple[int, int] | None:
         return found.st_uid, found.st_gid
     if found.st_mode & stat.S_IRWXO != stat.S_IRWXO:
         return None
-    # An account without rights, and not the one that the embedded PostgreSQL takes.
+    # An account without rights that is not the one of the embedded PostgreSQL.
     accounts = {each.pw_name: each for each in pwd.getpwall()}
     account = accounts.get("nobody" if "postgres" in accounts else "daemon")
     return (account.pw_uid, account.pw_gid) if account else None

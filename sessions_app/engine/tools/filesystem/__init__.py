@@ -1,4 +1,4 @@
-"""tool-filesystem: tools for the files in the session's directory, and nowhere else."""
+"""tool-filesystem: tools for the files in the session's directory."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from sessions_app.engine.tools.functions import make_tool
 
 
 class FilesystemModule(ToolModule):
-    """The tools for files."""
+    """The module of the tools for files."""
 
     module = "tool-filesystem"
     capabilities = ToolCapabilities(executes_code=False, touches_files=True, reaches_network=False)
@@ -23,9 +23,9 @@ class FilesystemModule(ToolModule):
     @classmethod
     @contextlib.asynccontextmanager
     async def open(cls, config: dict[str, Any], workplace: Workplace) -> AsyncIterator[Toolbox]:
-        """Open the tools; they hold the directory open, whatever is put in its place.
+        """Open the tools and the directory, which stays the same if its path is replaced.
 
-        Raises EngineError `bad_tool` if the directory is not there.
+        Raises EngineError `bad_tool` if the directory does not exist.
         """
         directory = await asyncio.to_thread(WorkingDirectory, workplace.directory)
         files = Files(directory)
@@ -44,11 +44,11 @@ class FilesystemModule(ToolModule):
 
 
 class Files:
-    """The tools. Threads wait for the disk."""
+    """The tools. They access the disk in threads."""
 
     def __init__(self, directory: WorkingDirectory) -> None:
         self.directory = directory
-        # A model may call several tools at a time; two edits of a file must not lose one.
+        # A model may call several tools at a time, and of two edits of a file none must be lost.
         self._writing = threading.Lock()
 
     async def read_file(
@@ -80,7 +80,7 @@ class Files:
             path: The file, relative to the working directory.
             content: All that is to be in the file.
         """
-        return await _finish(self._call_alone, text.write_text, path, content)
+        return await _finish(self._write, text.write_text, path, content)
 
     async def edit_file(self, path: str, old: str, new: str, replace_all: bool = False) -> str:
         """Replace a piece of text in a file.
@@ -92,7 +92,7 @@ class Files:
             new: The text to put there.
             replace_all: Replace every occurrence, however many there are.
         """
-        count = await _finish(self._call_alone, text.edit_text, path, old, new, replace_all)
+        count = await _finish(self._write, text.edit_text, path, old, new, replace_all)
         return f"Replaced {count} in `{path}`."
 
     async def list_files(
@@ -137,7 +137,7 @@ class Files:
         """
         return await self._search(search.search, pattern, path, files, ignore_case, include_ignored)
 
-    def _call_alone(self, work: Callable[..., Any], *arguments: Any) -> Any:
+    def _write(self, work: Callable[..., Any], *arguments: Any) -> Any:
         with self._writing:
             return work(self.directory, *arguments)
 
@@ -149,7 +149,10 @@ class Files:
 async def _finish(
     work: Callable[..., Any], *arguments: Any, stop: threading.Event | None = None
 ) -> Any:
-    """Return what the work returns, done in a thread; once cancelled, wait until it has ended."""
+    """Return the result of `work`, which runs in a thread.
+
+    If this is cancelled, it sets `stop` and waits until the work has ended.
+    """
     task = asyncio.ensure_future(asyncio.to_thread(functools.partial(work, *arguments)))
     try:
         return await asyncio.shield(task)

@@ -1,9 +1,9 @@
 """The paths in a working directory: none of them leads out of it.
 
-The directory is opened once, from the root directory's own descriptor (`services.disk`): if
-another session replaces a part of its path, that leads nowhere outside. From its descriptor every
-path is walked one name at a time, and no link is followed, not even one that was put there between
-a check and a use. There is no way up: `..` is refused before anything is opened.
+The directory is opened once, below the descriptor of the root directory (`services.disk`), so
+another session cannot lead it elsewhere by replacing a part of its path. From its descriptor every
+path is opened one name at a time, and no link is followed, not even one that was created between a
+check and a use. `..` is refused before anything is opened.
 """
 
 import contextlib
@@ -21,17 +21,17 @@ from profiles_app.services import disk
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.tools.base import ToolError
 
-# The folder in an amplified directory that is the daemon's own.
+# The folder in an amplified directory that belongs to the daemon.
 MARKER = ".amplified"
-# Names that are compared with one that has another normal form.
+# Names in a folder, at most, that are compared with one in another normal form.
 _NAMES = 50_000
-# Bytes of a path.
+# Bytes of a path at most.
 PATH_LIMIT = 1024
 
 Parts = tuple[str, ...]
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# A FIFO that is put there at the last moment must not block us, nor a terminal become ours.
+# A FIFO in the place of the file must not block us, and a terminal must not become ours.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 _NO_FOLDER = "goes through a file or a symbolic link, which is not followed"
@@ -76,16 +76,16 @@ class WorkingDirectory:
             raise EngineError(
                 "bad_tool", "The session's directory is not there, or cannot be opened."
             ) from None
-        # A name to show; what is done in the directory is done by its descriptor.
+        # For messages; files are opened by the descriptor.
         self.path = Path(os.path.realpath(directory))
 
     def close(self) -> None:
-        """Close the directory. What a thread still does with it fails."""
+        """Close the directory; later uses of it in threads fail."""
         root, self.root = self.root, -1
         os.close(root)
 
     def split(self, path: str) -> Parts:
-        """Return the names on the way to a path; raise ToolError for one that could lead out."""
+        """Return the names in a path; raise ToolError for a path that could lead out."""
         if any(unicodedata.category(char) in {"Cc", "Cs"} for char in path):
             raise ToolError("A path has no control characters and no halves of a surrogate pair.")
         if len(path.encode()) > PATH_LIMIT:
@@ -102,9 +102,9 @@ class WorkingDirectory:
 
     @contextlib.contextmanager
     def open_folder(self, parts: Parts, *, create: bool = False) -> Iterator[int]:
-        """Give the descriptor of a folder; `create` makes what is missing on the way.
+        """Give the descriptor of a folder; `create` makes missing folders of its path.
 
-        Raises ToolError for what is no folder.
+        Raises ToolError if a name of the path is not a folder.
         """
         with explain_errors(parts):
             folder = os.dup(self.root)
@@ -130,7 +130,7 @@ class WorkingDirectory:
 
     @contextlib.contextmanager
     def open_file(self, parts: Parts) -> Iterator[BinaryIO]:
-        """Give a regular file to read; raise ToolError for anything else, and what fails later."""
+        """Give a regular file to read; raise ToolError for anything else, and if reading fails."""
         with self.open_folder(parts[:-1]) as folder, explain_errors(parts):
             file = open_regular(folder, find_name(folder, parts[-1]) if parts else ".")
             with os.fdopen(file, "rb") as stream:
@@ -165,10 +165,10 @@ def open_subfolder(folder: int, name: str) -> int:
 
 
 def find_name(folder: int, name: str) -> str:
-    """Return a name as it stands in a folder, if it does in another normal form of Unicode.
+    """Return the name of a file in the normal form of Unicode that the folder has.
 
-    A model composes what some disks and archives keep decomposed. If there is no such name, or more
-    than one, the name is returned as it is.
+    Models write composed characters, but some disks and archives have decomposed ones. If no name
+    in the folder fits, or more than one, the name is returned as it is.
     """
     if name.isascii():
         return name
@@ -186,7 +186,7 @@ def find_name(folder: int, name: str) -> str:
 
 @contextlib.contextmanager
 def explain_errors(parts: Parts) -> Iterator[None]:
-    """Turn an error of the disk into a sentence for the model."""
+    """Turn an OSError into a ToolError with a sentence for the model."""
     try:
         yield
     except OSError as error:
@@ -196,7 +196,7 @@ def explain_errors(parts: Parts) -> Iterator[None]:
 
 
 def is_reserved(parts: Parts) -> bool:
-    """Return whether a path is in the daemon's folder, also on a disk that ignores case."""
+    """Return whether a path is in the daemon's folder, also on disks that ignore case."""
     for name in parts:
         visible = "".join(char for char in name if unicodedata.category(char) != "Cf")
         if unicodedata.normalize("NFKC", visible).casefold() == MARKER:
@@ -205,7 +205,7 @@ def is_reserved(parts: Parts) -> bool:
 
 
 def give_to_owner(folder: int, made: int) -> None:
-    """Give what root has made in a folder to the owner of the folder."""
+    """Make the owner of a folder the owner of what root has made in it."""
     if not os.geteuid():
         owner = os.fstat(folder)
         os.fchown(made, owner.st_uid, owner.st_gid)

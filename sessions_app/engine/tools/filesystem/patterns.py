@@ -1,6 +1,6 @@
-"""Patterns that somebody else has written: regular expressions, globs and `.gitignore`.
+"""Patterns of models and of files: regular expressions, globs and `.gitignore`.
 
-Each is bounded in time and in memory. They are matched by `regex`: `re` cannot be stopped.
+Each has limits of time and memory. The library is `regex`, because `re` has no time-out.
 """
 
 import contextlib
@@ -18,26 +18,26 @@ from sessions_app.engine.tools.filesystem.paths import Parts, WorkingDirectory, 
 if TYPE_CHECKING:
     import regex
 
-# Characters of a pattern; and of a pattern times the counts in it, since `regex` writes out what
-# is repeated: `((a{100}){100}){100}` took 4 s and 290 MB to compile, and one more level all memory.
+# Characters of a pattern; and these times the counts in the pattern, because `regex` copies what is
+# repeated: `((a{100}){100}){100}` took 4 s and 290 MB to compile, and one more level all memory.
 LENGTH = 1000
 UNROLLED = 50_000
-# Seconds for one line. `regex` counts those that the processor was at work, so on a busy machine
-# it takes longer until a search that never ends is stopped.
+# Seconds for one line. `regex` counts time of the processor, so on a busy machine an endless search
+# is stopped later.
 LINE_SECONDS = 1.0
-# Patterns that the braces of a glob may stand for, and seconds for one name.
+# Patterns to which the braces of a glob may expand, and seconds for one name.
 ALTERNATIVES = 500
 NAME_SECONDS = 0.5
 
 _COUNT = re.compile(r"\{\s*(\d+)")
-# A pattern that calls itself takes memory until there is none, faster than its time-out.
+# A recursive pattern can take all memory before its time-out.
 _CALLS_ITSELF = re.compile(r"\(\?(R|[-+]?\d|&|P>)")
 # Braces around one alternative, which shells leave as they are.
 _SINGLE = re.compile(r"(?<!\\)\{((?:(?!\.\.)[^{},\\])*)\}")
 
-# Never looked into: it is git's own.
+# Never searched, because its content is git's.
 GIT = ".git"
-# Folders of what programs fetch, build and remember.
+# Folders that programs fill with downloads, builds and caches.
 WELL_KNOWN = frozenset(
     {
         *("node_modules", "bower_components", ".venv", "venv", "__pycache__", "__pypackages__"),
@@ -48,7 +48,7 @@ WELL_KNOWN = frozenset(
 )
 # Bytes and lines of one `.gitignore`.
 _BYTES, _LINES = 256 * 1024, 5000
-# How a rule begins that is for every folder.
+# The beginning of a rule for every folder.
 _ANYWHERE = "^(?:.+/)?"
 
 
@@ -72,19 +72,19 @@ def compile_pattern(pattern: str, *, ignore_case: bool = False) -> "regex.Patter
 def find_match(
     pattern: "regex.Pattern[str]", text: str, seconds: float
 ) -> "regex.Match[str] | None":
-    """Return the first match; raise TimeoutError. The other threads go on meanwhile."""
+    """Return the first match; raise TimeoutError. Other threads can run at the same time."""
     timeout = max(min(seconds, LINE_SECONDS), 0.001)
     options: dict[str, Any] = {"timeout": timeout, "concurrent": True}
     return pattern.search(text, **options)
 
 
 class Glob:
-    """A pattern such as `*.{ts,tsx}`, `src/**/*.py`, `[!a]*` or `!*.md`, as editors have them.
+    """A pattern such as `*.{ts,tsx}`, `src/**/*.py`, `[!a]*` or `!*.md`, as in editors.
 
-    Without a slash it stands for names in any folder, else for paths from where the search begins;
-    `**` stands for folders, also for none; `*` stops at a slash. A slash at the end asks for a
-    folder, an exclamation mark at the beginning for what does not fit. Hidden names are like
-    others. Raises ToolError for a pattern that cannot be read.
+    Without a slash it matches names in any folder, otherwise paths below the start of the search.
+    `**` matches any number of folders; `*` does not match a slash. With a slash at the end it
+    matches only folders, with an exclamation mark at the beginning everything else. Hidden names
+    are like others. Raises ToolError for a pattern that cannot be read.
     """
 
     def __init__(self, pattern: str) -> None:
@@ -99,7 +99,7 @@ class Glob:
             text = text[2:]
         self._only_folders = len(text) > 1 and text.endswith("/")
         self._by_path = "/" in text.rstrip("/")
-        # Whether it is searched for in the folders below, too.
+        # Whether folders below must be searched, too.
         self.is_deep = self._by_path or "**" in text
         text = text.strip("/") or "*"
         if len(text) > LENGTH or "\0" in text:
@@ -116,7 +116,7 @@ class Glob:
             raise ToolError(f"`{pattern}` cannot be read as a pattern of names: {error}.") from None
 
     def fits(self, path: str, *, is_folder: bool = False) -> bool:
-        """Return whether a path from where the search begins fits, or its name; raise ToolError."""
+        """Return whether a path below the start of the search matches; raise ToolError."""
         fits = is_folder or not self._only_folders
         if fits:
             text = path if self._by_path else path.rpartition("/")[2]
@@ -135,25 +135,25 @@ def _join(patterns: list[str]) -> "regex.Pattern[str]":
 
 @dataclass(frozen=True)
 class IgnoreRule:
-    """Neighbouring lines of a `.gitignore` that say the same."""
+    """Neighbouring lines of a `.gitignore` with the same meaning, as one pattern."""
 
     pattern: "regex.Pattern[str]"
     ignores: bool
-    # Whether it is for names, in whichever folder: the walk has been through those above.
+    # Whether it matches names, in any folder. The walk has checked the folders above.
     is_name: bool
 
 
 @dataclass(frozen=True)
 class IgnoreRules:
-    """The rules that count in a folder, of its own `.gitignore` and those of the folders above."""
+    """The rules for a folder: those of its `.gitignore`, and of the folders above."""
 
-    # Of each file the number of folders down to its own, and its rules.
+    # For each file: the number of folders above it, and its rules.
     files: tuple[tuple[int, tuple[IgnoreRule, ...]], ...] = ()
-    # Whether everything is wanted.
+    # Whether nothing is ignored.
     is_off: bool = False
 
     def covers(self, parts: Parts, is_folder: bool) -> bool:
-        """Return whether an entry is ignored; its parts are from the session's directory."""
+        """Return whether an entry is ignored; its parts begin at the session's directory."""
         if self.is_off:
             return False
         end = "/" if is_folder else ""
@@ -167,15 +167,15 @@ class IgnoreRules:
         return is_folder and parts[-1] in WELL_KNOWN
 
     def enter(self, folder: int, parts: Parts) -> "IgnoreRules":
-        """Return the rules that count in a folder with these parts, which is open."""
+        """Return the rules for a folder with these parts; `folder` is its descriptor."""
         rules = () if self.is_off else tuple(read_rules(folder))
         return IgnoreRules((*self.files, (len(parts), rules))) if rules else self
 
 
 def find_rules(directory: WorkingDirectory, parts: Parts) -> IgnoreRules:
-    """Return the rules that count in a folder that was asked for, and so is never ignored itself.
+    """Return the rules for a folder that a call names, which is therefore never ignored itself.
 
-    Raises ToolError for what is no folder.
+    Raises ToolError if it is not a folder.
     """
     rules = IgnoreRules()
     for count in range(len(parts) + 1):
@@ -188,7 +188,7 @@ def find_rules(directory: WorkingDirectory, parts: Parts) -> IgnoreRules:
 
 
 def read_rules(folder: int) -> Iterator[IgnoreRule]:
-    """Yield the rules of the `.gitignore` in a folder, neighbours that say the same as one."""
+    """Yield the rules of the `.gitignore` in a folder; neighbours with the same meaning as one."""
     try:
         file = open_regular(folder, ".gitignore")
     except OSError:

@@ -1,4 +1,4 @@
-"""Listing folders and searching files, bounded in entries, bytes and time."""
+"""Listing folders and searching files, with limits of entries, bytes and time."""
 
 import contextlib
 import itertools
@@ -32,23 +32,23 @@ from sessions_app.engine.tools.filesystem.text import HEAD, find_encoding
 if TYPE_CHECKING:
     import regex
 
-# What one call may take.
+# Limits of one call.
 SECONDS = 10.0
 ENTRIES = 50_000
 BYTES = 200 * 1024 * 1024
-# Bytes of one file that are searched; characters of a line, if the pattern takes too long for all.
+# Bytes of one file that are searched; characters of a line for which the pattern was too slow.
 FILE_BYTES = 8 * 1024 * 1024
 LINE = 10_000
 # Levels of folders that are entered.
 DEPTH = 50
-# What an answer holds: entries of a list, matches of a search, characters of a line in it, and of
-# these how many stand before a match that is farther on; ignored folders by name.
+# What a result has at most: entries of a list, matches of a search, characters of a line, those of
+# them before the match in a long line, and names of ignored folders.
 LISTED, MATCHES, SHOWN, BEFORE, NAMED = 1000, 200, 300, 100, 5
 
 
 @dataclass
 class SearchBudget:
-    """What is left of a call's time, entries and bytes; `stop` ends it from another thread."""
+    """The rest of a call's time, entries and bytes; another thread can set `stop` to end it."""
 
     stop: threading.Event = field(default_factory=threading.Event)
     until: float = field(default_factory=lambda: time.monotonic() + SECONDS)
@@ -66,22 +66,22 @@ class SearchBudget:
 
 @dataclass(frozen=True)
 class FolderEntry:
-    """Something in a folder, which is open as long as the walk is at it."""
+    """An entry of a folder; `folder` is a descriptor that is open during the walk."""
 
     folder: int
     name: str
-    # From where the walk began.
+    # Its path below the start of the walk.
     parts: Parts
     found: os.stat_result
 
     @property
     def is_folder(self) -> bool:
-        """Whether it is a folder, and no link to one."""
+        """Whether it is a folder itself, not a link to one."""
         return stat.S_ISDIR(self.found.st_mode)
 
     @property
     def path(self) -> str:
-        """Its path from where the walk began, fit to be shown and stored."""
+        """Its path below the start of the walk, as text that can be shown and stored."""
         return "/".join(self.parts).encode(errors="surrogateescape").decode(errors="replace")
 
     def describe(self) -> str:
@@ -94,22 +94,22 @@ class FolderEntry:
 
 
 class FolderWalk:
-    """A walk through a folder, within a budget; it notes what it ignores."""
+    """A walk through a folder, within a budget; it records what it ignores."""
 
     def __init__(
         self, directory: WorkingDirectory, base: Parts, include_ignored: bool, budget: SearchBudget
     ) -> None:
         self.budget = budget
-        # The folder in which it begins, from the session's directory.
+        # The folder in which it begins, below the session's directory.
         self.base = base
         self.rules = IgnoreRules(is_off=True) if include_ignored else find_rules(directory, base)
         self.ignored_folders: list[str] = []
         self.ignored_files = 0
 
     def walk(self, folder: int, *, deep: bool) -> Iterator[FolderEntry]:
-        """Yield what is in a folder, by name; `deep`: and in those below it, following no link.
+        """Yield the entries of a folder by name; `deep`: also of folders below, but not of links.
 
-        What is ignored is left out of a deep walk only.
+        Only a deep walk leaves out what is ignored.
         """
         yield from self._walk(folder, self.rules, (), deep)
 
@@ -149,7 +149,7 @@ class FolderWalk:
                     os.close(inner)
 
     def format_answer(self, lines: list[str], limit: int, nothing: str) -> str:
-        """Return the lines as an answer, with a sentence on what is not among them."""
+        """Return the lines as a result, with sentences on what is missing and what was ignored."""
         shown = lines[:limit]
         if len(lines) > limit or self.budget.spent:
             shown.append("[There is more than was looked at or is shown: ask for less.]")
@@ -176,7 +176,7 @@ def list_folder(
     include_ignored: bool,
     budget: SearchBudget,
 ) -> str:
-    """Return a line for each entry of a folder that fits; raise ToolError for no folder."""
+    """Return a line for each matching entry of a folder; raise ToolError for anything else."""
     parts, glob = directory.split(path), Glob(pattern)
     with directory.open_folder(parts) as folder, explain_errors(parts):
         walk = FolderWalk(directory, parts, include_ignored, budget)
@@ -244,7 +244,7 @@ def search_file(
 
 
 def excerpt_line(line: str, place: int) -> str:
-    """Return a line, or the part of a long one in which the match is."""
+    """Return a line; of a long one, the part around the match."""
     if len(line) <= SHOWN:
         return line
     if place + BEFORE <= SHOWN:
@@ -255,7 +255,7 @@ def excerpt_line(line: str, place: int) -> str:
 
 
 def read_entry(entry: FolderEntry, budget: SearchBudget) -> str:
-    """Return the beginning of a file; nothing of what is no text, or no file."""
+    """Return the text of a file, up to a limit; empty for anything but a text file."""
     try:
         file = open_regular(entry.folder, entry.name)
     except OSError:

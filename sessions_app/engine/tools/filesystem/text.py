@@ -1,4 +1,4 @@
-"""Files of text: read, written and edited. Their encoding and line ends are found and kept."""
+"""Reading, writing and editing text files. Their encoding and line ends are detected and kept."""
 
 import codecs
 import contextlib
@@ -26,14 +26,14 @@ from sessions_app.engine.tools.filesystem.paths import (
     open_regular,
 )
 
-# Bytes at the beginning of a file in which binary ones have a NUL.
+# Bytes at the beginning of a file: a binary one has a NUL there.
 HEAD = 8192
-# Bytes of text that are written, and of a file that is edited.
+# Bytes of a text to write, and of a file to edit.
 SIZE_LIMIT = 1024 * 1024
-# Characters that are skipped, at most, on the way to a line, and at once.
+# Characters that are skipped before a line, at most, and in one step.
 SKIP_LIMIT, SKIPPED_AT_ONCE = 256 * 1024 * 1024, 1024 * 1024
 
-# UTF-32 first: in its mark there is the one of UTF-16.
+# UTF-32 before UTF-16, because its mark begins with that of UTF-16.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8", "UTF-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le", "UTF-32"),
@@ -43,27 +43,27 @@ _MARKS = (
 )
 _BREAK = re.compile(r"\r\n|\n")
 _OLD_BREAK = re.compile(r"\r")
-# Control characters that no text has; escapes and form feeds are in some.
+# Control characters that texts do not have; some have escapes and form feeds.
 _CONTROLS = re.compile(rb"[\x00-\x06\x0e-\x1a\x1c-\x1f]")
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _IN_PLACE = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-# Errors of files that can be written but not replaced: they are mounted, or their folder takes no
-# new files.
+# Errors for files that can be written but not replaced: they are mounted, or no file can be created
+# in their folder.
 _NO_RENAME = {errno.EBUSY, errno.EXDEV, errno.EPERM, errno.EACCES, errno.EROFS, errno.ENOTSUP}
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """How the characters of a file are written, and the mark that it begins with."""
+    """The encoding of a file, and the byte order mark at its beginning."""
 
     name: str = "utf-8"
     mark: bytes = b""
-    # As people call it.
+    # The name for people.
     label: str = "UTF-8"
 
     def decode(self, path: str, content: bytes) -> str:
-        """Return the text of a whole file, without its mark; raise ToolError for what is none."""
+        """Return the text of a whole file, without its mark; raise ToolError for other bytes."""
         try:
             return content[len(self.mark) :].decode(self.name)
         except UnicodeDecodeError as error:
@@ -78,7 +78,7 @@ class Encoding:
 
 
 def find_encoding(path: str, head: bytes) -> Encoding:
-    """Return the encoding of a file that begins so; raise ToolError for a binary one."""
+    """Return the encoding of a file by its first bytes; raise ToolError for a binary file."""
     known = (Encoding(name, mark, label) for mark, name, label in _MARKS if head.startswith(mark))
     encoding = next(known, Encoding())
     if encoding.name == "utf-8" and b"\0" in head[:HEAD]:
@@ -87,7 +87,7 @@ def find_encoding(path: str, head: bytes) -> Encoding:
 
 
 def explain_encoding(path: str, content: bytes, place: int = 0) -> ToolError:
-    """Return the error for content that is not in the encoding that it seems to be in."""
+    """Return the error for content that cannot be decoded as it should."""
     near = content[max(place - HEAD, 0) : place + HEAD]
     if len(_CONTROLS.findall(near)) * 50 > len(near):
         return ToolError(f"`{path}` is a binary file: it cannot be shown as text.")
@@ -98,25 +98,25 @@ def explain_encoding(path: str, content: bytes, place: int = 0) -> ToolError:
 
 
 def find_line_end(text: str) -> str:
-    """Return the only line end of a text; empty if it has none, or several kinds."""
+    """Return the line end of a text; empty if it has none, or different ones."""
     found = set((_BREAK if "\n" in text else _OLD_BREAK).findall(text))
     return found.pop() if len(found) == 1 else ""
 
 
 def adapt_line_ends(text: str, to: str) -> str:
-    """Return a text whose lines end in `\\n` with another line end; any other text as it is."""
+    """Return a text with `\\n` replaced by another line end, unless it has `\\r` already."""
     return text.replace("\n", to) if to and "\r" not in text else text
 
 
 def replace_text(text: str, old: str, new: str, limit: int | None) -> tuple[str, int]:
     """Return a text with `old` replaced, and how often `old` is in it.
 
-    `\\n` in `old` stands for every line end, and those in `new` become what the text has in that
-    place. Nothing is replaced if `old` is in it more than `limit` times; None for no limit.
+    `\\n` in `old` matches every line end, and line ends in `new` become those of the text in that
+    place. Nothing is replaced if the text has `old` more than `limit` times; None for no limit.
     """
     flat_old, flat_new = old.replace("\r\n", "\n"), new.replace("\r\n", "\n")
     if "\r" in old and old in text:
-        # As exact as can be; if only the line ends differ, they are what is to be changed.
+        # It matches exactly. If `new` differs only in its line ends, these are the change.
         put = new if flat_old == flat_new else adapt_line_ends(new, find_line_end(text))
         count = text.count(old)
         return (text if limit is not None and count > limit else text.replace(old, put)), count
@@ -127,7 +127,7 @@ def replace_text(text: str, old: str, new: str, limit: int | None) -> tuple[str,
     spans = [match.span() for match in found]
     if not spans and len(flat_old) > 1 and flat_old.endswith("\n"):
         if flat.endswith(flat_old[:-1]):
-            # The last line has no end, and keeps none.
+            # The last line has no line end, and gets none.
             spans = [(len(flat) - len(flat_old) + 1, len(flat))]
             flat_new = flat_new.removesuffix("\n")
     elif limit is not None and len(spans) > limit:
@@ -139,7 +139,7 @@ def replace_text(text: str, old: str, new: str, limit: int | None) -> tuple[str,
         pieces.append(_restore(before, ends[count:following], ""))
         count = following
         within = flat[start:end].count("\n")
-        # The line end of that place: of its own line, else of the one before.
+        # The line end of that line, or of the one before.
         near = (ends[count : count + 1] or ends[-1:] or ["\n"])[0]
         pieces.append(_restore(flat_new, ends[count : count + within], near))
         count += within
@@ -149,7 +149,7 @@ def replace_text(text: str, old: str, new: str, limit: int | None) -> tuple[str,
 
 
 def _restore(flat: str, ends: list[str], other: str) -> str:
-    """Return a text with these line ends in order, and another one for those that follow."""
+    """Return a text with its line ends replaced by `ends` in order, and then by `other`."""
     lines = flat.split("\n")
     pieces = [lines[0]]
     for number, line in enumerate(lines[1:]):
@@ -160,7 +160,7 @@ def _restore(flat: str, ends: list[str], other: str) -> str:
 def read_lines(
     directory: WorkingDirectory, path: str, offset: int, limit: int, column: int = 1
 ) -> str:
-    """Return lines of a file and a sentence that says which they are; raise ToolError."""
+    """Return lines of a file, and a sentence with their numbers; raise ToolError."""
     with directory.open_file(directory.split(path)) as stream:
         lines = LineReader(path, stream)
         try:
@@ -171,22 +171,22 @@ def read_lines(
 
 
 class LineReader:
-    """The lines of a file of text, from wherever one is wanted."""
+    """Reads lines of a text file, from any line and character on."""
 
     def __init__(self, path: str, stream: BinaryIO) -> None:
         head = stream.read(HEAD)
         self.path, self.encoding = path, find_encoding(path, head)
         stream.seek(len(self.encoding.mark))
-        # Old files have a carriage return alone. All others have it within lines, if at all.
+        # Only in old files does a line end in a single carriage return.
         is_old = b"\r" in head and b"\n" not in head
         self.stream = io.TextIOWrapper(stream, self.encoding.name, newline="\r" if is_old else "\n")
-        # Lines that were read or skipped; characters of the next line that were.
+        # Lines that were read or skipped, and characters of the next line.
         self.count = self.column = 0
         self._skipped = 0
         self._ends: set[str] = set()
 
     def skip(self, lines: int, characters: int) -> None:
-        """Skip lines, and characters of the next; raise ToolError if there are too few of them."""
+        """Skip lines, and characters of the next one; raise ToolError if there are too few."""
         while self.count < lines:
             if not self._skip_piece(self.stream.readline(SKIPPED_AT_ONCE)):
                 raise self._too_short()
@@ -211,11 +211,11 @@ class LineReader:
         return ToolError(f"`{self.path}` has {count} {'line' if count == 1 else 'lines'} only.")
 
     def take(self, limit: int) -> str:
-        """Return lines, as many as an answer holds, and a sentence that says which they are."""
+        """Return lines, as many as fit into a result, and a sentence with their numbers."""
         first, start, text = self.count + 1, self.column, ""
         is_last = False
         while self.count - first + 1 < limit:
-            # As it is shown, or more of it than an answer holds.
+            # The whole line, or more of it than fits into a result.
             line = self.stream.readline(ANSWER_LIMIT + 2)
             content = line.rstrip("\r\n")
             if content != line:
@@ -251,7 +251,7 @@ class LineReader:
         )
 
     def _describe_format(self) -> str:
-        """Return what is special about the file, and kept when it is changed."""
+        """Return notes on the encoding and line ends, which are kept when the file is changed."""
         notes = [] if self.encoding.name == "utf-8" else [f"in {self.encoding.label}"]
         names = {"\r\n": "CRLF", "\r": "CR"}
         ends = [names[end] for end in names if end in self._ends]
@@ -262,15 +262,15 @@ class LineReader:
 
 
 def _hide_nul(text: str) -> str:
-    # NUL can be neither stored nor shown.
+    # NUL cannot be stored or shown.
     return text.replace("\0", "\ufffd")
 
 
 def read_text(directory: Path, path: str, limit: int) -> str:
-    """Return all of a text file of `limit` bytes at most, by its path from the directory.
+    """Return the text of a file of `limit` bytes at most; `path` is relative to the directory.
 
-    Raises MissingPath if it or the directory is not there, ToolError for what is outside, no
-    regular file, too large, or no text.
+    Raises MissingPath if the file or the directory does not exist, and ToolError if the file is
+    outside the directory, not regular, too large, or not a text.
     """
     try:
         opened = WorkingDirectory(directory)
@@ -283,7 +283,7 @@ def read_text(directory: Path, path: str, limit: int) -> str:
 def _read_whole(
     directory: WorkingDirectory, path: str, limit: int = SIZE_LIMIT
 ) -> tuple[Encoding, str]:
-    """Return the encoding and all the text of a file; raise ToolError for one that is too large."""
+    """Return the encoding and the text of a file; raise ToolError if it is too large."""
     with directory.open_file(directory.split(path)) as stream:
         content = stream.read(limit + 1)
     encoding = find_encoding(path, content[:HEAD])
@@ -293,7 +293,7 @@ def _read_whole(
 
 
 def write_text(directory: WorkingDirectory, path: str, content: str) -> str:
-    """Write all of a file; return a sentence on what was written. Raises ToolError.
+    """Write a whole file; return a sentence for the model. Raises ToolError.
 
     A byte order mark, an encoding that has one, and line ends that are all CRLF are kept.
     """
@@ -303,7 +303,7 @@ def write_text(directory: WorkingDirectory, path: str, content: str) -> str:
         is_crlf = find_line_end(text) == "\r\n"
     except ToolError:
         encoding, is_crlf = Encoding(), False
-    # Before anything is added to it, it must be text.
+    # Check the content alone, before a mark and line ends are added.
     _encode(Encoding(), content)
     text = content.removeprefix("\ufeff") if encoding.mark else content
     text = adapt_line_ends(text, "\r\n" if is_crlf else "")
@@ -315,7 +315,7 @@ def write_text(directory: WorkingDirectory, path: str, content: str) -> str:
 
 
 def edit_text(directory: WorkingDirectory, path: str, old: str, new: str, replace_all: bool) -> int:
-    """Replace text in a file; return how often. Raises ToolError unless it is clear where."""
+    """Replace text in a file; return how often. Raises ToolError unless the place is clear."""
     parts = _split_writable(directory, path)
     encoding, text = _read_whole(directory, path)
     old, new = old.removeprefix("\ufeff"), new.removeprefix("\ufeff")
@@ -353,7 +353,7 @@ def _encode(encoding: Encoding, text: str) -> bytes:
 
 
 def _replace_file(directory: WorkingDirectory, parts: Parts, data: bytes) -> int:
-    """Put a file in place, all of it or nothing; return its bytes. Raises ToolError."""
+    """Replace a file, completely or not at all; return the number of bytes. Raises ToolError."""
     with directory.open_folder(parts[:-1], create=True) as folder, explain_errors(parts):
         name = find_name(folder, parts[-1])
         before = stat_file(folder, name)
@@ -368,7 +368,7 @@ def _replace_file(directory: WorkingDirectory, parts: Parts, data: bytes) -> int
                     stream.flush()
                     copy_rights(folder, file, before)
                     os.fsync(file)
-                # A link that was put there meanwhile is replaced, not followed.
+                # A link that was created meanwhile is replaced, not followed.
                 os.rename(new, name, src_dir_fd=folder, dst_dir_fd=folder)
         except OSError as error:
             if not before or error.errno not in _NO_RENAME:
@@ -379,13 +379,13 @@ def _replace_file(directory: WorkingDirectory, parts: Parts, data: bytes) -> int
 
 
 def stat_file(folder: int, name: str) -> os.stat_result | None:
-    """Return the status of a file; None if it is not there. Raises OSError for what is no file."""
+    """Return the status of a file; None if it does not exist. Raises OSError for a non-file."""
     try:
         file = open_regular(folder, name)
     except FileNotFoundError:
         return None
     except PermissionError:
-        # It cannot be read, and perhaps replaced all the same.
+        # It cannot be read, but perhaps it can be replaced.
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
         if not stat.S_ISREG(found.st_mode):
             raise
@@ -398,7 +398,7 @@ def stat_file(folder: int, name: str) -> os.stat_result | None:
 
 @contextlib.contextmanager
 def make_file(folder: int) -> Iterator[tuple[str, int]]:
-    """Give the name and the descriptor of a new file, which is deleted if it is still there."""
+    """Give the name and the descriptor of a new file; it is deleted at the end unless renamed."""
     name = f".amplified-{secrets.token_hex(8)}.tmp"
     file = os.open(name, _NEW, 0o666, dir_fd=folder)
     try:
@@ -409,7 +409,7 @@ def make_file(folder: int) -> Iterator[tuple[str, int]]:
 
 
 def copy_rights(folder: int, file: int, before: os.stat_result | None) -> None:
-    """Give a new file the owner and the rights of the one before."""
+    """Give a new file the owner and the mode of the old one."""
     if before is None:
         give_to_owner(folder, file)
         return
@@ -424,8 +424,8 @@ def copy_rights(folder: int, file: int, before: os.stat_result | None) -> None:
 def _write_in_place(folder: int, name: str, before: os.stat_result, data: bytes) -> bool:
     """Write into a file that nothing can replace, such as one that is mounted.
 
-    If the disk fails in the middle of it (OSError), the old content is put back. Returns whether it
-    could be opened. A file with several names is left alone: another name may be outside.
+    If writing fails (OSError), the old content is restored. Returns whether the file could be
+    opened. A file with several names is not written, because another name may be outside.
     """
     if before.st_nlink > 1:
         return False

@@ -32,7 +32,7 @@ _NAME = re.compile(r"[A-Za-z0-9-]{1,32}")
 
 
 class McpModule(ToolModule):
-    """The tools of all servers in a config; with `servers`, their names are prefixed."""
+    """The tools of all servers in a config; if there are several, names begin with the server's."""
 
     module = "tool-mcp"
     capabilities = ToolCapabilities(

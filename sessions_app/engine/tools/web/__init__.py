@@ -1,4 +1,7 @@
-"""tool-web: reads pages of the internet, and of nothing else."""
+"""tool-web: fetches pages from the public internet.
+
+This file is apart from `pages` because importing it must not load the HTTP client.
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,7 +13,7 @@ from sessions_app.engine.tools.functions import make_tool
 
 
 class WebModule(ToolModule):
-    """The tool for pages of the internet."""
+    """The module of `fetch_url`."""
 
     module = "tool-web"
     capabilities = ToolCapabilities(

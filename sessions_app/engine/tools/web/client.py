@@ -1,9 +1,8 @@
-"""Fetching for tool-web: from the public internet, and from what the operator opens.
+"""Fetching for tool-web: from the public internet, and from hosts that the operator allows.
 
-A name is looked up once. Each connection goes to an address that was checked just before, so a name
-that changes meanwhile gains nothing. Redirects are followed here, each with the full check. Nothing
-is taken from the environment: no proxy, no certificates, no passwords; and no cookie outlives its
-request.
+A name is resolved once, and the connection goes to one of the addresses that were checked, so a DNS
+answer that changes afterwards has no effect. Redirects are followed here, each with the full check.
+Nothing comes from the environment: no proxy, no certificates, no passwords. Cookies are not kept.
 """
 
 import asyncio
@@ -27,10 +26,10 @@ from sessions_app.engine.wire.http import Handshake
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 PORTS = {"http": 80, "https": 443}
-# Characters of a URL.
+# Characters of a URL at most.
 URL_LIMIT = 4_000
 REDIRECTS = 5
-# Bytes of an answer that are read, and that are kept of it once decompressed.
+# Bytes of an answer that are read, and bytes after decompression.
 LIMIT = 2_000_000
 # Addresses of one host that are tried, one after the other.
 TRIES = 4
@@ -41,19 +40,19 @@ _HEADERS = {
     "Accept": "text/html, application/json, text/*;q=0.9",
     "Accept-Encoding": "gzip, identity",
 }
-# Threads of their own, so that names which are slow to look up delay nothing else.
+# Own threads, so that slow DNS servers delay nothing else.
 _LOOK_UPS = ThreadPoolExecutor(4, thread_name_prefix="tool-web")
 
 
 @dataclass(frozen=True)
 class FetchedPage:
-    """An answer that is text of some kind."""
+    """An answer with a text."""
 
-    # Where it came from, after all redirects.
+    # The URL after all redirects.
     url: str
     # The media type, without parameters.
     kind: str
-    # As the server names it; "" if it does not.
+    # The name that the server sent; "" if it sent none.
     charset: str
     body: bytes
     # Whether the body is only the beginning.
@@ -62,17 +61,17 @@ class FetchedPage:
 
 @dataclass(frozen=True)
 class AccessRules:
-    """What one profile lets the tool reach."""
+    """The addresses that one profile allows."""
 
     # None for any host; `*.suffix` stands for every name below the suffix.
     hosts: tuple[str, ...] | None
     ports: frozenset[int]
-    # What may be reached although it is not public.
+    # Hosts and networks that are allowed although they are not public.
     private_hosts: frozenset[str]
     private_networks: tuple[Network, ...]
 
     async def find_addresses(self, url: httpx2.URL) -> list[Address]:
-        """Return the addresses to connect to for a URL; raise ToolError if it is out of reach."""
+        """Return the addresses for a URL; raise ToolError if the rules forbid it."""
         host, port = get_host(url), url.port or PORTS[url.scheme]
         if port not in self.ports:
             ports = ", ".join(map(str, sorted(self.ports))) or "none"
@@ -95,7 +94,7 @@ class AccessRules:
 
 
 def parse_rules(config: Config) -> AccessRules:
-    """Return what a config opens; raise EngineError `bad_tool` for what cannot be understood."""
+    """Return the rules of a config; raise EngineError `bad_tool` for a wrong one."""
     private = _parse_texts(config, "allow_private") or ()
     networks = {text: parse_network(text) for text in private}
     hosts = _parse_texts(config, "allow_hosts")
@@ -141,7 +140,7 @@ def _parse_name(text: str) -> str:
 
 
 def parse_network(text: str) -> Network | None:
-    """Return the network, or the one address, that a text spells; None for a name."""
+    """Return the network or the single address in a text; None if it is a host name."""
     try:
         return ipaddress.ip_network(text.strip())
     except ValueError as error:
@@ -151,7 +150,7 @@ def parse_network(text: str) -> Network | None:
 
 
 def parse_url(text: str, base: httpx2.URL | None = None) -> httpx2.URL:
-    """Return a URL that may be asked for, relative to `base`; raise ToolError for any other."""
+    """Return a URL, resolved against `base`; raise ToolError if it cannot be fetched."""
     try:
         url = base.join(text) if base else httpx2.URL(text.strip())
     except (httpx2.InvalidURL, ValueError) as error:
@@ -168,12 +167,12 @@ def parse_url(text: str, base: httpx2.URL | None = None) -> httpx2.URL:
 
 
 def get_host(url: httpx2.URL) -> str:
-    """Return the host of a URL as it is looked up and compared."""
+    """Return the host of a URL in the form in which it is resolved and compared."""
     return url.raw_host.decode().rstrip(".").lower()
 
 
 async def fetch(text: str, rules: AccessRules, connect_timeout: float) -> FetchedPage:
-    """Return what is at a URL. Raises ToolError for what cannot, or must not, be fetched."""
+    """Return the page at a URL; raise ToolError if it cannot, or must not, be fetched."""
     url = parse_url(text)
     for _ in range(REDIRECTS + 1):
         addresses = await rules.find_addresses(url)
@@ -189,7 +188,7 @@ async def fetch(text: str, rules: AccessRules, connect_timeout: float) -> Fetche
 
 @functools.cache
 def tls() -> ssl.SSLContext:
-    """Return what TLS trusts: the machine's authorities, whatever the environment says."""
+    """Return a TLS context with the machine's authorities, not those of the environment."""
     return httpx2.create_ssl_context(trust_env=False)
 
 
@@ -197,9 +196,9 @@ def tls() -> ssl.SSLContext:
 async def send_request(
     url: httpx2.URL, addresses: Sequence[Address], connect_timeout: float
 ) -> AsyncIterator[httpx2.Response]:
-    """Give the head of the answer of the first address that can be connected to.
+    """Connect to the first address that accepts, and give the head of its answer.
 
-    The name of the URL's host is what TLS asks for and checks the certificate against.
+    TLS uses the host name of the URL, also to check the certificate.
     """
     host = get_host(url)
     named = url.copy_with(host=host).netloc.decode()
@@ -247,13 +246,13 @@ async def read_page(url: httpx2.URL, response: httpx2.Response) -> FetchedPage:
 
 
 def decompress(body: bytes, encoding: str) -> bytes:
-    """Return the body without its compression, and not more than a byte above the limit."""
+    """Return the body decompressed, at most one byte more than the limit."""
     if encoding in ("", "identity"):
         return body
     if encoding not in ("gzip", "x-gzip"):
         raise ToolError(f"The answer is compressed by {encoding!r}, which nobody asked for.")
     try:
-        # 31 stands for data with a gzip header.
+        # 31 means that the data has a gzip header.
         return zlib.decompressobj(31).decompress(body, LIMIT + 1)
     except zlib.error:
         raise ToolError("The answer is damaged: it cannot be unpacked.") from None

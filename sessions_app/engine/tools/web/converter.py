@@ -1,7 +1,7 @@
-"""A program: HTML on its standard input, Markdown on its standard output.
+"""A program that reads HTML from its standard input and writes Markdown to its standard output.
 
 Its arguments are the character set ("" if the page itself names it) and the page's URL. It imports
-nothing of the daemon, so that it starts in a moment.
+nothing of the daemon, so that it starts fast.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ SECONDS = 15
 # Characters that are written, at most.
 LIMIT = 2_000_000
 
-# Not the head: if its end is left out, as HTML allows, the whole body is within it.
+# `head` is not among these: HTML allows to omit its end, and then the whole body is inside it.
 _SILENT = ["title", "script", "style", "noscript", "template", "svg", "iframe"]
 _BLANK = re.compile(r"\n[ \t]*\n\s*\n")
 
@@ -34,7 +34,7 @@ def main(charset: str, url: str) -> None:
 
 
 def convert(soup: BeautifulSoup, url: str) -> str:
-    """Return the title and the text as Markdown, or bare if the page is nested too deeply."""
+    """Return the title and the text as Markdown; as plain text if the page is nested too deeply."""
     title = soup.title.get_text(" ", strip=True) if soup.title else ""
     for tag in soup(_SILENT):
         tag.decompose()

@@ -1,8 +1,7 @@
-"""The tool that fetches a page, and what a model reads of it: HTML becomes Markdown.
+"""The tool that fetches a page as text for a model: HTML becomes Markdown.
 
-A page is written by strangers, and can be built so that whoever parses it needs minutes or
-gigabytes. So a process of its own converts it: that has a limit of both, and can be stopped at any
-moment.
+Strangers write pages, and to parse one may take minutes or gigabytes. So a process of its own
+converts it, with limits of time and memory, and can be stopped at any moment.
 """
 
 import asyncio
@@ -23,20 +22,20 @@ from sessions_app.engine.tools.web.client import (
     parse_rules,
 )
 
-# Seconds, by the config's keys: all of a call, and one connection.
+# Seconds for a whole call, and for one connection, by the config's keys.
 TIMES = {"timeout": 30.0, "connect_timeout": 10.0}
 KEYS = {"allow_hosts", "allow_ports", "allow_private", "require_approval", *TIMES}
 
-# No language is written in these; to decode some takes the square of their length.
+# Codecs that no page uses; to decode some takes quadratic time.
 _ODD = {"idna", "punycode", "raw-unicode-escape", "unicode-escape", "undefined"}
 _PROGRAM = Path(__file__).with_name("converter.py")
 
 
 class PageFetcher:
-    """The tool for what a config lets it reach; raises EngineError `bad_tool` for a wrong one."""
+    """The tool, with the rules of a config; raises EngineError `bad_tool` for a wrong config."""
 
     def __init__(self, config: Config) -> None:
-        # A misspelt key must not open what was meant to be closed.
+        # A misspelt key must not permit what its author wanted to forbid.
         if unknown := sorted(set(config) - KEYS):
             raise bad_config(f"there is no `{unknown[0]}`; known are {', '.join(sorted(KEYS))}.")
         self._rules = parse_rules(config)
@@ -76,12 +75,12 @@ def parse_seconds(config: Config, key: str) -> float:
 
 
 async def convert_html(page: FetchedPage) -> str:
-    """Return a page's text as Markdown, its links absolute by the page's URL.
+    """Return a page's text as Markdown, with absolute links.
 
-    Raises ToolError for a page that takes more than the process may use.
+    Raises ToolError if the conversion exceeds the limits of the process.
     """
     charset = page.charset and _find_codec(page.charset)
-    # Isolated and with an empty environment: it knows nothing that a page could ask for.
+    # Isolated and with an empty environment, so that a page can find out nothing.
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-I", str(_PROGRAM), charset, page.url),
         stdin=PIPE,

@@ -191,28 +191,27 @@ class Calls:
         arguments = parse_arguments(call.arguments)
         shown = {"arguments": call.arguments} if arguments is None else arguments
         try:
-            tool, module = await self._find(call.name)
+            found = self.tools.get(call.name)
+            for module in () if found else self.modules:
+                # Its server may be up again.
+                if module.box.find and (tool := await module.box.find(call.name)):
+                    found = tool, module
+                    break
+            if found is None:
+                names = sorted(self.tools)
+                more = ", …" if len(names) > NAMED_TOOLS else ""
+                named = f"There are: {', '.join(names[:NAMED_TOOLS])}{more}."
+                there_are = named if names else "There are no tools."
+                raise ToolError(f"There is no tool {call.name[:80]!r}. {there_are}")
             if arguments is None:
                 cut = " Your answer reached its token limit: make it shorter." if was_cut else ""
                 raise ToolError(f"The arguments of this call are not a JSON object.{cut}")
-            checked = tool.validate(arguments)
+            checked = found[0].validate(arguments)
         except ToolError as error:
             data = self._describe(call.id, call.name, shown)
             self._emit_event("pre", data)
             raise self._reject(data, str(error)) from None
-        return Prepared(call.id, call.name, checked, tool, module)
-
-    async def _find(self, name: str) -> tuple[Tool, OpenedModule]:
-        if found := self.tools.get(name):
-            return found
-        for module in self.modules:
-            if module.box.find and (tool := await module.box.find(name)):
-                return tool, module
-        known = sorted(self.tools)
-        more = ", …" if len(known) > NAMED_TOOLS else ""
-        named = ", ".join(known[:NAMED_TOOLS]) + more
-        there_are = f"There are: {named}." if known else "There are no tools."
-        raise ToolError(f"There is no tool {name[:80]!r}. {there_are}")
+        return Prepared(call.id, call.name, checked, *found)
 
     async def _make(self, call: Prepared, earlier: Call | None) -> str:
         """Return the result of a call that may be made; raise Parked or Rejected."""

@@ -135,7 +135,18 @@ def shorten_results(messages: Sequence[Message], excess: float) -> Shortened:
         if excess <= 0:
             break
         message = cast(ToolMessage, changed[row])
-        longest = RESULT_KEPT if row != rows[-1] else _common_length(message, excess)
+        longest = RESULT_KEPT
+        if row == rows[-1]:
+            # The common length at which `excess` characters are removed.
+            sizes = sorted(len(result.content) for result in message.results)
+            room = max(0.0, sum(sizes) - excess)
+            longest = max(RESULT_KEPT, sizes[-1])
+            for index, size in enumerate(sizes):
+                share = room / (len(sizes) - index)
+                if size > share:
+                    longest = max(RESULT_KEPT, int(share) - len(_NOTE) - 20)
+                    break
+                room -= size
         cut = ToolMessage(
             tuple(
                 replace(result, content=_cut_text(result.content, longest, _NOTE))
@@ -206,18 +217,6 @@ def _cut_text(text: str, room: int = RESULT_KEPT, note: str = _TEXT_NOTE) -> str
     tail = room - head
     note = note.format(missing=len(text) - room)
     return f"{text[:head]}\n{note}\n{text[len(text) - tail :]}"
-
-
-def _common_length(message: ToolMessage, excess: float) -> int:
-    """Return the length to which all results must be cut to remove `excess` characters."""
-    sizes = sorted(len(result.content) for result in message.results)
-    room = max(0.0, sum(sizes) - excess)
-    for index, size in enumerate(sizes):
-        share = room / (len(sizes) - index)
-        if size > share:
-            return max(RESULT_KEPT, int(share) - len(_NOTE) - 20)
-        room -= size
-    return max(RESULT_KEPT, sizes[-1])
 
 
 def older_messages(turn: Turn) -> tuple[HistoryMessage, ...]:

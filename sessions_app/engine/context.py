@@ -83,9 +83,28 @@ def attach_files(turn: Turn) -> str:
     """
     if turn.directory is None:
         return turn.prompt
-    attached = list(islice(_read_mentions(turn.directory, turn.prompt), MENTIONS + 1))
-    if len(attached) > MENTIONS:
-        attached[MENTIONS] = f"Note: only the first {MENTIONS} mentions of files were followed."
+    attached: list[str] = []
+    left = ALL_LIMIT
+    for mention in find_mentions(turn.prompt):
+        try:
+            text = read_text(turn.directory, mention.path, FILE_LIMIT)
+        except ToolError as error:
+            if not mention.is_certain and isinstance(error, MissingPath):
+                continue
+            block = f"Note: the file {mention.path} is not attached. {error}"
+        else:
+            block = f"The file {mention.path}:\n{fence_text(text)}"
+            if (size := len(text.encode())) > left:
+                block = (
+                    f"Note: the file {mention.path} is not attached. The files of a message have "
+                    f"at most {ALL_LIMIT} bytes in all."
+                )
+            else:
+                left -= size
+        if len(attached) == MENTIONS:
+            attached.append(f"Note: only the first {MENTIONS} mentions of files were followed.")
+            break
+        attached.append(block)
     return "\n\n".join([turn.prompt, *attached])
 
 
@@ -125,23 +144,3 @@ def _read_agents(directory: Path | None) -> Iterator[str]:
                 text = content[:AGENTS_LIMIT].decode(errors="ignore")
                 text += f"\n… Only the first {AGENTS_LIMIT} bytes of these instructions are shown."
             yield _section(f"Instructions for agents in {source}", text)
-
-
-def _read_mentions(directory: Path, prompt: str) -> Iterator[str]:
-    """Yield the file or a note for each mention; after `ALL_LIMIT` bytes only notes."""
-    left = ALL_LIMIT
-    for mention in find_mentions(prompt):
-        try:
-            text = read_text(directory, mention.path, FILE_LIMIT)
-        except ToolError as error:
-            if mention.is_certain or not isinstance(error, MissingPath):
-                yield f"Note: the file {mention.path} is not attached. {error}"
-            continue
-        if (size := len(text.encode())) > left:
-            yield (
-                f"Note: the file {mention.path} is not attached. The files of a message have at "
-                f"most {ALL_LIMIT} bytes in all."
-            )
-        else:
-            left -= size
-            yield f"The file {mention.path}:\n{fence_text(text)}"

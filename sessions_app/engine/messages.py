@@ -130,10 +130,19 @@ def dump_checkpoint(message: AssistantMessage | ToolMessage) -> dict[str, Any]:
             for r in message.results
         ]
         return make_json_storable({"role": "tool", "results": results})
+    parts: list[dict[str, str]] = []
+    for part in message.parts:
+        opaque = {"opaque": part.opaque} if part.opaque else {}
+        if isinstance(part, ToolCall):
+            call = {"id": part.id, "name": part.name, "arguments": part.arguments}
+            parts.append({"type": "tool_call", **call, **opaque})
+        else:
+            kind = "text" if isinstance(part, Text) else "thinking"
+            parts.append({"type": kind, "text": part.text, **opaque})
     return make_json_storable(
         {
             "role": "assistant",
-            "parts": list(map(_dump_part, message.parts)),
+            "parts": parts,
             "service": message.service,
             "model": message.model,
             "finishReason": message.finish_reason,
@@ -160,19 +169,9 @@ def load_checkpoints(data: Iterable[Any]) -> list[Message]:
                 )
                 results.append(ToolResult(call_id, name, content, bool(given.get("error"))))
             messages.append(ToolMessage(tuple(results)))
-        elif each.get("kind") == "request":
-            messages += _load_first_request(_dicts(each.get("parts")))
-        elif each.get("kind") == "response":
-            messages.append(_load_first_response(_dicts(each.get("parts"))))
+        elif each.get("kind") in ("request", "response"):
+            messages += _load_first_release(each["kind"], _dicts(each.get("parts")))
     return messages
-
-
-def _dump_part(part: Part) -> dict[str, str]:
-    opaque = {"opaque": part.opaque} if part.opaque else {}
-    if isinstance(part, ToolCall):
-        call = {"id": part.id, "name": part.name, "arguments": part.arguments}
-        return {"type": "tool_call", **call, **opaque}
-    return {"type": "text" if isinstance(part, Text) else "thinking", "text": part.text, **opaque}
 
 
 def _load_part(data: dict[str, Any]) -> Part | None:
@@ -184,38 +183,35 @@ def _load_part(data: dict[str, Any]) -> Part | None:
     return part(_as_text(data.get("text")), opaque) if part else None
 
 
-def _load_first_request(parts: Sequence[dict[str, Any]]) -> Iterable[Message]:
-    """Return a request of release 0.1 as messages: the results first, then the prompts in it."""
+def _load_first_release(kind: str, parts: Sequence[dict[str, Any]]) -> list[Message]:
+    """Return a request or a response of release 0.1 as messages.
+
+    Of a request, the results come first, then the prompts. Of a response, opaque content is left
+    out, because it was not stored as it came, and so is thinking: the checkpoint does not name the
+    service that could get it back.
+    """
+    answer: list[Part] = []
     results: list[ToolResult] = []
     prompts: list[Message] = []
     for part in parts:
-        kind, content = part.get("part_kind"), part.get("content")
-        tool = _as_text(part.get("tool_name"))
-        if kind == "tool-return" or (kind == "retry-prompt" and tool):
-            is_error = kind == "retry-prompt" or part.get("outcome", "success") != "success"
-            call_id = _as_text(part.get("tool_call_id"))
+        part_kind, content = part.get("part_kind"), part.get("content")
+        call_id, tool = _as_text(part.get("tool_call_id")), _as_text(part.get("tool_name"))
+        if kind == "response":
+            if part_kind == "text":
+                answer.append(Text(_as_text(content)))
+            elif part_kind == "tool-call":
+                answer.append(ToolCall(call_id, tool, _as_text(part.get("args") or {})))
+        elif part_kind == "tool-return" or (part_kind == "retry-prompt" and tool):
+            is_error = part_kind == "retry-prompt" or part.get("outcome", "success") != "success"
             results.append(ToolResult(call_id, tool, _as_text(content), is_error))
-        elif kind in ("user-prompt", "retry-prompt", "retry-feedback"):
+        elif part_kind in ("user-prompt", "retry-prompt", "retry-feedback"):
             texts = [x for x in content if isinstance(x, str)] if isinstance(content, list) else []
             prompts.append(UserMessage("\n\n".join(texts) if texts else _as_text(content)))
-        elif kind == "system-prompt":
+        elif part_kind == "system-prompt":
             prompts.append(SystemMessage(_as_text(content)))
+    if kind == "response":
+        return [AssistantMessage(tuple(answer))]
     return [ToolMessage(tuple(results)), *prompts] if results else prompts
-
-
-def _load_first_response(parts: Sequence[dict[str, Any]]) -> AssistantMessage:
-    """Return an answer of release 0.1, without opaque content, which was not stored as it came.
-
-    Thinking is left out, too: the checkpoint does not name the service that could get it back.
-    """
-    loaded: list[Part] = []
-    for part in parts:
-        if part.get("part_kind") == "text":
-            loaded.append(Text(_as_text(part.get("content"))))
-        elif part.get("part_kind") == "tool-call":
-            call_id, name = _as_text(part.get("tool_call_id")), _as_text(part.get("tool_name"))
-            loaded.append(ToolCall(call_id, name, _as_text(part.get("args") or {})))
-    return AssistantMessage(tuple(loaded))
 
 
 def _dicts(value: Any) -> list[dict[str, Any]]:

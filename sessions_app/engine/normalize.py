@@ -15,7 +15,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Any, Literal
 
 import jiter
@@ -374,18 +373,23 @@ def _merge(messages: list[Any]) -> Message:
 class _Pseudonyms:
     """Gives each of our names a different name that matches the target's pattern.
 
+    An invalid pattern is replaced by the usual one.
+
     A name that matches already stays, unless it is taken. The result depends only on the names
     before it.
     """
 
     def __init__(self, pattern: str, candidates: Callable[[str, str], Iterator[str]]) -> None:
-        self._matches = _matcher(pattern)
+        try:
+            self._pattern = re.compile(pattern or _ANY)
+        except (re.error, RecursionError, OverflowError):
+            self._pattern = re.compile(_ANY)
         self._candidates = candidates
         self._given: dict[tuple[str, int], str] = {}
         self.originals: dict[str, str] = {}
 
     def is_valid(self, name: str) -> bool:
-        return not is_blank(name) and self._matches(name)
+        return not is_blank(name) and self._pattern.fullmatch(name) is not None
 
     def find(self, name: str, use: int = 1) -> str:
         """Return the pseudonym of the n-th use of a name."""
@@ -400,7 +404,7 @@ class _Pseudonyms:
                 candidate
                 for salt in range(100)
                 for candidate in self._candidates(name, _digest(name, use, salt))
-                if candidate not in self.originals and self._matches(candidate)
+                if candidate not in self.originals and self._pattern.fullmatch(candidate)
             )
             # If no candidate matches the pattern, the server's answer will say so.
             given = next(candidates, _digest(name, use, 0)[:32])
@@ -412,16 +416,6 @@ class _Pseudonyms:
 def _digest(name: str, use: int, salt: int) -> str:
     key = f"{use} {salt} {name}".encode("utf-8", "surrogatepass")
     return hashlib.sha256(key).hexdigest()
-
-
-@lru_cache(maxsize=64)
-def _matcher(pattern: str) -> Callable[[str], bool]:
-    """Return a function that matches names; an invalid pattern is replaced by the usual one."""
-    try:
-        compiled = re.compile(pattern or _ANY)
-    except (re.error, RecursionError, OverflowError):
-        compiled = re.compile(_ANY)
-    return lambda name: compiled.fullmatch(name) is not None
 
 
 def _id_candidates(_: str, digest: str) -> Iterator[str]:

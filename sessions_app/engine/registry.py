@@ -24,7 +24,7 @@ from itertools import groupby
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
-from profiles_app.modules import Capabilities, ConfigError, Module, name_engine
+from profiles_app.modules import BUILTIN_ENGINE, Capabilities, ConfigError, Module, name_engine
 from sessions_app.engine import config as configs
 from sessions_app.engine import providers, tools
 from sessions_app.engine.base import Emit, Engine, EngineError, Outcome, Turn
@@ -86,7 +86,18 @@ class Registry(Generic[Extension]):
             try:
                 if name in builtin or others:
                     raise ValueError("there is another one of this name")
-                found[name] = self._load(entry)
+                loaded = entry.load()
+                if not (isinstance(loaded, type) and issubclass(loaded, self._base)):
+                    base = f"{self._base.__module__}.{self._base.__name__}"
+                    raise TypeError(f"it is no class of {base}")
+                if missing := getattr(loaded, "__abstractmethods__", None):
+                    raise TypeError(f"the class lacks {', '.join(sorted(missing))}")
+                if getattr(loaded, "module", None) != name:
+                    raise ValueError(f"`module` of the class must be {name!r}")
+                if not isinstance(getattr(loaded, "capabilities", None), self._capabilities):
+                    wanted = self._capabilities.__name__
+                    raise TypeError(f"`capabilities` of the class must be {wanted}")
+                found[name] = loaded
                 packages[name] = _name_package(entry)
             # Other people's code may raise anything while it is imported.
             except (Exception, SystemExit) as error:
@@ -123,18 +134,6 @@ class Registry(Generic[Extension]):
             modules.setdefault(name, Module(Capabilities(), "", error))
         return modules
 
-    def _load(self, entry: EntryPoint) -> type[Extension]:
-        loaded = entry.load()
-        if not (isinstance(loaded, type) and issubclass(loaded, self._base)):
-            raise TypeError(f"it is no class of {self._base.__module__}.{self._base.__name__}")
-        if missing := getattr(loaded, "__abstractmethods__", None):
-            raise TypeError(f"the class lacks {', '.join(sorted(missing))}")
-        if getattr(loaded, "module", None) != entry.name:
-            raise ValueError(f"`module` of the class must be {entry.name!r}")
-        if not isinstance(getattr(loaded, "capabilities", None), self._capabilities):
-            raise TypeError(f"`capabilities` of the class must be {self._capabilities.__name__}")
-        return loaded
-
 
 def _name_package(entry: EntryPoint) -> str:
     return f"{entry.dist.name} {entry.dist.version}" if entry.dist else "a package"
@@ -155,13 +154,6 @@ def find_classes(package: ModuleType, base: type[Extension]) -> dict[str, type[E
     return found
 
 
-def _find_builtin_engines() -> dict[str, type[Engine]]:
-    # Late, because it chooses its providers here.
-    from sessions_app.engine.conversation import ConversationEngine
-
-    return {ConversationEngine.module: ConversationEngine}
-
-
 # mypy forbids abstract classes as values, because they might be called; here they are not.
 PROVIDERS = Registry(
     "provider",
@@ -179,7 +171,12 @@ ENGINES = Registry(
     "engine",
     Engine,  # type: ignore[type-abstract]
     EngineCapabilities,
-    _find_builtin_engines,
+    # Imported late, because it finds its providers and tools here.
+    lambda: {
+        BUILTIN_ENGINE: importlib.import_module(
+            "sessions_app.engine.conversation"
+        ).ConversationEngine
+    },
 )
 REGISTRIES: tuple[Registry[Any], ...] = (PROVIDERS, TOOLS, ENGINES)
 

@@ -67,6 +67,25 @@ def _normalize_text(text: str, lenient: bool) -> Schema:
     return _Normalizer(json.loads(text), lenient).run()
 
 
+def find_reference(root: Any, ref: Any) -> Any:
+    """Return the schema in a document to which a reference such as `#/$defs/Name` leads.
+
+    Returns None if it leads nowhere, or out of the document, and {} for the schema `true`.
+    """
+    if not isinstance(ref, str) or not ref.startswith("#"):
+        return None
+    found = root
+    for step in filter(None, ref[1:].split("/")):
+        name = step.replace("%25", "%").replace("~1", "/").replace("~0", "~")
+        if isinstance(found, dict):
+            found = found.get(name)
+        elif isinstance(found, list) and name.isdecimal() and int(name) < len(found):
+            found = found[int(name)]
+        else:
+            return None
+    return {} if found is True else found
+
+
 class _Normalizer:
     def __init__(self, root: Any, lenient: bool) -> None:
         self._root = root
@@ -153,7 +172,7 @@ class _Normalizer:
     def _inline(self, given: Schema, refs: tuple[str, ...], depth: int) -> Schema | None:
         """Return the schema that a reference stands for; None if the reference may stay."""
         ref = given.get("$ref")
-        target = self._resolve(ref)
+        target = find_reference(self._root, ref)
         if self._lenient and target is not None and str(ref).startswith(_LOCAL):
             return None
         beside = {k: v for k, v in given.items() if not str(k).endswith(("$ref", "Ref"))}
@@ -163,20 +182,6 @@ class _Normalizer:
         # The reference leads nowhere or to itself: any value of that type is allowed.
         kind = _bare(target) if isinstance(target, dict) else {}
         return self._schema({**kind, **beside}, refs, depth + 1)
-
-    def _resolve(self, ref: Any) -> Any:
-        if not isinstance(ref, str) or not ref.startswith("#"):
-            return None
-        found = self._root
-        for step in filter(None, ref[1:].split("/")):
-            name = step.replace("%25", "%").replace("~1", "/").replace("~0", "~")
-            if isinstance(found, dict):
-                found = found.get(name)
-            elif isinstance(found, list) and name.isdecimal() and int(name) < len(found):
-                found = found[int(name)]
-            else:
-                return None
-        return {} if found is True else found
 
     def _keyword(self, key: str, value: Any, refs: tuple[str, ...], depth: int) -> Any:
         """Return a keyword's value; None if it is missing or not valid."""

@@ -274,7 +274,15 @@ def _next_answer(script: Any, request: Request) -> dict[str, Any]:
 
     The run has had the answers after the newest message of a user.
     """
-    if not isinstance(script, list) or not script or not all(map(_is_answer, script)):
+    answers = script if isinstance(script, list) else []
+    is_script = bool(answers) and all(
+        isinstance(answer, dict)
+        and not set(answer) - KEYS
+        and isinstance(answer.get("tools") or [], list)
+        and all(isinstance(x, dict) and "name" in x for x in answer.get("tools") or [])
+        for answer in answers
+    )
+    if not is_script:
         raise EngineError(
             "bad_script",
             f"`script` of provider-mock is a list of answers with {', '.join(sorted(KEYS))}.",
@@ -284,14 +292,7 @@ def _next_answer(script: Any, request: Request) -> dict[str, Any]:
         if isinstance(message, UserMessage):
             break
         count += isinstance(message, AssistantMessage)
-    return script[min(count, len(script) - 1)]
-
-
-def _is_answer(answer: Any) -> bool:
-    if not isinstance(answer, dict) or set(answer) - KEYS:
-        return False
-    tools = answer.get("tools") or []
-    return isinstance(tools, list) and all(isinstance(t, dict) and "name" in t for t in tools)
+    return answers[min(count, len(answers) - 1)]
 
 
 def find_prompt(request: Request) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
 
+from sessions_app.engine.tool_schemas import find_reference
 from sessions_app.engine.tools.base import ToolError
 
 # References that are followed one after the other; after these, a schema counts as endless.
@@ -133,9 +134,21 @@ class SchemaCoercion:
             value = int(value)
         if isinstance(value, dict):
             return self._fit_properties(value, schema, path, depth)
-        if isinstance(value, list):
-            return self._fit_items(value, schema, path, depth)
-        return value
+        if not isinstance(value, list):
+            return value
+        first = schema.get("prefixItems")
+        first = first if isinstance(first, list) else []
+        fitting: list[Any] = []
+        mistakes: list[str] = []
+        for index, item in enumerate(value):
+            each = first[index] if index < len(first) else schema.get("items", True)
+            try:
+                fitting.append(self.fit(item, each, f"{path}[{index}]", depth + 1))
+            except UnfitValueError as error:
+                mistakes.extend(error.mistakes)
+        if mistakes:
+            raise UnfitValueError(*mistakes)
+        return fitting
 
     def _is_too_long(self, depth: int) -> bool:
         self.steps += 1
@@ -147,14 +160,11 @@ class SchemaCoercion:
             reference = schema.get("$ref") if isinstance(schema, dict) else None
             if not isinstance(reference, str):
                 return schema
-            target: Any = self.root
-            for part in reference.removeprefix("#").strip("/").split("/"):
-                name = part.replace("~1", "/").replace("~0", "~")
-                if name:
-                    target = target.get(name) if isinstance(target, dict) else None
-            if not reference.startswith("#") or not isinstance(target, dict):
-                return {key: item for key, item in schema.items() if key != "$ref"}
-            schema = {**target, **{key: item for key, item in schema.items() if key != "$ref"}}
+            target = find_reference(self.root, reference)
+            schema = {key: item for key, item in schema.items() if key != "$ref"}
+            if not isinstance(target, dict):
+                return schema
+            schema = {**target, **schema}
         return {}
 
     def _fit_one(self, value: Any, schemas: list[Any], path: str, depth: int) -> Any:
@@ -238,21 +248,6 @@ class SchemaCoercion:
                     return set()
                 kinds |= inner
         return kinds
-
-    def _fit_items(self, value: list[Any], schema: Schema, path: str, depth: int) -> list[Any]:
-        first = schema.get("prefixItems")
-        first = first if isinstance(first, list) else []
-        fitting: list[Any] = []
-        mistakes: list[str] = []
-        for index, item in enumerate(value):
-            each = first[index] if index < len(first) else schema.get("items", True)
-            try:
-                fitting.append(self.fit(item, each, f"{path}[{index}]", depth + 1))
-            except UnfitValueError as error:
-                mistakes.extend(error.mistakes)
-        if mistakes:
-            raise UnfitValueError(*mistakes)
-        return fitting
 
 
 def convert_to(value: Any, types: set[str], path: str) -> Any:

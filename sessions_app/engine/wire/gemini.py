@@ -18,6 +18,7 @@ from sessions_app.engine.messages import (
     UserMessage,
 )
 from sessions_app.engine.settings import Thinking as ThinkingSettings
+from sessions_app.engine.tool_schemas import find_reference
 from sessions_app.engine.wire.answer import (
     Reader,
     TextBlock,
@@ -289,11 +290,7 @@ class SchemaSimplifier:
             if place in places:
                 return rest
             places.append(place)
-            target: Any = self._root
-            for name in place.removeprefix("#").strip("/").split("/"):
-                key = name.replace("~1", "/").replace("~0", "~")
-                target = as_dict(target).get(key) if key else target
-            schema = {**as_dict(target), **rest}
+            schema = {**as_dict(find_reference(self._root, place)), **rest}
         if parts := as_dicts(schema.get("allOf")):
             rest = {key: value for key, value in schema.items() if key != "allOf"}
             schema = self._merge([*(self._resolve(each, places) for each in parts), rest])

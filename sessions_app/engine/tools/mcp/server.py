@@ -319,6 +319,10 @@ class ServerTools:
             return self._connection
 
     async def _connect(self) -> None:
+        """Make a new connection, and list the tools the first time.
+
+        Raises ServerDown, and EngineError if the config names tools that the server does not have.
+        """
         if self._made > RECONNECTS:
             raise ServerDown(
                 f"{self.server} broke off {self._made} times, and is not called again in this run."
@@ -328,11 +332,9 @@ class ServerTools:
         self._made += 1
         self._connection = McpConnection(self.server, self._directory)
         await self._connection.open()
-        if not self._is_listed:
-            self._offer_tools(self._connection)
-
-    def _offer_tools(self, connection: McpConnection) -> None:
-        """Offer the tools of the server; raise EngineError if the config names unknown ones."""
+        if self._is_listed:
+            return
+        connection = self._connection
         wanted, notes = choose_tools(self.server, connection.tools), list(connection.notes)
         if len(wanted) > TOOLS_LIMIT:
             notes.append(

@@ -201,7 +201,8 @@ class HttpConnection:
         self.error_status: int | None = None
         # The failure of the newest request, if it got no answer.
         self.failure: httpx2.TransportError | None = None
-        self._has_session = False
+        # Whether the newest request belongs to a session.
+        self.has_session = False
 
     @asynccontextmanager
     async def connect(self, screen: MessageFilter, **options: Any) -> AsyncIterator[ClientSession]:
@@ -229,7 +230,7 @@ class HttpConnection:
     def was_not_done(self) -> bool:
         """Whether the newest request was certainly not done: not sent, or of an unknown session."""
         unsent = isinstance(self.failure, httpx2.ConnectError | httpx2.ConnectTimeout)
-        return unsent or (self._has_session and self.error_status in _UNKNOWN_SESSION)
+        return unsent or (self.has_session and self.error_status in _UNKNOWN_SESSION)
 
     def _make_client(self) -> httpx2.AsyncClient:
         """Return a client that follows no redirects; the session has the time-outs of calls.
@@ -244,15 +245,8 @@ class HttpConnection:
             # A small compressed answer could be very large.
             headers={**self.server.headers, "Accept-Encoding": "identity"},
             timeout=httpx2.Timeout(None, connect=self.server.timeout),
-            event_hooks={"request": [self._on_request], "response": [self._on_response]},
+            event_hooks={"response": [self._on_response]},
         )
-
-    async def _on_request(self, request: httpx2.Request) -> None:
-        resumes = "last-event-id" in request.headers
-        if request.method == "GET" and not (self.is_sse or resumes):
-            raise httpx2.RequestError("a stream of unasked messages is not opened")
-        self._has_session = "mcp-session-id" in request.headers
-        request.extensions["trace"] = Handshake().trace
 
     async def _on_response(self, response: httpx2.Response) -> None:
         if response.request.method == "POST" or self.is_sse:
@@ -269,11 +263,17 @@ class FailureRecordingClient(httpx2.AsyncClient):
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         """Send a request; record an error of the transport, and raise it."""
+        connection = self._connection
+        resumes = "last-event-id" in request.headers
+        if request.method == "GET" and not (connection.is_sse or resumes):
+            raise httpx2.RequestError("a stream of unasked messages is not opened")
+        connection.has_session = "mcp-session-id" in request.headers
+        request.extensions["trace"] = Handshake().trace
         try:
             return await super().send(request, **options)
         except httpx2.TransportError as error:
-            if request.method == "POST" or self._connection.is_sse:
-                self._connection.failure = error
+            if request.method == "POST" or connection.is_sse:
+                connection.failure = error
             raise
 
 

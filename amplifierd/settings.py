@@ -108,7 +108,6 @@ INSTALLED_APPS = [
     "profiles_app",
     "sessions_app",
     "pgtrigger",
-    "procrastinate.contrib.django",
     "axes",
     "rest_framework",
     "drf_spectacular",
@@ -253,7 +252,6 @@ SPECTACULAR_SETTINGS = {
     "SERVERS": [{"url": PREFIX or "/"}],
 }
 
-PROCRASTINATE_AUTODISCOVER_MODULE_NAME = "worker.queue"
 # Who hears which hints of the feed; nothing is stored, so django_eventstream needs no tables.
 EVENTSTREAM_CHANNELMANAGER_CLASS = "sessions_app.streaming.feed.OwnerChannels"
 

@@ -26,7 +26,7 @@ CALLED = "called"
 PARKED = "parked"
 # All is said, the outcome is not told.
 BEFORE_SETTLING = "before-settling"
-# The outcome is told, the job not yet over.
+# The outcome is told, the worker not yet done with the session.
 SETTLED = "settled"
 
 ALL = (

@@ -6,6 +6,12 @@ from django.dispatch import Signal
 # A hint that carries no truth: who misses it finds the event in the journal.
 journal_grew = Signal()
 
+# Sent with `session_id: str`: a worker may have something to do for the session. A hint as well:
+# workers look for themselves now and then.
+work_queued = Signal()
+# The channel on which workers of all processes hear of it; the payload is ids with commas between.
+WORK_CHANNEL = "amplifierd_work"
+
 # Sent with `kind: str`, `session_id: str`, `owner: str` (whose session it is) and `data: dict`, the
 # little that has changed. For lists of sessions: who misses one reads the list again.
 session_changed = Signal()

@@ -60,7 +60,7 @@ def _dashboard() -> Any:
 
 
 # Group → model and what its page is called; a model that is not here stands in the last group.
-GROUPS = {
+GROUPS: dict[str, dict[str, str]] = {
     "": {
         "Session": "Sessions",
         "Run": "Runs",
@@ -71,9 +71,8 @@ GROUPS = {
         "ApiKey": "API keys",
     },
     "People": {"User": "Users", "Group": "Groups"},
-    "Queue": {"ProcrastinateJob": "Jobs"},
+    "Other": {},
 }
-LAST = "Queue"
 
 
 @dataclass(frozen=True)

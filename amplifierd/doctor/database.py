@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -10,18 +10,18 @@ from django.conf import settings
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Count, Max, Min, Q
-from django.db.models.functions import Now
 from django.utils import timezone
-from procrastinate.contrib.django.models import ProcrastinateWorker
 
 from amplifierd.common.program import command
 from amplifierd.doctor import CheckResult, error, machine, ok, warning
 from amplifierd.postgres import PostgresError, embedded_url, leaving_on_signals, running, schema
 from amplifierd.postgres.data_folder import Layout
 from amplifierd.postgres.statements import close_connections
+from sessions_app.connections import parameters
 from sessions_app.models import Run
+from sessions_app.models.daemon import ProcessKind
+from sessions_app.services import processes
 from sessions_app.states import RunStatus
-from sessions_app.streaming.database import parameters
 
 # Seconds by which the clocks may differ: from the first on a warning, from the second an error.
 SKEW, WRONG = 2.0, 60.0
@@ -129,16 +129,13 @@ def _examine_server(which: str, todo: str) -> CheckResult:
     return ok("database", says)
 
 
-# Seconds after its last heartbeat from which a worker counts as dead; it sends one every 10.
-SILENCE = 35
 # Seconds for which a run may wait before there is a warning.
 LONG = 60.0
 
 
 def alive() -> int:
     """Return how many workers are alive, by the database's clock."""
-    recently = Now() - timedelta(seconds=SILENCE)
-    return ProcrastinateWorker.objects.filter(last_heartbeat__gt=recently).count()
+    return processes.alive().filter(kind=ProcessKind.WORKER).count()
 
 
 def workers() -> Iterator[CheckResult]:

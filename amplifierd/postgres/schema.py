@@ -12,7 +12,7 @@ from django.db import connection
 from amplifierd.common.errors import DATABASE_UNAVAILABLE, describe
 from amplifierd.common.migrations import is_migrated
 from amplifierd.common.program import command
-from sessions_app.streaming.database import parameters
+from sessions_app.connections import parameters
 
 logger = logging.getLogger(__name__)
 

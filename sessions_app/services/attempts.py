@@ -230,7 +230,7 @@ def release(attempt: Attempt) -> None:
 
 
 def rescue(limit: int = 100) -> int:
-    """Give back the runs whose lease has expired, and queue work that has no job.
+    """Give back the runs whose lease has expired, and have sub-sessions ended whose work is done.
 
     Safe to call from many workers at once. Return how many runs were rescued.
     """
@@ -238,8 +238,8 @@ def rescue(limit: int = 100) -> int:
         Run.objects.with_expired_lease().values_list("session_id", "id", "attempt")[:limit]
     )
     rescued = sum(_rescue(Attempt(*values)) for values in expired)
-    for session_id in _find_orphaned(limit):
-        hints.queue_job(session_id)
+    for (session_id,) in fetch_prepared(UNENDED, {"limit": limit}):
+        hints.call_worker(session_id)
     return rescued
 
 
@@ -269,7 +269,7 @@ def _interrupt(run: Run, broken_off: int) -> None:
     if broken_off < settings.MAX_ATTEMPTS:
         Run.objects.filter(pk=run.pk).update(status=RunStatus.QUEUED, lease_expires_at=None)
         journal.append(run.session_id, [interrupted])
-        hints.queue_job(run.session_id)
+        hints.call_worker(run.session_id)
         return
     failure = Failure(
         "too_many_attempts",
@@ -280,36 +280,32 @@ def _interrupt(run: Run, broken_off: int) -> None:
     journal.append(run.session_id, [interrupted, *_error(given_up, failure, "")])
 
 
-ORPHANED = """
-WITH found AS (
+# The queue: sessions with a run that can be claimed, the one that has waited longest first.
+QUEUED = """
 SELECT r.session_id FROM sessions_app_run r
-WHERE r.created_at < statement_timestamp() - %s
-  AND (r.status = 'queued' AND NOT EXISTS (
-    SELECT FROM sessions_app_run o
-    WHERE o.session_id = r.session_id AND o.status IN ('running', 'parked'))
-  OR r.status = 'parked' AND NOT EXISTS (
-    SELECT FROM sessions_app_pending_action a WHERE a.run_id = r.id AND a.status = 'pending'))
-UNION
--- A sub-session whose work is done is still to be ended.
+WHERE r.status IN ('queued', 'parked')
+    AND CASE r.status WHEN 'queued' THEN NOT EXISTS (
+        SELECT FROM sessions_app_run o
+        WHERE o.session_id = r.session_id AND o.status IN ('running', 'parked')
+    ) ELSE NOT EXISTS (
+        SELECT FROM sessions_app_pending_action a WHERE a.run_id = r.id AND a.status = 'pending'
+    ) END
+GROUP BY r.session_id ORDER BY min(r.created_at) LIMIT %(limit)s::bigint
+"""
+# Sub-sessions whose work is done, and that are still to be ended.
+UNENDED = """
 SELECT s.id FROM sessions_app_session s
 JOIN sessions_app_pending_action a ON a.sub_session_id = s.id
 WHERE s.status = 'active' AND NOT EXISTS (
     SELECT FROM sessions_app_run o
     WHERE o.session_id = s.id AND o.status IN ('queued', 'running', 'parked'))
-)
-SELECT session_id FROM found WHERE NOT EXISTS (
-    SELECT FROM procrastinate_jobs j
-    WHERE j.status = 'todo' AND j.args ->> 'session_id' = found.session_id)
-LIMIT %s
+LIMIT %(limit)s::bigint
 """
 
 
-def _find_orphaned(limit: int) -> list[str]:
-    """Return the sessions that have something to do but no job any more."""
-    parameters: list[Any] = [timedelta(seconds=settings.LEASE_SECONDS / 3), limit]
-    with connection.cursor() as cursor:
-        cursor.execute(ORPHANED, parameters)
-        return [row[0] for row in cursor.fetchall()]
+def find_work(limit: int) -> list[str]:
+    """Return sessions with a run that can be claimed, the one that has waited longest first."""
+    return [session_id for (session_id,) in fetch_prepared(QUEUED, {"limit": limit})]
 
 
 def _settle(attempt: Attempt, status: RunStatus, finish_reason: str, **changes: object) -> Run:

@@ -1,30 +1,29 @@
-"""What a change tells others: hints for lists of sessions, and jobs for workers.
+"""What a change tells others: lists of sessions, and workers.
 
 Hints are sent after the commit, so that clients need not poll the lists. A hint says which session
 changed and a little of what: never what was said, nor its metadata. Most hints follow from the
 events that are written to the journal (`sessions_app.events` says which); the services send those
 of changes that no journal records.
 
-There is one kind of job: look at a session, and do what there is to do.
+Workers are told which session to look at. The runs themselves are the queue: a worker that was not
+told finds them there a moment later (`attempts.find_work`).
 """
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.db import transaction
-from procrastinate.contrib.django import app
 
 from sessions_app.events import Event, Hint, SessionCreatedHint, SessionUpdatedHint
 from sessions_app.models import Session
-from sessions_app.signals import session_changed
-
-# The name by which the worker knows the job that executes a session's runs.
-ADVANCE_SESSION = "advance_session"
+from sessions_app.signals import session_changed, work_queued
 
 
-def queue_job(session_id: str) -> None:
-    """Queue the job that executes the session's runs; joins the caller's transaction."""
-    app.configure_task(ADVANCE_SESSION).defer(session_id=session_id)
+def call_worker(session_id: str) -> None:
+    """Have a worker look at the session, once the transaction has committed."""
+    transaction.on_commit(
+        lambda: work_queued.send(sender=call_worker, session_id=session_id), robust=True
+    )
 
 
 def send(hint: type[Hint], session_id: str, owner: str, **data: Any) -> None:

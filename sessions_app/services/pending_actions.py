@@ -183,7 +183,7 @@ def answer_for_sub_session(session_id: str, **changes: Any) -> bool:
     )
     if changes:
         call.update(**changes)
-    hints.queue_job(parent_id)
+    hints.call_worker(parent_id)
     return True
 
 
@@ -220,5 +220,5 @@ def _settle(
             }
             entry = Entry(EventType.APPROVAL_RESOLVED, data, action.run_id)
             journal.append(action.session_id, [entry])
-        hints.queue_job(action.session_id)
+        hints.call_worker(action.session_id)
     return settled

@@ -40,7 +40,7 @@ def send(
     strategy: str = Strategy.ENQUEUE,
     metadata: dict[str, Any] | None = None,
 ) -> tuple[Run, int]:
-    """Accept a message for execution: message, queued run, event and job commit together.
+    """Accept a message for execution: message, queued run and event commit together.
 
     Return the run, and the seq of the event that tells of the message. Raises SessionNotFound,
     InvalidTransition (not active), RunInProgress (`reject`) or TooManyRuns.
@@ -59,7 +59,7 @@ def send(
         )
         run.message_id = line.id
         run.save(force_insert=True)
-        hints.queue_job(session_id)
+        hints.call_worker(session_id)
         failpoints.reach(failpoints.SEND_BEFORE_COMMIT)
     return run, position.last_event_seq
 
@@ -103,7 +103,7 @@ def wake_parent(session_id: str) -> None:
     if Run.objects.filter(session_id=session_id).open().exists():
         return
     if pending_actions.answer_for_sub_session(session_id):
-        hints.queue_job(session_id)
+        hints.call_worker(session_id)
 
 
 def add_checkpoints(

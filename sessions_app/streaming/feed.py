@@ -21,9 +21,10 @@ from django_eventstream.views import Listener, get_listener_manager
 
 from amplifierd.common.callers import Caller, Everyone, Owner, Visibility
 from amplifierd.common.formats import stamp
+from sessions_app import connections
 from sessions_app.events import FeedConnected
 from sessions_app.exceptions import StreamUnavailable, TooManyStreams
-from sessions_app.streaming import database, notifier
+from sessions_app.streaming import notifier
 from sessions_app.streaming.frames import encode_keepalive, encode_notice
 from sessions_app.streaming.hub import DRAIN, keep
 
@@ -217,7 +218,7 @@ class Feed:
 
     async def _listen(self) -> None:
         try:
-            await database.listen(
+            await connections.listen(
                 notifier.HINTS_CHANNEL, "feed", self.on_notification, self._on_connect
             )
         finally:

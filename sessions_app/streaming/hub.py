@@ -15,6 +15,7 @@ from django.conf import settings
 
 from amplifierd.common.callers import Visibility
 from amplifierd.common.outage import LONGEST_DELAY, retry
+from sessions_app import connections
 from sessions_app.events import AssistantMessageComplete
 from sessions_app.exceptions import (
     BadCursor,
@@ -23,7 +24,7 @@ from sessions_app.exceptions import (
     StreamUnavailable,
     TooManyStreams,
 )
-from sessions_app.streaming import database, notifier
+from sessions_app.streaming import notifier
 from sessions_app.streaming.frames import decode
 from sessions_app.streaming.journal_reader import JournalReader, Page, State
 from sessions_app.streaming.subscription import Subscription, Tail
@@ -187,7 +188,7 @@ class Hub:
             for session_id, seq in notifier.unpack(payload):
                 self.schedule(session_id, seq)
 
-        await database.listen(notifier.CHANNEL, "listen", on_notification, self.schedule_all)
+        await connections.listen(notifier.CHANNEL, "listen", on_notification, self.schedule_all)
 
     async def _wait_and_read(self) -> None:
         await self._work.wait()

@@ -14,9 +14,10 @@ from psycopg.pq import TransactionStatus
 
 from amplifierd.common.callers import Visibility, sql_visibility
 from amplifierd.common.errors import DATABASE_UNAVAILABLE
+from sessions_app import connections
 from sessions_app.events import ApprovalRequired
 from sessions_app.exceptions import StreamUnavailable
-from sessions_app.streaming import database, frames
+from sessions_app.streaming import frames
 
 logger = logging.getLogger(__name__)
 
@@ -200,7 +201,7 @@ class JournalReader:
                 await self._give_back(connection)
 
     async def _connect(self) -> psycopg.AsyncConnection[Any]:
-        connection = await database.connect("journal", prepare_threshold=0)
+        connection = await connections.connect("journal", prepare_threshold=0)
         try:
             await connection.execute(SETTINGS)
         except BaseException:

@@ -1,4 +1,4 @@
-"""The notifier: tells every process, after the commit, which journals have grown.
+"""The notifier: tells every process, after the commit, which journals have grown and what is to do.
 
 A notification is only a hint. A lost or doubled one costs latency, so notifying never fails, never
 waits, and may be dropped. It is sent outside the transaction that it is about, on a connection of
@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import psycopg
 
 from amplifierd.common.outage import delays
-from sessions_app.signals import journal_grew, session_changed
-from sessions_app.streaming import database
+from sessions_app import connections
+from sessions_app.signals import WORK_CHANNEL, journal_grew, session_changed, work_queued
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,10 @@ HINTS_LOST = "lost"
 # Seconds that the end of the process waits for the last notifications.
 CLOSE_SECONDS = 2.0
 
-NOTIFY = "SELECT pg_notify(%s, payload) FROM unnest(%s::text[]) AS payload"
+NOTIFY = """
+SELECT pg_notify(channel, payload)
+FROM unnest(%(channels)s::text[], %(payloads)s::text[]) AS notification (channel, payload)
+"""
 
 
 class Hint(NamedTuple):
@@ -153,6 +156,23 @@ class HintBuffer:
             self._hints, self._lost, self._unsent, self.due = {}, False, [], None
 
 
+class Taken(NamedTuple):
+    """What is sent together: journals with their newest seqs, sessions with work, packed hints."""
+
+    newest: dict[str, int]
+    work: dict[str, None]
+    hints: list[str]
+
+    def parameters(self) -> dict[str, list[str]]:
+        """Return the parameters of NOTIFY."""
+        # Work first: somebody waits for the answer.
+        payloads = [(WORK_CHANNEL, each) for each in _join(self.work, ",")]
+        payloads += [(CHANNEL, each) for each in pack(self.newest)]
+        payloads += [(HINTS_CHANNEL, each) for each in self.hints]
+        channels, texts = zip(*payloads, strict=True)
+        return {"channels": list(channels), "payloads": list(texts)}
+
+
 class Notifier:
     """Collects which journals have grown, the newest seq per session; one thread sends it.
 
@@ -161,6 +181,7 @@ class Notifier:
 
     def __init__(self) -> None:
         self._pending: dict[str, int] = {}
+        self._work: dict[str, None] = {}
         self._hints = HintBuffer()
         self._changed = threading.Condition()
         self._closing = False
@@ -172,6 +193,13 @@ class Notifier:
             if session_id not in self._pending and len(self._pending) >= PENDING_LIMIT:
                 return
             self._pending[session_id] = max(seq, self._pending.get(session_id, 0))
+            self._wake()
+
+    def call_worker(self, session_id: str) -> None:
+        """Notify the workers that they may have something to do for a session; return at once."""
+        with self._changed:
+            if len(self._work) < PENDING_LIMIT:
+                self._work[session_id] = None
             self._wake()
 
     def send_hint(self, hint: Hint) -> None:
@@ -207,51 +235,49 @@ class Notifier:
         connection: psycopg.Connection[Any] | None = None
         pauses = delays()
         while any(taken := self._take()):
-            newest, hints = taken
             try:
                 if connection is None:
-                    connection = psycopg.connect(**database.parameters("notifier"))
+                    connection = psycopg.connect(**connections.parameters("notifier"))
                     # A notification need not reach the disk: it is about what is there already.
                     connection.execute("SET synchronous_commit = off")
-                if newest:
-                    connection.execute(NOTIFY, [CHANNEL, pack(newest)])
-                if hints:
-                    connection.execute(NOTIFY, [HINTS_CHANNEL, hints])
+                connection.execute(NOTIFY, taken.parameters(), prepare=True)
                 pauses = delays()
             except Exception as error:
                 logger.warning("The notifier lost its connection and tries again: %s", error)
                 if connection is not None:
                     connection.close()
                     connection = None
-                self._put_back(newest, hints)
+                self._put_back(taken)
                 self._pause(next(pauses))
         if connection is not None:
             connection.close()
 
-    def _take(self) -> tuple[dict[str, int], list[str]]:
+    def _take(self) -> Taken:
         """Wait for something to send and take it; nothing, and the thread's end, once closed."""
         with self._changed:
-            while not (self._pending or self._closing or self._hints.is_due()):
+            while not (self._pending or self._work or self._closing or self._hints.is_due()):
                 due = self._hints.due
                 self._changed.wait(None if due is None else max(0, due - time.monotonic()))
-            newest, self._pending = self._pending, {}
             is_time = self._closing or self._hints.is_due()
-            hints = self._hints.take() if is_time else []
-            if not newest and not hints:
+            taken = Taken(self._pending, self._work, self._hints.take() if is_time else [])
+            self._pending, self._work = {}, {}
+            if not any(taken):
                 self._thread = None
-            return newest, hints
+            return taken
 
-    def _put_back(self, newest: dict[str, int], hints: list[str]) -> None:
+    def _put_back(self, taken: Taken) -> None:
         with self._changed:
-            for session_id, seq in newest.items():
+            for session_id, seq in taken.newest.items():
                 self._pending[session_id] = max(seq, self._pending.get(session_id, 0))
-            self._hints.put_back(hints)
+            self._work |= taken.work
+            self._hints.put_back(taken.hints)
 
     def _pause(self, seconds: float) -> None:
         """Wait before the next attempt; a notifier that is being closed drops what is pending."""
         with self._changed:
             if self._changed.wait_for(lambda: self._closing, seconds):
                 self._pending.clear()
+                self._work.clear()
                 self._hints.clear()
 
 
@@ -262,6 +288,7 @@ def connect() -> None:
     """Notify of every journal that grows in this process, and send its hints, from now on."""
     journal_grew.connect(_on_growth, dispatch_uid="notifier")
     session_changed.connect(_on_change, dispatch_uid="notifier")
+    work_queued.connect(_on_work, dispatch_uid="notifier")
     atexit.register(close)
 
 
@@ -276,6 +303,10 @@ def _on_growth(session_id: str, seq: int, **_: Any) -> None:
 
 def _on_change(kind: str, session_id: str, owner: str, data: dict[str, Any], **_: Any) -> None:
     _notifier.send_hint(Hint(kind, session_id, owner, data))
+
+
+def _on_work(session_id: str, **_: Any) -> None:
+    _notifier.call_worker(session_id)
 
 
 def _replace_after_fork() -> None:

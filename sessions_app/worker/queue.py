@@ -1,115 +1,96 @@
-"""The job queue as a worker uses it, and its only task.
+"""The queue of a worker: sessions that it was told of, and those that it finds in the database.
 
-Procrastinate's worker stops when a statement fails; this one waits until the database is back.
+A notification is enough to claim a run. Whatever of them is lost, the queued runs stay in their
+table, where every worker looks now and then.
 """
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from functools import partial
 
-import psycopg
-import psycopg_pool
-from procrastinate import App, JobContext, PsycopgConnector
-from procrastinate.contrib.django import app
-from procrastinate.contrib.django.utils import connector_params
-from procrastinate.exceptions import ConnectorException
-from procrastinate.jobs import Job, Status
-from procrastinate.manager import JobManager, NotificationCallback
-
-from amplifierd.common.errors import READ_ONLY
-from amplifierd.common.outage import FIRST_DELAY, is_unavailable, retry
-from sessions_app.services.hints import ADVANCE_SESSION
-
-if TYPE_CHECKING:
-    from sessions_app.worker.executor import Executor
+from amplifierd.common.errors import DATABASE_UNAVAILABLE
+from amplifierd.common.outage import retry
+from sessions_app import connections
+from sessions_app.services import attempts
+from sessions_app.signals import WORK_CHANNEL
+from sessions_app.worker import database
 
 logger = logging.getLogger(__name__)
 
-# As in Django's pool: the next attempt follows soon, so this one need not wait long.
-POOL: dict[str, Any] = {"timeout": 2, "reconnect_timeout": 1}
+# Seconds between two looks for sessions of which no notification came.
+POLL = 2.0
+# Sessions that wait for a place, at most; the others are found by looking.
+WAITING = 10_000
 
 
-class WriterPool(psycopg_pool.AsyncConnectionPool):
-    """Replaces each connection that has refused a write.
+class Queue:
+    """Has sessions advanced, at most `concurrency` at a time and each by one task.
 
-    A connection that was opened to a standby, or under a role that was read-only then, takes no
-    writes as long as it lives, even if the database takes them again.
+    Several workers may be told of a session: the claim decides which one executes its run.
     """
 
-    @contextlib.asynccontextmanager
-    async def connection(
-        self,
-        timeout: float | None = None,  # noqa: ASYNC109 the signature is the pool's
-    ) -> AsyncIterator[psycopg.AsyncConnection]:
-        """Lend a connection for the block."""
-        async with super().connection(timeout) as connection:
-            try:
-                yield connection
-            except READ_ONLY:
-                await connection.close()
-                raise
+    def __init__(self, advance: Callable[[str], Awaitable[None]], concurrency: int) -> None:
+        self._advance = advance
+        self._concurrency = concurrency
+        self._is_closed = False
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        # In the order of their notifications.
+        self._waiting: dict[str, None] = {}
 
+    def add(self, session_id: str) -> None:
+        """Have a session advanced as soon as there is a place, again if it is under way."""
+        if len(self._waiting) < WAITING:
+            self._waiting[session_id] = None
+        self._fill()
 
-def build_queue() -> App:
-    """Return the app on its own connector.
+    async def listen(self) -> None:
+        """Add the sessions that notifications name, until cancelled."""
 
-    The services still queue jobs inside Django's transactions.
-    """
-    connector = PsycopgConnector(pool_factory=WriterPool, kwargs=connector_params(), **POOL)
-    queue = app.with_connector(connector)
-    queue.job_manager = RetryingJobManager(queue.connector)
-    return queue
+        def add_all(payload: str) -> None:
+            for session_id in payload.split(","):
+                self.add(session_id)
 
+        # Whatever was notified before is found by looking.
+        listen = partial(connections.listen, WORK_CHANNEL, "worker", add_all, lambda: None)
+        while True:
+            await retry(listen, doing="Listening for work", also=(OSError,))
 
-class RetryingJobManager(JobManager):
-    """Sends the worker's statements to the queue until the database answers."""
+    async def poll(self) -> None:
+        """Add the sessions of which no notification came, until cancelled."""
+        while True:
+            if room := self._concurrency - len(self._tasks):
+                try:
+                    for session_id in await database.call(attempts.find_work, room):
+                        # Those under way are about to look themselves.
+                        if session_id not in self._tasks:
+                            self.add(session_id)
+                except DATABASE_UNAVAILABLE as error:
+                    logger.warning("The queue could not be read: %s", error)
+            await asyncio.sleep(POLL)
 
-    async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
-        """Return the next job; None if there is none or the database is unavailable.
+    async def drain(self, seconds: float) -> None:
+        """Take no more sessions; wait for those under way, and cancel them once the time is up."""
+        self._is_closed = True
+        tasks = list(self._tasks.values())
+        if tasks:
+            _, left = await asyncio.wait(tasks, timeout=seconds)
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
-        The worker asks again soon, and can be stopped meanwhile.
-        """
-        try:
-            return await super().fetch_job(queues, worker_id)
-        except ConnectorException as error:
-            if not is_unavailable(error):
-                raise
-            logger.warning("The queue could not be read: %s", error.__cause__)
-            await asyncio.sleep(10 * FIRST_DELAY)
-            return None
+    def _fill(self) -> None:
+        free = [each for each in self._waiting if each not in self._tasks]
+        for session_id in free[: self._concurrency - len(self._tasks)]:
+            if self._is_closed:
+                return
+            del self._waiting[session_id]
+            task = asyncio.ensure_future(self._advance(session_id))
+            self._tasks[session_id] = task
+            task.add_done_callback(partial(self._end, session_id))
 
-    async def finish_job(self, job: Job, status: Status, delete_job: bool) -> None:
-        await retry(super().finish_job, job, status, delete_job)
-
-    async def unregister_worker(self, worker_id: int) -> None:
-        """Remove a worker that ends; if the database is unavailable, maintenance does it later."""
-        with contextlib.suppress(ConnectorException):
-            await super().unregister_worker(worker_id)
-
-    async def list_jobs_to_abort_async(self, queue: str | None = None) -> Iterable[int]:
-        return await retry(super().list_jobs_to_abort_async, queue)
-
-    async def update_heartbeat(self, worker_id: int) -> None:
-        await retry(super().update_heartbeat, worker_id)
-
-    async def listen_for_jobs(
-        self, *, on_notification: NotificationCallback, queues: Iterable[str] | None = None
-    ) -> None:
-        """Listen for new jobs until cancelled, on one connection after the other."""
-        listen = super().listen_for_jobs
-        await retry(
-            lambda: listen(on_notification=on_notification, queues=queues),
-            doing="Listening for jobs",
-        )
-
-
-@app.task(name=ADVANCE_SESSION, pass_context=True)
-async def advance_session(context: JobContext, session_id: str) -> None:
-    """Execute the session's queued runs, one after the other.
-
-    Several jobs for one session do no harm: the claim decides which worker executes.
-    """
-    executor: Executor = context.additional_context["executor"]
-    await executor.advance(session_id)
+    def _end(self, session_id: str, task: "asyncio.Task[None]") -> None:
+        del self._tasks[session_id]
+        if not task.cancelled() and (error := task.exception()):
+            logger.error("Session %s could not be advanced", session_id, exc_info=error)
+        self._fill()

@@ -1,17 +1,15 @@
-"""A worker process: the job queue, the executor, and maintenance.
+"""A worker process: the queue, the executor, and maintenance.
 
 Maintenance looks after what other workers have left when they died: runs whose lease has expired
-(the rescuer), and what the queue and the API no longer need (the cleaner).
+(the rescuer), and what the API no longer needs (the cleaner).
 """
 
 import asyncio
 import logging
+import signal
 
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError
-from procrastinate import App
-from procrastinate.exceptions import ConnectorException
-from procrastinate.jobs import Status
 
 from amplifierd.common.errors import DATABASE_UNAVAILABLE
 from amplifierd.common.formats import uptime
@@ -20,17 +18,9 @@ from sessions_app.models.daemon import ProcessKind
 from sessions_app.services import attempts, idempotency, pending_actions, processes
 from sessions_app.worker import database
 from sessions_app.worker.executor import Executor
-from sessions_app.worker.queue import build_queue
+from sessions_app.worker.queue import Queue
 
 logger = logging.getLogger(__name__)
-
-# Seconds between two looks for jobs of which no notification came.
-POLL = 2.0
-# Seconds of silence after which the queue removes a worker. A worker that is only slow must stay,
-# because it could fetch no job any more; a dead one costs a row. Leases do not depend on this.
-STALLED = 3600.0
-# Every worker that lives has sent the queue a heartbeat within this time.
-HEARTBEAT_SECONDS = 60.0
 
 
 class StandstillDetector:
@@ -68,48 +58,38 @@ async def work() -> None:
     of it stops, and its supervisor starts it again.
     """
     executor = Executor(get_engine(), processes.own_name())
-    queue = build_queue()
-    async with queue.open_async():
-        parts = [
-            executor.writer.run(),
-            executor.watch_leases(),
-            _maintain(queue, executor),
-            _send_heartbeats(executor.worker),
-        ]
-        tasks = [asyncio.create_task(part) for part in parts]
-        jobs = asyncio.create_task(
-            queue.run_worker_async(
-                name=executor.worker,
-                concurrency=settings.WORKER_CONCURRENCY,
-                additional_context={"executor": executor},
-                # A job is only a hint to look; runs and journal record what was done.
-                delete_jobs="always",
-                fetch_job_polling_interval=POLL,
-                stalled_worker_timeout=STALLED,
-                shutdown_graceful_timeout=settings.DRAIN_SECONDS,
-            )
-        )
-        done, _ = await asyncio.wait([jobs, *tasks], return_when=asyncio.FIRST_COMPLETED)
-        if jobs not in done:
-            jobs.cancel()
-        await asyncio.wait([jobs])
-        for task in tasks:
-            task.cancel()
-        results = await asyncio.gather(jobs, *tasks, return_exceptions=True)
-    for error in results:
+    queue = Queue(executor.advance, settings.WORKER_CONCURRENCY)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    parts = [
+        stop.wait(),
+        executor.writer.run(),
+        executor.watch_leases(),
+        queue.listen(),
+        queue.poll(),
+        _maintain(executor),
+        _send_heartbeats(executor.worker),
+    ]
+    tasks = [asyncio.ensure_future(part) for part in parts]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    await queue.drain(settings.DRAIN_SECONDS if stop.is_set() else 0)
+    for task in tasks:
+        task.cancel()
+    for error in await asyncio.gather(*tasks, return_exceptions=True):
         if isinstance(error, Exception):
             raise error
 
 
-async def _maintain(queue: App, executor: Executor) -> None:
+async def _maintain(executor: Executor) -> None:
     """Do maintenance three times per lease, until cancelled."""
     pause = settings.LEASE_SECONDS / 3
     standstill = StandstillDetector(2 * pause)
     while True:
         try:
-            if not await maintain_once(queue, executor, standstill):
+            if not await maintain_once(executor, standstill):
                 standstill.reset()
-        except (*DATABASE_UNAVAILABLE, ConnectorException) as error:
+        except DATABASE_UNAVAILABLE as error:
             logger.warning("Maintenance failed: %s", error)
             standstill.reset()
         await asyncio.sleep(pause)
@@ -125,8 +105,8 @@ async def _send_heartbeats(worker: str) -> None:
         await asyncio.sleep(processes.HEARTBEAT_SECONDS)
 
 
-async def maintain_once(queue: App, executor: Executor, standstill: StandstillDetector) -> bool:
-    """Rescue runs whose lease has expired; clean up old keys, and what dead workers have left.
+async def maintain_once(executor: Executor, standstill: StandstillDetector) -> bool:
+    """Rescue runs whose lease has expired; end pending actions that are too old, and old keys.
 
     Return False if the database did not answer.
     """
@@ -141,8 +121,4 @@ async def maintain_once(queue: App, executor: Executor, standstill: StandstillDe
             logger.warning("Rescued %d runs whose worker had gone.", rescued)
     await database.call(pending_actions.expire)
     await database.call(idempotency.forget)
-    if standstill.is_steady_for(HEARTBEAT_SECONDS):
-        await queue.job_manager.prune_stalled_workers(STALLED)
-        for job in await queue.job_manager.get_stalled_jobs(seconds_since_heartbeat=STALLED):
-            await queue.job_manager.finish_job(job, status=Status.FAILED, delete_job=True)
     return True

@@ -202,7 +202,7 @@ def test_no_page_of_the_admin_has_it(world: World) -> None:
 
 def test_no_row_of_any_table_has_it(world: World) -> None:
     rows = shell(world.own, DUMP)
-    for table in ("sessions_app_event", "sessions_app_idempotencykey", "procrastinate_"):
+    for table in ("sessions_app_event", "sessions_app_idempotencykey"):
         assert f"public.{table}" in rows
     assert "canary-test-" in rows
     assert_clean("the tables", rows)

@@ -9,7 +9,7 @@ from django.db import connection, transaction
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from sessions_app.streaming import database
+from sessions_app import connections
 
 TABLES = """
 SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
@@ -68,7 +68,7 @@ class Baseline:
 
 def conninfo(name: str, **others: str) -> str:
     """Return what DATABASE_URL is to be for a database of the tests' server."""
-    known = database.parameters("test")
+    known = connections.parameters("test")
     kept = {key: known[key] for key in ("host", "port", "user", "password") if known.get(key)}
     return make_conninfo(**{**kept, "dbname": name, **others})
 

@@ -13,11 +13,12 @@ from channels.routing import URLRouter
 from django.db import connection
 
 from amplifierd.common.callers import Caller, Everyone, Visibility
+from sessions_app import connections as own_connections
 from sessions_app.events import EventType
 from sessions_app.models import Session
 from sessions_app.services import journal, sessions
 from sessions_app.services.journal import Entry
-from sessions_app.streaming import consumer, database, feed, hub, notifier
+from sessions_app.streaming import consumer, feed, hub, notifier
 from sessions_app.streaming.feed import Feed
 from sessions_app.streaming.hub import Hub
 from sessions_app.streaming.subscription import Subscription
@@ -153,7 +154,7 @@ async def hearing(subscription: Subscription, session_id: str) -> int:
 
 def terminate(purpose: str) -> int:
     """End connections of this application's as a restart of the server would; return how many."""
-    with psycopg.connect(**database.parameters("test")) as other:
+    with psycopg.connect(**own_connections.parameters("test")) as other:
         ended = other.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE datname = current_database() AND application_name = %s",
@@ -164,7 +165,7 @@ def terminate(purpose: str) -> int:
 
 def connections(purpose: str) -> int:
     """Return how many connections of this application's are open."""
-    with psycopg.connect(**database.parameters("test")) as other:
+    with psycopg.connect(**own_connections.parameters("test")) as other:
         found = other.execute(
             "SELECT count(*) FROM pg_stat_activity "
             "WHERE datname = current_database() AND application_name = %s",
@@ -176,13 +177,13 @@ def connections(purpose: str) -> int:
 @contextlib.contextmanager
 def database_away() -> Iterator[None]:
     """Take the database away from streams and bells, not from the services."""
-    real = database.parameters
+    real = own_connections.parameters
 
     def refused(purpose: str) -> dict[str, Any]:
         return {**real(purpose), "host": "127.0.0.1", "port": 1}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(database, "parameters", refused)
+        patch.setattr(own_connections, "parameters", refused)
         with psycopg.connect(**real("test")) as other:
             other.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "

@@ -5,9 +5,9 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from django.db import transaction
 from django.test import override_settings
 from django.utils import timezone
-from procrastinate.contrib.django.models import ProcrastinateJob
 
 from sessions_app.exceptions import LeaseLost
 from sessions_app.models import Event, Message, Run, Session
@@ -15,6 +15,7 @@ from sessions_app.models.querysets import RunQuerySet
 from sessions_app.services import attempts, messages, parking, runs, sessions
 from sessions_app.services.attempts import Attempt, Failure
 from sessions_app.services.journal import AttemptEvent, flush
+from sessions_app.signals import work_queued
 from sessions_app.states import RunStatus, SessionStatus
 from tests.conftest import say
 
@@ -31,14 +32,19 @@ def expire(attempt: Attempt) -> None:
     Run.objects.filter(pk=attempt.run_id).update(lease_expires_at=past)
 
 
-def jobs() -> int:
-    return ProcrastinateJob.objects.filter(task_name="advance_session", status="todo").count()
+@pytest.mark.django_db(transaction=True)
+def test_a_send_calls_a_worker_once_it_has_committed(session: Session) -> None:
+    called: list[str] = []
 
+    def note(session_id: str, **_: object) -> None:
+        called.append(session_id)
 
-def test_a_send_queues_a_job(session: Session) -> None:
-    before = jobs()
-    runs.send(session.id, "hello")
-    assert jobs() == before + 1
+    work_queued.connect(note)
+    with transaction.atomic():
+        runs.send(session.id, "hello")
+        assert called == []
+    assert called == [session.id]
+    assert attempts.find_work(10) == [session.id]
 
 
 def test_runs_are_claimed_in_the_order_of_their_messages(session: Session) -> None:
@@ -206,13 +212,14 @@ def test_after_the_last_attempt_the_run_fails(session: Session, attempt: Attempt
     ]
 
 
-def test_a_queued_run_whose_job_died_gets_another(session: Session) -> None:
-    run, _ = runs.send(session.id, "hello")
-    ProcrastinateJob.objects.all()._raw_delete("default")
-    Run.objects.filter(pk=run.pk).update(created_at=timezone.now() - timedelta(hours=1))
-    attempts.rescue()
-    attempts.rescue()
-    assert jobs() == 1
+def test_a_queued_run_is_found_until_it_is_claimed(session: Session) -> None:
+    runs.send(session.id, "hello")
+    runs.send(session.id, "and another")
+    assert attempts.find_work(10) == [session.id]
+    attempt = attempts.claim(session.id, "worker-1")
+    assert attempts.find_work(10) == []
+    attempts.succeed(attempt, "ok", {})
+    assert attempts.find_work(10) == [session.id]
 
 
 def test_an_end_settles_what_is_open_before_it(session: Session, attempt: Attempt) -> None:

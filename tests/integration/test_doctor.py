@@ -19,7 +19,8 @@ from amplifierd.doctor import CheckResult, Level, database, machine, reach
 from amplifierd.postgres import schema
 from profiles_app.models import Profile
 from sessions_app.engine.model_files import ModelFile
-from sessions_app.models import Run, Session
+from sessions_app.models import Process, Run, Session
+from sessions_app.models.daemon import ProcessKind
 from sessions_app.services import runs
 from tests.conftest import claimed
 from tests.harness.databases import empty_database
@@ -35,12 +36,9 @@ def only(findings: object) -> CheckResult:
 
 def has_worker(seconds: float = 0) -> None:
     """Note a worker whose heart beat so long ago."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "INSERT INTO procrastinate_workers (last_heartbeat)"
-            " VALUES (now() - make_interval(secs => %s))",
-            [seconds],
-        )
+    seen_at = timezone.now() - timedelta(seconds=seconds)
+    name = f"host:{Process.objects.count()}"
+    Process.objects.create(name=name, kind=ProcessKind.WORKER, seen_at=seen_at)
 
 
 def aged(run: Run, seconds: float) -> None:

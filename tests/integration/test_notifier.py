@@ -9,9 +9,10 @@ import psycopg
 import pytest
 from django.db import connection, transaction
 
+from sessions_app import connections
 from sessions_app.models import Session
 from sessions_app.signals import journal_grew
-from sessions_app.streaming import database, notifier
+from sessions_app.streaming import notifier
 from sessions_app.streaming.notifier import CHANNEL, Notifier, unpack
 from tests.harness.streams import DEADLINE, database_away, grow, terminate
 
@@ -23,7 +24,7 @@ Listener = psycopg.Connection[Any]
 @pytest.fixture
 def listener(db: None) -> Iterator[Listener]:
     """A connection that gets every notification."""
-    with psycopg.connect(**database.parameters("test")) as listening:
+    with psycopg.connect(**connections.parameters("test")) as listening:
         listening.execute(f"LISTEN {CHANNEL}")
         yield listening
     notifier.close()

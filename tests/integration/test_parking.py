@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 import pytest
-from django.db import connection
 from django.utils import timezone
 
 from amplifierd.common.redaction import MASK
@@ -14,7 +13,7 @@ from sessions_app.engine.registry import TOOLS, get_engine
 from sessions_app.engine.tools.task import TaskModule
 from sessions_app.exceptions import ApprovalAnswered, ApprovalNotFound, LeaseLost, RunInProgress
 from sessions_app.models import Approval, Checkpoint, Event, Run, Session, SubSessionCall
-from sessions_app.services import attempts, parking, pending_actions, runs, sessions
+from sessions_app.services import attempts, hints, parking, pending_actions, runs, sessions
 from sessions_app.services.attempts import Attempt
 from sessions_app.services.pending_actions import ActionRequest, ApprovalRequest
 from sessions_app.services.sub_sessions import SubSessionRequest
@@ -292,28 +291,23 @@ def test_parking_counts_for_no_interruption(session: Session) -> None:
     assert (run_of(attempt).attempt, run_of(attempt).interruptions) == (6, 0)
 
 
-def test_an_answered_run_whose_job_died_is_found_by_the_care_for_runs(session: Session) -> None:
-    attempt = parked(session)
+def test_an_answered_run_is_found_by_a_worker_that_nobody_called(session: Session) -> None:
+    parked(session)
+    assert attempts.find_work(10) == []
     pending_actions.answer(session.id, asked(session).id, "approve")
-    with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM procrastinate_jobs")
-        Run.objects.filter(pk=attempt.run_id).update(created_at="2020-01-01T00:00:00Z")
-        attempts.rescue()
-        cursor.execute("SELECT args ->> 'session_id' FROM procrastinate_jobs")
-        assert cursor.fetchall() == [(session.id,)]
+    assert attempts.find_work(10) == [session.id]
 
 
-def test_a_sub_session_whose_job_died_after_its_outcome_is_ended_all_the_same(
-    session: Session,
+def test_a_sub_session_whose_worker_died_after_its_outcome_is_ended_all_the_same(
+    session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     child = child_of(parked(session, TASK))
     attempt = attempts.claim(child.pk, "worker-1")
     attempts.succeed(attempt, "done", USAGE)
-    with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM procrastinate_jobs")
-        attempts.rescue()
-        cursor.execute("SELECT args ->> 'session_id' FROM procrastinate_jobs")
-        assert (child.pk,) in cursor.fetchall()
+    called: list[str] = []
+    monkeypatch.setattr(hints, "call_worker", called.append)
+    attempts.rescue()
+    assert child.pk in called
     advance(child)
     child.refresh_from_db()
     assert child.status == SessionStatus.COMPLETED

@@ -15,9 +15,9 @@ from rest_framework.response import Response
 from amplifierd.common import outage
 from amplifierd.common.problems import problem_of
 from amplifierd.postgres import statements
+from sessions_app import connections as own_connections
 from sessions_app.models import Session
 from sessions_app.services import sessions
-from sessions_app.streaming import database
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -77,7 +77,7 @@ def test_a_long_history_may_take_its_time_to_go(make: Callable[..., Session]) ->
 
 
 def test_streams_limit_their_own_statements(hurried: None) -> None:
-    with psycopg.connect(**database.parameters("test")) as other:
+    with psycopg.connect(**own_connections.parameters("test")) as other:
         assert other.execute("SHOW statement_timeout").fetchone() == ("0",)
 
 

@@ -1,70 +1,157 @@
+"""The queue of a worker: notifications are enough, and none of them is needed."""
+
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from django.db import OperationalError, connection
 from django.db.models.functions import Now
-from procrastinate.contrib.django.models import ProcrastinateJob
-from procrastinate.jobs import Job, Status
 
 from sessions_app.engine.registry import get_engine
 from sessions_app.models import Run, Session
-from sessions_app.services import runs
+from sessions_app.services import attempts, runs
 from sessions_app.services.attempts import Attempt
+from sessions_app.streaming import notifier
+from sessions_app.worker import queue as worker_queue
 from sessions_app.worker.executor import Executor
-from sessions_app.worker.queue import build_queue
+from sessions_app.worker.queue import Queue
 from sessions_app.worker.worker import StandstillDetector, maintain_once
 from tests.conftest import claimed
+from tests.harness.streams import terminate
+from tests.harness.waiting import until
 
-SILENT = "UPDATE procrastinate_workers SET last_heartbeat = now() - interval '10 minutes'"
-
-
-def idle() -> Executor:
-    return Executor(get_engine(), "worker-1")
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
-async def cared_for(attempt: Attempt) -> None:
-    """Have the worker that executes an attempt look after what others have dropped."""
-    executor, queue = idle(), build_queue()
-    async with queue.open_async():
-        executor.writer.open(attempt)
-        await maintain_once(queue, executor, StandstillDetector(10))
+@pytest.fixture(autouse=True)
+def close_notifier() -> Iterator[None]:
+    yield
+    notifier.close()
 
 
-async def fetched_after_silence() -> Job | None:
-    """Return the job that a worker gets after it was paused for ten minutes."""
-    queue = build_queue()
-    async with queue.open_async():
-        worker_id = await queue.job_manager.register_worker()
-        await queue.connector.execute_query_async(SILENT)
-        await maintain_once(queue, idle(), StandstillDetector(10))
-        job = await queue.job_manager.fetch_job(None, worker_id)
-        if job:
-            await queue.job_manager.finish_job(job, Status.SUCCEEDED, delete_job=True)
-        await queue.job_manager.unregister_worker(worker_id)
-    return job
+class Advances:
+    """What a queue has had advanced; each waits until it may end."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.may_end = asyncio.Event()
+        self.queue = Queue(self.advance, 2)
+
+    async def advance(self, session_id: str) -> None:
+        self.begun.append(session_id)
+        await self.may_end.wait()
+
+    async def until(self, *begun: str) -> None:
+        await asyncio.to_thread(until, lambda: self.begun == list(begun), f"{begun}")
 
 
-@pytest.mark.django_db(transaction=True)
-def test_a_worker_that_was_paused_past_its_lease_still_gets_jobs(
+@contextlib.asynccontextmanager
+async def beside(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run loops while the block runs."""
+    tasks = [asyncio.ensure_future(loop) for loop in loops]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def test_a_notification_is_enough_also_after_the_connection_was_lost(
     make: Callable[..., Session],
 ) -> None:
-    session = make("active")
-    # Other tests' jobs: Django empties only the tables that it manages.
-    ProcrastinateJob.objects.all()._raw_delete("default")
+    first, second = make("active"), make("active")
+
+    async def run() -> None:
+        advances = Advances()
+        async with beside(advances.queue.listen()):
+            await asyncio.to_thread(until, is_listening, "the worker to listen")
+            await asyncio.to_thread(runs.send, first.id, "hello")
+            await advances.until(first.id)
+            await asyncio.to_thread(terminate, "worker")
+            await asyncio.to_thread(until, is_listening, "the worker to listen")
+            await asyncio.to_thread(runs.send, second.id, "hello")
+            await advances.until(first.id, second.id)
+
+    asyncio.run(run())
+
+
+def is_listening() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()"
+            " AND application_name = 'amplifierd worker' AND query LIKE 'LISTEN%%')"
+        )
+        return cursor.fetchone()[0]
+
+
+def test_without_a_notification_the_run_is_found(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_queue, "POLL", 0.01)
+    failures = [OperationalError("the database was away")]
+    find = attempts.find_work
+
+    def find_after_a_fault(limit: int) -> list[str]:
+        if failures:
+            raise failures.pop()
+        return find(limit)
+
+    monkeypatch.setattr(attempts, "find_work", find_after_a_fault)
     runs.send(session.id, "hello")
-    job = asyncio.run(fetched_after_silence())
-    assert job
-    assert job.task_kwargs == {"session_id": session.id}
+
+    async def run() -> None:
+        advances = Advances()
+        async with beside(advances.queue.poll()):
+            await advances.until(session.id)
+            # It is looked at again and again while it is under way, and begun once.
+            await asyncio.sleep(0.1)
+            assert advances.begun == [session.id]
+
+    asyncio.run(run())
 
 
-@pytest.mark.django_db(transaction=True)
+def test_a_queue_has_so_many_places_and_one_for_each_session() -> None:
+    async def run() -> None:
+        advances = Advances()
+        for session_id in ("a", "a", "b", "c", "d", "c"):
+            advances.queue.add(session_id)
+        await advances.until("a", "b")
+        advances.may_end.set()
+        await advances.until("a", "b", "a", "c", "d")
+
+    asyncio.run(run())
+
+
+def test_a_queue_that_is_drained_begins_nothing_and_cancels_what_takes_too_long() -> None:
+    async def run() -> None:
+        advances = Advances()
+        for session_id in ("a", "b", "c"):
+            advances.queue.add(session_id)
+        await advances.until("a", "b")
+        await advances.queue.drain(0.05)
+        advances.queue.add("d")
+        await asyncio.sleep(0.05)
+        assert advances.begun == ["a", "b"]
+
+    asyncio.run(run())
+
+
 def test_a_worker_keeps_its_own_runs_when_the_database_was_away_for_long(
     attempt: Attempt, make: Callable[..., Session]
 ) -> None:
     another = claimed(make("active"))
     Run.objects.update(lease_expires_at=Now() - timedelta(seconds=1))
-    asyncio.run(cared_for(attempt))
+
+    async def care() -> None:
+        executor = Executor(get_engine(), "worker-1")
+        executor.writer.open(attempt)
+        await maintain_once(executor, StandstillDetector(10))
+
+    asyncio.run(care())
     statuses = dict(Run.objects.values_list("id", "status"))
     assert statuses[attempt.run_id] == "running"
     assert statuses[another.run_id] == "queued"

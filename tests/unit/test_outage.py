@@ -7,14 +7,13 @@ import psycopg
 import pytest
 from django.conf import settings
 from django.db import DataError, IntegrityError, OperationalError, connection, transaction
-from procrastinate.exceptions import ConnectorException
 
 from amplifierd.common import outage
 from amplifierd.common.errors import DATABASE_UNAVAILABLE, describe, is_read_only
 from amplifierd.common.problems import problem_of
 from profiles_app.models import Profile
-from sessions_app.streaming import database
-from sessions_app.worker import queue
+from sessions_app import connections
+from sessions_app.exceptions import StreamUnavailable
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -35,7 +34,7 @@ def write_after_time_out() -> None:
 
 
 def _is_idle_transaction_gone(pid: int) -> bool:
-    with psycopg.connect(**database.parameters("test")) as other:
+    with psycopg.connect(**connections.parameters("test")) as other:
         query = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s"
         return other.execute(query, [pid]).fetchone() == (0,)
 
@@ -85,7 +84,7 @@ def test_other_errors_are_raised_as_ever(statement: str, kind: type[Exception]) 
     assert not isinstance(caught.value, DATABASE_UNAVAILABLE)
 
 
-def test_the_queue_waits_for_a_read_only_database(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_retry_waits_for_a_read_only_database(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outage, "FIRST_DELAY", 0.01)
     cause = psycopg.errors.ReadOnlySqlTransaction("cannot execute UPDATE")
     calls = []
@@ -93,7 +92,7 @@ def test_the_queue_waits_for_a_read_only_database(monkeypatch: pytest.MonkeyPatc
     async def finish() -> str:
         calls.append(1)
         if len(calls) < 3:
-            raise ConnectorException from cause
+            raise StreamUnavailable from cause
         return "done"
 
     assert asyncio.run(outage.retry(finish)) == "done"
@@ -116,20 +115,3 @@ def test_a_connection_that_stays_read_only_is_not_used_again() -> None:
         connection.close()
         with connection.cursor() as cursor:
             assert cursor.connection.info.backend_pid != stale
-
-
-def test_the_queue_does_not_use_a_connection_again_that_stays_read_only() -> None:
-    async def write_twice() -> int:
-        pool = queue.WriterPool(
-            kwargs=database.parameters("test"), min_size=1, max_size=1, open=False
-        )
-        async with pool:
-            async with pool.connection() as one:
-                await one.execute(KEEP_READ_ONLY)
-            with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
-                async with pool.connection() as one:
-                    await one.execute(WRITE)
-            async with pool.connection() as one:
-                return (await one.execute(WRITE)).rowcount
-
-    assert asyncio.run(write_twice()) == 1

@@ -1,4 +1,4 @@
-"""Connections of streams, outside Django's pool: requests need those of the pool."""
+"""Connections outside Django's pool, of which requests need all: for streams and for listening."""
 
 import asyncio
 import contextlib

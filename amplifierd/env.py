@@ -147,6 +147,13 @@ def database(
     }
 
 
+def count_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def is_loopback(host: str) -> bool:
     """Tell whether only this machine can reach an address, or the path of a Unix socket."""
     if host.startswith(("/", "unix:")) or host.rstrip(".").lower() == "localhost":

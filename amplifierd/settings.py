@@ -41,9 +41,10 @@ WEB_PROCESSES = env.number("AMPLIFIERD_WEB", 2)
 WEB_THREADS = env.number("AMPLIFIERD_THREADS", 8)
 # Seconds until a request gets 503 if no answer has begun; what it does ends by itself.
 ANSWER_SECONDS = env.number("AMPLIFIERD_ANSWER_SECONDS", 30)
-WORKER_PROCESSES = env.number("AMPLIFIERD_WORKERS", 1)
+# One for each core, up to four: more wait for PostgreSQL rather than for a core.
+WORKER_PROCESSES = env.number("AMPLIFIERD_WORKERS", min(env.count_cores(), 4))
 # Runs that one worker process executes at a time.
-WORKER_CONCURRENCY = env.number("AMPLIFIERD_CONCURRENCY", 20)
+WORKER_CONCURRENCY = env.number("AMPLIFIERD_CONCURRENCY", 150)
 
 # Runs of one session that may wait; one more is refused with 429.
 MAX_QUEUED_RUNS = env.number("AMPLIFIERD_MAX_QUEUED_RUNS", 20)

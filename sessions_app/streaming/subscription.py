@@ -121,6 +121,7 @@ class Subscription:
         self._stopped = False
         self._explained = False
         self._woken = asyncio.Event()
+        self._alarm: asyncio.TimerHandle | None = None
         tail.followers.add(self._woken)
 
     def begin(self, state: State, after: int | None) -> None:
@@ -148,6 +149,8 @@ class Subscription:
     def close(self) -> None:
         """Leave the tail; can be called twice."""
         self.tail.followers.discard(self._woken)
+        if self._alarm is not None:
+            self._alarm.cancel()
         self._on_close(self)
 
     def __aiter__(self) -> Self:
@@ -169,6 +172,20 @@ class Subscription:
             return DELETED
         raise StopAsyncIteration
 
+    def _set_alarm(self, when: float) -> None:
+        """Be woken at this time; what comes before it leaves the alarm as it is.
+
+        An alarm that goes off too early, because something has come since, wakes for nothing. That
+        is once per keepalive; a timer of its own for each wait would cost as much as the frame.
+        """
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = asyncio.get_running_loop().call_at(when, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self._woken.set()
+
     def _is_behind(self) -> bool:
         return self.cursor < self.tail.last
 
@@ -189,8 +206,6 @@ class Subscription:
         """Wait for the tail to change; a client that is still behind tries again soon."""
         if self._is_behind():
             deadline = min(deadline, asyncio.get_running_loop().time() + RETRY)
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self._woken.wait()
-        except TimeoutError:
-            pass
+        if self._alarm is None or self._alarm.when() > deadline:
+            self._set_alarm(deadline)
+        await self._woken.wait()

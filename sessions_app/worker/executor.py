@@ -189,7 +189,7 @@ class Executor:
             except NOT_STORABLE:
                 logger.exception("The answer of run %s could not be stored", attempt.run_id)
                 ended = NOT_STORED
-        output.pending = [*rest, *output.pending]
+        output.put_back(rest)
         await self.writer.write()
         if output.refused:
             ended = NOT_STORED

@@ -26,44 +26,83 @@ class RunOutput:
         self.lost = asyncio.Event()
         # Set, with `lost`, when the database refuses this output: the run fails.
         self.refused = False
-        self.pending: list[AttemptEvent] = []
         self._pieces: list[str] = [attempt.said]
         self._wake = wake
+        self._events: list[AttemptEvent] = []
+        # The newest event while it may grow: text that follows text is joined to it, and thinking
+        # to thinking. Its pieces are joined once, when it is written.
+        self._kind = ""
+        self._data: dict[str, Any] = {}
+        self._growing: list[str] = []
 
     @property
     def text(self) -> str:
         """The answer so far: the text of all its events, joined."""
         return "".join(self._pieces)
 
+    @property
+    def has_pending(self) -> bool:
+        """Whether there is something to write."""
+        return bool(self._growing or self._events)
+
     def emit(self, kind: str, data: dict[str, Any]) -> None:
-        """Take an event of the engine; never blocks. Text that follows text is joined to it.
+        """Take an event of the engine; never blocks.
 
         Raises ValueError for an event that only services may write.
         """
-        if kind in Event.registry and Event.registry[kind].meta.producer != Producer.ENGINE:
-            raise ValueError(f"An engine may not write the event {kind}.")
         if kind == EventType.CONTENT:
-            data = {"type": "content", "content": make_storable(data["content"])}
-            self._pieces.append(data["content"])
-        elif kind == EventType.TOOL_POST:
-            # The result of the call, in the two forms that clients read.
-            call = data["hook_data"]
-            error = call.get("error")
-            is_error = error is not None
-            result = error if is_error else call.get("tool_response")
-            data = {**data, "hook_data": {**call, "result": result, "is_error": is_error}}
-        data = {**data, "runId": self.attempt.run_id}
-        if self.pending and self.pending[-1].type == kind:
-            last = self.pending[-1].data
-            if kind == EventType.CONTENT:
-                self.pending.pop()
-                data["content"] = last["content"] + data["content"]
-            elif kind == EventType.THINKING_DELTA:
-                self.pending.pop()
-                delta = last["hook_data"]["delta"] + data["hook_data"]["delta"]
-                data["hook_data"] = {"delta": delta}
-        self.pending.append(AttemptEvent(self.attempt, kind, data))
+            text = make_storable(data["content"])
+            self._pieces.append(text)
+            self._grow(kind, data, text)
+        elif kind == EventType.THINKING_DELTA:
+            self._grow(kind, data, data["hook_data"]["delta"])
+        else:
+            if kind in Event.registry and Event.registry[kind].meta.producer != Producer.ENGINE:
+                raise ValueError(f"An engine may not write the event {kind}.")
+            self._close_growing()
+            if kind == EventType.TOOL_POST:
+                data = _complete_result(data)
+            self._add(kind, data)
         self._wake.set()
+
+    def take(self) -> list[AttemptEvent]:
+        """Return the events that are not yet written; whoever takes them writes them."""
+        self._close_growing()
+        taken, self._events = self._events, []
+        return taken
+
+    def put_back(self, events: list[AttemptEvent]) -> None:
+        """Give back events that were taken and not written."""
+        self._events = [*events, *self.take()]
+
+    def _grow(self, kind: str, data: dict[str, Any], piece: str) -> None:
+        if self._kind != kind:
+            self._close_growing()
+            self._kind, self._data = kind, data
+        self._growing.append(piece)
+
+    def _close_growing(self) -> None:
+        if self._growing:
+            text, data = "".join(self._growing), self._data
+            if self._kind == EventType.CONTENT:
+                self._add(self._kind, {"type": "content", "content": text})
+            else:
+                self._add(self._kind, {**data, "hook_data": {**data["hook_data"], "delta": text}})
+            self._growing = []
+        self._kind = ""
+
+    def _add(self, kind: str, data: dict[str, Any]) -> None:
+        run = {"runId": self.attempt.run_id}
+        self._events.append(AttemptEvent(self.attempt, kind, {**data, **run}))
+
+
+def _complete_result(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the data of a call's end with its result in the two forms that clients read."""
+    call = data["hook_data"]
+    error = call.get("error")
+    is_error = error is not None
+    result = error if is_error else call.get("tool_response")
+    return {**data, "hook_data": {**call, "result": result, "is_error": is_error}}
 
 
 class OutputWriter:
@@ -98,8 +137,7 @@ class OutputWriter:
         The caller writes it.
         """
         async with self._writing:
-            taken, output.pending = output.pending, []
-        return taken
+            return output.take()
 
     async def run(self) -> None:
         """Write whatever is emitted, until cancelled."""
@@ -127,10 +165,7 @@ class OutputWriter:
 
     async def _write_pending(self) -> None:
         async with self._writing:
-            batch = {output: output.pending for output in self.outputs() if output.pending}
-            for output in batch:
-                output.pending = []
-            if batch:
+            if batch := {each: each.take() for each in self.outputs() if each.has_pending}:
                 await self._write_batch(batch)
 
     async def _write_batch(self, batch: dict[RunOutput, list[AttemptEvent]]) -> None:

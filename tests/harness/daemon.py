@@ -45,6 +45,7 @@ class Daemon:
             "AMPLIFIERD_FETCH_MODEL": "0",
             "AMPLIFIERD_THREADS": "4",
             "AMPLIFIERD_POOL": "8",
+            "AMPLIFIERD_WORKERS": "1",
             **environment,
         }
 

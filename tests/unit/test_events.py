@@ -83,4 +83,4 @@ def test_an_engine_writes_no_event_of_the_services() -> None:
         if event.meta.producer == Producer.SERVICE:
             with pytest.raises(ValueError, match=name):
                 output.emit(name, {})
-    assert output.pending == []
+    assert output.take() == []

@@ -116,6 +116,8 @@ CLI_IMPORTS = {
     "prompt_toolkit",
     "rich",
     "sessions_app.cli",
+    "sessions_app.events",
+    "sessions_app.states",
     "sessions_app.usage",
 }
 

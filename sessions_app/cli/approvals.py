@@ -20,7 +20,6 @@ from sessions_app.cli.output import (
     put_json,
 )
 
-STATUSES = ("pending", "approved", "denied", "expired", "withdrawn")
 HEADINGS = ("ID", "STATUS", "AGE", "TOOL", "SESSION", "INPUT")
 # Characters of a tool's input in a list.
 SHOWN = 200
@@ -29,7 +28,7 @@ SHOWN = 200
 def answer_approval(
     client: Client, session_id: str, approval_id: str, response: str, reason: str = ""
 ) -> JSON:
-    """Approve or deny a tool call, for the person at this terminal; return the approval."""
+    """Approve or deny a tool call in the name of this user; return the approval."""
     try:
         person = getpass.getuser()
     except (ImportError, KeyError, OSError):
@@ -89,16 +88,16 @@ def show_approval(terminal: Terminal, options: Namespace) -> None:
     if not screen.is_terminal:
         print_table(screen, ("APPROVAL", approval["approvalId"]), facts.items())
         return
-    # No table: all that the tool would be given is to be read before it is answered.
+    # No table, which would cut the input: people should read all of it before they answer.
     put(screen, f"{'APPROVAL':<10}{approval['approvalId']}", "bold")
     for name, value in facts.items():
         put(screen, f"{name:<10}{one_line(value)}")
 
 
 def answer_approvals(terminal: Terminal, options: Namespace) -> None:
-    """Answer each; one that is refused does not keep the others from it."""
+    """Answer each approval; an error of one does not stop the others."""
     response = "deny" if options.action == "deny" else "always" if options.always else "approve"
-    # All are found before the first is answered: a typo leaves everything as it was.
+    # All are found before the first is answered, so that a typo changes nothing.
     found = [find_approval(terminal.client, text) for text in options.ids]
     errors = []
     for approval_id, session_id in {row["approvalId"]: row["sessionId"] for row in found}.items():

@@ -1,4 +1,4 @@
-"""`chat`: a conversation with a session, for a person at a terminal, or for a pipe."""
+"""`chat`: a conversation with a session, from a terminal or a pipe."""
 
 import asyncio
 import contextlib
@@ -29,19 +29,18 @@ from sessions_app.cli.client import (
 from sessions_app.cli.keyboard import PROMPT, Interrupted, Keyboard, Lines, Pipe, Suspended
 from sessions_app.cli.lookup import CHOICES, SESSION_PREFIX, find_candidates, find_session
 from sessions_app.cli.output import Terminal, format_age, print_table, put
-from sessions_app.cli.render import AnswerRenderer, Renderer
+from sessions_app.cli.render import MESSAGES, AnswerRenderer, Renderer
+from sessions_app.events import EventType
 
-# Seconds between two looks during a run, and those after which another's silent answer makes room
-# for the prompt.
+# Seconds for which a run waits for events before it checks for Ctrl-C, and seconds of silence after
+# which the prompt returns during an answer that another client asked for.
 POLL, IDLE = 0.5, 3.0
-# Seconds of silence after which a run that no worker holds is remarked upon.
+# Seconds of silence after which a note says that no worker has the run.
 PATIENCE = 3.0
-# Seconds for which a line waits until everything before it is shown.
+# Seconds for which a line of a pipe waits for earlier events.
 CATCH_UP = 10.0
-# Messages of a session's past that a person who comes back is shown.
+# Messages that are shown of a session that is continued.
 RECALLED = 6
-# What counts as a message of the past.
-MESSAGES = ("user_message_saved", "message_added")
 QUESTION = "[a]pprove, a[l]ways, [d]eny> "
 WHY = "Why not? "
 ANSWERS = {
@@ -54,21 +53,21 @@ ANSWERS = {
 }
 WAYS = "SESSION, --last, --choose and --profile each say which session; give one of them."
 HEADINGS = ("NO", "ID", "STATUS", "AGE", "MSGS", "NAME", "PROFILE")
-# Somebody wants the run to stop.
+# In the inbox: Ctrl-C or Escape was pressed.
 STOP = "stop"
 
 
 class Chat:
-    """Sends messages to a session and shows what its journal says, from a cursor on.
+    """Sends messages to a session and shows its events after a cursor.
 
-    All that happens in the session is shown in its order, once, whoever did it. Everything arrives
-    in one inbox: events of the stream, its end as an error, and STOP for each Ctrl-C.
+    Each event is shown once and in order, also those that other clients cause. Everything arrives
+    in one inbox: events of the stream, its error if it fails, and STOP for each Ctrl-C.
     """
 
     def __init__(
         self, client: Client, session_id: str, renderer: Renderer, cursor: int, lines: Lines | None
     ) -> None:
-        # Whether the session has ended: it takes no more messages.
+        # Whether the session has ended, so that it accepts no more messages.
         self.ended = False
         self._client = client
         self._session_id = session_id
@@ -77,13 +76,13 @@ class Chat:
         self._cursor = cursor
         self._stream = EventStream(client, session_id, cursor)
         self._inbox: asyncio.Queue[StreamEvent | Exception | str] = asyncio.Queue()
-        # What was taken from the inbox and not looked at.
+        # Items that were taken from the inbox and not handled yet.
         self._arrived: list[StreamEvent | Exception | str] = []
         self._lines = lines or Keyboard(data_folder() / "chat_history", self.stop)
         self._reading: asyncio.Task[str | None] | None = None
-        # The approvals that wait, the oldest first.
+        # The ids of pending approvals, the oldest first.
         self._questions: dict[str, None] = {}
-        # The run that was sent here, and the event that ended it.
+        # The run of the message that was sent last, and the event that ended it.
         self._run_id = ""
         self._outcome: StreamEvent | None = None
         self._stops = 0
@@ -102,11 +101,11 @@ class Chat:
         self._lines.close()
 
     def stop(self) -> None:
-        """Have the run that was sent here stop; without one, leave."""
+        """Stop the run of the message that was sent last; without one, leave."""
         self._inbox.put_nowait(STOP)
 
     def _follow(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Put the stream's events into the inbox; runs in a thread of its own."""
+        """Put the stream's events into the inbox; runs in its own thread."""
         # The loop may be closed already.
         with contextlib.suppress(RuntimeError):
             try:
@@ -116,7 +115,7 @@ class Chat:
                 loop.call_soon_threadsafe(self._inbox.put_nowait, error)
 
     async def converse(self) -> None:
-        """Talk until there are no more lines, or the session ends; raise Interrupted."""
+        """Send lines until there are no more, or the session ends; raise Interrupted on Ctrl-C."""
         await self._catch_up()
         while not self.ended:
             if self._lines.is_person and self._questions:
@@ -138,10 +137,10 @@ class Chat:
                 raise Interrupted
 
     async def ask(self, content: str, is_seen: bool = False) -> StreamEvent:
-        """Send a message, show what happens until its run has ended, and return that event.
+        """Send a message, show all events until its run has ended, and return the last one.
 
-        What tools ask meanwhile is answered here, if a person types. `is_seen`: the message is on
-        the screen already. The first Ctrl-C cancels the run, a second one raises Interrupted.
+        A person is asked about approvals meanwhile. `is_seen`: the message is on the screen
+        already. The first Ctrl-C cancels the run, a second one raises Interrupted.
         """
         body, self._stops, self._outcome = {"content": make_storable(content)}, 0, None
         accepted = await self._call("post", f"{self._path}/send-message", body)
@@ -166,12 +165,12 @@ class Chat:
                 is_remarked = await self._remark_missing_worker()
 
     async def _call(self, method: str, path: str, *arguments: Any) -> Any:
-        """Call the API in a thread: keys and events are taken meanwhile."""
+        """Call the API in a thread, so that keys and events are handled meanwhile."""
         options = {"patiently": True} if method == "post" else {}
         return await asyncio.to_thread(getattr(self._client, method), path, *arguments, **options)
 
     async def _send(self, line: str) -> None:
-        """Send a message, or say why that was not to be: the conversation goes on."""
+        """Send a message; print an error, and go on with the conversation."""
         try:
             await self.ask(line, is_seen=self._lines.is_person)
         except UnreachableError as error:
@@ -186,7 +185,7 @@ class Chat:
             self._stops = 0
 
     async def _receive(self, seconds: float) -> Sequence[StreamEvent]:
-        """Show what arrives, after waiting so long for the first of it; return the events."""
+        """Wait up to so many seconds for the inbox, show its events, and return them."""
         arrived, self._arrived = self._arrived, []
         if not arrived and seconds:
             with contextlib.suppress(TimeoutError):
@@ -208,19 +207,19 @@ class Chat:
         self._cursor = event.seq or self._cursor
         approval_id = event.data.get("approval_id", "")
         match event.name:
-            case "hook:approval:required":
+            case EventType.APPROVAL_REQUIRED:
                 self._questions[approval_id] = None
-            case "approval_resolved":
+            case EventType.APPROVAL_RESOLVED:
                 self._questions.pop(approval_id, None)
-            case "assistant_message_complete" if event.data.get("runId") == self._run_id:
+            case EventType.ASSISTANT_MESSAGE_COMPLETE if event.data.get("runId") == self._run_id:
                 self._outcome = event
-            case "session_ended":
+            case EventType.SESSION_ENDED:
                 self.ended = True
             case _:
                 self._is_lost = event.name == LOST or (self._is_lost and event.name != BACK)
 
     async def _catch_up(self) -> None:
-        """Show all that has happened up to now."""
+        """Show all events up to now."""
         with contextlib.suppress(UnreachableError):
             last = (await self._call("get", self._path))["lastEventId"]
             deadline = monotonic() + CATCH_UP
@@ -228,7 +227,7 @@ class Chat:
                 await self._receive(POLL)
 
     async def _read(self, prompt: str) -> str | None:
-        """Return the next line; raise Suspended if something arrives before it is entered."""
+        """Return the next line; raise Suspended if an event arrives before."""
         self._reading = self._reading or asyncio.create_task(self._lines.read(prompt))
         arriving = asyncio.create_task(self._inbox.get())
         await asyncio.wait({self._reading, arriving}, return_when=asyncio.FIRST_COMPLETED)
@@ -246,10 +245,10 @@ class Chat:
         return reading.result()
 
     async def _put_question(self, can_wait: bool = False) -> None:
-        """Ask what has waited longest; return once it is answered, or something happens meanwhile.
+        """Ask about the oldest approval; return once it is answered, or another event arrives.
 
-        Ctrl-D leaves the chat, and the run waits: Interrupted. If it can wait, an empty line sets
-        all questions aside, and Ctrl-C leaves; else Ctrl-C stops the run.
+        Ctrl-D leaves the chat and the run stays parked: Interrupted. If it can wait, an empty line
+        postpones all approvals, and Ctrl-C leaves; otherwise Ctrl-C cancels the run.
         """
         self._renderer.finish()
         approval_id = next(iter(self._questions))
@@ -270,7 +269,7 @@ class Chat:
         if can_wait and not line.strip():
             self._questions.clear()
             self._renderer.remark(
-                "It goes on waiting: a message instead of an answer denies it, and "
+                "The run stays parked: a message instead of an answer denies the call, and "
                 f"`{command('approvals')}` answers it later."
             )
         elif answer:
@@ -288,7 +287,7 @@ class Chat:
                 self._renderer.remark(str(error))
 
     async def _cancel(self) -> bool:
-        """Cancel the run; False if it has to be tried again. The journal tells of its end."""
+        """Cancel the run, and return whether the request arrived; an event reports its end."""
         try:
             await self._call("post", f"{self._path}/runs/{self._run_id}/cancel")
         except UnreachableError:
@@ -298,7 +297,7 @@ class Chat:
         return True
 
     async def _remark_missing_worker(self) -> bool:
-        """Say so if no worker that is alive executes anything here; tell whether it was said."""
+        """Print a note if no worker holds a run of this session; return whether it was printed."""
         try:
             options = {"params": {"limit": 20}}
             answer = await asyncio.to_thread(
@@ -309,15 +308,15 @@ class Chat:
         if any(is_held(run, answer.headers.get("Date", "")) for run in answer.json()):
             return False
         self._renderer.remark(
-            "No worker has taken this up; is one running? "
+            "No worker has started on this; is one running? "
             f"Start the daemon with `{command('serve')}`. "
-            "Ctrl-C takes the message back."
+            "Ctrl-C cancels the message."
         )
         return True
 
 
 def is_held(run: JSON, date: str) -> bool:
-    """Tell whether a run waits for a person, or a worker holds it at a date of the daemon's."""
+    """Return whether a run is parked, or a worker holds it at this date of the daemon."""
     now = parsedate_to_datetime(date) if date else datetime.now(UTC)
     lease = run["leaseExpiresAt"]
     is_running = run["status"] == "running" and lease and datetime.fromisoformat(lease) > now
@@ -325,7 +324,7 @@ def is_held(run: JSON, date: str) -> bool:
 
 
 def parse_answer(line: str) -> tuple[str, str] | None:
-    """Return what a line answers to a question, and the reason in it; None if it is no answer."""
+    """Return the answer and the reason in a line; None if it is no answer."""
     word, _, reason = line.strip().partition(" ")
     answer = ANSWERS.get(word.lower())
     if answer is None or (reason and answer != "deny"):
@@ -334,7 +333,7 @@ def parse_answer(line: str) -> tuple[str, str] | None:
 
 
 def find_recall_cursor(client: Client, session: JSON) -> int:
-    """Return the cursor from which on a person who comes back is shown what was said."""
+    """Return the cursor after which the last RECALLED messages follow."""
     last, span = session["lastEventId"], 1000
     while True:
         start = max(0, last - span)
@@ -347,12 +346,12 @@ def find_recall_cursor(client: Client, session: JSON) -> int:
 
 
 def run_chat(terminal: Terminal, options: Namespace) -> None:
-    """Talk to the session that the options name; with --message print one answer."""
+    """Have a conversation with the session of the options; with --message, print one answer."""
     if options.message is not None and not options.message.strip():
         raise ApiError("--message is empty; write what you want to say.")
     found = find_chat(terminal, options)
     if options.fork and found is None:
-        raise ApiError("--fork is for a session that is there; say which.")
+        raise ApiError("--fork needs a session to copy; give its id.")
     session = open_session(terminal.client, found, options)
     try:
         asyncio.run(
@@ -365,7 +364,7 @@ def run_chat(terminal: Terminal, options: Namespace) -> None:
 
 
 def find_chat(terminal: Terminal, options: Namespace) -> str | None:
-    """Return the id of the session to go on with, None for a new one."""
+    """Return the id of the session to continue, None for a new one."""
     text, client = options.session, terminal.client
     if sum([text is not None, options.last, options.choose, options.profile is not None]) > 1:
         raise ApiError(WAYS)
@@ -376,7 +375,7 @@ def find_chat(terminal: Terminal, options: Namespace) -> str | None:
         return choose(terminal, client.get("sessions/recent", limit=CHOICES))
     if options.last:
         if not (recent := client.get("sessions/recent", limit=1)):
-            raise ApiError(f"There is no session to go on with; `{command('chat')}` begins one.")
+            raise ApiError(f"There is no session to continue; `{command('chat')}` begins one.")
         return recent[0]["sessionId"]
     if text is None:
         return None
@@ -386,7 +385,7 @@ def find_chat(terminal: Terminal, options: Namespace) -> str | None:
 
 
 def choose(terminal: Terminal, found: list[JSON]) -> str:
-    """Return the id of the session that a person chooses from a list."""
+    """Have a person choose from a list; return the session's id."""
     client, screen = terminal.client, terminal.screen
     if not found:
         raise ApiError(f"There is no session to choose; `{command('chat')}` begins one.")
@@ -420,7 +419,7 @@ def choose(terminal: Terminal, found: list[JSON]) -> str:
 
 
 def open_session(client: Client, session_id: str | None, options: Namespace) -> JSON:
-    """Return a new session, the one that is named, or a copy of it; started if it was not."""
+    """Return the session, a copy of it with --fork, or a new one; start it if necessary."""
     if session_id is None:
         body = {} if options.profile is None else {"profile_name": options.profile}
         session_id = client.post("sessions/", body)["sessionId"]
@@ -461,7 +460,7 @@ async def converse(terminal: Terminal, session: JSON, options: Namespace) -> Non
 
 
 async def print_answer(terminal: Terminal, session: JSON, options: Namespace) -> None:
-    """Send one message and print the answer alone; everything else is a note."""
+    """Send one message and print only the answer; everything else goes to the standard error."""
     client, is_person = terminal.client, sys.stdin.isatty() and sys.stdout.isatty()
     renderer = AnswerRenderer(
         terminal.screen,

@@ -1,4 +1,4 @@
-"""The daemon's API as the terminal calls it: requests, pages, event streams, errors."""
+"""A client of the daemon's API: requests, pages, event streams, errors."""
 
 import json
 import os
@@ -18,13 +18,14 @@ from urllib.parse import parse_qs, urlsplit
 import httpx2
 
 from amplifierd.common.program import command
+from sessions_app.events import EventType, Keepalive
 
 JSON = dict[str, Any]
-# Parameters of a list, in their order; a name may come twice.
+# Parameters of a list, in their order; a name may occur twice.
 Query = list[tuple[str, Any]]
 
 DEFAULT_PORT = "8420"
-# Addresses that mean every address of a machine: the daemon listens there, and is called here.
+# Wildcard addresses on which a daemon may listen → the address under which it can be called.
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - nothing listens here
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 # Seconds for an answer, and for the next bytes of a stream: three of its keepalives.
@@ -37,12 +38,12 @@ REPEATS = 4
 # Rows of a page; an installation may allow fewer than the usual 1,000.
 PAGE = 100
 
-# Events of our own among those of the journal: the stream was cut, and is there again.
+# Our own events in a stream: the connection was lost, and is there again.
 LOST, BACK = "connection_lost", "connection_back"
 
 
 class ApiError(Exception):
-    """The daemon refuses a request; the message says why and what to do."""
+    """A request failed; the message says why and what to do."""
 
     def __init__(self, message: str, status: int = 0, retry_after: float = 0) -> None:
         super().__init__(message)
@@ -51,16 +52,16 @@ class ApiError(Exception):
 
     @property
     def is_passing(self) -> bool:
-        """Tell whether the same request may succeed in a moment."""
+        """Return whether the same request may succeed if it is repeated."""
         return self.status in {0, 408, 425, 429} or self.status >= 500
 
 
 class UnreachableError(ApiError):
-    """Nothing answers, or the connection broke; the message says what to do."""
+    """Nothing answers, or the connection is lost; the message says what to do."""
 
 
 class StreamEvent(NamedTuple):
-    """An event of a session's journal, or LOST or BACK with no number."""
+    """An event of a session's journal; or LOST or BACK, without a number."""
 
     seq: int | None
     name: str
@@ -70,14 +71,14 @@ class StreamEvent(NamedTuple):
 
 @dataclass(frozen=True)
 class Daemon:
-    """Where the daemon is, and how to identify ourselves."""
+    """The URL of the daemon, and the API key for it."""
 
     url: str
     key: str = ""
 
     @classmethod
     def find(cls, url: str | None, key: str | None) -> Self:
-        """Return the daemon that is named, or the one of this machine's data folder."""
+        """Return the daemon of the options, the environment, or this machine's data folder."""
         found = url or os.environ.get("AMPLIFIERD_URL") or find_local_url()
         if "://" not in found:
             found = f"http://{found}"
@@ -96,7 +97,7 @@ def data_folder() -> Path:
 
 
 def find_local_url() -> str:
-    """Return where the daemon of the data folder listens, as it wrote down; else the default."""
+    """Return the URL that the daemon of the data folder has recorded, otherwise the default."""
     try:
         note = json.loads((data_folder() / "serve.lock").read_text(encoding="utf-8"))
         url = note["url"] + note.get("prefix", "")
@@ -110,7 +111,7 @@ def find_local_url() -> str:
 
 
 class Client:
-    """Sends requests to one daemon; whatever fails is an ApiError in plain words."""
+    """Sends requests to one daemon; every failure is an ApiError with a clear message."""
 
     def __init__(self, daemon: Daemon) -> None:
         self.daemon = daemon
@@ -122,7 +123,7 @@ class Client:
                 base_url=f"{daemon.url}/api/v1/",
                 headers=headers,
                 timeout=TIMEOUT,
-                # Certificates take a while to load, and are for TLS alone.
+                # Loading certificates is slow, and only TLS needs them.
                 verify=daemon.url.startswith("https:"),
                 # This machine's daemon is not behind a proxy.
                 trust_env=not daemon.is_local,
@@ -137,14 +138,13 @@ class Client:
         self.http.close()
 
     def get(self, path: str, **params: Any) -> Any:
-        """Return what is at a path below /api/v1/."""
         return self.request("GET", path, params=params).json()
 
     def post(self, path: str, body: JSON | None = None, *, patiently: bool = False) -> JSON:
-        """Send a body; return the answer, empty if it has none.
+        """Send a body; return the answer, empty if it has no content.
 
-        `patiently`: repeat a request whose answer was lost. It has a key by which the daemon
-        carries it out once.
+        `patiently`: repeat a request whose answer was lost. Because of its idempotency key the
+        daemon executes it once.
         """
         headers = {"Idempotency-Key": uuid.uuid4().hex}
         for repeat in range(REPEATS if patiently else 0):
@@ -159,7 +159,7 @@ class Client:
         return answer.json() if answer.content else {}
 
     def pages(self, path: str, params: list[tuple[str, Any]]) -> Iterator[httpx2.Response]:
-        """Yield the pages of a list, as long as they are asked for."""
+        """Yield the pages of a list; each is requested when it is needed."""
         cursor: list[tuple[str, Any]] = []
         while True:
             answer = self.request("GET", path, params=[*params, *cursor])
@@ -170,7 +170,7 @@ class Client:
             cursor = [("cursor", parse_qs(urlsplit(following).query)["cursor"][0])]
 
     def rows(self, path: str, params: Query, count: int) -> list[JSON]:
-        """Return the first rows of a list, as many as `count`."""
+        """Return the first `count` rows of a list."""
         pages = self.pages(path, [*params, ("limit", min(count, PAGE))])
         return list(islice((row for page in pages for row in page.json()), count))
 
@@ -209,7 +209,7 @@ class Client:
         return UnreachableError(f"No daemon answers at {daemon.url}. {advice}")
 
     def describe_answer(self, answer: httpx2.Response) -> ApiError:
-        """Return what an answer refuses, and what to do."""
+        """Return the error for an answer, with what to do about it."""
         daemon, status = self.daemon, answer.status_code
         retry_after = answer.headers.get("retry-after", "")
         seconds = float(retry_after) if retry_after.isdecimal() else 0.0
@@ -234,17 +234,17 @@ class Client:
         elif status == 403:
             text += f" `{command('apikeys create NAME --scope …')}` makes a key that may do more."
         elif status == 410:
-            text += " Begin anew."
+            text += " Read the session again."
         elif status == 503:
             text += f" Try again in {seconds:.0f} s." if seconds else " Try again in a moment."
         return ApiError(text, status, seconds)
 
 
 class EventStream:
-    """A session's events after a cursor, each once and in order; a cut stream is opened again.
+    """A session's events after a cursor, each once and in order; it reconnects if necessary.
 
-    Ends with the session. LOST is among the events once the stream cannot be opened again at
-    once, BACK when it is there again.
+    Ends with the session. Yields LOST if the first attempt to reconnect fails, and BACK once a
+    later one succeeds.
     """
 
     def __init__(self, client: Client, session_id: str, after: int) -> None:
@@ -255,7 +255,7 @@ class EventStream:
         self._socket: socket.socket | None = None
 
     def close(self) -> None:
-        """End the iteration; another thread may wait in it."""
+        """End the iteration, also while another thread waits in it."""
         self._closed.set()
         if self._socket is not None:
             try:
@@ -265,7 +265,7 @@ class EventStream:
                 return
 
     def __iter__(self) -> Iterator[StreamEvent]:
-        """Yield the events; raise ApiError once the session is deleted or not to be seen."""
+        """Yield the events; raise ApiError if the session is deleted or not visible."""
         failures, is_lost = 0, False
         while not self._closed.is_set():
             try:
@@ -276,7 +276,7 @@ class EventStream:
                     failures = 0
                     if event.seq is not None:
                         yield event
-                    if event.name == "session_ended":
+                    if event.name == EventType.SESSION_ENDED:
                         return
                 wait = 0.0
             except ApiError as error:
@@ -291,7 +291,7 @@ class EventStream:
             self._closed.wait(max(pause, wait))
 
     def _open(self) -> Iterator[StreamEvent]:
-        """Yield what one connection has; notices, which have no number, tell that it is there."""
+        """Yield the events of one connection; an event without a number shows that it works."""
         client = self._client
         headers = {"Last-Event-ID": str(self._cursor)}
         path = f"sessions/{self._session_id}/stream"
@@ -300,7 +300,7 @@ class EventStream:
                 answer = source.response
                 self._socket = answer.extensions["network_stream"].get_extra_info("socket")
                 if answer.status_code == 204:
-                    yield StreamEvent(None, "session_ended", {}, datetime.now(UTC))
+                    yield StreamEvent(None, EventType.SESSION_ENDED, {}, datetime.now(UTC))
                     return
                 if answer.status_code != 200:
                     answer.read()
@@ -308,10 +308,10 @@ class EventStream:
                 for frame in source:
                     data = json.loads(frame.data)
                     seq = int(frame.id) if frame.id else None
-                    if frame.event == "session_ended" and data.get("status") == "deleted":
+                    if frame.event == EventType.SESSION_ENDED and data.get("status") == "deleted":
                         raise ApiError("The session has been deleted.", 404)
-                    # A notice has the id of the event before it.
-                    if frame.event == "keepalive" or seq is None or seq <= self._cursor:
+                    # A keepalive repeats the id of the last event.
+                    if frame.event == Keepalive.meta.name or seq is None or seq <= self._cursor:
                         yield StreamEvent(None, "notice", {}, datetime.now(UTC))
                         continue
                     self._cursor = seq

@@ -1,4 +1,4 @@
-"""Where a person's messages come from: keys of a terminal, or lines of a pipe."""
+"""Sources of messages: keys of a terminal, or lines of a pipe."""
 
 import asyncio
 import contextlib
@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 PROMPT = "> "
-# Seconds after which an Escape is a key, and not the beginning of another one.
+# Seconds after which an Escape is a key of its own, and not the beginning of an escape sequence.
 ESCAPE_SECONDS = 0.1
 
 
 class Suspended(Exception):
-    """The prompt was taken away before a line was entered; what is typed is kept."""
+    """The prompt was removed before a line was entered; the text typed so far is kept."""
 
 
 class Interrupted(Exception):
@@ -26,17 +26,17 @@ class Interrupted(Exception):
 class Lines(Protocol):
     """A source of lines."""
 
-    # Whether a person types them where the answers are shown.
+    # Whether a person types the lines on the terminal that shows the answers.
     is_person: bool
 
     async def read(self, prompt: str = PROMPT) -> str | None:
         """Return the next line, None at the end; raise Suspended, or Interrupted."""
 
     async def suspend(self) -> None:
-        """Take the prompt away, so that something else can be printed."""
+        """Remove the prompt, so that something else can be printed."""
 
     def close(self) -> None:
-        """Leave the terminal as it was found."""
+        """Restore the terminal."""
 
 
 class Pipe:
@@ -54,7 +54,7 @@ class Pipe:
 
         def read_line() -> None:
             text = sys.stdin.readline()
-            # The loop is closed if a Ctrl-C came first.
+            # The loop is closed after a Ctrl-C.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(give_line, text)
 
@@ -66,35 +66,35 @@ class Pipe:
         """Do nothing: there is no prompt."""
 
     def close(self) -> None:
-        """Do nothing: a pipe stays as it is."""
+        """Do nothing: a pipe needs no restoring."""
 
 
 class Keyboard:
-    """Lines typed on a terminal; keys that are pressed between two lines are for the next one.
+    """Lines typed on a terminal; keys pressed while there is no prompt go into the next line.
 
-    Ctrl-C and Escape between two lines call `on_stop`. A pasted text is one line, whatever line
-    ends it has.
+    Ctrl-C and Escape while there is no prompt call `on_stop`. A pasted text is one line, even if
+    it contains line ends.
     """
 
     is_person = True
 
     def __init__(self, memory: Path, on_stop: Callable[[], object]) -> None:
-        # They take a while to load, and a pipe needs none of them.
+        # Slow to import, and a pipe does not need them.
         from prompt_toolkit import PromptSession
         from prompt_toolkit.history import FileHistory, History, InMemoryHistory
         from prompt_toolkit.input import create_input
         from prompt_toolkit.output import create_output
 
         history: History = InMemoryHistory()
-        # A folder that cannot be written is no reason not to talk.
+        # The chat works without a history if the folder is not writable.
         with contextlib.suppress(OSError):
             memory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.close(os.open(memory, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600))
             history = FileHistory(str(memory))
         self._input: Any = create_input()
         self._output: Any = create_output()
-        # Where the cursor is, nobody needs to know; a terminal that does not answer is waited for.
-        # Only the output to a terminal has this attribute.
+        # Without it prompt_toolkit asks the terminal where the cursor is, which we do not need, and
+        # waits for the answer. Only the output to a terminal has this attribute.
         self._output.enable_cpr = False  # type: ignore[attr-defined]
         options: Any = {
             "input": self._input,
@@ -105,7 +105,7 @@ class Keyboard:
         self._answers: Any = PromptSession(history=InMemoryHistory(), **options)
         self._current = self._messages
         self._is_prompting = asyncio.Event()
-        # What was typed of a message when its prompt was taken away, and the keys since then.
+        # The unfinished message when its prompt was removed, and the keys since then.
         self._draft: Any = ""
         self._keys: list[Any] = []
         self._on_stop = on_stop
@@ -151,7 +151,7 @@ class Keyboard:
         self._stack.close()
 
     def _take_keys(self) -> None:
-        """Sort the keys that are pressed while there is no prompt."""
+        """Handle keys that are pressed while there is no prompt."""
 
         def flush() -> None:
             if not self._is_prompting.is_set():

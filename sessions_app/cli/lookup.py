@@ -1,4 +1,4 @@
-"""Finding the session or the approval that a person means."""
+"""Finds the session or the approval that a person means."""
 
 from collections.abc import Iterable
 
@@ -6,12 +6,12 @@ from amplifierd.common.program import command
 from sessions_app.cli.client import JSON, ApiError, Client
 
 SESSION_PREFIX, APPROVAL_PREFIX = "session_", "approval_"
-# Candidates that an error names, and that a person may choose among.
+# How many candidates an error names, and how many a person can choose from.
 NAMED, CHOICES = 5, 20
 
 
 def find_session(client: Client, text: str) -> JSON:
-    """Return the one session that fits best, by its id or its name; for looking only."""
+    """Return the session that matches best, by id or name; only for commands that read."""
     found = find_candidates(client, text)
     if not found:
         raise ApiError(
@@ -27,19 +27,19 @@ def find_session(client: Client, text: str) -> JSON:
 
 
 def find_candidates(client: Client, text: str) -> list[JSON]:
-    """Return the sessions that may be meant, newest first, one more than may be chosen among."""
+    """Return the sessions that match, newest first, at most one more than CHOICES."""
     if not text or not text.isprintable():
         return []
     return client.rows("sessions/", [("lookup", text)], CHOICES + 1)
 
 
 def find_ids(client: Client, texts: Iterable[str]) -> list[str]:
-    """Return the ids of the sessions whose ids begin so, each once; one typo fails for all."""
+    """Return the ids of the sessions whose ids begin so, each once; fail if one is not found."""
     return list(dict.fromkeys([find_id(client, text) for text in texts]))
 
 
 def find_id(client: Client, text: str) -> str:
-    """Return the id of the one session whose id begins like this, with `session_` or without."""
+    """Return the id of the session whose id begins so, with or without `session_`."""
     beginning = SESSION_PREFIX + text.removeprefix(SESSION_PREFIX)
     found: list[str] = []
     if text.isprintable():
@@ -61,7 +61,7 @@ def _ambiguous(text: str, titles: list[str]) -> ApiError:
 
 
 def find_approval(client: Client, text: str) -> JSON:
-    """Return the one approval whose id begins like this, with `approval_` or without."""
+    """Return the approval whose id begins so, with or without `approval_`."""
     beginning = APPROVAL_PREFIX + text.removeprefix(APPROVAL_PREFIX)
     query = [("id_prefix", beginning)]
     rows = client.rows("approvals/", query, 2) if text.isprintable() else []
@@ -72,5 +72,5 @@ def find_approval(client: Client, text: str) -> JSON:
         raise ApiError(f"{text!r} could mean several approvals; give more of the id.")
     raise ApiError(
         f"No approval has an id that begins with {beginning!r}. "
-        f"`{command('approvals list')}` shows those that wait."
+        f"`{command('approvals list')}` shows the pending ones."
     )

@@ -1,4 +1,4 @@
-"""What is written to a terminal or a pipe: plain text, tables, JSON lines."""
+"""Output to a terminal or a pipe: plain text, tables, JSON lines."""
 
 import json
 import re
@@ -13,9 +13,9 @@ from rich.console import Console
 from amplifierd.common.text import escape_line_ends
 from sessions_app.cli.client import JSON, Client, Query
 
-# All control characters except tab and new line: a terminal would obey them.
+# All control characters except tab and line feed: a terminal would execute them.
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-# They change the direction of what follows, so that a text reads as another one.
+# They change the direction of text, so that it can look like a different text.
 DIRECTION = re.compile("[\u202a-\u202e\u2066-\u2069]")
 STATUS_STYLES = {
     "created": "dim",
@@ -32,37 +32,37 @@ STATUS_STYLES = {
     "expired": "yellow",
     "withdrawn": "dim",
 }
-# Cells between two columns of a table, and the least that a shortened column keeps.
+# Cells between two columns of a table, and the minimum width of a shortened column.
 GAP, ROOM = 2, 8
 
 
 @dataclass
 class Terminal:
-    """What a command works with: the daemon, the standard output, the standard error."""
+    """What a command uses: the client, the standard output and the standard error."""
 
     client: Client
     screen: Console
-    # For what is no result.
+    # For everything except results.
     notes: Console
 
 
 def make_console(stream: IO[str]) -> Console:
-    """Return a console that prints texts as they are: nothing in them is markup."""
+    """Return a console that prints texts unchanged, without markup."""
     return Console(file=stream, highlight=False, markup=False, emoji=False)
 
 
 def put(console: Console, text: str, style: str | None = None, end: str = "\n") -> None:
-    """Print a text at once, in a style if the console is a terminal, unchanged on a pipe."""
+    """Print a text and flush; with a style on a terminal, unchanged on a pipe."""
     if console.is_terminal:
         console.out(text, style=style, highlight=False, end=end)
     else:
-        # rich would turn tabs into blanks.
+        # rich would replace tabs by blanks.
         console.file.write(text + end)
     console.file.flush()
 
 
 def put_json(console: Console, value: Any) -> None:
-    """Print a value as JSON on a line of its own."""
+    """Print a value as one line of JSON."""
     line = dump_line(value)
     put(console, printable(line) if console.is_terminal else line)
 
@@ -87,16 +87,16 @@ def print_page(
 
 
 def dump_line(value: Any) -> str:
-    """Return a value as JSON in which no reader of lines finds the end of a line."""
+    """Return a value as JSON without any character that a reader could take for a line end."""
     return escape_line_ends(json.dumps(value, ensure_ascii=False))
 
 
 def print_table(
     console: Console, headings: Sequence[str], rows: Iterable[Sequence[object]]
 ) -> None:
-    """Print rows, each on one line; on a terminal long values are cut, except the first column's.
+    """Print each row on one line; on a terminal long values are cut, except in the first column.
 
-    On a pipe the columns have tabs between them and no headings, for `cut` and `while read`.
+    On a pipe there are tabs between the columns and no headings, for `cut` and `while read`.
     """
     lines = [[one_line(str(value)) for value in row] for row in rows]
     if not console.is_terminal:
@@ -110,7 +110,7 @@ def print_table(
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
     for number, column in enumerate(zip(headings, *lines, strict=True)):
         width = max(map(cell_len, column))
-        # The first column is there to be copied; the others keep so much that they can be told.
+        # People copy the first column; of the others they need enough to distinguish them.
         least = min(width, ROOM) if number else width
         table.add_column(Text(column[0], no_wrap=True), min_width=least, no_wrap=not number)
     for line in lines:
@@ -123,7 +123,7 @@ def print_table(
 
 
 def confirm(question: str) -> bool:
-    """Ask on the terminal; only yes is yes."""
+    """Ask on the terminal; return whether the answer is yes."""
     try:
         return input(f"{question} [y/N] ").strip().lower() in {"y", "yes"}
     except EOFError:
@@ -136,12 +136,12 @@ def printable(text: str) -> str:
 
 
 def harmless(text: str) -> str:
-    """Return the text as a terminal may show it: nothing in it moves, colours or turns anything."""
+    """Return the text without characters that move, colour or reverse text on a terminal."""
     return DIRECTION.sub("", printable(text))
 
 
 def one_line(text: str) -> str:
-    """Return the text on one line, each run of white space as one blank."""
+    """Return the text on one line, with single blanks between words."""
     return " ".join(harmless(text).split())
 
 
@@ -152,7 +152,6 @@ def shorten(text: str, length: int) -> str:
 
 
 def parse_time(text: str) -> datetime:
-    """Return a time as the API writes it."""
     return datetime.fromisoformat(text)
 
 

@@ -1,4 +1,4 @@
-"""A session's events as a person reads them: answers in Markdown while they come, notes, errors."""
+"""Shows the events of a session to a person: answers in Markdown as they grow, notes, errors."""
 
 import json
 from collections.abc import Iterator
@@ -10,39 +10,37 @@ from amplifierd.common.program import command
 from amplifierd.common.redaction import redact
 from sessions_app.cli.client import BACK, JSON, LOST, StreamEvent
 from sessions_app.cli.output import harmless, one_line, printable, put, shorten
+from sessions_app.events import EventType
+from sessions_app.states import CUT_OFF
 
 if TYPE_CHECKING:
     from sessions_app.cli.blocks import Block
 
-# Why an answer is not whole, though its run succeeded.
-CUT_OFF = {
-    "length": "Cut off: the answer reached its token limit",
-    "content_filter": "Cut off: the provider's content filter stopped the answer",
-    "tool_calls": "Cut off: the answer ended with tool calls that were not made",
-}
 # Colours of events in a list; all others are cyan.
-EVENT_STYLES = {
-    "content": "default",
-    "hook:thinking:delta": "dim",
-    "execution_error": "red",
-    "execution_cancelled": "yellow",
-    "run_interrupted": "yellow",
-    "provider_retry": "yellow",
-    "provider_fallback": "yellow",
-    "run_notice": "yellow",
-    "hook:approval:required": "magenta",
-    "approval_resolved": "magenta",
-    "run_parked": "magenta",
-    "assistant_message_complete": "green",
+EVENT_STYLES: dict[str, str] = {
+    EventType.CONTENT: "default",
+    EventType.THINKING_DELTA: "dim",
+    EventType.EXECUTION_ERROR: "red",
+    EventType.EXECUTION_CANCELLED: "yellow",
+    EventType.RUN_INTERRUPTED: "yellow",
+    EventType.PROVIDER_RETRY: "yellow",
+    EventType.PROVIDER_FALLBACK: "yellow",
+    EventType.RUN_NOTICE: "yellow",
+    EventType.APPROVAL_REQUIRED: "magenta",
+    EventType.APPROVAL_RESOLVED: "magenta",
+    EventType.RUN_PARKED: "magenta",
+    EventType.ASSISTANT_MESSAGE_COMPLETE: "green",
 }
-# What of an event's data says most: the first of these that is there.
+# Events that announce a message which is not an answer of a run.
+MESSAGES = (EventType.USER_MESSAGE_SAVED, EventType.MESSAGE_ADDED)
+# The most telling part of an event's data: the first of these that it has.
 SUMMARY_KEYS = (
     *("error", "content", "errorMessage", "hook_data", "prompt", "summary", "attempt"),
     *("message", "name", "status"),
 )
-# Characters of a tool's input and result, and of the input that is to be approved.
+# Characters shown of a tool's input and result, and of an input that needs an approval.
 SHOWN, SHOWN_INPUT = 160, 4000
-# What to do about an error of this code; the error itself says the rest.
+# What to do about an error with this code, in addition to its message.
 HINTS = {
     "missing_key": f"`{command('doctor')}` lists the keys that are not set.",
     "model_missing": f"`{command('fetch_model')}` fetches it.",
@@ -54,48 +52,48 @@ GOES_ON = "The session goes on: put that right, then send the message again."
 
 
 def summarize(data: JSON) -> str:
-    """Return in one line what an event says, without its ids and times."""
+    """Return an event's data on one line, without ids and times."""
     value = next((data[key] for key in SUMMARY_KEYS if data.get(key) not in (None, "")), "")
     if isinstance(value, dict):
         value = " ".join(f"{key}={item}" for key, item in value.items() if item is not None)
-    # First, because the end of a long line is not shown.
+    # The reason comes first, because the end of a long line is not shown.
     why = CUT_OFF.get(data.get("finishReason") or "")
     return one_line(f"[{why}] {value}" if why else str(value))
 
 
 def describe_run(event: StreamEvent) -> Iterator[tuple[str, str]]:
-    """Yield what an event tells of a run or of the session: lines, each with its style."""
+    """Yield the lines for an event of a run or of the session, each with its style."""
     data = event.data
     match event.name:
-        case "assistant_message_start" if data["attempt"] > 1:
+        case EventType.ASSISTANT_MESSAGE_START if data["attempt"] > 1:
             yield f"Attempt {data['attempt']}:", "yellow"
-        case "provider_retry":
+        case EventType.PROVIDER_RETRY:
             yield f"Trying again in {data['delay']:.0f} s: {data['error']}", "yellow"
-        case "provider_fallback":
+        case EventType.PROVIDER_FALLBACK:
             instead = f"; asking {data['next']}" if data.get("next") else ""
             yield f"{data.get('provider') or 'A provider'} failed{instead}.", "yellow"
-        case "context_compacted":
+        case EventType.CONTEXT_COMPACTED:
             yield f"A summary stands for the messages up to {data['upto']} from now on.", "dim"
-        case "run_notice":
+        case EventType.RUN_NOTICE:
             yield data["message"], "yellow"
-        case "run_parked":
+        case EventType.RUN_PARKED:
             for wait in data["waits"]:
                 if wait.get("session_id"):
                     yield f"Waits for the sub-session {wait['session_id']}.", "dim"
                 elif wait.get("error"):
                     yield f"No sub-session: {wait['error']}", "red"
-        case "run_interrupted":
-            lost = f"the worker of attempt {data['attempt']} went away; what it has said is void."
+        case EventType.RUN_INTERRUPTED:
+            lost = f"the worker of attempt {data['attempt']} went away; its output is void."
             yield f"Interrupted: {lost}", "yellow"
-        case "execution_error":
+        case EventType.EXECUTION_ERROR:
             yield f"Failed ({data['code']}): {data['error']}", "red"
             yield f"{HINTS.get(data['code'], '')} {GOES_ON}".strip(), "red"
-        case "execution_cancelled":
-            yield "Cancelled; what was said is kept.", "yellow"
-        case "assistant_message_complete":
+        case EventType.EXECUTION_CANCELLED:
+            yield "Cancelled; the output so far is kept.", "yellow"
+        case EventType.ASSISTANT_MESSAGE_COMPLETE:
             if why := CUT_OFF.get(data.get("finishReason") or ""):
                 yield f"{why}.", "yellow"
-        case "session_ended":
+        case EventType.SESSION_ENDED:
             why = f": {data['errorMessage']}" if data.get("errorMessage") else ""
             yield f"The session is {data['status']}{why}.", "yellow"
         case _ if event.name == LOST:
@@ -105,24 +103,24 @@ def describe_run(event: StreamEvent) -> Iterator[tuple[str, str]]:
 
 
 def describe_tool(event: StreamEvent) -> Iterator[tuple[str, str]]:
-    """Yield what an event tells of a tool call: lines, each with its style."""
+    """Yield the lines for an event of a tool call, each with its style."""
     data = event.data
     call = data.get("hook_data") or data
     name = call.get("tool_name")
     match event.name:
-        case "hook:tool:pre":
+        case EventType.TOOL_PRE:
             given = _shorten_value(call.get("tool_input"))
             yield f"Uses {name}: {given}" if given else f"Uses {name}", "cyan"
-        case "hook:tool:post" if error := call.get("error"):
+        case EventType.TOOL_POST if error := call.get("error"):
             yield f"{name} failed: {_shorten_value(error)}", "red"
-        case "hook:tool:post":
+        case EventType.TOOL_POST:
             answered = _shorten_value(call.get("tool_response")) or "nothing"
             yield f"{name} answered: {answered}", "dim"
-        case "hook:approval:required":
+        case EventType.APPROVAL_REQUIRED:
             yield data["prompt"], "bold magenta"
             given = json.dumps(redact(data.get("tool_input")), indent=2, ensure_ascii=False)
             yield given if len(given) <= SHOWN_INPUT else f"{given[:SHOWN_INPUT]}…", "default"
-        case "approval_resolved":
+        case EventType.APPROVAL_RESOLVED:
             good = " for good" if data.get("always") else ""
             why = f": {data['reason']}" if data.get("reason") else "."
             style = "green" if data["status"] == "approved" else "yellow"
@@ -137,7 +135,7 @@ def _shorten_value(value: Any) -> str:
 
 
 class Renderer:
-    """Prints events: answers as they come, everything else on lines of its own."""
+    """Prints events: answers as they grow, everything else on lines of its own."""
 
     def __init__(
         self,
@@ -148,15 +146,15 @@ class Renderer:
         how_to_answer: str = "",
     ) -> None:
         self._screen = screen
-        # For everything that is no answer.
+        # For everything except answers.
         self._notes = notes
         self._shows_thoughts = shows_thoughts
-        # The command that answers an approval, if nobody is asked here.
+        # The command that answers an approval, if this program does not ask a person.
         self._how_to_answer = how_to_answer
-        # The runs whose message is on the screen already, and the run that the events are of.
+        # The runs whose message is on the screen already, and the run of the newest event.
         self._seen: set[str] = set()
         self._run = ""
-        # What is not finished, and what kind of thing it is.
+        # The block that is not finished, and its kind.
         self._open: tuple[str, Block] | None = None
 
     @property
@@ -164,60 +162,57 @@ class Renderer:
         return self._open is not None
 
     def add_sent(self, run_id: str, is_seen: bool) -> None:
-        """Take note of a message that was sent here; `is_seen`: it is on the screen already."""
+        """Register the run of a message sent here; `is_seen`: the message is on the screen."""
         if is_seen:
             self._seen.add(run_id)
 
     def render(self, event: StreamEvent) -> None:
-        """Print an event; one that says nothing to a person prints nothing."""
-        # What comes without a run belongs to the one that began last.
+        """Print an event; some events print nothing."""
+        # An event without a run belongs to the run before it.
         self._run = event.data.get("runId") or self._run
         data = event.data
         match event.name:
-            case "content":
+            case EventType.CONTENT:
                 self._add("content", event, data["content"])
-            case "hook:thinking:delta":
+            case EventType.THINKING_DELTA:
                 self._add("thinking", event, data["hook_data"]["delta"])
-            case "user_message_saved" if self._run in self._seen:
+            case EventType.USER_MESSAGE_SAVED if self._run in self._seen:
                 return
-            case "user_message_saved" | "message_added":
-                self._render_message(event)
-            case "assistant_message_complete":
+            case EventType.USER_MESSAGE_SAVED | EventType.MESSAGE_ADDED:
+                author = data.get("agent") or data["role"]
+                if data["role"] == "assistant" and is_redrawable(self._screen):
+                    self.remark(f"{author}>", "bold")
+                    self._add("message", event, data["content"])
+                    self.finish()
+                else:
+                    self.remark(f"{author}> {data['content']}", "bold")
+            case EventType.ASSISTANT_MESSAGE_COMPLETE:
                 self.finish()
         for text, style in (*describe_run(event), *describe_tool(event)):
             self.remark(text, style)
-        if event.name == "hook:approval:required" and self._how_to_answer:
+        if event.name == EventType.APPROVAL_REQUIRED and self._how_to_answer:
             command = self._how_to_answer.format(data["approval_id"])
             self.remark(f"It waits for: {command} (or deny)")
 
     def show(self) -> None:
-        """Bring to the screen what was rendered: once for all that came together."""
+        """Draw what was added; called once for events that arrived together."""
         if self._open:
             self._open[1].show()
 
     def remark(self, text: str, style: str = "yellow") -> None:
-        """Print a line that is no answer."""
+        """Print a note on a line of its own."""
         self.finish()
         put(self._notes, harmless(text) if self._notes.is_terminal else printable(text), style)
 
     def finish(self) -> None:
-        """End what is open."""
+        """Finish the open block."""
         if self._open:
             self._open[1].finish()
             self._open = None
 
-    def _render_message(self, event: StreamEvent) -> None:
-        who, content = event.data.get("agent") or event.data["role"], event.data["content"]
-        if event.data["role"] == "assistant" and is_redrawable(self._screen):
-            self.remark(f"{who}>", "bold")
-            self._add("message", event, content)
-            self.finish()
-        else:
-            self.remark(f"{who}> {content}", "bold")
-
     def _add(self, kind: str, event: StreamEvent, piece: str) -> None:
-        """Add to what is open if it is of the same kind, else begin anew."""
-        # They take a while to load: not before there is something to show.
+        """Add to the open block if it is of the same kind, otherwise to a new one."""
+        # Slow to import, so not before there is something to show.
         from sessions_app.cli.blocks import LiveBlock, PlainBlock, ReasoningBlock
 
         if not self._open or self._open[0] != kind:
@@ -236,10 +231,10 @@ class Renderer:
 
 
 class AnswerRenderer(Renderer):
-    """Prints the runs whose message was sent here, and nothing else.
+    """Prints only the runs whose message was sent here.
 
-    On a terminal the answer comes in pieces. Elsewhere it is printed once it is whole, so that no
-    piece of a void attempt gets into a file.
+    A terminal gets the answer in pieces. A file or pipe gets it once it is complete, so that it
+    never has output of a void attempt.
     """
 
     def __init__(self, screen: Console, notes: Console, **options: Any) -> None:
@@ -251,21 +246,18 @@ class AnswerRenderer(Renderer):
 
     def render(self, event: StreamEvent) -> None:
         self._run = event.data.get("runId") or self._run
-        is_own = self._run in self._own and event.name not in {
-            "user_message_saved",
-            "message_added",
-        }
+        is_own = self._run in self._own and event.name not in MESSAGES
         if event.seq is not None and not is_own:
             return
         if not self._screen.is_terminal:
-            if event.name == "content":
+            if event.name == EventType.CONTENT:
                 return
-            if event.name == "assistant_message_complete" and event.data["content"]:
+            if event.name == EventType.ASSISTANT_MESSAGE_COMPLETE and event.data["content"]:
                 self.finish()
                 put(self._screen, printable(event.data["content"]))
         super().render(event)
 
 
 def is_redrawable(console: Console) -> bool:
-    """Tell whether lines that were printed there can be drawn anew."""
+    """Return whether printed lines can be drawn again."""
     return console.is_terminal and not console.is_dumb_terminal

@@ -33,18 +33,19 @@ from sessions_app.cli.output import (
     put,
     put_json,
 )
-from sessions_app.cli.render import CUT_OFF, EVENT_STYLES, summarize
+from sessions_app.cli.render import EVENT_STYLES, summarize
+from sessions_app.events import EventType
+from sessions_app.states import CUT_OFF
 from sessions_app.usage import used
 
-STATUSES = ("created", "active", "completed", "failed", "terminated")
-# Messages, runs and events that are shown of a session: the newest.
+# How many of a session's newest messages, runs and events are shown.
 SHOWN = 10
-# Sessions, and messages, that an export reads at a time.
+# Sessions, and messages, in one request of an export.
 PAGE = 100
 FORMATS = ("json", "jsonl", "markdown")
-# The format by the end of a file's name, if none is given.
+# Suffix of a file's name → the format, if none is given.
 SUFFIXES = {".md": "markdown", ".markdown": "markdown", ".jsonl": "jsonl", ".ndjson": "jsonl"}
-# The options that filter, and the parameters of the API for them.
+# Option that filters → the parameter of the API.
 FILTERS = {
     "status": "status",
     "profile": "profile_name",
@@ -52,28 +53,28 @@ FILTERS = {
     "since": "since",
     "until": "until",
 }
-# As `format_age` writes it.
+# An age as `format_age` writes it.
 AGE = re.compile(r"(\d{1,6})([smhdw])")
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-# A word of a search, in the marks of its snippet.
+# A word that a search found, as snippets mark it.
 MARKED = re.compile("⟦([^⟧]*)⟧")
 
 
 def parse_moment(text: str) -> datetime:
-    """Return a time that is written in ISO 8601 (UTC without a zone), or as an age."""
+    """Parse a time in ISO 8601 (UTC if it has no zone), or an age."""
     if age := AGE.fullmatch(text):
         return datetime.now(UTC) - timedelta(**{UNITS[age[2]]: int(age[1])})
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
         raise ArgumentTypeError(
-            f"{text!r} is no time; write 2026-01-31, 2026-01-31T09:00Z or 7d"
+            f"{text!r} is not a time; write 2026-01-31, 2026-01-31T09:00Z or 7d"
         ) from None
     return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def build_query(client: Client, options: Namespace) -> Query:
-    """Return the parameters of the list that the options ask for."""
+    """Return the parameters of the list for the options."""
     query: Query = []
     for option, name in FILTERS.items():
         if value := getattr(options, option):
@@ -111,7 +112,7 @@ def print_sessions(screen: Console, rows: Iterable[JSON]) -> None:
 
 
 def search_sessions(terminal: Terminal, options: Namespace) -> None:
-    """Print the sessions that a search finds, the best first, with where it fits best."""
+    """Print the sessions that a search finds, best match first, each with its snippet."""
     text, rows = " ".join(options.words), []
     query = [
         *build_query(terminal.client, options),
@@ -135,7 +136,7 @@ def search_sessions(terminal: Terminal, options: Namespace) -> None:
     more = int(answer.headers["X-Total-Count"]) - len(rows[: options.limit])
     wanted = [word for word in text.split() if not word.startswith("-")]
     if not rows and not any(re.search(r"\w", word) for word in wanted):
-        put(terminal.notes, "That names no word to find; write at least one.", "yellow")
+        put(terminal.notes, "The search has no words; write at least one.", "yellow")
     elif not rows:
         put(terminal.notes, "Nothing was found.", "dim")
     elif more > 0:
@@ -146,7 +147,7 @@ def search_sessions(terminal: Terminal, options: Namespace) -> None:
 
 
 def print_hit(screen: Console, columns: list[str], age: str) -> None:
-    """Print a session and the place that a search found, with the words in bold."""
+    """Print a session that a search found and its snippet, with the words in bold."""
     session_id, status, seq, name, snippet = columns
     heading = Text(session_id.removeprefix(SESSION_PREFIX), "bold")
     heading.append(f"  {status}", STATUS_STYLES.get(status, ""))
@@ -160,7 +161,7 @@ def print_hit(screen: Console, columns: list[str], age: str) -> None:
 
 
 def show_session(terminal: Terminal, options: Namespace) -> None:
-    """Print a session's facts, the end of its transcript, its last runs, and what it asks."""
+    """Print a session's summary, its newest messages and runs, and its pending approvals."""
     client, screen = terminal.client, terminal.screen
     session = find_session(client, options.id)
     path = f"sessions/{session['sessionId']}"
@@ -174,14 +175,21 @@ def show_session(terminal: Terminal, options: Namespace) -> None:
     print_table(screen, ("SESSION", session["sessionId"]), describe_session(session).items())
     if messages:
         put(screen, "")
-        lines = [(m["seq"], m["role"], when(m["timestamp"]), _mark_cut(m)) for m in messages]
+        lines = []
+        for message in messages:
+            # The reason comes first, because the end of a long line is not shown.
+            why = CUT_OFF.get(message["finishReason"])
+            text = f"[{why}] {message['content']}" if why else message["content"]
+            lines.append((message["seq"], message["role"], when(message["timestamp"]), text))
         print_table(screen, ("SEQ", "ROLE", "TIME", "CONTENT"), lines)
     if runs:
         put(screen, "")
-        rows = [
-            (r["runId"], r["status"], r["attempt"], when(r["createdAt"]), _describe_end(r))
-            for r in runs
-        ]
+        rows = []
+        for run in runs:
+            cut_off = CUT_OFF.get(run["finishReason"], "-")
+            error = f"{run['errorCode']}: {run['error']}" if run["errorCode"] else cut_off
+            at = when(run["createdAt"])
+            rows.append((run["runId"], run["status"], run["attempt"], at, error))
         print_table(screen, ("RUN", "STATUS", "ATTEMPT", "CREATED", "ERROR"), rows)
     if pending:
         put(screen, "")
@@ -214,27 +222,14 @@ def _dump(value: JSON | None) -> str | None:
     return json.dumps(value, ensure_ascii=False) if value else None
 
 
-def _mark_cut(message: JSON) -> str:
-    """Return what a message says; before it, because lines are shortened, why it is not whole."""
-    why = CUT_OFF.get(message["finishReason"])
-    return f"[{why}] {message['content']}" if why else message["content"]
-
-
-def _describe_end(run: JSON) -> str:
-    """Return what was wrong with the end of a run."""
-    if run["errorCode"]:
-        return f"{run['errorCode']}: {run['error']}"
-    return CUT_OFF.get(run["finishReason"], "-")
-
-
 def tail_session(terminal: Terminal, options: Namespace) -> None:
-    """Print a session's events, and those that come, until it ends."""
+    """Print a session's events, and new ones until it ends."""
     session = find_session(terminal.client, options.id)
     last = session["lastEventId"]
     if options.after is not None and options.after > last:
         raise ApiError(f"The session has {last} events; give an --after from 0 to that.")
     cursor = max(0, last - options.lines) if options.after is None else options.after
-    # Ctrl-C is how one stops watching.
+    # Ctrl-C is the usual way to stop this command.
     with contextlib.suppress(KeyboardInterrupt):
         follow = options.follow and session["endedAt"] is None
         follow_session(terminal, session["sessionId"], cursor, options, follow)
@@ -246,20 +241,20 @@ def follow_session(
     client, notes = terminal.client, terminal.notes
 
     def print_news() -> bool:
-        """Print what follows the cursor; tell whether the session ended with it."""
+        """Print the events after the cursor; return whether the session ended."""
         nonlocal cursor
         while events := client.events(session_id, cursor):
             for event in events:
                 if not options.types or event["event"] in options.types:
                     print_event(terminal.screen, event, options.as_json)
             cursor = events[-1]["id"]
-            if any(event["event"] == "session_ended" for event in events):
+            if any(event["event"] == EventType.SESSION_ENDED for event in events):
                 return True
         return False
 
     if print_news() or not follow:
         return
-    # The stream says that there is something; the journal's list says also when it happened.
+    # The stream signals new events; the list of events has their times too.
     for event in EventStream(client, session_id, cursor):
         if event.name == LOST:
             put(notes, f"{event.data['error']} Waiting for it.", "yellow")
@@ -271,7 +266,7 @@ def follow_session(
             if print_news():
                 return
         except ApiError as error:
-            # The stream is cut as well, and tells when it is back.
+            # The stream is interrupted too, and yields BACK when it has a connection again.
             if not error.is_passing:
                 raise
 
@@ -320,7 +315,7 @@ def delete_sessions(terminal: Terminal, options: Namespace) -> None:
 def _change(
     screen: Console, ids: Iterable[str], status: str, change: Callable[[str], object]
 ) -> None:
-    """Change every session; one that refuses does not keep the others from it."""
+    """Change each session; an error of one does not stop the others."""
     errors = []
     for session_id in ids:
         try:
@@ -339,7 +334,7 @@ def _ask(question: str) -> None:
 
 
 def clean_up(terminal: Terminal, options: Namespace) -> None:
-    """Remove sessions that ended long ago, or were never started."""
+    """Remove sessions that ended long ago, or that were never started."""
     wanted = {"older_than_days": options.older_than_days, "status": options.status}
 
     def remove(dry_run: bool) -> str:
@@ -356,23 +351,25 @@ def clean_up(terminal: Terminal, options: Namespace) -> None:
 
 
 def export_sessions(terminal: Terminal, options: Namespace) -> None:
-    """Write sessions with all that belongs to them; a file is there whole, or not at all."""
+    """Write sessions with their messages and runs; a file is written completely or not at all."""
     output: Path | None = options.output
     suffix = output.suffix.lower() if output else ""
     form = options.format or SUFFIXES.get(suffix, "json")
     if options.events and form == "markdown":
         raise ApiError("--events is for json and jsonl; leave out one of the two.")
     if output and output.exists() and not options.force:
-        raise ApiError(f"{output} is there already; replace it with --force.")
+        raise ApiError(f"{output} exists already; replace it with --force.")
     client, query = terminal.client, build_query(terminal.client, options)
     if options.ids and query:
-        raise ApiError("Filters are for where no session is named; leave out one of the two.")
+        raise ApiError("Name sessions or use filters, not both.")
     named = [find_session(client, text) for text in options.ids]
     with (
         open_output(output, terminal.screen) as write,
         show_progress(terminal, output, named, query) as advance,
     ):
-        found = _newest_first(named) if named else iterate_sessions(client, query)
+        unique = {(row["createdAt"], row["sessionId"]): row for row in named}
+        newest_first = [unique[key] for key in sorted(unique, reverse=True)]
+        found = newest_first if named else iterate_sessions(client, query)
         for piece, messages in write_sessions(client, found, form, options.events):
             write(piece)
             advance(messages)
@@ -381,20 +378,15 @@ def export_sessions(terminal: Terminal, options: Namespace) -> None:
 
 
 def iterate_sessions(client: Client, query: Query) -> Iterator[JSON]:
-    """Yield sessions, newest first; none of those that come meanwhile."""
+    """Yield sessions, newest first, without those created meanwhile."""
     for page in client.pages("sessions/", [*query, ("limit", PAGE)]):
         yield from page.json()
-
-
-def _newest_first(rows: Iterable[JSON]) -> Iterator[JSON]:
-    unique = {(row["createdAt"], row["sessionId"]): row for row in rows}
-    return (unique[key] for key in sorted(unique, reverse=True))
 
 
 def write_sessions(
     client: Client, sessions: Iterable[JSON], form: str, with_events: bool
 ) -> Iterator[tuple[str, int]]:
-    """Yield the pieces of a file in one of FORMATS, each with how many messages are in it."""
+    """Yield the pieces of a file in one of FORMATS, each with the number of its messages."""
     opening, between, closing = {
         "json": ("[\n", ",\n", "\n]\n"),
         "jsonl": ("", "\n", "\n"),
@@ -442,7 +434,7 @@ def read_transcript(client: Client, session_id: str) -> Iterator[list[JSON]]:
 
 
 def write_markdown(client: Client, session: JSON) -> Iterator[tuple[str, int]]:
-    """Yield a text for people: the facts, then each message under a heading of its own."""
+    """Yield Markdown: a summary, then each message under its own heading."""
     yield f"# {one_line(session['name'] or session['sessionId'])}\n\n", 0
     facts = describe_session(session)
     names = (
@@ -474,7 +466,7 @@ def write_markdown(client: Client, session: JSON) -> Iterator[tuple[str, int]]:
 
 @contextmanager
 def open_output(output: Path | None, screen: Console) -> Iterator[Callable[[str], object]]:
-    """Give what writes text to the file, or to the screen; an unfinished file is removed."""
+    """Give a function that writes text to the file or the screen; an incomplete file is removed."""
     if output is None:
         yield lambda text: screen.file.write(printable(text) if screen.is_terminal else text)
         screen.file.flush()
@@ -497,7 +489,7 @@ def open_output(output: Path | None, screen: Console) -> Iterator[Callable[[str]
 def show_progress(
     terminal: Terminal, output: Path | None, named: list[JSON], query: Query
 ) -> Iterator[Callable[[int], object]]:
-    """Show on a terminal how many messages are written, unless they are written there."""
+    """Show a progress bar on a terminal, unless the messages themselves are printed there."""
     notes = terminal.notes
     if not notes.is_terminal or (output is None and terminal.screen.is_terminal):
         yield lambda messages: None

@@ -117,6 +117,8 @@ class Terminal:
         self.process = process
         self._descriptor = descriptor
         self._printed = b""
+        # How much was printed before each resize, and the width after it.
+        self._resizes: list[tuple[int, int]] = []
         # How far the person has read.
         self._read = 0
 
@@ -133,7 +135,17 @@ class Terminal:
     @property
     def screen(self) -> str:
         """What stayed on the screen: what was taken back or drawn over is gone."""
-        return draw(self.raw)
+        screen, start = pyte.Screen(WIDTH, HEIGHT), 0
+        for end, width in self._resizes:
+            pyte.ByteStream(screen).feed(self._printed[start:end])
+            screen, start = wrap_again(screen, width), end
+        pyte.ByteStream(screen).feed(self._printed[start:])
+        return show(screen)
+
+    def resizes(self, width: int) -> None:
+        """Change the width of the terminal."""
+        self._resizes.append((len(self._printed), width))
+        fcntl.ioctl(self._descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", HEIGHT, width, 0, 0))
 
     def sees(self, expected: str) -> str:
         """Wait until this is printed after what was seen last; return what came before it.
@@ -193,7 +205,19 @@ def draw(printed: str) -> str:
     """Return what a terminal shows that was sent this, without blanks at the ends of lines."""
     screen = pyte.Screen(WIDTH, HEIGHT)
     pyte.Stream(screen).feed(printed)
+    return show(screen)
+
+
+def show(screen: pyte.Screen) -> str:
     return "\n".join(line.rstrip() for line in screen.display).rstrip("\n")
+
+
+def wrap_again(screen: pyte.Screen, width: int) -> pyte.Screen:
+    """Return the screen after a resize, as terminals do it: lines that are too long are wrapped."""
+    narrow = pyte.Screen(width, HEIGHT)
+    lines = [line.rstrip() for line in screen.display[: screen.cursor.y + 1]]
+    pyte.Stream(narrow).feed("\r\n".join(lines))
+    return narrow
 
 
 @contextmanager

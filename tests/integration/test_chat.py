@@ -105,7 +105,7 @@ def test_the_last_one_is_the_one_that_was_changed_last(make: Callable[..., Sessi
 
 def test_without_an_open_session_there_is_no_last_one(make: Callable[..., Session]) -> None:
     make("completed")
-    with pytest.raises(CommandError, match="no session to go on with"):
+    with pytest.raises(CommandError, match="no session to continue"):
         ask("--last", "--message", "hello")
 
 
@@ -121,7 +121,7 @@ def test_an_ended_session_goes_on_in_a_fork(make: Callable[..., Session]) -> Non
 
 
 def test_a_fork_needs_an_original(catalogue: None) -> None:
-    with pytest.raises(CommandError, match="say which"):
+    with pytest.raises(CommandError, match="needs a session to copy"):
         ask("--fork", "--message", "hello")
 
 
@@ -228,7 +228,7 @@ def test_what_others_do_is_told_in_order_and_once(
         "begun",
         "system> a note",
         "user> and mine?",
-        "Cancelled; what was said is kept.",
+        "Cancelled; the output so far is kept.",
         "ended",
         "user> two",
         "last",
@@ -242,7 +242,7 @@ def test_the_end_of_the_session_ends_the_conversation(
         printed = pipe(session, "one", "two")
     assert printed.splitlines()[1:] == [
         "user> one",
-        "Cancelled; what was said is kept.",
+        "Cancelled; the output so far is kept.",
         "The session is failed: it broke.",
     ]
 
@@ -316,7 +316,7 @@ def test_a_missing_worker_is_remarked_upon(
 
     def late() -> None:
         try:
-            until(lambda: "No worker has taken this up" in err.getvalue())
+            until(lambda: "No worker has started on this" in err.getvalue())
             answer("at last")(claim())
         finally:
             connection.close()

@@ -65,7 +65,7 @@ def test_a_person_is_asked_and_the_answer_goes_on(
     approval = Approval.objects.get()
     assert (approval.status, approval.always, approval.reason) == (status, always, reason)
     assert approval.answered_by == getpass.getuser()
-    assert "No worker has taken this up" not in person.text
+    assert "No worker has started on this" not in person.text
 
 
 def test_why_not_is_asked_where_it_was_not_said(session: Session) -> None:
@@ -130,7 +130,7 @@ def test_a_message_instead_of_an_answer_denies(session: Session) -> None:
     with terminal("chat", session.id) as person:
         person.sees("[d]eny> ")
         person.types("\n")
-        person.sees("It goes on waiting")
+        person.sees("The run stays parked")
         person.sees("> ")
         person.types("forget it\n")
         person.sees("write_file is denied: The user has sent a new message")

@@ -55,6 +55,26 @@ def test_markdown_is_drawn_as_it_grows(session: Session) -> None:
     assert answered == "A title\n\nSome words:\n\n • one\n • two\n\n  print(1)"
 
 
+def test_a_narrower_terminal_keeps_no_piece_of_what_is_drawn_again(session: Session) -> None:
+    with terminal("chat", session.id) as person:
+        person.sees("> ")
+        person.types("hello\n")
+        attempt = claim()
+        say(attempt, " ".join(["omega"] * 24))
+        person.sees("omega omega")
+        person.rests()
+        person.resizes(40)
+        say(attempt, " end")
+        person.sees("end")
+        attempts.succeed(attempt, "…", {})
+        person.sees("> ")
+        person.types(CTRL_D)
+        assert person.leaves() == 0
+    answered = person.screen.partition("> hello\n")[2].partition("\n>")[0]
+    line = " ".join(["omega"] * 6)
+    assert answered.splitlines() == [line, line, line, f"{line} end"]
+
+
 def test_what_a_model_says_moves_no_cursor(session: Session) -> None:
     with terminal("chat", session.id) as person:
         person.sees("> ")
@@ -134,7 +154,7 @@ def test_ctrl_c_during_a_run_cancels_it_and_not_the_chat(session: Session) -> No
         say(claim(), "endless")
         person.sees("endless")
         person.types(CTRL_C)
-        person.sees("Cancelled; what was said is kept.")
+        person.sees("Cancelled; the output so far is kept.")
         person.sees("> ")
         assert Run.objects.get().status == "cancelled"
         person.types("again\n")
@@ -216,7 +236,7 @@ def test_escape_stops_an_answer_and_what_is_typed_meanwhile_is_kept(session: Ses
         person.sees("endless")
         person.types("next")
         person.types(ESCAPE)
-        person.sees("Cancelled; what was said is kept.")
+        person.sees("Cancelled; the output so far is kept.")
         person.sees("> next")
         person.types("\n")
         answer("finite")(claim())

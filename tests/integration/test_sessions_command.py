@@ -53,7 +53,7 @@ def test_every_filter_of_the_api_is_there(make: Make) -> None:
 
 @pytest.mark.parametrize("given", ["yesterday", "2026-02-31", "7y", ""])
 def test_a_time_that_is_none_is_refused(db: None, given: str) -> None:
-    with pytest.raises(CommandError, match="is no time; write"):
+    with pytest.raises(CommandError, match="is not a time; write"):
         manage("list", f"--since={given}")
 
 
@@ -126,7 +126,7 @@ def test_what_was_not_found_is_said_beside_the_result(session: Session) -> None:
     assert manage("search", "nobody", err=(err := StringIO())) == ""
     assert err.getvalue() == "Nothing was found.\n"
     assert manage("search", "--", "!!!", err=(err := StringIO())) == ""
-    assert err.getvalue() == "That names no word to find; write at least one.\n"
+    assert err.getvalue() == "The search has no words; write at least one.\n"
 
 
 def test_search_says_how_many_more_there_are(make: Make) -> None:
@@ -256,7 +256,7 @@ def test_only_what_the_filters_leave_is_exported(told: Session, make: Make) -> N
 
 
 def test_names_and_filters_do_not_go_together(told: Session) -> None:
-    with pytest.raises(CommandError, match="leave out one of the two"):
+    with pytest.raises(CommandError, match="use filters, not both"):
         manage("export", "Told", "--status", "active")
 
 

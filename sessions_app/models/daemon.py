@@ -13,7 +13,7 @@ class ProcessKind(models.TextChoices):
 
 
 class Process(models.Model):
-    """A process that tells every few seconds that it is there. Nothing depends on it."""
+    """A process that sends a heartbeat every few seconds, for monitoring only."""
 
     name = models.CharField(primary_key=True, max_length=200)
     kind = models.CharField(max_length=16, choices=ProcessKind.choices)
@@ -39,10 +39,10 @@ class IdempotencyKey(models.Model):
     """
 
     id = models.BigAutoField(primary_key=True)
-    # Whose key it is: clients that know nothing of one another may choose the same.
+    # The owner of the key: independent clients may choose the same key.
     owner = models.CharField(max_length=64, blank=True, default="", editable=False)
     key = models.CharField(max_length=255)
-    # SHA-256 of method, path and body: the same key with another request is a mistake.
+    # SHA-256 of method, path and body: the same key with another request is an error.
     fingerprint = models.BinaryField(max_length=32)
     status = models.PositiveSmallIntegerField()
     content_type = models.CharField(max_length=100, blank=True)
@@ -54,7 +54,7 @@ class IdempotencyKey(models.Model):
             models.UniqueConstraint("owner", "key", name="idempotency_key_of_owner"),
         ]
         indexes = [
-            # the oldest ones, to be forgotten
+            # the oldest keys, to delete them
             models.Index("created_at", name="idempotency_oldest"),
         ]
 

@@ -22,8 +22,8 @@ class Event(models.Model):
     seq = models.BigIntegerField()
     type = models.CharField(max_length=64)
     data = models.JSONField(default=dict)
-    # Both live as long as the session; a constraint would look through the whole journal
-    # whenever a run is deleted.
+    # A run is deleted only with its session; a constraint would search the whole journal whenever a
+    # run is deleted.
     run = models.ForeignKey(
         "Run",
         null=True,
@@ -39,12 +39,12 @@ class Event(models.Model):
     class Meta:
         ordering = ("session_id", "seq")
         indexes = [
-            # what a stream tells its client that a run waits for
+            # the pending actions of a run, which a stream repeats to a new client
             models.Index("run", condition=Q(type__endswith=":required"), name="event_requires"),
         ]
         constraints = [
             models.CheckConstraint(condition=Q(seq__gte=1), name="event_seq_from_one"),
-            # Whatever a run came to, it is told once: every outcome ends with this event.
+            # Each run has one outcome, and every outcome ends with this event.
             models.UniqueConstraint(
                 fields=["run"],
                 condition=Q(type=EventType.ASSISTANT_MESSAGE_COMPLETE),

@@ -26,8 +26,8 @@ class Message(models.Model):
     created_at = models.DateTimeField(default=timezone.now)
     agent = models.CharField(max_length=200, null=True, blank=True)  # noqa: DJ001 - null: no agent
     token_count = models.PositiveIntegerField(null=True, blank=True)
-    # The run that executes a user's message, or that said an assistant's. Both live as long as the
-    # session; a constraint would look through all messages whenever a run is deleted.
+    # The run that executes a user's message, or that answered with an assistant's. It is deleted
+    # only with the session; a constraint would search all messages whenever a run is deleted.
     run = models.ForeignKey(
         "Run",
         null=True,
@@ -37,15 +37,15 @@ class Message(models.Model):
         db_index=False,
         db_constraint=False,
     )
-    # Of a copied message: the run of the original that says what was done with tools for it, which
-    # a model is told as in the original session. Gone with that session, it leaves the text.
+    # For a copied message: the run of the original, whose tool calls and results models get as in
+    # the original session. If that session is deleted, only the text remains.
     source_run_id = models.CharField(max_length=64, blank=True, default="", db_default="")
-    # Why it ended, if it is the answer of a run. Null: no run said it, or nobody knows.
-    finish_reason = models.CharField(  # noqa: DJ001 - null: nobody says
+    # Why it ended, if it is the answer of a run. Null: it is not, or the reason is unknown.
+    finish_reason = models.CharField(  # noqa: DJ001 - null: unknown
         max_length=16, choices=FinishReason.choices, null=True, blank=True
     )
     metadata = models.JSONField(default=dict, blank=True)
-    # For searching alone, kept so that ranking need not read and part the texts again.
+    # Only for searches: stored, so that ranking does not have to parse the texts again.
     words = models.GeneratedField(
         expression=search_vector("content"), output_field=SearchVectorField(), db_persist=True
     )
@@ -55,8 +55,8 @@ class Message(models.Model):
     class Meta:
         ordering = ("session_id", "seq")
         indexes = [
-            # GET /sessions/?q=…, by what was said
-            # what was added last is read through by each search, so it may not be much: kilobytes
+            # GET /sessions/?q=…, by words of messages
+            # each search reads the whole list of pending entries, so it must be short: kilobytes
             GinIndex(fields=["words"], gin_pending_list_limit=1024, name="message_by_words"),
         ]
         constraints = [
@@ -82,5 +82,5 @@ class Message(models.Model):
 
     @property
     def exchange_run_id(self) -> str:
-        """Return the id of the run whose exchange with a model this message belongs to, if any."""
+        """Return the id of the run in whose exchange with a model this message is, if any."""
         return self.run_id or self.source_run_id

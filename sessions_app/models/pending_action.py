@@ -1,4 +1,4 @@
-"""Pending actions: calls of tools that are answered later, while their run is parked."""
+"""Pending actions: tool calls that are answered later, while their run is parked."""
 
 from typing import Any, ClassVar
 
@@ -20,44 +20,44 @@ from sessions_app.states import (
 
 
 class PendingAction(models.Model):
-    """A call of a tool that waits for an answer: of a person, or of a sub-session.
+    """A tool call that waits for an answer of a person or a sub-session.
 
-    The run that asks is parked: no worker holds it, and it goes on when all is answered. Each kind
-    is a proxy of this model.
+    Its run is parked: no worker holds it, and it is resumed when all its calls are answered. Each
+    kind is a proxy of this model.
     """
 
     id = models.CharField(primary_key=True, max_length=64, default=new_action_id, editable=False)
     kind = models.CharField(max_length=16, choices=ActionKind.choices)
-    # Session and run that ask.
+    # The session and run of the call.
     session = models.ForeignKey(
         "Session", on_delete=models.CASCADE, related_name="pending_actions", db_index=False
     )
     run = models.ForeignKey(
         "Run", on_delete=models.CASCADE, related_name="pending_actions", db_index=False
     )
-    # Number of the newest checkpoint of the run when it asked, and the call in it.
+    # Number of the newest checkpoint of the run at that time, and the call in it.
     checkpoint = models.PositiveIntegerField()
     tool_call_id = models.CharField(max_length=255)
     tool_name = models.CharField(max_length=255)
-    # As the tool is called with it, secrets included; nothing but `visible_input` is shown.
+    # The exact input of the tool, with secrets; only `visible_input` may be shown.
     tool_input = models.JSONField(default=dict)
-    # The same without the secrets that the worker knew by their values; null if it knew none.
+    # The same without secrets that the worker knew by their values; null if it knew none.
     redacted_input = models.JSONField(null=True, blank=True)
     status = models.CharField(
         max_length=16, choices=ActionStatus.choices, default=ActionStatus.PENDING
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
-    # Null: it waits as long as it takes.
+    # Null: it never expires.
     expires_at = models.DateTimeField(null=True, blank=True)
     answered_at = models.DateTimeField(null=True, blank=True)
     answered_by = models.CharField(max_length=200, blank=True)
-    # Why it was denied, or could not be given to a sub-session, as the model is told.
+    # Why it was denied, or why there is no sub-session; the model gets this text.
     reason = models.TextField(blank=True)
 
     # Approval: SHA-256 of all that makes the tool what it is: module, source and config, name,
-    # description and schema. An "always" holds while it is the same; without one it never does.
+    # description and schema. An "always" applies while it is the same; without one it never does.
     fingerprint = models.CharField(max_length=64, blank=True, default="", db_default="")
-    # Approval: whether the tool, while it stays as it is, goes on in this session unasked.
+    # Approval: whether the tool may be called in this session without asking, unless it changes.
     always = models.BooleanField(default=False)
     # Sub-session: the session that does the work; null if it was not created, or was deleted.
     sub_session = models.OneToOneField(
@@ -70,7 +70,7 @@ class PendingAction(models.Model):
         db_table = "sessions_app_pending_action"
         ordering = ("-created_at", "-id")
         indexes = [
-            # GET /approvals/?status=pending, and those that nobody has answered in time
+            # GET /approvals/?status=pending, and those that have expired
             models.Index(
                 "created_at",
                 "id",
@@ -79,11 +79,11 @@ class PendingAction(models.Model):
             ),
             # GET /approvals/
             models.Index("created_at", "id", name="action_newest"),
-            # the approvals of a session, and what it lets go on
+            # the approvals of a session, and its answers "always"
             models.Index("session", "created_at", name="action_of_session"),
         ]
         constraints = [
-            # what a run waits for, and no call is asked about twice
+            # the actions of a run, and each call has one
             models.UniqueConstraint(
                 "run", "kind", "checkpoint", "tool_call_id", name="action_asked_once"
             ),
@@ -119,14 +119,14 @@ class PendingAction(models.Model):
 
     @property
     def visible_input(self) -> Any:
-        """What the tool is to be called with, as people are shown it: without secrets."""
+        """The input of the tool without secrets, for people."""
         return redact(self.tool_input if self.redacted_input is None else self.redacted_input)
 
 
 class Approval(PendingAction):
-    """A question to a person: may this tool be called like this? It lives as long as it must."""
+    """A question to a person: may this tool be called with this input?"""
 
-    # What may be answered.
+    # The possible answers.
     OPTIONS = ("approve", "deny", "always")
 
     objects: ClassVar[KindManager] = KindManager(ActionKind.APPROVAL)

@@ -1,4 +1,4 @@
-"""A run: the execution of one message, and the checkpoints from which it goes on."""
+"""A run: the execution of one message, and the checkpoints from which it is resumed."""
 
 from django.db import models
 from django.db.models import Q
@@ -20,7 +20,7 @@ from sessions_app.states import (
 
 
 def tokens(key: str) -> models.Func:
-    """Return the SQL of a number in a run's usage; 0 where it is not there, or is no number."""
+    """Return the SQL of a number in a run's usage; 0 if it is missing or not a number."""
     value = f"%(expressions)s -> '{key}'"
     return models.Func(
         models.F("usage"),
@@ -32,10 +32,10 @@ def tokens(key: str) -> models.Func:
 class Run(models.Model):
     """One execution of one message: queued, attempted once or more, settled exactly once.
 
-    In between it may be parked, while a tool waits for a person or for a sub-session.
+    In between it may be parked, while a tool call waits for a person or a sub-session.
 
-    A worker that runs it holds a lease on the current attempt; every write for the run matches
-    run, attempt and status, so a worker whose lease was given to another changes nothing.
+    A worker that executes it holds a lease on the current attempt; every write for the run matches
+    run, attempt and status, so a worker that has lost its lease changes nothing.
     """
 
     id = models.CharField(primary_key=True, max_length=64, default=new_run_id, editable=False)
@@ -46,10 +46,10 @@ class Run(models.Model):
     status = models.CharField(max_length=16, choices=RunStatus.choices, default=RunStatus.QUEUED)
     # 0 before the first claim; every claim adds one.
     attempt = models.PositiveIntegerField(default=0)
-    # Attempts that were broken off: their workers went away.
+    # Attempts that were interrupted because their workers died.
     interruptions = models.PositiveIntegerField(default=0)
-    # The journal seq at which what counts began: what was said since then is the answer. An
-    # attempt that goes on after parking leaves it as it is.
+    # The journal seq at which the valid output begins: everything after it is the answer. An
+    # attempt that resumes a parked run does not change it.
     attempt_seq = models.BigIntegerField(null=True, blank=True)
     worker = models.CharField(max_length=200, blank=True)
     lease_expires_at = models.DateTimeField(null=True, blank=True)
@@ -58,17 +58,17 @@ class Run(models.Model):
     # When the journal got the first text or thinking of the current attempt.
     first_token_at = models.DateTimeField(null=True, blank=True, editable=False)
     ended_at = models.DateTimeField(null=True, blank=True)
-    # What all attempts together have used, as far as it was told; `Outcome` has the keys.
+    # Usage of all attempts together, as far as providers reported it; `Outcome` has the keys.
     usage = models.JSONField(default=dict, blank=True)
-    # Of the usage, for summing up over many runs.
+    # Copies from the usage, for sums over many runs.
     input_tokens = models.GeneratedField(
         expression=tokens("input_tokens"), output_field=models.BigIntegerField(), db_persist=True
     )
     output_tokens = models.GeneratedField(
         expression=tokens("output_tokens"), output_field=models.BigIntegerField(), db_persist=True
     )
-    # Why its answer ended; null before, and for runs of versions that did not say.
-    finish_reason = models.CharField(  # noqa: DJ001 - null: nobody says
+    # Why its answer ended; null before, and for runs of earlier versions.
+    finish_reason = models.CharField(  # noqa: DJ001 - null: unknown
         max_length=16, choices=FinishReason.choices, null=True, blank=True
     )
     error_code = models.CharField(max_length=64, blank=True)
@@ -81,13 +81,13 @@ class Run(models.Model):
         indexes = [
             # GET /sessions/{id}/runs
             models.Index("session", "created_at", name="run_of_session"),
-            # the next run of a session, and all that are unsettled
+            # the next run of a session, and all that are not settled
             models.Index("session", condition=Q(status__in=RUN_OPEN), name="run_open"),
             # leases that have expired
             models.Index(
                 "lease_expires_at", condition=Q(status=RunStatus.RUNNING), name="run_leases"
             ),
-            # what has become of the runs in a time, summed up without the rows
+            # outcomes and sums of the runs of a period, from the index alone
             models.Index(
                 "ended_at",
                 condition=Q(ended_at__isnull=False),
@@ -122,7 +122,7 @@ class Run(models.Model):
                 | (~Q(status=RunStatus.RUNNING) & Q(lease_expires_at__isnull=True)),
                 name="run_lease_iff_running",
             ),
-            # An answer that was cut, or broken off, is never told as whole.
+            # An incomplete answer is never reported as complete.
             models.CheckConstraint(
                 condition=Q(finish_reason__isnull=True)
                 | Q(status=RunStatus.SUCCEEDED, finish_reason__in=FINISHED)
@@ -142,9 +142,9 @@ class Run(models.Model):
 
 
 class Checkpoint(models.Model):
-    """What an attempt has kept so that the next one need not do it again, numbered 1..n in its run.
+    """A stored result of an attempt that the next one can use, numbered 1..n in its run.
 
-    It is one message of the exchange with a model. A run that calls no tool has none: its answer is
+    It is one message of the exchange with a model. A run without tool calls has none: its answer is
     in the transcript.
     """
 
@@ -154,7 +154,7 @@ class Checkpoint(models.Model):
     number = models.PositiveIntegerField()
     # JSON of the engine that made it.
     data = models.JSONField()
-    # The seq of the session's newest event then: what came of its tools follows it.
+    # The seq of the session's newest event at that time: results of its tool calls follow.
     event_seq = models.BigIntegerField()
 
     class Meta:

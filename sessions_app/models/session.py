@@ -1,4 +1,4 @@
-"""A session: one conversation with an explicit life."""
+"""A session: one conversation with an explicit lifecycle."""
 
 from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.db import models
@@ -24,7 +24,7 @@ class Session(models.Model):
     status = models.CharField(
         max_length=16, choices=SessionStatus.choices, default=SessionStatus.CREATED
     )
-    # Who it belongs to: the owner of the key that created it; empty where no keys are asked for.
+    # The owner of the API key that created it; empty if no keys are required.
     owner = models.CharField(max_length=64, blank=True, default="", editable=False)
     profile_name = models.CharField(max_length=200)
     amplified_dir = models.CharField(max_length=1024, default=".")
@@ -37,7 +37,7 @@ class Session(models.Model):
         db_index=False,
     )
     settings_overrides = models.JSONField(default=dict, blank=True)
-    # What the profile meant when the session was created; later edits of it change nothing here.
+    # The profile at the creation of the session, resolved; later edits of it change nothing here.
     mount_plan = models.JSONField(default=dict, blank=True)
     metadata = models.JSONField(default=dict, blank=True)
 
@@ -51,9 +51,10 @@ class Session(models.Model):
     last_event_seq = models.BigIntegerField(default=0)
     agent_invocations = models.PositiveIntegerField(default=0)
     token_usage = models.BigIntegerField(default=0)
-    # What all its settled runs have used, by the keys of a run's usage.
+    # The sum of the usage of its settled runs, with the same keys.
     usage = models.JSONField(default=dict, blank=True)
-    # What stands for the messages up to that seq where a model's context is too small for them.
+    # A summary that replaces the messages up to that seq in requests to a model, if its context is
+    # too small for them.
     summary = models.TextField(blank=True, default="")
     summarised_seq = models.PositiveIntegerField(default=0)
     # The id of the last batch of run output that was written for it: see `services.journal`.
@@ -127,7 +128,7 @@ class Session(models.Model):
 
     @property
     def is_terminal(self) -> bool:
-        """Tell whether the session has ended for good."""
+        """Return whether the session has ended."""
         return self.status in SESSION_TERMINAL
 
     @property
@@ -139,5 +140,5 @@ class Session(models.Model):
 
     @property
     def is_unread(self) -> bool:
-        """Tell whether something was added since the session was last read."""
+        """Return whether the session has changed since it was last read."""
         return self.last_read_at is None or self.updated_at > self.last_read_at

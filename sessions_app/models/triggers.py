@@ -1,6 +1,6 @@
-"""The rules that PostgreSQL holds itself, whoever writes: service, admin or plain SQL.
+"""The rules that PostgreSQL enforces for every writer: services, the admin, plain SQL.
 
-Every refusal is a `check_violation`, so it reaches Python as an IntegrityError.
+Every violation is a `check_violation`, which Python gets as an IntegrityError.
 """
 
 import pgtrigger
@@ -8,19 +8,19 @@ import pgtrigger
 # The id of the session whose rows this transaction may delete. Only the deletion of a session
 # sets it.
 PURGE_SETTING = "amplifierd.purge"
-# The id of the session, not yet started, that this transaction gives the history of another.
+# The id of the session, not yet started, into which this transaction copies the history of another.
 # Only the copying of a session sets it.
 COPY_SETTING = "amplifierd.copy"
 
 
 def _refuse(message: str, *values: str) -> str:
-    """Return the statement that raises; `%` in the message stands for the values in turn."""
+    """Return a RAISE statement; the values replace the `%` in the message, in their order."""
     arguments = "".join(f", {value}" for value in values)
     return f"RAISE EXCEPTION '{message}'{arguments} USING ERRCODE = 'check_violation';"
 
 
 def transitions(name: str, pairs: list[tuple[str, str]]) -> pgtrigger.Trigger:
-    """Return the trigger for a `status`: a change is one of the pairs, or refused."""
+    """Return the trigger that allows only these changes of `status`."""
     listed = ", ".join(f"('{source}', '{target}')" for source, target in pairs)
     return pgtrigger.Trigger(
         name=name,
@@ -37,7 +37,7 @@ def transitions(name: str, pairs: list[tuple[str, str]]) -> pgtrigger.Trigger:
 
 
 def initial(name: str, status: str) -> pgtrigger.Trigger:
-    """Return the trigger for a birth: a row begins its life in this status."""
+    """Return the trigger that allows only this status for a new row."""
     return pgtrigger.Trigger(
         name=name,
         when=pgtrigger.Before,
@@ -48,10 +48,10 @@ def initial(name: str, status: str) -> pgtrigger.Trigger:
 
 
 def count_rows(name: str, counter: str, table: str) -> pgtrigger.Trigger:
-    """Return the trigger for a counter: at commit there is one row of the table for each step.
+    """Return the trigger for a counter: at commit, each number up to it has a row of the table.
 
-    With the unique (session, seq) this makes the seqs 1..n without a gap. A session that the same
-    transaction has deleted has nothing left to count.
+    With the unique (session, seq) this makes the seqs 1..n without a gap. For a session that the
+    same transaction has deleted there is nothing to count.
     """
     refusal = _refuse(f"{counter} of % is not the seq of its newest row", "NEW.id")
     return pgtrigger.Trigger(
@@ -96,9 +96,9 @@ def number_rows(name: str, counter: str, refusal: str = "false") -> pgtrigger.Tr
 
 
 def takes_no_messages(session: str) -> str:
-    """Return the condition under which a session takes no message: it is not active.
+    """Return the condition under which a session accepts no message: it is not active.
 
-    A copy that is being made takes those of its original before it starts.
+    A copy accepts those of its original before it starts.
     """
     return (
         f"({session}.status <> 'active' AND NOT ({session}.status = 'created' AND {session}.id"
@@ -107,7 +107,7 @@ def takes_no_messages(session: str) -> str:
 
 
 def nothing_pending(name: str) -> pgtrigger.Trigger:
-    """Return the trigger for a run: at commit, one that is not parked waits for nothing."""
+    """Return the trigger for runs: at commit, only a parked run has pending actions."""
     return pgtrigger.Trigger(
         name=name,
         when=pgtrigger.After,
@@ -127,7 +127,7 @@ def nothing_pending(name: str) -> pgtrigger.Trigger:
 
 
 def asked_by_parked_run(name: str) -> pgtrigger.Trigger:
-    """Return the trigger for a pending action: at commit, the run that waits for it is parked."""
+    """Return the trigger for pending actions: at commit, the run of a new one is parked."""
     return pgtrigger.Trigger(
         name=name,
         when=pgtrigger.After,

@@ -1,18 +1,16 @@
-"""`manage.py check_invariants`: does everything hold that must hold?"""
+"""`manage.py check_invariants`: report rows that violate an invariant."""
 
 from argparse import ArgumentParser
-from collections.abc import Iterator
 from time import monotonic
 from typing import Any
 
 from django.core.management.base import CommandError
 from django.db import OperationalError
-from django.db.backends.utils import CursorWrapper
 from rich.progress import track
 
 from amplifierd.common.command import ConsoleCommand
 from sessions_app import invariants
-from sessions_app.invariants import CHECKS, Check, Finding
+from sessions_app.invariants import CHECKS
 
 
 class Command(ConsoleCommand):
@@ -32,28 +30,23 @@ class Command(ConsoleCommand):
     def handle(self, *args: Any, timeout: int, limit: int, **options: Any) -> None:
         began, found = monotonic(), 0
         with invariants.snapshot(timeout) as cursor:
-            for finding in self._findings(cursor, timeout, limit):
-                self.stdout.write(str(finding))
-                found += 1
+            quiet = not self.notes.is_terminal
+            for check in track(
+                CHECKS, "Checking", console=self.notes, transient=True, disable=quiet
+            ):
+                try:
+                    findings = invariants.broken(cursor, check, limit)
+                except OperationalError as error:
+                    raise CommandError(
+                        f"{check.name} could not be checked within {timeout} s; allow it more with "
+                        f"--timeout. PostgreSQL says: {error}"
+                    ) from None
+                for finding in findings:
+                    self.stdout.write(str(finding))
+                found += len(findings)
             volumes = invariants.volumes(cursor)
         what = ", ".join(f"{count} {name}" for name, count in volumes.items())
         summary = f"{len(CHECKS)} invariants of {what}, in {monotonic() - began:.1f} s"
         if found:
             raise CommandError(f"{found} findings. Checked {summary}.")
         self.stdout.write(f"All is well. Checked {summary}.")
-
-    def _findings(self, cursor: CursorWrapper, timeout: int, limit: int) -> Iterator[Finding]:
-        """Yield what is found, check by check, with a bar on a terminal."""
-        quiet = not self.notes.is_terminal
-        for check in track(CHECKS, "Checking", console=self.notes, transient=True, disable=quiet):
-            yield from _broken(cursor, check, timeout, limit)
-
-
-def _broken(cursor: CursorWrapper, check: Check, timeout: int, limit: int) -> list[Finding]:
-    try:
-        return invariants.broken(cursor, check, limit)
-    except OperationalError as error:
-        raise CommandError(
-            f"{check.name} could not be checked within {timeout} s; allow it more with --timeout. "
-            f"PostgreSQL says: {error}"
-        ) from None

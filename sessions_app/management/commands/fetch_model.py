@@ -1,4 +1,4 @@
-"""`manage.py fetch_model`: bring the local model's file to this machine."""
+"""`manage.py fetch_model`: download the local model's file."""
 
 from argparse import ArgumentParser
 from typing import Any

@@ -178,7 +178,11 @@ class ProfileAdmin(VersionPages):
         name = "profiles_app_profile"
         return [
             path("check/", view(self.check_view), name=f"{name}_check"),
-            path("<path:object_id>/step/<slug:name>/", view(self.action_view), name=f"{name}_step"),
+            path(
+                "<path:object_id>/action/<slug:name>/",
+                view(self.action_view),
+                name=f"{name}_action",
+            ),
             *super().get_urls(),
         ]
 

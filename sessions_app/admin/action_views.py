@@ -37,7 +37,8 @@ from sessions_app.models import Session
 from sessions_app.models.querysets import SessionQuerySet
 from sessions_app.services import sessions
 
-# Sessions that one action of the list takes on, those that its question names, and a message.
+# Sessions that one action of the list changes at most, that its question names, and that a message
+# names.
 AT_ONCE, NAMED_IN_QUESTION, NAMED_IN_MESSAGE = 500, 50, 10
 # Actions of the list; those that end nothing run without a question.
 OFFERED = ("start", "complete", "fail", "terminate", "delete")
@@ -66,12 +67,12 @@ class SessionActionsAdmin(ListingAdmin):
     """The part of the sessions' admin that changes sessions, by the services only."""
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the addresses of the actions: POST runs one, GET asks what it needs to know."""
+        """Add the URLs of the actions: POST runs an action, GET shows its form."""
         view, name = self.admin_site.admin_view, "sessions_app_session"
-        step, act = view(self.step_view), view(self.act_view)
+        lifecycle, action = view(self.lifecycle_view), view(self.action_view)
         return [
-            path("<path:object_id>/step/<slug:name>/", step, name=f"{name}_step"),
-            path("<path:object_id>/act/<slug:name>/", act, name=f"{name}_act"),
+            path("<path:object_id>/lifecycle/<slug:name>/", lifecycle, name=f"{name}_lifecycle"),
+            path("<path:object_id>/action/<slug:name>/", action, name=f"{name}_action"),
             *super().get_urls(),
         ]
 
@@ -98,9 +99,9 @@ class SessionActionsAdmin(ListingAdmin):
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         """Delete through the service, which does not load all the rows."""
-        return self.step_view(request, object_id, "delete")
+        return self.lifecycle_view(request, object_id, "delete")
 
-    def step_view(self, request: HttpRequest, object_id: str, name: str) -> HttpResponse:
+    def lifecycle_view(self, request: HttpRequest, object_id: str, name: str) -> HttpResponse:
         """Run a lifecycle action on one session, or ask first; then show the session.
 
         A script gets the result as JSON.
@@ -137,7 +138,7 @@ class SessionActionsAdmin(ListingAdmin):
         sessions_url = reverse("admin:sessions_app_session_changelist")
         return HttpResponseRedirect(sessions_url if gone else page_url("session", session.id))
 
-    def act_view(self, request: HttpRequest, object_id: str, name: str) -> HttpResponse:
+    def action_view(self, request: HttpRequest, object_id: str, name: str) -> HttpResponse:
         """Run an action of the session's page; then show it, or the copy that was made of it."""
         action = PAGE_ACTIONS.get(name)
         if action is None:
@@ -251,7 +252,7 @@ class SessionActionsAdmin(ListingAdmin):
                     mark.run(session.id)
                 done += 1
             except SessionsError:
-                # The session is gone.
+                # The session was deleted meanwhile.
                 continue
         self.message_user(request, f"{_count_sessions(done)} {mark.done}.", messages.SUCCESS)
 
@@ -273,7 +274,7 @@ class SessionActionsAdmin(ListingAdmin):
     def render_question(
         self, request: HttpRequest, name: str, context: dict[str, Any]
     ) -> HttpResponse:
-        """Return a page that asks; what it sends comes back here with `confirmed`."""
+        """Return a page with a question; its form sends `confirmed`."""
         context = {**self.admin_site.each_context(request), "opts": self.opts, **context}
         return TemplateResponse(request, f"admin/sessions_app/session/{name}.html", context)
 
@@ -293,7 +294,7 @@ class SessionActionsAdmin(ListingAdmin):
             try:
                 with transaction.atomic():
                     if action.permission == "delete":
-                        # Django takes any list of rows; the stubs want a queryset.
+                        # Django accepts any list of rows; the stubs require a queryset.
                         self.log_deletions(request, [session])  # type: ignore[arg-type]
                     else:
                         self.log_change(request, session, f"{action.done.capitalize()}.")
@@ -315,7 +316,7 @@ class SessionActionsAdmin(ListingAdmin):
 
 
 def make_lifecycle_action(action: LifecycleAction) -> Callable[..., Any]:
-    """Return an action as Django's list takes it; that of `delete` replaces Django's own."""
+    """Return an action for Django's list; the one for `delete` replaces Django's own."""
 
     @admin.action(description=f"{action.label}…", permissions=[action.permission])
     def run(page: SessionActionsAdmin, request: HttpRequest, selected: QuerySet[Session]) -> Any:
@@ -337,7 +338,6 @@ def make_mark_action(mark: Mark) -> Callable[..., Any]:
 
 
 def action_name(name: str) -> str:
-    """Return the name of the list's action."""
     return f"{name}_selected"
 
 

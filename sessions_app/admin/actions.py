@@ -1,4 +1,4 @@
-"""What an operator can do to a session: one table for the buttons of a page and of the lists."""
+"""The actions on a session: one table for the buttons of its page and of the lists."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -69,7 +69,7 @@ LIFECYCLE_ACTIONS = {
             sessions.fail,
             SessionStatus.FAILED,
             form=FailForm,
-            warning="Its open runs are cancelled, and it takes no more messages.",
+            warning="Its open runs are cancelled, and it accepts no more messages.",
         ),
         LifecycleAction(
             "terminate", "Terminate", "terminated", sessions.terminate, SessionStatus.TERMINATED
@@ -113,7 +113,7 @@ class SendForm(forms.Form):
 
 
 class ForkForm(forms.Form):
-    """Where a fork begins."""
+    """The message after which a fork begins."""
 
     after = forms.IntegerField(min_value=0, max_value=2**31 - 1, required=False)
 
@@ -130,7 +130,7 @@ class AnswerForm(forms.Form):
 
 @dataclass(frozen=True)
 class ActionResult:
-    """What came of an action: a message, and the page to go on with if it is another one.
+    """The result of an action: a message, and the next page if it is another one.
 
     `logged` is the entry of the admin's history; without one it is empty.
     """
@@ -142,7 +142,7 @@ class ActionResult:
 
 @dataclass(frozen=True)
 class PageAction:
-    """An action on a session's page: a service is called with the answers of a form.
+    """An action on a session's page: it calls a service with the values of a form.
 
     `by` is among the answers: the name of the user.
     """
@@ -158,7 +158,7 @@ def send(session: Session, answers: dict[str, Any]) -> ActionResult:
 
 
 def cancel(session: Session, _: dict[str, Any]) -> ActionResult:
-    """Cancel the run that is running, or else the one that is next."""
+    """Cancel the running run, or the next queued one."""
     run = Run.objects.filter(session_id=session.id).open().first()
     if run is None or not runs.cancel(session.id, run.id):
         return ActionResult("Nothing is running, so nothing was cancelled.")
@@ -200,5 +200,5 @@ PAGE_ACTIONS = {
 
 
 def build_composer(session: Session) -> SendForm | None:
-    """Return the form by which a message is sent; None if the session takes none."""
+    """Return the form that sends a message; None if the session accepts no messages."""
     return SendForm() if session.status == SessionStatus.ACTIVE else None

@@ -1,4 +1,4 @@
-"""The console's first page: what goes on, what it costs, and what has failed."""
+"""The console's first page: current work, usage and failures."""
 
 import math
 import time
@@ -33,19 +33,19 @@ from sessions_app.models.daemon import ProcessKind
 from sessions_app.services import processes, sessions
 from sessions_app.states import RunStatus, SessionStatus
 
-# Waits are counted in classes, each so much longer than the one before: what is told of them is
-# within 2.5 %, and nothing need be sorted.
+# Waits are counted in classes, each so many times as long as the one before: percentiles are exact
+# to 2.5 %, without sorting.
 RATIO = 1.05
-# Seconds of the shortest wait that is told apart.
+# Seconds of the shortest wait that has its own class.
 LEAST = 0.001
-# A series is shown again for so many times as long as it took: looking at it takes at most a tenth
-# of a processor, however many look.
+# A series is cached for so many times as long as its query took: all dashboards together use at
+# most a tenth of a processor for it.
 SPARED = 10
 
 
 @dataclass(frozen=True)
 class TimeRange:
-    """A time that is looked back on, in steps."""
+    """The time that the dashboard covers, in steps."""
 
     name: str
     label: str
@@ -215,7 +215,7 @@ def count_approvals() -> dict[str, Any]:
 
 @dataclass
 class WorkerState:
-    """A worker, and what it holds."""
+    """A worker, with the leases that it holds."""
 
     name: str
     process: Process | None = None
@@ -246,7 +246,7 @@ class Processes:
 
 
 def find_processes() -> Processes:
-    """Return the processes that run; workers that have gone stay as long as they hold a lease."""
+    """Return the running processes, and workers that are gone but still hold a lease."""
     there = list(processes.alive())
     holders = {p.name: WorkerState(p.name, p) for p in there if p.kind == ProcessKind.WORKER}
     leases = Run.objects.filter(status=RunStatus.RUNNING).order_by().values_list("worker")
@@ -275,7 +275,7 @@ DRAWN = ("succeeded", "failed", "cancelled", "input_tokens", "output_tokens", "p
 
 
 def build_context(request: HttpRequest) -> dict[str, Any]:
-    """Return what the template of the dashboard needs; nothing for who may not see sessions."""
+    """Return the context of the template; empty for users who may not see sessions."""
     if not request.user.has_perm("sessions_app.view_session"):
         return {}
     window = WINDOWS.get(request.GET.get("window", ""), USUAL)
@@ -301,7 +301,7 @@ def build_context(request: HttpRequest) -> dict[str, Any]:
         "processes": find_processes(),
         "now": now,
         "failures": [present_failure(row) for row in find_failures()],
-        # What the first steps need: where the API is, and whether it wants a key.
+        # For the first steps: the URL of the API, and whether it requires a key.
         "api": request.build_absolute_uri(f"{settings.PREFIX}/api/v1"),
         "needs_key": settings.REQUIRE_KEYS,
         "may_try": request.user.has_perm("sessions_app.change_session"),

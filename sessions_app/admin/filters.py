@@ -33,7 +33,7 @@ class Tally:
     is_whole: bool
 
     def total(self, chosen: Mapping[str, str]) -> int:
-        """Return how many rows have these values."""
+        """Return how many rows match the chosen filters, by column and value."""
         return sum(
             count for values, count in self.combinations.items() if self._fits(values, chosen)
         )
@@ -92,7 +92,7 @@ FIRST_YEAR, LAST_YEAR = 1971, 2999
 
 
 class MomentField(forms.DateTimeField):
-    """A time, in UTC if no zone is given, as a browser's own field writes it."""
+    """A time as browsers send it, in UTC if it has no zone."""
 
     widget = forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M")
 
@@ -105,11 +105,11 @@ class MomentField(forms.DateTimeField):
 
 
 class Filters(forms.Form):
-    """Filters of a list. One that makes no sense says so, and does not count."""
+    """Filters of a list. An invalid one is reported and ignored."""
 
-    # Columns that are chosen among, with what stands before them; the first one is the status.
+    # Columns with a choice, each with its label; the first one is the status.
     columns: ClassVar[dict[str, str]] = {}
-    # What else the address of such a list may have, by what it means.
+    # Other parameters that the URL of such a list may have.
     extra: ClassVar[tuple[str, ...]] = ()
 
     q = forms.CharField(required=False, max_length=SEARCH_LIMIT, label="Search")
@@ -127,7 +127,7 @@ class Filters(forms.Form):
 
     def __init__(self, query: QueryDict) -> None:
         given = {ALIASES.get(name, name): value for name, value in query.items()}
-        # Who names a time has chosen one.
+        # A time in the URL means that a period was chosen.
         if not given.get("period") and (given.get("since") or given.get("until")):
             given["period"] = CHOSEN
         super().__init__({name: given[name] for name in self.base_fields if name in given})
@@ -149,7 +149,7 @@ class Filters(forms.Form):
 
     @property
     def is_narrow(self) -> bool:
-        """Tell whether something else than columns and times is looked at."""
+        """Return whether there are filters besides columns and times."""
         return False
 
     @property
@@ -188,7 +188,7 @@ class Filters(forms.Form):
         return f"?{query.urlencode()}"
 
     def apply(self, rows: QuerySet[Any], *, without: Iterable[str] = ()) -> QuerySet[Any]:
-        """Return the rows that fit, some columns not looked at."""
+        """Return the rows that match, without the filters of some columns."""
         wanted = {name: value for name, value in self.chosen.items() if name not in set(without)}
         return self.within(rows, *self.bounds).filter(**wanted)
 
@@ -220,7 +220,7 @@ class SessionFilters(Filters):
 
     @property
     def is_narrow(self) -> bool:
-        """Tell whether only unread sessions, or those of one parent, are shown."""
+        """Return whether only unread sessions, or those of one parent, are shown."""
         return bool(self.cleaned_data.get("unread") or self.cleaned_data.get("parent_id"))
 
     def within(self, rows: Any, since: datetime | None, until: datetime | None) -> QuerySet[Any]:

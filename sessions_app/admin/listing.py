@@ -23,7 +23,7 @@ from amplifierd.common.pagination import Cursor, CursorField
 from sessions_app.admin.filters import Filters, Tally, count_combinations, format_count
 from sessions_app.admin.rendering import NOTHING, visible
 
-# A spreadsheet takes what begins so for a formula.
+# A spreadsheet treats a text that begins so as a formula.
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001
 # Rows that are sent at a time.
 GATHERED = 100
@@ -50,7 +50,7 @@ class ConsoleAdmin(admin.ModelAdmin):
         css = {"all": ("sessions_app/admin.css",)}
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Sessions and runs come from the API, which makes all that belongs to them."""
+        """Nobody: only the API makes sessions and runs, with everything that belongs to them."""
         return False
 
     def changelist_view(
@@ -121,10 +121,10 @@ class _Echo:
 
 
 class Listing(ChangeList):
-    """A list of the console. Subclasses say how rows are filtered, ordered and shown."""
+    """A list of the console. Subclasses define how rows are filtered, ordered and shown."""
 
     filters_class: ClassVar[type[Filters]]
-    # Rows that the filters' counts look at.
+    # Rows that the counts of the filters cover.
     counted: ClassVar[int]
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
@@ -276,14 +276,14 @@ class Listing(ChangeList):
         raise NotImplementedError
 
     def newer_than(self, cursor: Cursor) -> QuerySet[Any]:
-        """Return what comes before a row, the nearest first."""
+        """Return the rows before a row, the nearest first."""
         raise NotImplementedError
 
     def cursor(self, row: Any) -> Cursor:
         return Cursor(row.created_at, row.id)
 
     def present_rows(self, rows: list[Any]) -> list[Any]:
-        """Return the rows as the page shows them."""
+        """Return what the template gets for each row."""
         return rows
 
 
@@ -307,7 +307,7 @@ class ListingAdmin(ConsoleAdmin):
     sortable_by = ()
 
     def serialize_row(self, row: Any) -> JSON:
-        """Return a row as a JSON file has it."""
+        """Return a row as an object of the JSON export."""
         raise NotImplementedError
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[Listing]:

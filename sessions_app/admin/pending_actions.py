@@ -1,4 +1,4 @@
-"""What runs wait for, or have waited for: approvals and sub-sessions; and the approvals inbox."""
+"""The pending actions of runs, also answered ones: approvals, sub-sessions, and the inbox."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,16 +23,31 @@ from sessions_app.admin.rendering import (
     visible,
 )
 from sessions_app.admin.run_details import RunDetails
-from sessions_app.models import Approval, Run, Session, SubSessionCall
+from sessions_app.events import (
+    ApprovalRequiredHint,
+    FeedConnected,
+    RunEndedHint,
+    SessionDeletedHint,
+    SessionUpdatedHint,
+)
+from sessions_app.models import Approval, Run, SubSessionCall
 from sessions_app.models.querysets import ActionQuerySet
 from sessions_app.states import SESSION_TERMINAL, ActionStatus, RunStatus
 
 # Approvals, and tasks, that a page shows; characters of the input of a tool.
 MOST = 200
 MOST_INPUT = 20_000
-# Approvals that wait, on one page, and the newest answered ones below them.
+# Pending approvals on one page, and the newest answered ones below them.
 PAGE, ANSWERED = 50, 20
 COLUMNS = [field.name for field in Approval._meta.fields]
+# Hints after which the inbox may have changed.
+HINTS = (
+    FeedConnected,
+    ApprovalRequiredHint,
+    SessionUpdatedHint,
+    SessionDeletedHint,
+    RunEndedHint,
+)
 # Columns of a sub-session that are shown.
 OF_SESSION = ("id", "status", "name")
 
@@ -64,7 +79,7 @@ class ShownApproval:
 
 @dataclass(frozen=True)
 class ShownTask:
-    """What was given to a sub-session, ready to be shown; without a link if there is none."""
+    """A call that a sub-session answers, ready to be shown; without a link if it does not exist."""
 
     call_id: str
     name: str = ""
@@ -78,21 +93,21 @@ class ShownTask:
 
     @property
     def badge(self) -> SafeString | str:
-        """Return how the sub-session stands, as a coloured word."""
+        """Return the sub-session's status as a coloured word."""
         return render_badge(self.status) if self.status else ""
 
 
 @dataclass
 class PendingActions:
-    """What one run waits for, or has waited for, in its order."""
+    """The pending and answered actions of one run, in their order."""
 
     approvals: list[ShownApproval] = field(default_factory=list)
     tasks: list[ShownTask] = field(default_factory=list)
-    # Those of the tasks that no call on the page links to.
+    # The tasks that no call on the page links to.
     unlinked: list[ShownTask] = field(default_factory=list)
 
     def describe(self, run: Run) -> str:
-        """Return what a parked run waits for, in words; nothing for any other."""
+        """Return what a parked run waits for, in words; "" for other runs."""
         if run.status != RunStatus.PARKED:
             return ""
         asks = any(approval.is_pending for approval in self.approvals)
@@ -102,9 +117,9 @@ class PendingActions:
 
 
 def find_pending_actions(run_ids: Sequence[str]) -> dict[str, PendingActions]:
-    """Return what the runs wait for, or have waited for, by run; not those that never did.
+    """Return the pending and answered actions of the runs that have any, by run.
 
-    Two queries, however many runs there are.
+    Two queries for any number of runs.
     """
     found: dict[str, PendingActions] = {}
     if not run_ids:
@@ -117,12 +132,20 @@ def find_pending_actions(run_ids: Sequence[str]) -> dict[str, PendingActions]:
     calls = SubSessionCall.objects.filter(run_id__in=run_ids).select_related("sub_session")
     columns = ("run_id", "tool_call_id", "reason", *(f"sub_session__{name}" for name in OF_SESSION))
     for call in calls.only(*columns).order_by("created_at", "id")[:MOST]:
-        found.setdefault(call.run_id, PendingActions()).tasks.append(_present_task(call))
+        session = call.sub_session
+        if session is None:
+            error = visible(call.reason) or "The sub-session was deleted."
+            task = ShownTask(call.tool_call_id, error=error)
+        else:
+            name = visible(session.name or "") or shorten_id(session.id)
+            url = page_url("session", session.id)
+            task = ShownTask(call.tool_call_id, name, url, session.status)
+        found.setdefault(call.run_id, PendingActions()).tasks.append(task)
     return found
 
 
 def present_approval(approval: Approval) -> ShownApproval:
-    """Return an approval as a page shows it; secrets in the input are hidden."""
+    """Return an approval as pages show it, with secrets in the input redacted."""
     text = format_json(approval.visible_input)
     return ShownApproval(
         id=approval.id,
@@ -139,21 +162,8 @@ def present_approval(approval: Approval) -> ShownApproval:
     )
 
 
-def _present_task(call: SubSessionCall) -> ShownTask:
-    session: Session | None = call.sub_session
-    if session is None:
-        error = visible(call.reason) or "The sub-session was deleted."
-        return ShownTask(call.tool_call_id, error=error)
-    return ShownTask(
-        call.tool_call_id,
-        name=visible(session.name or "") or shorten_id(session.id),
-        url=page_url("session", session.id),
-        status=session.status,
-    )
-
-
 def link_calls(details: RunDetails, pending: PendingActions) -> None:
-    """Link the calls that were given to sub-sessions to them; note the tasks without a call."""
+    """Link calls to the sub-sessions that answer them; collect the tasks without a call."""
     calls = {call.id: call for call in details.calls}
     for task in pending.tasks:
         if call := calls.get(task.call_id):
@@ -173,7 +183,7 @@ class InboxRow:
 
 @admin.register(Approval)
 class ApprovalAdmin(ConsoleAdmin):
-    """Approvals, answered through the service; whoever sees sessions sees what they ask."""
+    """Approvals, answered through the service; visible to users who may see sessions."""
 
     def has_view_permission(self, request: HttpRequest, obj: Approval | None = None) -> bool:
         """What a session asks is a part of it."""
@@ -193,7 +203,7 @@ class ApprovalAdmin(ConsoleAdmin):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Show the inbox: what waits, newest first, then what was answered of late."""
+        """Show the inbox: pending approvals, newest first, then recently answered ones."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         pending = Approval.objects.filter(status=ActionStatus.PENDING)
@@ -214,6 +224,7 @@ class ApprovalAdmin(ConsoleAdmin):
             "answered": [_present_row(each) for each in _with_session(answered)[:ANSWERED]],
             "may_change": self.may_answer(request),
             "inbox": True,
+            "hints": " ".join(hint.meta.name for hint in HINTS),
         }
         return TemplateResponse(request, "admin/sessions_app/approval/inbox.html", context)
 

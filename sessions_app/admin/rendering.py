@@ -1,4 +1,4 @@
-"""Values, code and Markdown as the console shows them: readable, and inert whoever wrote them."""
+"""Values, code and Markdown as the console shows them: readable and inert."""
 
 import json
 import re
@@ -34,12 +34,12 @@ def format_json(data: Any) -> str:
 
 
 def render_badge(status: str) -> SafeString:
-    """Return a status as a coloured word."""
+    """Return the HTML of a status: a coloured word."""
     return format_html('<span class="badge badge-{}">{}</span>', status, status)
 
 
 def shorten_id(identifier: str) -> str:
-    """Return the end of an id, which tells apart what was made in the same minute."""
+    """Return the end of an id, which differs also for rows made in the same minute."""
     return f"…{identifier[-8:]}"
 
 
@@ -70,14 +70,14 @@ def page_url(model: str, identifier: str) -> str:
 
 
 def message_url(session_id: str, seq: int, newest: int) -> str:
-    """Return where the console shows a message of a session that has so many."""
+    """Return the URL that shows a message of a session with `newest` messages."""
     # A page shows a window of the transcript; further back it is asked for.
     before = f"?messages_before={seq + AROUND}" if newest > seq + AROUND else ""
     return f"{page_url('session', session_id)}{before}#message-{seq}"
 
 
-# Languages that are coloured. Each is read by expressions of its own, and what stands here has
-# been tried with text that was made to be slow.
+# Languages that are coloured. Each lexer has its own regular expressions; these were tested with
+# text that is made to be slow.
 LANGUAGES = {
     *("bash", "c", "cpp", "csharp", "css", "diff", "go", "html", "ini", "java", "javascript"),
     *("json", "kotlin", "lua", "php", "python", "ruby", "rust", "sh", "sql", "swift"),
@@ -85,7 +85,7 @@ LANGUAGES = {
     *("py3", "rs", "rb", "c++", "cs", "golang", "dockerfile", "jsonc", "tsx"),
     *("jsx", "zsh", "python3", "udiff"),
 }
-# Code that stays as it is: with more characters, gaps or lines, over which some lexers take long.
+# Code that is longer, or has such gaps or lines, is not coloured: some lexers are slow on it.
 HIGHLIGHT_LIMIT = 10_000
 GAP = re.compile(r"\s{200}|[^\n]{1000}")
 
@@ -98,13 +98,13 @@ def _lexer(language: str) -> Lexer:
 
 
 def find_lexer(language: str) -> Lexer | None:
-    """Return the lexer of a language, by the name that stands at a block of code."""
+    """Return the lexer for the language name of a code block."""
     name = language.lower()
     return _lexer(name) if name in LANGUAGES else None
 
 
 def highlight_code(code: str, lexer: Lexer) -> SafeString:
-    """Return the code as HTML with classes; without them, what would take too long."""
+    """Return the code as HTML with classes, or without them if that would take too long."""
     is_plain = len(code) > HIGHLIGHT_LIMIT or GAP.search(code)
     html = escape(code) if is_plain else highlight(code, lexer, _FORMATTER)
     return mark_safe(html)  # noqa: S308 - Pygments escapes, as `escape` does
@@ -126,9 +126,9 @@ TAGS = {
     *("ul", "ol", "li", "pre", "code", "span", "table", "thead", "tbody", "tr", "th", "td"),
 }
 ATTRIBUTES = {"a": {"href", "title"}, "ol": {"start"}, "span": {"class"}, "pre": {"class"}}
-# Headings of a message stand below those of the page.
+# Headings of a message are lower than those of the page.
 LOWER = {"h1": "h4", "h2": "h5", "h3": "h6", "h4": "h6", "h5": "h6"}
-# Rendered messages that are kept: they never change, and are looked at again and again.
+# Size of the cache of rendered messages: they never change, and are shown again and again.
 KEPT = 256
 
 
@@ -172,7 +172,7 @@ def _make_parser() -> MarkdownIt:
 
 
 def is_external_link(url: str) -> bool:
-    """Tell whether a link leads to another site: a message must not lead into the console."""
+    """Return whether a link leads to another site: a message must not link into the console."""
     scheme, colon, rest = url.strip().partition(":")
     is_mail = scheme.lower() == "mailto"
     return bool(colon) and scheme.lower() in SCHEMES and (is_mail or rest.startswith("//"))
@@ -181,7 +181,7 @@ def is_external_link(url: str) -> bool:
 def render_image_link(
     renderer: RendererHTML, tokens: Sequence[Token], index: int, options: Any, env: Any
 ) -> str:
-    """Return a link to the image, which is not loaded: nobody learns who looks at the page."""
+    """Return a link to the image, which is not loaded: its server must not learn of readers."""
     token = tokens[index]
     name = renderer.renderInlineAsText(token.children, options, env) if token.children else ""
     return f'<a href="{escape(token.attrs["src"])}">image: {escape(name or token.attrs["src"])}</a>'

@@ -1,4 +1,4 @@
-"""What runs did beside their text: thinking, calls of tools, attempts, and where the time went."""
+"""Details of runs besides their text: thinking, tool calls, attempts and durations."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -26,7 +26,7 @@ from sessions_app.usage import used
 
 # Characters of thinking, and of the input or output of a tool, that a page shows.
 MOST = 20_000
-# Characters of what an open run has said so far: all that a provider may say, mostly.
+# Characters of the output of an open run: more than providers usually allow.
 MOST_TEXT = 1_000_000
 # Calls of tools on one page.
 CALLS = 500
@@ -41,7 +41,7 @@ class ToolUse:
     input: SafeString
     output: SafeString = field(default_factory=SafeString)
     error: str = ""
-    # The sub-session that it was given to.
+    # The sub-session that answers it.
     task: Any = None
 
 
@@ -54,8 +54,8 @@ class RunDetails:
     calls: list[ToolUse] = field(default_factory=list)
 
 
-# What the current attempt of each run has said. A run's last event is found by the index that lets
-# it have only one; of an open run the journal is read to where the page stands.
+# The output of the current attempt of each run. The unique index of the last event finds the end of
+# a run; for an open run the end is the newest event that the page has.
 SPAN = """
 WITH attempt AS MATERIALIZED (
     SELECT r.id, r.attempt_seq AS since, coalesce((
@@ -86,9 +86,9 @@ ORDER BY e.seq LIMIT {CALLS * 2}
 def read_run_details(
     session_id: str, run_ids: Sequence[str], end: int, *, with_text: bool = False
 ) -> dict[str, RunDetails]:
-    """Return what the runs' current attempts said up to a seq, by run; not those that said nothing.
+    """Return the output of the runs' current attempts up to a seq, by run, if they have any.
 
-    Two queries, however many runs there are.
+    Two queries for any number of runs.
     """
     found: dict[str, RunDetails] = {}
     if not run_ids:
@@ -120,16 +120,16 @@ def _rows(statement: str, types: list[EventType], bounds: dict[str, Any]) -> lis
 
 
 def render_payload(text: str) -> SafeString:
-    """Return what went into a tool or came out of it, coloured if it is JSON."""
+    """Return the input or output of a tool, coloured if it is JSON."""
     return highlight_json(visible(text))
 
 
-# Runs that were claimed once, and have come to that, did not wait.
+# A run in its first attempt with one of these statuses was never parked or interrupted.
 UNPARKED = (RunStatus.SUCCEEDED, RunStatus.QUEUED)
 # Runs on one page.
 RUNS = 50
 LABELS = {name: event.meta.label for name, event in Event.registry.items() if event.meta.label}
-# Events before a run's last attempt among which its earlier ones are looked for.
+# Events before and after the beginning of a run's last attempt that are searched for the others.
 BACK = 20_000
 
 
@@ -148,7 +148,7 @@ Stretch = tuple[float, float]
 
 @dataclass(frozen=True)
 class BarPart:
-    """A part of a bar: what the time went into, and where it lies, in thousandths of the width."""
+    """A part of a bar: what the time was used for, and its place in thousandths of the width."""
 
     name: str
     x: float
@@ -162,7 +162,7 @@ class BarPart:
 
 @dataclass(frozen=True)
 class AttemptEvent:
-    """What the journal tells of an attempt: that it began, parked, went on or was interrupted."""
+    """An event of an attempt: it began, was parked, was resumed or was interrupted."""
 
     seq: int
     number: int
@@ -186,7 +186,7 @@ class TimedRun:
     lease: str
     total: str
     bar: list[BarPart]
-    # What its time went into, in words.
+    # What its time was used for, in words.
     spent: list[str]
     usage: str
     error: str
@@ -213,7 +213,7 @@ def read_timed_runs(session_id: str) -> TimedRuns:
     rows = list(found.order_by("-created_at", "-id")[: RUNS + 1])
     has_more, rows = len(rows) > RUNS, rows[:RUNS]
     attempts: dict[str, list[AttemptEvent]] = {run.id: [] for run in rows}
-    # Most runs took one attempt, and are not looked for in the journal.
+    # Most runs need one attempt, and no query of the journal.
     if waited := select_waited(rows):
         with connection.cursor() as cursor:
             cursor.execute(ATTEMPTS, [list(LABELS), waited, session_id])
@@ -269,7 +269,7 @@ def _build_bar(
     pieces = [("parked", since, until) for since, until in parked]
     limits = (("waiting", 0.0, started), ("to first token", started, spoke), ("saying", spoke, end))
     for name, since, limit in limits:
-        # What is left of this part: the time when the run was not parked.
+        # Without the time in which the run was parked.
         for begin, until in parked:
             pieces.append((name, since, min(begin, limit)))
             since = max(since, until)

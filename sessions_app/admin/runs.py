@@ -104,7 +104,6 @@ class RunList(Listing):
         return _with_page_columns(self.matching).filter(id__gt=cursor.id).order_by("id")
 
     def present_rows(self, rows: list[Run]) -> list[RunRow]:
-        """Return the runs as the page shows them."""
         return [as_row(run) for run in rows]
 
     @property
@@ -177,7 +176,7 @@ RUN_COLUMNS: list[Column] = [
 
 
 def serialize_run_row(row: RunRow) -> JSON:
-    """Return a run as the API has it, and how long it took to say something."""
+    """Return a run as in the API, with the time to its first output."""
     return RunSerializer.serialize(row.run) | {"secondsToFirstToken": row.first_token_seconds}
 
 
@@ -208,7 +207,7 @@ class RunAdmin(ListingAdmin):
         return serialize_run_row(row)
 
     def has_change_permission(self, request: HttpRequest, obj: Run | None = None) -> bool:
-        """Runs are written by whoever holds their lease."""
+        """Nobody: only the worker with the lease changes a run."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Run | None = None) -> bool:

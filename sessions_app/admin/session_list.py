@@ -1,4 +1,4 @@
-"""The list of sessions: what it shows of each, and where a search found it."""
+"""The list of sessions, and the matches of a search."""
 
 import re
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ from sessions_app.search import (
 # What may be a part of an id, and how many sessions it may mean.
 PIECE = re.compile(r"(?:session_)?[0-9a-f]{6,32}")
 MEANT = 20
-# The rank of a session whose id is what was searched: before all others.
+# The rank of a session whose id was searched for: before all others.
 BY_ID = 3.0
 # Characters of an error that the list shows.
 EXCERPT = 160
@@ -50,7 +50,7 @@ EXCERPT = 160
 
 @dataclass(frozen=True)
 class SearchMatch:
-    """Where in a session a search found its words: what is said there, and a link to it."""
+    """The place in a session where a search found its words: a snippet and a link."""
 
     text: str
     url: str
@@ -107,7 +107,7 @@ class SessionList(Listing):
         return self.hits is not None
 
     def search(self, rows: Any) -> QuerySet[Session]:
-        """Return the sessions whose name, messages or id have what is searched for."""
+        """Return the sessions whose name, messages or id match the search."""
         text = self.filters.text
         if not text.strip():
             return rows
@@ -164,7 +164,7 @@ class SessionList(Listing):
         return Cursor(row.created_at, row.id)
 
     def present_rows(self, rows: list[Any]) -> list[SessionRow]:
-        """Return the sessions as the page shows them; one that is gone by now is left out."""
+        """Return the rows, without sessions that were deleted meanwhile."""
         if self.hits is None:
             return [as_row(session) for session in rows]
         ids = [hit.session_id for hit in rows]
@@ -183,7 +183,7 @@ class SessionList(Listing):
 
     @cached_property
     def tally(self) -> Tally:
-        """Return how many sessions each filter leaves; of a search, among what it found."""
+        """Return how many sessions each filter would leave, among the hits if it is a search."""
         if self.hits is None:
             return super().tally
         return count_combinations(
@@ -211,7 +211,7 @@ class SessionList(Listing):
         return (rows.defer(None) if self.is_export else rows).with_active_run()
 
     def find_match(self, hit: Hit, session: Session, texts: dict[str, str]) -> SearchMatch | None:
-        """Return where the search found the session; None if only its id fits."""
+        """Return the place of the match; None if only the session's id matches."""
         if hit.message_id is None or hit.seq is None:
             if self.words is None or hit.rank >= BY_ID:
                 return None
@@ -225,7 +225,7 @@ class SessionList(Listing):
 
 
 def find_by_id(rows: QuerySet[Session], text: str) -> list[Hit]:
-    """Return the sessions whose id has this in it, the newest first."""
+    """Return the sessions whose id contains this text, the newest first."""
     if not PIECE.fullmatch(text):
         return []
     ids = rows.filter(id__contains=text).order_by("-id").values_list("created_at", "id")
@@ -283,7 +283,7 @@ SESSION_COLUMNS: list[Column] = [
 
 
 def serialize_session_row(row: SessionRow) -> JSON:
-    """Return a session as the API has it, without secrets, and where a search found it."""
+    """Return a session as in the API, with secrets redacted, and the match of a search."""
     shown = SessionSerializer.serialize(row.session) | {"owner": row.session.owner}
     for name in ("metadata", "errorDetails"):
         shown[name] = redact(shown[name])

@@ -1,4 +1,4 @@
-"""What a session's page shows: its summary, its ancestry, and the tab that is asked for."""
+"""The content of a session's page: its summary, its ancestry, and the chosen tab."""
 
 import contextlib
 import json
@@ -16,6 +16,7 @@ from django.utils.safestring import SafeString
 
 from amplifierd.common.formats import stamp
 from amplifierd.common.redaction import redact
+from sessions_app import events
 from sessions_app.admin.actions import build_composer
 from sessions_app.admin.rendering import (
     format_duration,
@@ -59,6 +60,11 @@ USED = {
     "cost": "Cost",
 }
 JOURNAL_QUERY = ("event", "journal_before", "journal_type")
+# What the page's scripts know of events.
+STREAM_EVENTS = {
+    name: {"event": event.__name__, "isOutput": event.meta.is_output}
+    for name, event in events.Event.registry.items()
+}
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,7 @@ def _present_relative(id: str, name: str | None, status: str) -> RelatedSession:
 
 @dataclass(frozen=True)
 class ShownEvent:
-    """An event as the journal shows it; `whole` is where to read one that had to be cut."""
+    """An event as the journal shows it; `whole` is the URL of all of it, if it is cut."""
 
     seq: int
     type: str
@@ -138,7 +144,7 @@ def read_journal(
     before = event + PAGE // 2 if before is None and event is not None else before
     end = newest + 1 if before is None else min(before, newest + 1)
     found = Event.objects.in_session(session.id).order_by("-seq")
-    # One event more than is shown tells whether there are older ones; so does one character.
+    # One more event than is shown, to know whether there are older ones; likewise one character.
     found = found.between(None if kind else end - PAGE - 2, end)
     if kind:
         found = found.filter(type=kind)
@@ -174,7 +180,7 @@ class SummaryItem:
 
 
 def choose_tab(query: QueryDict) -> str:
-    """Return the tab that is asked for, by its name or by what it alone shows."""
+    """Return the tab of the query: by its name, or by a parameter that only it has."""
     tab = query.get("tab")
     if isinstance(tab, str) and tab in TABS:
         return tab
@@ -182,7 +188,7 @@ def choose_tab(query: QueryDict) -> str:
 
 
 def build_head(session: Session) -> dict[str, Any]:
-    """Return what stands on every tab, and what changes as the session goes on."""
+    """Return the context of the parts that all tabs have, and that change with the session."""
     # Why the session failed, with the details that came with it.
     details = "" if session.error_details is None else format_json(redact(session.error_details))
     return {
@@ -259,7 +265,6 @@ def build_tab(query: QueryDict, session: Session, tab: str) -> dict[str, Any]:
             around=parse_seq(query.get("message")),
         ),
         "open_runs": find_open_runs(session),
-        "event_types": EventType.values,
     }
 
 

@@ -1,5 +1,6 @@
 """Sessions in the console: their pages, the pieces that scripts refresh, and their directories."""
 
+import json
 from typing import Any
 
 from django import forms
@@ -30,6 +31,7 @@ from sessions_app.admin.transcript import read_message, read_transcript
 from sessions_app.exceptions import SessionNotFound
 from sessions_app.models import Run, Session
 from sessions_app.services import sessions
+from sessions_app.states import CUT_OFF
 
 # Columns that are read with the head of a session only.
 LARGE = ("mount_plan", "settings_overrides", "metadata", "error_details")
@@ -41,9 +43,9 @@ class FragmentsAdmin(SessionActionsAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         views = (
-            ("talk/", self.talk_view, "talk"),
+            ("transcript/", self.transcript_view, "transcript"),
             ("message/<int:seq>/", self.message_view, "message"),
-            ("waits/<str:run_id>/", self.waits_view, "waits"),
+            ("pending-actions/<str:run_id>/", self.pending_view, "pending"),
             ("head/", self.head_view, "head"),
         )
         pieces = [
@@ -56,7 +58,7 @@ class FragmentsAdmin(SessionActionsAdmin):
         ]
         return [*pieces, *super().get_urls()]
 
-    def talk_view(self, request: HttpRequest, object_id: str) -> JsonResponse:
+    def transcript_view(self, request: HttpRequest, object_id: str) -> JsonResponse:
         """Return the messages before, after or around a seq."""
         session = self.find_session(request, object_id, "view")
         names = ("before", "after", "around")
@@ -79,8 +81,8 @@ class FragmentsAdmin(SessionActionsAdmin):
         html = self.render_piece(request, session, "message", {"message": message})
         return JsonResponse({"html": html})
 
-    def waits_view(self, request: HttpRequest, object_id: str, run_id: str) -> JsonResponse:
-        """Return how a run stands, what it waits for, and what it has waited for."""
+    def pending_view(self, request: HttpRequest, object_id: str, run_id: str) -> JsonResponse:
+        """Return the status of a run, and its pending and answered actions."""
         session = self.find_session(request, object_id, "view")
         run = Run.objects.filter(session_id=session.id, pk=run_id).first()
         if run is None:
@@ -169,6 +171,8 @@ class SessionAdmin(FragmentsAdmin):
             "may_change": self.has_change_permission(request, obj),
             "tab": tab,
             "tabs": session_page.TABS,
+            "stream_events": json.dumps(session_page.STREAM_EVENTS),
+            "cut_off": json.dumps(CUT_OFF),
             **session_page.build_tab(request.GET, obj, tab),
         }
         if context["may_change"] and obj.is_unread:

@@ -1,4 +1,4 @@
-"""A session's transcript as people read it: a bounded window, however long the transcript is."""
+"""A session's transcript for people: windows of bounded size, for transcripts of any length."""
 
 import time
 from dataclasses import dataclass, field
@@ -19,9 +19,9 @@ from sessions_app.states import CUT_OFF, RUN_TERMINAL, RUN_UNDER_WAY, Role, RunS
 # Messages of one window, and characters of each.
 WINDOW = 50
 MESSAGE_LIMIT = 20_000
-# Characters above which a message is shown as it was written: formatting it would take too long.
+# Characters from which a message is shown unformatted: formatting it would take too long.
 PLAIN_FROM = 100_000
-# Seconds that formatting one window may take; what is left is shown as it was written.
+# Seconds for formatting one window; messages after that are shown unformatted.
 PATIENCE = 2.0
 
 COLUMNS = (
@@ -46,10 +46,10 @@ class ShownMessage:
     is_cut: bool
     # Why the answer is not whole, in words, though its run succeeded.
     cut_off: str = ""
-    # The run that it belongs to, where it is the last message of it in the window.
+    # Its run, if this is the last message of the run in the window.
     run: Run | None = None
     details: RunDetails = field(default_factory=RunDetails)
-    # What its run has waited for.
+    # The answered actions of its run.
     pending_actions: PendingActions = field(default_factory=PendingActions)
 
     @property
@@ -83,7 +83,7 @@ class Transcript:
 
 @dataclass(frozen=True)
 class LiveRun:
-    """An open run, with what it has said so far, and what it waits for."""
+    """An open run, with its output so far and its pending actions."""
 
     run: Run
     details: RunDetails
@@ -99,7 +99,7 @@ class LiveRun:
 
     @property
     def waits_for(self) -> str:
-        """Return what it waits for, in words."""
+        """Return in words what it waits for."""
         return self.pending_actions.describe(self.run)
 
 

@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from amplifierd.common import program
 from sessions_app.admin.rendering import NOTHING, format_duration
+from sessions_app.events import FeedKeepalive, Hint
 
 register = template.Library()
 
@@ -23,9 +24,15 @@ def api_root() -> str:
     return f"{settings.PREFIX}/api/v1"
 
 
+@register.simple_tag
+def feed_hints() -> str:
+    """Return the names of the feed's hints, for the pages that follow it."""
+    return " ".join(name for name, hint in Hint.registry.items() if hint is not FeedKeepalive)
+
+
 @register.filter
 def figure(value: int) -> str:
-    """Return a whole number with its thousands apart; a large one in short: 12,345, 3.4 M."""
+    """Return a whole number with thousands separators, a large one abbreviated: 12,345, 3.4 M."""
     for size, unit in UNITS:
         if value >= size:
             return f"{value / size:.1f} {unit}"
@@ -34,7 +41,7 @@ def figure(value: int) -> str:
 
 @register.filter
 def decimal(value: float) -> str:
-    """Return a number with as much behind the point as it is worth: 0.25, 3.4, 120."""
+    """Return a number with two or three significant digits: 0.25, 3.4, 120."""
     if value >= 100 or value == int(value):
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 1 else f"{value:.2f}"
@@ -61,5 +68,5 @@ def clock(at: datetime) -> str:
 
 @register.filter
 def age(since: datetime, now: datetime) -> str:
-    """Return how long something has been there."""
+    """Return the time that has passed since."""
     return format_duration(max(0.0, (now - since).total_seconds()))

@@ -93,7 +93,7 @@ def test_hostile_text_is_shown_and_does_nothing(admin: Client, make: Make, place
 
 
 def test_nothing_is_inline(admin: Client, session: Session) -> None:
-    for url in (page_of(session), page_of(session, "step/fail/"), LIST):
+    for url in (page_of(session), page_of(session, "lifecycle/fail/"), LIST):
         page = text(admin, url)
         assert not re.search(r"<style|\sstyle=|\son[a-z]+=|javascript:", page)
         assert not re.search(r"<script(?![^>]*\ssrc=)", page)
@@ -147,7 +147,7 @@ def test_secrets_are_masked(admin: Client, make: Make) -> None:
 @pytest.mark.parametrize("status", SessionStatus)
 def test_a_page_offers_the_steps_of_its_state(admin: Client, make: Make, status: str) -> None:
     page = text(admin, page_of(make(status)))
-    offered = {name for name in LIFECYCLE_ACTIONS if f"/step/{name}/" in page}
+    offered = {name for name in LIFECYCLE_ACTIONS if f"/lifecycle/{name}/" in page}
     possible = {
         n for n, step in LIFECYCLE_ACTIONS.items() if step.target in SESSION_TRANSITIONS[status]
     }
@@ -162,7 +162,7 @@ def test_a_button_takes_the_step_and_writes_history(
     admin: Client, make: Make, name: str, status: str
 ) -> None:
     session = make(status)
-    url = page_of(session, f"step/{name}/")
+    url = page_of(session, f"lifecycle/{name}/")
     assert admin.get(url).status_code == 405
     page = admin.post(url, follow=True).content.decode()
     session.refresh_from_db()
@@ -202,7 +202,7 @@ def test_deleting_asks_first_and_takes_the_history_along(admin: Client, make: Ma
     assert (entry.object_id, entry.action_flag) == (gone.id, DELETION)
 
 
-@pytest.mark.parametrize("tail", ["delete/", "step/delete/"])
+@pytest.mark.parametrize("tail", ["delete/", "lifecycle/delete/"])
 def test_a_page_is_deleted_through_the_service(admin: Client, make: Make, tail: str) -> None:
     session = make("active")
     fill(session, 3)
@@ -235,7 +235,7 @@ def test_nothing_but_the_name_is_edited(admin: Client, session: Session) -> None
 
 
 def test_a_step_needs_the_csrf_token(admin: Client, session: Session) -> None:
-    strict, url = Client(enforce_csrf_checks=True), page_of(session, "step/complete/")
+    strict, url = Client(enforce_csrf_checks=True), page_of(session, "lifecycle/complete/")
     strict.force_login(User.objects.get(username="admin"))
     assert strict.post(url).status_code == 403
     assert statuses() == {"active"}
@@ -253,23 +253,23 @@ def test_who_may_only_look_can_only_look(client: Client, session: Session) -> No
     )
     client.force_login(viewer)
     page = text(client, page_of(session))
-    assert "/step/" not in page
+    assert "/lifecycle/" not in page
     assert 'name="name"' not in page
     for name in LIFECYCLE_ACTIONS:
-        assert client.post(page_of(session, f"step/{name}/")).status_code == 403
+        assert client.post(page_of(session, f"lifecycle/{name}/")).status_code == 403
     act(client, "complete", session)
     assert statuses() == {"active"}
 
 
 def test_strangers_are_sent_to_the_login(client: Client, session: Session) -> None:
-    for url in (LIST, page_of(session), page_of(session, "step/start/")):
+    for url in (LIST, page_of(session), page_of(session, "lifecycle/start/")):
         assert client.get(url)["Location"].startswith("/admin/login/")
 
 
 def test_what_does_not_exist_is_404(admin: Client, session: Session) -> None:
-    assert admin.post(f"{LIST}session_none/step/start/").status_code == 404
+    assert admin.post(f"{LIST}session_none/lifecycle/start/").status_code == 404
     assert admin.post(f"{LIST}session_none/delete/").status_code == 404
-    assert admin.post(page_of(session, "step/explode/")).status_code == 404
+    assert admin.post(page_of(session, "lifecycle/explode/")).status_code == 404
 
 
 def test_the_console_bears_its_name(admin: Client) -> None:

@@ -40,7 +40,7 @@ def answer(client: Client, approval: Approval, response: str, **more: str) -> An
     """Answer as the page's scripts do."""
     fields = {"approval": approval.id, "response": response, **more}
     accept = {"Accept": "application/json"}
-    return client.post(url_of(approval.session, "act/answer/"), fields, headers=accept)
+    return client.post(url_of(approval.session, "action/answer/"), fields, headers=accept)
 
 
 def test_a_tool_that_asks_is_a_card_in_the_conversation(admin: Client, session: Session) -> None:
@@ -86,7 +86,7 @@ def test_what_is_no_answer_changes_nothing(
     approval = asked(session)
     fields = {"approval": approval.id, "response": "approve", **change}
     accept = {"Accept": "application/json"}
-    refused = admin.post(url_of(session, "act/answer/"), fields, headers=accept)
+    refused = admin.post(url_of(session, "action/answer/"), fields, headers=accept)
     assert refused.status_code == 400
     approval.refresh_from_db()
     assert approval.status == "pending"
@@ -97,12 +97,12 @@ def test_without_scripts_the_page_is_shown_again(
 ) -> None:
     approval = asked(session)
     fields = {"approval": approval.id, "response": "approve"}
-    shown = admin.post(url_of(session, "act/answer/"), fields, follow=True)
+    shown = admin.post(url_of(session, "action/answer/"), fields, follow=True)
     assert shown.redirect_chain == [(url_of(session), 302)]
     assert "was approved" in shown.content.decode()
     other = asked(make("active"))
     fields = {"approval": other.id, "response": "approve", "inbox": "on"}
-    again = admin.post(url_of(other.session, "act/answer/"), fields)
+    again = admin.post(url_of(other.session, "action/answer/"), fields)
     assert again["Location"] == INBOX
 
 
@@ -141,7 +141,7 @@ def test_what_a_tool_is_given_is_inert_and_without_secrets(admin: Client, sessio
 
 def test_a_piece_of_the_page_says_how_a_run_stands(admin: Client, session: Session) -> None:
     approval = asked(session)
-    place = url_of(session, f"waits/{approval.run_id}/")
+    place = url_of(session, f"pending-actions/{approval.run_id}/")
     told = admin.get(place).json()
     assert (told["status"], told["waits_for"]) == ("parked", "waits for an answer")
     assert f'data-key="{approval.id}" data-status="pending"' in told["html"]
@@ -150,7 +150,7 @@ def test_a_piece_of_the_page_says_how_a_run_stands(admin: Client, session: Sessi
     assert (told["status"], told["waits_for"]) == ("parked", "waits for a worker")
     attempts.claim(session.id, "worker-2")
     assert admin.get(place).json()["status"] == "running"
-    assert admin.get(url_of(session, "waits/run_none/")).status_code == 404
+    assert admin.get(url_of(session, "pending-actions/run_none/")).status_code == 404
 
 
 def test_a_task_leads_to_its_sub_session(admin: Client, session: Session) -> None:

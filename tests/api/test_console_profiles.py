@@ -71,7 +71,7 @@ def save(client: Client, profile: Profile, content: str, seen: int | str = 1) ->
 
 def step(client: Client, profile: Profile, name: str, **sent: Any) -> str:
     """Press a button; return the page that follows."""
-    page = client.post(url(profile, f"step/{name}/"), sent, follow=True)
+    page = client.post(url(profile, f"action/{name}/"), sent, follow=True)
     assert page.status_code == 200
     return page.content.decode()
 
@@ -428,12 +428,12 @@ def test_secrets_that_are_there_already_are_masked(admin_client: Client, mine: P
 def test_who_may_only_look_can_only_look(reader: Client, mine: Profile) -> None:
     page = text(reader, url(mine))
     assert "<textarea name" not in page
-    assert "/step/activate/" not in page
+    assert "/action/activate/" not in page
     assert save(reader, mine, TEXT).status_code == 403
     assert reader.get(f"{LIST}add/").status_code == 403
     assert reader.post(url(mine, "delete/"), {"post": "yes"}).status_code == 403
     for name in ("activate", "deactivate", "copy", "restore"):
-        assert reader.post(url(mine, f"step/{name}/")).status_code == 403
+        assert reader.post(url(mine, f"action/{name}/")).status_code == 403
     assert Profile.objects.active() is None
 
 
@@ -443,20 +443,20 @@ def test_strangers_are_sent_to_the_login(client: Client, mine: Profile) -> None:
         assert client.get(path)["Location"].startswith("/admin/login/")
 
 
-TAILS = ("change/", "delete/", "versions/", "versions/1/", "versions/compare/", "step/activate/")
+TAILS = ("change/", "delete/", "versions/", "versions/1/", "versions/compare/", "action/activate/")
 
 
 def test_what_does_not_exist_is_404(admin_client: Client, mine: Profile) -> None:
     gone = f"{LIST}{mine.pk + 100}/"
     for tail in ("change/", "delete/", "versions/", "versions/1/", "versions/compare/"):
         assert admin_client.get(f"{gone}{tail}").status_code == 404
-    assert admin_client.post(url(mine, "step/explode/")).status_code == 404
-    assert admin_client.get(url(mine, "step/activate/")).status_code == 405
+    assert admin_client.post(url(mine, "action/explode/")).status_code == 404
+    assert admin_client.get(url(mine, "action/activate/")).status_code == 405
 
 
 def test_a_step_needs_the_csrf_token(mine: Profile, admin_user: User) -> None:
     strict = Client(enforce_csrf_checks=True)
     strict.force_login(admin_user)
-    assert strict.post(url(mine, "step/activate/")).status_code == 403
+    assert strict.post(url(mine, "action/activate/")).status_code == 403
     assert check(strict, TEXT, mine).status_code == 403
     assert Profile.objects.active() is None

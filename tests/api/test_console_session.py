@@ -226,12 +226,12 @@ def test_pieces_of_the_transcript_fit_together(admin: Client, session: Session) 
     fill(session, 130)
     found, before = [], 131
     while before > 1:
-        piece = admin.get(url_of(session, "talk/"), {"before": before}).json()
+        piece = admin.get(url_of(session, "transcript/"), {"before": before}).json()
         found = seqs(piece["html"]) + found
         assert (piece["first"], piece["newest"]) == (found[0], 130)
         before = piece["first"]
     assert found == list(range(1, 131))
-    last = admin.get(url_of(session, "talk/"), {"after": 100}).json()
+    last = admin.get(url_of(session, "transcript/"), {"after": 100}).json()
     assert (seqs(last["html"])[0], last["last"]) == (101, 130)
 
 
@@ -319,21 +319,21 @@ def test_who_may_only_look_marks_nothing_and_acts_on_nothing(
     client.force_login(viewer)
     messages.add(session.id, "hello")
     page = text(client, session)
-    assert "/act/" not in page
+    assert "/action/" not in page
     for name in ("send", "cancel", "clone", "fork", "read"):
-        assert client.post(url_of(session, f"act/{name}/"), {"content": "x"}).status_code == 403
+        assert client.post(url_of(session, f"action/{name}/"), {"content": "x"}).status_code == 403
     session.refresh_from_db()
     assert session.is_unread
     assert Session.objects.count() == 1
 
 
 def test_strangers_get_no_piece(client: Client, session: Session) -> None:
-    for tail in ("talk/", "message/1/", "head/", "act/send/"):
+    for tail in ("transcript/", "message/1/", "head/", "action/send/"):
         assert client.get(url_of(session, tail))["Location"].startswith("/admin/login/")
 
 
 def test_a_message_is_sent_and_stands_in_the_history(admin: Client, session: Session) -> None:
-    assert act(admin, session, "act/send/", content=" Hello\n") == (
+    assert act(admin, session, "action/send/", content=" Hello\n") == (
         200,
         {"message": "The message was sent.", "url": ""},
     )
@@ -343,7 +343,7 @@ def test_a_message_is_sent_and_stands_in_the_history(admin: Client, session: Ses
 
 
 def test_a_form_sends_without_scripts(admin: Client, session: Session) -> None:
-    page = admin.post(url_of(session, "act/send/"), {"content": "Hello"}, follow=True)
+    page = admin.post(url_of(session, "action/send/"), {"content": "Hello"}, follow=True)
     assert "The message was sent." in page.content.decode()
 
 
@@ -366,7 +366,7 @@ def test_a_send_is_refused_with_the_reason(
     reason: str,
 ) -> None:
     session = make(status)
-    code, told = act(admin, session, "act/send/", **fields)
+    code, told = act(admin, session, "action/send/", **fields)
     assert (code, told["code"]) == expected
     assert reason in told["detail"]
     assert not Message.objects.exists()
@@ -375,16 +375,16 @@ def test_a_send_is_refused_with_the_reason(
 
 def test_the_strategy_counts_while_a_run_is_open(admin: Client, session: Session) -> None:
     attempt = claimed(session)
-    code, told = act(admin, session, "act/send/", content="x", strategy="reject")
+    code, told = act(admin, session, "action/send/", content="x", strategy="reject")
     assert (code, told["code"]) == (409, "run_in_progress")
-    assert act(admin, session, "act/send/", content="y", strategy="interrupt")[0] == 200
+    assert act(admin, session, "action/send/", content="y", strategy="interrupt")[0] == 200
     assert Run.objects.get(pk=attempt.run_id).status == "cancelled"
 
 
 def test_a_run_is_cancelled_once(admin: Client, session: Session) -> None:
     claimed(session)
-    assert act(admin, session, "act/cancel/")[1]["message"] == "The run was cancelled."
-    assert "Nothing is running" in act(admin, session, "act/cancel/")[1]["message"]
+    assert act(admin, session, "action/cancel/")[1]["message"] == "The run was cancelled."
+    assert "Nothing is running" in act(admin, session, "action/cancel/")[1]["message"]
     assert Run.objects.get().status == "cancelled"
     assert LogEntry.objects.count() == 1
 
@@ -393,11 +393,11 @@ def test_clone_and_fork_lead_to_the_copy(admin: Client, session: Session) -> Non
     fill(session, 4)
     for tail, fields, length in (("clone", {}, 4), ("fork", {"after": 2}, 2)):
         known = set(Session.objects.values_list("id", flat=True))
-        code, told = act(admin, session, f"act/{tail}/", **fields)
+        code, told = act(admin, session, f"action/{tail}/", **fields)
         copy = Session.objects.exclude(pk__in=known).get()
         assert (code, copy.message_count) == (200, length)
         assert told["url"] == url_of(copy)
-    assert act(admin, session, "act/fork/", after=5)[0] == 400
+    assert act(admin, session, "action/fork/", after=5)[0] == 400
 
 
 @pytest.mark.parametrize(
@@ -407,16 +407,16 @@ def test_clone_and_fork_lead_to_the_copy(admin: Client, session: Session) -> Non
 def test_a_step_by_script_is_taken_once(
     admin: Client, session: Session, step: str, fields: dict[str, str]
 ) -> None:
-    assert act(admin, session, f"step/{step}/", **fields)[0] == 200
-    code, told = act(admin, session, f"step/{step}/", **fields)
+    assert act(admin, session, f"lifecycle/{step}/", **fields)[0] == 200
+    code, told = act(admin, session, f"lifecycle/{step}/", **fields)
     assert (code, told["code"]) == (409, "invalid_transition")
     assert "it has ended" in told["detail"]
     assert LogEntry.objects.count() == 1
 
 
 def test_a_session_fails_only_with_a_reason(admin: Client, session: Session) -> None:
-    assert act(admin, session, "step/fail/")[0] == 400
-    act(admin, session, "step/fail/", error_message="It <broke>.")
+    assert act(admin, session, "lifecycle/fail/")[0] == 400
+    act(admin, session, "lifecycle/fail/", error_message="It <broke>.")
     assert "It &lt;broke&gt;." in text(admin, Session.objects.get())
 
 
@@ -425,8 +425,8 @@ def test_the_head_tells_what_can_be_done_now(admin: Client, session: Session) ->
     sessions.complete(session.id)
     after = admin.get(url_of(session, "head/")).json()
     assert (before["status"], after["status"]) == ("active", "completed")
-    assert "step/complete/" in before["head"]
-    assert "step/complete/" not in after["head"]
+    assert "lifecycle/complete/" in before["head"]
+    assert "lifecycle/complete/" not in after["head"]
     assert "textarea" in before["composer"]
     assert "textarea" not in after["composer"]
 
@@ -434,4 +434,4 @@ def test_the_head_tells_what_can_be_done_now(admin: Client, session: Session) ->
 def test_a_session_that_is_gone_is_404(admin: Client, session: Session) -> None:
     sessions.delete(session.id)
     assert admin.get(url_of(session, "head/")).status_code == 404
-    assert admin.post(url_of(session, "act/send/"), {"content": "x"}).status_code == 404
+    assert admin.post(url_of(session, "action/send/"), {"content": "x"}).status_code == 404

@@ -66,7 +66,7 @@ def test_nothing_grave_is_found_on_a_tab(lenient: Console, scene: dict[str, str]
 def test_nothing_grave_is_found_where_a_step_asks(
     lenient: Console, scene: dict[str, str], step: str
 ) -> None:
-    path = page_of(scene["Slow nightly import"], f"step/{step}/")
+    path = page_of(scene["Slow nightly import"], f"lifecycle/{step}/")
     assert grave(lenient.visit(path)) == []
 
 

@@ -50,7 +50,7 @@ def paths(session_id: str) -> Iterator[str]:
     for tab in ("conversation", "runs", "journal", "plan"):
         yield f"{page_of(session_id)}?tab={tab}"
     yield page_of(session_id, "history/")
-    yield page_of(session_id, "step/delete/")
+    yield page_of(session_id, "lifecycle/delete/")
     yield SESSIONS
     yield f"{SESSIONS}?q=gnp.exe"
     yield "/admin/sessions_app/run/"

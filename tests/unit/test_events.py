@@ -32,6 +32,21 @@ def test_every_event_has_a_name_in_the_code() -> None:
     assert set(EventType.values) == set(Event.registry)
 
 
+def test_the_console_handles_events_by_the_names_of_their_classes() -> None:
+    scripts = settings.BASE_DIR / "sessions_app" / "static" / "sessions_app" / "console"
+    methods = re.findall(r"^  (?:async )?on([A-Z]\w+)\(", (scripts / "live.js").read_text(), re.M)
+    assert len(methods) == 19
+    assert set(methods) <= {event.__name__ for event in Event.registry.values()}
+
+
+def test_the_panel_that_tries_a_profile_handles_events() -> None:
+    scripts = settings.BASE_DIR / "profiles_app" / "static" / "profiles_app" / "console"
+    text = (scripts / "try.js").read_text().split("const handlers = {")[1].split("\n  };")[0]
+    names = re.findall(r'^    "?([a-z_:]+)"?: \(', text, re.M)
+    assert len(names) == 10
+    assert set(names) <= set(Event.registry)
+
+
 @pytest.mark.parametrize("frame", FRAMES, ids=lambda frame: frame.meta.name)
 def test_its_example_fits(frame: type[Frame]) -> None:
     schema = frame.schema()

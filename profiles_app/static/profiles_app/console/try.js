@@ -1,19 +1,7 @@
 // The panel that tries a profile: a scratch session by the API, whose answer grows as it comes.
 
-import { listen, request, shownIn } from "../../sessions_app/console/shared.js";
+import { listen, request, showStateIn } from "../../sessions_app/console/shared.js";
 
-const NAMES = [
-  "assistant_message_start",
-  "content",
-  "hook:thinking:delta",
-  "hook:tool:pre",
-  "hook:approval:required",
-  "run_interrupted",
-  "execution_error",
-  "execution_cancelled",
-  "assistant_message_complete",
-  "session_ended",
-];
 // Control characters, and those that turn the direction of a text.
 const INVISIBLE = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g;
 
@@ -35,7 +23,7 @@ export function tryOut(panel) {
     send.disabled = isBusy;
     part("stop").hidden = !isBusy || !session;
     part("discard").hidden = isBusy || !session;
-    part("talk").setAttribute("aria-busy", String(isBusy));
+    part("transcript").setAttribute("aria-busy", String(isBusy));
   };
   const complain = (words) => {
     part("error").textContent = words;
@@ -45,18 +33,18 @@ export function tryOut(panel) {
     const line = document.createElement("div");
     line.className = `try-line try-${kind}`;
     line.textContent = spelled(words);
-    part("talk").hidden = false;
-    part("talk").append(line);
-    follow(part("talk"));
+    part("transcript").hidden = false;
+    part("transcript").append(line);
+    follow(part("transcript"));
     return line;
   };
   const grow = (kind, words) => {
     if (!answer?.classList.contains(`try-${kind}`)) answer = add(kind, "");
     answer.append(spelled(words));
-    follow(part("talk"));
+    follow(part("transcript"));
   };
 
-  const heard = {
+  const handlers = {
     assistant_message_start: () => (answer = null),
     content: (data) => grow("answer", data.content),
     "hook:thinking:delta": (data) => grow("thinking", data.hook_data.delta),
@@ -94,9 +82,9 @@ export function tryOut(panel) {
     part("link").href = panel.dataset.page.replace("SESSION", session.replaceAll("_", "_5F"));
     part("link").hidden = false;
     await request(`${panel.dataset.sessions}/${session}/start`, { method: "POST" });
-    const state = shownIn(panel.querySelector(".live"));
-    const hear = (name, data) => heard[name](data);
-    stream = listen(`${panel.dataset.sessions}/${session}/stream`, NAMES, hear, { after: 0, state });
+    const state = showStateIn(panel.querySelector(".live"));
+    const handle = (name, data) => handlers[name](data);
+    stream = listen(`${panel.dataset.sessions}/${session}/stream`, Object.keys(handlers), handle, { after: 0, state });
   };
 
   form.addEventListener("submit", async (event) => {
@@ -136,8 +124,8 @@ export function tryOut(panel) {
   part("discard").addEventListener("click", async () => {
     if (!(await ask("", "DELETE"))) return;
     stream?.close();
-    part("talk").replaceChildren();
-    part("talk").hidden = true;
+    part("transcript").replaceChildren();
+    part("transcript").hidden = true;
     complain("");
     reset(hint);
   });
@@ -157,6 +145,6 @@ function spelled(text) {
 }
 
 // Keep the end in view, unless somebody has scrolled back.
-function follow(talk) {
-  if (talk.scrollHeight - talk.scrollTop - talk.clientHeight < 80) talk.scrollTop = talk.scrollHeight;
+function follow(transcript) {
+  if (transcript.scrollHeight - transcript.scrollTop - transcript.clientHeight < 80) transcript.scrollTop = transcript.scrollHeight;
 }

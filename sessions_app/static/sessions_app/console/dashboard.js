@@ -1,31 +1,22 @@
-// The dashboard, live: on a hint of the feed the page is fetched anew, and what changed is taken
-// over. The server writes all of it; only the charts are drawn here.
+// The dashboard, live: on a hint of the feed the page is fetched again, and what has changed is
+// replaced. The server renders all of it; only the charts are drawn here.
 
 import { draw } from "./charts.js";
-import { FEED, calmly, listen, shownIn } from "./shared.js";
+import { FEED, HINTS, listen, showStateIn, throttle } from "./shared.js";
 
-// Milliseconds between two looks, at least after a hint, and at most without one.
+// Milliseconds between two requests: at least, after a hint; at most, without one.
 const GAP = 1000;
 const QUIET = 10_000;
-const HINTS = [
-  "connected",
-  "session_created",
-  "session_updated",
-  "session_deleted",
-  "run_started",
-  "run_ended",
-  "approval_required",
-];
 
 const live = document.getElementById("live");
-const show = shownIn(live);
+const show = showStateIn(live);
 
 function redraw() {
   draw(JSON.parse(document.getElementById("series").textContent));
 }
 
-// Take over what changed; a part that has the focus stays until it has it no longer.
-function take(page) {
+// Replace what has changed; a part that has the focus stays until it loses it.
+function replaceParts(page) {
   let changed = false;
   for (const part of document.querySelectorAll("[data-live]")) {
     const fresh = page.querySelector(`[data-live="${part.dataset.live}"]`);
@@ -43,14 +34,14 @@ async function refresh() {
     const response = await fetch(location.href, { credentials: "same-origin" });
     if (!response.ok) return;
     const page = new DOMParser().parseFromString(await response.text(), "text/html");
-    if (page.getElementById("series")) take(page);
+    if (page.getElementById("series")) replaceParts(page);
     else live.textContent = "You are signed out; load the page again.";
   } catch {
-    // The feed says that the daemon is away, and when it is back.
+    // The state of the feed shows that the daemon does not answer, and when it does again.
   }
 }
 
-const soon = calmly(refresh, GAP);
+const soon = throttle(refresh, GAP);
 redraw();
 listen(FEED, HINTS, soon, { state: show });
 setInterval(soon, QUIET);

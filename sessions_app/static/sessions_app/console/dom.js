@@ -1,7 +1,7 @@
 // Small things that the modules of a session's page share.
 
-// Control characters but for tab and line breaks, and those that turn the direction of a text: what
-// the server spells out in what it renders, spelled out in what arrives here.
+// Control characters except tab and line breaks, and those that change the direction of a text. The
+// server writes them out as code points in what it renders; events get the same treatment here.
 const INVISIBLE = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g;
 
 export function visible(text) {
@@ -11,15 +11,15 @@ export function visible(text) {
   );
 }
 
-// Return what the server has rendered as nodes.
-export function parsed(html) {
+// Return HTML that the server rendered as nodes.
+export function parseHtml(html) {
   const template = document.createElement("template");
   template.innerHTML = html;
   return template.content;
 }
 
-// Return a copy of what a template of the page has.
-export function copyOf(id) {
+// Return a copy of the element in a template of the page.
+export function cloneTemplate(id) {
   return document.getElementById(id).content.firstElementChild.cloneNode(true);
 }
 
@@ -30,17 +30,17 @@ export function element(tag, className, text) {
   return made;
 }
 
-// Tell those who do not see the page.
-export function tell(text) {
-  const told = document.getElementById("told");
-  if (told) told.textContent = text;
+// Have screen readers read a text aloud.
+export function announce(text) {
+  const place = document.getElementById("announcement");
+  if (place) place.textContent = text;
 }
 
-// Whether the end of the page is in sight, so that it should stay so as the page grows.
+// Whether the end of the page is visible, so that it should stay visible as the page grows.
 export function isAtEnd() {
   return innerHeight + scrollY >= document.documentElement.scrollHeight - 120;
 }
 
-export function toEnd() {
+export function scrollToEnd() {
   scrollTo(0, document.documentElement.scrollHeight);
 }

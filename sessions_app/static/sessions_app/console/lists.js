@@ -1,18 +1,9 @@
-// The lists of sessions and runs: filters that apply themselves, selecting, the rows' menus, and
-// rows that follow what happens. Without this module all of it works by its forms.
+// The lists of sessions and runs: filters that apply at once, selection, the menus of rows, and rows
+// that are kept up to date. Without this module everything works through its forms.
 
-import { FEED, calmly, listen, request, shownIn } from "./shared.js";
+import { FEED, HINTS, listen, request, showStateIn, throttle } from "./shared.js";
 
-const HINTS = [
-  "connected",
-  "session_created",
-  "session_updated",
-  "session_deleted",
-  "run_started",
-  "run_ended",
-  "approval_required",
-];
-// Milliseconds from one look at the daemon to the next.
+// Milliseconds between two requests.
 const GAP = 1500;
 
 const page = document.querySelector(".listing");
@@ -39,19 +30,19 @@ filters.addEventListener("change", ({ target }) => {
   if (isReady || target.type === "checkbox") apply();
 });
 
-// Where the row of statuses has no room for all, the chosen one is in sight.
+// If the row of statuses has no room for all, the chosen one is scrolled into view.
 page.querySelector(".list-statuses [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
 
-// Selecting
+// Selection
 
 const all = page.querySelector(".list-all");
 const across = page.querySelector("[name=select_across]");
 const boxes = () => [...page.querySelectorAll("[name=_selected_action]")];
 
-function tellSelected() {
+function showSelected() {
   const chosen = boxes().filter((box) => box.checked).length;
-  const told = page.querySelector(".list-selected");
-  if (told) told.textContent = across?.checked || !chosen ? "" : `${chosen} selected`;
+  const count = page.querySelector(".list-selected");
+  if (count) count.textContent = across?.checked || !chosen ? "" : `${chosen} selected`;
   if (all) all.checked = chosen > 0 && chosen === boxes().length;
   if (all) all.indeterminate = chosen > 0 && !all.checked;
 }
@@ -71,10 +62,10 @@ page.addEventListener("click", (event) => {
 });
 page.addEventListener("change", ({ target }) => {
   if (target === all) boxes().forEach((box) => (box.checked = all.checked));
-  tellSelected();
+  showSelected();
 });
 
-// Menus: beside the button that opened them, in sight; arrows go through them.
+// Menus: beside the button that opened them, within the window; arrow keys move through them.
 
 page.addEventListener(
   "toggle",
@@ -93,22 +84,22 @@ page.addEventListener(
 );
 page.addEventListener("keydown", (event) => {
   const menu = event.target.closest?.(".row-menu");
-  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-  if (!menu || !step) return;
+  const offset = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  if (!menu || !offset) return;
   const items = [...menu.querySelectorAll("a, button")];
-  items[(items.indexOf(event.target) + step + items.length) % items.length].focus();
+  items[(items.indexOf(event.target) + offset + items.length) % items.length].focus();
   event.preventDefault();
 });
 addEventListener("scroll", () => page.querySelector(".row-menu:popover-open")?.hidePopover(), { passive: true });
 
-// What happens meanwhile: rows that changed are fetched anew, new ones are announced.
+// Changes: rows that changed are fetched again, new ones are announced.
 
 const rowOf = (id) => page.querySelector(`tr[data-id="${CSS.escape(id)}"]`);
 const changed = new Set();
 const gone = new Set();
-let isFirstLook = true;
+let isFirstConnection = true;
 
-function taken(id, html) {
+function replaceRow(id, html) {
   const row = rowOf(id);
   if (!row || row.querySelector(":popover-open")) return;
   const template = document.createElement("template");
@@ -126,20 +117,20 @@ function taken(id, html) {
   if (index >= 0) fresh.querySelectorAll("a, button, input")[index]?.focus();
 }
 
-function strike(id) {
+function strikeOut(id) {
   const row = rowOf(id);
   row?.classList.add("is-gone");
   row?.querySelectorAll("input, button").forEach((each) => (each.disabled = true));
 }
 
 function announce(news) {
-  const told = page.querySelector(".list-news");
+  const banner = page.querySelector(".list-news");
   const noun = `${page.dataset.list}${news === "1" ? "" : "s"}`;
-  told.hidden = !news;
-  told.firstElementChild.textContent = news ? `${news} new ${noun} – show` : "";
+  banner.hidden = !news;
+  banner.firstElementChild.textContent = news ? `${news} new ${noun} – show` : "";
 }
 
-async function look() {
+async function refresh() {
   const ids = [...changed].filter((id) => rowOf(id) && !gone.has(id));
   changed.clear();
   const url = new URL(page.dataset.changes, location.href);
@@ -149,43 +140,43 @@ async function look() {
   try {
     const { rows, news } = await request(url);
     for (const id of ids) {
-      if (rows[id]) taken(id, rows[id]);
-      else strike(id);
+      if (rows[id]) replaceRow(id, rows[id]);
+      else strikeOut(id);
     }
     if ("first" in page.dataset) announce(news);
   } catch (error) {
     if (error.status !== 0) return;
     ids.forEach((id) => changed.add(id));
   }
-  tellSelected();
+  showSelected();
 }
 
-const lookSoon = calmly(look, GAP);
+const refreshSoon = throttle(refresh, GAP);
 
-function heard(name, data) {
+function handleHint(name, data) {
   if (name === "connected") {
-    // What was loaded a moment ago is as good as what would be read now.
-    if (!isFirstLook) page.querySelectorAll("tr[data-id]").forEach((row) => changed.add(row.dataset.id));
-    isFirstLook = false;
+    // The page has just been loaded: its rows are up to date.
+    if (!isFirstConnection) page.querySelectorAll("tr[data-id]").forEach((row) => changed.add(row.dataset.id));
+    isFirstConnection = false;
   } else if (name === "session_deleted") {
     gone.add(data.sessionId);
-    strike(data.sessionId);
+    strikeOut(data.sessionId);
     return;
   } else {
     changed.add(page.dataset.list === "run" ? (data.runId ?? "") : data.sessionId);
   }
-  lookSoon();
+  refreshSoon();
 }
 
-// A page that nobody sees holds no stream.
+// A hidden page has no stream.
 let feed = null;
 function follow() {
   feed?.close();
   feed = null;
-  if (!document.hidden) feed = listen(FEED, HINTS, heard, { state: shownIn(page.querySelector(".live")) });
+  if (!document.hidden) feed = listen(FEED, HINTS, handleHint, { state: showStateIn(page.querySelector(".live")) });
 }
 document.addEventListener("visibilitychange", follow);
 addEventListener("pagehide", () => feed?.close());
 addEventListener("pageshow", ({ persisted }) => persisted && follow());
 follow();
-tellSelected();
+showSelected();

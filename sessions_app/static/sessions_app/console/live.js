@@ -1,15 +1,20 @@
-// What runs are saying: their events, applied once each and in order, to one card for each run.
+// The output of open runs: their events, applied once each and in order, to one card for each run.
 
-import { copyOf, element, isAtEnd, tell, toEnd, visible } from "./dom.js";
-import { Waits } from "./waits.js";
+import { announce, cloneTemplate, element, isAtEnd, scrollToEnd, visible } from "./dom.js";
+import { PendingActions } from "./pending_actions.js";
 
 // Characters after which a new block begins at the next line break: to add to a long one is slow.
 const BLOCK = 2000;
 
-export class Live {
-  constructor(page, talk, changed) {
-    this.talk = talk;
-    this.waits = new Waits(page.dataset.waits, (runId) => this.card(runId));
+export class LiveRuns {
+  constructor(page, transcript, changed) {
+    this.transcript = transcript;
+    // Event → the name of its class in events.py, which the method `on…` that handles it is named
+    // after; and whether it is output of a run.
+    this.events = JSON.parse(page.dataset.events);
+    // Why an answer ended → what to announce of one that is not whole.
+    this.cutOff = JSON.parse(page.dataset.cutOff);
+    this.pending = new PendingActions(page.dataset.pending, (runId) => this.card(runId));
     this.place = document.getElementById("live");
     this.changed = changed;
     this.pieces = [];
@@ -20,11 +25,12 @@ export class Live {
     return Boolean(this.place.firstElementChild);
   }
 
-  heard(name, data) {
-    const act = this[HANDLERS[name]];
-    if (!act) return;
-    if (!name.startsWith("content") && !name.startsWith("hook:thinking")) this.flush();
-    act.call(this, data);
+  handle(name, data) {
+    const { event, isOutput } = this.events[name] ?? {};
+    const method = this[`on${event}`];
+    if (!method) return;
+    if (!isOutput) this.flush();
+    return method.call(this, data);
   }
 
   card(runId) {
@@ -34,36 +40,36 @@ export class Live {
   cardFor(runId) {
     let card = this.card(runId);
     if (!card) {
-      card = copyOf("live-template");
+      card = cloneTemplate("live-template");
       card.dataset.run = runId;
       this.place.append(card);
     }
     return card;
   }
 
-  begun({ runId, attempt, timestamp }) {
+  onAssistantMessageStart({ runId, attempt, timestamp }) {
     const stick = isAtEnd();
     const card = this.cardFor(runId);
-    // An attempt that the page was loaded in the middle of is begun already.
-    if (card.dataset.attempt !== String(attempt)) empty(card);
+    // If the page was loaded during this attempt, the card has its output already.
+    if (card.dataset.attempt !== String(attempt)) clear(card);
     card.dataset.attempt = attempt;
     card.querySelector(".live-attempt").textContent = attempt > 1 ? `attempt ${attempt}` : "";
-    this.waits.mark(card, "running");
+    this.pending.mark(card, "running");
     card.querySelector(".live-time").dataset.since = timestamp;
     document.querySelector(`.message[data-run="${CSS.escape(runId)}"] [data-waiting]`)?.remove();
     this.changed();
-    if (stick) toEnd();
+    if (stick) scrollToEnd();
   }
 
-  said({ runId, content }) {
-    this.add(runId, ".live-said", content);
+  onContent({ runId, content }) {
+    this.add(runId, ".live-text", content);
   }
 
-  thought({ runId, hook_data: data }) {
+  onThinkingDelta({ runId, hook_data: data }) {
     this.add(runId, ".live-thinking", data?.delta ?? "");
   }
 
-  // Text is gathered until the next frame is painted.
+  // Text is collected until the next frame is painted.
   add(runId, place, text) {
     const newest = this.pieces.at(-1);
     if (newest?.runId === runId && newest.place === place) newest.text += text;
@@ -82,100 +88,100 @@ export class Live {
       const details = target.closest("details");
       if (details) details.hidden = false;
     }
-    if (stick && this.talk.isAtNewest) toEnd();
+    if (stick && this.transcript.isAtNewest) scrollToEnd();
   }
 
-  called({ runId, hook_data: data }) {
+  onToolPre({ runId, hook_data: data }) {
     const { tool_call_id: id, tool_name: name, tool_input: input } = data ?? {};
     const card = this.cardFor(runId);
     let call = [...card.querySelectorAll("[data-call]")].find((one) => one.dataset.call === id);
     if (!call) {
-      call = copyOf("call-template");
+      call = cloneTemplate("call-template");
       call.dataset.call = id ?? "";
       card.querySelector(".live-calls").append(call);
     }
     call.querySelector(".call-name").textContent = visible(name ?? "tool");
-    if (input !== undefined) call.querySelector(".call-input").textContent = shown(input);
+    if (input !== undefined) call.querySelector(".call-input").textContent = format(input);
     return call;
   }
 
-  answered(data) {
-    const call = this.called(data);
+  onToolPost(data) {
+    const call = this.onToolPre(data);
     const { tool_response: output, error } = data.hook_data ?? {};
     if (output !== undefined && output !== null) {
       call.querySelector(".call-answer").hidden = false;
-      call.querySelector(".call-output").textContent = shown(output);
+      call.querySelector(".call-output").textContent = format(output);
     }
     if (error) {
       call.classList.add("is-failed");
       call.querySelector(".call-error").hidden = false;
-      call.querySelector(".call-error").textContent = shown(error);
+      call.querySelector(".call-error").textContent = format(error);
     }
   }
 
-  retried({ runId, error, delay }) {
+  onProviderRetry({ runId, error, delay }) {
     this.note(runId, `The provider is asked again in ${delay} s: ${error}`);
   }
 
-  // What the attempt said is void: it stays to be read, folded and struck.
-  interrupted({ runId, attempt }) {
+  // The output of the attempt is void: it can still be read, folded and struck through.
+  onRunInterrupted({ runId, attempt }) {
     const card = this.cardFor(runId);
-    const text = card.querySelector(".live-said").textContent;
+    const text = card.querySelector(".live-text").textContent;
     const fold = element("details", "void");
-    fold.append(element("summary", "", `Attempt ${attempt} was interrupted: what it said is void`));
-    fold.append(element("del", "written", text || "It had said nothing."));
+    fold.append(element("summary", "", `Attempt ${attempt} was interrupted: its output is void`));
+    fold.append(element("del", "written", text || "It had no output."));
     card.querySelector(".live-void").append(fold);
-    empty(card);
+    clear(card);
     card.dataset.attempt = "";
     card.querySelector(".live-attempt").textContent = "the next attempt follows";
-    tell("The worker was interrupted; the next attempt follows.");
+    announce("The worker was interrupted; the next attempt follows.");
   }
 
-  failed({ runId, error, code }) {
+  onExecutionError({ runId, error, code }) {
     this.note(runId, `The run failed: ${code}: ${error}`);
-    tell("The run failed.");
+    announce("The run failed.");
   }
 
-  cancelled({ runId }) {
+  onExecutionCancelled({ runId }) {
     this.note(runId, "The run was cancelled");
   }
 
-  // A tool asks for somebody's word, or has it: how that stands is read from the server.
-  asked({ runId }) {
+  // A tool call waits for an answer, or has one: the server renders which.
+  onApprovalRequired({ runId }) {
     this.cardFor(runId);
-    this.waits.look(runId);
-    tell("A tool waits for your answer.");
+    this.pending.refresh(runId);
+    announce("A tool waits for your answer.");
   }
 
-  answeredFor({ runId }) {
-    if (this.card(runId)) this.waits.look(runId);
+  onApprovalResolved({ runId }) {
+    if (this.card(runId)) this.pending.refresh(runId);
   }
 
-  parked({ runId }) {
-    this.waits.mark(this.cardFor(runId), "parked");
-    this.waits.look(runId);
+  onRunParked({ runId }) {
+    this.pending.mark(this.cardFor(runId), "parked");
+    this.pending.refresh(runId);
     this.changed();
   }
 
-  // It goes on where it stopped: nothing that was said is void.
-  resumed({ runId, attempt }) {
+  // The run continues from where it stopped: none of its output is void.
+  onRunResumed({ runId, attempt }) {
     const card = this.cardFor(runId);
     card.dataset.attempt = attempt;
-    this.waits.mark(card, "running");
-    this.waits.look(runId);
+    this.pending.mark(card, "running");
+    this.pending.refresh(runId);
     this.changed();
   }
 
-  fellBack({ runId, provider, next, error }) {
+  onProviderFallback({ runId, provider, next, error }) {
     const instead = next ? `; ${next} is asked instead` : "";
     this.note(runId, `${provider ?? "A provider"} failed${instead}${error ? `: ${error}` : ""}`);
   }
 
-  compacted({ runId, upto }) {
+  onContextCompacted({ runId, upto }) {
     this.note(runId, `A summary stands for the messages up to ${upto} from now on`);
   }
 
-  noticed({ runId, message }) {
+  onRunNotice({ runId, message }) {
     this.note(runId, message);
   }
 
@@ -184,64 +190,39 @@ export class Live {
     notes.append(element("p", "run-note", visible(text)));
   }
 
-  // The answer is complete: a message takes the place of the card.
-  async complete(data) {
+  // The answer is complete: a message replaces the card.
+  async onAssistantMessageComplete(data) {
     const stick = isAtEnd();
     const card = this.card(data.runId);
     const voids = card?.querySelector(".live-void");
     if (data.messageId) {
-      await this.talk.take(data, () => card?.remove());
-      const message = this.talk.find(data.seq);
+      await this.transcript.add(data, () => card?.remove());
+      const message = this.transcript.find(data.seq);
       if (voids?.hasChildNodes()) message?.querySelector("header")?.after(voids);
     } else {
       card?.remove();
       const asked = document.querySelector(`.message[data-run="${CSS.escape(data.runId)}"]`);
-      if (asked) await this.talk.render(asked.dataset.seq);
+      if (asked) await this.transcript.render(asked.dataset.seq);
     }
-    if (!data.outcome) tell(CUT_OFF[data.finishReason] ?? "The answer is complete.");
+    if (!data.outcome) announce(`${this.cutOff[data.finishReason] ?? "The answer is complete"}.`);
     this.changed();
-    if (stick && this.talk.isAtNewest) toEnd();
+    if (stick && this.transcript.isAtNewest) scrollToEnd();
   }
 
-  async added(data) {
+  onUserMessageSaved(data) {
+    return this.onMessageAdded(data);
+  }
+
+  async onMessageAdded(data) {
     const stick = isAtEnd();
-    await this.talk.take(data, () => stick && toEnd());
+    await this.transcript.add(data, () => stick && scrollToEnd());
     this.changed();
-    if (stick && this.talk.isAtNewest) toEnd();
+    if (stick && this.transcript.isAtNewest) scrollToEnd();
   }
 }
 
-// What is told of an answer that is not whole, by why it ended; the message says it in full.
-const CUT_OFF = {
-  length: "The answer was cut off: it reached its token limit.",
-  content_filter: "The answer was cut off by the provider's content filter.",
-  tool_calls: "The answer was cut off: it ended with tool calls that were not made.",
-};
-
-const HANDLERS = {
-  message_added: "added",
-  user_message_saved: "added",
-  assistant_message_start: "begun",
-  content: "said",
-  "hook:thinking:delta": "thought",
-  "hook:tool:pre": "called",
-  "hook:tool:post": "answered",
-  provider_retry: "retried",
-  provider_fallback: "fellBack",
-  context_compacted: "compacted",
-  run_notice: "noticed",
-  "hook:approval:required": "asked",
-  approval_resolved: "answeredFor",
-  run_parked: "parked",
-  run_resumed: "resumed",
-  run_interrupted: "interrupted",
-  execution_error: "failed",
-  execution_cancelled: "cancelled",
-  assistant_message_complete: "complete",
-};
-
-function empty(card) {
-  for (const place of [".live-said", ".live-thinking", ".live-calls", ".live-notes"]) {
+function clear(card) {
+  for (const place of [".live-text", ".live-thinking", ".live-calls", ".live-notes"]) {
     card.querySelector(place).replaceChildren();
   }
   card.querySelector(".thinking").hidden = true;
@@ -253,7 +234,7 @@ function grow(target, text) {
   if (!block || from > 0) {
     block?.append(text.slice(0, from));
     const rest = block ? text.slice(from) : text;
-    // What the server rendered stands there as text.
+    // The server rendered the text without blocks.
     if (!block && target.firstChild) {
       block = element("div", "");
       block.append(...target.childNodes);
@@ -270,6 +251,6 @@ function grow(target, text) {
   }
 }
 
-function shown(value) {
+function format(value) {
   return visible(typeof value === "string" ? value : JSON.stringify(value, null, 2));
 }

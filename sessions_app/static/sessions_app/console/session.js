@@ -1,58 +1,58 @@
-// A session's page: its conversation grows as the session goes on, over the stream that any client
-// has. Events have ids and each is applied once; whoever comes back goes on after the last one.
+// A session's page: its conversation grows as the session goes on, over the same stream that any
+// client reads. Events have ids and each is applied once; a new connection begins after the last one.
 
-import { markRead, serve } from "./acts.js";
-import { isAtEnd, toEnd } from "./dom.js";
-import { Live } from "./live.js";
-import { Refusal, calmly, listen, request, shownIn, span } from "./shared.js";
-import { Talk, addCopy } from "./talk.js";
+import { handleForms, markRead } from "./actions.js";
+import { isAtEnd, scrollToEnd } from "./dom.js";
+import { LiveRuns } from "./live.js";
+import { RequestError, formatDuration, listen, request, showStateIn, throttle } from "./shared.js";
+import { Transcript, addCopy } from "./transcript.js";
 
-// Milliseconds between two looks at the facts, and after which a page that nobody sees lets go of
-// its stream: a browser has only some six for all its tabs.
+// Milliseconds between two requests for the head, and after which a hidden page closes its stream: a
+// browser has only about six connections for all its tabs.
 const GAP = 1000;
 const UNSEEN = 30_000;
 
 const page = document.querySelector(".session-page");
 const place = document.getElementById("session-live");
 const messages = document.getElementById("messages");
-const talk = messages && new Talk(page, messages);
-const live = talk && new Live(page, talk, changed);
+const transcript = messages && new Transcript(page, messages);
+const live = transcript && new LiveRuns(page, transcript, changed);
 let last = Number(page.dataset.after);
 let stream = null;
 let isGone = false;
 
-// The head and the facts, as they are now.
+// The head and the summary
 
-function put(id, html) {
+function replaceHtml(id, html) {
   const target = document.getElementById(id);
-  // What somebody is about to use stays: it is looked at again with the next change.
+  // A part that somebody is using stays as it is until the next change.
   if (!target || target.contains(document.activeElement) || target.querySelector("details[open]")) return;
   if (target.innerHTML !== html) target.innerHTML = html;
 }
 
-const look = calmly(async () => {
+const refresh = throttle(async () => {
   try {
     const stick = isAtEnd();
     const found = await request(page.dataset.head);
     const isOther = found.status !== page.dataset.status;
     page.dataset.status = found.status;
     if (isOther) document.activeElement?.closest?.("#session-head")?.querySelector(":focus")?.blur();
-    put("session-head", found.head);
-    put("session-side", found.side);
-    put("session-end", found.end);
-    // What somebody has begun to write is not taken away.
-    if (isOther && !page.querySelector("[name=content]")?.value) put("session-composer", found.composer);
+    replaceHtml("session-head", found.head);
+    replaceHtml("session-side", found.side);
+    replaceHtml("session-end", found.end);
+    // A message that somebody has begun to write is kept.
+    if (isOther && !page.querySelector("[name=content]")?.value) replaceHtml("session-composer", found.composer);
     if (page.dataset.read && !document.hidden) markRead(page.dataset.read);
-    if (stick && talk?.isAtNewest) toEnd();
+    if (stick && transcript?.isAtNewest) scrollToEnd();
     tick();
   } catch (error) {
-    if (error instanceof Refusal && error.status === 404) gone();
+    if (error instanceof RequestError && error.status === 404) gone();
   }
 }, GAP);
 
 function changed() {
   document.getElementById("session-composer")?.classList.toggle("is-running", live.isRunning);
-  look();
+  refresh();
 }
 
 // The stream
@@ -63,7 +63,7 @@ function show(word, text) {
   place.textContent = text;
 }
 
-function over(text) {
+function finish(text) {
   stream?.close();
   stream = null;
   isGone = true;
@@ -71,39 +71,36 @@ function over(text) {
 }
 
 function gone() {
-  over("Deleted");
+  finish("Deleted");
   document.getElementById("session-composer")?.replaceChildren();
 }
 
-function heard(name, data, id) {
-  if (name === "connected") return;
+function handleEvent(name, data, id) {
   if (name === "session_ended") {
     if (data?.status === "deleted") return gone();
-    over("Ended");
+    finish("Ended");
   }
   // A notice has no id of its own, and an event that was applied is not applied again.
-  if (!id || Number(id) <= last) return name === "session_ended" ? look() : undefined;
+  if (!id || Number(id) <= last) return name === "session_ended" ? refresh() : undefined;
   last = Number(id);
-  live?.heard(name, data ?? {});
-  if (name.startsWith("session_")) look();
-  if (!live && name.endsWith("_complete")) look();
+  live?.handle(name, data ?? {});
+  if (name.startsWith("session_")) refresh();
+  if (!live && name.endsWith("_complete")) refresh();
 }
 
-const WORD = shownIn(place);
+const showState = showStateIn(place);
 
 function state(word) {
-  WORD(word);
-  // A session that was deleted meanwhile has no stream to come back to.
-  if (word === "waiting") look();
+  showState(word);
+  // If the session was deleted meanwhile, there is no stream to reconnect to.
+  if (word === "waiting") refresh();
 }
 
 function follow() {
   if (isGone || stream) return;
-  const names = [...new Set([...(messages?.dataset.events.split(" ") ?? []), ...OF_SESSION])];
-  stream = listen(page.dataset.stream, names, heard, { after: last, state });
+  const names = Object.keys(JSON.parse(page.dataset.events));
+  stream = listen(page.dataset.stream, names, handleEvent, { after: last, state });
 }
-
-const OF_SESSION = ["session_started", "session_updated", "session_ended", "assistant_message_complete"];
 
 let unseen = 0;
 document.addEventListener("visibilitychange", () => {
@@ -117,12 +114,12 @@ document.addEventListener("visibilitychange", () => {
 addEventListener("pagehide", () => stream?.close());
 addEventListener("pageshow", ({ persisted }) => persisted && location.reload());
 
-// What grows with time
+// Durations that grow
 
 function tick() {
   for (const one of document.querySelectorAll("[data-since]")) {
     const since = Date.parse(one.dataset.since);
-    if (since) one.textContent = span(Math.max(0, (Date.now() - since) / 1000));
+    if (since) one.textContent = formatDuration(Math.max(0, (Date.now() - since) / 1000));
   }
 }
 setInterval(tick, 1000);
@@ -138,16 +135,16 @@ page.addEventListener("click", async (event) => {
     setTimeout(() => (copy.textContent = "Copy"), 2000);
   }
   const whole = event.target.closest("[data-whole]");
-  if (whole && talk) {
+  if (whole && transcript) {
     event.preventDefault();
     whole.textContent = "Loading…";
-    talk.render(whole.closest(".message").dataset.seq, "?whole");
+    transcript.render(whole.closest(".message").dataset.seq, "?whole");
   }
   const link = event.target.closest(".message-link");
-  if (link?.hash && talk && !event.ctrlKey && !event.metaKey) {
+  if (link?.hash && transcript && !event.ctrlKey && !event.metaKey) {
     event.preventDefault();
     history.replaceState(null, "", link.href);
-    talk.goTo(link.hash.slice("#message-".length));
+    transcript.goTo(link.hash.slice("#message-".length));
   }
 });
 
@@ -156,13 +153,13 @@ function target() {
 }
 
 async function arrive() {
-  if (target()) await talk.goTo(target()).catch(() => {});
-  else if (talk.isAtNewest && !location.hash) toEnd();
+  if (target()) await transcript.goTo(target()).catch(() => {});
+  else if (transcript.isAtNewest && !location.hash) scrollToEnd();
 }
 
-addEventListener("hashchange", () => talk && target() && arrive());
+addEventListener("hashchange", () => transcript && target() && arrive());
 page.querySelectorAll(".event pre, .document pre").forEach(addCopy);
-serve(page, look);
-if (talk) arrive();
+handleForms(page, refresh);
+if (transcript) arrive();
 if (["created", "active"].includes(page.dataset.status)) follow();
 else show("ended", "Ended");

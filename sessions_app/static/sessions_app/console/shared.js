@@ -2,11 +2,12 @@
 
 // The path of the API, which is below a prefix where a proxy gives the daemon one.
 export const API = document.querySelector("meta[name=api]")?.content ?? "/api/v1";
-// Live hints about all sessions.
+// Live hints about all sessions, and their names.
 export const FEED = `${API}/events/stream`;
+export const HINTS = document.querySelector("meta[name=hints]")?.content.split(" ") ?? [];
 
-// Why the daemon refused a request, in its own words.
-export class Refusal extends Error {
+// An error answer of the daemon, with its own explanation.
+export class RequestError extends Error {
   constructor(status, code, detail) {
     super(detail);
     this.status = status;
@@ -19,8 +20,8 @@ export function csrfToken() {
   return document.querySelector("input[name=csrfmiddlewaretoken]")?.value ?? "";
 }
 
-// Send a request, with `body` as JSON, and return the JSON of the answer, null where there is none.
-// Throws a Refusal that says what the daemon says, or that it could not be reached.
+// Send a request, with `body` as JSON, and return the JSON of the answer, null if there is none.
+// Throws a RequestError with the explanation of the daemon, or that it could not be reached.
 export async function request(url, { method = "GET", body, signal } = {}) {
   const headers = { Accept: "application/json" };
   if (method !== "GET") headers["X-CSRFToken"] = csrfToken();
@@ -32,27 +33,27 @@ export async function request(url, { method = "GET", body, signal } = {}) {
     response = await fetch(url, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Refusal(0, "unreachable", "The daemon does not answer.");
+    throw new RequestError(0, "unreachable", "The daemon does not answer.");
   }
   const isJson = /\bjson\b/.test(response.headers.get("Content-Type") ?? "");
-  const told = isJson ? await response.json().catch(() => null) : null;
-  if (response.ok && (isJson || response.status === 204)) return told;
-  if (response.ok) throw new Refusal(401, "signed_out", "You are signed out; load the page again.");
-  throw new Refusal(response.status, told?.code ?? "failed", told?.detail ?? response.statusText);
+  const answer = isJson ? await response.json().catch(() => null) : null;
+  if (response.ok && (isJson || response.status === 204)) return answer;
+  if (response.ok) throw new RequestError(401, "signed_out", "You are signed out; load the page again.");
+  throw new RequestError(response.status, answer?.code ?? "failed", answer?.detail ?? response.statusText);
 }
 
 // Milliseconds: the first and the longest wait before a stream is opened again, and the silence
-// after which it counts as broken. The daemon says something every 15 s.
+// after which it counts as broken. The daemon sends something every 15 s.
 const FIRST_WAIT = 500;
 const LONGEST_WAIT = 15_000;
 const SILENCE = 60_000;
 
-// Hear an event stream until `close()` is called on what is returned, whatever breaks meanwhile.
+// Follow an event stream until `close()` is called on what is returned; reconnect if it breaks.
 //
-// `names`: the events to hear; `heard(name, data, id)` is called with each, its data parsed.
-// `after`: the cursor to begin after; it goes on from the last id that was heard.
-// `state(word)`: is told "connecting", "live" or "waiting" (to connect again) as that changes.
-export function listen(url, names, heard, { after = null, state = () => {} } = {}) {
+// `names`: the events to handle; `onEvent(name, data, id)` is called with each, its data parsed.
+// `after`: the cursor to begin after; a new connection begins after the last id received.
+// `state(word)`: is called with "connecting", "live" or "waiting" (to reconnect) as that changes.
+export function listen(url, names, onEvent, { after = null, state = () => {} } = {}) {
   let source = null;
   let timer = 0;
   let silence = 0;
@@ -60,38 +61,38 @@ export function listen(url, names, heard, { after = null, state = () => {} } = {
   let cursor = after;
   let word = "";
 
-  const say = (now) => {
+  const setState = (now) => {
     if (now !== word) state((word = now));
   };
-  const again = () => {
+  const reconnect = () => {
     source?.close();
     clearTimeout(silence);
     clearTimeout(timer);
-    say("waiting");
+    setState("waiting");
     timer = setTimeout(open, wait * (0.75 + Math.random() / 2));
     wait = Math.min(wait * 2, LONGEST_WAIT);
   };
   const alive = () => {
     clearTimeout(silence);
-    silence = setTimeout(again, SILENCE);
+    silence = setTimeout(reconnect, SILENCE);
   };
   const open = () => {
-    say("connecting");
+    setState("connecting");
     const target = new URL(url, location.href);
     if (cursor !== null) target.searchParams.set("after", cursor);
     source = new EventSource(target);
     source.onopen = () => {
       wait = FIRST_WAIT;
-      say("live");
+      setState("live");
       alive();
     };
-    // The browser's own attempts end for good at an answer such as 503, so each is ours.
-    source.onerror = again;
+    // A browser stops reconnecting at an answer such as 503, so we reconnect ourselves.
+    source.onerror = reconnect;
     for (const name of new Set([...names, "connected", "keepalive"])) {
       source.addEventListener(name, (event) => {
         alive();
         if (event.lastEventId) cursor = event.lastEventId;
-        if (names.includes(name)) heard(name, parsed(event.data), event.lastEventId);
+        if (names.includes(name)) onEvent(name, parseJson(event.data), event.lastEventId);
       });
     }
     alive();
@@ -106,7 +107,7 @@ export function listen(url, names, heard, { after = null, state = () => {} } = {
   return { close };
 }
 
-function parsed(text) {
+function parseJson(text) {
   try {
     return JSON.parse(text);
   } catch {
@@ -117,7 +118,7 @@ function parsed(text) {
 const WORDS = { connecting: "Connecting", live: "Live", waiting: "Reconnecting" };
 
 // Return a `state` for `listen` that shows it in an element of the class `live`.
-export function shownIn(element) {
+export function showStateIn(element) {
   return (word) => {
     if (!element) return;
     element.hidden = false;
@@ -127,7 +128,7 @@ export function shownIn(element) {
 }
 
 // Call `work` soon after each of many calls, at most once in `gap` milliseconds, never twice at once.
-export function calmly(work, gap) {
+export function throttle(work, gap) {
   let wanted = false;
   let busy = false;
   const run = async () => {
@@ -153,7 +154,7 @@ const UNITS = [
 ];
 
 // Return a duration in its two largest units, as the server writes it: 0.4 s, 12 s, 3 min 20 s.
-export function span(seconds) {
+export function formatDuration(seconds) {
   if (seconds === null || seconds === undefined) return "—";
   if (seconds < 10) return `${seconds.toFixed(1)} s`;
   const whole = Math.floor(seconds);
@@ -166,19 +167,6 @@ export function span(seconds) {
 }
 
 // Return a time of the daemon (ISO 8601) in UTC to the second, as the server writes it.
-export function moment(iso) {
+export function formatTime(iso) {
   return iso ? new Date(iso).toISOString().slice(0, 19).replace("T", " ") : "—";
-}
-
-// Return how long ago a time was: "12 s ago".
-export function ago(iso, now = Date.now()) {
-  return iso ? `${span(Math.max(0, Math.round((now - Date.parse(iso)) / 1000)))} ago` : "—";
-}
-
-const PLAIN = new Intl.NumberFormat("en-US");
-const SHORT = new Intl.NumberFormat("en-US", { notation: "compact", maximumFractionDigits: 1 });
-
-// Return a number with its thousands apart; one from a million on in short.
-export function number(value) {
-  return Math.abs(value) < 1_000_000 ? PLAIN.format(value) : SHORT.format(value);
 }

@@ -1,8 +1,8 @@
-// The buttons of a session's page, and its composer: answered here, without leaving the page.
+// The forms of a session's page: sent without leaving the page.
 
-import { Refusal, csrfToken } from "./shared.js";
+import { RequestError, csrfToken } from "./shared.js";
 
-// Send a form, and return what the daemon says; throws a Refusal.
+// Send a form, and return the answer of the daemon; throws a RequestError.
 async function post(url, fields) {
   let response;
   try {
@@ -13,19 +13,19 @@ async function post(url, fields) {
       credentials: "same-origin",
     });
   } catch {
-    throw new Refusal(0, "unreachable", "The daemon does not answer; nothing may have been done.");
+    throw new RequestError(0, "unreachable", "The daemon does not answer; nothing may have been done.");
   }
   const isJson = /\bjson\b/.test(response.headers.get("Content-Type") ?? "");
   const answer = isJson ? await response.json().catch(() => null) : null;
   if (response.ok && answer) return answer;
-  throw new Refusal(response.status, answer?.code ?? "failed", answer?.detail ?? "Load the page again.");
+  throw new RequestError(response.status, answer?.code ?? "failed", answer?.detail ?? "Load the page again.");
 }
 
 export function markRead(url) {
   return post(url, new FormData()).catch(() => {});
 }
 
-function say(text, level) {
+function showMessage(text, level) {
   let list = document.querySelector("ul.messagelist");
   if (!list) {
     list = document.createElement("ul");
@@ -42,21 +42,21 @@ function say(text, level) {
   list.timer = setTimeout(() => list.remove(), level === "error" ? 15_000 : 5_000);
 }
 
-async function act(form, submitter, done) {
+async function runAction(form, submitter, done) {
   const buttons = form.querySelectorAll("button");
   buttons.forEach((button) => (button.disabled = true));
-  // A disabled button is not among the fields, so it is named.
+  // The fields leave out a disabled button, so it is added.
   const fields = new FormData(form);
   if (submitter?.name) fields.set(submitter.name, submitter.value);
   try {
     const { message, url } = await post(form.action, fields);
-    // An open one would stay as it is when the head is looked at again.
+    // A part with an open `details` would not be replaced at the next refresh.
     form.closest("details")?.removeAttribute("open");
     if (url && new URL(url, location.href).pathname !== location.pathname) location.assign(url);
-    else say(message, "success");
+    else showMessage(message, "success");
   } catch (error) {
-    if (!(error instanceof Refusal)) throw error;
-    say(error.message, "error");
+    if (!(error instanceof RequestError)) throw error;
+    showMessage(error.message, "error");
   } finally {
     buttons.forEach((button) => (button.disabled = false));
     done();
@@ -66,40 +66,40 @@ async function act(form, submitter, done) {
 async function send(form, submitter) {
   const isCancel = submitter?.hasAttribute("data-cancel");
   const text = form.elements.content;
-  const refusal = form.querySelector(".composer-refusal");
+  const problem = form.querySelector(".composer-error");
   if (form.ariaBusy === "true" || (!isCancel && !text.value.trim())) return;
   form.ariaBusy = "true";
-  refusal.hidden = true;
+  problem.hidden = true;
   try {
     const { message } = await post(isCancel ? submitter.formAction : form.action, new FormData(form));
-    if (isCancel) say(message, "success");
+    if (isCancel) showMessage(message, "success");
     else {
       text.value = "";
-      fit(text);
+      fitHeight(text);
     }
   } catch (error) {
-    if (!(error instanceof Refusal)) throw error;
-    refusal.textContent = error.message;
-    refusal.hidden = false;
+    if (!(error instanceof RequestError)) throw error;
+    problem.textContent = error.message;
+    problem.hidden = false;
   } finally {
     form.ariaBusy = "false";
   }
 }
 
-function fit(text) {
+function fitHeight(text) {
   text.style.height = "auto";
   text.style.height = `${Math.min(text.scrollHeight + 2, innerHeight * 0.4)}px`;
 }
 
-export function serve(page, done) {
+export function handleForms(page, done) {
   page.addEventListener("submit", (event) => {
     const form = event.target;
     if (form.matches("[data-composer]")) {
       event.preventDefault();
       send(form, event.submitter);
-    } else if (form.matches("[data-act]")) {
+    } else if (form.matches("[data-action]")) {
       event.preventDefault();
-      act(form, event.submitter, done);
+      runAction(form, event.submitter, done);
     }
   });
   page.addEventListener("keydown", (event) => {
@@ -108,5 +108,5 @@ export function serve(page, done) {
     event.preventDefault();
     form.requestSubmit(form.querySelector(".button:not([data-cancel])"));
   });
-  page.addEventListener("input", ({ target }) => target.name === "content" && fit(target));
+  page.addEventListener("input", ({ target }) => target.name === "content" && fitHeight(target));
 }

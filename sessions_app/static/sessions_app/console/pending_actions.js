@@ -1,34 +1,34 @@
-// What runs wait for: the server renders it, each part takes the place of what it was before.
+// What runs wait for: the server renders it, and each part replaces its earlier version.
 
-import { element, isAtEnd, parsed, toEnd } from "./dom.js";
-import { Refusal, request } from "./shared.js";
+import { element, isAtEnd, parseHtml, scrollToEnd } from "./dom.js";
+import { RequestError, request } from "./shared.js";
 
-// Milliseconds until a look that failed is tried again.
+// Milliseconds until a failed request is tried again.
 const PAUSE = 1500;
 
-export class Waits {
+export class PendingActions {
   // `cardOf(runId)`: the card that a run has on the page, if it has one.
   constructor(url, cardOf) {
     this.url = url;
     this.cardOf = cardOf;
-    // Runs that are being looked at; true where something has happened meanwhile.
-    this.looking = new Map();
+    // Runs that are being read; true if something has happened meanwhile.
+    this.reading = new Map();
   }
 
-  // Look at a run, once at a time, so that what is older never comes later.
-  async look(runId) {
-    if (this.looking.has(runId)) {
-      this.looking.set(runId, true);
+  // Refresh a run; one request at a time, so that an older answer never comes later.
+  async refresh(runId) {
+    if (this.reading.has(runId)) {
+      this.reading.set(runId, true);
       return;
     }
     do {
-      this.looking.set(runId, false);
-      if (!(await this.read(runId))) this.looking.set(runId, Boolean(this.cardOf(runId)));
-    } while (this.looking.get(runId));
-    this.looking.delete(runId);
+      this.reading.set(runId, false);
+      if (!(await this.read(runId))) this.reading.set(runId, Boolean(this.cardOf(runId)));
+    } while (this.reading.get(runId));
+    this.reading.delete(runId);
   }
 
-  // Tell whether the run was read, or is not to be read at all.
+  // Return whether the run was read, or can never be read.
   async read(runId) {
     try {
       const found = await request(this.url.replace("RUN", encodeURIComponent(runId)));
@@ -36,7 +36,7 @@ export class Waits {
       if (card) this.show(card, found);
       return true;
     } catch (error) {
-      if (!(error instanceof Refusal)) throw error;
+      if (!(error instanceof RequestError)) throw error;
       if (error.status >= 400 && error.status < 500) return true;
       await new Promise((resolve) => setTimeout(resolve, PAUSE));
       return false;
@@ -46,9 +46,9 @@ export class Waits {
   show(card, { html, status, waits_for: waitsFor }) {
     const stick = isAtEnd();
     if (["running", "parked"].includes(status)) this.mark(card, status, waitsFor);
-    const place = card.querySelector(".live-waits");
-    for (const part of [...parsed(html).children]) take(card, place, part);
-    if (stick) toEnd();
+    const place = card.querySelector(".live-pending");
+    for (const part of [...parseHtml(html).children]) replacePart(card, place, part);
+    if (stick) scrollToEnd();
   }
 
   mark(card, status, waitsFor = "") {
@@ -58,8 +58,8 @@ export class Waits {
   }
 }
 
-// A part that is as it was stays: somebody may be writing in it.
-function take(card, place, part) {
+// A part that has not changed stays: somebody may be writing in it.
+function replacePart(card, place, part) {
   const { key, status, callOf } = part.dataset;
   const old = card.querySelector(`[data-key="${CSS.escape(key)}"]`);
   if (old?.dataset.status === status) return;

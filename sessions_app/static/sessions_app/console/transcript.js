@@ -1,7 +1,7 @@
-// The transcript: windows of messages that are fetched as one scrolls, and dropped on the other side.
+// The transcript: a window of messages, fetched on one side as somebody scrolls and dropped on the other.
 
-import { copyOf, element, parsed, tell, visible } from "./dom.js";
-import { Refusal, moment, request } from "./shared.js";
+import { cloneTemplate, element, parseHtml, announce, visible } from "./dom.js";
+import { RequestError, formatTime, request } from "./shared.js";
 
 // Messages that the page holds at most, and how long to wait before a fetch is tried again.
 const MOST = 150;
@@ -9,9 +9,9 @@ const PAUSE = 1500;
 
 const wait = (time) => new Promise((resolve) => setTimeout(resolve, time));
 
-export class Talk {
+export class Transcript {
   constructor(page, messages) {
-    this.url = page.dataset.talk;
+    this.url = page.dataset.transcript;
     this.base = page.dataset.base;
     this.list = messages;
     this.first = Number(messages.dataset.first);
@@ -26,7 +26,7 @@ export class Talk {
     this.show();
   }
 
-  // Whether the newest messages are in the window, so that what comes follows them.
+  // Whether the newest messages are in the window, so that new ones can follow them.
   get isAtNewest() {
     return this.last >= this.newest;
   }
@@ -56,13 +56,13 @@ export class Talk {
       if (side === "before") this.prepend(found);
       else this.append(found);
     } catch (error) {
-      if (!(error instanceof Refusal)) throw error;
-      tell(error.message);
+      if (!(error instanceof RequestError)) throw error;
+      announce(error.message);
       await wait(PAUSE);
     } finally {
       this.isBusy = false;
       this.show();
-      // What is still in sight is looked at again.
+      // An end that is still visible grows again.
       for (const link of [this.older, this.newer]) {
         this.observer.unobserve(link);
         this.observer.observe(link);
@@ -73,7 +73,7 @@ export class Talk {
   prepend({ html, first, newest }) {
     const anchor = this.list.firstElementChild;
     const top = anchor?.getBoundingClientRect().top ?? 0;
-    const nodes = parsed(html);
+    const nodes = parseHtml(html);
     this.decorate(nodes);
     this.list.prepend(...[...nodes.children].filter((node) => !this.find(node.dataset.seq)));
     this.first = first;
@@ -81,12 +81,12 @@ export class Talk {
     while (this.list.children.length > MOST) this.list.lastElementChild.remove();
     this.last = Number(this.list.lastElementChild?.dataset.seq ?? first - 1);
     this.show();
-    // What one reads stays where it is, whether or not the browser sees to that.
+    // The visible messages stay where they are, also in browsers without scroll anchoring.
     if (anchor) scrollBy(0, anchor.getBoundingClientRect().top - top);
   }
 
   append({ html, last, newest }) {
-    const nodes = parsed(html);
+    const nodes = parseHtml(html);
     this.decorate(nodes);
     for (const node of [...nodes.children]) if (!this.find(node.dataset.seq)) this.list.append(node);
     this.last = Math.max(this.last, last);
@@ -109,7 +109,7 @@ export class Talk {
   async goTo(seq) {
     if (!this.find(seq)) {
       const found = await request(`${this.url}?around=${seq}`);
-      const nodes = parsed(found.html);
+      const nodes = parseHtml(found.html);
       this.decorate(nodes);
       this.list.replaceChildren(nodes);
       Object.assign(this, { first: found.first, last: found.last });
@@ -126,55 +126,55 @@ export class Talk {
     return document.getElementById(`message-${Number(seq)}`);
   }
 
-  // Take a new message in: its text at once, then as the server renders it. `settled` is called
-  // when it stands in the page, or is not to.
-  async take({ seq, role, content, timestamp }, settled = () => {}) {
+  // Add a new message: its text at once, then as the server renders it. `onPlaced` is called once
+  // it is in the page, or is left out because newer messages are not shown.
+  async add({ seq, role, content, timestamp }, onPlaced = () => {}) {
     const isNext = this.isAtNewest;
     this.newest = Math.max(this.newest, seq);
     if (!isNext || this.find(seq)) {
-      settled();
+      onPlaced();
       this.show();
       return;
     }
     document.getElementById("nothing")?.remove();
     this.list.append(this.plain({ seq, role, content, timestamp }));
     this.last = seq;
-    settled();
+    onPlaced();
     this.show();
     await this.render(seq);
     this.trimTop();
   }
 
   plain({ seq, role, content, timestamp }) {
-    const message = copyOf("message-template");
+    const message = cloneTemplate("message-template");
     message.classList.add(`message-${role}`);
     message.id = `message-${seq}`;
     message.dataset.seq = seq;
     message.querySelector("h3").textContent = role;
-    message.querySelector("time").textContent = moment(timestamp);
+    message.querySelector("time").textContent = formatTime(timestamp);
     message.querySelector("a").textContent = `#${seq}`;
-    message.querySelector(".said").textContent = visible(content);
+    message.querySelector(".message-text").textContent = visible(content);
     return message;
   }
 
-  // Replace a message by what the server makes of it, however long the server takes to come back.
+  // Replace a message by what the server renders; retry as long as the server does not answer.
   async render(seq, query = "") {
     for (;;) {
       try {
         const { html } = await request(`${this.base.replace(/change\/$/, "")}message/${seq}/${query}`);
-        const nodes = parsed(html);
+        const nodes = parseHtml(html);
         this.decorate(nodes);
         this.find(seq)?.replaceWith(nodes);
         return;
       } catch (error) {
-        if (!(error instanceof Refusal)) throw error;
+        if (!(error instanceof RequestError)) throw error;
         if (error.status >= 400 && error.status < 500) return;
         await wait(PAUSE);
       }
     }
   }
 
-  // Add the buttons that only a script can serve.
+  // Add the buttons that need a script.
   decorate(root) {
     for (const pre of root.querySelectorAll("pre")) addCopy(pre);
   }
@@ -197,7 +197,7 @@ export class Talk {
 
 export function addCopy(pre) {
   if (!pre.closest(".md, .call, .event, .document") || pre.parentElement.matches(".copied")) return;
-  // What scrolls is reached by the keyboard.
+  // Text that scrolls has to be reachable by keyboard.
   pre.tabIndex = 0;
   const box = element("div", "copied");
   const button = element("button", "copy link-button", "Copy");

@@ -71,8 +71,9 @@ types: $(DEV) ## check the types
 openapi: $(READY) ## write docs/openapi.json, which a test compares with the code
 	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && AMPLIFIERD_HOME="$$home" $(MANAGE) openapi
 
+# While you work on one row: `python -m tests.bench goals --only append,get --profile`.
 bench: setup ## measure all of it, for some minutes, and write docs/performance.md
-	@$(PYTHON) -m tests.bench --write docs/performance.md
+	@$(PYTHON) -m tests.bench --profile --write docs/performance.md
 
 # Made anew when the requirements change, and when its Python is there no longer. The stamp comes
 # last: what was interrupted is repeated.

@@ -1,8 +1,7 @@
 """The HTTP client for measuring: libcurl, by pycurl.
 
 It costs as little as a bare socket would, which no client in Python does: docs/performance.md has
-its share of a core. A client that works more than the server would measure itself.
-"""
+its share of a core. A client that works more than the server would measure itself."""
 
 import json
 import selectors
@@ -13,7 +12,10 @@ from typing import Any, Self
 
 import pycurl
 
-from tests.bench.exceptions import BenchError
+
+class BenchError(Exception):
+    """Nothing was measured; the message says why and what to look at."""
+
 
 # Seconds after which a request counts as failed.
 PATIENCE = 30.0
@@ -83,10 +85,10 @@ class Client:
     def send(self, method: str, path: str, data: Any, expected: int) -> Response:
         """Send JSON (None: no body); raise BenchError unless the answer has the expected status."""
         body = b"" if data is None else json.dumps(data).encode()
-        return checked(self.ask(method, path, body), expected, f"{method} {path}")
+        return check_status(self.ask(method, path, body), expected, f"{method} {path}")
 
 
-def checked(response: Response, expected: int, what: str) -> Response:
+def check_status(response: Response, expected: int, what: str) -> Response:
     """Return the response; raise BenchError unless it has the expected status."""
     if response.status != expected:
         said = response.body[:300].decode(errors="replace")

@@ -14,25 +14,12 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 
 from amplifierd.postgres import PostgresError, leaving_on_signals
-from tests.bench import (
-    console,
-    document,
-    engine,
-    fill,
-    floors,
-    goal_table,
-    goals,
-    growth,
-    operations,
-    streams,
-    writes,
-)
-from tests.bench.exceptions import BenchError
-from tests.bench.figures import Figures, Measured
-from tests.bench.first_content import measure_first_content
-from tests.bench.printing import print_tables
-from tests.bench.report import Report, as_json, conditions
-from tests.bench.throwaway import Daemon, daemon
+from tests.bench import engine, fill, goal_table, goals, lists, operations, streams
+from tests.bench.client import BenchError
+from tests.bench.daemon import Daemon, daemon
+from tests.bench.load import Figures, Measured
+from tests.bench.operations import measure_first_content
+from tests.bench.report import Report, as_json, conditions, print_tables, render_page
 
 PARTS = ("goals", "requests", "lists", "streams", "engine")
 # There are many lists: each is measured for so much less of the time.
@@ -93,7 +80,7 @@ class Command(BaseCommand):
         except KeyboardInterrupt:
             raise CommandError("Interrupted; the daemon is gone.", returncode=130) from None
         if options["write"]:
-            document.write(report, options["write"])
+            options["write"].write_text(render_page(report))
         if options["json"]:
             self.stdout.write(json.dumps(as_json(report), indent=2))
         else:
@@ -113,7 +100,7 @@ class Command(BaseCommand):
         return {"goals": goals.measure_goals(*chosen)}
 
     def measure_requests(self, report: Report, options: dict[str, Any]) -> dict[str, Any]:
-        """Measure requests and the first content beside the floors."""
+        """Measure requests and the first content beside the operations."""
         self.say("Starting a daemon on a new database")
         with daemon(options["web"]) as target:
             report.conditions["PostgreSQL"] = target.postgres_version
@@ -125,11 +112,11 @@ class Command(BaseCommand):
         with daemon(options["web"], AMPLIFIERD_WORKERS="0") as target:
             report.conditions["PostgreSQL"] = target.postgres_version
             seconds, connections = options["seconds"], options["connections"]
-            share, origin = seconds / LIST_SHARE, fill.make_origin(target, growth.PROFILE)
-            found = growth.measure_growth(target, origin, share, self.say)
-            number = growth.SIZES[-1] + 1
-            pages = console.measure_console(target, origin, number, share, self.say)
-            written = writes.measure_writes(target, connections, seconds, self.say)
+            share, origin = seconds / LIST_SHARE, fill.make_origin(target, lists.BASE)
+            found = lists.measure_growth(target, origin, share, self.say)
+            number = lists.SIZES[-1] + 1
+            pages = lists.measure_console(target, origin, number, share, self.say)
+            written = lists.measure_writes(target, connections, seconds, self.say)
         return {"growth": found, "console": pages, "writes": written}
 
     def measure_streams(self, report: Report, options: dict[str, Any]) -> dict[str, Any]:
@@ -153,8 +140,8 @@ class Command(BaseCommand):
         operations.write_transcripts(target, sessions)
 
         self.say("Measuring the floors")
-        hello, alone = floors.measure_hello(connections, seconds)
-        insert = floors.measure_insert(target.conninfo, connections, seconds)
+        hello, alone = operations.measure_hello(connections, seconds)
+        insert = operations.measure_insert(target.conninfo, connections, seconds)
         bases = {floor.name: floor for floor in (hello, alone, insert)}
 
         measured = []

@@ -1,13 +1,45 @@
 """The rows of the table of goals: what others need, what we needed, what we want, what it is."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from tests.bench.goals import Figure, Goals
-from tests.bench.section import Row, Section
+import psutil
+
+from tests.bench.client import BenchError
+from tests.bench.profile import Profile
+from tests.bench.tables import Row, Section
 
 HEADINGS = ["work", "peer A", "peer B", "release 0.1", "goal", "measured", "met", "CPU ms of each"]
 DOT = " · "
+
+
+class Figure(NamedTuple):
+    """A figure of a row, and the milliseconds of the processor that each operation took."""
+
+    value: float
+    cpu: float | None = None
+
+
+Values = list[Figure]
+
+
+@dataclass
+class Goals:
+    """What was measured: the figures of each row by its key, the errors of those that failed."""
+
+    found: dict[str, Values] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    # Milliseconds of the processor of a bare answer.
+    hello: float | None = None
+    profiles: list[Profile] = field(default_factory=list)
+
+    def note(self, key: str, measure: Callable[[], Values]) -> None:
+        """Measure a row; one that fails leaves the others."""
+        try:
+            self.found[key] = measure()
+        except (BenchError, OSError, psutil.Error) as error:
+            self.failed[key] = str(error)
 
 
 @dataclass(frozen=True)

@@ -8,48 +8,38 @@ ratios say something and times do not.
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, cycle, islice, pairwise
 from statistics import median
-from typing import NamedTuple
-
-import psutil
 
 from tests.bench import fill, operations
-from tests.bench.batch import fresh_sessions, sent
-from tests.bench.client import Client, Frames
-from tests.bench.console import numbered
-from tests.bench.engine import SETTINGS
-from tests.bench.exceptions import BenchError
-from tests.bench.figures import percentile
-from tests.bench.first_content import PAUSE, wait_for
-from tests.bench.floors import BODY, HELLO_MODULE, ask_hello, serving
-from tests.bench.history import grow
-from tests.bench.holding import Held, hold
-from tests.bench.load import Call, Load, drive, timed
-from tests.bench.meters import Meters
-from tests.bench.operations import SESSIONS, Operation
-from tests.bench.processes import Processes
-from tests.bench.profile import Profile, profiling
+from tests.bench.client import Client
+from tests.bench.daemon import Daemon, Meters, Processes, daemon, serving
+from tests.bench.engine import SETTINGS, Held, fresh_sessions, hold, sent
+from tests.bench.fill import grow
+from tests.bench.goal_table import Figure, Goals, Values
+from tests.bench.lists import find_session
+from tests.bench.load import Call, Load, drive, percentile, timed
+from tests.bench.operations import (
+    BODY,
+    HELLO_MODULE,
+    PAUSE,
+    SESSIONS,
+    Listener,
+    Operation,
+    Talk,
+    ask_hello,
+    start_session,
+    wait_for,
+)
+from tests.bench.profile import profiling
 from tests.bench.provider import Order, mounted
-from tests.bench.streams import started_session
-from tests.bench.throwaway import Daemon, daemon
 
 Say = Callable[[str], None]
 
-
-class Figure(NamedTuple):
-    """A figure of a row, and the milliseconds of the processor that each operation took."""
-
-    value: float
-    cpu: float | None = None
-
-
-Values = list[Figure]
 
 MESSAGE = json.dumps({"content": BODY}).encode()
 CREATION = json.dumps({"profile_name": fill.PROFILE}).encode()
@@ -73,71 +63,6 @@ HELD, HELD_SHARE = (10, 20, 35, 50, 75, 100, 150, 200), 3
 TRIED, MOST = 1000, 100_000
 # Seconds that runs get; that an idle daemon gets to come to rest, and is watched.
 PATIENCE, REST, WATCHED = 300.0, 3.0, 10.0
-
-
-@dataclass
-class Listener:
-    """One session's stream: when the events of each name came, in seconds."""
-
-    path: str
-    came: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    frames: Frames = field(default_factory=Frames)
-
-    def take(self, data: bytes) -> None:
-        """Note what has come."""
-        now = time.perf_counter()
-        for event, _ in self.frames.feed(data):
-            self.came[event].append(now)
-
-
-@dataclass
-class Talk:
-    """Sessions that get a message at the same moment, each with a client of its stream."""
-
-    daemon: Daemon
-    listeners: list[Listener]
-
-    def __enter__(self) -> "Talk":
-        with ExitStack() as stack:
-            self.streams = stack.enter_context(self.daemon.streams())
-            self.senders = [stack.enter_context(self.daemon.client()) for _ in self.listeners]
-            self.pool = stack.enter_context(ThreadPoolExecutor(len(self.listeners)))
-            for listener in self.listeners:
-                self.streams.open(f"{listener.path}/stream", listener.take)
-            self._wait("connected")
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def say(self, message: str) -> list[float]:
-        """Send the message to all and read the answers; return the seconds to each first token."""
-        for listener in self.listeners:
-            listener.came.clear()
-        sent = [
-            self.pool.submit(self._send, sender, listener, message)
-            for sender, listener in zip(self.senders, self.listeners, strict=True)
-        ]
-        self._wait("assistant_message_complete")
-        return [
-            listener.came["content"][0] - at.result()
-            for listener, at in zip(self.listeners, sent, strict=True)
-        ]
-
-    def _send(self, client: Client, listener: Listener, message: str) -> float:
-        started = time.perf_counter()
-        client.send("POST", f"{listener.path}/send-message", {"content": message}, 202)
-        return started
-
-    def _wait(self, event: str) -> None:
-        def has_come() -> bool:
-            for listener in self.listeners:
-                if "execution_error" in listener.came:
-                    raise BenchError(f"A run of {listener.path} failed.")
-            return all(event in listener.came for listener in self.listeners)
-
-        self.streams.read_until(has_come, PATIENCE)
 
 
 class Rows:
@@ -231,10 +156,8 @@ class Rows:
                 done.result()
         return [Figure(self.memory_at_start), Figure(self.processes.megabytes())]
 
-    @contextmanager
-    def _calls(self, operation: Operation, connections: int) -> Iterator[list[Call]]:
-        with operations.calls_of(operation, self.daemon, connections) as calls:
-            yield calls
+    def _calls(self, operation: Operation, connections: int) -> AbstractContextManager[list[Call]]:
+        return operations.opened_calls(operation, self.daemon, connections)
 
     @contextmanager
     def _lives(self, count: int) -> Iterator[list[Call]]:
@@ -266,7 +189,7 @@ class Rows:
         if length not in self._long_ones:
             number = LONG + length
             grow(self.daemon, self.origin, number, number, length)
-            self._long_ones[length] = numbered(self.daemon, number)
+            self._long_ones[length] = find_session(self.daemon, number)
         return self._long_ones[length]
 
     def _open_streams(self, count: int) -> float:
@@ -283,18 +206,18 @@ class Rows:
     def _talk(self, count: int) -> Talk:
         return Talk(self.daemon, [Listener(path) for path in self._start(count)])
 
-    def _start(self, count: int, overrides: dict[str, object] | None = None) -> list[str]:
+    def _start(self, count: int, overrides: Mapping[str, object] | None = None) -> list[str]:
         body: dict[str, object] = {"profile_name": fill.PROFILE}
         if overrides:
             body["settings_overrides"] = overrides
         with self.daemon.client() as client:
-            return [started_session(client, body) for _ in range(count)]
+            return [start_session(client, body) for _ in range(count)]
 
     def _answer(
         self,
         message: Callable[[int], str],
         count: int,
-        overrides: dict[str, object] | None = None,
+        overrides: Mapping[str, object] | None = None,
     ) -> tuple[float, float]:
         """Have so many sessions answer at once, for a row's time, as fast as they can.
 
@@ -321,7 +244,7 @@ def measure_first_answer(target: Daemon) -> float:
     """Return the seconds from now to the end of the first answer."""
     started = time.perf_counter()
     with target.client() as client:
-        path = started_session(client, {"profile_name": fill.PROFILE})
+        path = start_session(client, {"profile_name": fill.PROFILE})
         with closing(target.stream(f"{path}/stream")) as frames:
             wait_for("connected", frames)
             client.send("POST", f"{path}/send-message", {"content": "hello"}, 202)
@@ -336,7 +259,7 @@ def appending(paths: list[str]) -> Operation:
 
 def live(client: Client) -> None:
     """Do the ten requests of a session's life."""
-    path = started_session(client, {"profile_name": fill.PROFILE})
+    path = start_session(client, {"profile_name": fill.PROFILE})
     for _ in range(3):
         client.send("POST", f"{path}/messages", {"content": BODY}, 201)
     for read in ("", "/messages", "/events"):
@@ -350,28 +273,24 @@ def bench_message(tokens: int) -> str:
     return f"BENCH tokens={tokens}"
 
 
-@dataclass
-class Goals:
-    """What was measured: the figures of each row by its key, the errors of those that failed."""
-
-    found: dict[str, Values] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
-    # Milliseconds of the processor of a bare answer.
-    hello: float | None = None
-    profiles: list[Profile] = field(default_factory=list)
-
-    def note(self, key: str, measure: Callable[[], Values]) -> None:
-        """Measure a row; one that fails leaves the others."""
-        try:
-            self.found[key] = measure()
-        except (BenchError, OSError, psutil.Error) as error:
-            self.failed[key] = str(error)
-
-
 # Rows that have a daemon of their own, and those which are measured on one that many share.
 SIZED, OWN = ("list", "page", "create"), "hold"
-SHARED = ("ready", "idle", "get", "append", "life", "appends", "lives", "transcript", "sse")
-SHARED += ("first_token", "tokens", "token", "pace", "memory")
+SHARED = (
+    "ready",
+    "idle",
+    "get",
+    "append",
+    "life",
+    "appends",
+    "lives",
+    "transcript",
+    "sse",
+    "first_token",
+    "tokens",
+    "token",
+    "pace",
+    "memory",
+)
 # Rows that a daemon cannot repeat, or in which it has nothing to do.
 ONCE = ("ready", "idle", "memory")
 
@@ -437,7 +356,7 @@ def measure_hold(seconds: float, say: Say, sizes: Sequence[int] = HELD) -> Value
     """Return the most runs that one worker holds, of a daemon with a place for each of them."""
     most = 0
     with (
-        daemon(**SETTINGS, AMPLIFIERD_WORKERS="1") as target,
+        daemon(None, **SETTINGS, AMPLIFIERD_WORKERS="1") as target,
         serving("tests.bench.provider") as (port, provider),
     ):
         meters = Meters(target, provider)

@@ -28,11 +28,11 @@ def main() -> None:
         client.get(path)
         with CaptureQueriesContext(connection) as captured:
             status = client.get(path).status_code
-        plans = explained([query["sql"] for query in captured])
+        plans = explain([query["sql"] for query in captured])
         print(json.dumps(plans if status == 200 else [f"answered {status}"]), flush=True)
 
 
-def explained(queries: list[str]) -> list[str]:
+def explain(queries: list[str]) -> list[str]:
     """Return the plan of each query in one line; settings that were made for one hold again."""
     lines = []
     with transaction.atomic(), connection.cursor() as cursor:
@@ -42,11 +42,11 @@ def explained(queries: list[str]) -> list[str]:
             elif sql.startswith(("SELECT", "WITH", "\nWITH")) and " FROM " in sql:
                 cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}")
                 [[plan]] = cursor.fetchone()
-                lines.append(condensed(plan))
+                lines.append(condense(plan))
     return lines
 
 
-def condensed(plan: dict[str, Any]) -> str:
+def condense(plan: dict[str, Any]) -> str:
     """Return what a plan scans, in its order, and the time that it took."""
     found = dict.fromkeys(scans(plan["Plan"]))
     return f"{'; '.join(found) or 'no table'} ({plan['Execution Time']:.1f} ms)"

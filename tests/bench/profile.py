@@ -18,10 +18,9 @@ from typing import Self
 
 import psutil
 
-from tests.bench.exceptions import BenchError
-from tests.bench.section import Section
-from tests.bench.streams import workers_of
-from tests.bench.throwaway import Daemon
+from tests.bench.client import BenchError
+from tests.bench.daemon import Daemon, find_workers
+from tests.bench.tables import Section
 
 SPY = Path(sys.executable).with_name("py-spy")
 # A process that is paused for each look spends its time elsewhere: of threads that took 23% and 77%
@@ -75,7 +74,7 @@ class Profile:
 def profiling(daemon: Daemon, key: str) -> Iterator[list[Profile]]:
     """Look at the processes while the block runs; give a profile of each kind that worked then."""
     found: list[Profile] = []
-    kinds = {"web": daemon.web, "worker": workers_of(daemon)}
+    kinds = {"web": daemon.web, "worker": find_workers(daemon)}
     with TemporaryDirectory(prefix="amplifierd-bench-") as folder, ExitStack() as stack:
         spies: dict[str, list[Spy]] = {
             kind: [stack.enter_context(Spy(process, Path(folder))) for process in processes]

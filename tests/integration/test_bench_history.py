@@ -6,8 +6,8 @@ import pytest
 
 from sessions_app.invariants import broken, sessions, snapshot
 from sessions_app.models import Event, Message, Run, Session
-from tests.bench import fill, history
-from tests.bench.throwaway import Daemon
+from tests.bench import fill
+from tests.bench.daemon import Daemon
 from tests.integration.terminal import database_url
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -23,9 +23,9 @@ def scratch() -> Daemon:
 def test_sessions_with_their_history_are_numbered_as_any_other(
     make: Callable[..., Session], scratch: Daemon
 ) -> None:
-    history.grow(scratch, make("created").id, 1, COUNT)
+    fill.grow(scratch, make("created").id, 1, COUNT)
     assert Session.objects.count() == COUNT + 1
-    assert Message.objects.count() == COUNT * history.MESSAGES + history.TARGET
+    assert Message.objects.count() == COUNT * fill.MESSAGES + fill.TARGET
     assert Event.objects.count() == Message.objects.count()
     assert Run.objects.count() == Message.objects.count() / 2
     with snapshot(60) as cursor:
@@ -34,7 +34,7 @@ def test_sessions_with_their_history_are_numbered_as_any_other(
         ]
         assert len(numbered) == 4
         assert not any(broken(cursor, check, 3) for check in numbered)
-        cursor.execute(f"SELECT count(*) FROM pg_indexes WHERE indexname IN {history.REMADE}")
+        cursor.execute(f"SELECT count(*) FROM pg_indexes WHERE indexname IN {fill.REMADE}")
         assert cursor.fetchone() == (3,)
 
 

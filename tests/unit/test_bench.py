@@ -13,21 +13,16 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tests.bench import document, goal_table, goals
-from tests.bench.client import Client, Response, Streams, checked, frames, stream
-from tests.bench.exceptions import BenchError
-from tests.bench.figures import Figures, Measured, percentile
-from tests.bench.first_content import wait_for
-from tests.bench.growth import Growth, Size
-from tests.bench.load import Load, drive, repeat
-from tests.bench.operations import TRANSCRIPTS, operations
-from tests.bench.plans import condensed
-from tests.bench.printing import is_text, plain_table, print_tables
+from tests.bench import goal_table, goals
+from tests.bench.client import BenchError, Client, Response, Streams, check_status, frames, stream
+from tests.bench.daemon import environment, read_port, read_tail
+from tests.bench.lists import Growth, Size, Written
+from tests.bench.load import Figures, Load, Measured, drive, percentile, repeat
+from tests.bench.operations import TRANSCRIPTS, operations, wait_for
+from tests.bench.plans import condense
 from tests.bench.profile import Profile
-from tests.bench.report import BUSY, Report, as_json
-from tests.bench.section import with_ratio
-from tests.bench.throwaway import environment, noted_port, tail_of
-from tests.bench.writes import Written
+from tests.bench.report import BUSY, Report, as_json, print_tables, render_page
+from tests.bench.tables import format_ratio, is_text, plain_table
 
 
 def figures(
@@ -177,7 +172,7 @@ def test_stream_that_is_refused_is_an_error(server: Server) -> None:
 
 def test_unexpected_status_is_an_error_with_what_was_said() -> None:
     with pytest.raises(BenchError, match="append answered 409 instead of 201: not active"):
-        checked(Response(409, b"not active"), 201, "append")
+        check_status(Response(409, b"not active"), 201, "append")
 
 
 def test_frames_are_found_however_they_are_cut() -> None:
@@ -218,7 +213,7 @@ def test_a_plan_is_what_it_reads_and_its_time() -> None:
         "Actual Loops": 2,
     }
     plan = {"Plan": {"Node Type": "Limit", "Plans": [table, index]}, "Execution Time": 1.25}
-    assert condensed(plan) == "Seq Scan session: 2,000; Index Scan run_open: 25 (1.2 ms)"
+    assert condense(plan) == "Seq Scan session: 2,000; Index Scan run_open: 25 (1.2 ms)"
 
 
 def test_daemon_to_be_measured_knows_nothing_of_the_users_settings(
@@ -234,19 +229,19 @@ def test_daemon_to_be_measured_knows_nothing_of_the_users_settings(
 
 
 def test_port_is_unknown_until_the_daemon_has_noted_it(tmp_path: Path) -> None:
-    assert noted_port(tmp_path) is None
+    assert read_port(tmp_path) is None
     (tmp_path / "serve.lock").write_text("")
-    assert noted_port(tmp_path) is None
+    assert read_port(tmp_path) is None
     (tmp_path / "serve.lock").write_text('{"pid": 1, "url": "http://127.0.0.1:4711"}')
-    assert noted_port(tmp_path) == 4711
+    assert read_port(tmp_path) == 4711
 
 
 def test_log_is_shown_by_its_end(tmp_path: Path) -> None:
     log = tmp_path / "postgres.log"
-    assert tail_of(log) == ""
+    assert read_tail(log) == ""
     log.write_text("first line\n" + "x" * 3000 + "last line")
-    assert tail_of(log).endswith("last line")
-    assert "first line" not in tail_of(log)
+    assert read_tail(log).endswith("last line")
+    assert "first line" not in read_tail(log)
 
 
 @pytest.mark.parametrize(
@@ -256,7 +251,7 @@ def test_log_is_shown_by_its_end(tmp_path: Path) -> None:
 def test_figure_is_shown_with_its_ratio(
     figure: float | None, floor: float | None, expected: str
 ) -> None:
-    assert with_ratio(figure, floor, ".1f") == expected
+    assert format_ratio(figure, floor, ".1f") == expected
 
 
 def test_plain_table_has_names_to_the_left_and_figures_to_the_right() -> None:
@@ -326,7 +321,7 @@ def test_growth_is_compared_with_the_first_size(grown: Report) -> None:
 
 
 def test_the_page_has_every_table_and_the_plan_of_each_list(grown: Report) -> None:
-    page = document.page(grown)
+    page = render_page(grown)
     assert "| by status | 4.0 / 8.0 (1.00x) | 4.0 / 8.0 (1.00x) |" in page
     assert "| append | 90 | 8.0 | 100 | 8.0 | 90% |" in page
     assert "  - Index Scan session_by_status: 51 (0.2 ms)" in page
@@ -335,7 +330,7 @@ def test_the_page_has_every_table_and_the_plan_of_each_list(grown: Report) -> No
 
 def test_the_page_says_that_the_machine_was_busy(grown: Report) -> None:
     grown.conditions["load before"] = 1.0
-    assert BUSY in document.page(grown)
+    assert BUSY in render_page(grown)
 
 
 def test_json_has_the_ratios_to_the_named_floor(report: Report) -> None:
@@ -346,13 +341,19 @@ def test_json_has_the_ratios_to_the_named_floor(report: Report) -> None:
 
 def test_goals_stand_beside_what_was_measured() -> None:
     found = {
-        "get": [goals.Figure(2.0)],
-        "appends": [goals.Figure(700.0), goals.Figure(951.2), goals.Figure(900.0, 2.5)],
-        "page": [goals.Figure(21.0, 20.0)],
+        "get": [goal_table.Figure(2.0)],
+        "appends": [
+            goal_table.Figure(700.0),
+            goal_table.Figure(951.2),
+            goal_table.Figure(900.0, 2.5),
+        ],
+        "page": [goal_table.Figure(21.0, 20.0)],
     }
     failed = {"pace": "A run failed."}
-    report = Report({"cores": 2, "load before": 0.0}, goals=goals.Goals(found, failed, hello=0.5))
-    page = document.page(report)
+    report = Report(
+        {"cores": 2, "load before": 0.0}, goals=goal_table.Goals(found, failed, hello=0.5)
+    )
+    page = render_page(report)
     assert "| - | - | 3.8 (16 x) | ≤ 5 x hello | 2 (4 x) | yes | - |" in page
     assert "| 650 · 950 · 1,200 | 700 · 951 · 900 | no | 2.5 (5 x) |" in page
     assert "| ≤ 25 | 21.0 | yes | 20.0 (40.0 x) |" in page
@@ -367,12 +368,12 @@ def test_every_row_of_the_goals_can_be_measured() -> None:
 
 
 def test_a_row_that_fails_leaves_the_others() -> None:
-    def fail() -> list[goals.Figure]:
+    def fail() -> list[goal_table.Figure]:
         raise BenchError("no answer")
 
-    found = goals.Goals()
+    found = goal_table.Goals()
     found.note("get", fail)
-    found.note("page", lambda: [goals.Figure(1.0)])
+    found.note("page", lambda: [goal_table.Figure(1.0)])
     assert (found.failed, found.found) == ({"get": "no answer"}, {"page": [(1.0, None)]})
 
 

@@ -15,20 +15,15 @@ import psutil
 import pytest
 from rich.console import Console
 
-from tests.bench import document, per_token
-from tests.bench.client import frames
-from tests.bench.engine import EngineFigures
-from tests.bench.exceptions import BenchError
-from tests.bench.figures import Figures
-from tests.bench.first_content import wait_for
-from tests.bench.floors import cpu_seconds
-from tests.bench.holding import TOLERANCE, Held, held, most
-from tests.bench.meters import Spent, family_seconds
-from tests.bench.per_token import PerToken, each
-from tests.bench.printing import print_tables
+from tests.bench import engine
+from tests.bench.client import BenchError, frames
+from tests.bench.daemon import Spent, cpu_seconds, read_family_seconds
+from tests.bench.engine import TOLERANCE, EngineFigures, Held, PerToken, each, held, most
+from tests.bench.load import Figures
+from tests.bench.operations import wait_for
 from tests.bench.provider import SPREAD, Order, order_in, serve
 from tests.bench.readers import WAYS, taken
-from tests.bench.report import Report, as_json
+from tests.bench.report import Report, as_json, print_tables, render_page
 
 IDLE = Spent(0.0, 0.0, 0.0)
 
@@ -108,9 +103,9 @@ def test_a_reader_that_misses_a_piece_measures_nothing() -> None:
 def test_a_reader_that_fails_is_an_error_that_says_why(
     monkeypatch: pytest.MonkeyPatch, url: str, patience: float, said: str
 ) -> None:
-    monkeypatch.setattr(per_token, "PATIENCE", patience)
+    monkeypatch.setattr(engine, "READ_PATIENCE", patience)
     with pytest.raises(BenchError, match=f"(?s)by the engine.*{said}"):
-        per_token.read_alone("client", "the engine", url, 20)
+        engine.read_alone("client", "the engine", url, 20)
 
 
 def test_a_token_costs_the_median_of_the_rounds() -> None:
@@ -149,7 +144,7 @@ def test_processor_time_of_a_family_has_that_of_children_which_have_ended() -> N
     own = psutil.Process()
 
     def of_children() -> float:
-        return family_seconds(own) - cpu_seconds([own])
+        return read_family_seconds(own) - cpu_seconds([own])
 
     before = of_children()
     subprocess.run([sys.executable, "-c", "sum(range(3_000_000))"], check=True)
@@ -173,13 +168,13 @@ def report() -> Report:
 
 
 def test_a_token_stands_beside_the_providers_own_client(report: Report) -> None:
-    page = document.page(report)
+    page = render_page(report)
     assert "| the provider's own client | 9,091 | 100 (1.00x) | - | 110 (1.00x) | - |" in page
     assert "| a worker | 1,818 | 450 (4.50x) | 30 | 550 (5.00x) | 412 |" in page
 
 
 def test_the_page_tells_how_many_runs_a_worker_holds(report: Report) -> None:
-    page = document.page(report)
+    page = render_page(report)
     assert "| 10 | 49.9 | 12 | 25 | 100.4% | 31% | 12% |" in page
     assert "One worker holds 10 runs at 50 tokens/s" in page
     assert "with 20 it falls behind" in page
@@ -188,14 +183,14 @@ def test_the_page_tells_how_many_runs_a_worker_holds(report: Report) -> None:
 
 def test_the_page_tells_that_the_fewest_runs_were_too_many(report: Report) -> None:
     found = replace(report, engine=replace(report.engine, held=[holds(5, 1.5)]))
-    assert "holds fewer than 5 runs at 50 tokens/s" in document.page(found)
+    assert "holds fewer than 5 runs at 50 tokens/s" in render_page(found)
 
 
 def test_the_page_tells_that_more_runs_were_not_tried(report: Report) -> None:
     runs = [holds(10, 1.0)]
     found = replace(report, engine=replace(report.engine, held=runs))
-    assert "holds 10 runs at 50 tokens/s" in document.page(found)
-    assert "more were not tried" in document.page(found)
+    assert "holds 10 runs at 50 tokens/s" in render_page(found)
+    assert "more were not tried" in render_page(found)
 
 
 def test_the_engine_is_shown_on_a_terminal_and_in_json(report: Report) -> None:

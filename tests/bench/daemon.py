@@ -1,12 +1,14 @@
 """A daemon of its own for a measurement: real processes on a data folder that is thrown away."""
 
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +20,13 @@ import psycopg
 from amplifierd import env
 from amplifierd.postgres import running
 from sessions_app.engine.model_files import SMOLLM2
-from tests.bench.client import Client, Streams, stream
-from tests.bench.exceptions import BenchError
-from tests.bench.floors import cpu_seconds
+from tests.bench.client import BenchError, Client, Streams, stream
 from tests.harness.cluster import copy_cluster
 
 # Seconds that the daemon gets to come up, which includes making its database, and to stop.
 START, STOP = 120.0, 40.0
+# Seconds that a server beside it gets to stop.
+MODULE_STOP = 5.0
 POLL = 0.1
 LOG = "serve.log"
 LOG_TAIL = 2000
@@ -73,13 +75,13 @@ def daemon(web_processes: int | None = None, **settings: str) -> Iterator[Daemon
         home = Path(folder)
         known = environment(home, web_processes, **settings)
         copy_cluster(home, durable=True)
-        with running(home) as postgres, serving(home, known) as process:
+        with running(home) as postgres, serving_daemon(home, known) as process:
             port = wait_until_ready(home, process)
             try:
-                web = web_processes_of(process)
+                web = find_web_processes(process)
                 yield Daemon(port, postgres.url, postgres.version, web, known)
             except psycopg.Error as error:
-                said = tail_of(home / "postgres.log")
+                said = read_tail(home / "postgres.log")
                 raise BenchError(
                     f"The database failed: {error}\nIts log ends with:\n{said}"
                 ) from error
@@ -101,7 +103,7 @@ def environment(home: Path, web_processes: int | None, **settings: str) -> dict[
 
 
 @contextmanager
-def serving(home: Path, known: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+def serving_daemon(home: Path, known: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     """Run `manage.py serve` while the block runs; drain it at the end, or kill it."""
     stand_in_for_model(home)
     with (home / LOG).open("wb") as log:
@@ -138,20 +140,20 @@ def wait_until_ready(home: Path, process: subprocess.Popen[bytes]) -> int:
     """Return the daemon's port once /readyz says that it can work."""
     deadline = time.monotonic() + START
     while time.monotonic() < deadline and process.poll() is None:
-        port = noted_port(home)
+        port = read_port(home)
         if port and is_ready(port):
             return port
         time.sleep(POLL)
-    said = tail_of(home / LOG)
+    said = read_tail(home / LOG)
     raise BenchError(f"The daemon to be measured did not come up. Its log ends with:\n{said}")
 
 
-def tail_of(log: Path) -> str:
+def read_tail(log: Path) -> str:
     """Return the end of a log, which is about to be removed with its folder."""
     return log.read_text(errors="replace")[-LOG_TAIL:] if log.exists() else ""
 
 
-def noted_port(home: Path) -> int | None:
+def read_port(home: Path) -> int | None:
     """Return the port that the daemon has noted in its data folder; None before it has."""
     try:
         note = json.loads((home / "serve.lock").read_text())
@@ -170,7 +172,137 @@ def is_ready(port: int) -> bool:
     return True
 
 
-def web_processes_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+def find_web_processes(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     """Return the daemon's web processes."""
     children = psutil.Process(process.pid).children(recursive=True)
     return [child for child in children if "run_web" in child.cmdline()]
+
+
+def find_workers(target: Daemon) -> list[psutil.Process]:
+    """Return the daemon's workers."""
+    supervisor = target.web[0].parent()
+    children = supervisor.children(recursive=True) if supervisor else []
+    return [child for child in children if "run_worker" in child.cmdline()]
+
+
+@contextmanager
+def serving(module: str) -> Iterator[tuple[int, psutil.Process]]:
+    """Run a module that serves an inherited socket, in a process; give its port and process."""
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+        descriptor, port = listener.fileno(), listener.getsockname()[1]
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, str(descriptor)],
+            pass_fds=[descriptor],
+            env=dict(os.environ),
+            start_new_session=True,
+        )
+    try:
+        yield port, psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        try:
+            process.wait(MODULE_STOP)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def cpu_seconds(processes: list[psutil.Process]) -> float:
+    """Return the processor time that the processes have used so far."""
+    return sum(sum(process.cpu_times()[:2]) for process in processes)
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Seconds of the processor; of a span, or since the processes began."""
+
+    worker: float
+    database: float
+    provider: float
+
+    def since(self, before: "Spent") -> "Spent":
+        """Return what was spent after an earlier reading."""
+        return Spent(
+            self.worker - before.worker,
+            self.database - before.database,
+            self.provider - before.provider,
+        )
+
+
+class Meters:
+    """Reads what a daemon's only worker, its PostgreSQL and a provider have spent."""
+
+    def __init__(self, daemon: Daemon, provider: psutil.Process) -> None:
+        self._worker = find_only_worker(daemon)
+        self._postmaster = find_postmaster(daemon)
+        self._provider = provider
+
+    def read(self) -> Spent:
+        """Return what all of them have spent so far."""
+        return Spent(
+            cpu_seconds([self._worker]),
+            read_family_seconds(self._postmaster),
+            cpu_seconds([self._provider]),
+        )
+
+
+def find_only_worker(daemon: Daemon) -> psutil.Process:
+    """Return the daemon's worker; raise BenchError unless there is one."""
+    workers = find_workers(daemon)
+    if len(workers) != 1:
+        raise BenchError(f"The daemon has {len(workers)} workers instead of one.")
+    return workers[0]
+
+
+def find_postmaster(daemon: Daemon) -> psutil.Process:
+    """Return the process that all of the daemon's PostgreSQL descends from."""
+    with psycopg.connect(daemon.conninfo) as connection:
+        parent = psutil.Process(connection.info.backend_pid).parent()
+    if parent is None:
+        raise BenchError("The parent of PostgreSQL's processes cannot be found.")
+    return parent
+
+
+def read_family_seconds(parent: psutil.Process) -> float:
+    """Return what a process, its children and those that have ended have used so far."""
+    seconds = sum(parent.cpu_times()[:4])
+    for child in parent.children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            seconds += cpu_seconds([child])
+    return seconds
+
+
+@dataclass
+class CpuTime:
+    """Processor time of a daemon."""
+
+    milliseconds: float = 0.0
+
+
+class Processes:
+    """All processes of a daemon: its supervisor, the first of PostgreSQL, their descendants."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        supervisor = daemon.web[0].parent()
+        self._first = [find_postmaster(daemon)] + ([supervisor] if supervisor else [])
+
+    def cpu_seconds(self) -> float:
+        """Return the processor time so far, that of children which have ended included."""
+        return sum(self._of_each(lambda process: sum(process.cpu_times()[:4])))
+
+    @contextlib.contextmanager
+    def measure(self) -> Iterator["CpuTime"]:
+        """Give what was spent while the block ran, once it is over."""
+        spent, before = CpuTime(), self.cpu_seconds()
+        yield spent
+        spent.milliseconds = 1000 * (self.cpu_seconds() - before)
+
+    def megabytes(self) -> float:
+        """Return the memory: each page by its share, if several processes have it (PSS)."""
+        return sum(self._of_each(lambda process: process.memory_full_info().pss)) / 1e6
+
+    def _of_each(self, read: Callable[[psutil.Process], float]) -> Iterator[float]:
+        for first in self._first:
+            for process in (first, *first.children(recursive=True)):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    yield read(process)

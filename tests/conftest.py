@@ -13,9 +13,8 @@ from django.test import Client, TransactionTestCase
 from pytest_django import DjangoDbBlocker
 
 from amplifierd.common.callers import Everyone
-from sessions_app.models import Session
+from sessions_app.models import Attempt, Session
 from sessions_app.services import attempts, journal, runs, sessions
-from sessions_app.services.attempts import Attempt
 from sessions_app.services.journal import AttemptEvent
 from sessions_app.states import SessionStatus
 from sessions_app.streaming import notifier

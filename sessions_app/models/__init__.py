@@ -4,11 +4,12 @@ from sessions_app.models.daemon import IdempotencyKey, Process
 from sessions_app.models.event import Event
 from sessions_app.models.message import Message
 from sessions_app.models.pending_action import Approval, PendingAction, SubSessionCall
-from sessions_app.models.run import Checkpoint, Run
+from sessions_app.models.run import Attempt, Checkpoint, Run
 from sessions_app.models.session import Session
 
 __all__ = [
     "Approval",
+    "Attempt",
     "Checkpoint",
     "Event",
     "IdempotencyKey",

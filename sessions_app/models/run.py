@@ -1,4 +1,7 @@
-"""A run: the execution of one message, and the checkpoints from which it is resumed."""
+"""A run: the execution of one message, its attempts, and the checkpoints from which it goes on."""
+
+from dataclasses import dataclass, field
+from typing import Any
 
 from django.db import models
 from django.db.models import Q
@@ -167,3 +170,21 @@ class Checkpoint(models.Model):
 
     def __str__(self) -> str:
         return f"{self.run_id} checkpoint {self.number}"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt of a run: the worker that holds it may write for the run."""
+
+    session_id: str
+    run_id: str
+    number: int
+    # The journal seq of its beginning; its output comes after.
+    seq: int = 0
+    # Whether it goes on where a parked one stopped, and what that had said.
+    continues: bool = False
+    said: str = field(default="", compare=False, repr=False)
+    # The session's mount plan as it was then: a later change of its profile is for later attempts.
+    mount_plan: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    # Whether its session was started by a call of another session.
+    is_sub_session: bool = field(default=False, compare=False, repr=False)

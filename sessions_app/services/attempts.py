@@ -7,7 +7,7 @@ run is running. A worker that was paused for longer than its lease changes nothi
 import json
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -21,28 +21,10 @@ from amplifierd.common.statements import fetch_prepared
 from sessions_app import failpoints
 from sessions_app.events import EventType
 from sessions_app.exceptions import LeaseLost, SessionNotFound
-from sessions_app.models import Run, Session
+from sessions_app.models import Attempt, Run, Session
 from sessions_app.services import hints, journal, runs
 from sessions_app.services.journal import Addition, AttemptEvent, Entry, Position
 from sessions_app.states import FinishReason, RunStatus
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One attempt of a run: the worker that holds it may write for the run."""
-
-    session_id: str
-    run_id: str
-    number: int
-    # The journal seq of its beginning; its output comes after.
-    seq: int = 0
-    # Whether it goes on where a parked one stopped, and what that had said.
-    continues: bool = False
-    said: str = field(default="", compare=False, repr=False)
-    # The session's mount plan as it was then: a later change of its profile is for later attempts.
-    mount_plan: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
-    # Whether its session was started by a call of another session.
-    is_sub_session: bool = field(default=False, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID, uuid4
 
 from django.db import transaction
@@ -18,12 +18,10 @@ from amplifierd.common.statements import fetch_prepared
 from amplifierd.common.text import UNSTORABLE, make_json_storable
 from sessions_app import failpoints
 from sessions_app.events import Event
+from sessions_app.models import Attempt
 from sessions_app.services import hints
 from sessions_app.signals import journal_grew
 from sessions_app.usage import number
-
-if TYPE_CHECKING:
-    from sessions_app.services.attempts import Attempt
 
 
 class NotAppended(Exception):
@@ -64,7 +62,7 @@ class Entry:
 class AttemptEvent:
     """An event of a run; it is written only while this attempt holds the run."""
 
-    attempt: "Attempt"
+    attempt: Attempt
     type: str
     data: dict[str, Any]
 
@@ -86,7 +84,7 @@ class Addition:
 
     session_id: str
     entries: Sequence[Entry]
-    attempt: "Attempt | None" = None
+    attempt: Attempt | None = None
 
 
 # The only statement that adds to journals, and its parts that depend on what is added. What is not
@@ -255,7 +253,7 @@ def flush(events: Sequence[AttemptEvent], batch_id: UUID | None = None) -> dict[
 
 
 def succeed(
-    attempt: "Attempt",
+    attempt: Attempt,
     entries: Sequence[Entry],
     checkpoints: Sequence[dict[str, Any]],
     first: int,

@@ -13,9 +13,9 @@ from amplifierd.common.formats import stamp
 from sessions_app import failpoints
 from sessions_app.events import EventType
 from sessions_app.exceptions import LeaseLost
-from sessions_app.models import Checkpoint, Run, Session
+from sessions_app.models import Attempt, Checkpoint, Run, Session
 from sessions_app.services import journal, runs
-from sessions_app.services.attempts import Attempt, lock_session
+from sessions_app.services.attempts import lock_session
 from sessions_app.services.journal import Entry
 from sessions_app.services.pending_actions import ActionRequest
 from sessions_app.states import ActionKind, RunStatus

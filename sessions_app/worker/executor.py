@@ -13,8 +13,9 @@ from amplifierd.common.errors import DATABASE_UNAVAILABLE
 from amplifierd.common.formats import uptime
 from sessions_app.engine.base import Ask, Cancelled, Engine, EngineError, Outcome, Turn
 from sessions_app.exceptions import LeaseLost
+from sessions_app.models import Attempt
 from sessions_app.services import attempts, parking, sub_sessions, usage
-from sessions_app.services.attempts import Attempt, Failure
+from sessions_app.services.attempts import Failure
 from sessions_app.services.pending_actions import ActionRequest, ApprovalRequest
 from sessions_app.services.sub_sessions import SubSessionRequest
 from sessions_app.states import FINISHED

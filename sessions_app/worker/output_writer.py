@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from amplifierd.common.text import make_storable
 from sessions_app.events import Event, EventType, Producer
-from sessions_app.services.attempts import Attempt
+from sessions_app.models import Attempt
 from sessions_app.services.journal import AttemptEvent, flush
 from sessions_app.worker import database
 

@@ -11,9 +11,8 @@ from sessions_app.engine.base import Call, Decision, HistoryMessage, MessageRole
 from sessions_app.engine.compaction import history_room
 from sessions_app.events import EventType
 from sessions_app.exceptions import LeaseLost
-from sessions_app.models import Approval, Checkpoint, Event, Run, SubSessionCall
+from sessions_app.models import Approval, Attempt, Checkpoint, Event, Run, SubSessionCall
 from sessions_app.services import sub_sessions
-from sessions_app.services.attempts import Attempt
 from sessions_app.states import ActionStatus, Role, RunStatus
 
 # The newest messages that an engine gets, at most, and how many are read at a time. Fewer are read

@@ -15,9 +15,9 @@ from sessions_app.admin.action_views import OFFERED
 from sessions_app.admin.actions import LIFECYCLE_ACTIONS
 from sessions_app.admin.session_page import PAGE
 from sessions_app.events import EventType
-from sessions_app.models import Event, Session
+from sessions_app.models import Attempt, Event, Session
 from sessions_app.services import attempts, journal, messages, sessions
-from sessions_app.services.attempts import Attempt, Failure
+from sessions_app.services.attempts import Failure
 from sessions_app.services.journal import Entry, Line
 from sessions_app.states import SESSION_TRANSITIONS, SessionStatus
 

@@ -16,10 +16,10 @@ from pytest_django import DjangoAssertNumQueries
 
 from sessions_app.admin import dashboard
 from sessions_app.admin.dashboard import WINDOWS, TimeRange
-from sessions_app.models import Process, Run, Session
+from sessions_app.models import Attempt, Process, Run, Session
 from sessions_app.models.daemon import ProcessKind
 from sessions_app.services import attempts, journal, processes, runs, sessions
-from sessions_app.services.attempts import Attempt, Failure
+from sessions_app.services.attempts import Failure
 from sessions_app.services.journal import AttemptEvent
 from tests.conftest import claimed, say
 

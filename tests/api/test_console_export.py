@@ -9,9 +9,9 @@ import pytest
 from django.test import Client
 
 from sessions_app.admin import listing
-from sessions_app.models import Session
+from sessions_app.models import Attempt, Session
 from sessions_app.services import attempts, messages
-from sessions_app.services.attempts import Attempt, Failure
+from sessions_app.services.attempts import Failure
 
 Make = Callable[..., Session]
 LIST = "/admin/sessions_app/session/"

@@ -14,9 +14,9 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from sessions_app.admin import action_views, listing
-from sessions_app.models import Session
+from sessions_app.models import Attempt, Session
 from sessions_app.services import attempts, messages, sessions
-from sessions_app.services.attempts import Attempt, Failure
+from sessions_app.services.attempts import Failure
 from tests.conftest import say
 
 Make = Callable[..., Session]

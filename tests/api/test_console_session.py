@@ -17,9 +17,9 @@ from sessions_app.admin.rendering import render_markdown
 from sessions_app.admin.session_page import EVENT_LIMIT, PAGE
 from sessions_app.admin.transcript import MESSAGE_LIMIT, PLAIN_FROM, WINDOW
 from sessions_app.events import EventType
-from sessions_app.models import Message, Run, Session
+from sessions_app.models import Attempt, Message, Run, Session
 from sessions_app.services import attempts, journal, messages, runs, sessions
-from sessions_app.services.attempts import Attempt, Failure
+from sessions_app.services.attempts import Failure
 from sessions_app.services.journal import AttemptEvent, Entry, Line
 from tests.conftest import claimed, say
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from amplifierd.common.formats import stamp
-from sessions_app.models import Event, Run, Session
+from sessions_app.models import Attempt, Event, Run, Session
 from sessions_app.services import attempts, parking, runs
 from sessions_app.services.attempts import Failure
 from sessions_app.services.journal import AttemptEvent, flush
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db
 CALL = {"tool_name": "read_file", "tool_input": {"path": "a"}, "tool_call_id": "call_1"}
 
 
-def say(attempt: attempts.Attempt, *said: tuple[str, dict[str, Any]]) -> None:
+def say(attempt: Attempt, *said: tuple[str, dict[str, Any]]) -> None:
     """Journal what an attempt says, each by itself."""
     for kind, data in said:
         flush([AttemptEvent(attempt, kind, {**data, "runId": attempt.run_id})])

@@ -18,8 +18,8 @@ from amplifierd import wsgi  # noqa: F401
 # Django is set up now, which the others need.
 # isort: split
 
+from sessions_app.models import Attempt
 from sessions_app.services import attempts, runs, sessions
-from sessions_app.services.attempts import Attempt
 from sessions_app.services.journal import AttemptEvent, flush
 from sessions_app.signals import journal_grew
 

@@ -26,7 +26,11 @@ from django.utils import timezone  # noqa: E402
 from amplifierd.common.callers import Everyone  # noqa: E402
 from amplifierd.postgres import serving  # noqa: E402
 from sessions_app.events import EventType  # noqa: E402
-from sessions_app.models import Event, Session  # noqa: E402
+from sessions_app.models import (  # noqa: E402
+    Attempt,
+    Event,
+    Session,
+)
 from sessions_app.models.daemon import Process  # noqa: E402
 from sessions_app.services import (  # noqa: E402
     attempts,
@@ -35,7 +39,7 @@ from sessions_app.services import (  # noqa: E402
     runs,
     sessions,
 )
-from sessions_app.services.attempts import Attempt, Failure  # noqa: E402
+from sessions_app.services.attempts import Failure  # noqa: E402
 from sessions_app.services.journal import (  # noqa: E402
     AttemptEvent,
     Entry,

@@ -3,9 +3,8 @@
 from hashlib import sha256
 from typing import Any
 
-from sessions_app.models import Approval, Run, Session
+from sessions_app.models import Approval, Attempt, Run, Session
 from sessions_app.services import attempts, parking, runs
-from sessions_app.services.attempts import Attempt
 from sessions_app.services.pending_actions import ActionRequest, ApprovalRequest
 
 USAGE = {

@@ -10,10 +10,10 @@ from django.test import override_settings
 from django.utils import timezone
 
 from sessions_app.exceptions import LeaseLost
-from sessions_app.models import Event, Message, Run, Session
+from sessions_app.models import Attempt, Event, Message, Run, Session
 from sessions_app.models.querysets import RunQuerySet
 from sessions_app.services import attempts, messages, parking, runs, sessions
-from sessions_app.services.attempts import Attempt, Failure
+from sessions_app.services.attempts import Failure
 from sessions_app.services.journal import AttemptEvent, flush
 from sessions_app.signals import work_queued
 from sessions_app.states import RunStatus, SessionStatus

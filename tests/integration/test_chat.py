@@ -19,9 +19,8 @@ from sessions_app.cli.blocks import LiveBlock
 from sessions_app.cli.client import Client, Daemon
 from sessions_app.cli.keyboard import Pipe
 from sessions_app.cli.render import Renderer
-from sessions_app.models import Event, Message, Session
+from sessions_app.models import Attempt, Event, Message, Session
 from sessions_app.services import attempts, messages, runs, sessions
-from sessions_app.services.attempts import Attempt
 from tests.conftest import MOCK, say
 from tests.integration.terminal import WebProcess, draw, run_command, serve_web
 from tests.integration.workers import (

@@ -5,9 +5,8 @@ import getpass
 import pytest
 
 from sessions_app.cli.chat import parse_answer
-from sessions_app.models import Approval, Run, Session
+from sessions_app.models import Approval, Attempt, Run, Session
 from sessions_app.services import attempts, parking, pending_actions
-from sessions_app.services.attempts import Attempt
 from tests.conftest import say
 from tests.harness.parked import asked, wait
 from tests.integration.terminal import CTRL_C, CTRL_D, terminal

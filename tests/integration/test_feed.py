@@ -8,7 +8,7 @@ import pytest
 from django.db import transaction
 
 from amplifierd.common.callers import Everyone, Owner
-from sessions_app.models import Session
+from sessions_app.models import Attempt, Session
 from sessions_app.services import (
     attempts,
     cleanup,
@@ -130,7 +130,7 @@ def test_a_deletion_is_told_of_exactly_that_session(make: Callable[..., Session]
     ]
 
 
-def settled(settle: Callable[[attempts.Attempt], Any], session: Session) -> dict[str, Any]:
+def settled(settle: Callable[[Attempt], Any], session: Session) -> dict[str, Any]:
     """Claim a run and settle it; return what `run_ended` told, having checked `run_started`."""
     hints = heard(lambda: settle(claimed(session, "canary")), last="run_ended")
     told = {hint.event: hint.data for hint in hints}

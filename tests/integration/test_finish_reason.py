@@ -19,9 +19,9 @@ from sessions_app.cli.client import StreamEvent
 from sessions_app.cli.render import AnswerRenderer, Renderer, summarize
 from sessions_app.engine.base import Emit, Outcome, Turn
 from sessions_app.events import EventType
-from sessions_app.models import Event, Message, Run, Session
+from sessions_app.models import Attempt, Event, Message, Run, Session
 from sessions_app.services import attempts, clone_fork, messages, runs
-from sessions_app.services.attempts import Attempt, Failure
+from sessions_app.services.attempts import Failure
 from sessions_app.states import CUT_OFF, FINISHED, FinishReason, SessionStatus
 from sessions_app.worker.executor import Executor
 from tests.conftest import Api, claimed, say

@@ -7,7 +7,7 @@ from django.db import connection, transaction
 from pytest_django import DjangoDbBlocker
 
 from sessions_app import invariants
-from sessions_app.models import Approval, Session
+from sessions_app.models import Approval, Attempt, Session
 from sessions_app.services import (
     attempts,
     journal,
@@ -17,7 +17,7 @@ from sessions_app.services import (
     runs,
     sessions,
 )
-from sessions_app.services.attempts import Attempt, Failure
+from sessions_app.services.attempts import Failure
 from sessions_app.services.journal import AttemptEvent
 from sessions_app.services.pending_actions import ApprovalRequest
 from tests.conftest import claimed, say, session_in

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from sessions_app.models import Event
-from sessions_app.services.attempts import Attempt
+from sessions_app.models import Attempt, Event
 from sessions_app.services.journal import AttemptEvent, flush
 
 pytestmark = pytest.mark.django_db

@@ -9,9 +9,8 @@ from django.db import OperationalError
 from django.utils import timezone
 
 from sessions_app.engine.registry import get_engine
-from sessions_app.models import Event, Run, Session
+from sessions_app.models import Attempt, Event, Run, Session
 from sessions_app.services import attempts
-from sessions_app.services.attempts import Attempt
 from sessions_app.services.journal import AttemptEvent, flush
 from sessions_app.states import RunStatus
 from sessions_app.worker import output_writer, worker

@@ -12,9 +12,8 @@ from amplifierd.common.redaction import MASK
 from sessions_app.engine.registry import TOOLS, get_engine
 from sessions_app.engine.tools.task import TaskModule
 from sessions_app.exceptions import ApprovalAnswered, ApprovalNotFound, LeaseLost, RunInProgress
-from sessions_app.models import Approval, Checkpoint, Event, Run, Session, SubSessionCall
+from sessions_app.models import Approval, Attempt, Checkpoint, Event, Run, Session, SubSessionCall
 from sessions_app.services import attempts, hints, parking, pending_actions, runs, sessions
-from sessions_app.services.attempts import Attempt
 from sessions_app.services.pending_actions import ActionRequest, ApprovalRequest
 from sessions_app.services.sub_sessions import SubSessionRequest
 from sessions_app.states import ActionStatus, RunStatus, SessionStatus

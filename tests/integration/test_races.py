@@ -7,9 +7,8 @@ import pytest
 from django.test import Client
 
 from sessions_app.exceptions import InvalidTransition, LeaseLost
-from sessions_app.models import Event, Message, Run, Session
+from sessions_app.models import Attempt, Event, Message, Run, Session
 from sessions_app.services import attempts, messages, runs, sessions
-from sessions_app.services.attempts import Attempt
 from sessions_app.states import RUN_TERMINAL, SessionStatus
 from tests.conftest import claimed, say
 from tests.harness.parked import asked

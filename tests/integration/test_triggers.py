@@ -6,9 +6,8 @@ import pytest
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
-from sessions_app.models import Event, Message, Run, Session
+from sessions_app.models import Attempt, Event, Message, Run, Session
 from sessions_app.services import attempts, messages, runs, sessions
-from sessions_app.services.attempts import Attempt
 from sessions_app.states import SESSION_TRANSITIONS, RunStatus, SessionStatus
 from tests.conftest import claimed
 

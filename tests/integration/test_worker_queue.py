@@ -11,9 +11,8 @@ from django.db import OperationalError, connection
 from django.db.models.functions import Now
 
 from sessions_app.engine.registry import get_engine
-from sessions_app.models import Run, Session
+from sessions_app.models import Attempt, Run, Session
 from sessions_app.services import attempts, runs
-from sessions_app.services.attempts import Attempt
 from sessions_app.streaming import notifier
 from sessions_app.worker import queue as worker_queue
 from sessions_app.worker.executor import Executor

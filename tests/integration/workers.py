@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 from django.db import connection
 
-from sessions_app.models import Run
+from sessions_app.models import Attempt, Run
 from sessions_app.services import attempts, journal
-from sessions_app.services.attempts import Attempt, Failure
+from sessions_app.services.attempts import Failure
 from sessions_app.services.journal import AttemptEvent
 from tests.conftest import say
 from tests.integration.terminal import DEADLINE

@@ -8,7 +8,7 @@ from django.conf import settings
 from jsonschema import Draft202012Validator
 
 from sessions_app.events import Event, EventType, Frame, Hint, Notice, Producer
-from sessions_app.services.attempts import Attempt
+from sessions_app.models import Attempt
 from sessions_app.worker.output_writer import OutputWriter
 
 FRAMES: list[type[Frame]] = [

@@ -123,7 +123,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "amplifierd.server.outage.OutageMiddleware",
+    "amplifierd.server.health.OutageMiddleware",
     # Requests of the API go no further down than this.
     "amplifierd.server.api_middleware.APIMiddleware",
     "django.middleware.security.SecurityMiddleware",

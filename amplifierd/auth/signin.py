@@ -72,7 +72,15 @@ def sign_in(request: HttpRequest, token: str) -> HttpResponse:
         if request.method != "POST":
             return render(request, TEMPLATE, {"title": "Sign in", "minutes": LIFETIME // 60})
         with transaction.atomic():
-            user = _get_account()
+            rights = {"is_staff": True, "is_superuser": True}
+            user, is_new = User.objects.get_or_create(username=ACCOUNT, defaults=rights)
+            if is_new:
+                user.set_unusable_password()
+                user.save(update_fields=["password"])
+            if not (user.is_active and user.is_staff and user.is_superuser):
+                raise InvalidLink(
+                    f"The account {ACCOUNT} was restricted; sign in with a password instead."
+                )
             try:
                 # Of several requests at once, only one removes the file.
                 _file(token).unlink()
@@ -91,19 +99,6 @@ def show_lockout(request: HttpRequest, *_: Any) -> HttpResponse:
     response = render(request, "admin/amplifierd/locked_out.html", {"minutes": minutes}, status=429)
     response["Retry-After"] = str(minutes * 60)
     return response
-
-
-def _get_account() -> User:
-    """Return the links' account, created if missing; raise InvalidLink if it was restricted."""
-    users = User.objects
-    rights = {"is_staff": True, "is_superuser": True}
-    user, is_new = users.get_or_create(username=ACCOUNT, defaults=rights)
-    if is_new:
-        user.set_unusable_password()
-        user.save(update_fields=["password"])
-    if not (user.is_active and user.is_staff and user.is_superuser):
-        raise InvalidLink(f"The account {ACCOUNT} was restricted; sign in with a password instead.")
-    return user
 
 
 def _age(file: Path) -> float:

@@ -86,7 +86,16 @@ class Server:
         steps = [(signal.SIGINT, FAST), (signal.SIGQUIT, IMMEDIATE)]
         for number, patience in steps if self._durable else steps[1:]:
             deadline = time.monotonic() + patience
-            gone = not self._signal(number)
+            self._reap()
+            gone = True
+            with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+                pid = self._process.pid if self._process else None
+                if pid is None and self.ping() is not pq.Ping.NO_RESPONSE:
+                    # The server answers, so the file is its own.
+                    pid = int((self._layout.data / "postmaster.pid").read_text().split()[0])
+                if pid is not None:
+                    os.kill(pid, number)
+                    gone = False
             while not gone and time.monotonic() < deadline:
                 time.sleep(POLL)
                 gone = self.is_gone()
@@ -180,20 +189,6 @@ class Server:
             )
         self._process = process
         _started.append(process)
-
-    def _signal(self, number: signal.Signals) -> bool:
-        """Send a signal to the postmaster; False if none runs."""
-        self._reap()
-        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
-            if self._process:
-                os.kill(self._process.pid, number)
-                return True
-            if self.ping() is not pq.Ping.NO_RESPONSE:
-                # The server answers, so the file is its own.
-                pid_file = self._layout.data / "postmaster.pid"
-                os.kill(int(pid_file.read_text().split()[0]), number)
-                return True
-        return False
 
     def _reap(self) -> None:
         """Forget a server that we started, if it has ended."""

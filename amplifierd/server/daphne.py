@@ -272,27 +272,27 @@ class Server(DaphneServer):
         Requests that have not finished after `drain_seconds` are cut. A second call stops at once.
         """
         if self.draining:
-            self.stop()
-        else:
-            self.draining = asyncio.ensure_future(self._drain())
-
-    async def _drain(self) -> None:
+            return self.stop()
         self.port.stopListening()
         for request in self.connections:
             request.close_afterwards()
-        try:
-            async with asyncio.timeout(self.drain_seconds):
-                ends = (end() for end in self.on_drain)
-                for result in await asyncio.gather(*ends, return_exceptions=True):
-                    if isinstance(result, Exception):
-                        logger.error("Streams could not be ended", exc_info=result)
-                # Twisted has no event for empty buffers.
-                while self.busy():  # noqa: ASYNC110
-                    await asyncio.sleep(0.02)
-        except TimeoutError:
-            logger.warning("Requests that did not finish in time are cut")
-        finally:
-            self.stop()
+
+        async def finish() -> None:
+            try:
+                async with asyncio.timeout(self.drain_seconds):
+                    ends = (end() for end in self.on_drain)
+                    for result in await asyncio.gather(*ends, return_exceptions=True):
+                        if isinstance(result, Exception):
+                            logger.error("Streams could not be ended", exc_info=result)
+                    # Twisted has no event for empty buffers.
+                    while self.busy():  # noqa: ASYNC110
+                        await asyncio.sleep(0.02)
+            except TimeoutError:
+                logger.warning("Requests that did not finish in time are cut")
+            finally:
+                self.stop()
+
+        self.draining = asyncio.ensure_future(finish())
 
     def busy(self) -> bool:
         """Tell whether a request is being received or answered, or bytes are still to be sent."""

@@ -1,4 +1,4 @@
-"""Health of a web process: the answer to /livez, and a heartbeat in the database.
+"""Health of a web process: /livez, refusals during an outage of the database, the heartbeat.
 
 The event loop answers /livez itself, so that requests that wait for the database do not delay it.
 """
@@ -7,10 +7,15 @@ import json
 import logging
 import threading
 import time
+from collections.abc import Callable
 
 from django.db import DatabaseError, InterfaceError, connection
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 
 from amplifierd.common.asgi import Application, ConnectionScope, Receive, Send
+from amplifierd.common.outage import is_outage_known
+from amplifierd.common.problems import UNAVAILABLE, respond
 from amplifierd.server.wsgi_adapter import body_message
 from amplifierd.views import ALIVE
 from sessions_app.models.daemon import ProcessKind
@@ -18,6 +23,9 @@ from sessions_app.services import processes
 from sessions_app.streaming import feed, hub
 
 logger = logging.getLogger(__name__)
+
+# Paths that need the database. The console's pages show an outage in their own way.
+REFUSED = ("/api/", "/readyz")
 
 
 class Liveness:
@@ -37,6 +45,18 @@ class Liveness:
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send(body_message(body))
+
+
+class OutageMiddleware:
+    """Answers 503 to requests of the API at once while an outage of the database is known."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if request.path_info.startswith(REFUSED) and is_outage_known():
+            return respond(UNAVAILABLE)
+        return self.get_response(request)
 
 
 def start_heartbeat() -> None:

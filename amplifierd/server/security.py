@@ -110,7 +110,17 @@ class SecurityMiddleware:
             cors += [(b"access-control-allow-origin", origin), *CORS]
         answer = SecuredSend(send, cors, defaults)
         try:
-            await self._admit(scope, headers, origin, receive, answer)
+            self._check_target(scope, headers)
+            if origin is None:
+                check_origin(scope, headers, self.behind_proxy)
+            elif scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
+                return await answer.preflight()
+            for length in headers.get(b"content-length", []):
+                if not length.isdigit():
+                    raise Refused(400, "invalid", "Content-Length must be a whole number.")
+                if int(length) > self.body_limit:
+                    raise too_large_error(self.body_limit)
+            await self.app(scope, LimitedReceive(receive, self.body_limit), answer)
         except Exception as error:
             # Once a response has begun, only cutting the connection is left; the server does it.
             if answer.began:
@@ -119,28 +129,8 @@ class SecurityMiddleware:
             log_failure(problem, error, f"{scope['method']} {scope['path']}")
             await send_error(answer, problem, scope, headers)
 
-    async def _admit(
-        self,
-        scope: ConnectionScope,
-        headers: Headers,
-        origin: bytes | None,
-        receive: Receive,
-        answer: "SecuredSend",
-    ) -> None:
-        self._check_host_and_target(scope, headers)
-        self._check_scheme(scope, headers)
-        if origin is None:
-            check_origin(scope, headers, self.behind_proxy)
-        elif scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
-            return await answer.preflight()
-        for length in headers.get(b"content-length", []):
-            if not length.isdigit():
-                raise Refused(400, "invalid", "Content-Length must be a whole number.")
-            if int(length) > self.body_limit:
-                raise too_large_error(self.body_limit)
-        await self.app(scope, LimitedReceive(receive, self.body_limit), answer)
-
-    def _check_host_and_target(self, scope: ConnectionScope, headers: Headers) -> None:
+    def _check_target(self, scope: ConnectionScope, headers: Headers) -> None:
+        """Raise Refused for a wrong host or path, and if the scheme cannot be known."""
         hosts = headers.get(b"host", [])
         host = hosts[0].decode("latin-1") if len(hosts) == 1 else ""
         name, _port = split_domain_port(host)
@@ -158,25 +148,19 @@ class SecurityMiddleware:
             )
         if not scope["path"].startswith("/"):
             raise Refused(400, "invalid", "Send the path alone as the request's target.")
-
-    def _check_scheme(self, scope: ConnectionScope, headers: Headers) -> None:
-        """Refuse a browser's request through a proxy that does not send X-Forwarded-Proto.
-
-        Cookies and forms depend on the scheme and would fail with reasons that do not help.
-        Programs with a key are accepted.
-        """
-        if not self.behind_proxy or last_word(headers, b"x-forwarded-proto"):
-            return
-        if scope["path"].startswith(FOR_PROGRAMS) and b"cookie" not in headers:
-            return
-        raise Refused(
-            400,
-            "invalid",
-            "The proxy in front of this daemon does not send the header X-Forwarded-Proto, so the"
-            " daemon cannot know whether this came over TLS. Have the proxy send it (nginx:"
-            " proxy_set_header X-Forwarded-Proto $scheme;), or unset AMPLIFIERD_BEHIND_PROXY if"
-            " there is no proxy.",
-        )
+        # Cookies and forms depend on the scheme; without it they would fail with reasons that do
+        # not help. Programs with a key do not need it.
+        needs_scheme = b"cookie" in headers or not scope["path"].startswith(FOR_PROGRAMS)
+        knows_scheme = not self.behind_proxy or last_word(headers, b"x-forwarded-proto")
+        if needs_scheme and not knows_scheme:
+            raise Refused(
+                400,
+                "invalid",
+                "The proxy in front of this daemon does not send the header X-Forwarded-Proto, so"
+                " the daemon cannot know whether this came over TLS. Have the proxy send it (nginx:"
+                " proxy_set_header X-Forwarded-Proto $scheme;), or unset AMPLIFIERD_BEHIND_PROXY"
+                " if there is no proxy.",
+            )
 
 
 class SecuredSend:

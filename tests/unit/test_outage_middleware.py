@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory
 
 from amplifierd.common import outage
-from amplifierd.server.outage import OutageMiddleware
+from amplifierd.server.health import OutageMiddleware
 
 
 @pytest.fixture(autouse=True)

@@ -1,1 +1,0 @@
-"""The API's description: OpenAPI made of the views and their serializers."""

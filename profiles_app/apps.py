@@ -1,10 +1,10 @@
-"""Profiles and amplified directories: what a session is made of, and where."""
+"""Profiles, collections and amplified directories: what sessions are created from, and where."""
 
 from django.apps import AppConfig
 
 
 class ProfilesConfig(AppConfig):
-    """The catalogue, which sessions are created from."""
+    """The catalogue from which sessions are created."""
 
     name = "profiles_app"
     verbose_name = "Profiles"

@@ -1,4 +1,4 @@
-"""The console: the catalogue in Django's admin, changed only through the services."""
+"""The catalogue in the console; it changes only through the services."""
 
 from profiles_app.admin.collections import CollectionAdmin
 from profiles_app.admin.directories import AmplifiedDirectoryAdmin

@@ -1,4 +1,4 @@
-"""Collections in the admin console: read, and synced."""
+"""Collections in the console: look at and sync."""
 
 from datetime import datetime
 from typing import Any, Protocol
@@ -28,7 +28,7 @@ class CountedCollection(Protocol):
 
 @admin.register(Collection)
 class CollectionAdmin(admin.ModelAdmin):
-    """Collections, with what was read of them last and why it could not be."""
+    """Collections, with their contents at the last sync, or why that failed."""
 
     list_display = ("name", "kind", "profiles", "address", "version", "last_synced", "outcome")
     list_filter = ("kind",)
@@ -51,11 +51,11 @@ class CollectionAdmin(admin.ModelAdmin):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Show the list under its plain name."""
+        """Show the list with the title "Collections"."""
         return super().changelist_view(request, {"title": "Collections", **(extra_context or {})})
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Collection]:
-        """Return the collections with how many profiles each has."""
+        """Return the collections, each with the number of its profiles."""
         named = Profile.objects.filter(collection=OuterRef("name")).order_by()
         number = named.values("collection").annotate(number=Count("pk")).values("number")
         return super().get_queryset(request).annotate(number=Subquery(number))
@@ -63,7 +63,7 @@ class CollectionAdmin(admin.ModelAdmin):
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
-        """Show a collection with what it holds, and the button that reads it anew."""
+        """Show a collection with its contents, and the button that syncs it."""
         collection = kwargs["obj"]
         modules = [
             " · ".join(each[key] for key in ("id", "type", "description") if each.get(key))
@@ -93,24 +93,24 @@ class CollectionAdmin(admin.ModelAdmin):
         return super().render_change_form(request, context, *args, **kwargs)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Collections are added with `manage.py collections add` and through the API."""
+        """Return False: `manage.py collections add` and the API add collections."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Collection | None = None) -> bool:
-        """What a collection holds is changed at its source."""
+        """Return False: the contents of a collection change at its source."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Collection | None = None) -> bool:
-        """Collections are removed with `manage.py collections remove` and through the API."""
+        """Return False: `manage.py collections remove` and the API remove collections."""
         return False
 
     def has_sync_permission(self, request: HttpRequest) -> bool:
-        """Whoever may change collections may have them read anew."""
+        """Tell whether the user may change collections, and so sync them."""
         return request.user.has_perm("profiles_app.change_collection")
 
     @admin.action(description="Sync with their sources", permissions=["sync"])
     def sync(self, request: HttpRequest, queryset: QuerySet[Collection]) -> None:
-        """Read the sources of the chosen collections anew, and report on each."""
+        """Sync the chosen collections, and report on each."""
         names = list(queryset.values_list("name", flat=True))
         for result in sync_all(names):
             is_wrong = result.status in (FAILED, REFUSED)
@@ -133,7 +133,7 @@ class CollectionAdmin(admin.ModelAdmin):
 
     @admin.display(description="profiles")
     def profiles(self, collection: CountedCollection) -> SafeString:
-        """Return how many profiles it has, with a link to them."""
+        """Return the number of its profiles, with a link to them."""
         query = urlencode({"collection": collection.name})
         url = f"{reverse('admin:profiles_app_profile_changelist')}?{query}"
         return format_html('<a href="{}">{}</a>', url, collection.number or 0)
@@ -144,7 +144,7 @@ class CollectionAdmin(admin.ModelAdmin):
 
     @admin.display(description="last sync")
     def outcome(self, collection: Collection) -> SafeString:
-        """Return how the last attempt ended, with the beginning of what went wrong."""
+        """Return how the last sync ended, with the beginning of an error."""
         if not collection.last_error:
             return format_html('<span class="badge badge-completed">{}</span>', "fine")
         error = collection.last_error
@@ -156,5 +156,5 @@ class CollectionAdmin(admin.ModelAdmin):
 
 
 def format_time(at: datetime | None) -> str:
-    """Return a time to the second; nothing if there is none."""
+    """Return a time to the second; empty if there is none."""
     return timezone.localtime(at).strftime("%Y-%m-%d %H:%M:%S") if at else ""

@@ -1,4 +1,4 @@
-"""Amplified directories in the console: a tree, each below the nearest amplified one above it."""
+"""Amplified directories in the console, as a tree."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -22,7 +22,7 @@ from profiles_app.models.directory import ROOT, lineage
 from profiles_app.services import directories
 from profiles_app.services.profiles import resolve_profile
 
-# Directories that the tree shows at most, and what it reads of each.
+# How many directories the tree shows at most, and the columns that it reads.
 MOST = 5_000
 COLUMNS = ("relative_path", "pk", "default_profile")
 PAGE = "admin:profiles_app_amplifieddirectory_change"
@@ -30,19 +30,19 @@ PAGE = "admin:profiles_app_amplifieddirectory_change"
 
 @dataclass
 class Node:
-    """A directory in the tree; `links` are the pages about it, by their labels."""
+    """A directory in the tree; `links` are labels and URLs of pages about it."""
 
     path: str
-    # What comes after the directory above it.
+    # Its path below its parent in the tree.
     label: str
     depth: int
-    # The profile that counts, and the directory that gives it: this one, or one above.
+    # The effective default profile, and the directory that it comes from: this one or a parent.
     profile: str
     given_by: str
     url: str = ""
     links: list[tuple[str, str]] = field(default_factory=list)
     has_children: bool = False
-    # How many levels end with it: what a template has to close.
+    # How many levels end with it, which the template must close.
     ends: int = 0
 
     @property
@@ -51,14 +51,14 @@ class Node:
 
     @property
     def closes(self) -> range:
-        """Return what a template repeats to close the levels that end."""
+        """A range over the levels that end, for a loop of the template."""
         return range(self.ends)
 
 
 def build_tree(profiles: Mapping[str, str], shown: Iterable[str]) -> list[Node]:
-    """Return the nodes of these paths, parents first, given the own profiles of all paths.
+    """Return the nodes of these paths, parents first; `profiles` has the own profile of each path.
 
-    `has_children` and `ends` give the levels, so that any depth takes no recursion.
+    The template needs no recursion: `has_children` and `ends` describe the levels.
     """
     wanted = {above for path in shown for above in lineage(path) if above in profiles}
     nodes: list[Node] = []
@@ -96,11 +96,11 @@ class RedactedForm(forms.ModelForm):
         super().__init__(*args, **kwargs)
         self.initial[self.redacted_field] = redact(self.initial.get(self.redacted_field))
         if field := self.fields.get(self.redacted_field):
-            # The row says whether it was changed, not what the browser sends back.
+            # Compare with the row, not with a hidden field that the browser sends back.
             field.show_hidden_initial = False
 
     def check_masks(self) -> Any:
-        """Return what was sent; raise ValidationError if a change would store a mask."""
+        """Return the sent value; raise ValidationError if a mask would be stored."""
         value = self.cleaned_data[self.redacted_field]
         if self.redacted_field in self.changed_data and MASK in json.dumps(value):
             raise ValidationError(f"Write a reference such as ${{NAME}} in place of {MASK}.")
@@ -121,7 +121,7 @@ class AmplifiedDirectoryForm(RedactedForm):
             raise ValidationError(str(error)) from error
 
     def clean_metadata(self) -> dict[str, Any]:
-        """Return the metadata, which are a mapping."""
+        """Return the metadata; raise ValidationError if they cannot be stored."""
         try:
             metadata = definition.require_mapping(self.check_masks(), "metadata")
             return directories.validate_metadata(metadata)
@@ -131,7 +131,7 @@ class AmplifiedDirectoryForm(RedactedForm):
 
 @admin.register(AmplifiedDirectory)
 class AmplifiedDirectoryAdmin(admin.ModelAdmin):
-    """Amplified directories as a tree, with the profile that counts in each."""
+    """Amplified directories as a tree, each with its effective profile."""
 
     form = AmplifiedDirectoryForm
     change_list_template = "admin/profiles_app/amplifieddirectory/change_list.html"
@@ -153,7 +153,7 @@ class AmplifiedDirectoryAdmin(admin.ModelAdmin):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Show the tree, or those of its branches that have what is searched for."""
+        """Show the tree, or only the branches with a directory that matches the search."""
         if not self.has_view_or_change_permission(request):
             raise PermissionDenied
         text = request.GET.get("q", "").strip()
@@ -176,16 +176,16 @@ class AmplifiedDirectoryAdmin(admin.ModelAdmin):
         return TemplateResponse(request, self.change_list_template, context)
 
     def add_links(self, nodes: list[Node]) -> None:
-        """Add links to pages about the nodes; other apps know of some."""
+        """Add links to pages about the nodes; a subclass in another app may have some."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """A directory is amplified through the API, which looks at the disk."""
+        """Return False: only the API amplifies directories, because it checks the disk."""
         return False
 
     def has_delete_permission(
         self, request: HttpRequest, obj: AmplifiedDirectory | None = None
     ) -> bool:
-        """The root stays."""
+        """Return False for the root directory."""
         free = obj is None or obj.relative_path != ROOT
         return free and super().has_delete_permission(request, obj)
 
@@ -196,19 +196,21 @@ class AmplifiedDirectoryAdmin(admin.ModelAdmin):
         form: AmplifiedDirectoryForm,
         change: bool,
     ) -> None:
-        """Save what was changed, with the time; the marker on the disk follows if it can."""
+        """Save the changes and the time; warn if the marker on the disk cannot be written."""
         obj.updated_at = timezone.now()
         obj.save(update_fields=[*form.changed_data, "updated_at"])
         try:
             directories.rewrite_marker(obj)
         except ProfilesError as error:
-            self.message_user(request, f"The marker is as it was. {error}", messages.WARNING)
+            self.message_user(
+                request, f"The marker on the disk was not changed. {error}", messages.WARNING
+            )
 
     def delete_model(self, request: HttpRequest, obj: AmplifiedDirectory) -> None:
         """Deregister the directory; its files stay."""
         directories.deregister(obj.relative_path)
 
-    @admin.display(description="profile that counts")
+    @admin.display(description="effective profile")
     def effective_profile(self, directory: AmplifiedDirectory) -> str:
         """Return the directory's own profile, or the one it inherits."""
         return directory.default_profile or directories.find_default_profile(directory)

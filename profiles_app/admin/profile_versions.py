@@ -1,4 +1,4 @@
-"""The versions of a profile in the console: all of them, one as it was, two side by side."""
+"""The versions of a profile in the console: a list, one version, two side by side."""
 
 import json
 from collections.abc import Callable
@@ -27,7 +27,7 @@ NUMBER_LENGTH = 9
 
 
 class VersionPages(admin.ModelAdmin):
-    """The part of the profiles' admin that finds and shows them, with their versions."""
+    """The part of the profiles' admin that finds profiles and shows their versions."""
 
     def get_urls(self) -> list[URLPattern]:
         pages: dict[str, tuple[Callable[..., HttpResponse], str]] = {
@@ -100,7 +100,7 @@ class VersionPages(admin.ModelAdmin):
         return self.render_versions(request, profile, "compare", context)
 
     def find_profile(self, request: HttpRequest, object_id: str) -> Profile:
-        """Return the profile; raise Http404, and PermissionDenied for a user who may not see it."""
+        """Return the profile; raise Http404, or PermissionDenied if the user may not see it."""
         profile = self.get_object(request, unquote(object_id))
         if profile is None:
             raise Http404("There is no such profile.")
@@ -133,14 +133,14 @@ class VersionPages(admin.ModelAdmin):
     def redirect_to_versions(
         self, request: HttpRequest, profile: Profile, missing: VersionNotFound
     ) -> HttpResponse:
-        """Lead to the list of versions, with a message about the one that is missing."""
+        """Redirect to the list of versions, with a message about the missing one."""
         messages.error(request, str(missing))
         url = reverse("admin:profiles_app_profile_versions", args=[profile.pk])
         return HttpResponseRedirect(url)
 
 
 def parse_number(sent: str | None) -> int | None:
-    """Return the number of a version; None if it is none."""
+    """Return the number of a version; None if it is not valid."""
     if sent and sent.isascii() and sent.isdecimal() and len(sent) <= NUMBER_LENGTH:
         return int(sent)
     return None

@@ -1,4 +1,4 @@
-"""Profiles in the console: found, read, and edited as the texts that their files are."""
+"""Profiles in the console: find, read, and edit as the text of their file."""
 
 import json
 from collections.abc import Callable
@@ -34,7 +34,7 @@ from profiles_app.profile_format import render_profile
 from profiles_app.services import profile_validation, profiles
 from profiles_app.services.profile_validation import FRONT_LIMIT, Mistake
 
-# Versions that a profile's page shows; its page of versions goes further back.
+# How many versions a profile's page shows; the page of versions shows all.
 VERSIONS = 10
 # Characters of a line that a mistake quotes.
 QUOTED = 120
@@ -58,23 +58,23 @@ providers:
 
 Say here how the model is to answer.
 """
-# Errors whose own words name what the API offers.
+# Messages for the console, for errors whose own message is about the API.
 WORDS: dict[type[ProfilesError], str] = {
     ProfileActive: "The active profile stays. Deactivate it, or activate another one, first.",
-    ProfileReadOnly: "It comes from a file and does not change here. Copy it, and change the copy.",
+    ProfileReadOnly: "It comes from a file and cannot change here. Copy it, and change the copy.",
     ProfileExists: "There is a local profile of this name already. Choose another name.",
 }
 
 
 @dataclass
 class Draft:
-    """A text in the editor, the version that it was made of, and what is wrong with it."""
+    """A text in the editor, the version that it is based on, and its errors."""
 
     text: str
     seen: int
     mistakes: list[Mistake] = field(default_factory=list)
     error: str = ""
-    # If somebody else saved meanwhile: what differs between what is saved now and this text.
+    # If another user saved meanwhile: the differences between the saved text and this one.
     is_stale: bool = False
     was_seen: int = 0
     differences: list[Row] | None = None
@@ -84,13 +84,13 @@ class Draft:
         return any(mistake.is_grave for mistake in self.mistakes)
 
     def become_stale(self, current: Profile, text: str, expected: int) -> None:
-        """Show what is saved now beside this text; the next try is made of that."""
+        """Compare this text with the saved one, on which the next attempt is based."""
         self.is_stale, self.was_seen = True, expected
         self.seen = current.version_number
         self.differences = pair_lines(visible(text), visible(self.text))
 
     def list_mistakes(self) -> list[dict[str, Any]]:
-        """Return the mistakes, each with the line that it is about."""
+        """Return the mistakes, each with the text of its line."""
         lines = self.text.split("\n")
         rows = []
         for mistake in self.mistakes:
@@ -111,7 +111,7 @@ class Draft:
 
 @dataclass
 class ProfileActionResult:
-    """What came of an action: a message, an entry for the history, and the profile it made."""
+    """The result of an action: a message, an entry for the history, and a created profile."""
 
     message: str
     logged: str = ""
@@ -159,7 +159,7 @@ ACTIONS: dict[str, Callable[[Profile, dict[str, str]], ProfileActionResult]] = {
 
 @admin.register(Profile)
 class ProfileAdmin(VersionPages):
-    """Profiles. All are read here; those of the collection `local` are made and changed."""
+    """Profiles. All can be read; those of the collection `local` can be created and changed."""
 
     change_list_template = f"{TEMPLATES}/change_list.html"
     list_filter = ("source", "collection")
@@ -173,7 +173,7 @@ class ProfileAdmin(VersionPages):
         css = {"all": ("profiles_app/admin.css",)}
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the addresses of the check and of the actions."""
+        """Add the URLs of the check and of the actions."""
         view = self.admin_site.admin_view
         name = "profiles_app_profile"
         return [
@@ -189,11 +189,11 @@ class ProfileAdmin(VersionPages):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Show the list under its plain name."""
+        """Show the list with the title "Profiles"."""
         return super().changelist_view(request, {"title": "Profiles", **(extra_context or {})})
 
     def add_view(self, request: HttpRequest, *_: Any, **__: Any) -> HttpResponse:
-        """Show the editor for a new profile, and make it of what comes back."""
+        """Show the editor for a new profile; on POST create the profile."""
         if not self.has_add_permission(request):
             raise PermissionDenied
         draft = Draft(SKELETON, 0)
@@ -218,7 +218,7 @@ class ProfileAdmin(VersionPages):
         return self.render(request, "change_form", context)
 
     def change_view(self, request: HttpRequest, object_id: str, *_: Any, **__: Any) -> HttpResponse:
-        """Show a profile, in the editor if it may be changed, and save what comes back."""
+        """Show a profile, in the editor if the user may change it; on POST save it."""
         profile = self.find_profile(request, object_id)
         if request.method == "POST":
             if not self.has_change_permission(request, profile):
@@ -248,7 +248,7 @@ class ProfileAdmin(VersionPages):
         return self.render(request, "change_form", context)
 
     def delete_view(self, request: HttpRequest, object_id: str, *_: Any, **__: Any) -> HttpResponse:
-        """Ask, and then delete the profile with its versions; an error is a message."""
+        """Ask for confirmation; on POST delete the profile with its versions."""
         profile = self.find_profile(request, object_id)
         if not self.has_delete_permission(request, profile):
             raise PermissionDenied
@@ -268,7 +268,7 @@ class ProfileAdmin(VersionPages):
         return HttpResponseRedirect(gone if result else page_url(profile))
 
     def action_view(self, request: HttpRequest, object_id: str, name: str) -> HttpResponse:
-        """Run an action on a profile and show what came of it; an error is a message."""
+        """Run an action on a profile, and show the result or the error as a message."""
         profile, action = self.find_profile(request, object_id), ACTIONS.get(name)
         if action is None:
             raise Http404("There is no such action.")
@@ -283,7 +283,7 @@ class ProfileAdmin(VersionPages):
     def check_view(self, request: HttpRequest) -> JsonResponse:
         """Answer the editor's script, which posts `{"text": …}`, with the mistakes in the text.
 
-        `?profile=` is the key of the local profile that the text is for; a new one has none.
+        `?profile=` is the primary key of the local profile; a new profile has none.
         """
         if request.method != "POST":
             return _make_error(HTTPStatus.METHOD_NOT_ALLOWED, "not_allowed", "Send a POST.")
@@ -302,26 +302,26 @@ class ProfileAdmin(VersionPages):
             pk = int(key) if key.isascii() and key.isdecimal() and len(key) < 18 else 0
             name = Profile.objects.filter(pk=pk).values_list("name", flat=True).first()
             if name is None:
-                detail = "The profile is there no longer."
+                detail = "The profile does not exist any more."
                 return _make_error(HTTPStatus.NOT_FOUND, "not_found", detail)
         draft = Draft(text, 0, profile_validation.find_mistakes(text, name))
         return JsonResponse({"mistakes": draft.list_mistakes(), "is_wrong": draft.is_wrong})
 
     def has_change_permission(self, request: HttpRequest, obj: Profile | None = None) -> bool:
-        """Only local profiles change here."""
+        """Tell whether the user may change the profile: only local ones can change."""
         return (obj is None or obj.is_local) and super().has_change_permission(request, obj)
 
     def read_draft(self, request: HttpRequest, profile: Profile | None) -> Draft:
-        """Return the draft that was sent, with its mistakes."""
-        # Browsers send other line ends than they were shown.
+        """Return the sent draft, with its mistakes."""
+        # Browsers send line ends as CRLF.
         text = request.POST.get("text", "").replace("\r\n", "\n")
-        # The version that the page was made of; no version has the number 0.
+        # The version that the page showed; no version has the number 0.
         seen = parse_number(request.POST.get("expected_version")) or 0 if profile else 0
         name = profile.name if profile else None
         return Draft(text, seen, profile_validation.find_mistakes(text, name))
 
     def save_draft(self, request: HttpRequest, profile: Profile, draft: Draft) -> bool:
-        """Save the draft, and say so; else note in it why not."""
+        """Save the draft and return True; if that fails, put the reason into the draft."""
         try:
             with transaction.atomic():
                 saved = profile_validation.save_text(profile.name, draft.text, draft.seen)
@@ -345,7 +345,7 @@ class ProfileAdmin(VersionPages):
     def run_action(
         self, request: HttpRequest, profile: Profile, action: Callable[[], ProfileActionResult]
     ) -> ProfileActionResult | None:
-        """Run an action with its entry in the history; report why it failed, and return None."""
+        """Run an action with its entry in the history; on an error show it, and return None."""
         try:
             with transaction.atomic():
                 result = action()
@@ -364,12 +364,11 @@ class ProfileAdmin(VersionPages):
 
 
 def page_url(profile: Profile) -> str:
-    """Return the console's page of a profile."""
     return reverse("admin:profiles_app_profile_change", args=[profile.pk])
 
 
 def render_newest(profile: Profile) -> str:
-    """Return a profile as its file has it, its secrets redacted."""
+    """Return the newest version as a profile file, its secrets redacted."""
     return render_profile(profiles.find_version(profile, profile.version_number))
 
 

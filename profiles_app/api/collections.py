@@ -1,4 +1,4 @@
-"""Collections, the modules that they and the daemon have, and their state against their sources."""
+"""Collections, modules, and the state of collections compared with their sources."""
 
 from typing import Any
 
@@ -41,7 +41,7 @@ NAME = text("A name.", example="foundation")
 
 
 class CollectionViewSet(viewsets.ViewSet):
-    """Collections, by their name."""
+    """Collections, by name."""
 
     tag = "collections"
     path_parameters = {"name": NAME}
@@ -88,7 +88,7 @@ class CollectionViewSet(viewsets.ViewSet):
     def retrieve(self, request: Request, name: str) -> Response:
         """Show a collection
 
-        A collection and all that it holds.
+        A collection with all its contents.
         """
         return Response(CollectionDetailSerializer.serialize(collections.find(name)))
 
@@ -109,9 +109,9 @@ class CollectionViewSet(viewsets.ViewSet):
         errors=[404],
     )
     def sync(self, request: Request) -> Response:
-        """Read collections anew
+        """Sync collections
 
-        Reads the sources of some collections, or of all, anew.
+        Reads the sources of some collections, or of all, again.
         """
         names = validate(requests.SyncCollections, request.data)["collections"]
         return Response(serialize_sync(collections_sync.sync_all(names)))
@@ -129,7 +129,7 @@ class CollectionViewSet(viewsets.ViewSet):
 
 
 class ModuleViewSet(viewsets.ViewSet):
-    """Modules by their id, which may have slashes. Those of collections are listed only."""
+    """Modules by id, which may have slashes. Modules of collections are only listed."""
 
     tag = "modules"
     path_parameters = {"id": text("A module; it may have slashes.", example="provider-mock")}
@@ -143,7 +143,7 @@ class ModuleViewSet(viewsets.ViewSet):
     def list(self, request: Request) -> Response:
         """List modules
 
-        The daemon's own first, then those of collections, which are listed and never executed.
+        The daemon's own first, then those of collections, which are only listed, never executed.
         """
         return self.answer(request.query_params.get("type") or None)
 
@@ -200,14 +200,14 @@ class ModuleViewSet(viewsets.ViewSet):
 
 
 class CacheViewSet(viewsets.ViewSet):
-    """What is behind its source, and bringing it up to date."""
+    """Compares collections with their sources, and updates them."""
 
     tag = "cache"
     path_parameters = {"collection": text("A collection.", example="foundation"), "name": NAME}
 
     @operation({200: CacheStatusSerializer}, operation_id="get_cache_status")
     def status(self, request: Request) -> Response:
-        """See what is behind its source
+        """Compare all collections with their sources
 
         The state of all collections.
         """
@@ -215,7 +215,7 @@ class CacheViewSet(viewsets.ViewSet):
 
     @operation({200: CollectionCheckSerializer}, operation_id="get_collection_status")
     def collection_status(self, request: Request, collection: str) -> Response:
-        """See whether a collection is behind its source
+        """Compare a collection with its source
 
         The state of one collection.
         """
@@ -224,7 +224,7 @@ class CacheViewSet(viewsets.ViewSet):
 
     @operation({200: ProfileCheckSerializer}, operation_id="get_profile_status")
     def profile_status(self, request: Request, collection: str, name: str) -> Response:
-        """See whether a profile is behind its source
+        """Compare a profile with its source
 
         The state of one profile.
         """
@@ -240,9 +240,9 @@ class CacheViewSet(viewsets.ViewSet):
         query=requests.UpdateCacheQuery,
     )
     def update(self, request: Request) -> Response:
-        """Bring all collections up to date
+        """Update all collections
 
-        Reads what is behind anew; with `check_only` tells what would be.
+        Syncs the stale ones; with `check_only` nothing is changed.
         """
         return Response(serialize_updates(collections_sync.update(**self.read_options(request))))
 
@@ -253,9 +253,9 @@ class CacheViewSet(viewsets.ViewSet):
         query=requests.UpdateCacheQuery,
     )
     def update_collection(self, request: Request, collection: str) -> Response:
-        """Bring a collection up to date
+        """Update a collection
 
-        Reads it anew where it is behind, or always with `force`.
+        Syncs it if it is stale, or always with `force`.
         """
         [result] = collections_sync.update([collection], **self.read_options(request))
         return Response(CollectionUpdateSerializer.serialize(result))
@@ -267,15 +267,15 @@ class CacheViewSet(viewsets.ViewSet):
         query=requests.UpdateCacheQuery,
     )
     def update_profile(self, request: Request, collection: str, name: str) -> Response:
-        """Bring a profile up to date
+        """Update a profile
 
-        Reads its collection anew where it is behind, or always with `force`.
+        Syncs its collection if that is stale, or always with `force`.
         """
         options = self.read_options(request)
         result, *outcome = collections_sync.update_profile(collection, name, **options)
         return Response(serialize_profile_update(result, f"{collection}/{name}", *outcome))
 
     def read_options(self, request: Request) -> dict[str, Any]:
-        """Return the options; those of the body count before those of the query."""
+        """Return the options; those in the body win over those in the query."""
         query = parse_query(requests.UpdateCacheQuery, request.query_params)
         return query | validate(requests.UpdateCache, request.data)

@@ -1,4 +1,4 @@
-"""Profiles, their versions, and the mount plans that are made of them."""
+"""Profiles, their versions, and previews of mount plans."""
 
 from dataclasses import asdict
 
@@ -64,7 +64,7 @@ class ProfileViewSet(viewsets.ViewSet):
     def create(self, request: Request) -> Response:
         """Create a profile
 
-        Makes a profile in the collection `local`. 409 where one has the name.
+        Creates a profile in the collection `local`. 409 if one has the name.
         """
         profile = profiles.create(**validate(requests.CreateProfile, request.data))
         return Response(serialize_profile(profile), status.HTTP_201_CREATED)
@@ -87,8 +87,8 @@ class ProfileViewSet(viewsets.ViewSet):
         """Change a profile
 
         Makes a new version of it; sessions keep the one that they began with. Only profiles of the
-        collection `local` change; others are refused with 403. With `expected_version`: 409 where
-        it is another one by now.
+        collection `local` can change: 403 for others. With `expected_version`, 409 if the profile
+        is at another version by now.
         """
         profile = profiles.update(name, **validate(requests.UpdateProfile, request.data))
         return Response(serialize_profile(profile))
@@ -97,8 +97,8 @@ class ProfileViewSet(viewsets.ViewSet):
     def destroy(self, request: Request, name: str) -> Response:
         """Delete a profile
 
-        Deletes it with its versions; sessions keep theirs. Only profiles of the collection `local`
-        change; others are refused with 403. 409 while it is active.
+        Deletes it with its versions; sessions keep their mount plans. 403 if it is not in the
+        collection `local`, 409 while it is active.
         """
         profiles.delete(name)
         return Response(status=status.HTTP_204_NO_CONTENT)
@@ -109,7 +109,7 @@ class ProfileViewSet(viewsets.ViewSet):
     def copy(self, request: Request, name: str) -> Response:
         """Copy a profile
 
-        Copies any profile to the collection `local`. 409 where one has the new name.
+        Copies any profile to the collection `local`. 409 if one has the new name.
         """
         profile = profiles.copy(name, **validate(requests.CopyProfile, request.data))
         return Response(serialize_profile(profile), status.HTTP_201_CREATED)
@@ -118,7 +118,7 @@ class ProfileViewSet(viewsets.ViewSet):
     def compile(self, request: Request, name: str) -> Response:
         """Check a profile
 
-        Tells whether a session would find all that the profile names; 400 says what is missing.
+        Checks whether a session could run with the profile; 400 lists what is missing.
         """
         validate(Nothing, request.data)
         return Response(CompiledSerializer.serialize(compile_profile(name), status="compiled"))
@@ -127,7 +127,7 @@ class ProfileViewSet(viewsets.ViewSet):
     def activate(self, request: Request, name: str) -> Response:
         """Make a profile the active one
 
-        There is one active profile at most.
+        At most one profile is active.
         """
         validate(Nothing, request.data)
         profiles.activate(name)
@@ -145,9 +145,9 @@ class ProfileViewSet(viewsets.ViewSet):
 
     @operation({200: SuccessSerializer}, operation_id="deactivate_profile")
     def deactivate(self, request: Request) -> Response:
-        """Let no profile be active
+        """Deactivate the active profile
 
-        From now on there is no active profile.
+        Afterwards no profile is active.
         """
         profiles.deactivate()
         return Response(SuccessSerializer.serialize(success=True))
@@ -206,7 +206,7 @@ class ProfileViewSet(viewsets.ViewSet):
 
 
 class MountPlanViewSet(viewsets.ViewSet):
-    """Mount plans that no session has."""
+    """Previews of mount plans."""
 
     tag = "mount plans"
 

@@ -1,4 +1,4 @@
-"""What callers may send to the API of the catalogue."""
+"""The bodies and queries of the catalogue's API."""
 
 from copy import deepcopy
 from typing import Any
@@ -17,7 +17,7 @@ from profiles_app.front_matter import FILE_LIMIT
 from profiles_app.services.profiles import FIRST_VERSION
 from profiles_app.sources.location import LIMIT as SOURCE_LIMIT
 
-# The body's key, and the section of a definition or the session's own module that it is.
+# The body's key → the section of a definition, or the module of the session.
 SECTIONS = {
     **{key: key for key in (*MODULE_LISTS, BEHAVIORS)},
     "agents": "agents",
@@ -48,7 +48,7 @@ NAMES_LIMIT = 1000
 
 
 class Section(serializers.Field):
-    """A section of a definition, in its full form; a blank `source` of a module is none."""
+    """A section of a definition, in its full form; a blank `source` counts as missing."""
 
     def __init__(self, section: str, **options: Any) -> None:
         super().__init__(**options)
@@ -66,7 +66,7 @@ class Section(serializers.Field):
         return value
 
     def schema(self) -> Schema:
-        """Return what the section is: modules in a list, or texts by their names."""
+        """Return the schema of the section: a list of modules, or texts by their names."""
         if self.section in definition.TEXTS:
             return by_name(text(minLength=1))
         if self.section == BEHAVIORS:
@@ -78,7 +78,7 @@ class Section(serializers.Field):
 
 
 class SessionModule(Section):
-    """A module that the session itself has: its orchestrator or its context module."""
+    """A module of the session itself: its orchestrator or its context module."""
 
     def schema(self) -> Schema:
         return deepcopy(MODULE)
@@ -90,7 +90,7 @@ class SessionModule(Section):
 
 
 class ProfileBody(Body):
-    """What a profile says. Null leaves a module of the session out."""
+    """The content of a profile. Null removes a module of the session."""
 
     version = Text(required=False, max_length=64)
     description = Text(required=False, allow_blank=True, max_length=1000)
@@ -143,7 +143,7 @@ class CopyProfile(Body):
     new_name = Text()
 
 
-# GET /profiles/{name}/diff?from=1&to=2; `from` is no name that a class body could give.
+# GET /profiles/{name}/diff?from=1&to=2; `from` cannot be a name in a class body.
 DiffQuery = type(
     "DiffQuery",
     (serializers.Serializer,),
@@ -206,7 +206,7 @@ class GenerateMountPlan(Body):
 class RemoveDirectory(serializers.Serializer):
     """DELETE /amplified-directories/{path}, its query"""
 
-    remove_marker = Truth(default=False, help_text="Whether the marker on disk goes, too.")
+    remove_marker = Truth(default=False, help_text="Whether to remove the marker on the disk, too.")
 
 
 @extend_schema_field(text(pattern=PATH_PATTERN, maxLength=PATH_LIMIT))
@@ -270,12 +270,12 @@ class UpdateCache(Body):
 class UpdateCacheQuery(serializers.Serializer):
     """The same, in the query."""
 
-    check_only = Truth(default=False, help_text="Only tell what would be done.")
-    force = Truth(default=False, help_text="Also where nothing has changed.")
+    check_only = Truth(default=False, help_text="Only report what would be done.")
+    force = Truth(default=False, help_text="Also if nothing has changed.")
 
 
 def drop_blank_sources(data: Any) -> Any:
-    """Return modules whose blank `source` is left out, as forms send it."""
+    """Return modules with None for a blank `source`, which forms send."""
     if isinstance(data, list):
         return [drop_blank_sources(entry) for entry in data]
     if isinstance(data, dict) and data.get("source") == "" and "module" in data:

@@ -1,7 +1,7 @@
-"""What the API of the catalogue answers. No answer carries a literal secret.
+"""The answers of the catalogue's API. No answer has a literal secret.
 
-Clients of different ages read a collection by `id` or `identifier`, and directories in camelCase or
-snake_case.
+Clients of different versions read a collection by `id` or `identifier`, and directories in camelCase
+or snake_case.
 """
 
 from collections import Counter
@@ -73,21 +73,17 @@ class ProfileSerializer(OutputSerializer):
         text("The collection; `local` for profiles made here.", example="foundation"), "collection"
     )
     source = Member(
-        text(
-            "Where it comes from; begins with `local/` where it may be edited.", example="shipped"
-        ),
+        text("Where it comes from; begins with `local/` if it can be changed.", example="shipped"),
         lambda profile: f"local/{profile.name}" if profile.is_local else profile.source,
     )
-    sourceType = Member(
-        choice(*Source.values, description="What kind of place it comes from."), "source"
-    )
+    sourceType = Member(choice(*Source.values, description="The kind of its source."), "source")
     isActive = flag("Whether it is the active profile.", example=False)
     schemaVersion = whole(example=2)
     description = text(example="A plain assistant")
 
 
 class ProfileDetailSerializer(ProfileSerializer, Modules):
-    """A profile with all that it defines; of agents and context, the names. Secrets are masked."""
+    """A profile in full, but only the names of its agents and context. Secrets are masked."""
 
     version = text("What the profile calls its version.", example="1.0.0")
     versionNumber = whole("The number of the version that it is now.")
@@ -100,7 +96,7 @@ class ProfileDetailSerializer(ProfileSerializer, Modules):
 class ProfileVersionSerializer(OutputSerializer):
     """A version in a list."""
 
-    number = whole("1, 2, …; never given twice.")
+    number = whole("1, 2, …; never used twice.")
     isCurrent = flag("Whether this is what the profile is now.")
     name = NAME
     collectionId = COLLECTION
@@ -119,7 +115,7 @@ class ProfileVersionDetailSerializer(ProfileVersionSerializer, Modules):
 
 
 class DifferenceSerializer(OutputSerializer, optional="before after"):
-    """A place that differs; `before` and `after` are there where there is such a thing."""
+    """A difference; without `before` the value was added, without `after` removed."""
 
     path = text("`providers.provider-openai.config.top_p`", example="description")
     before = anything()
@@ -157,7 +153,7 @@ class CompiledSerializer(OutputSerializer):
     profileName = Member(NAME, "name")
     name = Member(text("`collection/name`", example="foundation/base"), str)
     compiledPath = Member(
-        text("URL of the version that was looked at."),
+        text("URL of the version that was checked."),
         lambda profile: f"/api/v1/profiles/{profile}/versions/{profile.version_number}",
     )
 
@@ -179,7 +175,7 @@ class MountSerializer(
         "metadata": {"module": "provider-mock", "config": {}},
     },
 ):
-    """One thing that a session runs with: code by its place, or a text by itself."""
+    """A module or text of a session: code by its place, a text with its content."""
 
     moduleId = text("`collection/profile.type.name`")
     mountType = choice("referenced", "embedded")
@@ -190,7 +186,7 @@ class MountSerializer(
 
 
 class MountPlanSerializer(OutputSerializer):
-    """What a session runs with, worked out from profile and overrides. Secrets are masked."""
+    """What a session runs with, made from profile and overrides. Secrets are masked."""
 
     formatVersion = text(example="1.0")
     profileName = text(example="foundation/base")
@@ -199,7 +195,7 @@ class MountPlanSerializer(OutputSerializer):
         " (as the caller gave them), `createdAt`.",
         example={"sessionId": "session_0123", "profileId": "foundation/base"},
     )
-    settings = free("What counts for the session, but for its modules.", example={"session": {}})
+    settings = free("The settings of the session, without its modules.", example={"session": {}})
     instruction = nullable(text("The system instruction.", example="You are a helpful assistant."))
     mountPoints = list_of(ref(MountSerializer), "All mounts, in the profile's order.")
     providers = tools = hooks = agents = context = by_name(
@@ -215,7 +211,7 @@ class AmplifiedDirectorySerializer(OutputSerializer, both_casings=True):
         text("The absolute path."),
         lambda directory: str(directories.absolute_path(directory.relative_path)),
     )
-    metadata = free("Merged by PATCH; has the `default_profile` that counts here.")
+    metadata = free("Merged by PATCH; has the effective `default_profile`.")
     created_at = time()
     updated_at = time()
     default_profile = text("The profile of sessions here: its own, or the nearest parent's.")
@@ -286,8 +282,8 @@ class FileContentSerializer(OutputSerializer, both_casings=True):
     name = Member(text(), lambda content: content.path.rpartition("/")[2])
     size = whole("Bytes.")
     modified_at = time()
-    media_type = text("As its name tells.")
-    content = Member(nullable(text("null where it is not UTF-8.")), "text")
+    media_type = text("By its name.")
+    content = Member(nullable(text("null if it is not UTF-8.")), "text")
     is_binary = Member(
         flag("Whether it is not UTF-8: download it."), lambda content: content.text is None
     )
@@ -295,14 +291,14 @@ class FileContentSerializer(OutputSerializer, both_casings=True):
 
 
 class DirectoryCreatedSerializer(OutputSerializer, both_casings=True):
-    """The directory that is there now, in both casings."""
+    """The directory that now exists, in both casings."""
 
     created_path = text("Below the root.")
     absolute_path = text()
 
 
 class ModuleInfoSerializer(OutputSerializer, optional="description"):
-    """A module that is known."""
+    """A known module."""
 
     id = text("May have slashes.", example="provider-mock")
     type = choice("provider", "tool", "hook", "orchestrator", "context-manager", "unknown")
@@ -316,7 +312,7 @@ class ModuleInfoSerializer(OutputSerializer, optional="description"):
 
 
 class ModuleDetailSerializer(ModuleInfoSerializer):
-    """A module that is known."""
+    """A known module in full."""
 
     configSchema = anything("null: not known.")
 
@@ -347,7 +343,7 @@ class CollectionSerializer(OutputSerializer):
 
 
 class CollectionDetailSerializer(CollectionSerializer):
-    """A collection and all that it holds."""
+    """A collection with all its contents."""
 
     agents = Member(list_of(anything()), lambda collection: collection.contents["agents"])
     context = Member(list_of(anything()), lambda collection: collection.contents["context"])
@@ -361,7 +357,7 @@ class CollectionDetailSerializer(CollectionSerializer):
 
 
 class CollectionAddedSerializer(CollectionDetailSerializer):
-    """A collection that was added, with all that it holds."""
+    """A collection that was added, with all its contents."""
 
     status = choice("mounted")
     profileCount = profile_count = profiles_discovered = whole()
@@ -369,7 +365,7 @@ class CollectionAddedSerializer(CollectionDetailSerializer):
 
 
 class SyncedSerializer(OutputSerializer):
-    """What came of reading one source anew."""
+    """The outcome of syncing one collection."""
 
     collectionId = Member(text(), "collection")
     status = text()
@@ -377,7 +373,7 @@ class SyncedSerializer(OutputSerializer):
     updated = Member(list_of(text()), "loaded.updated")
     removed = Member(list_of(text()), "loaded.removed")
     refused = Member(
-        list_of(free(), "Files that are no valid profiles, and why."),
+        list_of(free(), "Invalid files, and why."),
         lambda result: [asdict(item) for item in result.errors],
     )
     error = nullable(text())
@@ -392,7 +388,7 @@ class SyncResultSerializer(OutputSerializer):
 
 
 class Checked:
-    """The state of a collection or profile against its source."""
+    """The state of a collection or profile compared with its source."""
 
     status = text("`fresh`, `stale`, `missing` or `error`.", example="fresh")
     timestamps = Member(
@@ -404,13 +400,13 @@ class Checked:
 
 
 class ProfileCheckSerializer(OutputSerializer, Checked):
-    """The state of one profile against its source."""
+    """The state of one profile compared with its source."""
 
     profileId = text()
 
 
 class CollectionCheckSerializer(OutputSerializer, Checked):
-    """The state of one collection against its source."""
+    """The state of one collection compared with its source."""
 
     collectionId = Member(text(), "collection.name")
     profiles = Member(
@@ -428,7 +424,7 @@ class CacheStatusSerializer(OutputSerializer):
 
 
 class UpdatedMembers:
-    """What an update meant for a collection or profile."""
+    """The outcome of an update for a collection or profile."""
 
     collectionId = Member(text(), "collection")
     status = text()
@@ -438,13 +434,13 @@ class UpdatedMembers:
 
 
 class ProfileUpdateSerializer(OutputSerializer, UpdatedMembers):
-    """What an update meant for one profile."""
+    """The outcome of an update for one profile."""
 
     profileId = text()
 
 
 class CollectionUpdateSerializer(OutputSerializer, UpdatedMembers):
-    """What came of the update of one collection."""
+    """The outcome of updating one collection."""
 
     profiles = Member(
         list_of(ref(ProfileUpdateSerializer)),
@@ -456,7 +452,7 @@ class CollectionUpdateSerializer(OutputSerializer, UpdatedMembers):
 
 
 class CacheUpdateSerializer(OutputSerializer):
-    """What came of an update."""
+    """The outcome of an update."""
 
     overallStatus = text()
     collections = list_of(ref(CollectionUpdateSerializer))
@@ -472,7 +468,7 @@ class CacheUpdateSerializer(OutputSerializer):
 
 
 def serialize_profile(profile: Profile) -> dict[str, Any]:
-    """Return a profile with all that it defines; of agents and context, the names."""
+    """Return a profile with all that it defines; only the names of agents and context."""
     names = {section: list(profile.definition[section]) for section in TEXTS}
     return ProfileDetailSerializer.serialize(
         profile, inheritanceChain=[], **serialize_modules(profile.definition), **names
@@ -482,7 +478,7 @@ def serialize_profile(profile: Profile) -> dict[str, Any]:
 def serialize_version(
     version: ProfileVersion, profile: Profile, *, in_full: bool = False
 ) -> dict[str, Any]:
-    """Return a version of a profile: as in a list, or with all that it defines."""
+    """Return a version of a profile: as in a list, or in full."""
     place = {
         "name": profile.name,
         "collectionId": profile.collection,
@@ -497,7 +493,7 @@ def serialize_version(
 def serialize_modules(definition: dict[str, Any]) -> dict[str, Any]:
     """Return the sections that name modules, with their secrets masked.
 
-    Clients know the session's context module as `contextManager`, too.
+    Some clients read the session's context module as `contextManager`.
     """
     sections = redact({key: item for key, item in definition.items() if key not in TEXTS})
     session = sections["session"]
@@ -509,14 +505,14 @@ def serialize_modules(definition: dict[str, Any]) -> dict[str, Any]:
 def serialize_directory(
     directory: AmplifiedDirectory, kind: type[OutputSerializer], profile: str | None = None
 ) -> dict[str, Any]:
-    """Return a directory; `profile` is its default profile, if that is known already."""
+    """Return a directory; `profile` is its effective profile, if the caller knows it."""
     profile = profile or directories.find_default_profile(directory)
     metadata = redact(directory.metadata) | {"default_profile": profile}
     return kind.serialize(directory, metadata=metadata, default_profile=profile)
 
 
 def serialize_sync(results: list[SyncResult]) -> dict[str, Any]:
-    """Return what came of syncing: each collection's status, then the details."""
+    """Return the outcome of syncing: each collection's status, then the details."""
     return SyncResultSerializer.serialize(
         collections={result.collection: result.status for result in results},
         modules={},
@@ -530,7 +526,6 @@ def serialize_profile_check(check: CollectionCheck, profile: str) -> dict[str, A
 
 
 def serialize_checks(checks: list[CollectionCheck]) -> dict[str, Any]:
-    """Return the state of all collections."""
     return CacheStatusSerializer.serialize(
         overallStatus=collections_sync.find_worst_status(check.status for check in checks),
         collections=[CollectionCheckSerializer.serialize(check) for check in checks],
@@ -540,14 +535,14 @@ def serialize_checks(checks: list[CollectionCheck]) -> dict[str, Any]:
 def serialize_profile_update(
     result: UpdateResult, profile: str, status: str, action: str
 ) -> dict[str, Any]:
-    """Return what the update of a collection meant for one of its profiles."""
+    """Return the outcome of a collection's update for one of its profiles."""
     return ProfileUpdateSerializer.serialize(
         result, profileId=profile, status=status, action=action
     )
 
 
 def serialize_updates(results: list[UpdateResult]) -> dict[str, Any]:
-    """Return what came of an update; profiles are counted, and collections that failed."""
+    """Return the outcome of an update, with the numbers of profiles and failed collections."""
     actions = Counter(action for result in results for _, action in result.profiles.values())
     return CacheUpdateSerializer.serialize(
         overallStatus=collections_sync.find_worst_status(result.status for result in results),

@@ -21,12 +21,12 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
         listing = actions.add_parser("list", help="List collections, newest first.")
-        add = actions.add_parser("add", help="Add a collection with all that its source holds.")
+        add = actions.add_parser("add", help="Add a collection with all contents of its source.")
         add.add_argument("name", metavar="NAME")
         add.add_argument("source", metavar="SOURCE", help=SOURCE)
         remove = actions.add_parser("remove", help="Remove a collection with its profiles.")
         remove.add_argument("name", metavar="NAME")
-        sync = actions.add_parser("sync", help="Read the sources of collections anew.")
+        sync = actions.add_parser("sync", help="Read the sources of collections again.")
         sync.add_argument("names", metavar="NAME", nargs="*", help="all if none is given")
         for action in (listing, sync):
             action.add_argument(
@@ -88,6 +88,6 @@ class Command(BaseCommand):
 
 
 def format_error(item: dict[str, Any]) -> str:
-    """Return an error in a file as compilers write it: file, line, what is wrong."""
+    """Return an error in a file as compilers write it: file, line, reason."""
     line = "" if item["line"] is None else f":{item['line']}"
     return f"{item['file']}{line}: {item['detail']}"

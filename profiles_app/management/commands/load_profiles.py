@@ -1,4 +1,4 @@
-"""`manage.py load_profiles`: bring the catalogue up to date with the shipped files."""
+"""`manage.py load_profiles`: load the shipped profiles into the catalogue."""
 
 from typing import Any
 

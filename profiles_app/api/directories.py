@@ -28,7 +28,7 @@ from profiles_app.services import directories, directory_browser
 class AmplifiedDirectoryViewSet(viewsets.ViewSet):
     """Amplified directories, by their path below the root directory.
 
-    Browsers turn `/.` into `/`, so `root` is the root, and a PATCH without a path means it, too.
+    Browsers turn `/.` into `/`, so `root` names the root, and a PATCH without a path changes it.
     """
 
     tag = "directories"
@@ -47,7 +47,7 @@ class AmplifiedDirectoryViewSet(viewsets.ViewSet):
         All of them, in order of their paths.
         """
         found = [*AmplifiedDirectory.objects.all()]
-        # Known for all of them, which spares a query for each.
+        # All are in memory, so the nearest parent needs no query.
         defaults = {item.relative_path: item.default_profile for item in found}
         rows = [
             serialize_directory(
@@ -70,8 +70,8 @@ class AmplifiedDirectoryViewSet(viewsets.ViewSet):
     def create(self, request: Request) -> Response:
         """Amplify a directory
 
-        Makes the directory where it is not there. 400 for one that is amplified, an absolute path,
-        `..`, or a way out of the root by a link.
+        Creates the directory if it is missing. 400 for one that is already amplified, an absolute
+        path, `..`, or a link that leaves the root.
         """
         values = validate(requests.AmplifyDirectory, request.data)
         directory = directories.amplify(values.pop("relative_path"), **values)
@@ -107,7 +107,7 @@ class AmplifiedDirectoryViewSet(viewsets.ViewSet):
     def update_root(self, request: Request) -> Response:
         """Change the root directory
 
-        The same as with the path `root`: browsers turn `/.` into this.
+        The same as with the path `root`, because browsers turn `/.` into this URL.
         """
         return self.partial_update(request)
 
@@ -118,9 +118,10 @@ class AmplifiedDirectoryViewSet(viewsets.ViewSet):
         errors=[409],
     )
     def destroy(self, request: Request, path: str) -> Response:
-        """Amplify a directory no longer
+        """Deregister an amplified directory
 
-        The directory and its files stay; with `remove_marker` its marker goes. 409 for the root.
+        The directory and its files stay; with `remove_marker` its marker is removed. 409 for the
+        root.
         """
         validate(Nothing, request.data)
         query = parse_query(requests.RemoveDirectory, request.query_params)
@@ -176,7 +177,7 @@ class DirectoryViewSet(viewsets.ViewSet):
         """List files
 
         The files and directories in a directory below the root, in order of their names; hidden
-        ones are left out. Needs the scope `write`, as all that reads files.
+        ones are left out. Needs the scope `write`, as everything that reads files.
         """
         query = parse_query(requests.BrowseDirectories, request.query_params)
         found = directory_browser.list_entries(query["path"])
@@ -209,7 +210,7 @@ class DirectoryViewSet(viewsets.ViewSet):
 
         The bytes of a file below the root, as an attachment.
         """
-        # As an attachment no browser shows it as a page of ours.
+        # As an attachment, so that no browser shows the file as a page of the daemon.
         query = parse_query(requests.ReadFile, request.query_params)
         file, name, media_type = directory_browser.open_download(query["path"])
         return FileResponse(file, as_attachment=True, filename=name, content_type=media_type)
@@ -220,9 +221,9 @@ class DirectoryViewSet(viewsets.ViewSet):
         request=requests.CreateDirectory,
     )
     def create(self, request: Request) -> Response:
-        """Make a directory
+        """Create a directory
 
-        Makes a directory below the root, with its parents.
+        Creates a directory below the root, with its parents.
         """
         values = validate(requests.CreateDirectory, request.data)
         path = directory_browser.create_directory(values["relative_path"])

@@ -1,7 +1,7 @@
 """The answers of the catalogue's API. No answer has a literal secret.
 
-Clients of different versions read a collection by `id` or `identifier`, and directories in camelCase
-or snake_case.
+Clients of different versions read a collection by `id` or `identifier`, and directories in
+camelCase or snake_case.
 """
 
 from collections import Counter

@@ -1,4 +1,7 @@
-"""The daemon's ASGI application: the security middleware, behind it the streams, and Django."""
+"""The daemon's ASGI application.
+
+The security middleware; behind it liveness, the streams, requests that wait for a run, and Django.
+"""
 
 from amplifierd import wsgi
 

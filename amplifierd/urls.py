@@ -1,4 +1,7 @@
-"""The daemon's URLs. Those of the API answer with and without a trailing slash."""
+"""The daemon's URLs. Those of the API answer with and without a trailing slash.
+
+Streams are routed before Django sees them: `asgi.py`, `sessions_app/streaming/consumer.py`.
+"""
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponseRedirect

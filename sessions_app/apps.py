@@ -4,13 +4,13 @@ from django.apps import AppConfig
 
 
 class SessionsConfig(AppConfig):
-    """Wires the bell to the journal once the models are there."""
+    """Connects the notifier to the journal, and registers modules for profiles."""
 
     name = "sessions_app"
     verbose_name = "Sessions"
 
     def ready(self) -> None:
-        """Ring the bell of the streams whenever a journal has grown, and tell of the modules."""
+        """Connect the notifier; register providers, tools and engines as modules of profiles."""
         from profiles_app import modules
         from sessions_app.engine.registry import ENGINES, PROVIDERS, TOOLS, find_config_errors
         from sessions_app.streaming import notifier

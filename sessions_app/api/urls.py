@@ -2,7 +2,7 @@
 
 from rest_framework.routers import SimpleRouter
 
-from sessions_app.api import streams as streams  # describes itself
+from sessions_app.api import streams as streams  # adds the streams to the API's description
 from sessions_app.api.approvals import ApprovalViewSet, SessionApprovalsViewSet
 from sessions_app.api.messages import HistoryViewSet
 from sessions_app.api.runs import RunViewSet

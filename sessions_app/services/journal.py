@@ -1,5 +1,7 @@
 """Appending to journals, and with them to transcripts: one statement, numbers without gaps.
 
+Two other statements write events: a claim (`attempts.CLAIM`) and a copy (`clone_fork.FILL`).
+
 The seqs are given under the lock of the session's row, so the order of commits is the order of
 the journal: a reader that has seen seq n has seen all events before it.
 """
@@ -87,8 +89,8 @@ class Addition:
     attempt: Attempt | None = None
 
 
-# The only statement that adds to journals, and its parts that depend on what is added. What is not
-# needed is left out, because planning it would take longer than the rest.
+# The statement that appends, and its parts that depend on what is appended. Parts that are not
+# needed are left out, because planning them would take longer than the rest.
 APPEND = """
 WITH {held}, grown AS (
     UPDATE sessions_app_session s

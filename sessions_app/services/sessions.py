@@ -1,4 +1,7 @@
-"""The life of a session. Every change of a session is made here, with its event, or not at all."""
+"""Sessions: created, taken from status to status, renamed, deleted.
+
+A status changes together with its event, or not at all.
+"""
 
 import json
 from contextlib import suppress

@@ -25,7 +25,7 @@ def encode_without_id(name: str, data_json: str) -> bytes:
 
 
 def encode_notice(frame: type[Frame], data: Mapping[str, Any]) -> bytes:
-    """Return a frame that no journal has: without an id, so the client's cursor stays."""
+    """Return a frame without an id: the client's cursor stays."""
     return encode_without_id(frame.meta.name, dump_line(data))
 
 

@@ -29,7 +29,8 @@ async def call(function: Callable[..., Result], *args: Any) -> Result:
 async def retry(function: Callable[..., Result], *args: Any) -> Result:
     """Call a service until the database answers.
 
-    Only for services that may be repeated: if the first call was carried out and only its answer
-    was lost, the second one finds that the attempt no longer holds its run.
+    Only for services that may be repeated, because the first call may have been carried out and
+    only its answer lost. Each of them says why it may: its attempt no longer holds the run, its
+    batch id is there, or what it would write is there.
     """
     return await outage.retry(call, function, *args, doing=f"The call of {function.__name__}")

@@ -85,7 +85,10 @@ class Executor:
         self.writer = OutputWriter()
 
     async def advance(self, session_id: str) -> None:
-        """Execute the session's queued runs, until none is left or another worker has one."""
+        """Resume the session's parked run if all is answered, then execute the queued ones.
+
+        Ends if no run is left or another worker has one.
+        """
         may_be_more = may_be_sub_session = True
         while may_be_more and (claimed := await database.retry(_claim, session_id, self.worker)):
             may_be_sub_session = claimed[0].is_sub_session
@@ -207,7 +210,8 @@ class Executor:
 def _claim(session_id: str, worker: str) -> tuple[Attempt, Turn | None] | None:
     """Claim the session's next run, and read its turn; None without one.
 
-    The turn is None if it could not be read: whoever executes the run reads it again.
+    Both in one call, to spare a change of threads. The turn is None if it could not be read:
+    `execute` reads it again, and reports the error as the run's.
     """
     attempt = attempts.claim(session_id, worker)
     if attempt is None:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from amplifierd import __version__
-from amplifierd.common.program import command
+from amplifierd.common.program import command, env_file
 
 # They go on during an outage of the database, which should be in the log.
 LONG_RUNNING = {"serve", "run_web", "run_worker"}
@@ -42,9 +42,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run_terminal(argv: Sequence[str]) -> int:
     """Run a command of the terminal; return its exit code."""
-    # Loads the `.env` file, which may have the daemon's URL.
-    import amplifierd.env  # noqa: F401
     from sessions_app.cli.main import main as run_command
+
+    # It may have the URL of the daemon. Imported only if necessary, because it is slow.
+    if (file := env_file()).exists():
+        from dotenv import load_dotenv
+
+        load_dotenv(file)
 
     return run_command(argv[1:])
 

@@ -1,7 +1,4 @@
-"""Settings from the environment, and from a `.env` file.
-
-The file is beside `manage.py` in a checkout, and in the data folder of an installed package.
-"""
+"""Settings from the environment, and from a `.env` file."""
 
 import contextlib
 import ipaddress
@@ -15,9 +12,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from dotenv import load_dotenv
 
-from amplifierd.common.program import BASE_DIR, IS_CHECKOUT
-
-DEFAULT_HOME = Path("~/.amplifierd")
+from amplifierd.common.program import env_file
 
 # With these a lost server or network is noticed within some ten seconds. TCP alone would wait for
 # a quarter of an hour, and a thread with it.
@@ -32,11 +27,7 @@ VIGILANCE = {
 SERVER_VIGILANCE = "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
 
 # Variables of the environment win over the file.
-ENV_FILE = (
-    BASE_DIR
-    if IS_CHECKOUT
-    else Path(os.environ.get("AMPLIFIERD_HOME") or DEFAULT_HOME).expanduser()
-) / ".env"
+ENV_FILE = env_file()
 load_dotenv(ENV_FILE)
 
 

@@ -5,13 +5,14 @@ from datetime import timedelta
 from csp.constants import NONE, SELF
 
 from amplifierd import __version__, env
+from amplifierd.common import program
 from amplifierd.common.outage import note_outage
 from amplifierd.postgres import embedded_url
 
-BASE_DIR = env.BASE_DIR
+BASE_DIR = program.BASE_DIR
 
 # The data folder: database, secret key, root directory, model files.
-HOME = env.folder("AMPLIFIERD_HOME", env.DEFAULT_HOME)
+HOME = env.folder("AMPLIFIERD_HOME", program.DEFAULT_HOME)
 HOST = env.text("AMPLIFIERD_HOST", "127.0.0.1")
 PORT = env.number("AMPLIFIERD_PORT", 8420)
 # Whether a proxy that ends TLS is before it, whose X-Forwarded-For and -Proto are believed.

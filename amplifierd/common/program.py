@@ -1,13 +1,25 @@
-"""What to type to run a command: `manage.py X` in a checkout, `amplifierd X` if installed."""
+"""How this program is started, and where its data folder and `.env` file are."""
 
+import os
 from pathlib import Path
 
 BASE_DIR = Path(__file__).resolve().parents[2]
 IS_CHECKOUT = (BASE_DIR / "manage.py").exists()
+DEFAULT_HOME = Path("~/.amplifierd")
+
+
+def data_folder() -> Path:
+    """Return the data folder of this machine's daemon."""
+    return Path(os.environ.get("AMPLIFIERD_HOME") or DEFAULT_HOME).expanduser()
+
+
+def env_file() -> Path:
+    """Return the `.env` file: beside `manage.py`, or in the data folder of an installed package."""
+    return (BASE_DIR if IS_CHECKOUT else data_folder()) / ".env"
 
 
 def program() -> str:
-    """Return the name under which this program is started here."""
+    """Return the name of this program: `manage.py` in a checkout, `amplifierd` if installed."""
     return "manage.py" if IS_CHECKOUT else "amplifierd"
 
 

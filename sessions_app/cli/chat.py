@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 from time import monotonic
 from typing import Any, Self
 
-from amplifierd.common.program import command
+from amplifierd.common.program import command, data_folder
 from amplifierd.common.text import make_storable
 from sessions_app.cli.approvals import answer_approval
 from sessions_app.cli.client import (
@@ -24,7 +24,6 @@ from sessions_app.cli.client import (
     EventStream,
     StreamEvent,
     UnreachableError,
-    data_folder,
 )
 from sessions_app.cli.keyboard import PROMPT, Interrupted, Keyboard, Lines, Pipe, Suspended
 from sessions_app.cli.lookup import CHOICES, SESSION_PREFIX, find_candidates, find_session

@@ -11,13 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
-from pathlib import Path
 from typing import Any, NamedTuple, Self
 from urllib.parse import parse_qs, urlsplit
 
 import httpx2
 
-from amplifierd.common.program import command
+from amplifierd.common.program import command, data_folder
 from sessions_app.events import EventType, Keepalive
 
 JSON = dict[str, Any]
@@ -89,11 +88,6 @@ class Daemon:
     @property
     def is_local(self) -> bool:
         return urlsplit(self.url).hostname in LOOPBACK
-
-
-def data_folder() -> Path:
-    """Return the data folder of this machine's daemon."""
-    return Path(os.environ.get("AMPLIFIERD_HOME") or "~/.amplifierd").expanduser()
 
 
 def find_local_url() -> str:

@@ -13,11 +13,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from amplifierd import env
+from amplifierd.common.program import BASE_DIR
 from amplifierd.postgres import running
 
 # The cluster that is copied. It is made anew if anything that it is made of has changed.
-TEMPLATE = env.BASE_DIR / ".test-cluster"
+TEMPLATE = BASE_DIR / ".test-cluster"
 SOURCES = ("*/migrations/*.py", "*/models/*.py", "amplifierd/postgres/*.py", "*/shipped/**/*.md")
 # A process that is killed loses nothing by it, only a machine would.
 UNSAFE = "\nfsync = off\nfull_page_writes = off\n"
@@ -33,7 +33,7 @@ def copy_cluster(home: Path, durable: bool = False) -> None:
             shutil.rmtree(TEMPLATE, ignore_errors=True)
             command = [sys.executable, "-m", "tests.harness.cluster", "make", str(TEMPLATE)]
             own = {"AMPLIFIERD_HOME": str(TEMPLATE), "DATABASE_URL": ""}
-            subprocess.run(command, cwd=env.BASE_DIR, env=os.environ | own, check=True)
+            subprocess.run(command, cwd=BASE_DIR, env=os.environ | own, check=True)
             made_of.write_text(wanted)
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     # Unlike Python's own copy it keeps the owner.
@@ -45,8 +45,8 @@ def copy_cluster(home: Path, durable: bool = False) -> None:
 
 def digest() -> str:
     """Return a hash of everything that the cluster is made of."""
-    found = hashlib.sha256((env.BASE_DIR / "requirements.txt").read_bytes())
-    for file in sorted(file for pattern in SOURCES for file in env.BASE_DIR.glob(pattern)):
+    found = hashlib.sha256((BASE_DIR / "requirements.txt").read_bytes())
+    for file in sorted(file for pattern in SOURCES for file in BASE_DIR.glob(pattern)):
         found.update(f"{file}\n".encode() + file.read_bytes())
     return found.hexdigest()
 

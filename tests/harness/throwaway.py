@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from amplifierd import env
+from amplifierd.common.program import BASE_DIR
 
 _keeper: subprocess.Popen[bytes] | None = None
 
@@ -52,7 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not os.environ["DATABASE_URL"] and not _only_hands_out(config):
         _keeper = subprocess.Popen(
             [sys.executable, "-m", "tests.harness.cluster", "keep", HOME],
-            cwd=env.BASE_DIR,
+            cwd=BASE_DIR,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,

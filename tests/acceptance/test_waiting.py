@@ -221,7 +221,7 @@ def test_those_who_wait_hold_neither_threads_nor_connections(own: Daemon, alice:
     def wait(session_id: str) -> httpx.Response:
         client = Waiter(own, own.keys["alice"])
         inside.wait()
-        return client.send(session_id, "BENCH tokens=160 delay_ms=50", "?wait=60")
+        return client.send(session_id, "BENCH tokens=100 delay_ms=50", "?wait=60")
 
     def open_runs() -> int:
         found = alice.get("/sessions/active/list").json()
@@ -245,7 +245,7 @@ def test_those_who_wait_hold_neither_threads_nor_connections(own: Daemon, alice:
 
 
 def test_those_who_wait_are_answered_when_the_server_drains(tmp_path: Any) -> None:
-    with_own = Daemon(tmp_path / "home")
+    with_own = Daemon(tmp_path / "home", AMPLIFIERD_DRAIN="3")
     try:
         session_id = with_own.start().session()
         path = f"{with_own.url}/api/v1/sessions/{session_id}/send-message?wait=60"

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import psutil
 import psycopg
 
-from amplifierd import env
+from amplifierd.common.program import BASE_DIR
 from amplifierd.postgres import running
 from sessions_app.engine.model_files import SMOLLM2
 from tests.bench.client import BenchError, Client, Streams, stream
@@ -108,7 +108,7 @@ def serving_daemon(home: Path, known: dict[str, str]) -> Iterator[subprocess.Pop
     stand_in_for_model(home)
     with (home / LOG).open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, str(env.BASE_DIR / "manage.py"), "serve"],
+            [sys.executable, str(BASE_DIR / "manage.py"), "serve"],
             env=known,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -175,14 +175,14 @@ def is_ready(port: int) -> bool:
 def find_web_processes(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     """Return the daemon's web processes."""
     children = psutil.Process(process.pid).children(recursive=True)
-    return [child for child in children if "run_web" in child.cmdline()]
+    return [child for child in children if "run_web" in " ".join(child.cmdline())]
 
 
 def find_workers(target: Daemon) -> list[psutil.Process]:
     """Return the daemon's workers."""
     supervisor = target.web[0].parent()
     children = supervisor.children(recursive=True) if supervisor else []
-    return [child for child in children if "run_worker" in child.cmdline()]
+    return [child for child in children if "run_worker" in " ".join(child.cmdline())]
 
 
 @contextmanager

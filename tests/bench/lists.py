@@ -12,7 +12,7 @@ from urllib.parse import urlencode, urlsplit
 import httpx2
 import psycopg
 
-from amplifierd import env
+from amplifierd.common.program import BASE_DIR
 from tests.bench.client import BenchError, check_status
 from tests.bench.daemon import Daemon
 from tests.bench.fill import MESSAGES, PROFILE, grow
@@ -203,7 +203,7 @@ def find_session(daemon: Daemon, number: int) -> str:
 
 def sign_in(daemon: Daemon) -> str:
     """Return the cookie of somebody who opened the link that signs in."""
-    command = [sys.executable, str(env.BASE_DIR / "manage.py"), "console_link"]
+    command = [sys.executable, str(BASE_DIR / "manage.py"), "console_link"]
     made = subprocess.run(
         command, env=daemon.environment, capture_output=True, text=True, check=False
     )

@@ -86,14 +86,21 @@ def session_in(status: str, **options: Any) -> Session:
     """Make a session and lead it to a status, through the services."""
     session = sessions.create(**{"profile_name": MOCK, "sees": Everyone(), **options})
     if status != SessionStatus.CREATED:
-        session = sessions.start(session.id)
+        sessions.start(session.id)
     if status == SessionStatus.FAILED:
-        return sessions.fail(session.id, "it broke")
-    ends = {
-        SessionStatus.COMPLETED: sessions.complete,
-        SessionStatus.TERMINATED: sessions.terminate,
-    }
-    return ends[status](session.id) if status in ends else session
+        sessions.fail(session.id, "it broke")
+    elif status == SessionStatus.COMPLETED:
+        sessions.complete(session.id)
+    elif status == SessionStatus.TERMINATED:
+        sessions.terminate(session.id)
+    session.refresh_from_db()
+    return session
+
+
+def started(session_id: str) -> Session:
+    """Start a session and return it."""
+    sessions.start(session_id)
+    return Session.objects.get(pk=session_id)
 
 
 @pytest.fixture

@@ -22,7 +22,6 @@ from sessions_app.api.serializers import (
     MessageSerializer,
     MessagesSerializer,
     ReadMarkSerializer,
-    serialize_event,
 )
 from sessions_app.api.viewsets import (
     SAME_SESSION,
@@ -31,8 +30,11 @@ from sessions_app.api.viewsets import (
     require_session,
 )
 from sessions_app.exceptions import AppendOnly, MessageNotFound
-from sessions_app.models import Event, Session
+from sessions_app.models import Session
 from sessions_app.services import messages, sessions
+
+# Messages that a list has at most if its query does not say.
+PAGE = 500
 
 
 class HistoryViewSet(SessionsViewSet):
@@ -128,10 +130,8 @@ class HistoryViewSet(SessionsViewSet):
                     session_id, sees, offset=query["offset"], limit=query["limit"], type=kind
                 )
             )
-        found = Event.objects.in_session(session_id).after(query["after"])
-        if "type" in query:
-            found = found.filter(type=query["type"])
-        return Response([serialize_event(event) for event in found[: query["limit"]]])
+        bounds = {"after": query["after"], "limit": query["limit"]}
+        return Response(statements.read_events(session_id, **bounds, type=query.get("type")))
 
     @operation(
         {200: serializers.ExecutionTraceSerializer},
@@ -191,7 +191,7 @@ def read_messages(request: Request, session_id: str) -> list[dict[str, Any]]:
     require_session(request, session_id)
     query = parse_query(queries.HistoryQuery, request.query_params)
     bounds = {"after": query.get("after"), "before": query.get("before")}
-    return statements.read_messages(session_id, **bounds, limit=query.get("limit", statements.PAGE))
+    return statements.read_messages(session_id, **bounds, limit=query.get("limit", PAGE))
 
 
 def write_array(pages: Iterable[list[dict[str, Any]]]) -> Iterator[bytes]:

@@ -5,7 +5,6 @@ from typing import Any
 from django.conf import settings
 from rest_framework import serializers
 
-from amplifierd.common.formats import stamp
 from amplifierd.common.openapi.schema import (
     MOMENT,
     Schema,
@@ -24,7 +23,7 @@ from amplifierd.common.openapi.schema import (
 )
 from amplifierd.common.serializers import Body, Flag, Member, Number, Object, OutputSerializer, Text
 from amplifierd.common.text import is_blank
-from sessions_app.models import Approval, Event, Message, Run
+from sessions_app.models import Approval, Message, Run
 from sessions_app.services import cleanup
 from sessions_app.services.pending_actions import Answer
 from sessions_app.services.runs import Strategy
@@ -328,16 +327,6 @@ def find_answer(run: Run) -> Message | None:
     """Return the message with what a run has said; None if it has said nothing."""
     following = Message.objects.in_session(run.session_id).after(run.message.seq)
     return following.filter(run=run, role=Role.ASSISTANT).first()
-
-
-def serialize_event(event: Event) -> dict[str, Any]:
-    """Return an event of the journal: what a frame of the stream carries."""
-    return {
-        "id": event.seq,
-        "event": event.type,
-        "data": event.data,
-        "createdAt": stamp(event.created_at),
-    }
 
 
 class CreateSession(Body):

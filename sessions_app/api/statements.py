@@ -3,16 +3,18 @@
 from collections.abc import Iterator
 from typing import Any
 
+import orjson
 from django.db.models.expressions import RawSQL
 
 from amplifierd.common.callers import Visibility, sql_visibility
+from amplifierd.common.formats import stamp
 from amplifierd.common.statements import fetch_prepared
 from sessions_app.api.serializers import MessageSerializer, SessionSerializer
 from sessions_app.exceptions import SessionNotFound
 from sessions_app.models.querysets import SessionQuerySet
 
 # Messages that are read in one query.
-PAGE = 500
+PAGE = 1000
 # A seq that no message has.
 SEQ_END = 2**53 + 1
 
@@ -39,6 +41,13 @@ WHERE m.session_id = %(session)s::text
 ORDER BY m.seq {order} LIMIT %(limit)s::bigint
 """
 MESSAGE_COLUMNS = ", ".join(MessageSerializer.columns("m"))
+# Events after a seq, of all types or of one.
+EVENTS = """
+SELECT e.seq, e.type, e.data::text, e.created_at FROM sessions_app_event e
+WHERE e.session_id = %(session)s::text AND e.seq > %(after)s::bigint
+    AND (%(type)s::text IS NULL OR e.type = %(type)s::text)
+ORDER BY e.seq LIMIT %(limit)s::bigint
+"""
 FIRST_MESSAGES = MESSAGES.format(columns=MESSAGE_COLUMNS, order="ASC")
 LAST_MESSAGES = MESSAGES.format(columns=MESSAGE_COLUMNS, order="DESC")
 
@@ -84,6 +93,22 @@ def read_transcript(
         if len(rows) < PAGE:
             return
         after = rows[-1][0]
+
+
+def read_events(
+    session_id: str, *, after: int, limit: int, type: str | None
+) -> list[dict[str, Any]]:
+    """Return events of the journal in order: what frames of the stream carry."""
+    parameters = {"session": session_id, "after": after, "limit": limit, "type": type}
+    return [
+        {
+            "id": seq,
+            "event": event_type,
+            "data": orjson.Fragment(data),
+            "createdAt": stamp(created_at),
+        }
+        for seq, event_type, data, created_at in fetch_prepared(EVENTS, parameters, binary=True)
+    ]
 
 
 def _fetch_session(statement: str, session_id: str, sees: Visibility) -> tuple[Any, ...]:

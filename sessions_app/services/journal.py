@@ -21,7 +21,7 @@ from amplifierd.common.text import UNSTORABLE, make_json_storable
 from sessions_app import failpoints
 from sessions_app.events import Event
 from sessions_app.models import Attempt
-from sessions_app.services import hints
+from sessions_app.services import hints, statements
 from sessions_app.signals import journal_grew
 from sessions_app.usage import number
 
@@ -89,8 +89,9 @@ class Addition:
     attempt: Attempt | None = None
 
 
-# The statement that appends, and its parts that depend on what is appended. Rows come as JSON:
-# psycopg would take twice as long for arrays of columns.
+# The statement that appends any number of events, and its parts that depend on what is appended; for
+# one event `services.statements` has shorter ones. Rows come as JSON: psycopg would take twice as
+# long for arrays of columns.
 APPEND = """
 WITH {held}, grown AS (
     UPDATE sessions_app_session s
@@ -220,9 +221,45 @@ def append(session_id: str, entries: Sequence[Entry]) -> Position:
     such session, or if there are messages and the session is not active. Joins the caller's
     transaction.
     """
-    position = _write([Addition(session_id, entries)]).get(session_id)
+    if len(entries) == 1:
+        statement = statements.ADD_MESSAGE if entries[0].message else statements.ADD_EVENT
+        position = add_one(statement, session_id, entries[0])
+    else:
+        position = _write([Addition(session_id, entries)]).get(session_id)
     if position is None:
         raise NotAppended(session_id)
+    return position
+
+
+def add_one(statement: str, session_id: str, entry: Entry, **more: Any) -> Position | None:
+    """Execute a statement of `services.statements` that adds one event; notify after the commit.
+
+    Return where the history now stands; None if the statement has written nothing.
+    """
+    parameters = {
+        "session": session_id,
+        "type": str(entry.type),
+        "data": encode(_data(entry)),
+        "run": entry.run_id,
+        **more,
+    }
+    if line := entry.message:
+        parameters |= {
+            "message": line.id,
+            "role": line.role,
+            "content": line.content,
+            "at": line.at,
+            "agent": line.agent,
+            "token_count": line.token_count,
+            "metadata": encode(line.metadata),
+            "finish_reason": line.finish_reason,
+            "run": line.run_id,
+        }
+    rows = fetch_prepared(statement, parameters)
+    if not rows:
+        return None
+    position = Position(*rows[0])
+    announce([Addition(session_id, [entry])], {session_id: position})
     return position
 
 

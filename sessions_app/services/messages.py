@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from django.db import transaction
 from django.utils import timezone
 
 from sessions_app.events import EventType
@@ -33,12 +32,11 @@ def add(
         token_count=token_count,
         metadata=metadata or {},
     )
-    with transaction.atomic():
-        entry = Entry(EventType.MESSAGE_ADDED, {}, message=line)
-        try:
-            position = journal.append(session_id, [entry])
-        except journal.NotAppended:
-            raise why_not(session_id) from None
+    try:
+        # One statement, and so one transaction unless the caller has one.
+        position = journal.append(session_id, [Entry(EventType.MESSAGE_ADDED, {}, message=line)])
+    except journal.NotAppended:
+        raise why_not(session_id) from None
     return saved(line, session_id, position.message_count)
 
 

@@ -1,7 +1,7 @@
 """Runs as callers see them: a message is sent, its run waits, is executed, or is cancelled."""
 
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 from django.conf import settings
@@ -19,8 +19,8 @@ from sessions_app.exceptions import (
     TooManyRuns,
 )
 from sessions_app.models import Checkpoint, Event, PendingAction, Run, Session, SubSessionCall
-from sessions_app.services import hints, journal, pending_actions, usage
-from sessions_app.services.journal import Entry, Line
+from sessions_app.services import hints, journal, pending_actions, statements, usage
+from sessions_app.services.journal import Entry, Line, Position
 from sessions_app.states import ActionKind, FinishReason, Role, RunStatus, SessionStatus
 
 
@@ -45,23 +45,38 @@ def send(
     Return the run, and the seq of the event that tells of the message. Raises SessionNotFound,
     InvalidTransition (not active), RunInProgress (`reject`) or TooManyRuns.
     """
+    run = Run(id=new_run_id(), session_id=session_id)
+    line = Line(Role.USER, content, timezone.now(), run_id=run.id, metadata=metadata or {})
+    run.message_id, run.created_at = line.id, line.at
+    entry = Entry(EventType.USER_MESSAGE_SAVED, {"runId": run.id}, run.id, message=line)
+    # One statement is a transaction; a failpoint holds one that has not been committed yet.
+    with transaction.atomic() if settings.BARRIERS else nullcontext():
+        position = _add_run(session_id, entry, besides=strategy == Strategy.ENQUEUE)
+        if position is None:
+            position = _add_run_under_lock(session_id, entry, strategy)
+        hints.call_worker(session_id)
+        failpoints.reach(failpoints.SEND_BEFORE_COMMIT)
+    return run, position.last_event_seq
+
+
+def _add_run(session_id: str, entry: Entry, *, besides: bool) -> Position | None:
+    """Add a message and its run by one statement; None if there is more to do first, or less."""
+    room = settings.MAX_QUEUED_RUNS
+    return journal.add_one(statements.SEND, session_id, entry, room=room, besides=besides)
+
+
+def _add_run_under_lock(session_id: str, entry: Entry, strategy: str) -> Position:
+    """Add a message and its run after what has to happen first, or raise why it is refused."""
     with transaction.atomic():
         session = Session.objects.lock(session_id)
         if session.status != SessionStatus.ACTIVE:
             raise InvalidTransition.not_active(session.status)
         _make_room(session_id, strategy)
         pending_actions.deny_for_message(session_id)
-        run = Run(id=new_run_id(), session_id=session_id)
-        line = Line(Role.USER, content, timezone.now(), run_id=run.id, metadata=metadata or {})
-        position = journal.append(
-            session_id,
-            [Entry(EventType.USER_MESSAGE_SAVED, {"runId": run.id}, run.id, message=line)],
-        )
-        run.message_id = line.id
-        run.save(force_insert=True)
-        hints.call_worker(session_id)
-        failpoints.reach(failpoints.SEND_BEFORE_COMMIT)
-    return run, position.last_event_seq
+        position = _add_run(session_id, entry, besides=True)
+    if position is None:
+        raise RuntimeError(f"Session {session_id} is locked and takes no run.")
+    return position
 
 
 def cancel(session_id: str, run_id: str) -> bool:

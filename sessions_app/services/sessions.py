@@ -5,16 +5,18 @@ A status changes together with its event, or not at all.
 
 import json
 from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import F
 from django.db.models.functions import Greatest, Now
 from django.utils import timezone
 
 from amplifierd.common.callers import Nobody, Visibility
 from amplifierd.common.formats import stamp
+from amplifierd.common.statements import fetch_prepared
 from profiles_app.services.directories import find_default_profile, require_directory
 from profiles_app.services.mount_plans import build_mount_plan
 from profiles_app.services.profiles import resolve_profile
@@ -22,9 +24,12 @@ from sessions_app.events import EventType, SessionDeletedHint, SessionUpdatedHin
 from sessions_app.exceptions import InvalidTransition, MetadataTooLarge, SessionNotFound
 from sessions_app.models import Checkpoint, Event, Message, Run, Session, SubSessionCall
 from sessions_app.models.triggers import PURGE_SETTING
-from sessions_app.services import hints, journal, runs
+from sessions_app.services import hints, journal, runs, statements
 from sessions_app.services.journal import Entry
 from sessions_app.states import SESSION_TERMINAL, SESSION_TRANSITIONS, SessionStatus
+
+# Events of a session that one statement deletes, however short its time is limited.
+SHORT_HISTORY = 1000
 
 
 def create(
@@ -63,29 +68,39 @@ def create(
         settings_overrides=session.settings_overrides,
         created_at=session.created_at,
     )
+    if parent_session_id is None:
+        _insert(session)
+        return session
     with transaction.atomic():
-        if parent_session_id and not Session.objects.visible_to(sees).is_held(parent_session_id):
+        if not Session.objects.visible_to(sees).is_held(parent_session_id):
             raise SessionNotFound(f"There is no parent session {parent_session_id!r}.")
-        session.save(force_insert=True)
-        hints.send_created(session)
+        _insert(session)
     return session
 
 
-def start(session_id: str) -> Session:
+def _insert(session: Session) -> None:
+    """Insert a new session, and announce it after the commit."""
+    plain = ("id", "name", "owner", "profile_name", "amplified_dir", "parent_id", "created_at")
+    values = {name: getattr(session, name) for name in (*plain, "updated_at")}
+    for name in ("settings_overrides", "mount_plan", "metadata"):
+        values[name] = json.dumps(getattr(session, name), ensure_ascii=False)
+    fetch_prepared(statements.INSERT_SESSION, {**values, "status": str(session.status)})
+    hints.send_created(session)
+
+
+def start(session_id: str) -> None:
     """Take a session from created to active: from now on it takes messages."""
-    return _transition(session_id, SessionStatus.ACTIVE, started_at=timezone.now())
+    _transition(session_id, SessionStatus.ACTIVE, started_at=timezone.now())
 
 
-def complete(session_id: str) -> Session:
+def complete(session_id: str) -> None:
     """End an active session whose work is done."""
-    return _transition(session_id, SessionStatus.COMPLETED, ended_at=timezone.now())
+    _transition(session_id, SessionStatus.COMPLETED, ended_at=timezone.now())
 
 
-def fail(
-    session_id: str, error_message: str, error_details: dict[str, Any] | None = None
-) -> Session:
+def fail(session_id: str, error_message: str, error_details: dict[str, Any] | None = None) -> None:
     """End an active session because of an error, which it keeps."""
-    return _transition(
+    _transition(
         session_id,
         SessionStatus.FAILED,
         ended_at=timezone.now(),
@@ -94,9 +109,9 @@ def fail(
     )
 
 
-def terminate(session_id: str) -> Session:
+def terminate(session_id: str) -> None:
     """End an active session early."""
-    return _transition(session_id, SessionStatus.TERMINATED, ended_at=timezone.now())
+    _transition(session_id, SessionStatus.TERMINATED, ended_at=timezone.now())
 
 
 def update(session_id: str, changes: dict[str, Any]) -> Session:
@@ -184,10 +199,31 @@ def delete(session_id: str) -> None:
     takes its time to go, and a worker that had something to write for it would wait as long, with
     all else that it executes. Its streams end. Raises SessionNotFound.
     """
+    if _delete_at_once(session_id):
+        return
     runs.cancel_open(session_id)
     end_sub_sessions(session_id)
     with transaction.atomic():
         purge(Session.objects.lock(session_id, whole=True))
+
+
+def _delete_at_once(session_id: str) -> bool:
+    """Delete a session by one statement; False if it takes more, or if there is none."""
+    if connection.in_atomic_block:
+        return False
+    try:
+        found = fetch_prepared(statements.DELETE, {"session": session_id, "most": SHORT_HISTORY})
+    except IntegrityError:
+        # Something that refers to it was added meanwhile.
+        return False
+    for last_event_seq, owner in found:
+        _announce_deletion(session_id, last_event_seq, owner)
+    return bool(found)
+
+
+def _announce_deletion(session_id: str, last_event_seq: int, owner: str) -> None:
+    journal.notify(session_id, last_event_seq + 1)
+    hints.send(SessionDeletedHint, session_id, owner)
 
 
 def end_sub_sessions(session_id: str) -> None:
@@ -222,8 +258,7 @@ def purge(session: Session) -> None:
     runs.forget_actions(session.id)
     Run.objects.filter(session=session)._raw_delete("default")
     Session.objects.filter(pk=session.id)._raw_delete("default")
-    journal.notify(session.id, session.last_event_seq + 1)
-    hints.send(SessionDeletedHint, session.id, session.owner)
+    _announce_deletion(session.id, session.last_event_seq, session.owner)
 
 
 def _merge_metadata(metadata: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -237,39 +272,52 @@ def _merge_metadata(metadata: dict[str, Any], changes: dict[str, Any]) -> dict[s
     return kept
 
 
-def _transition(session_id: str, target: SessionStatus, **changes: Any) -> Session:
+def _transition(session_id: str, target: SessionStatus, **changes: Any) -> None:
     """Make one step of the table of transitions, with its event; of racing callers one wins.
 
     An end settles the session's open runs first, so that their outcome is told before it.
     """
+    entry = _build_step(target, **changes)
+    details = changes.get("error_details")
+    values = {
+        "status": str(target),
+        "started_at": changes.get("started_at"),
+        "ended_at": changes.get("ended_at"),
+        "error_message": changes.get("error_message"),
+        "error_details": None if details is None else journal.encode(details),
+        "from": [str(source) for source, to in SESSION_TRANSITIONS.items() if target in to],
+    }
+    if journal.add_one(statements.MOVE, session_id, entry, **values):
+        return
     with transaction.atomic():
         session = Session.objects.lock(session_id)
         if target not in SESSION_TRANSITIONS[session.status]:
             raise InvalidTransition.between(session.status, target)
         if target in SESSION_TERMINAL:
             runs.cancel_open(session_id)
-        Session.objects.filter(pk=session_id, status=session.status).update(
-            status=target, **changes
-        )
-        session.refresh_from_db()
-        session.last_event_seq = journal.append(session_id, [_step(session)]).last_event_seq
-    return session
+        if not journal.add_one(statements.MOVE, session_id, entry, **values):
+            raise RuntimeError(f"Session {session_id} is locked and has an open run.")
 
 
-def _step(session: Session) -> Entry:
-    """Return the event of the transition that the session has just made."""
-    # It is set if the session has ended, and only then.
-    if session.ended_at is not None:
-        data = {
-            "status": str(session.status),
-            "timestamp": stamp(session.ended_at),
-            "errorMessage": session.error_message,
-            "errorDetails": session.error_details,
-        }
-        return Entry(EventType.SESSION_ENDED, data)
-    started_at = session.started_at and stamp(session.started_at)
-    data = {"status": str(session.status), "timestamp": started_at}
-    return Entry(EventType.SESSION_STARTED, data)
+def _build_step(
+    target: SessionStatus,
+    *,
+    started_at: datetime | None = None,
+    ended_at: datetime | None = None,
+    error_message: str | None = None,
+    error_details: dict[str, Any] | None = None,
+) -> Entry:
+    """Return the event of a transition."""
+    if ended_at is None:
+        data = {"status": str(target), "timestamp": started_at and stamp(started_at)}
+        return Entry(EventType.SESSION_STARTED, data)
+    data = {
+        "status": str(target),
+        "timestamp": stamp(ended_at),
+        "errorMessage": error_message,
+        "errorDetails": error_details,
+    }
+    return Entry(EventType.SESSION_ENDED, data)
 
 
 def _read_fields(session: Session, changes: dict[str, Any]) -> dict[str, Any]:

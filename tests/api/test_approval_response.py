@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from sessions_app.models import Approval, Event, Session
-from sessions_app.services import attempts, sessions
+from sessions_app.services import attempts
 from tests.api.callers import Caller
-from tests.conftest import Api
+from tests.conftest import Api, started
 from tests.harness.parked import asked, wait
 
 
@@ -179,6 +179,6 @@ def test_an_answer_may_say_whose_it_is_where_no_key_does(api: Api, approval: App
 
 def test_who_answers_with_a_key_goes_by_its_name(api: Api) -> None:
     caller = Caller(api, "ada")
-    session = sessions.start(caller.session())
+    session = started(caller.session())
     approval = asked(session)
     assert answer(caller, approval, "approve", answered_by="eve").json()["answeredBy"] == "ada"

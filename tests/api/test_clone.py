@@ -13,7 +13,7 @@ from sessions_app.models import Event, Message, Run, Session
 from sessions_app.services import attempts, clone_fork, messages, runs, sessions
 from sessions_app.states import SessionStatus
 from sessions_app.worker.turns import turn_of
-from tests.conftest import Api, claimed, say
+from tests.conftest import Api, claimed, say, started
 
 Make = Callable[..., Session]
 
@@ -185,7 +185,7 @@ def test_the_same_key_clones_once(api: Api, session: Session) -> None:
 
 def test_the_model_sees_what_was_said_in_the_original(api: Api, session: Session) -> None:
     answered(session)
-    copy = sessions.start(clone(api, session).id)
+    copy = started(clone(api, session).id)
     turn = turn_of(claimed(copy, "and now?"))
     assert turn.prompt == "and now?"
     assert tuple(replace(each, run_id="") for each in turn.history) == (

@@ -49,7 +49,8 @@ def main() -> None:
 
 def claimed() -> Attempt:
     """Return the attempt of a new session's first run."""
-    session = sessions.start(sessions.create(profile_name="foundation/test").id)
+    session = sessions.create(profile_name="foundation/test")
+    sessions.start(session.id)
     runs.send(session.id, "hello")
     attempt = attempts.claim(session.id, "bench")
     if attempt is None:

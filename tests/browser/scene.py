@@ -80,7 +80,8 @@ def main() -> None:
 
 def long() -> Session:
     """Make a session of 10,000 messages."""
-    session = sessions.start(sessions.create(profile_name=SMALL, name="A long talk").id)
+    session = sessions.create(profile_name=SMALL, name="A long talk")
+    sessions.start(session.id)
     at = timezone.now()
     lines = [
         Line("assistant" if n % 2 == 0 else "user", f"message number {n}", at)

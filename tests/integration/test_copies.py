@@ -16,7 +16,7 @@ from sessions_app.exceptions import SessionNotFound
 from sessions_app.models import Event, Message, Session
 from sessions_app.services import attempts, cleanup, clone_fork, messages, parking, runs, sessions
 from sessions_app.worker.turns import turn_of
-from tests.conftest import Api, claimed, say
+from tests.conftest import Api, claimed, say, started
 from tests.harness.racing import race
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -172,20 +172,20 @@ def test_a_model_is_told_in_a_copy_what_was_done_with_tools(
     session: Session, make_copy: Callable[..., Session]
 ) -> None:
     with_tools(session)
-    copy = sessions.start(make_copy(session.id).id)
-    again = sessions.start(make_copy(copy.id).id)
+    copy = started(make_copy(session.id).id)
+    again = started(make_copy(copy.id).id)
     assert told(copy) == told(again) == [["assistant", "tool"]]
     assert findings() == []
 
 
 def test_a_fork_before_an_answer_knows_nothing_of_it(session: Session) -> None:
     with_tools(session)
-    assert told(sessions.start(clone_fork.fork(session.id, 1).id)) == [[]]
+    assert told(started(clone_fork.fork(session.id, 1).id)) == [[]]
 
 
 def test_without_the_original_the_text_is_left(session: Session) -> None:
     with_tools(session)
-    copy = sessions.start(clone_fork.clone(session.id, Everyone()).id)
+    copy = started(clone_fork.clone(session.id, Everyone()).id)
     sessions.delete(session.id)
     assert told(copy) == [[]]
     assert copy.messages.get(role="assistant").content == "Done."

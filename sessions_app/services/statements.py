@@ -1,0 +1,145 @@
+"""Statements for one session, each with its lock, its event and all that it changes.
+
+Each is prepared, and a transaction of its own unless the caller has one: what it writes commits
+together. Most write nothing if there is more to do than they do, and the services go the long way.
+
+The row of the session is locked by its update. What a statement has looked up elsewhere, such as
+whether a run is open, it has seen before that lock, so it also compares `last_event_seq`: nothing
+that matters here happens to a session without an event. If another transaction was faster, the
+row is read again after the wait, the numbers differ, and nothing is written.
+"""
+
+from sessions_app.models.triggers import PURGE_SETTING
+from sessions_app.states import RUN_OPEN
+
+# The parameters of the new event's message.
+_INSERT_MESSAGE = """message AS (
+    INSERT INTO sessions_app_message
+        (id, session_id, seq, role, content, created_at, run_id, agent, token_count, metadata,
+        finish_reason)
+    SELECT %(message)s::text, %(session)s::text, message_count, %(role)s::text, %(content)s::text,
+        %(at)s::timestamptz, %(run)s::text, %(agent)s::text, %(token_count)s::int,
+        %(metadata)s::jsonb, %(finish_reason)s::text
+    FROM grown
+),"""
+_INSERT_RUN = """ run AS (
+    INSERT INTO sessions_app_run
+        (id, session_id, message_id, status, attempt, interruptions, worker, created_at, usage,
+        error_code, error)
+    SELECT %(run)s::text, %(session)s::text, %(message)s::text, 'queued', 0, 0, '',
+        %(at)s::timestamptz, '{}', '', ''
+    FROM grown
+),"""
+_ONE_EVENT = """
+WITH {seen}grown AS (
+    UPDATE sessions_app_session s
+    SET last_event_seq = s.last_event_seq + 1, updated_at = statement_timestamp(){changes}
+    {joined}WHERE s.id = %(session)s::text{condition}
+    RETURNING s.message_count, s.last_event_seq, s.owner
+), {others} event AS (
+    INSERT INTO sessions_app_event (session_id, seq, type, data, run_id)
+    SELECT %(session)s::text, last_event_seq, %(type)s::text, {data}, %(run)s::text FROM grown
+)
+SELECT message_count, last_event_seq, owner FROM grown
+"""
+_PARTS = {
+    "seen": "",
+    "changes": "",
+    "joined": "",
+    "condition": "",
+    "others": "",
+    "data": "%(data)s::jsonb",
+}
+_MESSAGE_PARTS = _PARTS | {
+    "changes": ", message_count = s.message_count + 1",
+    "condition": " AND s.status = 'active'",
+    "others": _INSERT_MESSAGE,
+    # Its seq is part of the data of the event.
+    "data": "%(data)s::jsonb || jsonb_build_object('seq', message_count)",
+}
+_OPEN = ", ".join(f"'{status}'" for status in RUN_OPEN)
+_SEEN_QUIET = """seen AS MATERIALIZED (
+    SELECT last_event_seq FROM sessions_app_session WHERE id = %(session)s::text AND NOT EXISTS (
+        SELECT FROM sessions_app_run WHERE session_id = %(session)s::text AND status IN ({open})
+    )
+), """
+_MOVE_PARTS = _PARTS | {
+    "seen": _SEEN_QUIET.format(open=_OPEN),
+    "joined": "FROM seen ",
+    "condition": " AND s.last_event_seq = seen.last_event_seq AND s.status = ANY(%(from)s::text[])",
+    "changes": """, status = %(status)s::text,
+        started_at = coalesce(%(started_at)s::timestamptz, s.started_at),
+        ended_at = %(ended_at)s::timestamptz, error_message = %(error_message)s::text,
+        error_details = %(error_details)s::jsonb""",
+}
+
+_SEEN_ROOM = """seen AS MATERIALIZED (
+    SELECT last_event_seq FROM sessions_app_session WHERE id = %(session)s::text AND (
+        SELECT count(*) FILTER (WHERE status = 'queued') < %(room)s::bigint
+            AND (%(besides)s::boolean OR count(*) = 0)
+        FROM sessions_app_run WHERE session_id = %(session)s::text AND status IN ({open})
+    ) AND NOT EXISTS (
+        SELECT FROM sessions_app_pending_action
+        WHERE session_id = %(session)s::text AND status = 'pending' AND kind = 'approval'
+    )
+), """
+_SEND_PARTS = _MESSAGE_PARTS | {
+    "seen": _SEEN_ROOM.format(open=_OPEN),
+    "joined": "FROM seen ",
+    "condition": " AND s.last_event_seq = seen.last_event_seq AND s.status = 'active'",
+    "others": _INSERT_MESSAGE + _INSERT_RUN,
+}
+
+# An event is added to a session, in any status.
+ADD_EVENT = _ONE_EVENT.format(**_PARTS)
+# A message is added to an active session.
+ADD_MESSAGE = _ONE_EVENT.format(**_MESSAGE_PARTS)
+# A session without an open run goes from one status to another.
+MOVE = _ONE_EVENT.format(**_MOVE_PARTS)
+# A message is added to an active session, with the run that is to answer it: if fewer runs than
+# `room` are queued, if no other run is open unless it may be `besides` one, and if no approval is
+# pending.
+SEND = _ONE_EVENT.format(**_SEND_PARTS)
+
+INSERT_SESSION = """
+INSERT INTO sessions_app_session
+    (id, name, status, owner, profile_name, amplified_dir, parent_id, settings_overrides,
+    mount_plan, metadata, created_at, updated_at, message_count, last_event_seq, agent_invocations,
+    token_usage, usage, summary, summarised_seq)
+VALUES (%(id)s, %(name)s, %(status)s, %(owner)s, %(profile_name)s, %(amplified_dir)s, %(parent_id)s,
+    %(settings_overrides)s::jsonb, %(mount_plan)s::jsonb, %(metadata)s::jsonb,
+    %(created_at)s::timestamptz, %(updated_at)s::timestamptz, 0, 0, 0, 0, '{}', '', 0)
+RETURNING id
+"""
+
+# A session is deleted with its history, unless the history is long, a run is open, or another
+# session has to do with it. The foreign keys are checked at the commit: what another transaction
+# has added meanwhile lets it fail.
+_DELETE = """
+WITH seen AS MATERIALIZED (
+    SELECT id, last_event_seq, set_config('{purge}', id, true) AS purge
+    FROM sessions_app_session s
+    WHERE id = %(session)s::text AND last_event_seq <= %(most)s::bigint
+        AND NOT EXISTS (SELECT FROM sessions_app_session child WHERE child.parent_id = s.id)
+        AND NOT EXISTS (
+            SELECT FROM sessions_app_run r WHERE r.session_id = s.id AND r.status IN ({open}))
+        AND NOT EXISTS (
+            SELECT FROM sessions_app_pending_action a
+            WHERE a.session_id = s.id OR a.sub_session_id = s.id)
+), gone AS (
+    DELETE FROM sessions_app_session s USING seen
+    WHERE s.id = seen.id AND s.last_event_seq = seen.last_event_seq AND seen.purge = s.id
+    RETURNING s.id, s.last_event_seq, s.owner
+), checkpoint AS (
+    DELETE FROM sessions_app_checkpoint c USING gone, sessions_app_run r
+    WHERE r.session_id = gone.id AND c.run_id = r.id
+), event AS (
+    DELETE FROM sessions_app_event e USING gone WHERE e.session_id = gone.id
+), message AS (
+    DELETE FROM sessions_app_message m USING gone WHERE m.session_id = gone.id
+), run AS (
+    DELETE FROM sessions_app_run r USING gone WHERE r.session_id = gone.id
+)
+SELECT last_event_seq, owner FROM gone
+"""
+DELETE = _DELETE.format(purge=PURGE_SETTING, open=_OPEN)

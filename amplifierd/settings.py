@@ -226,6 +226,7 @@ REST_FRAMEWORK = {
     "UNAUTHENTICATED_USER": None,
     "DEFAULT_PARSER_CLASSES": ["amplifierd.common.parsers.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["amplifierd.common.serializers.FastJSONRenderer"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "amplifierd.common.serializers.JSONNegotiation",
     # `?format=` is an unknown parameter like any other.
     "URL_FORMAT_OVERRIDE": None,
     "EXCEPTION_HANDLER": "amplifierd.common.problems.exception_handler",

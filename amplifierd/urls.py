@@ -21,6 +21,8 @@ def add_slash(request: HttpRequest) -> HttpResponseRedirect:
 
 
 urlpatterns = [
+    # First, because each request looks for its URL from here on.
+    path("api/v1/", include("sessions_app.api.urls")),
     path("", views.index),
     re_path(r"^livez/?$", views.livez),
     re_path(r"^readyz/?$", views.readyz),
@@ -28,7 +30,6 @@ urlpatterns = [
     re_path(r"^api/v1/health/?$", views.health),
     re_path(r"^api/v1/openapi\.json/?$", views.openapi_json, name="openapi"),
     re_path(r"^docs/?$", views.docs, name="docs"),
-    path("api/v1/", include("sessions_app.api.urls")),
     path("api/v1/", include("profiles_app.api.urls")),
     # Before Django's own answer, which is a page if DEBUG is on.
     re_path(r"^api/", csrf_exempt(problems.not_found)),

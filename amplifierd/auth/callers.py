@@ -23,6 +23,8 @@ SEND_A_KEY = "Send an API key: `Authorization: Bearer amp_…`."
 # On loopback no keys are required; the security middleware has checked the request.
 ANYBODY = Caller(Everyone(), scope=Scope.ADMIN)
 NOBODY = Caller()
+# Each scope may do what those before it may.
+RANKS = Scope.values
 # Scope of a login to the console, by its permissions; the highest first.
 BY_PERMISSION = {
     Scope.WRITE: "sessions_app.change_session",
@@ -70,7 +72,7 @@ def find_caller(request: HttpRequest) -> Caller:
     """
     found = vars(request)
     if "caller" not in found:
-        if authorization := request.headers.get("Authorization"):
+        if authorization := request.META.get("HTTP_AUTHORIZATION"):
             scheme, _, sent = authorization.partition(" ")
             if scheme.lower() != CHALLENGE.lower():
                 raise BadCredentials(SEND_A_KEY)
@@ -91,8 +93,7 @@ def require_scope(caller: Caller, needed: Scope) -> None:
     """Raise BadCredentials or PermissionDenied, with what is missing, without the scope."""
     if not caller.is_authenticated:
         raise BadCredentials(SEND_A_KEY)
-    ranks = Scope.values
-    if caller.scope not in ranks or ranks.index(caller.scope) < ranks.index(needed):
+    if caller.scope not in RANKS or RANKS.index(caller.scope) < RANKS.index(needed):
         raise PermissionDenied(f"This needs the scope {needed}; what you sent has {caller.scope}.")
 
 

@@ -18,7 +18,9 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 from rest_framework.fields import empty
+from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
 from rest_framework.settings import api_settings
 
 from amplifierd.common.formats import stamp
@@ -328,6 +330,19 @@ def _loader(member: Member) -> Callable[[Any], Any] | None:
 def _is_object(schema: Schema) -> bool:
     """Tell whether it describes JSON objects: its type is one word, or a list of them."""
     return "object" in schema.get("type", "")
+
+
+class JSONNegotiation(DefaultContentNegotiation):
+    """REST framework's negotiation; for what nearly all clients send there is nothing to choose."""
+
+    # The stub leaves out what is returned.
+    def select_renderer(
+        self, request: Request, renderers: Any, format_suffix: str | None = None
+    ) -> Any:
+        """Return the renderer and its media type; raise NotAcceptable."""
+        if request.META.get("HTTP_ACCEPT", "*/*") in ("*/*", "application/json"):
+            return renderers[0], renderers[0].media_type
+        return super().select_renderer(request, renderers, format_suffix)
 
 
 class FastJSONRenderer(JSONRenderer):

@@ -11,7 +11,7 @@ from amplifierd.common.problems import log_failure, problem_of, respond
 from sessions_app import failpoints
 from sessions_app.services import idempotency
 
-HEADER = "Idempotency-Key"
+HEADER = "HTTP_IDEMPOTENCY_KEY"
 REPLAYED = "Idempotent-Replayed"
 
 
@@ -26,7 +26,7 @@ class IdempotencyMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """Answer the request."""
-        key = request.headers.get(HEADER)
+        key = request.META.get(HEADER)
         if key is None or request.method != "POST":
             return self.get_response(request)
         try:

@@ -1,5 +1,6 @@
 """The paths below /api/v1, each with and without its trailing slash."""
 
+from django.urls import URLPattern
 from rest_framework.routers import SimpleRouter
 
 from sessions_app.api import streams as streams  # adds the streams to the API's description
@@ -21,7 +22,13 @@ router = SlashOptionalRouter()
 router.register("sessions", HistoryViewSet, basename="history")
 router.register("sessions", RunViewSet, basename="run")
 router.register("sessions", SessionApprovalsViewSet, basename="session-approval")
-# Last, as any word could be a session's id.
 router.register("sessions", SessionViewSet, basename="session")
 router.register("approvals", ApprovalViewSet, basename="approval")
-urlpatterns = router.urls
+
+
+def order(path: URLPattern) -> tuple[int, bool]:
+    """Sort short paths first, which most requests have, and words before ids, which may be any."""
+    return str(path.pattern).count("/"), "(?P<" in str(path.pattern)
+
+
+urlpatterns = sorted(router.urls, key=order)

@@ -22,6 +22,7 @@ from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.settings import api_settings
+from rest_framework.validators import ProhibitSurrogateCharactersValidator
 
 from amplifierd.common.formats import stamp
 from amplifierd.common.openapi.schema import Schema, free, record
@@ -72,11 +73,23 @@ class Body(serializers.Serializer):
         return super().to_internal_value(known)
 
 
+class NoSurrogates(ProhibitSurrogateCharactersValidator):
+    """REST framework's check, which looks at each character of a text only if there is one."""
+
+    def __call__(self, value: Any) -> None:
+        if UNSTORABLE.search(value):
+            super().__call__(value)
+
+
 class Text(serializers.CharField):
     """A text that is kept as it was sent: not trimmed, not converted from a number."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(trim_whitespace=False, **options)
+        self.validators = [
+            NoSurrogates() if isinstance(check, ProhibitSurrogateCharactersValidator) else check
+            for check in self.validators
+        ]
 
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str):

@@ -210,6 +210,7 @@ WITH_MESSAGES = APPEND.format(**MESSAGE_PARTS)
 WITH_LEASES = APPEND.format(**LEASE_PARTS)
 SUCCEED = APPEND.format(**SUCCEED_PARTS)
 
+ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 # What counts as the first output of an attempt.
 OUTPUT = {name for name, event in Event.registry.items() if event.meta.is_output}
 
@@ -319,7 +320,7 @@ def encode(data: dict[str, Any] | list[dict[str, Any]]) -> str:
     stop the worker that writes it.
     """
     try:
-        text = json.dumps(data, ensure_ascii=False, allow_nan=False)
+        text = ENCODER.encode(data)
     except ValueError:
         return json.dumps(make_json_storable(data), ensure_ascii=False)
     # json.dumps writes NUL as an escape, and a lone surrogate as it is.

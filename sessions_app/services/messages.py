@@ -1,14 +1,27 @@
 """Adding to the transcript without executing anything."""
 
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django.utils import timezone
 
 from sessions_app.events import EventType
 from sessions_app.exceptions import InvalidTransition, SessionNotFound
-from sessions_app.models import Message, Session
+from sessions_app.models import Session
 from sessions_app.services import journal
 from sessions_app.services.journal import Entry, Line
+
+
+@dataclass(frozen=True)
+class AddedMessage(Line):
+    """A message that was added, with its seq: what a row of the transcript is to readers."""
+
+    seq: int = 0
+
+    @property
+    def created_at(self) -> datetime:
+        return self.at
 
 
 def add(
@@ -19,7 +32,7 @@ def add(
     agent: str | None = None,
     token_count: int | None = None,
     metadata: dict[str, Any] | None = None,
-) -> Message:
+) -> AddedMessage:
     """Add a message to an active session's transcript; it is not executed.
 
     Raises SessionNotFound, or InvalidTransition if the session is not active.
@@ -37,24 +50,7 @@ def add(
         position = journal.append(session_id, [Entry(EventType.MESSAGE_ADDED, {}, message=line)])
     except journal.NotAppended:
         raise why_not(session_id) from None
-    return saved(line, session_id, position.message_count)
-
-
-def saved(line: Line, session_id: str, seq: int) -> Message:
-    """Return the message that an appended line has become."""
-    return Message(
-        id=line.id,
-        session_id=session_id,
-        seq=seq,
-        role=line.role,
-        content=line.content,
-        created_at=line.at,
-        run_id=line.run_id,
-        agent=line.agent,
-        token_count=line.token_count,
-        metadata=line.metadata,
-        finish_reason=line.finish_reason,
-    )
+    return AddedMessage(**vars(line), seq=position.message_count)
 
 
 def why_not(session_id: str) -> SessionNotFound | InvalidTransition:

@@ -89,9 +89,9 @@ class Addition:
     attempt: Attempt | None = None
 
 
-# The statement that appends any number of events, and its parts that depend on what is appended; for
-# one event `services.statements` has shorter ones. Rows come as JSON: psycopg would take twice as
-# long for arrays of columns.
+# The statement that appends any number of events, and its parts that depend on what is appended.
+# For one event `services.statements` has shorter ones. Rows come as JSON: psycopg would take twice
+# as long for arrays of columns.
 APPEND = """
 WITH {held}, grown AS (
     UPDATE sessions_app_session s

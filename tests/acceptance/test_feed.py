@@ -184,7 +184,7 @@ def test_two_hundred_clients_that_have_gone_leave_nothing_behind(own: Daemon) ->
     assert memory - before[2] < 4 * MEGABYTE
 
 
-def test_clients_stay_when_postgresql_dies_and_hear_on_when_it_is_back(own: Daemon) -> None:
+def test_clients_stay_when_postgresql_dies_and_go_on_when_it_is_back(own: Daemon) -> None:
     with Reader(own) as first, Reader(own) as second:
         own.postmaster().kill()
         for reader in (first, second):

@@ -57,7 +57,7 @@ def test_a_tool_that_asks_is_a_card_in_the_conversation(admin: Client, session: 
 @pytest.mark.parametrize(
     ("word", "status"), [("approve", "approved"), ("always", "approved"), ("deny", "denied")]
 )
-def test_it_is_answered_by_a_button_and_told_in_the_history(
+def test_it_is_answered_by_a_button_and_recorded_in_the_history(
     admin: Client, session: Session, word: str, status: str
 ) -> None:
     approval = asked(session)
@@ -70,7 +70,7 @@ def test_it_is_answered_by_a_button_and_told_in_the_history(
     assert approval.id in LogEntry.objects.get(object_id=session.id).change_message
 
 
-def test_who_comes_too_late_is_told_what_was_answered(admin: Client, session: Session) -> None:
+def test_a_late_answer_gets_the_earlier_one(admin: Client, session: Session) -> None:
     approval = asked(session)
     pending_actions.answer(session.id, approval.id, "deny", by="notebook")
     refused = answer(admin, approval, "approve")
@@ -106,7 +106,7 @@ def test_without_scripts_the_page_is_shown_again(
     assert again["Location"] == INBOX
 
 
-def test_an_answered_card_says_who_and_why(admin: Client, session: Session) -> None:
+def test_an_answered_card_shows_the_person_and_the_reason(admin: Client, session: Session) -> None:
     approval = asked(session)
     pending_actions.answer(session.id, approval.id, "deny", reason="<b>not there</b>", by="ada")
     page = text(admin, url_of(session))
@@ -116,7 +116,7 @@ def test_an_answered_card_says_who_and_why(admin: Client, session: Session) -> N
     assert 'name="response"' not in page
 
 
-def test_an_answer_stays_beside_what_was_said_after_it(admin: Client, session: Session) -> None:
+def test_an_answer_stays_beside_the_messages_after_it(admin: Client, session: Session) -> None:
     approval = asked(session)
     pending_actions.answer(session.id, approval.id, "approve")
     attempt = attempts.claim(session.id, "worker-2")
@@ -139,7 +139,7 @@ def test_what_a_tool_is_given_is_inert_and_without_secrets(admin: Client, sessio
         assert MASK in page
 
 
-def test_a_piece_of_the_page_says_how_a_run_stands(admin: Client, session: Session) -> None:
+def test_a_piece_of_the_page_shows_the_status_of_a_run(admin: Client, session: Session) -> None:
     approval = asked(session)
     place = url_of(session, f"pending-actions/{approval.run_id}/")
     told = admin.get(place).json()
@@ -161,7 +161,7 @@ def test_a_task_leads_to_its_sub_session(admin: Client, session: Session) -> Non
     assert "waits for a sub-session" in page
 
 
-def test_a_task_that_cannot_be_given_says_why(admin: Client, session: Session) -> None:
+def test_a_task_without_a_sub_session_shows_the_reason(admin: Client, session: Session) -> None:
     parked(
         session, SubSessionRequest("call_1", "delegate", {}, profile="none/such", message="find it")
     )
@@ -229,7 +229,7 @@ def test_the_dashboard_counts_what_waits(admin: Client, session: Session) -> Non
     assert "1 parked" in page
 
 
-def test_the_list_of_sessions_says_which_are_parked(admin: Client, session: Session) -> None:
+def test_the_list_of_sessions_shows_which_are_parked(admin: Client, session: Session) -> None:
     asked(session)
     page = text(admin, "/admin/sessions_app/session/")
     assert '<span class="badge badge-parked">parked</span>' in page

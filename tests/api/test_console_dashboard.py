@@ -139,7 +139,7 @@ def test_the_first_token_is_that_of_the_attempt_that_holds(attempt: Attempt) -> 
     assert run.first_token_at is None
 
 
-def test_the_time_to_the_first_token_is_told(admin: Client, session: Session) -> None:
+def test_the_time_to_the_first_token_is_shown(admin: Client, session: Session) -> None:
     for wait in (1, 2, 3):
         settled(session, "succeeded")
         newest = Run.objects.order_by("-id")[:1].get()
@@ -151,7 +151,7 @@ def test_the_time_to_the_first_token_is_told(admin: Client, session: Session) ->
 
 
 @pytest.mark.parametrize("usage", [{}, {"input_tokens": None}, {"input_tokens": "many"}])
-def test_usage_that_says_nothing_counts_as_nothing(session: Session, usage: Any) -> None:
+def test_missing_usage_counts_as_nothing(session: Session, usage: Any) -> None:
     attempts.succeed(claimed(session), "hello", {})
     Run.objects.update(usage=usage)
     assert Run.objects.values_list("input_tokens", "output_tokens").get() == (0, 0)
@@ -164,7 +164,9 @@ def test_the_queue_is_shown(admin: Client, session: Session) -> None:
     assert re.fullmatch(r"1 waiting 1 running, the oldest waits [\d.]+ s", shown)
 
 
-def test_workers_and_streams_are_those_that_told_of_late(admin: Client, session: Session) -> None:
+def test_workers_and_streams_are_those_with_a_recent_heartbeat(
+    admin: Client, session: Session
+) -> None:
     processes.record("a:1", ProcessKind.WEB, streams=3, feeds=1)
     processes.record("b:2", ProcessKind.WEB, streams=4)
     processes.record("a:2", ProcessKind.WORKER)
@@ -221,7 +223,7 @@ def test_the_page_costs_the_same_however_much_there_is(
         text(admin, "30d")
 
 
-def test_an_empty_console_says_what_to_do_first(admin: Client, make: Make) -> None:
+def test_an_empty_console_explains_what_to_do_first(admin: Client, make: Make) -> None:
     response = admin.get("/admin/", headers={"host": "localhost:4711"})
     page = response.content.decode()
     assert "There is no session yet" in page

@@ -63,7 +63,7 @@ def test_a_deep_tree_is_shown(admin: Client) -> None:
     assert text(admin).count('class="tree-name"') == 400
 
 
-def test_a_profile_is_its_own_or_says_whose_it_is(admin: Client) -> None:
+def test_a_profile_is_its_own_or_inherited_from_a_named_directory(admin: Client) -> None:
     add("work", profile="foundation/production")
     add("work/notes")
     page = text(admin)

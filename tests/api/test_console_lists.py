@@ -101,7 +101,7 @@ def test_a_time_is_a_filter(admin: Client, make: Make, query: dict[str, str], co
         {"owner": "x" * 65},
     ],
 )
-def test_a_filter_that_makes_no_sense_says_so_and_does_not_count(
+def test_an_invalid_filter_is_reported_and_ignored(
     admin: Client, session: Session, query: dict[str, str]
 ) -> None:
     page = text(admin, LIST, **query)
@@ -140,7 +140,7 @@ def test_statuses_have_their_counts_whatever_is_chosen(admin: Client, make: Make
     assert counts(text(admin, LIST, owner="nobody"))["All"] == "0"
 
 
-def test_a_choice_says_how_many_it_would_leave(admin: Client, make: Make) -> None:
+def test_a_choice_shows_how_many_it_would_leave(admin: Client, make: Make) -> None:
     make("active"), make("active"), make("created", profile_name="foundation/base")
     page = text(admin, LIST, status="active", profile_name="foundation/test")
     assert '<option value="foundation/test" selected>foundation/test (2)</option>' in page
@@ -233,7 +233,7 @@ def test_what_is_unread_is_marked_and_found(admin: Client, make: Make) -> None:
     assert len(ids(text(admin, LIST, unread="on"))) == 2
 
 
-def test_the_question_says_how_many_and_how_many_not(admin: Client, make: Make) -> None:
+def test_the_question_shows_how_many_and_how_many_not(admin: Client, make: Make) -> None:
     chosen = [make("active"), make("active"), make("completed")]
     page = act(admin, "terminate", *chosen)
     assert "2 sessions will be terminated." in page
@@ -309,7 +309,7 @@ def test_who_may_only_look_is_offered_nothing(client: Client, session: Session) 
     assert client.get(f"{RUNS}changes/").status_code == 403
 
 
-def test_changed_rows_are_told_of_with_the_number_of_new_ones(
+def test_changed_rows_are_returned_with_the_number_of_new_ones(
     admin: Client, make: Make, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:
     seen = make("active", name="Before")
@@ -354,7 +354,7 @@ def test_nothing_is_inline(admin: Client, attempt: Attempt, url: str) -> None:
     assert not re.search(r"<script(?![^>]*\ssrc=)", page)
 
 
-def test_an_empty_list_says_what_to_do(admin: Client) -> None:
+def test_an_empty_list_explains_what_to_do(admin: Client) -> None:
     assert "There are no sessions yet." in text(admin, LIST)
     assert "No session matches." in text(admin, LIST, status="failed")
     assert "There are no runs yet." in text(admin, RUNS)

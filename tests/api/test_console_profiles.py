@@ -184,7 +184,7 @@ def wrong(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_told_with_its_line(admin_client: Client, mine: Profile, name: str) -> None:
+def test_a_mistake_is_shown_with_its_line(admin_client: Client, mine: Profile, name: str) -> None:
     _, _, line, detail = MISTAKES[name]
     answer = check(admin_client, wrong(name), mine).json()
     [mistake] = answer["mistakes"]
@@ -195,7 +195,7 @@ def test_a_mistake_is_told_with_its_line(admin_client: Client, mine: Profile, na
 
 
 @pytest.mark.parametrize("name", [name for name in MISTAKES if name not in MILD])
-def test_without_scripts_a_mistake_is_told_on_saving(
+def test_without_scripts_a_mistake_is_shown_on_saving(
     admin_client: Client, mine: Profile, name: str
 ) -> None:
     response = save(admin_client, mine, wrong(name))
@@ -221,7 +221,7 @@ def test_a_right_text_has_no_mistakes(admin_client: Client, mine: Profile) -> No
     assert check(admin_client, TEXT, mine).json() == {"mistakes": [], "is_wrong": False}
 
 
-def test_all_that_would_not_compile_is_told_at_once(admin_client: Client, mine: Profile) -> None:
+def test_all_that_would_not_compile_is_shown_at_once(admin_client: Client, mine: Profile) -> None:
     twice = wrong("unknown module").replace("agents:", "tools:\n  - module: tool-none\nagents:")
     lines = [one["line"] for one in check(admin_client, twice, mine).json()["mistakes"]]
     assert lines == [8, 12]
@@ -328,7 +328,7 @@ def test_a_profile_is_made_from_a_sketch(admin_client: Client) -> None:
 
 
 @pytest.mark.parametrize("name", ["mine", "active"])
-def test_a_name_that_is_taken_is_told_at_its_line(
+def test_a_name_that_is_taken_is_shown_at_its_line(
     admin_client: Client, mine: Profile, name: str
 ) -> None:
     sent = TEXT.replace("name: mine", f"name: {name}")
@@ -350,7 +350,7 @@ def test_two_versions_stand_side_by_side(admin_client: Client, mine: Profile) ->
 
 
 @pytest.mark.parametrize("query", ["from=9", "to=0", "from=1&to=99"])
-def test_a_version_that_is_not_there_is_told(
+def test_a_version_that_does_not_exist_is_an_error(
     admin_client: Client, mine: Profile, query: str
 ) -> None:
     page = admin_client.get(f"{url(mine, 'versions/compare/')}?{query}", follow=True)
@@ -388,7 +388,7 @@ def test_buttons_activate_and_deactivate(admin_client: Client, mine: Profile) ->
     assert Profile.objects.active() is None
 
 
-def test_compiling_tells_all_that_is_missing(admin_client: Client, mine: Profile) -> None:
+def test_compiling_shows_all_that_is_missing(admin_client: Client, mine: Profile) -> None:
     assert "A session would find all that local/mine names." in step(admin_client, mine, "check")
     save(admin_client, mine, wrong("unknown module"))
     assert "There is no provider module &#x27;provider-mok&#x27;" in step(

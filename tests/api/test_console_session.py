@@ -92,7 +92,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("said", HOSTILE)
-def test_what_was_said_can_do_nothing(admin: Client, session: Session, said: str) -> None:
+def test_a_message_can_do_nothing(admin: Client, session: Session, said: str) -> None:
     messages.add(session.id, said, role="assistant")
     html = render_markdown(said)
     assert HOSTILE[said] not in html
@@ -154,7 +154,7 @@ def test_thinking_and_tools_stand_with_the_answer(admin: Client, attempt: Attemp
     assert "too &lt;few&gt;</p>" in page
 
 
-def test_a_run_that_is_under_way_shows_what_it_has_said(admin: Client, attempt: Attempt) -> None:
+def test_a_run_that_is_under_way_shows_its_output(admin: Client, attempt: Attempt) -> None:
     hooked(attempt, "hook:thinking:delta", delta="hmm")
     say(attempt, "Hello ", "<world>")
     page = text(admin, Session.objects.get())
@@ -166,7 +166,7 @@ def test_a_run_that_is_under_way_shows_what_it_has_said(admin: Client, attempt: 
     assert f'data-after="{newest}"' in page
 
 
-def test_an_attempt_that_is_void_is_not_shown_as_said(admin: Client, attempt: Attempt) -> None:
+def test_a_void_attempt_is_not_shown_as_output(admin: Client, attempt: Attempt) -> None:
     say(attempt, "void words")
     attempts.release(attempt)
     again = attempts.claim(attempt.session_id, "worker-2")
@@ -179,7 +179,7 @@ def test_an_attempt_that_is_void_is_not_shown_as_said(admin: Client, attempt: At
     assert "attempt 1 was interrupted: what it said is void" in timed
 
 
-def test_a_failed_run_tells_why(admin: Client, attempt: Attempt) -> None:
+def test_a_failed_run_shows_its_reason(admin: Client, attempt: Attempt) -> None:
     attempts.fail(attempt, Failure("provider_error", "Try <again>."))
     assert "provider_error: Try &lt;again&gt;." in text(admin, Session.objects.get())
 
@@ -420,7 +420,7 @@ def test_a_session_fails_only_with_a_reason(admin: Client, session: Session) -> 
     assert "It &lt;broke&gt;." in text(admin, Session.objects.get())
 
 
-def test_the_head_tells_what_can_be_done_now(admin: Client, session: Session) -> None:
+def test_the_head_offers_what_can_be_done_now(admin: Client, session: Session) -> None:
     before = admin.get(url_of(session, "head/")).json()
     sessions.complete(session.id)
     after = admin.get(url_of(session, "head/")).json()

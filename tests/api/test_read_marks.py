@@ -63,10 +63,10 @@ def test_a_mark_is_taken_back(api: Api, session: Session) -> None:
 def test_a_change_of_the_mark_is_hinted_at_once(
     session: Session, django_capture_on_commit_callbacks: Any
 ) -> None:
-    heard: list[dict[str, Any]] = []
+    hints: list[dict[str, Any]] = []
 
     def hear(kind: str, session_id: str, data: dict[str, Any], **_: Any) -> None:
-        heard.append({"kind": kind, "id": session_id, **data})
+        hints.append({"kind": kind, "id": session_id, **data})
 
     session_changed.connect(hear)
     try:
@@ -75,7 +75,7 @@ def test_a_change_of_the_mark_is_hinted_at_once(
             sessions.mark_read(session.id)
     finally:
         session_changed.disconnect(hear)
-    assert heard == [{"kind": "session_updated", "id": session.id, "isUnread": False}]
+    assert hints == [{"kind": "session_updated", "id": session.id, "isUnread": False}]
 
 
 def test_unread_sessions_are_counted_by_directory(api: Api, make: Make) -> None:

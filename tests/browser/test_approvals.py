@@ -63,7 +63,7 @@ def test_an_answer_from_elsewhere_takes_the_buttons_away(console: Console, runni
 
 
 @pytest.mark.parametrize("scripts", [True, False], ids=["scripted", "plain"])
-def test_who_answers_too_late_is_told_what_was_answered(
+def test_a_late_answer_gets_the_earlier_one(
     open_console: Open, running: Daemon, scripts: bool
 ) -> None:
     session_id = running.session()

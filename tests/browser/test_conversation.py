@@ -63,7 +63,7 @@ def test_what_is_sent_elsewhere_is_seen_as_well(console: Console, running: Daemo
     expect(page.get_by_role("article").last.locator("strong")).to_have_text("elsewhere")
 
 
-def test_a_run_is_cancelled_and_what_it_said_stays(console: Console, running: Daemon) -> None:
+def test_a_run_is_cancelled_and_its_output_stays(console: Console, running: Daemon) -> None:
     session_id = running.session()
     page = console.open_session(session_id)
     send(page, "BENCH tokens=5000 delay_ms=20")
@@ -76,7 +76,7 @@ def test_a_run_is_cancelled_and_what_it_said_stays(console: Console, running: Da
     assert running.ask("GET", f"/sessions/{session_id}/runs")[0]["status"] == "cancelled"
 
 
-def test_a_failed_run_says_why(console: Console, running: Daemon) -> None:
+def test_a_failed_run_shows_its_reason(console: Console, running: Daemon) -> None:
     page = console.open_session(running.session())
     send(page, "BENCH tokens=9 fail_after=3")
     expect(

@@ -23,7 +23,7 @@ def test_a_search_leads_to_the_message(console: Console, scene: dict[str, str]) 
     expect(message).to_contain_text("The import is quadratic")
 
 
-def test_a_search_that_finds_nothing_says_so(console: Console, scene: dict[str, str]) -> None:
+def test_a_search_without_hits_shows_that(console: Console, scene: dict[str, str]) -> None:
     page = console.visit(f"{SESSIONS}?q=xylophone")
     expect(page.get_by_text("No session matches.")).to_be_visible()
 
@@ -38,7 +38,7 @@ def tab_to(page: Page, name: str, most: int = 60) -> None:
     raise AssertionError(f"{most} times Tab did not lead to {name!r}")
 
 
-def test_a_talk_is_had_by_the_keyboard_alone(console: Console, running: Daemon) -> None:
+def test_a_conversation_works_by_keyboard_alone(console: Console, running: Daemon) -> None:
     session_id = running.session()
     running.ask("PATCH", f"/sessions/{session_id}", {"name": "By keys"})
     page = console.visit("/admin/")

@@ -47,7 +47,7 @@ def _frame(block: str) -> Frame:
 
 
 def run(test: Coroutine[Any, Any, Result]) -> Result:
-    """Run a test's coroutine; it must leave no task behind. Its bells end with it."""
+    """Run a test's coroutine; it must leave no task behind. Its notifications end with it."""
 
     async def watched() -> Result:
         async with asyncio.timeout(3 * DEADLINE):
@@ -142,7 +142,7 @@ async def read_all(hub: Hub, session_id: str, after: int | None, last: int) -> l
 
 
 async def hearing(subscription: Subscription, session_id: str) -> int:
-    """Return, once the hub hears bells, the seq of the newest event; it has been read.
+    """Return, once the hub gets notifications, the seq of the newest event; it has been read.
 
     What follows the first event can only have come by a notification.
     """
@@ -176,7 +176,7 @@ def connections(purpose: str) -> int:
 
 @contextlib.contextmanager
 def database_away() -> Iterator[None]:
-    """Take the database away from streams and bells, not from the services."""
+    """Take the database away from streams and notifications, not from the services."""
     real = own_connections.parameters
 
     def refused(purpose: str) -> dict[str, Any]:

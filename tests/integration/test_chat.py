@@ -166,7 +166,7 @@ def test_tool_calls_and_retries_are_lines(session: Session) -> None:
     ]
 
 
-def test_what_a_void_attempt_said_is_not_in_the_answer(session: Session) -> None:
+def test_output_of_a_void_attempt_is_not_in_the_answer(session: Session) -> None:
     with worker(go_away, answer("whole")):
         out, err = ask(session.id, "--message", "hello")
     assert out == "whole\n"

@@ -75,7 +75,7 @@ def test_a_narrower_terminal_keeps_no_piece_of_what_is_drawn_again(session: Sess
     assert answered.splitlines() == [line, line, line, f"{line} end"]
 
 
-def test_what_a_model_says_moves_no_cursor(session: Session) -> None:
+def test_output_of_a_model_moves_no_cursor(session: Session) -> None:
     with terminal("chat", session.id) as person:
         person.sees("> ")
         person.types("hello\n")
@@ -191,7 +191,7 @@ def test_what_others_do_is_seen_at_the_prompt(session: Session) -> None:
         assert person.leaves() == 0
 
 
-def test_two_terminals_tell_the_same(session: Session) -> None:
+def test_two_terminals_show_the_same(session: Session) -> None:
     with terminal("chat", session.id) as one, terminal("chat", session.id) as other:
         one.sees("> ")
         other.sees("> ")
@@ -202,7 +202,7 @@ def test_two_terminals_tell_the_same(session: Session) -> None:
         assert "\nuser> hello\nboth" in other.screen
 
 
-def test_one_who_comes_back_sees_what_was_said(session: Session) -> None:
+def test_a_chat_that_is_continued_shows_the_last_messages(session: Session) -> None:
     runs.send(session.id, "hello")
     answer("an answer")(claim())
     with terminal("chat", session.id) as person:

@@ -29,7 +29,7 @@ from tests.harness.streams import FeedClient, Frame, call, feeding, run
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def heard(*steps: Callable[[], Any], last: str = "session_deleted") -> list[Frame]:
+def receive_hints(*steps: Callable[[], Any], last: str = "session_deleted") -> list[Frame]:
     """Take the steps before a client of the feed; return its hints up to the last one."""
 
     async def test() -> list[Frame]:
@@ -62,7 +62,7 @@ def test_it_begins_with_connected_and_no_frame_has_an_id(catalogue: None) -> Non
 
 
 def test_a_created_session_is_told_with_what_a_list_shows_of_it(catalogue: None) -> None:
-    [hint] = heard(
+    [hint] = receive_hints(
         lambda: sessions.create(profile_name="foundation/test", name="über"), last="session_created"
     )
     session = Session.objects.get()
@@ -78,7 +78,7 @@ def test_a_created_session_is_told_with_what_a_list_shows_of_it(catalogue: None)
 def test_each_session_of_a_clone_is_told_of(make: Callable[..., Session]) -> None:
     parent = make("active")
     make("active", parent_session_id=parent.id)
-    hints = heard(
+    hints = receive_hints(
         lambda: clone_fork.clone(parent.id, Everyone()),
         lambda: sessions.delete(parent.id),
         last="session_deleted",
@@ -91,7 +91,7 @@ def test_each_session_of_a_clone_is_told_of(make: Callable[..., Session]) -> Non
 def test_a_cleanup_is_told_of_exactly_what_it_removed(make: Callable[..., Session]) -> None:
     old = {make("completed").id for _ in range(3)}
     kept = make("active")
-    hints = heard(
+    hints = receive_hints(
         lambda: cleanup.remove(cleanup.removable(Everyone(), 0)),
         lambda: messages.add(kept.id, "x"),
         last="session_updated",
@@ -101,9 +101,9 @@ def test_a_cleanup_is_told_of_exactly_what_it_removed(make: Callable[..., Sessio
 
 def test_transitions_are_told(make: Callable[..., Session]) -> None:
     session = make("created")
-    hint = heard(lambda: sessions.start(session.id), last="session_updated")[0]
+    hint = receive_hints(lambda: sessions.start(session.id), last="session_updated")[0]
     assert hint.data == {"sessionId": session.id, "status": "active", "lastEventId": 1}
-    hint = heard(lambda: sessions.complete(session.id), last="session_updated")[0]
+    hint = receive_hints(lambda: sessions.complete(session.id), last="session_updated")[0]
     assert hint.data["status"] == "completed"
 
 
@@ -111,20 +111,20 @@ def test_transitions_are_told(make: Callable[..., Session]) -> None:
 def test_a_new_name_is_told_and_no_metadata(make: Callable[..., Session], status: str) -> None:
     session = make(status)
     change = {"name": "new", "metadata": {"secret": "canary"}}
-    [hint] = heard(lambda: sessions.update(session.id, change), last="session_updated")
+    [hint] = receive_hints(lambda: sessions.update(session.id, change), last="session_updated")
     assert hint.data["name"] == "new"
     assert "canary" not in json.dumps(hint.data)
 
 
 def test_a_message_is_told_by_its_number_without_its_text(session: Session) -> None:
-    [hint] = heard(lambda: messages.add(session.id, "canary"), last="session_updated")
+    [hint] = receive_hints(lambda: messages.add(session.id, "canary"), last="session_updated")
     assert hint.data == {"sessionId": session.id, "messageCount": 1, "lastEventId": 2}
 
 
 def test_a_deletion_is_told_of_exactly_that_session(make: Callable[..., Session]) -> None:
     parent = make("active")
     make("active", parent_session_id=parent.id)
-    hints = heard(lambda: sessions.delete(parent.id))
+    hints = receive_hints(lambda: sessions.delete(parent.id))
     assert [(hint.event, hint.data) for hint in hints] == [
         ("session_deleted", {"sessionId": parent.id})
     ]
@@ -132,7 +132,7 @@ def test_a_deletion_is_told_of_exactly_that_session(make: Callable[..., Session]
 
 def settled(settle: Callable[[Attempt], Any], session: Session) -> dict[str, Any]:
     """Claim a run and settle it; return what `run_ended` told, having checked `run_started`."""
-    hints = heard(lambda: settle(claimed(session, "canary")), last="run_ended")
+    hints = receive_hints(lambda: settle(claimed(session, "canary")), last="run_ended")
     told = {hint.event: hint.data for hint in hints}
     assert told["run_started"]["runId"] == told["run_ended"]["runId"]
     assert "canary" not in json.dumps(told)
@@ -160,14 +160,14 @@ def test_an_interrupted_run_is_told(session: Session) -> None:
 
 def test_an_approval_that_is_waited_for_is_told_without_its_question(session: Session) -> None:
     question = Entry("hook:approval:required", {"approval_id": "approval_1", "prompt": "canary"})
-    [hint] = heard(lambda: append(session.id, [question]), last="approval_required")
+    [hint] = receive_hints(lambda: append(session.id, [question]), last="approval_required")
     assert hint.data == {"sessionId": session.id, "approvalId": "approval_1", "lastEventId": 2}
 
 
 def test_a_run_that_parks_is_told_without_what_it_waits_for(session: Session) -> None:
     attempt = claimed(session)
     waits = [wait(path="canary")]
-    told = heard(lambda: parking.park(attempt, waits, {}), last="session_updated")
+    told = receive_hints(lambda: parking.park(attempt, waits, {}), last="session_updated")
     assert [hint.event for hint in told] == ["approval_required", "session_updated"]
     assert told[-1].data["runId"] == attempt.run_id
     assert "canary" not in str([hint.data for hint in told])
@@ -176,7 +176,9 @@ def test_a_run_that_parks_is_told_without_what_it_waits_for(session: Session) ->
 def test_an_answer_is_told_without_its_reason(session: Session) -> None:
     approval = asked(session)
     answer = (session.id, approval.id, "deny")
-    [hint] = heard(lambda: pending_actions.answer(*answer, reason="canary"), last="session_updated")
+    [hint] = receive_hints(
+        lambda: pending_actions.answer(*answer, reason="canary"), last="session_updated"
+    )
     ids = {"sessionId": session.id, "runId": approval.run_id, "approvalId": approval.id}
     assert hint.data == {**ids, "lastEventId": 6}
 
@@ -184,7 +186,7 @@ def test_an_answer_is_told_without_its_reason(session: Session) -> None:
 def test_a_run_that_goes_on_is_told(session: Session) -> None:
     approval = asked(session)
     pending_actions.answer(session.id, approval.id, "approve")
-    [hint] = heard(lambda: attempts.claim(session.id, "worker-2"), last="run_started")
+    [hint] = receive_hints(lambda: attempts.claim(session.id, "worker-2"), last="run_started")
     assert hint.data["runId"] == approval.run_id
 
 
@@ -194,7 +196,7 @@ def test_what_is_rolled_back_is_not_told(session: Session) -> None:
             messages.add(session.id, "never")
             transaction.set_rollback(True)
 
-    hints = heard(undone, lambda: sessions.delete(session.id))
+    hints = receive_hints(undone, lambda: sessions.delete(session.id))
     assert [hint.event for hint in hints] == ["session_deleted"]
 
 
@@ -204,7 +206,7 @@ def test_a_burst_of_messages_is_a_few_hints_and_the_last_one_counts(session: Ses
             for _ in range(300):
                 messages.add(session.id, "x")
 
-    hints = heard(burst, lambda: sessions.delete(session.id))
+    hints = receive_hints(burst, lambda: sessions.delete(session.id))
     *_, newest, deleted = hints
     assert (newest.data["messageCount"], deleted.event) == (300, "session_deleted")
     assert len(hints) <= 3

@@ -30,7 +30,7 @@ def listener(db: None) -> Iterator[Listener]:
     notifier.close()
 
 
-def heard(listener: Listener, session_id: str, seq: int) -> list[tuple[str, int]]:
+def notifications(listener: Listener, session_id: str, seq: int) -> list[tuple[str, int]]:
     """Return the notifications up to the one of this seq."""
     pairs: list[tuple[str, int]] = []
     for notification in listener.notifies(timeout=DEADLINE):
@@ -40,17 +40,17 @@ def heard(listener: Listener, session_id: str, seq: int) -> list[tuple[str, int]
     pytest.fail(f"no notification for {seq}, only {pairs}")
 
 
-def test_an_append_is_heard_once_it_has_committed(listener: Listener, session: Session) -> None:
+def test_an_append_is_notified_once_it_has_committed(listener: Listener, session: Session) -> None:
     seq = grow(session.id, "a")
-    assert heard(listener, session.id, seq)[-1] == (session.id, seq)
+    assert notifications(listener, session.id, seq)[-1] == (session.id, seq)
 
 
-def test_what_was_rolled_back_is_not_heard(listener: Listener, session: Session) -> None:
+def test_what_was_rolled_back_is_not_notified(listener: Listener, session: Session) -> None:
     with transaction.atomic():
         undone = grow(session.id, "a", "b", "c")
         transaction.set_rollback(True)
     seq = grow(session.id, "d")
-    assert (session.id, undone) not in heard(listener, session.id, seq)
+    assert (session.id, undone) not in notifications(listener, session.id, seq)
 
 
 def test_notifications_of_one_session_collapse_to_the_newest(listener: Listener) -> None:
@@ -59,16 +59,16 @@ def test_notifications_of_one_session_collapse_to_the_newest(listener: Listener)
         for seq in range(1, 101):
             own_notifier.notify("session_a", seq)
         own_notifier.notify("session_a", 7)
-    assert heard(listener, "session_a", 100) == [("session_a", 100)]
+    assert notifications(listener, "session_a", 100) == [("session_a", 100)]
     own_notifier.close()
 
 
 def test_notifying_goes_on_after_the_connection_was_lost(listener: Listener) -> None:
     journal_grew.send(None, session_id="session_a", seq=1)
-    heard(listener, "session_a", 1)
+    notifications(listener, "session_a", 1)
     assert terminate("notifier") == 1
     journal_grew.send(None, session_id="session_a", seq=2)
-    heard(listener, "session_a", 2)
+    notifications(listener, "session_a", 2)
 
 
 def test_closing_rings_what_is_pending_and_disconnects(listener: Listener) -> None:
@@ -76,7 +76,7 @@ def test_closing_rings_what_is_pending_and_disconnects(listener: Listener) -> No
     for number in range(1000):
         own_notifier.notify(f"session_{number}", 1)
     own_notifier.close(DEADLINE)
-    heard(listener, "session_999", 1)
+    notifications(listener, "session_999", 1)
     assert terminate("notifier") == 0
 
 
@@ -86,7 +86,7 @@ def test_closing_gives_up_on_a_database_that_is_away(listener: Listener) -> None
         own_notifier.notify("session_a", 1)
         own_notifier.close(DEADLINE)
     own_notifier.notify("session_a", 2)
-    assert heard(listener, "session_a", 2) == [("session_a", 2)]
+    assert notifications(listener, "session_a", 2) == [("session_a", 2)]
     own_notifier.close(DEADLINE)
 
 
@@ -94,7 +94,7 @@ def test_a_closed_notifier_notifies_again(listener: Listener) -> None:
     own_notifier = Notifier()
     own_notifier.close()
     own_notifier.notify("session_a", 1)
-    heard(listener, "session_a", 1)
+    notifications(listener, "session_a", 1)
     own_notifier.close(DEADLINE)
 
 
@@ -122,7 +122,7 @@ def in_another_process(script: str) -> None:
 
 def test_the_last_notifications_of_a_process_arrive(listener: Listener) -> None:
     in_another_process("journal_grew.send(None, session_id='session_a', seq=5)")
-    heard(listener, "session_a", 5)
+    notifications(listener, "session_a", 5)
 
 
 def test_a_forked_process_has_a_notifier_of_its_own(listener: Listener) -> None:
@@ -134,4 +134,4 @@ def test_a_forked_process_has_a_notifier_of_its_own(listener: Listener) -> None:
         "    os._exit(0)\n"
         "os.wait()\n"
     )
-    assert heard(listener, "session_a", 2)
+    assert notifications(listener, "session_a", 2)

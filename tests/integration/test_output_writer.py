@@ -88,7 +88,7 @@ def test_a_batch_whose_commit_was_not_confirmed_is_written_once(
     assert tried[0] == tried[1] != tried[2]
 
 
-def test_a_worker_that_has_its_own_run_again_speaks_with_the_new_voice_alone() -> None:
+def test_a_worker_that_claims_its_own_run_again_writes_for_the_new_attempt_alone() -> None:
     writer = OutputWriter()
     before = writer.open(Attempt("session", "run", 1))
     now = writer.open(Attempt("session", "run", 2))

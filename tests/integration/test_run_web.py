@@ -73,7 +73,7 @@ def test_static_files_of_the_admin_are_served(web: Web) -> None:
     assert int(answer.headers["Content-Length"]) == len(answer.content)
 
 
-def test_every_answer_passes_the_guard(web: Web) -> None:
+def test_every_answer_passes_the_security_middleware(web: Web) -> None:
     stranger = {"Host": "evil.example"}
     for path in ("/livez", "/static/admin/css/base.css", "/api/v1/sessions/session_0/stream"):
         assert httpx.get(f"{web.url}{path}", headers=stranger, timeout=SECONDS).status_code == 421

@@ -98,7 +98,7 @@ async def serving() -> AsyncIterator[None]:
             await feed.get_feed().close()
 
 
-def test_the_daemon_has_a_door_before_every_stream() -> None:
+def test_the_daemon_authenticates_every_stream() -> None:
     router = asgi.application.app
     authentications = [
         route for route in router.routes if isinstance(route.callback, StreamAuthentication)

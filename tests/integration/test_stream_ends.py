@@ -69,7 +69,7 @@ def test_deleting_the_session_ends_its_streams(session: Session) -> None:
     assert run(test()) == [Frame(None, "session_ended", {"status": "deleted"})]
 
 
-def test_a_deletion_that_no_bell_told_of_is_found(session: Session) -> None:
+def test_a_deletion_without_a_notification_is_found(session: Session) -> None:
     async def test() -> list[Frame]:
         async with running(Hub(poll=0.05)) as hub, subscribed(hub, session.id) as subscription:
             await asyncio.to_thread(terminate, "listen")

@@ -38,7 +38,7 @@ EACH = len("abcd")
 
 
 class DeafHub(Hub):
-    """Hears three bells of ten."""
+    """Gets three notifications of ten."""
 
     def __init__(self) -> None:
         super().__init__(poll=0.1)
@@ -90,7 +90,7 @@ def test_clients_that_join_at_any_cursor_see_every_event_once_and_in_order(
     run(test())
 
 
-def test_nothing_is_lost_when_most_bells_are(session: Session) -> None:
+def test_nothing_is_lost_when_most_notifications_are(session: Session) -> None:
     async def test() -> None:
         async with running(DeafHub()) as hub:
             await join_while_writing(session, hub)
@@ -98,7 +98,9 @@ def test_nothing_is_lost_when_most_bells_are(session: Session) -> None:
     run(test())
 
 
-def test_nothing_is_lost_when_the_bells_connection_breaks_in_mid_stream(session: Session) -> None:
+def test_nothing_is_lost_when_the_connection_for_notifications_breaks_in_mid_stream(
+    session: Session,
+) -> None:
     last = newest(session.id) + WRITERS * COMMITS * EACH
 
     async def test() -> list[int | None]:
@@ -112,7 +114,7 @@ def test_nothing_is_lost_when_the_bells_connection_breaks_in_mid_stream(session:
     assert run(test()) == list(range(1, last + 1))
 
 
-def test_a_client_that_fell_behind_the_ring_gets_the_rest_from_the_journal(
+def test_a_client_that_fell_behind_the_tail_gets_the_rest_from_the_journal(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subscription_module, "RING_FRAMES", 8)
@@ -213,12 +215,12 @@ def test_what_is_added_while_a_client_is_let_in_is_not_missed(
             monkeypatch.undo()
             state = await read_state(journal, session_id)
             await append(session.id, "meanwhile")
-            # Bells come in order: that of the event has been heard when this one has.
-            await read(heard, await append(other.id, "later"))
+            # Notifications keep their order: with this one, that of the event has arrived too.
+            await read(others, await append(other.id, "later"))
             return state
 
-        async with running(Hub(poll=NEVER)) as hub, subscribed(hub, other.id) as heard:
-            await hearing(heard, other.id)
+        async with running(Hub(poll=NEVER)) as hub, subscribed(hub, other.id) as others:
+            await hearing(others, other.id)
             monkeypatch.setattr(JournalReader, "read_state", read_and_add)
             async with subscribed(hub, session.id) as subscription:
                 return parse(await anext(subscription))

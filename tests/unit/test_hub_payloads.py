@@ -14,7 +14,7 @@ def test_payloads_stay_below_the_limit_and_lose_nothing() -> None:
     assert dict(pair for payload in payloads for pair in unpack(payload)) == newest
 
 
-def test_nothing_to_ring_is_no_payload() -> None:
+def test_nothing_to_notify_is_no_payload() -> None:
     assert pack({}) == []
 
 

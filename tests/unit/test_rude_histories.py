@@ -248,7 +248,7 @@ def test_names_of_tools_are_told_in_the_alphabet_and_called_by_their_own(
 @pytest.mark.parametrize("content", ["", " ", "\n\t \r\n", "\xa0\u3000"])
 @pytest.mark.parametrize("path", ["messages", "send-message"])
 @pytest.mark.django_db
-def test_a_message_of_blanks_is_refused_at_our_door(
+def test_a_message_of_blanks_is_refused_before_a_provider_gets_it(
     api: Api, session: Any, path: str, content: str
 ) -> None:
     answer = api("post", f"/sessions/{session.pk}/{path}", {"content": content})

@@ -40,7 +40,6 @@ from tests.bench.provider import Order, mounted
 
 Say = Callable[[str], None]
 
-
 MESSAGE = json.dumps({"content": BODY}).encode()
 CREATION = json.dumps({"profile_name": fill.PROFILE}).encode()
 # Connections of a row that is about processor time, and of one that is about crowds.
@@ -306,15 +305,7 @@ def measure_goals(
             with daemon() as target:
                 rows = Rows(target, seconds)
                 goals.hello = ask_hello(*hello, FEW, seconds).cpu
-                for key in shared:
-                    say(f"Measuring {key}")
-                    goals.note(key, getattr(rows, key))
-                for key in shared if is_profiled else ():
-                    if key not in ONCE:
-                        say(f"Profiling {key}")
-                        with profiling(target, key) as profiles:
-                            getattr(rows, key)()
-                        goals.profiles += profiles
+                measure_shared(goals, rows, shared, say, is_profiled)
         if sized := [key for key in SIZED if key in keys]:
             say("Starting a daemon without a worker")
             goals.hello = goals.hello or ask_hello(*hello, FEW, seconds).cpu
@@ -323,6 +314,21 @@ def measure_goals(
         say("Starting a daemon with one worker")
         goals.note(OWN, lambda: measure_hold(HELD_SHARE * seconds, say))
     return goals
+
+
+def measure_shared(
+    goals: Goals, rows: Rows, keys: Sequence[str], say: Say, is_profiled: bool
+) -> None:
+    """Measure rows on the daemon that they share; only then profile it, which slows it down."""
+    for key in keys:
+        say(f"Measuring {key}")
+        goals.note(key, getattr(rows, key))
+    for key in keys if is_profiled else ():
+        if key not in ONCE:
+            say(f"Profiling {key}")
+            with profiling(rows.daemon, key) as profiles:
+                getattr(rows, key)()
+            goals.profiles += profiles
 
 
 def measure_sizes(

@@ -151,8 +151,8 @@ class Rows:
     def memory(self) -> Values:
         creating = Operation("create", "", "POST", [SESSIONS], 201, CREATION)
         with self._calls(creating, FEW) as calls, ThreadPoolExecutor(FEW) as pool:
-            for done in [pool.submit(call) for call in calls * (SIZES[1] // FEW)]:
-                done.result()
+            # A thread for each connection, which only one may use.
+            list(pool.map(lambda call: [call() for _ in range(SIZES[1] // FEW)], calls))
         return [Figure(self.memory_at_start), Figure(self.processes.megabytes())]
 
     def _calls(self, operation: Operation, connections: int) -> AbstractContextManager[list[Call]]:

@@ -43,7 +43,7 @@ test-browser: setup chromium ## run the tests of the console in Chromium
 test-amplifier: $(AMPLIFIER)/.ready ## run the tests of the optional engine, with amplifier-core
 	@$(AMPLIFIER)/bin/python -m pytest extras/amplifierd-amplifier/tests
 
-screenshots: setup chromium ## take the pictures in docs/screenshots anew
+screenshots: setup chromium ## take the pictures that documents show again
 	@$(PYTHON) -m tests.browser.screenshots
 
 # The system's own: Playwright's builds, which are a download of their own, are not needed.

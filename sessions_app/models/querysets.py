@@ -133,7 +133,6 @@ class Numbered(models.QuerySet[Any]):
         return self.filter(session_id=session_id).order_by("seq")
 
     def after(self, seq: int) -> Self:
-        """Return the rows after a seq."""
         return self.filter(seq__gt=seq)
 
     def between(self, after: int | None, before: int | None) -> Self:
@@ -184,7 +183,6 @@ class RunQuerySet(Dated):
         ).distinct()
 
     def next_queued(self, session_id: str) -> "Run | None":
-        """Return the session's next run to claim."""
         return (
             self.filter(session_id=session_id, status=RunStatus.QUEUED)
             .order_by("message__seq")

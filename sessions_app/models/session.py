@@ -128,7 +128,6 @@ class Session(models.Model):
 
     @property
     def is_terminal(self) -> bool:
-        """Return whether the session has ended."""
         return self.status in SESSION_TERMINAL
 
     @property

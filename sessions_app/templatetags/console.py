@@ -68,5 +68,4 @@ def clock(at: datetime) -> str:
 
 @register.filter
 def age(since: datetime, now: datetime) -> str:
-    """Return the time that has passed since."""
     return format_duration(max(0.0, (now - since).total_seconds()))

@@ -19,7 +19,7 @@ from tests.bench.daemon import Daemon, Meters, Spent, serving
 from tests.bench.fill import PROFILE
 from tests.bench.load import Figures, Load, percentile
 from tests.bench.operations import PAUSE, SESSIONS, start_session, wait_for
-from tests.bench.provider import SPREAD, Order, mounted
+from tests.bench.provider import SPREAD, Order, describe_module
 from tests.bench.readers import WARM
 
 # Seconds between two looks.
@@ -92,7 +92,10 @@ def sent(daemon: Daemon, sessions: Sequence[str], message: str) -> Iterator[Batc
 
 def fresh_sessions(daemon: Daemon, url: str, count: int) -> Iterator[str]:
     """Make so many active sessions whose provider is at a URL; return their ids."""
-    body = {"profile_name": fill.PROFILE, "settings_overrides": {"providers": [mounted(url)]}}
+    body = {
+        "profile_name": fill.PROFILE,
+        "settings_overrides": {"providers": [describe_module(url)]},
+    }
     with daemon.client() as client:
         origin = client.send("POST", SESSIONS, body, 201).json()["sessionId"]
     fill.add_copies(daemon, origin, 1, count * fill.IDLE)
@@ -227,7 +230,7 @@ def hold(daemon: Daemon, meters: Meters, sessions: Sequence[str], seconds: float
         shares = measure_shares(batch, meters, seconds)
         batch.wait_until(lambda state: state.ended == runs, PATIENCE + seconds)
         ends = {run_id: ended for run_id, (_, ended) in batch.spans().items()}
-        return held(order, batch.pieces(), ends, shares)
+        return summarize_runs(order, batch.pieces(), ends, shares)
 
 
 def measure_shares(batch: Batch, meters: Meters, seconds: float) -> Spent:
@@ -240,7 +243,7 @@ def measure_shares(batch: Batch, meters: Meters, seconds: float) -> Spent:
     return Spent(spent.worker / taken, spent.database / taken, spent.provider / taken)
 
 
-def held(
+def summarize_runs(
     order: Order,
     pieces: Sequence[tuple[str, float, str]],
     ends: Mapping[str, float],
@@ -292,9 +295,9 @@ def measure_answers(daemon: Daemon, count: int = COUNT) -> list[Figures]:
     """Return the figures of each step after an answer, of so many approvals."""
     with daemon.client() as sender:
         # The worker loads what it needs when the first message comes.
-        answered(daemon, sender)
+        approve_call(daemon, sender)
         busy, started = time.process_time(), time.perf_counter()
-        rounds = [answered(daemon, sender) for _ in range(count)]
+        rounds = [approve_call(daemon, sender) for _ in range(count)]
         elapsed = time.perf_counter() - started
     client = time.process_time() - busy
     return [
@@ -303,7 +306,7 @@ def measure_answers(daemon: Daemon, count: int = COUNT) -> list[Figures]:
     ]
 
 
-def answered(daemon: Daemon, sender: Client) -> list[float]:
+def approve_call(daemon: Daemon, sender: Client) -> list[float]:
     """Approve a call in a session of its own; return the seconds from then to each step."""
     path = start_session(sender, {"profile_name": PROFILE, "settings_overrides": OVERRIDES})
     with closing(daemon.stream(f"{path}/stream")) as frames:

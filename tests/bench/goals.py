@@ -36,7 +36,7 @@ from tests.bench.operations import (
     wait_for,
 )
 from tests.bench.profile import profiling
-from tests.bench.provider import Order, mounted
+from tests.bench.provider import Order, describe_module
 
 Say = Callable[[str], None]
 
@@ -89,7 +89,7 @@ class Rows:
         return [Figure(1000 * (self.processes.cpu_seconds() - before) / WATCHED)]
 
     def append(self) -> Values:
-        return self._cpu(self._calls(appending(self.sessions), FEW))
+        return self._cpu(self._calls(append_to(self.sessions), FEW))
 
     def get(self) -> Values:
         return self._cpu(self._calls(Operation("get", "", "GET", self.sessions), FEW))
@@ -98,8 +98,8 @@ class Rows:
         return self._cpu(self._lives(FEW))
 
     def appends(self) -> Values:
-        alone = appending(self.sessions[:1])
-        shapes = ((alone, 1), (alone, CROWD), (appending(self.sessions), CROWD))
+        alone = append_to(self.sessions[:1])
+        shapes = ((alone, 1), (alone, CROWD), (append_to(self.sessions), CROWD))
         return [self._rate(self._calls(operation, count)) for operation, count in shapes]
 
     def lives(self) -> Values:
@@ -143,7 +143,7 @@ class Rows:
 
     def token(self) -> Values:
         with serving("tests.bench.provider") as (port, _):
-            overrides = {"providers": [mounted(f"http://127.0.0.1:{port}/v1")]}
+            overrides = {"providers": [describe_module(f"http://127.0.0.1:{port}/v1")]}
             _, mock = self._answer(bench_message, 1)
             _, real = self._answer(lambda tokens: Order(tokens).message, 1, overrides)
         return [Figure(mock), Figure(real)]
@@ -251,7 +251,7 @@ def measure_first_answer(target: Daemon) -> float:
     return time.perf_counter() - started
 
 
-def appending(paths: list[str]) -> Operation:
+def append_to(paths: list[str]) -> Operation:
     """Return the operation that appends a message to each of the sessions in turn."""
     return Operation("append", "", "POST", [f"{path}/messages" for path in paths], 201, MESSAGE)
 

@@ -60,7 +60,7 @@ def measure_growth(
         for number, (name, path) in enumerate(requests.items()):
             say(f"Measuring with {size:,} sessions: {name}")
             figures = measure_path(daemon, name, path, seconds)
-            growth = found.setdefault(name, Growth(shown(path), []))
+            growth = found.setdefault(name, Growth(shorten_path(path), []))
             growth.sizes.append(Size(size, figures, plans[number]))
     return list(found.values())
 
@@ -105,7 +105,7 @@ def list_path(**parameters: str | int) -> str:
     return f"{SESSIONS}?{urlencode({**parameters, 'limit': PAGE})}"
 
 
-def shown(path: str) -> str:
+def shorten_path(path: str) -> str:
     """Return a path as a reader wants to see it."""
     return path.removeprefix("/api/v1").replace(f"&limit={PAGE}", "").replace(f"?limit={PAGE}", "")
 
@@ -127,13 +127,13 @@ def read_plans(daemon: Daemon, asked: list[str]) -> list[list[str]]:
         text=True,
         check=False,
     )
-    lines = list(read(done.stdout))
+    lines = list(parse_lines(done.stdout))
     if done.returncode or len(lines) != len(asked):
         raise BenchError(f"The plans could not be read: {done.stderr[-1000:]}")
     return lines
 
 
-def read(output: str) -> Iterator[list[str]]:
+def parse_lines(output: str) -> Iterator[list[str]]:
     """Yield the plans in each line."""
     yield from map(json.loads, output.splitlines())
 

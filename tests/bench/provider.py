@@ -56,7 +56,7 @@ def order_in(body: bytes) -> Order:
     return Order(*map(int, found[-1])) if found else Order(1)
 
 
-def mounted(url: str) -> dict[str, Any]:
+def describe_module(url: str) -> dict[str, Any]:
     """Return the provider at a URL as a module of a mount plan, before all others."""
     config = {"base_url": url, "default_model": MODEL, "priority": 1000}
     return {"module": "provider-openai-compatible", "config": config}

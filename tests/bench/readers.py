@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from tests.bench.provider import MODEL, Order, mounted
+from tests.bench.provider import MODEL, Order, describe_module
 
 # Reads an answer of so many tokens from a URL; returns how many pieces of text came.
 Read = Callable[[str, int], Awaitable[int]]
@@ -44,7 +44,7 @@ async def by_engine(url: str, tokens: int) -> int:
     from sessions_app.engine.registry import get_engine
 
     events: list[tuple[str, dict[str, Any]]] = []
-    turn = Turn({"providers": [mounted(url)]}, Order(tokens).message)
+    turn = Turn({"providers": [describe_module(url)]}, Order(tokens).message)
     await get_engine().run(turn, lambda *event: events.append(event), asyncio.Event())
     return sum(kind == "content" for kind, _ in events)
 
@@ -52,7 +52,7 @@ async def by_engine(url: str, tokens: int) -> int:
 WAYS: dict[str, Read] = {"client": by_client, "engine": by_engine}
 
 
-async def taken(read: Read, url: str, tokens: int, rounds: int) -> list[tuple[float, float]]:
+async def time_rounds(read: Read, url: str, tokens: int, rounds: int) -> list[tuple[float, float]]:
     """Return what each round took; exit where a piece is missing."""
     await read(url, WARM)
     found = []
@@ -68,7 +68,7 @@ async def taken(read: Read, url: str, tokens: int, rounds: int) -> list[tuple[fl
 def main() -> None:
     """Read as the arguments say."""
     way, url, tokens, rounds = sys.argv[1:]
-    print(json.dumps(asyncio.run(taken(WAYS[way], url, int(tokens), int(rounds)))))
+    print(json.dumps(asyncio.run(time_rounds(WAYS[way], url, int(tokens), int(rounds)))))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from tests.bench.client import BenchError, Client, Streams
 from tests.bench.daemon import Daemon, daemon, find_workers
 from tests.bench.load import Figures, percentile
 from tests.bench.operations import SESSIONS, start_session, wait_for
-from tests.bench.provider import mounted
+from tests.bench.provider import describe_module
 
 ID = re.compile(rb"^id: (\d+)$", re.MULTILINE)
 # Seconds that the last events may take to come.
@@ -282,14 +282,17 @@ def rescue_lines(target: Daemon) -> list[Line]:
 def cancel_lines(target: Daemon) -> list[Line]:
     """Cancel runs; tell how long their provider's connection stays."""
     with provider() as (url, closed), target.client() as sender:
-        taken = sorted(cancelled(target, sender, url, closed) for _ in range(CANCELS))
+        taken = sorted(cancel_run(target, sender, url, closed) for _ in range(CANCELS))
     found = f"p50 {taken[len(taken) // 2]:.2f} s, slowest {taken[-1]:.2f} s of {len(taken)}"
     return [Line("from cancel to the end of a silent provider's connection", found)]
 
 
-def cancelled(target: Daemon, sender: Client, url: str, closed: "Closed") -> float:
+def cancel_run(target: Daemon, sender: Client, url: str, closed: "Closed") -> float:
     """Cancel one run in mid-answer; return the seconds until its provider is left alone."""
-    body = {"profile_name": fill.PROFILE, "settings_overrides": {"providers": [mounted(url)]}}
+    body = {
+        "profile_name": fill.PROFILE,
+        "settings_overrides": {"providers": [describe_module(url)]},
+    }
     path = start_session(sender, body)
     with closing(target.stream(f"{path}/stream")) as frames:
         wait_for("connected", frames)

@@ -29,7 +29,7 @@ Commit = tuple[str, int, float]
 
 def main() -> None:
     """Serve the lines of standard input."""
-    held = [claimed() for _ in range(int(sys.argv[1]))]
+    held = [claim_run() for _ in range(int(sys.argv[1]))]
     print(json.dumps([attempt.session_id for attempt in held]), flush=True)
     turns = itertools.cycle(
         [AttemptEvent(attempt, "content", {"content": " token"}) for attempt in held]
@@ -47,7 +47,7 @@ def main() -> None:
         print(json.dumps(commits), flush=True)
 
 
-def claimed() -> Attempt:
+def claim_run() -> Attempt:
     """Return the attempt of a new session's first run."""
     session = sessions.create(profile_name="foundation/test")
     sessions.start(session.id)

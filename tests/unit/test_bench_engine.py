@@ -18,11 +18,11 @@ from rich.console import Console
 from tests.bench import engine
 from tests.bench.client import BenchError, frames
 from tests.bench.daemon import Spent, cpu_seconds, read_family_seconds
-from tests.bench.engine import TOLERANCE, EngineFigures, Held, PerToken, each, held, most
+from tests.bench.engine import TOLERANCE, EngineFigures, Held, PerToken, each, most, summarize_runs
 from tests.bench.load import Figures
 from tests.bench.operations import wait_for
 from tests.bench.provider import SPREAD, Order, order_in, serve
-from tests.bench.readers import WAYS, taken
+from tests.bench.readers import WAYS, time_rounds
 from tests.bench.report import Report, as_json, print_tables, render_page
 
 IDLE = Spent(0.0, 0.0, 0.0)
@@ -84,7 +84,7 @@ def test_runs_begin_together_and_each_piece_says_when_it_is_due() -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_both_ways_of_reading_come_to_every_piece(way: str) -> None:
-    rounds = served(lambda port: taken(WAYS[way], f"http://127.0.0.1:{port}/v1", 20, 2))
+    rounds = served(lambda port: time_rounds(WAYS[way], f"http://127.0.0.1:{port}/v1", 20, 2))
     assert [cpu > 0 and wall > 0 for cpu, wall in rounds] == [True, True]
 
 
@@ -93,7 +93,7 @@ def test_a_reader_that_misses_a_piece_measures_nothing() -> None:
         return tokens - 1
 
     with pytest.raises(SystemExit, match="19 pieces came of 20"):
-        asyncio.run(taken(deaf, "", 20, 1))
+        asyncio.run(time_rounds(deaf, "", 20, 1))
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_a_token_costs_the_median_of_the_rounds() -> None:
 def test_lag_and_length_of_runs_are_told_by_when_pieces_were_due() -> None:
     pieces = [("run_1", 10.030, " 10.000 10.020"), ("run_2", 11.020, " 11.000 11.020")]
     ends = {"run_1": 10.042, "run_2": 11.080}
-    found = held(Order(2, 20, together=2), pieces, ends, Spent(0.5, 0.2, 0.1))
+    found = summarize_runs(Order(2, 20, together=2), pieces, ends, Spent(0.5, 0.2, 0.1))
     assert (found.runs, found.worker, found.database, found.provider) == (2, 0.5, 0.2, 0.1)
     assert (round(found.p50), round(found.p95)) == (10, 30)
     assert round(found.stretch, 6) == 2.0
@@ -124,7 +124,7 @@ def test_lag_and_length_of_runs_are_told_by_when_pieces_were_due() -> None:
 
 def test_runs_of_which_a_piece_is_missing_are_no_measurement() -> None:
     with pytest.raises(BenchError, match="1 pieces came of 2"):
-        held(Order(2, 20), [("run_1", 1.0, " 1.0")], {"run_1": 1.1}, IDLE)
+        summarize_runs(Order(2, 20), [("run_1", 1.0, " 1.0")], {"run_1": 1.1}, IDLE)
 
 
 def holds(runs: int, stretch: float) -> Held:

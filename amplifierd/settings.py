@@ -15,7 +15,7 @@ BASE_DIR = program.BASE_DIR
 HOME = env.folder("AMPLIFIERD_HOME", program.DEFAULT_HOME)
 HOST = env.text("AMPLIFIERD_HOST", "127.0.0.1")
 PORT = env.number("AMPLIFIERD_PORT", 8420)
-# Whether a proxy that ends TLS is before it, whose X-Forwarded-For and -Proto are believed.
+# Whether a proxy that ends TLS is in front; then its X-Forwarded-For and -Proto are trusted.
 BEHIND_PROXY = env.flag("AMPLIFIERD_BEHIND_PROXY")
 # The path below which a proxy serves the daemon, without a slash at its end; empty for none.
 OWN_PATHS = ("admin", "api", "docs", "favicon.ico", "livez", "readyz", "static")
@@ -23,24 +23,24 @@ PREFIX = env.url_prefix("AMPLIFIERD_PREFIX", OWN_PATHS)
 # The certificate with its chain, and its key, as PEM files: TLS without a proxy.
 TLS_CERT = env.text("AMPLIFIERD_TLS_CERT")
 TLS_KEY = env.text("AMPLIFIERD_TLS_KEY")
-# Whether others than this machine's programs can reach it.
+# Whether programs of other machines can reach it.
 PUBLIC = BEHIND_PROXY or not env.is_loopback(HOST)
-# Whether callers must show an API key; one that is shown is checked in any case.
+# Whether callers must send an API key; a key that is sent is always checked.
 REQUIRE_KEYS = env.flag("AMPLIFIERD_REQUIRE_KEYS", default=PUBLIC)
-# The folder that amplified directories are relative to.
+# The root of all amplified directories.
 ROOT_DIR = env.folder("AMPLIFIERD_ROOT", HOME / "root")
 MODELS_DIR = env.folder("AMPLIFIERD_MODELS", HOME / "models")
-# Hosts on private networks that collections may be fetched from, beside all public ones.
+# Hosts on private networks from which collections may be fetched, beside all public ones.
 COLLECTION_HOSTS = env.words("AMPLIFIERD_COLLECTION_HOSTS")
-# Whether file:// is a git URL as well; for tests alone.
+# Whether file:// is a git URL, too; only for tests.
 COLLECTIONS_FROM_FILE_URLS = False
-# Whether `serve` fetches the local model where it is not there.
+# Whether `serve` downloads the local model if it is missing.
 FETCH_MODEL = env.flag("AMPLIFIERD_FETCH_MODEL", default=True)
 
-# Web processes on one shared socket, and the threads of each for requests that are no streams.
+# Web processes on one shared socket, and the threads of each for requests that are not streams.
 WEB_PROCESSES = env.number("AMPLIFIERD_WEB", 2)
 WEB_THREADS = env.number("AMPLIFIERD_THREADS", 8)
-# Seconds until a request gets 503 if no answer has begun; what it does ends by itself.
+# Seconds until a request without an answer gets 503; its work goes on to its end.
 ANSWER_SECONDS = env.number("AMPLIFIERD_ANSWER_SECONDS", 30)
 # One for each core, up to four: more wait for PostgreSQL rather than for a core.
 WORKER_PROCESSES = env.number("AMPLIFIERD_WORKERS", min(env.count_cores(), 4))
@@ -49,29 +49,29 @@ WORKER_CONCURRENCY = env.number("AMPLIFIERD_CONCURRENCY", 150)
 
 # Runs of one session that may wait; one more is refused with 429.
 MAX_QUEUED_RUNS = env.number("AMPLIFIERD_MAX_QUEUED_RUNS", 20)
-# Seconds for which a worker may be silent about a run before another takes it over.
+# Seconds without a sign of a worker after which another one takes over its run.
 LEASE_SECONDS = env.number("AMPLIFIERD_LEASE", 30)
 # How often a run is tried before it fails, if its workers die.
 MAX_ATTEMPTS = env.number("AMPLIFIERD_MAX_ATTEMPTS", 3)
 # Days for which a person may answer a tool that waits for one.
 APPROVAL_DAYS = env.number("AMPLIFIERD_APPROVAL_DAYS", 30)
-# Seconds that processes get to finish what they are at when the daemon stops.
+# Seconds that processes get to finish their work when the daemon stops.
 DRAIN_SECONDS = env.number("AMPLIFIERD_DRAIN", 20)
 
 # Hours for which the answer to a request with an Idempotency-Key is kept.
 IDEMPOTENCY_HOURS = env.number("AMPLIFIERD_IDEMPOTENCY_HOURS", 24)
 
-# A folder by which tests hold processes at certain points; empty where nothing is tested.
+# A folder with which tests stop processes at certain points; empty except in tests.
 BARRIERS = env.text("AMPLIFIERD_BARRIERS")
 
-# Seconds of silence after which a stream says `keepalive`.
+# Seconds without an event after which a stream sends `keepalive`.
 STREAM_KEEPALIVE = env.number("AMPLIFIERD_KEEPALIVE", 15)
 # Streams of one web process, and of one session in it; one more is refused with 429.
 MAX_STREAMS = env.number("AMPLIFIERD_MAX_STREAMS", 2000)
 MAX_SESSION_STREAMS = env.number("AMPLIFIERD_MAX_SESSION_STREAMS", 200)
 # Feeds of all sessions in one web process; one more is refused with 429.
 MAX_FEEDS = env.number("AMPLIFIERD_MAX_FEEDS", 50)
-# Seconds after which a stream ends at the latest; its client comes back with its cursor.
+# Seconds after which a stream ends; its client reconnects with its cursor.
 STREAM_LIFETIME = env.number("AMPLIFIERD_STREAM_LIFETIME", 3600)
 # Bytes that are kept for a client that does not read, and the seconds until it is cut.
 STREAM_UNREAD = env.number("AMPLIFIERD_STREAM_UNREAD", 1024 * 1024)
@@ -79,19 +79,19 @@ STREAM_STALL = env.number("AMPLIFIERD_STREAM_STALL", 30)
 # The largest request body, in bytes.
 BODY_LIMIT = env.number("AMPLIFIERD_BODY_LIMIT", 2 * 1024 * 1024)
 
-# Seconds that PostgreSQL may work at one statement of a web process; 0: as long as it takes.
+# Seconds that PostgreSQL may take for one statement of a web process; 0 is no limit.
 STATEMENT_TIMEOUT = env.number("AMPLIFIERD_STATEMENT_TIMEOUT", 5)
-# The most rows that a list returns at a time, and what it returns where no limit is asked for.
+# The most rows of one page of a list, and the default.
 PAGE_SIZE = env.number("AMPLIFIERD_PAGE_SIZE", 1000)
 # Characters of a session's name; the column has room for 200.
 NAME_LENGTH = min(env.number("AMPLIFIERD_NAME_LENGTH", 200), 200)
-# Bytes of the JSON that a client keeps with a session or message, and its levels.
+# Bytes of the JSON that a client may store with a session or message, and its levels.
 METADATA_BYTES = env.number("AMPLIFIERD_METADATA_BYTES", 64 * 1024)
 METADATA_DEPTH = env.number("AMPLIFIERD_METADATA_DEPTH", 32)
 
 NAMED_HOSTS = env.words("AMPLIFIERD_ALLOWED_HOSTS")
 ALLOWED_HOSTS = ["127.0.0.1", "localhost", "[::1]", *NAMED_HOSTS]
-# Origins of browsers that may call from elsewhere, written exactly: https://app.example.com
+# Origins of foreign pages that may call, written exactly: https://app.example.com
 ALLOWED_ORIGINS = env.words("AMPLIFIERD_ALLOWED_ORIGINS")
 CSRF_TRUSTED_ORIGINS = ALLOWED_ORIGINS
 
@@ -99,7 +99,7 @@ DEBUG = env.flag("AMPLIFIERD_DEBUG")
 SECRET_KEY = env.secret_key(HOME)
 
 DATABASE_URL = env.text("DATABASE_URL") or embedded_url(HOME)
-# Connections that one process takes at most.
+# The most connections of one process.
 DATABASE_POOL = env.number("AMPLIFIERD_POOL", WEB_THREADS + 4)
 # Whether the statements of the hot paths are prepared; a proxy that pools transactions forbids it.
 PREPARED_STATEMENTS = env.flag("AMPLIFIERD_PREPARED_STATEMENTS", default=True)
@@ -166,8 +166,8 @@ AUTHENTICATION_BACKENDS = [
     "axes.backends.AxesStandaloneBackend",
     "django.contrib.auth.backends.ModelBackend",
 ]
-# A login that fails too often from one address has to wait. It is the pair that is locked: who
-# knows a name cannot keep its owner out from elsewhere, and trying on does not lengthen the time.
+# After too many failures a login is locked for a while: the pair of name and address, so that
+# nobody can lock the owner of a name out elsewhere. Further attempts do not extend the time.
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_FAILURE_LIMIT = env.number("AMPLIFIERD_LOGIN_FAILURES", 10)
 AXES_COOLOFF_TIME = timedelta(minutes=env.number("AMPLIFIERD_LOGIN_COOLOFF", 5))
@@ -178,7 +178,7 @@ AXES_DISABLE_ACCESS_LOG = True
 AXES_ENABLE_ADMIN = False
 AXES_VERBOSE = False
 
-# Pages load what we serve, and nothing else; they are in no frame and run no inline code.
+# Pages load only what the daemon serves; they cannot be in a frame and run no inline code.
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": [SELF],
@@ -193,31 +193,31 @@ CONTENT_SECURITY_POLICY = {
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
-# Every URL that we write begins with it, whether or not the proxy has taken it off the request.
+# Every URL in our answers begins with it, whether or not the proxy has removed it from the request.
 FORCE_SCRIPT_NAME = PREFIX or None
 SESSION_COOKIE_PATH = CSRF_COOKIE_PATH = PREFIX or "/"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PUBLIC or bool(TLS_CERT)
-# Sent over TLS alone.
+# Sent only over TLS.
 SECURE_HSTS_SECONDS = env.number("AMPLIFIERD_HSTS", 365 * 24 * 3600)
 if BEHIND_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SILENCED_SYSTEM_CHECKS = [
-    # The other hosts of a domain, and the browsers' lists, are not ours to decide on.
+    # An operator decides about other hosts of the domain, and about the browsers' lists.
     "security.W005",
     "security.W021",
-    # A redirect comes too late for a key that was sent in the open; the proxy redirects pages.
+    # A redirect is too late for a key that was sent without TLS; the proxy redirects pages.
     "security.W008",
 ]
 
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_TZ = True
-# Below the prefix, which Django puts before it.
+# Below the prefix, which Django adds.
 STATIC_URL = "static/"
 # The daemon serves the admin's files straight from the packages: nothing to collect.
 WHITENOISE_USE_FINDERS = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-# Requests that are larger than the body limit never get here; DRF reads JSON itself.
+# The server refuses larger requests before Django gets them.
 DATA_UPLOAD_MAX_MEMORY_SIZE = BODY_LIMIT
 
 REST_FRAMEWORK = {
@@ -227,7 +227,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["amplifierd.common.parsers.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["amplifierd.common.serializers.FastJSONRenderer"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "amplifierd.common.serializers.JSONNegotiation",
-    # `?format=` is an unknown parameter like any other.
+    # `?format=` has no meaning.
     "URL_FORMAT_OVERRIDE": None,
     "EXCEPTION_HANDLER": "amplifierd.common.problems.exception_handler",
     "DEFAULT_METADATA_CLASS": "amplifierd.common.openapi.components.Methods",
@@ -239,7 +239,7 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": (
         "Durable LLM sessions. Every URL answers with and without its trailing slash. Bodies take "
         "snake_case or camelCase keys, answers are in camelCase; unknown keys are refused. Times "
-        "are ISO 8601 in UTC. Lists are bare arrays in pages. Refusals are problem details "
+        "are ISO 8601 in UTC. Lists are bare arrays in pages. Errors are problem details "
         "(RFC 9457), whose `detail` says what to do."
     ),
     "VERSION": __version__,
@@ -251,11 +251,11 @@ SPECTACULAR_SETTINGS = {
     "ENFORCE_NON_BLANK_FIELDS": True,
     "PREPROCESSING_HOOKS": ["amplifierd.common.openapi.operation.select_paths"],
     "POSTPROCESSING_HOOKS": ["amplifierd.common.openapi.operation.complete"],
-    # Where the daemon is, who fetched this knows.
+    # Relative: the client that fetched the document knows the host.
     "SERVERS": [{"url": PREFIX or "/"}],
 }
 
-# Who hears which hints of the feed; nothing is stored, so django_eventstream needs no tables.
+# Decides which caller gets which hints; nothing is stored, so django_eventstream needs no tables.
 EVENTSTREAM_CHANNELMANAGER_CLASS = "sessions_app.streaming.feed.OwnerChannels"
 
 LOGGING = {
@@ -269,7 +269,7 @@ LOGGING = {
         }
     },
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    # What a client did wrong it is told, and the log need not say again.
+    # Errors of clients are in their answers, and need not be in the log.
     "loggers": {"django.request": {"level": "ERROR"}},
     "root": {"handlers": ["console"], "level": env.text("AMPLIFIERD_LOG_LEVEL", "WARNING")},
 }

@@ -9,39 +9,52 @@ class ProfilesError(ServiceError):
     """The request cannot be carried out."""
 
 
-class ProfileNotFound(ProfilesError):
-    """There is no such profile. List the profiles that exist with GET /api/v1/profiles/."""
+class NotFound(ProfilesError):
+    """There is nothing of this name."""
 
     status = 404
     code = "not_found"
 
 
-class ProfileExists(ProfilesError):
-    """There is a local profile of this name already. Change it with PATCH, or choose another."""
+class Conflict(ProfilesError):
+    """The state of things does not allow it."""
 
     status = 409
     code = "conflict"
 
 
-class ProfileReadOnly(ProfilesError):
-    """Only profiles of the collection `local` change. Copy this one, and change the copy."""
+class NotPermitted(ProfilesError):
+    """This is not permitted."""
 
     status = 403
     code = "permission_denied"
 
 
-class ProfileActive(ProfilesError):
+class Unavailable(ProfilesError):
+    """This is not possible at the moment; try again."""
+
+    status = 503
+    code = "unavailable"
+
+
+class ProfileNotFound(NotFound):
+    """There is no such profile. List the profiles that exist with GET /api/v1/profiles/."""
+
+
+class ProfileExists(Conflict):
+    """There is a local profile of this name already. Change it with PATCH, or choose another."""
+
+
+class ProfileReadOnly(NotPermitted):
+    """Only profiles of the collection `local` change. Copy this one, and change the copy."""
+
+
+class ProfileActive(Conflict):
     """The active profile stays. Deactivate it with DELETE /api/v1/profiles/active first."""
 
-    status = 409
-    code = "conflict"
 
-
-class StaleVersion(ProfilesError):
+class StaleVersion(Conflict):
     """The profile was changed meanwhile. Read it again, and apply your change to that."""
-
-    status = 409
-    code = "conflict"
 
     def __init__(self, expected: int, current: int) -> None:
         super().__init__(
@@ -52,11 +65,8 @@ class StaleVersion(ProfilesError):
         )
 
 
-class VersionNotFound(ProfilesError):
+class VersionNotFound(NotFound):
     """The profile has no such version. List them with GET …/versions."""
-
-    status = 404
-    code = "not_found"
 
 
 class NotCompilable(ProfilesError):
@@ -84,57 +94,36 @@ class DirectoryNotAmplified(ProfilesError):
     """The directory is not amplified. Amplify it first, or use the root directory `.`."""
 
 
-class DirectoryNotFound(ProfilesError):
+class DirectoryNotFound(NotFound):
     """Not found: the directory is not amplified. GET /api/v1/amplified-directories/ lists all."""
-
-    status = 404
-    code = "not_found"
 
 
 class DirectoryExists(ProfilesError):
     """The directory is already amplified. Change it with PATCH."""
 
 
-class RootStays(ProfilesError):
+class RootStays(Conflict):
     """The root directory is always amplified. Change it with PATCH."""
 
-    status = 409
-    code = "conflict"
 
-
-class FolderNotFound(ProfilesError):
+class FolderNotFound(NotFound):
     """Not found: there is no such directory on the disk, below the root directory."""
 
-    status = 404
-    code = "not_found"
 
-
-class FileNotFound(ProfilesError):
+class FileNotFound(NotFound):
     """Not found: there is no such file on the disk, below the root directory."""
 
-    status = 404
-    code = "not_found"
 
-
-class DiskDenied(ProfilesError):
+class DiskDenied(NotPermitted):
     """The daemon's user may not do this on the disk; give it the right, or choose another place."""
 
-    status = 403
-    code = "permission_denied"
 
-
-class DiskFull(ProfilesError):
+class DiskFull(Unavailable):
     """The disk is full; free some space, then try again."""
 
-    status = 503
-    code = "unavailable"
 
-
-class DiskFailed(ProfilesError):
+class DiskFailed(Unavailable):
     """The disk failed; try again, or look at the machine's log."""
-
-    status = 503
-    code = "unavailable"
 
 
 class InvalidSource(ProfilesError):
@@ -149,43 +138,25 @@ class InvalidFiles(ProfilesError):
     """Files of the collection are refused; nothing of it was changed."""
 
 
-class CollectionNotFound(ProfilesError):
+class CollectionNotFound(NotFound):
     """There is no such collection. List them with GET /api/v1/collections/."""
 
-    status = 404
-    code = "not_found"
 
-
-class CollectionExists(ProfilesError):
+class CollectionExists(Conflict):
     """There is a collection of this name already. Remove it first, or choose another name."""
 
-    status = 409
-    code = "conflict"
 
-
-class CollectionStays(ProfilesError):
+class CollectionStays(NotPermitted):
     """The collection comes with the daemon and cannot be removed."""
 
-    status = 403
-    code = "permission_denied"
 
-
-class CollectionInUse(ProfilesError):
+class CollectionInUse(Conflict):
     """The active profile is one of this collection. Activate another one first."""
 
-    status = 409
-    code = "conflict"
 
-
-class CollectionBusy(ProfilesError):
+class CollectionBusy(Conflict):
     """The collection was changed by another request meanwhile. Try again."""
 
-    status = 409
-    code = "conflict"
 
-
-class ModuleNotFound(ProfilesError):
+class ModuleNotFound(NotFound):
     """There is no such module. List them with GET /api/v1/modules/."""
-
-    status = 404
-    code = "not_found"

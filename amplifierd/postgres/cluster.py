@@ -69,7 +69,19 @@ class EmbeddedPostgres:
             with hold_lock(self._layout.start_lock):
                 if self._share is None:
                     self._share = share_lock(self._layout.users_lock)
-                self._bring_up(server)
+                deadline, launches = time.monotonic() + TIMEOUT, 0
+                while (state := server.ping()) is not pq.Ping.OK:
+                    gone = state is pq.Ping.NO_RESPONSE and server.is_gone()
+                    if time.monotonic() > deadline or (gone and launches == LAUNCHES):
+                        raise PostgresError(
+                            f"PostgreSQL does not come up. Its log, {self._layout.log}, ends with:"
+                            f"\n{server.log_tail()}"
+                        )
+                    if gone:
+                        server.launch()
+                        launches += 1
+                    # The server writes a line to its log for each connection that it rejects.
+                    time.sleep(5 * POLL if state is pq.Ping.REJECT else POLL)
                 # An earlier start may have been killed before the database was created.
                 with psycopg.connect(self._layout.conninfo(), autocommit=True) as connection:
                     query = "SELECT 1 FROM pg_database WHERE datname = %s"
@@ -142,23 +154,6 @@ class EmbeddedPostgres:
             raise PostgresError(
                 f"PostgreSQL does not stay up: {error}. See {self._layout.log}."
             ) from error
-
-    def _bring_up(self, server: Server) -> None:
-        """Return when the server accepts connections; start it if it is gone."""
-        deadline = time.monotonic() + TIMEOUT
-        launches = 0
-        while (state := server.ping()) is not pq.Ping.OK:
-            gone = state is pq.Ping.NO_RESPONSE and server.is_gone()
-            if time.monotonic() > deadline or (gone and launches == LAUNCHES):
-                raise PostgresError(
-                    f"PostgreSQL does not come up. Its log, {self._layout.log}, ends with:\n"
-                    f"{server.log_tail()}"
-                )
-            if gone:
-                server.launch()
-                launches += 1
-            # The server writes a line to its log for each connection that it rejects.
-            time.sleep(5 * POLL if state is pq.Ping.REJECT else POLL)
 
 
 @contextmanager

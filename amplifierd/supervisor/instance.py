@@ -100,6 +100,6 @@ def noted_url(home: Path) -> str | None:
 
 
 def address(listener: socket.socket, scheme: str = "http") -> str:
-    """Return the URL of a listening socket."""
+    """Return `scheme://host:port` of a listening socket; an IPv6 address is put in brackets."""
     host, port = listener.getsockname()[:2]
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -1,4 +1,4 @@
-// Shows the API's description. The key that somebody enters is kept in the page alone.
+// Shows the API's description. A key that the user enters is kept only in the page.
 SwaggerUIBundle({
   url: document.getElementById("api").dataset.url,
   dom_id: "#api",

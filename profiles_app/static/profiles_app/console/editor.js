@@ -1,4 +1,4 @@
-// The editor of a profile: a plain field with its lines behind it, checked while somebody types.
+// The editor of a profile: a text field with its lines behind it, checked while the user types.
 
 import { request } from "../../sessions_app/console/shared.js";
 import { Lines } from "./lines.js";
@@ -6,7 +6,7 @@ import { Lines } from "./lines.js";
 // Milliseconds without a key until the text is checked.
 const PAUSE = 350;
 
-// Bring an editor's form to life. `onChange(isChanged)` is called with whether there is something to save.
+// Start an editor's form. It calls `onChange(isChanged)`: whether there is something to save.
 export function edit(form, onChange) {
   const field = form.elements.text;
   const saved = field.defaultValue;
@@ -57,7 +57,7 @@ export function edit(form, onChange) {
   if (field.value !== saved) check();
 }
 
-// Put the lines of a field behind it; the field's own text is see-through from now on.
+// Put the lines of a field behind it; the field's own text becomes transparent.
 function linesBehind(field) {
   const behind = document.createElement("div");
   behind.setAttribute("aria-hidden", "true");
@@ -97,7 +97,7 @@ function tell(report, mistakes, lead) {
     item.append(button, " ", words);
     list.append(item);
   }
-  // The same again is not read out again.
+  // So that screen readers do not read the same report twice.
   if (report.textContent.trim() !== list.textContent.trim() || !report.querySelector("button")) {
     report.replaceChildren(list);
   }

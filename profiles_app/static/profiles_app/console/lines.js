@@ -1,4 +1,4 @@
-// A text line by line, with numbers, marks and quiet colours, in an element of its own.
+// A text line by line, with numbers, marks and colours, in an element of its own.
 
 import { coloured } from "./colours.js";
 
@@ -8,12 +8,12 @@ export class Lines {
   constructor(element) {
     this.element = element;
     element.classList.add("lines");
-    // What each line shows: where it stands, and its text.
+    // For each line its place and its text.
     this.shown = [];
     this.marks = new Map();
   }
 
-  // Show a text; only the lines that differ from what is shown are made anew.
+  // Show a text; only the lines that differ are created again.
   show(text) {
     const wanted = placed(text.split("\n"));
     let start = 0;

@@ -1,11 +1,11 @@
-// The panel that tries a profile: a scratch session by the API, whose answer grows as it comes.
+// The panel that tries a profile: a scratch session through the API, with its answer as it arrives.
 
 import { listen, request, showStateIn } from "../../sessions_app/console/shared.js";
 
-// Control characters, and those that turn the direction of a text.
+// Control characters, and those that change the direction of a text.
 const INVISIBLE = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g;
 
-// Bring the panel to life; `unsaved(isChanged)` of what is returned tells it of the editor.
+// Start the panel; the editor calls `unsaved(isChanged)` of the result.
 export function tryOut(panel) {
   const part = (name) => panel.querySelector(`.try-${name}`);
   const form = part("form");
@@ -51,7 +51,7 @@ export function tryOut(panel) {
     "hook:tool:pre": (data) => (answer = add("note", `Calls ${data.hook_data.tool_name}.`)),
     "hook:approval:required": (data) =>
       add("note", `It waits for your approval: ${data.prompt} Open the session to give it.`),
-    run_interrupted: () => add("note", "The worker went away; what it said is void."),
+    run_interrupted: () => add("note", "The worker was lost; its output so far is discarded."),
     execution_error: (data) => complain(data.error),
     execution_cancelled: () => add("note", "Stopped."),
     assistant_message_complete: (data) => {
@@ -61,7 +61,7 @@ export function tryOut(panel) {
     },
     session_ended: () => {
       stream?.close();
-      reset("The session has ended. The next message makes another one.");
+      reset("The session has ended. The next message creates another one.");
     },
   };
 
@@ -144,7 +144,7 @@ function spelled(text) {
   });
 }
 
-// Keep the end in view, unless somebody has scrolled back.
+// Keep the end in view, unless the user has scrolled back.
 function follow(transcript) {
   if (transcript.scrollHeight - transcript.scrollTop - transcript.clientHeight < 80) transcript.scrollTop = transcript.scrollHeight;
 }

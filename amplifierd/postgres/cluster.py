@@ -19,7 +19,7 @@ from amplifierd.postgres.data_folder import (
     upgrade_lock,
 )
 from amplifierd.postgres.programs import account_for
-from amplifierd.postgres.server import POLL, Server
+from amplifierd.postgres.server import POLL, PostgresServer
 
 # How often a server that does not come up is started: something may have killed it at its start.
 LAUNCHES = 3
@@ -46,7 +46,7 @@ class EmbeddedPostgres:
         self._layout = Layout(home)
         self._durable = durable
         self._announce = announce
-        self._server: Server | None = None
+        self._server: PostgresServer | None = None
         self._share: int | None = None
 
     @property
@@ -126,7 +126,7 @@ class EmbeddedPostgres:
                 self._share = None
         return last
 
-    def _prepare(self) -> Server:
+    def _prepare(self) -> PostgresServer:
         """Return the server, with folders that it can work in."""
         account = account_for(self._layout)
         home = self._layout.home
@@ -137,7 +137,7 @@ class EmbeddedPostgres:
             home.chmod(found.st_mode | 0o011)
         account.own(self._layout.sockets)
         if self._server is None:
-            self._server = Server(self._layout, account, self._durable, self._announce)
+            self._server = PostgresServer(self._layout, account, self._durable, self._announce)
         return self._server
 
     @contextmanager

@@ -37,7 +37,7 @@ SETTINGS: dict[str, str | int | Path] = {
 _started: list[subprocess.Popen[bytes]] = []
 
 
-class Server:
+class PostgresServer:
     """One cluster, and the processes that serve it. An earlier process may have started them."""
 
     def __init__(

@@ -67,7 +67,7 @@ WORDS: dict[type[ProfilesError], str] = {
 
 
 @dataclass
-class Draft:
+class ProfileDraft:
     """A text in the editor, the version that it is based on, and its errors."""
 
     text: str
@@ -196,7 +196,7 @@ class ProfileAdmin(VersionPages):
         """Show the editor for a new profile; on POST create the profile."""
         if not self.has_add_permission(request):
             raise PermissionDenied
-        draft = Draft(SKELETON, 0)
+        draft = ProfileDraft(SKELETON, 0)
         if request.method == "POST":
             draft = self.read_draft(request, None)
             if not draft.is_wrong:
@@ -227,7 +227,7 @@ class ProfileAdmin(VersionPages):
             if not draft.is_wrong and self.save_draft(request, profile, draft):
                 return HttpResponseRedirect(page_url(profile))
         else:
-            draft = Draft(render_newest(profile), profile.version_number)
+            draft = ProfileDraft(render_newest(profile), profile.version_number)
             draft.mistakes = profile_validation.find_mistakes(draft.text, profile.name)
         versions = list(profiles.list_versions(profile)[: VERSIONS + 1])
         check_url = reverse("admin:profiles_app_profile_check")
@@ -304,23 +304,23 @@ class ProfileAdmin(VersionPages):
             if name is None:
                 detail = "The profile does not exist any more."
                 return _make_error(HTTPStatus.NOT_FOUND, "not_found", detail)
-        draft = Draft(text, 0, profile_validation.find_mistakes(text, name))
+        draft = ProfileDraft(text, 0, profile_validation.find_mistakes(text, name))
         return JsonResponse({"mistakes": draft.list_mistakes(), "is_wrong": draft.is_wrong})
 
     def has_change_permission(self, request: HttpRequest, obj: Profile | None = None) -> bool:
         """Tell whether the user may change the profile: only local ones can change."""
         return (obj is None or obj.is_local) and super().has_change_permission(request, obj)
 
-    def read_draft(self, request: HttpRequest, profile: Profile | None) -> Draft:
+    def read_draft(self, request: HttpRequest, profile: Profile | None) -> ProfileDraft:
         """Return the sent draft, with its mistakes."""
         # Browsers send line ends as CRLF.
         text = request.POST.get("text", "").replace("\r\n", "\n")
         # The version that the page showed; no version has the number 0.
         seen = parse_number(request.POST.get("expected_version")) or 0 if profile else 0
         name = profile.name if profile else None
-        return Draft(text, seen, profile_validation.find_mistakes(text, name))
+        return ProfileDraft(text, seen, profile_validation.find_mistakes(text, name))
 
-    def save_draft(self, request: HttpRequest, profile: Profile, draft: Draft) -> bool:
+    def save_draft(self, request: HttpRequest, profile: Profile, draft: ProfileDraft) -> bool:
         """Save the draft and return True; if that fails, put the reason into the draft."""
         try:
             with transaction.atomic():

@@ -86,17 +86,39 @@ class Rejected(Exception):
 
 
 class Calls:
-    """Makes the calls of one attempt."""
+    """Makes the calls of one attempt.
+
+    Raises EngineError `bad_tool` if two modules have a tool of the same name, or if
+    `require_approval` names a tool that does not exist.
+    """
 
     def __init__(self, turn: Turn, emit: Emit, modules: Sequence[OpenedModule]) -> None:
         self._turn = turn
         self._emit = emit
         self.modules = modules
-        self.tools = _index_tools(modules)
+        self.tools: dict[str, tuple[Tool, OpenedModule]] = {}
         self.keys: set[str] = set().union(*(module.keys for module in modules))
         # Calls and decisions of the answer with which an earlier attempt ended.
         self._earlier: dict[str, Call] = dict(turn.calls)
         self._decisions: dict[str, Decision] = dict(turn.decisions)
+        for module in modules:
+            names = {tool.spec.name for tool in module.box.tools}
+            # A typing error must not let a tool run without approval. If a server is down, its
+            # tools are unknown, so nothing can be compared.
+            gate = frozenset() if isinstance(module.gate, bool) or module.box.notes else module.gate
+            if unknown := sorted(gate - names):
+                there_are = f"there are {', '.join(sorted(names))}"
+                raise EngineError(
+                    "bad_tool", f"`require_approval` names {unknown[0]!r}; {there_are}."
+                )
+            for tool in module.box.tools:
+                name = tool.spec.name
+                if name in self.tools:
+                    raise EngineError(
+                        "bad_tool",
+                        f"Two modules of the profile have a tool {name!r}: leave one out.",
+                    )
+                self.tools[name] = tool, module
 
     def forget_earlier(self) -> None:
         """Forget earlier calls, because the model's next ones may use the same ids."""
@@ -291,26 +313,3 @@ def parse_arguments(text: str) -> dict[str, Any] | None:
         # PHP writes an empty object as an empty list.
         return {}
     return make_json_storable(value) if isinstance(value, dict) else None
-
-
-def _index_tools(modules: Sequence[OpenedModule]) -> dict[str, tuple[Tool, OpenedModule]]:
-    """Return the tools by name; raise EngineError `bad_tool` if `require_approval` is wrong."""
-    found: dict[str, tuple[Tool, OpenedModule]] = {}
-    for module in modules:
-        names = {tool.spec.name for tool in module.box.tools}
-        # A typing error must not let a tool run without approval. If a server is down, its tools
-        # are unknown, so nothing can be compared.
-        gate = frozenset() if isinstance(module.gate, bool) or module.box.notes else module.gate
-        if unknown := sorted(gate - names):
-            raise EngineError(
-                "bad_tool",
-                f"`require_approval` names {unknown[0]!r}; there are {', '.join(sorted(names))}.",
-            )
-        for tool in module.box.tools:
-            if tool.spec.name in found:
-                raise EngineError(
-                    "bad_tool",
-                    f"Two modules of the profile have a tool {tool.spec.name!r}: leave one out.",
-                )
-            found[tool.spec.name] = tool, module
-    return found

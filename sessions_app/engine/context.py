@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 from profiles_app.exceptions import FolderNotFound, ProfilesError
 from profiles_app.services import disk
@@ -67,12 +66,30 @@ MENTIONS = 20
 def build_instructions(turn: Turn) -> str:
     """Return the system prompt: instruction and context of the profile, then of the directories.
 
-    Parents come before the directory itself, so the nearest instructions come last. May read from
+    Parents come before the directory itself, so the nearest instructions come last. In each
+    directory, those beside the marker come before those that the daemon was given. May read from
     the disk; if something there cannot be read, the text says so.
     """
     plan = turn.mount_plan
     context = (_section(*item) for item in (plan.get("context") or {}).items())
-    parts = [plan.get("instruction") or "", *context, *_read_agents(turn.directory)]
+    parts = [plan.get("instruction") or "", *context]
+    place = disk.relative_to_root(turn.directory) if turn.directory else None
+    for each in reversed([place, *place.parents]) if place is not None else ():
+        name = f"`{each}`" if each.parts else "the root directory"
+        beside = f"`{each / disk.AGENTS}`"
+        for source, read in ((beside, disk.read_agents_beside), (name, disk.read_agents)):
+            try:
+                with disk.open_folder(each) as folder:
+                    text = read(folder) or ""
+            except FolderNotFound:
+                continue
+            except ProfilesError as error:
+                text = f"They cannot be read. {error}"
+            content = text.encode(errors="replace")
+            if len(content) > AGENTS_LIMIT:
+                text = content[:AGENTS_LIMIT].decode(errors="ignore")
+                text += f"\n… Only the first {AGENTS_LIMIT} bytes of these instructions are shown."
+            parts.append(_section(f"Instructions for agents in {source}", text))
     return "\n\n".join(filter(None, map(str.strip, parts)))
 
 
@@ -118,29 +135,3 @@ def fence_text(text: str) -> str:
 
 def _section(title: str, text: str) -> str:
     return f"# {title}\n\n{text.strip()}" if text.strip() else ""
-
-
-def _read_agents(directory: Path | None) -> Iterator[str]:
-    """Yield the instructions for agents from the root down to the directory.
-
-    In each directory, those beside the marker come first, then those that the daemon was given.
-    """
-    place = disk.relative_to_root(directory) if directory else None
-    if place is None:
-        return
-    for each in reversed([place, *place.parents]):
-        name = f"`{each}`" if each.parts else "the root directory"
-        beside = f"`{each / disk.AGENTS}`"
-        for source, read in ((beside, disk.read_agents_beside), (name, disk.read_agents)):
-            try:
-                with disk.open_folder(each) as folder:
-                    text = read(folder) or ""
-            except FolderNotFound:
-                continue
-            except ProfilesError as error:
-                text = f"They cannot be read. {error}"
-            content = text.encode(errors="replace")
-            if len(content) > AGENTS_LIMIT:
-                text = content[:AGENTS_LIMIT].decode(errors="ignore")
-                text += f"\n… Only the first {AGENTS_LIMIT} bytes of these instructions are shown."
-            yield _section(f"Instructions for agents in {source}", text)

@@ -426,9 +426,21 @@ class Conversation:
         if not window.leaves_room(self._instructions, self._prompt):
             # A summary would not help.
             return request, names
-        if window.excess(request) and await self._summarize_transcript(provider, window):
+        if window.excess(request) and (older := older_messages(self._turn)):
+            text = write_transcript(self._turn.summary, older, window.tokens)
+            summary = await self._summarize(provider, text)
+            # For later runs of the session, too.
+            self._turn = compact_turn(self._turn, summary, older)
+            await self._turn.host.compact(older[-1].seq, summary, self.usage())
             request, names = self._shorten(provider, window)
-        if window.excess(request) and await self._summarize_steps(provider, window):
+        first, upto = self._steps_summarized, older_steps(self._messages)
+        if window.excess(request) and first < upto:
+            text = write_steps(self._steps_summary, self._messages[first:upto], window.tokens)
+            self._steps_summary = await self._summarize(provider, text)
+            self._steps_summarized = upto
+            self._notice(
+                "The first steps of this run were summarised, to fit into the model's context."
+            )
             request, names = self._shorten(provider, window)
         if window.excess(request):
             request, names = self._shorten(provider, window, texts=True)
@@ -452,36 +464,12 @@ class Conversation:
                 request, names = self._build(provider, shortened.messages)
         return request, names
 
-    async def _summarize_transcript(self, provider: Provider, window: "Window") -> bool:
-        """Replace older messages by a summary, for good; return whether there are any."""
-        messages = older_messages(self._turn)
-        if not messages:
-            return False
-        await self._check_budgets()
-        text = write_transcript(self._turn.summary, messages, window.tokens)
-        summary = await self._summarize(provider, text)
-        self._turn = compact_turn(self._turn, summary, messages)
-        await self._turn.host.compact(messages[-1].seq, summary, self.usage())
-        return True
-
-    async def _summarize_steps(self, provider: Provider, window: "Window") -> bool:
-        """Replace the older steps of this run by a summary; return whether there were any."""
-        upto = older_steps(self._messages)
-        if upto <= self._steps_summarized:
-            return False
-        await self._check_budgets()
-        text = write_steps(
-            self._steps_summary, self._messages[self._steps_summarized : upto], window.tokens
-        )
-        self._steps_summary = await self._summarize(provider, text)
-        self._steps_summarized = upto
-        self._notice(
-            "The first steps of this run were summarised, to fit into the model's context."
-        )
-        return True
-
     async def _summarize(self, provider: Provider, text: str) -> str:
-        """Return the model's summary of a text, or of as much of its end as fits."""
+        """Return the model's summary of a text, or of as much of its end as fits.
+
+        Raises EngineError, also if a budget is used up.
+        """
+        await self._check_budgets()
         silent = RunOutput(provider.module, provider.limits, set(), lambda *_: None)
         retries = 0
         while True:

@@ -119,9 +119,6 @@ class Request:
     tools: tuple[ToolSpec, ...] = ()
 
 
-_PARTS: dict[str, type[Text | Thinking]] = {"text": Text, "thinking": Thinking}
-
-
 def dump_checkpoint(message: AssistantMessage | ToolMessage) -> dict[str, Any]:
     """Return a message as the JSON of a checkpoint, without what PostgreSQL cannot store."""
     if isinstance(message, ToolMessage):
@@ -158,7 +155,16 @@ def load_checkpoints(data: Iterable[Any]) -> list[Message]:
     messages: list[Message] = []
     for each in _dicts(list(data)):
         if each.get("role") == "assistant":
-            parts = [part for part in map(_load_part, _dicts(each.get("parts"))) if part]
+            parts: list[Part] = []
+            for part in _dicts(each.get("parts")):
+                opaque, kind = _as_text(part.get("opaque")), part.get("type")
+                if kind == "tool_call":
+                    keys = ("id", "name", "arguments")
+                    call_id, name, arguments = (_as_text(part.get(key)) for key in keys)
+                    parts.append(ToolCall(call_id, name, arguments, opaque))
+                elif kind in ("text", "thinking"):
+                    make = Text if kind == "text" else Thinking
+                    parts.append(make(_as_text(part.get("text")), opaque))
             about = (_as_text(each.get(key)) for key in ("service", "model", "finishReason"))
             messages.append(AssistantMessage(tuple(parts), *about))
         elif each.get("role") == "tool":
@@ -172,15 +178,6 @@ def load_checkpoints(data: Iterable[Any]) -> list[Message]:
         elif each.get("kind") in ("request", "response"):
             messages += _load_first_release(each["kind"], _dicts(each.get("parts")))
     return messages
-
-
-def _load_part(data: dict[str, Any]) -> Part | None:
-    opaque = _as_text(data.get("opaque"))
-    if data.get("type") == "tool_call":
-        id_, name, arguments = (_as_text(data.get(key)) for key in ("id", "name", "arguments"))
-        return ToolCall(id_, name, arguments, opaque)
-    part = _PARTS.get(_as_text(data.get("type")))
-    return part(_as_text(data.get("text")), opaque) if part else None
 
 
 def _load_first_release(kind: str, parts: Sequence[dict[str, Any]]) -> list[Message]:

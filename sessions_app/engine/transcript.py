@@ -51,7 +51,14 @@ def transcript_messages(history: Sequence[HistoryMessage]) -> list[Message]:
             else:
                 content = "" if start is None else content.removeprefix(start).lstrip()
         if content.strip():
-            messages.append(_make_message(message, content))
+            if message.role == "assistant":
+                messages.append(AssistantMessage((Text(content),)))
+            elif message.role == "system":
+                messages.append(SystemMessage(content))
+            else:
+                # The message of a tool does not name the call that it belongs to.
+                prefix = "Result of a tool:\n" if message.role == "tool" else ""
+                messages.append(UserMessage(prefix + content))
         if message.checkpoints:
             done = close_calls(merge_results(load_checkpoints(message.checkpoints)), message.calls)
             messages += done
@@ -104,14 +111,3 @@ def answer_text(messages: Iterable[Message]) -> str:
     """Return the text of answers as people see it: with a blank line between them."""
     texts = (message.text for message in messages if isinstance(message, AssistantMessage))
     return "\n\n".join(text for text in texts if text)
-
-
-def _make_message(message: HistoryMessage, content: str) -> Message:
-    if message.role == "assistant":
-        return AssistantMessage((Text(content),))
-    if message.role == "system":
-        return SystemMessage(content)
-    if message.role == "tool":
-        # The message of a tool does not name the call that it belongs to.
-        return UserMessage(f"Result of a tool:\n{content}")
-    return UserMessage(content)

@@ -384,7 +384,20 @@ class GeminiReader(Reader):
                 return [StreamError("content_filter", text or f"it blocked the prompt ({reason})")]
         if event.is_document and not document.keys() & _KNOWN:
             return [StreamError("bad_answer", "it sent JSON that is no answer of the Gemini API")]
-        events = self._read_usage(document.get("usageMetadata"))
+        events = []
+        usage = document.get("usageMetadata")
+        # Most chunks repeat the usage.
+        if usage != self._given_usage and isinstance(usage, dict):
+            self._given_usage, before = usage, self._usage
+            read = ("promptTokenCount", "toolUsePromptTokenCount")
+            thoughts = as_count(usage.get("thoughtsTokenCount"))
+            counted = self._count(
+                sum(as_count(usage.get(key)) for key in read),
+                as_count(usage.get("candidatesTokenCount")) + thoughts,
+                as_count(usage.get("cachedContentTokenCount")),
+                thoughts,
+            )
+            events += [] if counted is before else [counted]
         if (model := document.get("modelVersion")) != self._model:
             self._model = as_text(model) or self._model
         for candidate in as_dicts(candidates):
@@ -410,20 +423,6 @@ class GeminiReader(Reader):
         ]
         text = self._explanation or f"it withheld the answer ({self._reason})"
         return events + self._end_answer(reason, parts, text)
-
-    def _read_usage(self, given: Any) -> list[Event]:
-        if given == self._given_usage or not isinstance(given, dict):
-            return []
-        self._given_usage, before = given, self._usage
-        thoughts = as_count(given.get("thoughtsTokenCount"))
-        usage = self._count(
-            as_count(given.get("promptTokenCount"))
-            + as_count(given.get("toolUsePromptTokenCount")),
-            as_count(given.get("candidatesTokenCount")) + thoughts,
-            as_count(given.get("cachedContentTokenCount")),
-            thoughts,
-        )
-        return [] if usage is before else [usage]
 
     def _read_candidate(self, candidate: dict[str, Any]) -> list[Event]:
         index = candidate.get("index") or 0

@@ -401,15 +401,15 @@ async def shared_client(url: str) -> httpx2.AsyncClient:
                 max_connections=None, max_keepalive_connections=50, keepalive_expiry=_KEEP_ALIVE
             ),
         )
-        owner = _close_with_loop(client)
+
+        async def close_with_loop() -> AsyncGenerator[httpx2.AsyncClient]:
+            # As it ends, an event loop closes its generators, and this one closes the client.
+            try:
+                yield client
+            finally:
+                _clients.pop(asyncio.get_running_loop(), None)
+                await client.aclose()
+
+        owner = close_with_loop()
         clients[proxy] = await anext(owner), owner
     return clients[proxy][0]
-
-
-async def _close_with_loop(client: httpx2.AsyncClient) -> AsyncGenerator[httpx2.AsyncClient]:
-    """Yield a client, and close it when the event loop ends and closes its generators."""
-    try:
-        yield client
-    finally:
-        _clients.pop(asyncio.get_running_loop(), None)
-        await client.aclose()

@@ -187,14 +187,18 @@ class ResponsesReader(Reader):
             text = delta.get("text") if isinstance(delta, dict) else delta
             return self._find(document, "reasoning").add(text, (place, document.get(place)))
         if kind.startswith("response.function_call_arguments."):
-            self._read_arguments(document, kind)
+            is_delta = kind.endswith(".delta") and isinstance(document.get("delta"), str)
+            if is_delta or kind.endswith(".done"):
+                item = self._find(document, "function_call")
+                self.call_characters += item.read_call(document, is_delta)
             return []
         if kind == "response.refusal.delta":
             item = self._find(document, "message")
             item.is_refusal = True
             return item.add(document.get("delta"), document.get("content_index"))
         if kind in _TEXTS:
-            return self._end_text(document, *_TEXTS[kind])
+            item_kind, key = _TEXTS[kind]
+            return self._find(document, item_kind).read_text(document, key)
         if kind == "response.output_item.added":
             data = as_dict(document.get("item"))
             known = self._by_id.get(data["id"]) if isinstance(data.get("id"), str) else None
@@ -240,25 +244,6 @@ class ResponsesReader(Reader):
         if type(index := document.get("output_index")) is int:
             self._by_index[index] = item
         return item
-
-    def _read_arguments(self, document: dict[str, Any], kind: str) -> None:
-        if kind.endswith(".delta") and isinstance(delta := document.get("delta"), str):
-            self._find(document, "function_call").json.append(delta)
-            self.call_characters += len(delta)
-        elif kind.endswith(".done"):
-            item = self._find(document, "function_call")
-            text = document.get("arguments")
-            if isinstance(text, str) and text.strip():
-                item.json = [text]
-            if isinstance(name := document.get("name"), str) and not item.data.get("name"):
-                item.data["name"] = name
-
-    def _end_text(self, document: dict[str, Any], kind: str, key: str) -> list[Event]:
-        item = self._find(document, kind)
-        item.is_refusal = item.is_refusal or key == "refusal"
-        place = "summary_index" if "summary_index" in document else "content_index"
-        index = document.get(place)
-        return item.fill(document.get(key), index if kind == "message" else (place, index))
 
     def _end_item(self, document: dict[str, Any]) -> list[Event]:
         data = as_dict(document.get("item"))
@@ -381,6 +366,25 @@ class PartialItem:
         events = self.add(whole[len(came) :], place) if whole.startswith(came) else []
         self._filled.add(place)
         return events
+
+    def read_text(self, document: dict[str, Any], key: str) -> list[Event]:
+        """Take the event with the whole text of one content, which is under `key`."""
+        self.is_refusal = self.is_refusal or key == "refusal"
+        place = "summary_index" if "summary_index" in document else "content_index"
+        index = document.get(place)
+        return self.fill(document.get(key), index if self.kind == "message" else (place, index))
+
+    def read_call(self, document: dict[str, Any], is_delta: bool) -> int:
+        """Take an event with arguments of the call; return the characters of a delta."""
+        if is_delta:
+            self.json.append(document["delta"])
+            return len(document["delta"])
+        text, name = document.get("arguments"), document.get("name")
+        if isinstance(text, str) and text.strip():
+            self.json = [text]
+        if isinstance(name, str) and not self.data.get("name"):
+            self.data["name"] = name
+        return 0
 
     def fits(self, data: dict[str, Any]) -> bool:
         """Return whether data may be of this item: of the same kind, and not of another call."""

@@ -222,9 +222,16 @@ class RunningCommand:
 
     async def wait(self, seconds: float) -> dict[str, Any]:
         """Return the launcher's report on the end of the command, which may take `seconds`."""
-        reports = self.process.stderr
-        assert reports  # noqa: S101
-        reader = asyncio.create_task(self._read_output())
+        output, reports = self.process.stdout, self.process.stderr
+        assert output and reports  # noqa: S101
+
+        async def read_output() -> None:
+            while piece := await output.read(_PIECE):
+                self.output.add(piece)
+                if self.output.size > FLOOD:
+                    self.stop("output")
+
+        reader = asyncio.create_task(read_output())
         with contextlib.suppress(TimeoutError):
             line = await asyncio.wait_for(reports.readline(), LAUNCHER_TIMEOUT)
             self.shell = _parse_report(line).get("shell", 0)
@@ -247,13 +254,6 @@ class RunningCommand:
         if not has_started:
             raise ToolError("The shell could not be started.")
         return report
-
-    async def _read_output(self) -> None:
-        assert self.process.stdout  # noqa: S101
-        while piece := await self.process.stdout.read(_PIECE):
-            self.output.add(piece)
-            if self.output.size > FLOOD:
-                self.stop("output")
 
     def _kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):

@@ -62,7 +62,12 @@ class ServerProcess:
         # Why it was stopped, as a clause after the server's name.
         self.fault = ""
         self._errors = b""
-        self._error_reader = asyncio.create_task(self._read_errors())
+
+        async def read_errors() -> None:
+            while piece := await self._stderr.read(ERROR_LIMIT):
+                self._errors = (self._errors + piece)[-ERROR_LIMIT:]
+
+        self._error_reader = asyncio.create_task(read_errors())
 
     async def read_line(self) -> bytes:
         """Return the next line of its output; empty after the end, or after it was stopped."""
@@ -145,10 +150,6 @@ class ServerProcess:
     def _signal(self, number: int) -> None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, number)
-
-    async def _read_errors(self) -> None:
-        while piece := await self._stderr.read(ERROR_LIMIT):
-            self._errors = (self._errors + piece)[-ERROR_LIMIT:]
 
 
 @asynccontextmanager
@@ -237,6 +238,12 @@ class HttpConnection:
 
         Raises EngineError `bad_config` for a proxy in the environment that cannot be used.
         """
+
+        async def record(response: httpx2.Response) -> None:
+            if response.request.method == "POST" or self.is_sse:
+                self.error_status = response.status_code if response.status_code >= 400 else None
+            response.stream = LimitedBody(response)
+
         return FailureRecordingClient(
             self,
             verify=get_tls_context(),
@@ -245,13 +252,8 @@ class HttpConnection:
             # A small compressed answer could be very large.
             headers={**self.server.headers, "Accept-Encoding": "identity"},
             timeout=httpx2.Timeout(None, connect=self.server.timeout),
-            event_hooks={"response": [self._on_response]},
+            event_hooks={"response": [record]},
         )
-
-    async def _on_response(self, response: httpx2.Response) -> None:
-        if response.request.method == "POST" or self.is_sse:
-            self.error_status = response.status_code if response.status_code >= 400 else None
-        response.stream = LimitedBody(response)
 
 
 class FailureRecordingClient(httpx2.AsyncClient):

@@ -227,6 +227,7 @@ class StreamRedactor:
     def __init__(self, secrets: set[str]) -> None:
         self._secrets = list_spellings(secrets)
         self._longest = max(map(len, self._secrets), default=0)
+        self._first = {secret[0] for secret in self._secrets}
         self._held = ""
 
     def feed(self, piece: str) -> str:
@@ -236,10 +237,17 @@ class StreamRedactor:
             return text
         for secret in self._secrets:
             text = text.replace(secret, MASK)
-        # The longest end of the text with which a secret may begin.
-        sizes = range(min(self._longest - 1, len(text)), 0, -1)
-        held = next((n for n in sizes if any(s.startswith(text[-n:]) for s in self._secrets)), 0)
-        cut = len(text) - held
+        # The first place from which on the text may be the beginning of a secret.
+        places = range(max(len(text) - self._longest + 1, 0), len(text))
+        cut = next(
+            (
+                place
+                for place in places
+                if text[place] in self._first
+                and any(secret.startswith(text[place:]) for secret in self._secrets)
+            ),
+            len(text),
+        )
         self._held = text[cut:]
         return text[:cut]
 

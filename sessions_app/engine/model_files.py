@@ -83,7 +83,7 @@ def fetch(folder: Path, model: ModelFile, download: Download, force: bool = Fals
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not force and find_damage(target, model) is None:
             return False
-        # Under the lock, whatever is here belongs to a fetch that was killed.
+        # Drafts that exist under the lock are left from a fetch that was killed.
         for stale in folder.glob(f"{_DRAFTS}*"):
             shutil.rmtree(stale, ignore_errors=True)
         with tempfile.TemporaryDirectory(prefix=_DRAFTS, dir=folder) as name:

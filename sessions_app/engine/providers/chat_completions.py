@@ -34,7 +34,7 @@ _PATHS = {"chat": "chat/completions", "responses": "responses"}
 
 
 class ChatProvider(HostedProvider):
-    """A provider that speaks chat completions or, if its config says so, Responses."""
+    """A provider with chat completions or, if its config has `api: responses`, Responses."""
 
     # Fields of Responses that a service may refuse in other words than their names.
     optional = {

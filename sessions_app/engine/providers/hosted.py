@@ -91,7 +91,7 @@ class HostedProvider(Provider):
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncGenerator[AsyncIterator[Event]]:
         """Give the events of an answer: the last one is `Finish`."""
-        # Late, because nobody needs HTTP who only lists the providers.
+        # Late: to list the providers, HTTP is not needed.
         from sessions_app.engine.wire.http import stream_events
 
         shared = lessons = _learned.setdefault((self.service, self.model), Lessons())

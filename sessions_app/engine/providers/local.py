@@ -169,7 +169,7 @@ class Local(Provider):
         The first request of a process starts the model's server, which takes a second. Raises
         EngineError `model_missing` without the model's file.
         """
-        # Late, because nobody needs HTTP who only lists the providers.
+        # Late: to list the providers, HTTP is not needed.
         from sessions_app.engine.wire.http import stream_events
 
         chosen = {**DEFAULTS, **model_settings(self.config, self.module)}

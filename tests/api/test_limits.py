@@ -4,12 +4,11 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from amplifierd import env
+from amplifierd.common.program import BASE_DIR
 from tests.conftest import Api
 
 SMALL = {
@@ -47,7 +46,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     home = {"AMPLIFIERD_HOME": str(tmp_path_factory.mktemp("home")), "DATABASE_URL": ""}
     done = subprocess.run(
         [sys.executable, "-c", ASK],
-        cwd=Path(env.BASE_DIR),
+        cwd=BASE_DIR,
         env=os.environ | SMALL | home,
         capture_output=True,
         text=True,

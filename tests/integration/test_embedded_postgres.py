@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from pytest_django import Settings
 
-from amplifierd import env
+from amplifierd.common.program import BASE_DIR
 from amplifierd.postgres import (
     EmbeddedPostgres,
     PostgresError,
@@ -61,7 +61,7 @@ class User(subprocess.Popen[str]):
     def __init__(self, home: Path) -> None:
         command = [sys.executable, "-c", HOLD, str(home)]
         pipe = subprocess.PIPE
-        super().__init__(command, cwd=env.BASE_DIR, stdin=pipe, stdout=pipe, text=True)
+        super().__init__(command, cwd=BASE_DIR, stdin=pipe, stdout=pipe, text=True)
 
     def url(self) -> str:
         assert self.stdout

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from amplifierd.env import BASE_DIR
+from amplifierd.common.program import BASE_DIR
 from amplifierd.supervisor.supervisor import PARENT_FD
 
 SECONDS = 30

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from amplifierd import env
+from amplifierd.common.program import BASE_DIR
 
-EXAMPLE = env.BASE_DIR / "extras/example"
-PAGE = env.BASE_DIR / "docs/extending.md"
+EXAMPLE = BASE_DIR / "extras/example"
+PAGE = BASE_DIR / "docs/extending.md"
 
 RUN = """
 import asyncio, json, pathlib, sys
@@ -49,7 +49,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Any:
     subprocess.run([*pip, str(EXAMPLE)], check=True)
     run = subprocess.run(
         [sys.executable, "-c", RUN, str(folder)],
-        cwd=env.BASE_DIR,
+        cwd=BASE_DIR,
         env=os.environ | {"PYTHONPATH": str(folder)},
         capture_output=True,
         check=True,

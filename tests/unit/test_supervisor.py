@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from amplifierd import env
+from amplifierd.common.program import BASE_DIR
 from amplifierd.supervisor.supervisor import LONGEST_DELAY, SETTLED, Child, Supervisor
 
 SLEEP = ["sleep", "600"]
@@ -210,7 +210,7 @@ def watching(*words: str) -> tuple[subprocess.Popen[str], int]:
     reading, writing = os.pipe()
     child = subprocess.Popen(
         [sys.executable, "-c", WATCHING, *words],
-        cwd=env.BASE_DIR,
+        cwd=BASE_DIR,
         env=os.environ | {"AMPLIFIERD_PARENT_FD": str(reading)},
         pass_fds=[reading],
         stdout=subprocess.PIPE,

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from amplifierd.env import BASE_DIR
+from amplifierd.common.program import BASE_DIR
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.tools.base import ANSWER_LIMIT
 from sessions_app.engine.tools.mcp.transports import LINE_LIMIT

@@ -65,9 +65,36 @@ async def listen(
     try:
         await connection.execute(f"LISTEN {channel}")
         on_connect()
-        async for notification in connection.notifies():
-            on_notification(notification.payload)
+        await _receive(connection, on_notification)
     except DATABASE_UNAVAILABLE as error:
         logger.warning("No notifications arrive until there is a new connection: %s", error)
     finally:
         await connection.close()
+
+
+async def _receive(
+    connection: psycopg.AsyncConnection[Any], on_notification: Callable[[str], None]
+) -> None:
+    """Call the function for each notification; raise what ends the connection.
+
+    `connection.notifies()` would wake up ten times a second although nothing comes.
+    """
+    loop, pgconn = asyncio.get_running_loop(), connection.pgconn
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def receive() -> None:
+        try:
+            pgconn.consume_input()
+            while notification := pgconn.notifies():
+                on_notification(notification.extra.decode())
+        except Exception as error:
+            loop.remove_reader(descriptor)
+            if not ended.done():
+                ended.set_exception(error)
+
+    descriptor = connection.fileno()
+    loop.add_reader(descriptor, receive)
+    try:
+        await ended
+    finally:
+        loop.remove_reader(descriptor)

@@ -143,8 +143,10 @@ async def _open_conversation(
 ) -> AsyncIterator["Conversation"]:
     """Give the conversation of a turn; its tools are closed at the end."""
     offers_tools = any(isinstance(each, Provider) and each.can.accepts_tools for each in chain)
-    instructions = await asyncio.to_thread(build_instructions, turn)
-    prompt = await asyncio.to_thread(attach_files, turn)
+    # Both read files.
+    instructions, prompt = await asyncio.to_thread(
+        lambda: (build_instructions(turn), attach_files(turn))
+    )
     async with AsyncExitStack() as stack:
         mounts = turn.mount_plan.get("tools") or [] if offers_tools else []
         if mounts and turn.directory is None:

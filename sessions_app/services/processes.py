@@ -10,6 +10,7 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from sessions_app.models import Process
+from sessions_app.models.daemon import ProcessKind
 
 # Seconds between two heartbeats of a process, and without one until the process counts as gone.
 HEARTBEAT_SECONDS = 5.0
@@ -42,6 +43,12 @@ def record(name: str, kind: str, streams: int = 0, feeds: int = 0) -> None:
     with connection.cursor() as cursor:
         cursor.execute(RECORD, parameters | {"streams": streams, "feeds": feeds})
     Process.objects.filter(seen_at__lt=Now() - timedelta(seconds=KEPT_SECONDS)).delete()
+
+
+def find_workers() -> list[str]:
+    """Return the names of the workers that have sent a heartbeat lately, in order."""
+    workers = alive().filter(kind=ProcessKind.WORKER).order_by("name")
+    return list(workers.values_list("name", flat=True))
 
 
 def alive() -> QuerySet[Process]:

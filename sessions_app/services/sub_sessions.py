@@ -6,6 +6,7 @@ from typing import Any
 from django.db import transaction
 
 from amplifierd.common.callers import Owner
+from amplifierd.common.statements import fetch_prepared
 from profiles_app.exceptions import ProfilesError
 from sessions_app.exceptions import InvalidTransition, SessionNotFound, SessionsError
 from sessions_app.models import Message, Run, Session, SubSessionCall
@@ -98,18 +99,32 @@ def find_result(call: SubSessionCall) -> Result | None:
     return Result("".join(answer.values_list("content", flat=True)))
 
 
+# The first run of a sub-session that has no open run: its work is done.
+DONE = """
+SELECT r.status, r.error FROM sessions_app_run r
+WHERE r.session_id = %(session)s::text
+    AND EXISTS (
+        SELECT FROM sessions_app_pending_action a WHERE a.sub_session_id = %(session)s::text
+    )
+    AND NOT EXISTS (
+        SELECT FROM sessions_app_run o
+        WHERE o.session_id = %(session)s::text AND o.status IN ('queued', 'running', 'parked')
+    )
+ORDER BY r.created_at, r.id LIMIT 1
+"""
+
+
 def close(session_id: str) -> None:
     """End a sub-session whose work is done: completed, failed or terminated like its run."""
-    run = _first_run(session_id)
-    if run is None or not SubSessionCall.objects.filter(sub_session_id=session_id).exists():
+    rows = fetch_prepared(DONE, {"session": session_id})
+    if not rows:
         return
-    if Run.objects.filter(session_id=session_id).open().exists():
-        return
+    [(status, error)] = rows
     try:
-        if run.status == RunStatus.SUCCEEDED:
+        if status == RunStatus.SUCCEEDED:
             sessions.complete(session_id)
-        elif run.status == RunStatus.FAILED:
-            sessions.fail(session_id, run.error)
+        elif status == RunStatus.FAILED:
+            sessions.fail(session_id, error)
         else:
             sessions.terminate(session_id)
     except (InvalidTransition, SessionNotFound):

@@ -5,9 +5,11 @@ table, where every worker looks now and then.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
+from zlib import crc32
 
 from amplifierd.common.errors import DATABASE_UNAVAILABLE
 from amplifierd.common.outage import retry
@@ -20,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 # Seconds between two looks for sessions of which no notification came.
 POLL = 2.0
+# Seconds that the worker whose share a session is has before the others look as well.
+PATIENCE = 0.1
 # Sessions that wait for a place, at most; the others are found by looking.
 WAITING = 10_000
 
@@ -27,12 +31,20 @@ WAITING = 10_000
 class Queue:
     """Has sessions advanced, at most `concurrency` at a time and each by one task.
 
-    Several workers may be told of a session: the claim decides which one executes its run.
+    Every worker is told of every session, and each takes its share at once, so that they need not
+    contend for each claim. Whatever has not been claimed a moment later is taken by any of them:
+    the claim decides which one executes a run.
     """
 
-    def __init__(self, advance: Callable[[str], Awaitable[None]], concurrency: int) -> None:
+    def __init__(
+        self, advance: Callable[[str], Awaitable[None]], concurrency: int, name: str = ""
+    ) -> None:
         self._advance = advance
         self._concurrency = concurrency
+        self._name = name
+        # The names of the workers that live, in order, as far as this one knows.
+        self.workers = [name]
+        self._look = asyncio.Event()
         self._is_closed = False
         self._tasks: dict[str, asyncio.Task[None]] = {}
         # In the order of their notifications.
@@ -49,16 +61,20 @@ class Queue:
 
         def add_all(payload: str) -> None:
             for session_id in payload.split(","):
-                self.add(session_id)
+                if self._has_share(session_id):
+                    self.add(session_id)
+                else:
+                    self._look.set()
 
-        # Whatever was notified before is found by looking.
-        listen = partial(connections.listen, WORK_CHANNEL, "worker", add_all, lambda: None)
+        # What was notified before is found by looking.
+        listen = partial(connections.listen, WORK_CHANNEL, "worker", add_all, self._look.set)
         while True:
             await retry(listen, doing="Listening for work", also=(OSError,))
 
     async def poll(self) -> None:
-        """Add the sessions of which no notification came, until cancelled."""
+        """Add the sessions that nobody has claimed, until cancelled."""
         while True:
+            self._look.clear()
             if room := self._concurrency - len(self._tasks):
                 try:
                     for session_id in await database.call(attempts.find_work, room):
@@ -67,7 +83,10 @@ class Queue:
                             self.add(session_id)
                 except DATABASE_UNAVAILABLE as error:
                     logger.warning("The queue could not be read: %s", error)
-            await asyncio.sleep(POLL)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POLL):
+                    await self._look.wait()
+                    await asyncio.sleep(PATIENCE)
 
     async def drain(self, seconds: float) -> None:
         """Take no more sessions; wait for those under way, and cancel them once the time is up."""
@@ -78,6 +97,13 @@ class Queue:
             for task in left:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _has_share(self, session_id: str) -> bool:
+        """Tell whether this worker is the one that takes the session at once."""
+        if self._name not in self.workers:
+            return True
+        place = crc32(session_id.encode()) % len(self.workers)
+        return self.workers[place] == self._name
 
     def _fill(self) -> None:
         free = [each for each in self._waiting if each not in self._tasks]

@@ -58,7 +58,7 @@ async def work() -> None:
     of it stops, and its supervisor starts it again.
     """
     executor = Executor(get_engine(), processes.own_name())
-    queue = Queue(executor.advance, settings.WORKER_CONCURRENCY)
+    queue = Queue(executor.advance, settings.WORKER_CONCURRENCY, executor.worker)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -69,7 +69,7 @@ async def work() -> None:
         queue.listen(),
         queue.poll(),
         _maintain(executor),
-        _send_heartbeats(executor.worker),
+        _send_heartbeats(executor.worker, queue),
     ]
     tasks = [asyncio.ensure_future(part) for part in parts]
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -95,11 +95,12 @@ async def _maintain(executor: Executor) -> None:
         await asyncio.sleep(pause)
 
 
-async def _send_heartbeats(worker: str) -> None:
-    """Record every few seconds that this worker lives, until cancelled."""
+async def _send_heartbeats(worker: str, queue: Queue) -> None:
+    """Record every few seconds that this worker lives, and note which others do."""
     while True:
         try:
             await database.call(processes.record, worker, ProcessKind.WORKER)
+            queue.workers = await database.call(processes.find_workers)
         except (DatabaseError, InterfaceError) as error:
             logger.debug("The worker's heartbeat was not recorded: %s", error)
         await asyncio.sleep(processes.HEARTBEAT_SECONDS)

@@ -87,6 +87,32 @@ def is_listening() -> bool:
         return cursor.fetchone()[0]
 
 
+def test_each_session_is_the_share_of_one_worker_and_the_others_take_what_it_leaves(
+    make: Callable[..., Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_queue, "POLL", 600.0)
+    sessions = [make("active").id for _ in range(20)]
+    names = ["a", "b", "c"]
+    queues = [Queue(Advances().advance, 20, name) for name in names]
+    for queue in queues:
+        queue.workers = names
+    for session_id in sessions:
+        assert sum(queue._has_share(session_id) for queue in queues) == 1
+
+    async def run() -> None:
+        advances = Advances()
+        advances.queue = Queue(advances.advance, 100, "a")
+        advances.queue.workers = names
+        async with beside(advances.queue.listen(), advances.queue.poll()):
+            await asyncio.to_thread(until, is_listening, "the worker to listen")
+            for session_id in sessions:
+                await asyncio.to_thread(runs.send, session_id, "hello")
+            # The others of its list do not live.
+            await asyncio.to_thread(until, lambda: set(advances.begun) == set(sessions), "all")
+
+    asyncio.run(run())
+
+
 def test_without_a_notification_the_run_is_found(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:

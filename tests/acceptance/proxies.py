@@ -11,10 +11,10 @@ from http.client import HTTPConnection, HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from amplifierd import env
+from amplifierd.common.program import BASE_DIR
 from tests.harness.daemon import free_port
 
-PAGE = env.BASE_DIR / "docs" / "proxies.md"
+PAGE = BASE_DIR / "docs" / "proxies.md"
 PREFIX = "/amplifierd"
 HOST = "daemon.example"
 

@@ -12,7 +12,7 @@ import httpx
 import psutil
 import pytest
 
-from amplifierd import env
+from amplifierd.common.program import BASE_DIR
 from tests.harness.daemon import Serve, is_alive, serving
 from tests.harness.waiting import until
 
@@ -155,7 +155,7 @@ def test_a_daemon_stopped_while_it_starts_leaves_nothing_running(tmp_path: Path)
 def test_commands_find_the_database_of_the_daemon(daemon: Serve) -> None:
     done = subprocess.run(
         [sys.executable, "manage.py", "showmigrations", "--plan"],
-        cwd=env.BASE_DIR,
+        cwd=BASE_DIR,
         env=os.environ | {"AMPLIFIERD_HOME": str(daemon.home), "DATABASE_URL": ""},
         capture_output=True,
         text=True,

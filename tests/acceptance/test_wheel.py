@@ -12,7 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from amplifierd import __version__, env
+from amplifierd import __version__
+from amplifierd.common.program import BASE_DIR
 
 pytestmark = [pytest.mark.long, pytest.mark.acceptance]
 PATIENCE = 180.0
@@ -27,7 +28,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     def run(*arguments: str) -> None:
         command = [uv, *arguments, "--quiet"]
-        subprocess.run(command, cwd=env.BASE_DIR, check=True, env={**os.environ, **options})
+        subprocess.run(command, cwd=BASE_DIR, check=True, env={**os.environ, **options})
 
     run("build", "--wheel", "--out-dir", str(folder))
     run("venv", "--python", sys.executable, str(folder / "venv"))

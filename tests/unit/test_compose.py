@@ -10,11 +10,12 @@ import yaml
 from django.core.management import get_commands
 from django.urls import resolve
 
-from amplifierd import env, views
+from amplifierd import views
 from amplifierd.auth import exposure
+from amplifierd.common.program import BASE_DIR
 
-COMPOSE = (env.BASE_DIR / "docker-compose.yml").read_text()
-DOCKERFILE = (env.BASE_DIR / "Dockerfile").read_text()
+COMPOSE = (BASE_DIR / "docker-compose.yml").read_text()
+DOCKERFILE = (BASE_DIR / "Dockerfile").read_text()
 FILE = yaml.safe_load(COMPOSE)
 SERVICES = FILE["services"]
 OWN = [name for name, service in SERVICES.items() if service["image"] == "amplifierd"]
@@ -28,7 +29,7 @@ def variables_read() -> set[str]:
     """Return the variables that the settings ask the environment for."""
     found = set()
     for name in ("settings.py", "env.py"):
-        tree = ast.parse((env.BASE_DIR / "amplifierd" / name).read_text())
+        tree = ast.parse((BASE_DIR / "amplifierd" / name).read_text())
         calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.args)
         found |= {call.args[0].value for call in calls if isinstance(call.args[0], ast.Constant)}
     return found
@@ -143,8 +144,8 @@ def test_image_does_not_run_as_root() -> None:
 def test_image_has_what_runs_and_not_what_tests_need() -> None:
     assert len(re.findall(r"^FROM ", DOCKERFILE, re.MULTILINE)) == 2
     assert "tests" not in re.sub(r"^#.*$", "", DOCKERFILE, flags=re.MULTILINE)
-    project = tomllib.loads((env.BASE_DIR / "pyproject.toml").read_text())
-    pinned = (env.BASE_DIR / "requirements.txt").read_text()
+    project = tomllib.loads((BASE_DIR / "pyproject.toml").read_text())
+    pinned = (BASE_DIR / "requirements.txt").read_text()
     dev = {line.partition("==")[0] for line in project["dependency-groups"]["dev"]}
     # mcp checks the answers of tools with the one, django-grip signs with the other.
     both = {name for name in dev if re.search(rf"^{re.escape(name)}==", pinned, re.MULTILINE)}
@@ -173,15 +174,15 @@ def test_every_file_copied_into_the_image_exists_and_is_not_ignored() -> None:
         if not line.startswith("--from=build")
         for source in line.split()[:-1]
     ]
-    ignore = (env.BASE_DIR / ".dockerignore").read_text().splitlines()
+    ignore = (BASE_DIR / ".dockerignore").read_text().splitlines()
     let_in = tuple(line[1:] for line in ignore if line.startswith("!"))
     assert len(copied) > 3
     for source in copied:
-        assert (env.BASE_DIR / source).exists()
+        assert (BASE_DIR / source).exists()
         assert source == "." or source.startswith(let_in)
 
 
 def test_nothing_but_code_reaches_the_image() -> None:
-    ignore = (env.BASE_DIR / ".dockerignore").read_text().splitlines()
+    ignore = (BASE_DIR / ".dockerignore").read_text().splitlines()
     assert "*" in ignore
     assert not any(line.startswith(("!.", "!tests", "!docs")) for line in ignore)

@@ -39,7 +39,8 @@ class InvalidLink(Exception):
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(
-            message or f"It was used, or it is too old: {command('console_link')} prints another."
+            message
+            or f"It was used, or its time has run out: {command('console_link')} prints another."
         )
 
 

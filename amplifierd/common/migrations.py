@@ -24,6 +24,6 @@ def is_migrated() -> bool:
 
 
 def forget() -> None:
-    """Look again at the next question; for tests."""
+    """Have the next call ask the database again; for tests."""
     global _is_migrated
     _is_migrated = False

@@ -268,7 +268,6 @@ def test_the_navigation_has_what_a_user_may_see_in_its_order(admin: Client) -> N
         "API keys",
         "Users",
         "Groups",
-        "Jobs",
     ]
     assert [label for _, current, label in found if current] == ["Dashboard"]
     for url, _, label in found:

@@ -12,7 +12,8 @@ class SessionsConfig(AppConfig):
     def ready(self) -> None:
         """Connect the notifier; register providers, tools and engines as modules of profiles."""
         from profiles_app import modules
-        from sessions_app.engine.registry import ENGINES, PROVIDERS, TOOLS, find_config_errors
+        from sessions_app.engine.engines import ENGINES
+        from sessions_app.engine.registry import PROVIDERS, TOOLS, find_config_errors
         from sessions_app.streaming import notifier
 
         modules.register("provider", PROVIDERS.list_modules, find_config_errors)

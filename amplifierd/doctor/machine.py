@@ -19,8 +19,9 @@ from amplifierd import __version__, env
 from amplifierd.common.program import command
 from amplifierd.doctor import CheckResult, error, ok, warning
 from profiles_app.models import Profile
+from sessions_app.engine.engines import REGISTRIES
 from sessions_app.engine.model_files import SMOLLM2, find_damage
-from sessions_app.engine.registry import REGISTRIES, find_variables
+from sessions_app.engine.registry import find_variables
 
 OLDEST = (3, 11, 2)
 REQUIREMENTS = settings.BASE_DIR / "requirements.txt"

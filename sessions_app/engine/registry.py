@@ -1,4 +1,4 @@
-"""Providers, tools and engines: those of the daemon, and those of installed packages.
+"""Modules of providers and tools, and what finds those of each kind, also in installed packages.
 
 A package has them as entry points in three groups, `amplifierd.providers`, `amplifierd.tools` and
 `amplifierd.engines`. The name of an entry point is what profiles call it; its value is a class,
@@ -8,7 +8,6 @@ An entry point that cannot be used does not stop anything: it is logged, `doctor
 profile that names it gets the reason. Importing this module loads no provider's client.
 """
 
-import asyncio
 import importlib
 import inspect
 import logging
@@ -24,12 +23,11 @@ from itertools import groupby
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
-from profiles_app.modules import BUILTIN_ENGINE, Capabilities, ConfigError, Module, name_engine
+from profiles_app.modules import Capabilities, ConfigError, Module
 from sessions_app.engine import config as configs
 from sessions_app.engine import providers, tools
-from sessions_app.engine.base import Emit, Engine, EngineError, Outcome, Turn
+from sessions_app.engine.base import Engine, EngineError
 from sessions_app.engine.capabilities import (
-    EngineCapabilities,
     ProviderCapabilities,
     ToolCapabilities,
 )
@@ -167,62 +165,6 @@ TOOLS = Registry(
     ToolCapabilities,
     lambda: find_classes(tools, ToolModule),  # type: ignore[type-abstract]
 )
-ENGINES = Registry(
-    "engine",
-    Engine,  # type: ignore[type-abstract]
-    EngineCapabilities,
-    # Imported late, because it finds its providers and tools here.
-    lambda: {
-        BUILTIN_ENGINE: importlib.import_module(
-            "sessions_app.engine.conversation"
-        ).ConversationEngine
-    },
-)
-REGISTRIES: tuple[Registry[Any], ...] = (PROVIDERS, TOOLS, ENGINES)
-
-
-# Engines
-
-
-class Engines(Engine):
-    """Runs each turn with the engine that its mount plan names under `session`, as `engine`."""
-
-    def __init__(self) -> None:
-        self._started: dict[str, Engine] = {}
-
-    async def run(self, turn: Turn, emit: Emit, cancel: asyncio.Event) -> Outcome:
-        """Answer the turn; see `Engine.run`.
-
-        Raises EngineError `bad_config` for an engine that does not exist, cannot be used, or keeps
-        no budget although the profile sets one.
-        """
-        session = turn.mount_plan.get("session") or {}
-        name = name_engine(session)
-        if name not in self._started:
-            try:
-                # In a thread, because loading takes a second, and other turns must go on.
-                started = await asyncio.to_thread(lambda: ENGINES.find(name)())
-            except EngineError as error:
-                raise EngineError("bad_config", str(error)) from None
-            except Exception as error:
-                logger.exception("The engine %s failed", name)
-                kind = type(error).__name__
-                raise EngineError(
-                    "bad_config", f"The engine {name!r} did not start: {kind}."
-                ) from None
-            self._started.setdefault(name, started)
-        engine = self._started[name]
-        if session.get("budget") and not engine.capabilities.keeps_budget:
-            # Otherwise its author would believe that the budget holds.
-            raise EngineError(
-                "bad_config", f"The engine {name!r} keeps no budget: remove `session.budget`."
-            )
-        return await engine.run(turn, emit, cancel)
-
-
-def get_engine() -> Engine:
-    """Return the engine of this process, which runs each turn with the engine that it names."""
-    return Engines()
 
 
 # Tools

@@ -13,7 +13,7 @@ from django.db import DatabaseError, InterfaceError
 
 from amplifierd.common.errors import DATABASE_UNAVAILABLE
 from amplifierd.common.formats import uptime
-from sessions_app.engine.registry import get_engine
+from sessions_app.engine.engines import get_engine
 from sessions_app.models.daemon import ProcessKind
 from sessions_app.services import attempts, idempotency, pending_actions, processes
 from sessions_app.worker import database

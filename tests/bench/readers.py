@@ -41,7 +41,7 @@ async def by_client(url: str, tokens: int) -> int:
 async def by_engine(url: str, tokens: int) -> int:
     """Read by the engine as a worker has it, which emits into a list."""
     from sessions_app.engine.base import Turn
-    from sessions_app.engine.registry import get_engine
+    from sessions_app.engine.engines import get_engine
 
     events: list[tuple[str, dict[str, Any]]] = []
     turn = Turn({"providers": [describe_module(url)]}, Order(tokens).message)

@@ -9,7 +9,8 @@ from typing import Any
 
 from sessions_app.engine.base import Call, EngineError, Outcome, Turn
 from sessions_app.engine.capabilities import ToolCapabilities
-from sessions_app.engine.registry import TOOLS, get_engine
+from sessions_app.engine.engines import get_engine
+from sessions_app.engine.registry import TOOLS
 from sessions_app.engine.tools.base import Toolbox, ToolError, ToolModule, Workplace
 from sessions_app.engine.tools.functions import make_tool
 from tests.harness.turns import Emitted, Events

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sessions_app.engine.base import EngineError, Turn
-from sessions_app.engine.registry import get_engine
+from sessions_app.engine.engines import get_engine
 from tests.harness.protocols import Protocol
 from tests.harness.providers import Answer, FakeProvider, fake_provider
 

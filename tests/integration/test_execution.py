@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from sessions_app.engine.base import Cancelled, Emit, Outcome, Turn
-from sessions_app.engine.registry import get_engine
+from sessions_app.engine.engines import get_engine
 from sessions_app.events import EventType
 from sessions_app.models import Event, Message, Session
 from sessions_app.services import runs

@@ -11,10 +11,10 @@ import pytest
 from django.conf import settings
 
 from sessions_app.engine.base import Cancelled, EngineError, HistoryMessage, Outcome, Turn
+from sessions_app.engine.engines import get_engine
 from sessions_app.engine.model_files import SMOLLM2, download, fetch
 from sessions_app.engine.providers import local
 from sessions_app.engine.providers.local import SLOTS, LocalServer, local_server
-from sessions_app.engine.registry import get_engine
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +156,7 @@ from pathlib import Path
 from django.conf import settings
 from sessions_app.engine.base import Turn
 from sessions_app.engine.providers import local
-from sessions_app.engine.registry import get_engine
+from sessions_app.engine.engines import get_engine
 settings.configure(MODELS_DIR=Path(sys.argv[1]))
 plan = {"providers": [{"module": "provider-local", "config": {"max_tokens": 3}}]}
 asyncio.run(get_engine().run(Turn(plan, "hello"), lambda *_: None, asyncio.Event()))

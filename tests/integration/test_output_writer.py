@@ -8,7 +8,7 @@ import pytest
 from django.db import OperationalError
 from django.utils import timezone
 
-from sessions_app.engine.registry import get_engine
+from sessions_app.engine.engines import get_engine
 from sessions_app.models import Attempt, Event, Run, Session
 from sessions_app.services import attempts
 from sessions_app.services.journal import AttemptEvent, flush

@@ -9,7 +9,8 @@ import pytest
 from django.utils import timezone
 
 from amplifierd.common.redaction import MASK
-from sessions_app.engine.registry import TOOLS, get_engine
+from sessions_app.engine.engines import get_engine
+from sessions_app.engine.registry import TOOLS
 from sessions_app.engine.tools.task import TaskModule
 from sessions_app.exceptions import ApprovalAnswered, ApprovalNotFound, LeaseLost, RunInProgress
 from sessions_app.models import Approval, Attempt, Checkpoint, Event, Run, Session, SubSessionCall

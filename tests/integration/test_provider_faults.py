@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 
-from sessions_app.engine.registry import get_engine
+from sessions_app.engine.engines import get_engine
 from sessions_app.models import Event, Message, Run, Session
 from sessions_app.services import runs
 from sessions_app.states import RunStatus, SessionStatus

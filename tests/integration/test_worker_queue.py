@@ -10,7 +10,7 @@ import pytest
 from django.db import OperationalError, connection
 from django.db.models.functions import Now
 
-from sessions_app.engine.registry import get_engine
+from sessions_app.engine.engines import get_engine
 from sessions_app.models import Attempt, Run, Session
 from sessions_app.services import attempts, runs
 from sessions_app.streaming import notifier

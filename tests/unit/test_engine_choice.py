@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sessions_app.engine.base import EngineError, Turn
-from sessions_app.engine.registry import get_engine
+from sessions_app.engine.engines import get_engine
 
 KEY = "canary-0123456789"
 
@@ -19,10 +19,10 @@ def refusal(mount_plan: dict[str, Any]) -> EngineError:
     return caught.value
 
 
-def test_choosing_loads_no_engine() -> None:
-    heavy = ["sessions_app.engine.conversation", "amplifier_core", "amplifierd_amplifier"]
+def test_choosing_loads_no_package_s_engine_and_no_client() -> None:
+    heavy = ["amplifier_core", "amplifierd_amplifier", "mcp", "xllamacpp"]
     code = (
-        "import sys; from sessions_app.engine.registry import get_engine; get_engine();"
+        "import sys; from sessions_app.engine.engines import get_engine; get_engine();"
         f"print(*set({heavy}) & set(sys.modules))"
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)

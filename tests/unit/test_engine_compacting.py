@@ -20,6 +20,7 @@ from sessions_app.engine.compaction import (
     shorten_results,
     write_transcript,
 )
+from sessions_app.engine.engines import get_engine
 from sessions_app.engine.messages import (
     AssistantMessage,
     ToolCall,
@@ -27,7 +28,6 @@ from sessions_app.engine.messages import (
     ToolResult,
     UserMessage,
 )
-from sessions_app.engine.registry import get_engine
 from sessions_app.engine.transcript import NEVER_MADE
 from tests.harness.agents import Memory, agent_turn, called, calls, play, register
 from tests.harness.providers import (

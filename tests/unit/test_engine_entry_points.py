@@ -15,7 +15,8 @@ from profiles_app.exceptions import InvalidDefinition
 from profiles_app.services import overrides
 from profiles_app.services.profile_validation import find_errors
 from sessions_app.engine.base import EngineError, Turn
-from sessions_app.engine.registry import ENGINES, PROVIDERS, REGISTRIES, TOOLS, get_engine
+from sessions_app.engine.engines import ENGINES, REGISTRIES, get_engine
+from sessions_app.engine.registry import PROVIDERS, TOOLS
 
 ENTRY_POINTS = """\
 [amplifierd.providers]

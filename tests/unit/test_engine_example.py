@@ -20,7 +20,7 @@ import django
 django.setup()
 from profiles_app import modules
 from sessions_app.engine.base import Turn
-from sessions_app.engine.registry import get_engine
+from sessions_app.engine.engines import get_engine
 
 async def run(prompt, **plan):
     events = []

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sessions_app.engine.base import EngineError, Outcome, Turn
-from sessions_app.engine.registry import get_engine
+from sessions_app.engine.engines import get_engine
 from tests.harness.agents import DEADLINE, Events, Memory, agent_turn, called, calls, play, register
 from tests.harness.providers import Answer, breaks_off, fake_provider, refuses, streams
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sessions_app.engine.base import Cancelled
-from sessions_app.engine.registry import get_engine
+from sessions_app.engine.engines import get_engine
 from sessions_app.engine.wire.sse import EVENT_LIMIT
 from tests.harness.providers import (
     DONE,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sessions_app.engine.base import Cancelled, EngineError, HistoryMessage, Outcome, Turn
-from sessions_app.engine.registry import get_engine
+from sessions_app.engine.engines import get_engine
 from tests.harness.providers import (
     Answer,
     FakeProvider,

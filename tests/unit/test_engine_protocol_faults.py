@@ -7,7 +7,7 @@ import pytest
 
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.config import MASK
-from sessions_app.engine.registry import get_engine
+from sessions_app.engine.engines import get_engine
 from sessions_app.engine.wire.sse import EVENT_LIMIT, LINE_LIMIT
 from tests.harness.protocols import KEY, PROTOCOLS, Protocol, candidate
 from tests.harness.providers import HEAD, Answer, event, fake_provider, floods, head, sends

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from sessions_app.engine.base import Outcome
+from sessions_app.engine.engines import get_engine
 from sessions_app.engine.messages import Request, Text, Thinking, ToolCall, UserMessage
 from sessions_app.engine.providers.base import Provider
-from sessions_app.engine.registry import get_engine, provider_chain
+from sessions_app.engine.registry import provider_chain
 from sessions_app.engine.wire.events import Finish, Usage
 from tests.harness.agents import called, register
 from tests.harness.protocols import CALL, KEY, PROTOCOLS, USED, Protocol

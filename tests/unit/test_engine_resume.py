@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sessions_app.engine.base import Call, Cancelled, Outcome, Turn
-from sessions_app.engine.registry import get_engine
+from sessions_app.engine.engines import get_engine
 from sessions_app.engine.transcript import INTERRUPTED
 from tests.harness.agents import Memory, called, register
 from tests.harness.protocols import CALL, PROTOCOLS, Protocol

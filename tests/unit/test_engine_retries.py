@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from sessions_app.engine.base import EngineError
+from sessions_app.engine.engines import get_engine
 from sessions_app.engine.errors import LONGEST_WAIT, find_delay, is_temporary
 from sessions_app.engine.limits import Limits
-from sessions_app.engine.registry import get_engine
 from sessions_app.engine.wire.events import StreamError
 from tests.harness.providers import (
     CHUNKED,

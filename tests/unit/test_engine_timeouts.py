@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from sessions_app.engine.base import Cancelled, EngineError
+from sessions_app.engine.engines import get_engine
 from sessions_app.engine.limits import Limits, read_limits
-from sessions_app.engine.registry import get_engine
 from tests.harness.providers import (
     HEAD,
     ONE,

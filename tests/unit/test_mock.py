@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from sessions_app.engine.base import Cancelled, EngineError, HistoryMessage, Outcome, Turn
+from sessions_app.engine.engines import get_engine
 from sessions_app.engine.providers.mock import Script, parse_script
-from sessions_app.engine.registry import get_engine
 
 Events = list[tuple[str, dict[str, Any]]]
 

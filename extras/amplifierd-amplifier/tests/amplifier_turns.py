@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sessions_app.engine.base import Cancelled, EngineError, NullHost, Outcome, Turn
-from sessions_app.engine.registry import get_engine
+from sessions_app.engine.engines import get_engine
 
 DEADLINE = 20
 Events = list[tuple[str, dict[str, Any]]]

@@ -17,7 +17,7 @@ from sessions_app.engine.base import (
     Outcome,
     Turn,
 )
-from sessions_app.engine.registry import get_engine
+from sessions_app.engine.engines import get_engine
 from tests.harness.rude.server import RudeServer
 from tests.harness.turns import Emitted
 

@@ -13,10 +13,10 @@ from django.db.models import Count, Max, Min, Q
 from django.utils import timezone
 
 from amplifierd.common.program import command
+from amplifierd.common.statements import close_connections
 from amplifierd.doctor import CheckResult, error, machine, ok, warning
 from amplifierd.postgres import PostgresError, embedded_url, leaving_on_signals, running, schema
 from amplifierd.postgres.data_folder import Layout
-from amplifierd.postgres.statements import close_connections
 from sessions_app.connections import parameters
 from sessions_app.models import Run
 from sessions_app.models.daemon import ProcessKind

@@ -12,9 +12,8 @@ from django.test import RequestFactory
 from rest_framework.decorators import api_view, authentication_classes, permission_classes
 from rest_framework.response import Response
 
-from amplifierd.common import outage
+from amplifierd.common import outage, statements
 from amplifierd.common.problems import problem_of
-from amplifierd.postgres import statements
 from sessions_app import connections as own_connections
 from sessions_app.models import Session
 from sessions_app.services import sessions

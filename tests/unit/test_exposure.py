@@ -8,9 +8,9 @@ from django.core.management.base import CommandError
 from django.db import OperationalError
 
 from amplifierd.auth import exposure, keys
+from amplifierd.common import statements
 from amplifierd.env import is_loopback
 from amplifierd.models import ApiKeyQuerySet
-from amplifierd.postgres import statements
 
 SETTLED = {
     "NAMED_HOSTS": ["daemon.example"],

@@ -19,8 +19,8 @@ from amplifierd.asgi import adapter, application
 from amplifierd.auth import exposure
 from amplifierd.auth.exposure import add_proxy_option
 from amplifierd.common.errors import DATABASE_UNAVAILABLE
+from amplifierd.common.statements import WEB_PATIENCE, limit_idle_transactions, limit_statements
 from amplifierd.postgres import schema
-from amplifierd.postgres.statements import WEB_PATIENCE, limit_idle_transactions, limit_statements
 from amplifierd.server import health
 from amplifierd.supervisor.instance import PortTaken, listen
 from amplifierd.supervisor.supervisor import watch_parent

@@ -6,8 +6,8 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
+from amplifierd.common.statements import limit_idle_transactions
 from amplifierd.postgres import schema
-from amplifierd.postgres.statements import limit_idle_transactions
 from amplifierd.supervisor.supervisor import watch_parent
 from sessions_app.engine.tools.sandbox import conceal
 from sessions_app.worker.worker import work

@@ -19,6 +19,7 @@ from amplifierd.auth import exposure, signin
 from amplifierd.auth.exposure import add_proxy_option
 from amplifierd.common import errors
 from amplifierd.common.program import command
+from amplifierd.common.statements import close_connections
 from amplifierd.postgres import (
     EmbeddedPostgres,
     PostgresError,
@@ -27,7 +28,6 @@ from amplifierd.postgres import (
     leaving_on_signals,
     running,
 )
-from amplifierd.postgres.statements import close_connections
 from amplifierd.supervisor import instance
 from amplifierd.supervisor.fork import can_fork, preload
 from amplifierd.supervisor.supervisor import GRACE, Child, Supervisor

@@ -30,7 +30,7 @@ OPTIONS = ["--format", "raw", "--nolineno", "--gil", "--nonblocking", "--rate", 
 STOP = 20.0
 # Functions of a table, and the least part of the time that is worth a line. Of a function's time,
 # the part in a single other one above which it only passes on.
-LINES, LEAST, PASSED = 30, 0.02, 0.95
+LINES, LEAST, PASSED = 20, 0.02, 0.95
 # Looks below which a process had nothing to do with a row.
 FEW = 20
 HEADINGS = ["function", "in it and below", "in it"]

@@ -1,4 +1,4 @@
-"""The views that act on sessions: one from its page or row, many from the list, or by scripts."""
+"""The views of the actions: on one session from its page or row, on many from the list."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -64,7 +64,7 @@ MARKS = (
 
 
 class SessionActionsAdmin(ListingAdmin):
-    """The part of the sessions' admin that changes sessions, by the services only."""
+    """The part of the sessions' admin that changes sessions, only through services."""
 
     def get_urls(self) -> list[URLPattern]:
         """Add the URLs of the actions: POST runs an action, GET shows its form."""
@@ -79,7 +79,7 @@ class SessionActionsAdmin(ListingAdmin):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Show the list, or act on it: a row's own button is an action on this row alone."""
+        """Show the list, or run an action; the button of a row is an action on this row only."""
         if request.method == "POST":
             posted = request.POST.copy()
             name, _, session_id = posted.get(ONE, "").partition(":")
@@ -98,7 +98,7 @@ class SessionActionsAdmin(ListingAdmin):
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Delete through the service, which does not load all the rows."""
+        """Delete through the service, which does not load all rows."""
         return self.lifecycle_view(request, object_id, "delete")
 
     def lifecycle_view(self, request: HttpRequest, object_id: str, name: str) -> HttpResponse:
@@ -139,7 +139,7 @@ class SessionActionsAdmin(ListingAdmin):
         return HttpResponseRedirect(sessions_url if gone else page_url("session", session.id))
 
     def action_view(self, request: HttpRequest, object_id: str, name: str) -> HttpResponse:
-        """Run an action of the session's page; then show it, or the copy that was made of it."""
+        """Run an action of the session's page; then show the page, or the new copy."""
         action = PAGE_ACTIONS.get(name)
         if action is None:
             raise Http404("There is no such action.")
@@ -178,7 +178,7 @@ class SessionActionsAdmin(ListingAdmin):
         run: Callable[[dict[str, Any]], ActionResult],
         form_class: type[forms.Form],
     ) -> HttpResponse:
-        """Run an action with its entry in the admin's history; answer with a page or with JSON."""
+        """Run an action, with an entry in the admin's history; answer with a page or JSON."""
         form = form_class(request.POST)
         status: int = HTTPStatus.BAD_REQUEST
         code, detail = "invalid", ""
@@ -207,7 +207,7 @@ class SessionActionsAdmin(ListingAdmin):
     def run_selected(
         self, request: HttpRequest, action: LifecycleAction, selected: QuerySet[Session]
     ) -> HttpResponse | None:
-        """Run an action on each selected session, once it is confirmed; None: show the list."""
+        """Run a confirmed action on each selected session; None: show the list."""
         rows, more = self.choose(request, selected)
         form = action.make_form(request)
         is_valid = form is None or form.is_valid()

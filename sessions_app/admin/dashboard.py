@@ -79,7 +79,7 @@ USUAL = WINDOWS["24h"]
 
 @dataclass(frozen=True)
 class SeriesStep:
-    """What became of the runs that ended in one step of a window, or in all of it."""
+    """The outcomes of the runs that ended in one step of a window, or in the whole window."""
 
     at: datetime | None
     succeeded: int = 0
@@ -108,7 +108,7 @@ class SeriesStep:
 
 @dataclass(frozen=True)
 class Series:
-    """The steps of a window, each of them, the oldest first; and all together."""
+    """The steps of a window, oldest first, and their total."""
 
     steps: list[SeriesStep]
     total: SeriesStep
@@ -159,7 +159,7 @@ def read_series(window: TimeRange) -> Series:
 
 @dataclass
 class StepSum:
-    """What is added up for a step: the columns of the query, and how many waited how long."""
+    """The sums of a step: the columns of the query, and the numbers of runs by their wait."""
 
     sums: list[int] = field(default_factory=lambda: [0] * 5)
     waits: Counter[int] = field(default_factory=Counter)
@@ -226,7 +226,7 @@ class WorkerState:
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes that are there, of any daemon on this database."""
+    """The running processes of all daemons on this database."""
 
     workers: list[WorkerState] = field(default_factory=list)
     web: list[Process] = field(default_factory=list)
@@ -237,7 +237,7 @@ class Processes:
 
     @property
     def streams(self) -> int:
-        """How many streams of sessions are open, as the processes last reported."""
+        """The number of open streams of sessions in the latest reports of the processes."""
         return sum(process.streams for process in self.web)
 
     @property

@@ -1,4 +1,4 @@
-"""What a list is filtered by, as its address has it, and how many rows each choice leaves."""
+"""The filters of a list in its URL, and how many rows each choice would leave."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence

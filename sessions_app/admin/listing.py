@@ -39,7 +39,7 @@ AFTER, BEFORE, ONLY = "after", "before", "ids"
 
 
 class ConsoleAdmin(admin.ModelAdmin):
-    """A list without needless counting, of rows that the console does not make."""
+    """A list of rows that the console does not create, without unnecessary counting."""
 
     list_per_page = 50
     empty_value_display = NOTHING
@@ -114,7 +114,7 @@ def format_stamp(at: Any) -> str | None:
 
 
 class _Echo:
-    """A file that gives back what is written to it."""
+    """A file whose `write` returns its argument."""
 
     def write(self, line: str) -> str:
         return line
@@ -138,7 +138,7 @@ class Listing(ChangeList):
         return self.matching
 
     def get_results(self, request: HttpRequest) -> None:
-        """Read the page that `after` or `before` a row names; else the first one."""
+        """Read the page after or before the row in the URL, or the first one."""
         after, before = (
             _parse_cursor(request.GET.get(AFTER)),
             _parse_cursor(request.GET.get(BEFORE)),
@@ -172,7 +172,7 @@ class Listing(ChangeList):
         raise NotImplementedError
 
     def everything(self) -> Iterator[Any]:
-        """Yield all rows that are found, in order, reading some at a time."""
+        """Yield all matching rows in order, reading some at a time."""
         last = None
         while rows := list(self.from_newest(last)[:BATCH]):
             yield from self.present_rows(rows)
@@ -340,7 +340,7 @@ class ListingAdmin(ConsoleAdmin):
         }
 
     def export_view(self, request: HttpRequest, kind: str) -> StreamingHttpResponse:
-        """Send all that the filters find as a file."""
+        """Send all matching rows as a file."""
         rows = self._list(request).everything()
         name = str(self.opts.verbose_name_plural)
         if kind == "csv":

@@ -173,7 +173,7 @@ def link_calls(details: RunDetails, pending: PendingActions) -> None:
 
 @dataclass(frozen=True)
 class InboxRow:
-    """An approval, and the session that asks."""
+    """An approval and its session."""
 
     approval: ShownApproval
     session: str
@@ -190,11 +190,11 @@ class ApprovalAdmin(ConsoleAdmin):
         return request.user.has_perm("sessions_app.view_session") or self.may_answer(request)
 
     def has_change_permission(self, request: HttpRequest, obj: Approval | None = None) -> bool:
-        """Nobody edits an approval."""
+        """Nobody: approvals are answered, not edited."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Approval | None = None) -> bool:
-        """Approvals go with their session."""
+        """Nobody: approvals are deleted with their session."""
         return False
 
     def may_answer(self, request: HttpRequest) -> bool:

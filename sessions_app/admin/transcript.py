@@ -136,9 +136,9 @@ def read_message(session: Session, seq: int, *, whole: bool = False) -> ShownMes
 
 
 def find_open_runs(session: Session) -> list[LiveRun]:
-    """Return the session's open runs, the one under way first, with what is said up to now.
+    """Return the session's open runs, the one under way first, with their output so far.
 
-    "Now" is where the journal stood when the session was read: a stream goes on from there.
+    It ends with the newest event when the session was read: the stream continues from there.
     """
     rows = list(Run.objects.filter(session_id=session.id).open().select_related("message")[:50])
     rows.sort(key=lambda run: run.status not in RUN_UNDER_WAY)

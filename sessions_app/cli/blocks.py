@@ -64,7 +64,7 @@ class PlainBlock:
         put(self._console, "")
 
 
-class Draft:
+class LiveLines:
     """Lines that are drawn again as they change, and erased at the end.
 
     If the terminal has become narrower, it has wrapped the lines that were drawn, and they take
@@ -131,7 +131,7 @@ class LiveBlock:
         self._has_grown = False
         self._is_first = True
         self._is_plain = False
-        self._draft = Draft(console)
+        self._lines = LiveLines(console)
 
     def add(self, piece: str, at: datetime | None = None) -> None:
         self._text += harmless(piece)
@@ -150,17 +150,17 @@ class LiveBlock:
             self._print(whole)
         is_plain = self._is_plain or is_beyond(self._text, LARGE)
         text = self._text[-LARGE[0] :] if is_plain else self._text
-        self._draft.draw(self._lay_out(text, is_plain))
+        self._lines.draw(self._lay_out(text, is_plain))
 
     def finish(self) -> None:
-        self._draft.stop()
+        self._lines.stop()
         if self._text.strip():
             self._print(self._text)
         self._text = ""
 
     def _print(self, text: str) -> None:
-        # The draft is a part of this text.
-        self._draft.clear()
+        # The live lines are a part of this text.
+        self._lines.clear()
         lines = self._lay_out(text, self._is_plain or is_beyond(text, HUGE))
         self._console.print(SegmentLines(lines, new_lines=True), soft_wrap=True)
         self._is_first = False
@@ -188,7 +188,7 @@ class ReasoningBlock:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._draft = Draft(console)
+        self._lines = LiveLines(console)
         self._began: datetime | None = None
         self._ended: datetime | None = None
         self._length = 0
@@ -205,10 +205,10 @@ class ReasoningBlock:
             room = min(self._console.width, WIDTH) - len("Thinking … ") - 1
             glimpse = one_line(self._newest)[-max(room, 1) :]
             text = Text(f"Thinking … {glimpse}", "dim italic", no_wrap=True)
-            self._draft.draw(self._console.render_lines(text, pad=False))
+            self._lines.draw(self._console.render_lines(text, pad=False))
 
     def finish(self) -> None:
-        self._draft.stop()
+        self._lines.stop()
         if self._began and self._ended:
             seconds = (self._ended - self._began).total_seconds()
             text = f"Thought for {seconds:.1f} s, {self._length:,} characters."

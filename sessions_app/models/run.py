@@ -181,10 +181,10 @@ class Attempt:
     number: int
     # The journal seq of its beginning; its output comes after.
     seq: int = 0
-    # Whether it goes on where a parked one stopped, and what that had said.
+    # Whether it resumes a parked run, and the output of the run until then.
     continues: bool = False
     said: str = field(default="", compare=False, repr=False)
-    # The session's mount plan as it was then: a later change of its profile is for later attempts.
+    # The session's mount plan at that time: a change of its profile applies to later attempts.
     mount_plan: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
     # Whether its session was started by a call of another session.
     is_sub_session: bool = field(default=False, compare=False, repr=False)

@@ -6,6 +6,8 @@ A cursor names the last row seen, so pages stay exact while rows are added and r
 import base64
 import binascii
 import math
+import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +15,8 @@ from operator import attrgetter
 from typing import Any, Protocol, Self, TypeVar
 
 from django.conf import settings
+from django.core.exceptions import EmptyResultSet
+from django.db.models import QuerySet
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -21,6 +25,16 @@ from amplifierd.common.serializers import Digits
 
 LIMIT = settings.PAGE_SIZE
 T = TypeVar("T")
+
+# A total from here on is kept, for so many seconds.
+LONG = 1_000
+TOTAL_SECONDS = 2.0
+# Lists whose totals are kept at a time.
+TOTALS = 256
+
+_lock = threading.Lock()
+# By the list's statement with its values: the total, and until when it is good.
+_totals: dict[tuple[str, str], tuple[int, float]] = {}
 
 
 class Pageable(Protocol):
@@ -122,3 +136,33 @@ def page_headers(total: int, next_url: str | None) -> dict[str, str]:
     """Return the headers of a list: how many rows there are, and where the next page is."""
     link = {"Link": f'<{next_url}>; rel="next"'} if next_url else {}
     return {"X-Total-Count": str(total), **link}
+
+
+def count_total(found: QuerySet[Any]) -> int:
+    """Return how many rows there are; from `LONG` on, how many there were moments ago.
+
+    PostgreSQL counts by looking at every row, and a filter that fits half of a hundred thousand
+    sessions would make each page of its list pay for that.
+    """
+    try:
+        statement, values = found.query.sql_with_params()
+    except EmptyResultSet:
+        return 0
+    # What JSON a value is: printed, a wrapper of psycopg's shows only its beginning.
+    key = (statement, repr([getattr(value, "obj", value) for value in values]))
+    known, until = _totals.get(key, (0, 0.0))
+    if until > time.monotonic():
+        return known
+    count = found.count()
+    if count >= LONG:
+        with _lock:
+            if len(_totals) >= TOTALS:
+                _totals.clear()
+            _totals[key] = (count, time.monotonic() + TOTAL_SECONDS)
+    return count
+
+
+def forget_totals() -> None:
+    """Have every total counted anew."""
+    with _lock:
+        _totals.clear()

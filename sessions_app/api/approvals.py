@@ -10,7 +10,7 @@ from rest_framework.response import Response
 from amplifierd.common.callers import get_caller
 from amplifierd.common.openapi.operation import operation
 from amplifierd.common.openapi.schema import Schema
-from amplifierd.common.pagination import paginate
+from amplifierd.common.pagination import count_total, paginate
 from amplifierd.common.serializers import parse_query, validate
 from sessions_app.api import queries, serializers
 from sessions_app.api.serializers import ApprovalAnsweredSerializer, ApprovalSerializer
@@ -19,7 +19,6 @@ from sessions_app.exceptions import ApprovalNotFound
 from sessions_app.models import Approval
 from sessions_app.models.querysets import ActionQuerySet
 from sessions_app.services import pending_actions
-from sessions_app.totals import total
 
 
 class SessionApprovalsViewSet(SessionsViewSet):
@@ -105,4 +104,4 @@ def paginate_approvals(
     query = parse_query(kind, request.query_params)
     filters = {name: value for name, value in query.items() if name not in queries.ABOUT_PAGE}
     found = found.filter(**filters)
-    return paginate(request, found, total(found), query, ApprovalSerializer.serialize)
+    return paginate(request, found, count_total(found), query, ApprovalSerializer.serialize)

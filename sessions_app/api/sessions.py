@@ -14,6 +14,7 @@ from amplifierd.common.openapi.schema import ref
 from amplifierd.common.pagination import (
     Cursor,
     PageQuery,
+    count_total,
     list_response,
     paginate,
     split_page,
@@ -39,7 +40,6 @@ from sessions_app.models.querysets import SessionQuerySet
 from sessions_app.search import Hit, Words, find, find_snippets, mark_words, parse_words
 from sessions_app.services import cleanup, clone_fork, sessions
 from sessions_app.states import SessionStatus
-from sessions_app.totals import total
 
 METADATA_KEY = OpenApiParameter(
     "metadata.KEY",
@@ -94,7 +94,7 @@ class SessionViewSet(SessionsViewSet):
             found = found.lookup(query["lookup"])
         if "q" in query:
             return paginate_search(request, found, query)
-        return paginate(request, statements.select_sessions(found), total(found), query, load)
+        return paginate(request, statements.select_sessions(found), count_total(found), query, load)
 
     @operation({200: [SessionSerializer]}, operation_id="list_active_sessions", query=PageQuery)
     @action(detail=False, url_path="active/list")
@@ -106,7 +106,7 @@ class SessionViewSet(SessionsViewSet):
         query = parse_query(PageQuery, request.query_params)
         visible = Session.objects.visible_to(get_caller(request).sees)
         found = visible.filter(status=SessionStatus.ACTIVE)
-        return paginate(request, statements.select_sessions(found), total(found), query, load)
+        return paginate(request, statements.select_sessions(found), count_total(found), query, load)
 
     @operation(
         {200: [SessionSerializer]}, operation_id="list_recent_sessions", query=queries.RecentQuery

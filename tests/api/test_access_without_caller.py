@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import AnonymousUser
 
+from amplifierd.common import pagination
 from amplifierd.common.callers import Caller, Everyone, Nobody, Owner
-from sessions_app import search, totals, traces
+from sessions_app import search, traces
 from sessions_app.api.viewsets import find_session, require_session
 from sessions_app.exceptions import SessionNotFound
 from sessions_app.models import Approval, Session
@@ -48,7 +49,7 @@ def test_a_caller_of_whom_nothing_is_known_sees_and_may_do_nothing() -> None:
 
 @pytest.mark.django_db
 def test_none_is_not_everyone(session: Session) -> None:
-    with pytest.raises(TypeError, match="visible"):
+    with pytest.raises(TypeError, match="Visibility"):
         Session.objects.visible_to(None)
     with pytest.raises(TypeError):
         Session.objects.visible_to()
@@ -76,7 +77,7 @@ def test_nobody_finds_nothing(make: Callable[..., Session]) -> None:
     words = search.parse_words("amber")
     assert words is not None
     assert search.find(nothing, words).hits == []
-    assert totals.total(nothing) == 0
+    assert pagination.count_total(nothing) == 0
     assert not nothing.is_held(session.id)
     assert cleanup.removable(Nobody(), 0).count() == 0
     assert channels_of(Nobody()) == set()

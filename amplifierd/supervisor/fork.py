@@ -21,11 +21,16 @@ from typing import NoReturn
 
 from setproctitle import getproctitle, setproctitle
 
+from sessions_app.engine.registry import REGISTRIES
+
 # All that web processes and workers load, but for what makes an event loop or a thread.
 MODULES = (
     "amplifierd.asgi",
     "amplifierd.urls",
     "autobahn.websocket.protocol",
+    "genai_prices.data_snapshot",
+    "genai_prices.data_units",
+    "httpx2",
     "sessions_app.worker.worker",
     "twisted.protocols.tls",
     "twisted.web.http",
@@ -45,6 +50,9 @@ def preload() -> None:
     """Load what children need, and keep the garbage collector from writing to the shared pages."""
     for name in MODULES:
         importlib.import_module(name)
+    for registry in REGISTRIES:
+        # Looking for them loads them.
+        registry.classes  # noqa: B018
     gc.collect()
     gc.freeze()
 

@@ -25,7 +25,7 @@ from amplifierd.server import health
 from amplifierd.supervisor.instance import PortTaken, listen
 from amplifierd.supervisor.supervisor import watch_parent
 from sessions_app.engine.tools.sandbox import conceal
-from sessions_app.streaming import feed, hub
+from sessions_app.streaming import feed, hub, notifier
 
 # Open files of a web process, if the system allows as many.
 FILES = 65536
@@ -63,6 +63,7 @@ class Command(BaseCommand):
         watch_parent()
         health.start_heartbeat()
         server.run()
+        notifier.close()
         leave()
 
 

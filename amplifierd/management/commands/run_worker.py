@@ -10,6 +10,7 @@ from amplifierd.common.statements import limit_idle_transactions
 from amplifierd.postgres import schema
 from amplifierd.supervisor.supervisor import watch_parent
 from sessions_app.engine.tools.sandbox import conceal
+from sessions_app.streaming import notifier
 from sessions_app.worker.worker import work
 
 
@@ -21,4 +22,8 @@ class Command(BaseCommand):
         watch_parent()
         limit_idle_transactions(settings.LEASE_SECONDS // 3)
         schema.wait_until_migrated()
-        asyncio.run(work())
+        try:
+            asyncio.run(work())
+        finally:
+            # Runs that were given back wait for another worker; a fork has no clean-up at its end.
+            notifier.close()

@@ -91,7 +91,7 @@ class EmbeddedPostgres:
 
     def answers(self) -> bool:
         """Tell whether the server is there; it may still be starting or recovering."""
-        return self._server is not None and self._server.ping() is not pq.Ping.NO_RESPONSE
+        return self._server is not None and self._server.is_there()
 
     def revive(self) -> bool:
         """Start the server, without waiting for it, if none of its processes is left.

@@ -21,7 +21,7 @@ from typing import NoReturn
 
 from setproctitle import getproctitle, setproctitle
 
-from sessions_app.engine.registry import REGISTRIES
+from sessions_app.engine.engines import REGISTRIES
 
 # All that web processes and workers load, but for what makes an event loop or a thread.
 MODULES = (

@@ -99,7 +99,7 @@ def paginate(
     rows: Pageable,
     total: int,
     query: Mapping[str, Any],
-    serialize: Callable[[Any], Any],
+    serialize: Callable[[list[Any]], list[Any]],
     key: Callable[[Any], str] = attrgetter("id"),
 ) -> Response:
     """Answer the page of a list, newest first, that the query's `limit` and `cursor` name.
@@ -111,7 +111,7 @@ def paginate(
         found = found.older_than(cursor.created_at, cursor.id)
     page, last = split_page(found[: query["limit"] + 1], query["limit"])
     following = Cursor(last.created_at, key(last)) if last else None
-    return list_response(request, [serialize(row) for row in page], total, following)
+    return list_response(request, serialize(page), total, following)
 
 
 def split_page(rows: Iterable[T], limit: int) -> tuple[list[T], T | None]:

@@ -6,7 +6,8 @@ query ignores what it does not know. An answer is written by the class that also
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from functools import cache
 from operator import attrgetter
 from typing import Any, ClassVar, NamedTuple
@@ -32,8 +33,13 @@ from amplifierd.common.text import UNSTORABLE
 # Bytes of a JSON object that a caller may keep with a session or message, and how deep it may go.
 OBJECT_LIMIT = settings.METADATA_BYTES
 OBJECT_DEPTH = settings.METADATA_DEPTH
-# Times that nobody has written as `stamp` does are REST framework's to write.
-ENCODING = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
+ENCODING = orjson.OPT_UTC_Z | orjson.OPT_PASSTHROUGH_DATACLASS
+EMPTY = orjson.Fragment("{}")
+
+
+def dump(answer: Any) -> bytes:
+    """Return JSON; raise TypeError for what is no plain data, nor from `OutputSerializer.load`."""
+    return orjson.dumps(answer, option=ENCODING)
 
 
 def snake(key: str) -> str:
@@ -277,13 +283,18 @@ class OutputSerializer:
         return [_column(name, cls._members[name]).format(row=row) for name in cls._names]
 
     @classmethod
-    def load(cls, values: Sequence[Any]) -> dict[str, Any]:
-        """Return the answer for the values of `columns`: for our renderer, with JSON as it is."""
-        answer = dict(zip(cls._names, values, strict=True))
+    def load(cls, rows: Iterable[Sequence[Any]]) -> list[dict[str, Any]]:
+        """Return the answers for rows of `columns`, and of whatever follows them.
+
+        They are for our renderer: times and JSON columns are in them as the encoder takes them.
+        """
+        answers = [dict(zip(cls._names, row, strict=False)) for row in rows]
+        # Column by column, because there may be ten thousand rows.
         for name, load in cls._loaders:
-            if answer[name] is not None:
-                answer[name] = load(answer[name])
-        return answer
+            for answer in answers:
+                if (value := answer[name]) is not None:
+                    answer[name] = load(value)
+        return answers
 
     @classmethod
     def serialize(cls, instance: Any = None, **given: Any) -> dict[str, Any]:
@@ -295,6 +306,11 @@ class OutputSerializer:
         if unknown := given.keys() - cls._members.keys():
             raise TypeError(f"{cls.__name__} has no {', '.join(unknown)}")
         return {name: read(instance) for name, read in cls._readers if name not in given} | given
+
+    @classmethod
+    def serialize_all(cls, instances: Iterable[Any]) -> list[dict[str, Any]]:
+        """Return the answers for objects."""
+        return [cls.serialize(instance) for instance in instances]
 
     @classmethod
     def schema(cls) -> Schema:
@@ -336,8 +352,17 @@ def _column(name: str, member: Member) -> str:
 def _loader(member: Member) -> Callable[[Any], Any] | None:
     """Return what makes a column's value one of the answer; None if it is one."""
     if member.schema.get("format") == "date-time":
-        return stamp
-    return orjson.Fragment if _is_object(member.schema) else None
+        return _load_time
+    return _load_object if _is_object(member.schema) else None
+
+
+def _load_time(moment: datetime) -> datetime | str:
+    # The encoder writes what `stamp` writes, but no fraction if it is 0.
+    return moment if moment.microsecond and moment.tzinfo is UTC else stamp(moment)
+
+
+def _load_object(text: str) -> orjson.Fragment:
+    return EMPTY if text == "{}" else orjson.Fragment(text)
 
 
 def _is_object(schema: Schema) -> bool:
@@ -369,7 +394,7 @@ class FastJSONRenderer(JSONRenderer):
     ) -> bytes:
         """Return the answer as bytes."""
         try:
-            return b"" if data is None else orjson.dumps(data, option=ENCODING)
+            return b"" if data is None else dump(data)
         except TypeError:
             # A number of more than 64 bits, which PostgreSQL makes of a float; a lazy text.
             return super().render(data, accepted_media_type, renderer_context)

@@ -55,7 +55,7 @@ class CollectionViewSet(viewsets.ViewSet):
         query = parse_query(PageQuery, request.query_params)
         found = Collection.objects.with_profile_names()
         total = Collection.objects.count()
-        return paginate(request, found, total, query, CollectionSerializer.serialize, str)
+        return paginate(request, found, total, query, CollectionSerializer.serialize_all, str)
 
     @operation(
         {201: CollectionAddedSerializer},

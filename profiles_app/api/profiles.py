@@ -53,7 +53,7 @@ class ProfileViewSet(viewsets.ViewSet):
         """
         query = parse_query(PageQuery, request.query_params)
         found = Profile.objects.all()
-        return paginate(request, found, found.count(), query, ProfileSerializer.serialize, str)
+        return paginate(request, found, found.count(), query, ProfileSerializer.serialize_all, str)
 
     @operation(
         {201: ProfileDetailSerializer},
@@ -167,7 +167,7 @@ class ProfileViewSet(viewsets.ViewSet):
             found,
             found.count(),
             query,
-            lambda version: serialize_version(version, profile),
+            lambda page: [serialize_version(version, profile) for version in page],
             lambda version: str(version.number),
         )
 

@@ -104,4 +104,4 @@ def paginate_approvals(
     query = parse_query(kind, request.query_params)
     filters = {name: value for name, value in query.items() if name not in queries.ABOUT_PAGE}
     found = found.filter(**filters)
-    return paginate(request, found, count_total(found), query, ApprovalSerializer.serialize)
+    return paginate(request, found, count_total(found), query, ApprovalSerializer.serialize_all)

@@ -1,9 +1,9 @@
 """A session's history: its messages, its transcript, its journal, and whether it was read."""
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any
 
-import orjson
 from django.db.models import Count
 from django.http import StreamingHttpResponse
 from django.http.response import HttpResponseBase
@@ -15,7 +15,7 @@ from rest_framework.response import Response
 from amplifierd.common.callers import get_caller
 from amplifierd.common.openapi.operation import operation
 from amplifierd.common.openapi.schema import list_of, ref
-from amplifierd.common.serializers import Nothing, parse_query, validate
+from amplifierd.common.serializers import Nothing, dump, parse_query, validate
 from sessions_app import traces
 from sessions_app.api import queries, serializers, statements
 from sessions_app.api.serializers import (
@@ -74,9 +74,9 @@ class HistoryViewSet(SessionsViewSet):
 
         The newest message of the transcript; 404 where there is none yet.
         """
-        require_session(request, session_id)
         newest = statements.read_messages(session_id, after=None, before=None, limit=1)
         if not newest:
+            require_session(request, session_id)
             raise MessageNotFound(f"Session {session_id} has no messages yet.")
         return Response(newest[0])
 
@@ -105,9 +105,15 @@ class HistoryViewSet(SessionsViewSet):
         bounds = parse_query(queries.HistoryQuery, request.query_params)
         if "limit" in bounds:
             return Response(read_messages(request, session_id))
-        require_session(request, session_id)
         pages = statements.read_transcript(session_id, bounds.get("after"), bounds.get("before"))
-        return StreamingHttpResponse(write_array(pages), content_type="application/json")
+        first = next(pages, [])
+        if not first:
+            require_session(request, session_id)
+        if len(first) < statements.PAGE:
+            # Whole: to be streamed costs more than to be read.
+            return Response(first)
+        pieces = write_array(chain([first], pages))
+        return StreamingHttpResponse(pieces, content_type="application/json")
 
     @operation(
         {200: {"oneOf": [list_of(ref("Event")), ref("TreeEvents")]}},
@@ -121,9 +127,9 @@ class HistoryViewSet(SessionsViewSet):
         What the stream carries, oldest first; with `include_children` a page of the journals of
         the session and all below it, of another shape and with up to 5,000 events.
         """
-        require_session(request, session_id)
         query = parse_query(queries.EventsQuery, request.query_params)
         if query["include_children"]:
+            require_session(request, session_id)
             sees, kind = get_caller(request).sees, query.get("type")
             return Response(
                 traces.tree_events(
@@ -131,7 +137,10 @@ class HistoryViewSet(SessionsViewSet):
                 )
             )
         bounds = {"after": query["after"], "limit": query["limit"]}
-        return Response(statements.read_events(session_id, **bounds, type=query.get("type")))
+        found = statements.read_events(session_id, **bounds, type=query.get("type"))
+        if not found:
+            require_session(request, session_id)
+        return Response(found)
 
     @operation(
         {200: serializers.ExecutionTraceSerializer},
@@ -188,10 +197,12 @@ class HistoryViewSet(SessionsViewSet):
 
 def read_messages(request: Request, session_id: str) -> list[dict[str, Any]]:
     """Return what the query asks for: the first messages after a bound, else the last ones."""
-    require_session(request, session_id)
     query = parse_query(queries.HistoryQuery, request.query_params)
     bounds = {"after": query.get("after"), "before": query.get("before")}
-    return statements.read_messages(session_id, **bounds, limit=query.get("limit", PAGE))
+    found = statements.read_messages(session_id, **bounds, limit=query.get("limit", PAGE))
+    if not found:
+        require_session(request, session_id)
+    return found
 
 
 def write_array(pages: Iterable[list[dict[str, Any]]]) -> Iterator[bytes]:
@@ -199,6 +210,6 @@ def write_array(pages: Iterable[list[dict[str, Any]]]) -> Iterator[bytes]:
     opening = b"["
     for page in pages:
         # Without the brackets of the page.
-        yield opening + orjson.dumps(page)[1:-1]
+        yield opening + dump(page)[1:-1]
         opening = b","
     yield b"[]" if opening == b"[" else b"]"

@@ -83,7 +83,7 @@ class RunViewSet(SessionsViewSet):
         require_session(request, session_id)
         query = parse_query(PageQuery, request.query_params)
         found = Run.objects.filter(session_id=session_id)
-        return paginate(request, found, found.count(), query, RunSerializer.serialize)
+        return paginate(request, found, found.count(), query, RunSerializer.serialize_all)
 
     @operation({200: RunSerializer}, operation_id="get_run")
     @action(detail=True, url_path=RUN_PATH)

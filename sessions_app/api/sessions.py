@@ -94,7 +94,8 @@ class SessionViewSet(SessionsViewSet):
             found = found.lookup(query["lookup"])
         if "q" in query:
             return paginate_search(request, found, query)
-        return paginate(request, statements.select_sessions(found), count_total(found), query, load)
+        rows = statements.select_sessions(found)
+        return paginate(request, rows, count_total(found), query, SessionSerializer.load)
 
     @operation({200: [SessionSerializer]}, operation_id="list_active_sessions", query=PageQuery)
     @action(detail=False, url_path="active/list")
@@ -106,7 +107,8 @@ class SessionViewSet(SessionsViewSet):
         query = parse_query(PageQuery, request.query_params)
         visible = Session.objects.visible_to(get_caller(request).sees)
         found = visible.filter(status=SessionStatus.ACTIVE)
-        return paginate(request, statements.select_sessions(found), count_total(found), query, load)
+        rows = statements.select_sessions(found)
+        return paginate(request, rows, count_total(found), query, SessionSerializer.load)
 
     @operation(
         {200: [SessionSerializer]}, operation_id="list_recent_sessions", query=queries.RecentQuery
@@ -120,7 +122,7 @@ class SessionViewSet(SessionsViewSet):
         limit = parse_query(queries.RecentQuery, request.query_params)["limit"]
         visible = Session.objects.visible_to(get_caller(request).sees)
         newest = visible.filter(ended_at__isnull=True).order_by("-updated_at", "-id")
-        return Response([load(row) for row in statements.select_sessions(newest)[:limit]])
+        return Response(SessionSerializer.load(statements.select_sessions(newest)[:limit]))
 
     @operation({200: SessionSerializer}, operation_id="get_session")
     def retrieve(self, request: Request, session_id: str) -> Response:
@@ -269,12 +271,6 @@ class SessionViewSet(SessionsViewSet):
         found = cleanup.removable(get_caller(request).sees, **wanted)
         count = found.count() if is_dry else cleanup.remove(found)
         return Response({"removed_count": count, "removedCount": count, "dryRun": is_dry})
-
-
-def load(row: tuple[Any, ...]) -> dict[str, Any]:
-    """Return a row of `select_sessions` as the API shows it."""
-    _, _, *values = row
-    return SessionSerializer.load(values)
 
 
 def paginate_search(request: Request, found: SessionQuerySet, query: dict[str, Any]) -> Response:

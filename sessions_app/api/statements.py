@@ -33,9 +33,9 @@ LISTED = {
     f"answer_{place}": RawSQL(column, ())  # noqa: S611 - of our own serializer
     for place, column in enumerate(SessionSerializer.columns("sessions_app_session"))
 }
-# Messages between two seqs, the first ones or the last ones; the seq is read twice.
+# Messages between two seqs, the first ones or the last ones; each with its seq at the end.
 MESSAGES = """
-SELECT m.seq, {columns} FROM sessions_app_message m
+SELECT {columns}, m.seq FROM sessions_app_message m
 WHERE m.session_id = %(session)s::text
     AND m.seq > %(after)s::bigint AND m.seq < %(before)s::bigint
 ORDER BY m.seq {order} LIMIT %(limit)s::bigint
@@ -59,12 +59,12 @@ def require_visible(session_id: str, sees: Visibility) -> None:
 
 def read_session(session_id: str, sees: Visibility) -> dict[str, Any]:
     """Return a session as the API shows it; raise SessionNotFound."""
-    return SessionSerializer.load(_fetch_session(SESSION, session_id, sees))
+    return SessionSerializer.load([_fetch_session(SESSION, session_id, sees)])[0]
 
 
 def select_sessions(found: SessionQuerySet) -> SessionQuerySet:
-    """Have the sessions read as tuples: `created_at`, `id`, and the columns of the answer."""
-    return found.annotate(**LISTED).values_list("created_at", "id", *LISTED, named=True)
+    """Have the sessions read as tuples: the columns of the answer, `created_at` and `id`."""
+    return found.annotate(**LISTED).values_list(*LISTED, "created_at", "id", named=True)
 
 
 def read_messages(
@@ -74,8 +74,7 @@ def read_messages(
     rows = _fetch_messages(
         LAST_MESSAGES if after is None else FIRST_MESSAGES, session_id, after, before, limit
     )
-    found = [MessageSerializer.load(row[1:]) for row in rows]
-    return found[::-1] if after is None else found
+    return MessageSerializer.load(rows[::-1] if after is None else rows)
 
 
 def read_transcript(
@@ -89,17 +88,17 @@ def read_transcript(
     while True:
         rows = _fetch_messages(FIRST_MESSAGES, session_id, after, before, PAGE)
         if rows:
-            yield [MessageSerializer.load(row[1:]) for row in rows]
+            yield MessageSerializer.load(rows)
         if len(rows) < PAGE:
             return
-        after = rows[-1][0]
+        after = rows[-1][-1]
 
 
 def read_events(
     session_id: str, *, after: int, limit: int, type: str | None
 ) -> list[dict[str, Any]]:
     """Return events of the journal in order: what frames of the stream carry."""
-    parameters = {"session": session_id, "after": after, "limit": limit, "type": type}
+    rows = _fetch(EVENTS, session_id, after=after, limit=limit, type=type)
     return [
         {
             "id": seq,
@@ -107,15 +106,12 @@ def read_events(
             "data": orjson.Fragment(data),
             "createdAt": stamp(created_at),
         }
-        for seq, event_type, data, created_at in fetch_prepared(EVENTS, parameters, binary=True)
+        for seq, event_type, data, created_at in rows
     ]
 
 
 def _fetch_session(statement: str, session_id: str, sees: Visibility) -> tuple[Any, ...]:
-    # PostgreSQL has no name for a text with NUL in it, and no session either.
-    is_name = "\0" not in session_id
-    parameters = {"session": session_id, **sql_visibility(sees)}
-    rows = fetch_prepared(statement, parameters, binary=True) if is_name else []
+    rows = _fetch(statement, session_id, **sql_visibility(sees))
     if not rows:
         raise SessionNotFound(f"There is no session {session_id!r}.")
     return rows[0]
@@ -124,6 +120,12 @@ def _fetch_session(statement: str, session_id: str, sees: Visibility) -> tuple[A
 def _fetch_messages(
     statement: str, session_id: str, after: int | None, before: int | None, limit: int
 ) -> list[tuple[Any, ...]]:
-    bounds = {"after": after or 0, "before": SEQ_END if before is None else before}
-    parameters = {"session": session_id, **bounds, "limit": limit}
-    return fetch_prepared(statement, parameters, binary=True)
+    end = SEQ_END if before is None else before
+    return _fetch(statement, session_id, after=after or 0, before=end, limit=limit)
+
+
+def _fetch(statement: str, session_id: str, **parameters: Any) -> list[tuple[Any, ...]]:
+    # No session has a name with NUL in it, which is no text to PostgreSQL.
+    if "\0" in session_id:
+        return []
+    return fetch_prepared(statement, {"session": session_id, **parameters}, binary=True)

@@ -94,8 +94,8 @@ class SessionViewSet(SessionsViewSet):
             found = found.lookup(query["lookup"])
         if "q" in query:
             return paginate_search(request, found, query)
-        rows = statements.select_sessions(found)
-        return paginate(request, rows, count_total(found), query, SessionSerializer.load)
+        pages = statements.SessionPages(found)
+        return paginate(request, pages, count_total(found), query, SessionSerializer.load)
 
     @operation({200: [SessionSerializer]}, operation_id="list_active_sessions", query=PageQuery)
     @action(detail=False, url_path="active/list")
@@ -107,8 +107,8 @@ class SessionViewSet(SessionsViewSet):
         query = parse_query(PageQuery, request.query_params)
         visible = Session.objects.visible_to(get_caller(request).sees)
         found = visible.filter(status=SessionStatus.ACTIVE)
-        rows = statements.select_sessions(found)
-        return paginate(request, rows, count_total(found), query, SessionSerializer.load)
+        pages = statements.SessionPages(found)
+        return paginate(request, pages, count_total(found), query, SessionSerializer.load)
 
     @operation(
         {200: [SessionSerializer]}, operation_id="list_recent_sessions", query=queries.RecentQuery
@@ -121,8 +121,9 @@ class SessionViewSet(SessionsViewSet):
         """
         limit = parse_query(queries.RecentQuery, request.query_params)["limit"]
         visible = Session.objects.visible_to(get_caller(request).sees)
-        newest = visible.filter(ended_at__isnull=True).order_by("-updated_at", "-id")
-        return Response(SessionSerializer.load(statements.select_sessions(newest)[:limit]))
+        found = visible.filter(ended_at__isnull=True)
+        rows = statements.list_sessions(found, limit, order="updated_at")
+        return Response(SessionSerializer.load(rows))
 
     @operation({200: SessionSerializer}, operation_id="get_session")
     def retrieve(self, request: Request, session_id: str) -> Response:

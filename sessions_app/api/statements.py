@@ -1,13 +1,16 @@
 """What is read so often that no model's objects stand between the table and the answer."""
 
 from collections.abc import Iterator
-from typing import Any
+from datetime import datetime
+from operator import itemgetter
+from typing import Any, Self
 
 import orjson
-from django.db.models.expressions import RawSQL
+from django.core.exceptions import EmptyResultSet
 
 from amplifierd.common.callers import Visibility, sql_visibility
 from amplifierd.common.formats import stamp
+from amplifierd.common.pagination import compile_filters
 from amplifierd.common.statements import fetch_prepared
 from sessions_app.api.serializers import MessageSerializer, SessionSerializer
 from sessions_app.exceptions import SessionNotFound
@@ -28,11 +31,13 @@ SESSION = """
 SELECT {columns} FROM sessions_app_session s
 WHERE s.id = %(session)s::text AND (%(sees_all)s::boolean OR s.owner = %(owner)s::text)
 """.format(columns=", ".join(SessionSerializer.columns("s")))
-# The same for the ORM, which selects the sessions of a list.
-LISTED = {
-    f"answer_{place}": RawSQL(column, ())  # noqa: S611 - of our own serializer
-    for place, column in enumerate(SessionSerializer.columns("sessions_app_session"))
-}
+# Sessions of a list, in its order; `where` is what the ORM makes of filters.
+SESSIONS = """
+SELECT {columns}, created_at, id FROM sessions_app_session
+WHERE {where}
+ORDER BY sessions_app_session.{order} DESC, sessions_app_session.id DESC LIMIT {limit}
+"""
+SESSION_COLUMNS = ", ".join(SessionSerializer.columns("sessions_app_session"))
 # Messages between two seqs, the first ones or the last ones; each with its seq at the end.
 MESSAGES = """
 SELECT {columns}, m.seq FROM sessions_app_message m
@@ -62,9 +67,44 @@ def read_session(session_id: str, sees: Visibility) -> dict[str, Any]:
     return SessionSerializer.load([_fetch_session(SESSION, session_id, sees)])[0]
 
 
-def select_sessions(found: SessionQuerySet) -> SessionQuerySet:
-    """Have the sessions read as tuples: the columns of the answer, `created_at` and `id`."""
-    return found.annotate(**LISTED).values_list(*LISTED, "created_at", "id", named=True)
+class SessionRow(tuple[Any, ...]):
+    """A row of a list of sessions: the columns of the answer, `created_at` and `id`."""
+
+    created_at = property(itemgetter(-2))
+    id = property(itemgetter(-1))
+
+
+class SessionPages:
+    """Sessions for `paginate`, whose pages are read as rows."""
+
+    def __init__(self, found: SessionQuerySet) -> None:
+        self.found = found
+
+    def newest_first(self) -> Self:
+        """Return the same: pages come in this order."""
+        return self
+
+    def older_than(self, created_at: datetime, row_id: str) -> "SessionPages":
+        """Return what follows that row."""
+        return SessionPages(self.found.older_than(created_at, row_id))
+
+    def __getitem__(self, key: slice) -> list[SessionRow]:
+        return list_sessions(self.found, key.stop)
+
+
+def list_sessions(
+    found: SessionQuerySet, limit: int, order: str = "created_at"
+) -> list[SessionRow]:
+    """Return the last sessions in the order of a time, as rows.
+
+    Which index is the best depends on the values of the filters, so the statement is not kept.
+    """
+    try:
+        where, values = compile_filters(found)
+    except EmptyResultSet:
+        return []
+    statement = SESSIONS.format(columns=SESSION_COLUMNS, where=where, order=order, limit=limit)
+    return list(map(SessionRow, fetch_prepared(statement, values, binary=True, keep=False)))
 
 
 def read_messages(

@@ -8,6 +8,7 @@ import pytest
 from django.utils import timezone
 
 from amplifierd.common.callers import Everyone
+from amplifierd.common.serializers import dump
 from sessions_app.api import statements
 from sessions_app.api.serializers import MessageSerializer, SessionSerializer
 from sessions_app.models import Message, Session
@@ -25,7 +26,7 @@ METADATA = {
 
 def as_json(answer: Any) -> Any:
     """Return what a client reads."""
-    return orjson.loads(orjson.dumps(answer))
+    return orjson.loads(dump(answer))
 
 
 def as_shown(session_id: str) -> tuple[dict[str, Any], dict[str, Any]]:

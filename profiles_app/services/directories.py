@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from amplifierd.common.program import command
 from amplifierd.common.redaction import find_secret
+from amplifierd.common.statements import find_prepared
 from profiles_app import definition
 from profiles_app.exceptions import (
     DirectoryExists,
@@ -44,8 +45,8 @@ def require_directory(relative_path: str) -> AmplifiedDirectory:
     Raises InvalidPath, or DirectoryNotAmplified if exactly this directory is not amplified.
     """
     path = clean_path(relative_path)
-    if directory := AmplifiedDirectory.objects.at(path):
-        return directory
+    if found := find_prepared(AmplifiedDirectory, "relative_path = %(path)s::text", {"path": path}):
+        return found[0]
     if path == ROOT:
         raise DirectoryNotAmplified(NO_ROOT)
     raise DirectoryNotAmplified(

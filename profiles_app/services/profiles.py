@@ -14,6 +14,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from amplifierd.common.redaction import find_secret
+from amplifierd.common.statements import find_prepared
 from profiles_app import definition
 from profiles_app.definition import NAME
 from profiles_app.exceptions import (
@@ -36,6 +37,12 @@ RESERVED = ("active", "activate", "compile", "copy", "diff", "versions")
 # Bytes of a definition as JSON.
 DEFINITION_LIMIT = 256 * 1024
 
+# A profile of a collection, or those of any collection.
+NAMED = """
+    name = %(name)s::text AND (%(collection)s::text = '' OR collection = %(collection)s::text)
+    ORDER BY collection
+"""
+
 Definition = dict[str, Any]
 # The key of a lock: any number that nothing else in the database uses.
 CATALOGUE = 0x70726F66
@@ -54,7 +61,8 @@ def resolve_profile(name: str) -> Profile:
     """
     if not all(re.fullmatch(NAME, part) for part in name.split("/", 1)):
         raise ProfileNotFound
-    found = list(Profile.objects.named(name))
+    collection, _, bare = name.rpartition("/")
+    found = find_prepared(Profile, NAMED, {"collection": collection, "name": bare})
     if not found:
         raise ProfileNotFound(
             f"There is no profile {name!r}. List those that exist with GET /api/v1/profiles/."

@@ -156,7 +156,8 @@ class Executor:
     ) -> Outcome | Failure:
         """Run the engine; return how it ended. Raises Cancelled if the attempt is lost."""
         try:
-            turn = turn or await database.retry(turn_of, output.attempt)
+            if turn is None:
+                turn = await database.retry(turn_of, output.attempt)
             host.steps = len(turn.checkpoints)
             outcome = await self.engine.run(replace(turn, host=host), output.emit, output.lost)
         except EngineError as error:

@@ -99,8 +99,8 @@ async def _send_heartbeats(worker: str, queue: Queue) -> None:
     """Record every few seconds that this worker lives, and note which others do."""
     while True:
         try:
-            await database.call(processes.record, worker, ProcessKind.WORKER)
-            queue.workers = await database.call(processes.find_workers)
+            record = database.call(processes.record, worker, ProcessKind.WORKER)
+            queue.workers = await record
         except (DatabaseError, InterfaceError) as error:
             logger.debug("The worker's heartbeat was not recorded: %s", error)
         await asyncio.sleep(processes.HEARTBEAT_SECONDS)

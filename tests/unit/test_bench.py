@@ -388,3 +388,5 @@ def test_a_profile_tells_where_time_is_spent_and_not_what_only_passes_it_on() ->
         ["`write (b.py)`", "40%", "40%"],
     ]
     assert "100 looks" in found.notes[0]
+    report = Report({}, goals=goal_table.Goals(profiles=[profile]))
+    assert json.loads(json.dumps(as_json(report)))["goals"]["profiles"][0]["total"] == 100

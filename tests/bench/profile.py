@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import chain, pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Self
+from typing import Any, Self
 
 import psutil
 
@@ -44,8 +44,7 @@ class Profile:
     total: int = 0
     own: Counter[str] = field(default_factory=Counter)
     whole: Counter[str] = field(default_factory=Counter)
-    # By caller and function, as in a stack.
-    calls: Counter[str] = field(default_factory=Counter)
+    calls: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def add(self, line: str) -> None:
         """Count a stack as py-spy writes it: `outer;inner;innermost 12`."""
@@ -54,14 +53,16 @@ class Profile:
         self.total += int(count)
         self.own[names[-1]] += int(count)
         self.whole.update(dict.fromkeys(names, int(count)))
-        self.calls.update(dict.fromkeys(map(";".join, pairwise(names)), int(count)))
+        self.calls.update(dict.fromkeys(pairwise(names), int(count)))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain data, which `asdict` does not make of a Counter."""
+        return {"title": self.title, "total": self.total, "own": self.own, "whole": self.whole}
 
     def section(self) -> Section:
         """Return the table of the functions in which most of the time is spent."""
         passing = {
-            caller
-            for caller, n in ((call.split(";")[0], n) for call, n in self.calls.items())
-            if n >= PASSED * self.whole[caller]
+            caller for (caller, _), n in self.calls.items() if n >= PASSED * self.whole[caller]
         }
         rows = [
             [f"`{name}`", f"{count / self.total:.0%}", f"{self.own[name] / self.total:.0%}"]

@@ -3,7 +3,7 @@
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -67,8 +67,14 @@ def as_json(report: Report) -> dict[str, Any]:
         "writes": [asdict(written) for written in report.writes],
         "streams": [asdict(line) for line in report.streams],
         "engine": asdict(report.engine) if report.engine else None,
-        "goals": asdict(report.goals) if report.goals else None,
+        "goals": goals_json(report.goals) if report.goals else None,
     }
+
+
+def goals_json(goals: Goals) -> dict[str, Any]:
+    """Return the figures of the goals as plain data."""
+    profiles = [profile.as_json() for profile in goals.profiles]
+    return asdict(replace(goals, profiles=[])) | {"profiles": profiles}
 
 
 def measured_json(measured: Measured) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Requests of the API go past what the console needs: logins, messages, CSRF, headers of pages."""
 
 from collections.abc import Callable
+from typing import Any
 
 from django.core.handlers.base import BaseHandler
 from django.core.handlers.exception import convert_exception_to_response
@@ -26,8 +27,10 @@ class APIMiddleware(BaseHandler):
         self._view_middleware: list[object] = []
         self._template_response_middleware: list[object] = []
         self._exception_middleware: list[object] = []
-        call_view = convert_exception_to_response(self._get_response)
-        self.get_api_response = convert_exception_to_response(IdempotencyMiddleware(call_view))
+        # The stubs leave out `_get_response`, and take every response for one that may be awaited.
+        call_view: Any = convert_exception_to_response(self._get_response)  # type: ignore[attr-defined]
+        respond: Any = convert_exception_to_response(IdempotencyMiddleware(call_view))
+        self.get_api_response: Callable[[HttpRequest], HttpResponseBase] = respond
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """Answer the request."""

@@ -37,6 +37,12 @@ class ProfileQuerySet(models.QuerySet["Profile"]):
         """Return the active profile, of which there is at most one."""
         return self.filter(is_active=True).first()
 
+    def named(self, name: str) -> Self:
+        """Return what `collection/name`, or a name without its collection, can mean."""
+        collection, _, bare = name.rpartition("/")
+        found = self.filter(name=bare).order_by("collection")
+        return found.filter(collection=collection) if collection else found
+
 
 class Profile(models.Model):
     """What a session is made of: providers, tools, hooks, agents, context and an instruction.

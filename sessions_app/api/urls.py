@@ -1,6 +1,6 @@
 """The paths below /api/v1, each with and without its trailing slash."""
 
-from django.urls import URLPattern
+from django.urls import URLPattern, URLResolver
 from rest_framework.routers import SimpleRouter
 
 from sessions_app.api import streams as streams  # adds the streams to the API's description
@@ -26,7 +26,7 @@ router.register("sessions", SessionViewSet, basename="session")
 router.register("approvals", ApprovalViewSet, basename="approval")
 
 
-def order(path: URLPattern) -> tuple[int, bool]:
+def order(path: URLPattern | URLResolver) -> tuple[int, bool]:
     """Sort short paths first, which most requests have, and words before ids, which may be any."""
     return str(path.pattern).count("/"), "(?P<" in str(path.pattern)
 

@@ -279,7 +279,7 @@ def _transition(session_id: str, target: SessionStatus, **changes: Any) -> None:
     """
     entry = _build_step(target, **changes)
     details = changes.get("error_details")
-    values = {
+    values: dict[str, Any] = {
         "status": str(target),
         "started_at": changes.get("started_at"),
         "ended_at": changes.get("ended_at"),
@@ -309,7 +309,10 @@ def _build_step(
 ) -> Entry:
     """Return the event of a transition."""
     if ended_at is None:
-        data = {"status": str(target), "timestamp": started_at and stamp(started_at)}
+        data: dict[str, Any] = {
+            "status": str(target),
+            "timestamp": started_at and stamp(started_at),
+        }
         return Entry(EventType.SESSION_STARTED, data)
     data = {
         "status": str(target),

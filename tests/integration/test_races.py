@@ -77,7 +77,8 @@ def test_a_run_that_is_settled_cancelled_and_rescued_at_once_has_one_outcome(
         attempt = claimed(session)
         say(attempt, "said")
         calls = [
-            lambda attempt=attempt: attempts.succeed(attempt, "said", {}),
+            # What it returns is no answer to whether the attempt held.
+            lambda attempt=attempt: [attempts.succeed(attempt, "said", {})],
             lambda attempt=attempt: attempts.fail(attempt, attempts.Failure("c", "m")),
             lambda attempt=attempt: runs.cancel(session.id, attempt.run_id),
         ]

@@ -6,7 +6,7 @@ run is running. A worker that was paused for longer than its lease changes nothi
 
 import json
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -21,10 +21,11 @@ from amplifierd.common.statements import fetch_prepared
 from sessions_app import failpoints
 from sessions_app.events import EventType
 from sessions_app.exceptions import LeaseLost, SessionNotFound
-from sessions_app.models import Attempt, Run, Session
+from sessions_app.models import Attempt, Checkpoint, Run, Session
 from sessions_app.services import hints, journal, runs
 from sessions_app.services.journal import Addition, AttemptEvent, Entry, Position
-from sessions_app.states import FinishReason, RunStatus
+from sessions_app.services.pending_actions import ActionRequest
+from sessions_app.states import ActionKind, FinishReason, RunStatus
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,7 @@ def succeed(
         if position is None:
             raise LeaseLost
         if attempt.is_sub_session:
-            runs.wake_parent(attempt.session_id)
+            runs.answer_parent_call(attempt.session_id)
         failpoints.reach(failpoints.BEFORE_SETTLING)
     failpoints.reach(failpoints.SETTLED)
     return position.has_queued
@@ -196,6 +197,33 @@ def fail(attempt: Attempt, failure: Failure) -> None:
     with transaction.atomic():
         run = _settle_failed(attempt, failure)
         journal.append(attempt.session_id, _error(run, failure, runs.read_output(run)))
+
+
+def park(attempt: Attempt, requests: Sequence[ActionRequest], usage: dict[str, Any]) -> None:
+    """Take a run from its worker until its calls are answered: the questions commit with it.
+
+    Raises LeaseLost if the attempt no longer holds.
+    """
+    with transaction.atomic():
+        lock_session(attempt)
+        parked = Run.objects.claimed_by(attempt.run_id, attempt.number).update(
+            status=RunStatus.PARKED, lease_expires_at=None, usage=usage
+        )
+        if not parked:
+            raise LeaseLost
+        run = Run.objects.get(pk=attempt.run_id)
+        checkpoint = Checkpoint.objects.filter(run=run).count()
+        waits: list[dict[str, Any]] = []
+        entries: list[Entry] = []
+        # Approvals first; a sub-session is created, and locked, after its parent.
+        for request in sorted(requests, key=lambda each: each.kind != ActionKind.APPROVAL):
+            data, more = request.ask(run, checkpoint)
+            waits.append(data)
+            entries += more
+        data = {"timestamp": stamp(timezone.now()), "runId": run.id, "attempt": run.attempt}
+        entries.append(Entry(EventType.RUN_PARKED, {**data, "waits": waits}, run.id))
+        journal.append(run.session_id, entries)
+    failpoints.reach(failpoints.PARKED)
 
 
 def release(attempt: Attempt) -> None:
@@ -219,25 +247,18 @@ def rescue(limit: int = 100) -> int:
     expired = list(
         Run.objects.with_expired_lease().values_list("session_id", "id", "attempt")[:limit]
     )
-    rescued = sum(_rescue(Attempt(*values)) for values in expired)
+    rescued = 0
+    for attempt in (Attempt(*values) for values in expired):
+        # Else its worker, another rescuer or a deletion was faster.
+        with suppress(LeaseLost), transaction.atomic():
+            lock_session(attempt)
+            held = Run.objects.claimed_by(attempt.run_id, attempt.number)
+            if run := held.with_expired_lease().first():
+                _interrupt(run, run.interruptions + 1)
+                rescued += 1
     for (session_id,) in fetch_prepared(UNENDED, {"limit": limit}):
         hints.call_worker(session_id)
     return rescued
-
-
-def _rescue(attempt: Attempt) -> bool:
-    """Interrupt one run, unless its worker, another rescuer or a deletion was faster."""
-    try:
-        with transaction.atomic():
-            lock_session(attempt)
-            run = (
-                Run.objects.claimed_by(attempt.run_id, attempt.number).with_expired_lease().first()
-            )
-            if run is not None:
-                _interrupt(run, run.interruptions + 1)
-    except LeaseLost:
-        return False
-    return run is not None
 
 
 def _interrupt(run: Run, broken_off: int) -> None:
@@ -290,33 +311,24 @@ def find_work(limit: int) -> list[str]:
     return [session_id for (session_id,) in fetch_prepared(QUEUED, {"limit": limit})]
 
 
-def _settle(attempt: Attempt, status: RunStatus, finish_reason: str, **changes: object) -> Run:
-    """Take a held run to its outcome, under the lock of its session; raise LeaseLost."""
+def _settle_failed(attempt: Attempt, failure: Failure) -> Run:
+    """Take a held run to its end by an error, under the lock of its session; raise LeaseLost."""
     session = lock_session(attempt)
+    used = {} if failure.usage is None else {"usage": failure.usage}
     won = Run.objects.claimed_by(attempt.run_id, attempt.number).update(
-        status=status,
+        status=RunStatus.FAILED,
         ended_at=Now(),
         lease_expires_at=None,
-        finish_reason=finish_reason,
-        **changes,
+        finish_reason=FinishReason.ERROR,
+        error_code=failure.code,
+        error=failure.message,
+        **used,
     )
     if not won:
         raise LeaseLost
     run = Run.objects.get(pk=attempt.run_id)
     runs.record_end(session, run)
     return run
-
-
-def _settle_failed(attempt: Attempt, failure: Failure) -> Run:
-    used = {} if failure.usage is None else {"usage": failure.usage}
-    return _settle(
-        attempt,
-        RunStatus.FAILED,
-        FinishReason.ERROR,
-        error_code=failure.code,
-        error=failure.message,
-        **used,
-    )
 
 
 def lock_session(attempt: Attempt) -> Session:

@@ -1,11 +1,11 @@
 """Runs as callers see them: a message is sent, its run waits, is executed, or is cancelled."""
 
-from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from typing import Any
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 
 from amplifierd.common.formats import new_run_id, stamp
@@ -18,10 +18,11 @@ from sessions_app.exceptions import (
     SessionNotFound,
     TooManyRuns,
 )
-from sessions_app.models import Checkpoint, Event, PendingAction, Run, Session, SubSessionCall
-from sessions_app.services import hints, journal, pending_actions, statements, usage
+from sessions_app.models import Event, PendingAction, Run, Session, SubSessionCall
+from sessions_app.services import hints, journal, pending_actions, statements
 from sessions_app.services.journal import Entry, Line, Position
 from sessions_app.states import ActionKind, FinishReason, Role, RunStatus, SessionStatus
+from sessions_app.usage import number, total
 
 
 class Strategy:
@@ -71,7 +72,14 @@ def _add_run_under_lock(session_id: str, entry: Entry, strategy: str) -> Positio
         session = Session.objects.lock(session_id)
         if session.status != SessionStatus.ACTIVE:
             raise InvalidTransition.not_active(session.status)
-        _make_room(session_id, strategy)
+        open_runs = Run.objects.filter(session_id=session_id).open()
+        if strategy == Strategy.INTERRUPT:
+            cancel_open(session_id)
+        elif strategy == Strategy.REJECT and open_runs.exists():
+            raise RunInProgress
+        waiting = open_runs.filter(status=RunStatus.QUEUED).count()
+        if waiting >= settings.MAX_QUEUED_RUNS:
+            raise TooManyRuns(f"{waiting} runs of this session are waiting; send again later.")
         pending_actions.deny_for_message(session_id)
         position = _add_run(session_id, entry, besides=True)
     if position is None:
@@ -104,32 +112,28 @@ def cancel_open(session_id: str) -> int:
 
 
 def record_end(session: Session, run: Run) -> None:
-    """Account for a run that has just been settled, and wake who waits for it.
+    """Add what a run that has just been settled has used to its session, and answer its parent.
 
     The lock of its session is held.
     """
-    usage.account(session, run)
+    rows = Session.objects.filter(pk=session.pk)
+    tokens = sum(number(run.usage.get(key)) for key in ("input_tokens", "output_tokens"))
+    rows.update(
+        usage=total(rows.values_list("usage", flat=True).get(), run.usage),
+        token_usage=F("token_usage") + tokens,
+    )
     if session.parent_id is not None:
-        wake_parent(session.pk)
+        answer_parent_call(session.pk)
 
 
-def wake_parent(session_id: str) -> None:
+def answer_parent_call(session_id: str) -> None:
     """Answer the call that a sub-session works for, if it has no open run left; it is locked."""
     if Run.objects.filter(session_id=session_id).open().exists():
         return
     if pending_actions.answer_for_sub_session(session_id):
+        # The parent's job is queued there. This one is the child's: a worker ends a sub-session
+        # whose work is done.
         hints.call_worker(session_id)
-
-
-def add_checkpoints(
-    session: Session, run_id: str, first: int, checkpoints: Sequence[dict[str, Any]]
-) -> None:
-    """Add checkpoints, numbered from `first`, under the session's lock; those that exist stay."""
-    rows = [
-        Checkpoint(run_id=run_id, number=number, data=data, event_seq=session.last_event_seq)
-        for number, data in enumerate(checkpoints, first)
-    ]
-    Checkpoint.objects.bulk_create(rows, ignore_conflicts=True)
 
 
 def forget_actions(session_id: str) -> None:
@@ -139,18 +143,6 @@ def forget_actions(session_id: str) -> None:
     """
     PendingAction.objects.filter(session_id=session_id)._raw_delete("default")
     pending_actions.answer_for_sub_session(session_id, sub_session=None)
-
-
-def _make_room(session_id: str, strategy: str) -> None:
-    """Apply the strategy to the open runs; refuse what has no room."""
-    open_runs = Run.objects.filter(session_id=session_id).open()
-    if strategy == Strategy.INTERRUPT:
-        cancel_open(session_id)
-    elif strategy == Strategy.REJECT and open_runs.exists():
-        raise RunInProgress
-    waiting = open_runs.filter(status=RunStatus.QUEUED).count()
-    if waiting >= settings.MAX_QUEUED_RUNS:
-        raise TooManyRuns(f"{waiting} runs of this session are waiting; send again later.")
 
 
 def _cancel(session: Session, run: Run) -> bool:
@@ -198,6 +190,29 @@ def read_output(run: Run) -> str:
         .values_list("data__content", flat=True)
     )
     return "".join(pieces)
+
+
+# What the runs of a whole tree have used; any session in the tree names it.
+USAGES_OF_TREE = """
+WITH RECURSIVE up AS (
+    SELECT id, parent_id, 0 AS height FROM sessions_app_session WHERE id = %(session_id)s
+    UNION ALL
+    SELECT s.id, s.parent_id, height + 1 FROM sessions_app_session s JOIN up ON s.id = up.parent_id
+    WHERE height < 1000
+), down AS (
+    SELECT id FROM (SELECT id FROM up ORDER BY height DESC LIMIT 1) AS root
+    UNION
+    SELECT s.id FROM sessions_app_session s JOIN down ON s.parent_id = down.id
+)
+SELECT r.id, r.usage FROM sessions_app_run r JOIN down ON down.id = r.session_id
+WHERE r.usage <> '{}'
+"""
+
+
+def sum_usage_of_tree(session_id: str, but: str) -> dict[str, Any]:
+    """Return what the runs of the session's whole tree have used, leaving out one of them."""
+    found = Run.objects.raw(USAGES_OF_TREE, {"session_id": session_id})
+    return total(*(run.usage for run in found if run.id != but))
 
 
 def build_end_events(

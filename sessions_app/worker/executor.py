@@ -14,8 +14,9 @@ from amplifierd.common.formats import uptime
 from sessions_app.engine.base import Ask, Cancelled, Engine, EngineError, Outcome, Turn
 from sessions_app.exceptions import LeaseLost
 from sessions_app.models import Attempt
-from sessions_app.services import attempts, parking, sub_sessions, usage
+from sessions_app.services import attempts, runs, sub_sessions
 from sessions_app.services.attempts import Failure
+from sessions_app.services.checkpoints import keep, keep_summary
 from sessions_app.services.pending_actions import ActionRequest, ApprovalRequest
 from sessions_app.services.sub_sessions import SubSessionRequest
 from sessions_app.states import FINISHED
@@ -52,17 +53,17 @@ class RunHost:
         self, checkpoints: Sequence[dict[str, Any]], used: dict[str, Any]
     ) -> None:
         """Store checkpoints, after all output before them."""
-        await self._store(parking.keep, self.steps + 1, checkpoints, used)
+        await self._store(keep, self.steps + 1, checkpoints, used)
         self.steps += len(checkpoints)
 
     async def compact(self, upto: int, summary: str, used: dict[str, Any]) -> None:
         """Store the summary of the transcript up to a seq."""
-        await self._store(parking.keep_summary, upto, summary, used)
+        await self._store(keep_summary, upto, summary, used)
 
     async def read_tree_usage(self) -> dict[str, Any]:
         """Return what the other runs of the session's tree have used."""
         attempt = self._output.attempt
-        return await database.retry(usage.of_tree, attempt.session_id, attempt.run_id)
+        return await database.retry(runs.sum_usage_of_tree, attempt.session_id, attempt.run_id)
 
     async def find_response(self, tool: str) -> str | None:
         """Return the tool's newest response in the session."""
@@ -204,7 +205,7 @@ class Executor:
             await database.retry(attempts.fail, attempt, ended)
         else:
             requests = [_request(ask) for ask in ended.pending]
-            await database.retry(parking.park, attempt, requests, ended.usage)
+            await database.retry(attempts.park, attempt, requests, ended.usage)
         return True
 
 

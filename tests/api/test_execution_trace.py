@@ -7,7 +7,7 @@ import pytest
 
 from amplifierd.common.formats import stamp
 from sessions_app.models import Attempt, Event, Run, Session
-from sessions_app.services import attempts, parking, runs
+from sessions_app.services import attempts, checkpoints, runs
 from sessions_app.services.attempts import Failure
 from sessions_app.services.journal import AttemptEvent, flush
 from sessions_app.services.sub_sessions import SubSessionRequest
@@ -111,11 +111,11 @@ def test_what_a_dead_worker_said_is_void(api: Api, session: Session) -> None:
 
 def test_a_sub_session_is_a_step_until_the_run_goes_on(api: Api, session: Session) -> None:
     attempt = claimed(session)
-    parking.keep(attempt, 1, [{"calls": 1}], {})
+    checkpoints.keep(attempt, 1, [{"calls": 1}], {})
     wait = SubSessionRequest(
         "call_1", "delegate", {}, profile="foundation/test", message="Say this."
     )
-    parking.park(attempt, [wait], {})
+    attempts.park(attempt, [wait], {})
     child = Session.objects.get(parent=session)
     [step] = trace(api, session)[0]["steps"]
     assert (step["type"], step["sessionId"], step["endedAt"]) == ("session", child.id, None)

@@ -32,13 +32,7 @@ from sessions_app.models import (  # noqa: E402
     Session,
 )
 from sessions_app.models.daemon import Process  # noqa: E402
-from sessions_app.services import (  # noqa: E402
-    attempts,
-    journal,
-    parking,
-    runs,
-    sessions,
-)
+from sessions_app.services import attempts, journal, runs, sessions  # noqa: E402
 from sessions_app.services.attempts import Failure  # noqa: E402
 from sessions_app.services.journal import (  # noqa: E402
     AttemptEvent,
@@ -184,7 +178,7 @@ def settle(attempt: Attempt, turn: Turn) -> None:
             ApprovalRequest(f"ask_{n}", tool, given) for n, (tool, given) in enumerate(turn.asks)
         ]
         usage |= {"cached_tokens": 120, "reasoning_tokens": 24, "requests": 2, "cost": 0.0038}
-        parking.park(attempt, [*waits, *map(delegation, turn.gives)], usage)
+        attempts.park(attempt, [*waits, *map(delegation, turn.gives)], usage)
     elif turn.outcome == "failed":
         failure = Failure("rate_limited", "The provider refused: 429 Too Many Requests.")
         attempts.fail(attempt, failure)

@@ -4,7 +4,7 @@ from hashlib import sha256
 from typing import Any
 
 from sessions_app.models import Approval, Attempt, Run, Session
-from sessions_app.services import attempts, parking, runs
+from sessions_app.services import attempts, checkpoints, runs
 from sessions_app.services.pending_actions import ActionRequest, ApprovalRequest
 
 USAGE = {
@@ -22,8 +22,8 @@ def parked(session: Session, *waits: ActionRequest, usage: dict[str, Any] | None
     runs.send(session.id, "write it down")
     attempt = attempts.claim(session.id, "worker-1")
     assert attempt is not None
-    parking.keep(attempt, 1, [{"calls": len(waits)}], usage or USAGE)
-    parking.park(attempt, waits or (wait(),), usage or USAGE)
+    checkpoints.keep(attempt, 1, [{"calls": len(waits)}], usage or USAGE)
+    attempts.park(attempt, waits or (wait(),), usage or USAGE)
     return attempt
 
 

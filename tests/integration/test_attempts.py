@@ -12,7 +12,7 @@ from django.utils import timezone
 from sessions_app.exceptions import LeaseLost
 from sessions_app.models import Attempt, Event, Message, Run, Session
 from sessions_app.models.querysets import RunQuerySet
-from sessions_app.services import attempts, messages, parking, runs, sessions
+from sessions_app.services import attempts, checkpoints, messages, runs, sessions
 from sessions_app.services.attempts import Failure
 from sessions_app.services.journal import AttemptEvent, flush
 from sessions_app.signals import work_queued
@@ -277,7 +277,7 @@ def test_a_batch_that_is_flushed_again_is_written_once(session: Session, attempt
     seq = flush(events, batch)[attempt.run_id]
     assert flush(events, batch) == {attempt.run_id: seq}
     messages.add(session.id, "something else")
-    parking.keep_summary(attempt, 1, "In short.", {})
+    checkpoints.keep_summary(attempt, 1, "In short.", {})
     assert flush(events, batch) == {attempt.run_id: seq + 2}
     assert types(session.id).count("content") == 2
     assert flush(events) == {attempt.run_id: seq + 4}

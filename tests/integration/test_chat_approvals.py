@@ -6,7 +6,7 @@ import pytest
 
 from sessions_app.cli.chat import parse_answer
 from sessions_app.models import Approval, Attempt, Run, Session
-from sessions_app.services import attempts, parking, pending_actions
+from sessions_app.services import attempts, pending_actions
 from tests.conftest import say
 from tests.harness.parked import asked, wait
 from tests.integration.terminal import CTRL_C, CTRL_D, terminal
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 
 def park(attempt: Attempt, *calls: str) -> None:
     say(attempt, "Let me write. ")
-    parking.park(attempt, [wait(call) for call in calls or ("call_1",)], {})
+    attempts.park(attempt, [wait(call) for call in calls or ("call_1",)], {})
 
 
 def resumed(session: Session) -> Attempt:

@@ -14,7 +14,15 @@ from amplifierd.common.callers import Everyone
 from sessions_app import invariants
 from sessions_app.exceptions import SessionNotFound
 from sessions_app.models import Event, Message, Session
-from sessions_app.services import attempts, cleanup, clone_fork, messages, parking, runs, sessions
+from sessions_app.services import (
+    attempts,
+    checkpoints,
+    cleanup,
+    clone_fork,
+    messages,
+    runs,
+    sessions,
+)
 from sessions_app.worker.turns import turn_of
 from tests.conftest import Api, claimed, say, started
 from tests.harness.racing import race
@@ -149,7 +157,7 @@ def with_tools(session: Session, content: str = "Look.") -> None:
     call = {"type": "tool_call", "id": "c1", "name": "look", "arguments": '{"at": "/srv"}'}
     answer = {"role": "assistant", "parts": [call]}
     result = {"id": "c1", "name": "look", "content": "It is there.", "error": False}
-    parking.keep(attempt, 1, [answer, {"role": "tool", "results": [result]}], {})
+    checkpoints.keep(attempt, 1, [answer, {"role": "tool", "results": [result]}], {})
     say(attempt, "Done.")
     attempts.succeed(attempt, "Done.", {}, [], 3)
 

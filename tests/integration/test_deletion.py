@@ -10,7 +10,7 @@ from django.db.backends.utils import CursorWrapper
 
 from amplifierd.common.callers import Everyone
 from sessions_app.models import Event, Run, Session, SubSessionCall
-from sessions_app.services import cleanup, clone_fork, parking, runs, sessions
+from sessions_app.services import attempts, cleanup, clone_fork, runs, sessions
 from sessions_app.services.sub_sessions import SubSessionRequest
 from tests.conftest import claimed, say
 from tests.harness.waiting import until
@@ -97,7 +97,7 @@ def delegated(parent: Session) -> Session:
     """Have a run of the session give work to a sub-session, and wait for it."""
     attempt = claimed(parent)
     task = SubSessionRequest("call_1", "delegate", {}, profile="foundation/test", message="x")
-    parking.park(attempt, [task], {})
+    attempts.park(attempt, [task], {})
     child = SubSessionCall.objects.get(run_id=attempt.run_id).sub_session
     assert child
     return child

@@ -14,7 +14,6 @@ from sessions_app.services import (
     cleanup,
     clone_fork,
     messages,
-    parking,
     pending_actions,
     runs,
     sessions,
@@ -167,7 +166,7 @@ def test_an_approval_that_is_waited_for_is_told_without_its_question(session: Se
 def test_a_run_that_parks_is_told_without_what_it_waits_for(session: Session) -> None:
     attempt = claimed(session)
     waits = [wait(path="canary")]
-    told = receive_hints(lambda: parking.park(attempt, waits, {}), last="session_updated")
+    told = receive_hints(lambda: attempts.park(attempt, waits, {}), last="session_updated")
     assert [hint.event for hint in told] == ["approval_required", "session_updated"]
     assert told[-1].data["runId"] == attempt.run_id
     assert "canary" not in str([hint.data for hint in told])

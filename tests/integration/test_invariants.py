@@ -10,9 +10,9 @@ from sessions_app import invariants
 from sessions_app.models import Approval, Attempt, Session
 from sessions_app.services import (
     attempts,
+    checkpoints,
     journal,
     messages,
-    parking,
     pending_actions,
     runs,
     sessions,
@@ -68,8 +68,8 @@ def released(session: Session) -> Attempt:
 def parked(session: Session) -> str:
     attempt = claimed(session)
     say(attempt, "may I?")
-    parking.keep(attempt, 1, [{"kind": "response"}], USAGE)
-    parking.park(attempt, [ApprovalRequest("call_1", "push", {"what": "it"})], USAGE)
+    checkpoints.keep(attempt, 1, [{"kind": "response"}], USAGE)
+    attempts.park(attempt, [ApprovalRequest("call_1", "push", {"what": "it"})], USAGE)
     return attempt.run_id
 
 

@@ -14,7 +14,7 @@ from sessions_app.engine.registry import TOOLS
 from sessions_app.engine.tools.task import TaskModule
 from sessions_app.exceptions import ApprovalAnswered, ApprovalNotFound, LeaseLost, RunInProgress
 from sessions_app.models import Approval, Attempt, Checkpoint, Event, Run, Session, SubSessionCall
-from sessions_app.services import attempts, hints, parking, pending_actions, runs, sessions
+from sessions_app.services import attempts, checkpoints, hints, pending_actions, runs, sessions
 from sessions_app.services.pending_actions import ActionRequest, ApprovalRequest
 from sessions_app.services.sub_sessions import SubSessionRequest
 from sessions_app.states import ActionStatus, RunStatus, SessionStatus
@@ -41,8 +41,8 @@ def parked(session: Session, *waits: ActionRequest) -> Attempt:
     """Send a message whose run waits."""
     attempt = claimed(session)
     say(attempt, "May I?")
-    parking.keep(attempt, 1, [{"kind": "response"}], USAGE)
-    parking.park(attempt, waits or [ApprovalRequest("call_1", "push", {"what": "it"})], USAGE)
+    checkpoints.keep(attempt, 1, [{"kind": "response"}], USAGE)
+    attempts.park(attempt, waits or [ApprovalRequest("call_1", "push", {"what": "it"})], USAGE)
     return attempt
 
 
@@ -103,7 +103,7 @@ def test_a_parked_run_is_the_active_one_of_its_session(session: Session) -> None
 def test_a_message_that_came_before_the_question_waits_behind_it(session: Session) -> None:
     attempt = claimed(session)
     runs.send(session.id, "next")
-    parking.park(attempt, [ApprovalRequest("call_1", "push", {})], USAGE)
+    attempts.park(attempt, [ApprovalRequest("call_1", "push", {})], USAGE)
     assert asked(session).status == ActionStatus.PENDING
     assert attempts.claim(session.id, "worker-2") is None
 
@@ -259,9 +259,9 @@ def test_an_attempt_that_was_given_up_neither_keeps_nor_parks(session: Session) 
     attempt = claimed(session)
     attempts.release(attempt)
     with pytest.raises(LeaseLost):
-        parking.keep(attempt, 1, [{}], USAGE)
+        checkpoints.keep(attempt, 1, [{}], USAGE)
     with pytest.raises(LeaseLost):
-        parking.park(attempt, [ApprovalRequest("call_1", "push", {})], USAGE)
+        attempts.park(attempt, [ApprovalRequest("call_1", "push", {})], USAGE)
     assert not Checkpoint.objects.exists() and not Approval.objects.exists()
 
 
@@ -270,14 +270,14 @@ def test_a_repeated_parking_does_not_park_what_has_gone_on(session: Session) -> 
     pending_actions.answer(session.id, asked(session).id, "approve")
     attempts.claim(session.id, "worker-2")
     with pytest.raises(LeaseLost):
-        parking.park(first, [ApprovalRequest("call_1", "push", {})], USAGE)
+        attempts.park(first, [ApprovalRequest("call_1", "push", {})], USAGE)
     assert run_of(first).status == RunStatus.RUNNING
 
 
 def test_steps_that_are_kept_twice_are_there_once(session: Session) -> None:
     attempt = claimed(session)
     for _ in range(2):
-        parking.keep(attempt, 1, [{"kind": "response"}], USAGE)
+        checkpoints.keep(attempt, 1, [{"kind": "response"}], USAGE)
     assert Checkpoint.objects.get(run_id=attempt.run_id).number == 1
 
 
@@ -287,7 +287,7 @@ def test_parking_counts_for_no_interruption(session: Session) -> None:
         question = Approval.objects.pending().get()
         pending_actions.answer(session.id, question.id, "approve")
         attempt = attempts.claim(session.id, "worker-2")
-        parking.park(attempt, [ApprovalRequest(f"again_{number}", "push", {})], USAGE)
+        attempts.park(attempt, [ApprovalRequest(f"again_{number}", "push", {})], USAGE)
     assert (run_of(attempt).attempt, run_of(attempt).interruptions) == (6, 0)
 
 

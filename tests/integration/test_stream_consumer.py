@@ -11,7 +11,7 @@ from pytest_django import Settings
 
 from amplifierd.common.formats import stamp
 from sessions_app.models import Approval, Event, Session
-from sessions_app.services import parking, pending_actions, sessions
+from sessions_app.services import attempts, pending_actions, sessions
 from sessions_app.streaming import subscription as subscription_module
 from sessions_app.streaming.subscription import Subscription
 from tests.conftest import claimed
@@ -147,7 +147,7 @@ def test_a_question_reaches_each_client_once_whenever_it_comes(session: Session)
             for number in range(60):
                 tasks.append(clients.create_task(told()))
                 if number == 30:
-                    clients.create_task(call(parking.park, attempt, [wait()], {}))
+                    clients.create_task(call(attempts.park, attempt, [wait()], {}))
                 await asyncio.sleep(0.001)
         return [task.result() for task in tasks]
 

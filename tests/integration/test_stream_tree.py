@@ -9,7 +9,7 @@ import pytest
 
 from amplifierd.common.callers import Caller, Everyone, Owner, Visibility
 from sessions_app.models import Session
-from sessions_app.services import parking, sessions
+from sessions_app.services import attempts, sessions
 from sessions_app.services.sub_sessions import SubSessionRequest
 from sessions_app.streaming import tree as tree_module
 from tests.conftest import claimed, session_in
@@ -112,7 +112,7 @@ def test_a_sub_session_that_is_given_work_is_followed_at_once(
     async def test() -> None:
         async with serving(), TreeClient(f"session={session.id}") as client:
             await client.connected()
-            await call(parking.park, attempt, [wait], {})
+            await call(attempts.park, attempt, [wait], {})
             child = await call(lambda: Session.objects.get(parent=session))
             await client.gets((child.id, "user_message_saved", "Say this."))
 

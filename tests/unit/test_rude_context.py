@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sessions_app.models import Message
-from sessions_app.services import attempts, parking
+from sessions_app.services import attempts, checkpoints
 from sessions_app.worker import turns
 from tests.conftest import claimed
 from tests.harness.rude.play import FILES, PROTOCOLS, Played, Talk, goes_on, provider
@@ -268,9 +268,9 @@ def test_what_a_turn_reads_depends_on_what_the_model_is_told(session: Any) -> No
     upto = 0
     for number in range(40):
         attempt = claimed(session, f"question {number}")
-        parking.keep(attempt, 1, [results], {})
+        checkpoints.keep(attempt, 1, [results], {})
         if number == 39:
-            parking.keep_summary(attempt, upto, "They counted.", {})
+            checkpoints.keep_summary(attempt, upto, "They counted.", {})
         attempts.succeed(attempt, "well", {})
         upto = Message.objects.in_session(session.pk).last().seq
     attempt = claimed(session, "And now?")
@@ -291,7 +291,7 @@ def test_what_is_not_sent_is_not_read(session: Any) -> None:
     results = {"role": "tool", "results": [{"id": "c", "name": "n", "content": "x" * 1_000_000}]}
     for number in range(30):
         attempt = claimed(session, f"question {number}")
-        parking.keep(attempt, 1, [results], {})
+        checkpoints.keep(attempt, 1, [results], {})
         attempts.succeed(attempt, "well", {})
     attempt = claimed(session, "And now?")
     turns.turn_of(attempt)

@@ -1,4 +1,4 @@
-"""What an attempt keeps during its run: checkpoints, a summary, and what a parked run asks.
+"""What an attempt keeps during its run: checkpoints of its work, and a summary of the transcript.
 
 The fencing token is that of `attempts`: each write matches attempt and status.
 """
@@ -14,11 +14,9 @@ from sessions_app import failpoints
 from sessions_app.events import EventType
 from sessions_app.exceptions import LeaseLost
 from sessions_app.models import Attempt, Checkpoint, Run, Session
-from sessions_app.services import journal, runs
+from sessions_app.services import journal
 from sessions_app.services.attempts import lock_session
 from sessions_app.services.journal import Entry
-from sessions_app.services.pending_actions import ActionRequest
-from sessions_app.states import ActionKind, RunStatus
 
 
 def keep(
@@ -32,7 +30,13 @@ def keep(
         session = lock_session(attempt)
         if not Run.objects.claimed_by(attempt.run_id, attempt.number).update(usage=usage):
             raise LeaseLost
-        runs.add_checkpoints(session, attempt.run_id, first, checkpoints)
+        rows = [
+            Checkpoint(
+                run_id=attempt.run_id, number=number, data=data, event_seq=session.last_event_seq
+            )
+            for number, data in enumerate(checkpoints, first)
+        ]
+        Checkpoint.objects.bulk_create(rows, ignore_conflicts=True)
     failpoints.reach(failpoints.KEPT)
 
 
@@ -56,30 +60,3 @@ def keep_summary(attempt: Attempt, upto: int, summary: str, usage: dict[str, Any
         }
         entry = Entry(EventType.CONTEXT_COMPACTED, data, attempt.run_id)
         journal.append(attempt.session_id, [entry])
-
-
-def park(attempt: Attempt, requests: Sequence[ActionRequest], usage: dict[str, Any]) -> None:
-    """Take a run from its worker until its calls are answered: the questions commit with it.
-
-    Raises LeaseLost if the attempt no longer holds.
-    """
-    with transaction.atomic():
-        lock_session(attempt)
-        parked = Run.objects.claimed_by(attempt.run_id, attempt.number).update(
-            status=RunStatus.PARKED, lease_expires_at=None, usage=usage
-        )
-        if not parked:
-            raise LeaseLost
-        run = Run.objects.get(pk=attempt.run_id)
-        checkpoint = Checkpoint.objects.filter(run=run).count()
-        waits: list[dict[str, Any]] = []
-        entries: list[Entry] = []
-        # Approvals first; a sub-session is created, and locked, after its parent.
-        for request in sorted(requests, key=lambda each: each.kind != ActionKind.APPROVAL):
-            data, more = request.ask(run, checkpoint)
-            waits.append(data)
-            entries += more
-        data = {"timestamp": stamp(timezone.now()), "runId": run.id, "attempt": run.attempt}
-        entries.append(Entry(EventType.RUN_PARKED, {**data, "waits": waits}, run.id))
-        journal.append(run.session_id, entries)
-    failpoints.reach(failpoints.PARKED)

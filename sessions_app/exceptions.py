@@ -16,6 +16,10 @@ class SessionNotFound(SessionsError):
     status = 404
     code = "not_found"
 
+    @classmethod
+    def of(cls, session_id: str) -> "SessionNotFound":
+        return cls(f"There is no session {session_id!r}.")
+
 
 class RunNotFound(SessionsError):
     """The session has no such run. List its runs with GET /api/v1/sessions/{id}/runs."""

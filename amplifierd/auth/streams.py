@@ -167,7 +167,7 @@ def authenticate(scope: ConnectionScope) -> Caller:
         if session_id is not None:
             visible = Session.objects.visible_to(caller.sees).filter(pk=session_id)
             if "\0" in session_id or not visible.exists():
-                raise SessionNotFound(f"There is no session {session_id!r}.")
+                raise SessionNotFound.of(session_id)
         return caller
     finally:
         connections.close_all()

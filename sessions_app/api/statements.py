@@ -153,7 +153,7 @@ def read_events(
 def _fetch_session(statement: str, session_id: str, sees: Visibility) -> tuple[Any, ...]:
     rows = _fetch(statement, session_id, **sql_visibility(sees))
     if not rows:
-        raise SessionNotFound(f"There is no session {session_id!r}.")
+        raise SessionNotFound.of(session_id)
     return rows[0]
 
 

@@ -45,7 +45,7 @@ def find_session(request: Request, session_id: str) -> Session:
     try:
         return visible.with_active_run().get(pk=session_id)
     except (Session.DoesNotExist, ValueError):
-        raise SessionNotFound(f"There is no session {session_id!r}.") from None
+        raise SessionNotFound.of(session_id) from None
 
 
 def require_session(request: Request, session_id: str) -> None:

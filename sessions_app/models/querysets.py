@@ -76,7 +76,7 @@ class SessionQuerySet(Owned):
             # Otherwise not the key: rows that only refer to the session need not wait.
             return self.select_for_update(no_key=not whole).get(pk=session_id)
         except self.model.DoesNotExist:
-            raise SessionNotFound(f"There is no session {session_id!r}.") from None
+            raise SessionNotFound.of(session_id) from None
 
     def is_held(self, session_id: str) -> bool:
         """Return whether the session exists; if so, nobody can delete it in this transaction."""

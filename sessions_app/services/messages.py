@@ -57,5 +57,5 @@ def why_not(session_id: str) -> SessionNotFound | InvalidTransition:
     """Return the reason why a session took no message."""
     status = Session.objects.filter(pk=session_id).values_list("status", flat=True).first()
     if status is None:
-        return SessionNotFound(f"There is no session {session_id!r}.")
+        return SessionNotFound.of(session_id)
     return InvalidTransition.not_active(status)

@@ -158,7 +158,7 @@ class StreamConsumer(Streamer):
         """Return the session's events, from the client's cursor on."""
         # Stream authentication has looked whether this caller may see this session.
         if self.caller.sees == Nobody():
-            raise SessionNotFound(f"There is no session {self._session_id!r}.")
+            raise SessionNotFound.of(self._session_id)
         return await hub.get_hub().subscribe(
             self._session_id, _parse_cursor(self.scope), settings.STREAM_KEEPALIVE
         )

@@ -203,7 +203,7 @@ class Hub:
         # PostgreSQL has no NUL in texts, so no session has such an id.
         state = None if "\0" in session_id else await self._clients_reader.read_state(session_id)
         if state is None:
-            raise SessionNotFound(f"There is no session {session_id!r}.")
+            raise SessionNotFound.of(session_id)
         if after is not None and after > state.last:
             raise BadCursor(
                 f"The journal of this session ends at {state.last}, before the cursor {after}; "

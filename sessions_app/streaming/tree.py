@@ -48,7 +48,7 @@ class Tree:
         try:
             found = await self._hub.find_tree(self.session_id, self._sees)
             if self.session_id not in found:
-                raise SessionNotFound(f"There is no session {self.session_id!r}.")
+                raise SessionNotFound.of(self.session_id)
             for session_id in found:
                 await self._follow(session_id, None)
         except BaseException:

@@ -77,7 +77,21 @@ def trace(session_id: str, limit: int) -> JSON:
         traces[event.run_id].take(event)
     return {
         "sessionId": session_id,
-        "runs": [_run(run, traces[run.id].steps) for run in reversed(found)],
+        "runs": [
+            {
+                "runId": run.id,
+                "messageId": run.message_id,
+                "status": run.status,
+                "startedAt": stamp(run.started_at) if run.started_at else None,
+                "endedAt": stamp(run.ended_at) if run.ended_at else None,
+                "duration": _seconds(run.started_at, run.ended_at),
+                "attempt": run.attempt,
+                "usage": run.usage,
+                "error": run.error or None,
+                "steps": traces[run.id].steps,
+            }
+            for run in reversed(found)
+        ],
     }
 
 
@@ -91,14 +105,23 @@ class _Trace:
     def take(self, event: Event) -> None:
         """Add what an event tells."""
         at, data = event.created_at, event.data
-        if event.type in SPOKEN:
-            self._say(SPOKEN[event.type], data, at)
+        if kind := SPOKEN.get(event.type):
+            text = data.get("content") or data.get("hook_data", {}).get("delta") or ""
+            last = self.steps[-1] if self.steps else None
+            if last is None or last["type"] != kind or last["attempt"] != self._attempt:
+                last = self._add(kind, at, content="")
+            last["content"] = _shorten(last["content"] + text)
+            _finish(last, at)
         elif event.type == EventType.TOOL_PRE:
             self._call(data["hook_data"], at)
         elif event.type == EventType.TOOL_POST:
             self._answer(data["hook_data"], at)
         elif event.type == EventType.RUN_PARKED:
-            self._delegate(data["waits"], at)
+            for wait in data["waits"]:
+                if "session_id" in wait:
+                    call = {"toolCallId": wait["tool_call_id"], "name": wait["tool_name"]}
+                    child, error = wait["session_id"], wait["error"]
+                    self._add("session", at, **call, sessionId=child, error=error)
         elif event.type == EventType.RUN_INTERRUPTED:
             # What has been said since the run's last start is void.
             for step in self._open(self.steps):
@@ -112,14 +135,6 @@ class _Trace:
 
     def _open(self, steps: Sequence[JSON]) -> Iterator[JSON]:
         return (step for step in steps if not step["isVoid"])
-
-    def _say(self, kind: str, data: JSON, at: datetime) -> None:
-        text = data.get("content") or data.get("hook_data", {}).get("delta") or ""
-        last = self.steps[-1] if self.steps else None
-        if last is None or last["type"] != kind or last["attempt"] != self._attempt:
-            last = self._add(kind, at, content="")
-        last["content"] = _shorten(last["content"] + text)
-        _finish(last, at)
 
     def _call(self, call: JSON, at: datetime) -> None:
         self._add(
@@ -149,12 +164,6 @@ class _Trace:
             step["result"] = _shorten(_text(call["tool_response"]))
         _finish(step, at)
 
-    def _delegate(self, waits: Sequence[JSON], at: datetime) -> None:
-        for wait in waits:
-            if "session_id" in wait:
-                call = {"toolCallId": wait["tool_call_id"], "name": wait["tool_name"]}
-                self._add("session", at, **call, sessionId=wait["session_id"], error=wait["error"])
-
     def _end(self, kinds: tuple[str, ...], at: datetime) -> None:
         for step in self.steps:
             if step["type"] in kinds and not step["endedAt"]:
@@ -165,21 +174,6 @@ class _Trace:
         step = {"type": kind, "attempt": self._attempt, "isVoid": False, **more, **times}
         self.steps.append(step)
         return step
-
-
-def _run(run: Run, steps: list[JSON]) -> JSON:
-    return {
-        "runId": run.id,
-        "messageId": run.message_id,
-        "status": run.status,
-        "startedAt": stamp(run.started_at) if run.started_at else None,
-        "endedAt": stamp(run.ended_at) if run.ended_at else None,
-        "duration": _seconds(run.started_at, run.ended_at),
-        "attempt": run.attempt,
-        "usage": run.usage,
-        "error": run.error or None,
-        "steps": steps,
-    }
 
 
 def _finish(step: JSON, at: datetime) -> None:

@@ -1,6 +1,5 @@
 """Removing old sessions, one after the other: what is done is done, whatever comes in between."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 
 from django.db import transaction
@@ -44,25 +43,16 @@ def remove(found: SessionQuerySet) -> int:
     One that was started, touched or deleted meanwhile is left to whoever did so; children of what
     is removed stay, without a parent.
     """
-    return sum(_remove_session(found, session_id) for session_id in _ids(found))
-
-
-def _ids(found: SessionQuerySet) -> Iterator[str]:
-    """Yield the ids in their order, batch by batch."""
-    ids, last = found.order_by("id").values_list("id", flat=True), ""
+    ids, last, removed = found.order_by("id").values_list("id", flat=True), "", 0
     while batch := list(ids.filter(id__gt=last)[:BATCH]):
-        yield from batch
+        for session_id in batch:
+            # What it gave to sub-sessions has ended with it, even if no worker has come to that.
+            end_sub_sessions(session_id)
+            with transaction.atomic():
+                # Whoever copies it holds it, and is not waited for.
+                free = found.select_for_update(skip_locked=True)
+                if session := free.filter(pk=session_id).first():
+                    purge(session)
+                    removed += 1
         last = batch[-1]
-
-
-def _remove_session(found: SessionQuerySet, session_id: str) -> bool:
-    """Delete one session, unless it is no longer one of those or somebody is at it."""
-    # What it gave to sub-sessions has ended with it, whether or not a worker has come to that.
-    end_sub_sessions(session_id)
-    with transaction.atomic():
-        # Whoever copies it holds it, and is not waited for.
-        free = found.select_for_update(skip_locked=True)
-        session = free.filter(pk=session_id).first()
-        if session is not None:
-            purge(session)
-    return session is not None
+    return removed

@@ -4,7 +4,7 @@ The originals are read and not changed. They go on while they are copied: what a
 counted of their transcripts is there for good, so only their deletion has to wait.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -51,8 +51,18 @@ def clone(session_id: str, sees: Visibility) -> Session:
     All copies are `created` and belong to the original's owner. Sub-sessions that the caller
     may not see are left out. Raises SessionNotFound, or TooMuchToCopy.
     """
+    ids: list[str] = []
+    level = [session_id]
     with transaction.atomic():
-        root, *others = _lock_originals(_tree(session_id, sees))
+        # Parents before children.
+        while level:
+            ids += level
+            if len(ids) > MOST_SESSIONS:
+                raise TooMuchToCopy.of(MOST_SESSIONS, MOST_MESSAGES)
+            children = Session.objects.visible_to(sees).filter(parent__in=level)
+            in_order = children.order_by("created_at", "id").values_list("id", flat=True)
+            level = list(in_order[: MOST_SESSIONS + 1])
+        root, *others = _lock_originals(ids)
         return _copy([replace(root, mark="copy"), *others])
 
 
@@ -69,20 +79,6 @@ def fork(session_id: str, after: int | None = None) -> Session:
             raise ForkBeyondEnd.of(original.length)
         origin = {"forkedFrom": {"sessionId": session_id, "after": length}}
         return _copy([replace(original, length=length, mark="fork", origin=origin)])
-
-
-def _tree(session_id: str, sees: Visibility) -> list[str]:
-    """Return the ids of the session and all its sub-sessions, parents before children."""
-    ids: list[str] = []
-    level = [session_id]
-    while level:
-        ids += level
-        if len(ids) > MOST_SESSIONS:
-            raise TooMuchToCopy.of(MOST_SESSIONS, MOST_MESSAGES)
-        children = Session.objects.visible_to(sees).filter(parent__in=level)
-        in_order = children.order_by("created_at", "id").values_list("id", flat=True)
-        level = list(in_order[: MOST_SESSIONS + 1])
-    return ids
 
 
 # In the order of all locks over several sessions. They go on meanwhile: this excludes nothing but
@@ -107,7 +103,7 @@ def _lock_originals(ids: list[str]) -> list[Original]:
         if original.id == ids[0] or original.parent_id in kept:
             kept[original.id] = original
     if ids[0] not in kept:
-        raise SessionNotFound(f"There is no session {ids[0]!r}.")
+        raise SessionNotFound.of(ids[0])
     return list(kept.values())
 
 
@@ -116,8 +112,15 @@ def _copy(originals: Sequence[Original]) -> Session:
     if sum(original.length for original in originals) > MOST_MESSAGES:
         raise TooMuchToCopy.of(MOST_SESSIONS, MOST_MESSAGES)
     ids = {original.id: new_session_id() for original in originals}
-    for portion in _portions(originals, SESSIONS_AT_A_TIME):
-        Session.objects.bulk_create(_twins(portion, ids))
+    now = timezone.now()
+    for first in range(0, len(originals), SESSIONS_AT_A_TIME):
+        portion = originals[first : first + SESSIONS_AT_A_TIME]
+        found = Session.objects.in_bulk([original.id for original in portion])
+        # One after the other, so that lists show them in the order of the originals.
+        Session.objects.bulk_create(
+            _twin(original, found[original.id], ids, now - timedelta(microseconds=len(ids) - place))
+            for place, original in enumerate(portion, first)
+        )
     for original in originals:
         _fill(original, ids[original.id])
     shown = Session.objects.only("status", "owner", "name", "profile_name", "parent")
@@ -126,24 +129,16 @@ def _copy(originals: Sequence[Original]) -> Session:
     return Session.objects.get(pk=ids[originals[0].id])
 
 
-def _twins(originals: Sequence[Original], ids: dict[str, str]) -> Iterator[Session]:
-    """Yield the copies of some, still without messages."""
-    found = Session.objects.in_bulk([original.id for original in originals])
-    places = {id: place for place, id in enumerate(ids)}
-    now = timezone.now()
-    for original in originals:
-        # One after the other, so that lists show them in the order of the originals.
-        born = now - timedelta(microseconds=len(ids) - places[original.id])
-        yield _twin(original, found[original.id], ids, born)
-
-
 def _twin(original: Original, source: Session, ids: dict[str, str], born: datetime) -> Session:
     """Return the copy of one: what it was created with, and nothing that it has lived through."""
     id = ids[original.id]
     parent_id = original.parent_id and ids.get(original.parent_id, original.parent_id)
+    name, ending = source.name, f" ({original.mark})"
+    if original.mark:
+        name = (name or "Session")[: NAME_LENGTH - len(ending)] + ending
     return Session(
         id=id,
-        name=_mark_name(source.name, original.mark),
+        name=name,
         owner=source.owner,
         profile_name=source.profile_name,
         amplified_dir=source.amplified_dir,
@@ -159,12 +154,6 @@ def _twin(original: Original, source: Session, ids: dict[str, str], born: dateti
         created_at=born,
         updated_at=born,
     )
-
-
-def _mark_name(name: str | None, mark: str) -> str | None:
-    """Return the name with the mark behind it, shortened to what a name may have."""
-    ending = f" ({mark})"
-    return (name or "Session")[: NAME_LENGTH - len(ending)] + ending if mark else name
 
 
 # The numbers of events and messages agree, because a copy has no other events yet.
@@ -222,8 +211,3 @@ def _fill(original: Original, copy_id: str) -> None:
                 "type": EventType.MESSAGE_ADDED.value,
             }
             cursor.execute(FILL, parameters)
-
-
-def _portions(items: Sequence[Original], size: int) -> Iterator[Sequence[Original]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

@@ -32,8 +32,12 @@ def begin(key: str, fingerprint: bytes, owner: str = "") -> IdempotencyKey | Non
     """
     if not (0 < len(key) <= KEY_LENGTH and key.isascii() and key.isprintable()):
         raise InvalidIdempotencyKey
-    if not _try_lock(owner, key):
-        raise IdempotencyInProgress
+    with connection.cursor() as cursor:
+        # Until the transaction ends. No key has a line break.
+        lock = "SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))"
+        cursor.execute(lock, [f"{key}\n{owner}"])
+        if not cursor.fetchone()[0]:
+            raise IdempotencyInProgress
     found = IdempotencyKey.objects.filter(owner=owner, key=key).first()
     if found and bytes(found.fingerprint) != fingerprint:
         raise IdempotencyMismatch
@@ -59,12 +63,3 @@ def forget(limit: int = 10_000) -> int:
     age = timedelta(hours=settings.IDEMPOTENCY_HOURS)
     old = IdempotencyKey.objects.filter(created_at__lt=Now() - age).order_by("created_at")
     return IdempotencyKey.objects.filter(pk__in=old.values("pk")[:limit]).delete()[0]
-
-
-def _try_lock(owner: str, key: str) -> bool:
-    """Take the owner's key until the transaction ends; tell whether it was free."""
-    # No key has a line break.
-    name = f"{key}\n{owner}"
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))", [name])
-        return cursor.fetchone()[0]

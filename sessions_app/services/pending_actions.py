@@ -204,6 +204,7 @@ def _settle(
 ) -> int:
     """Settle pending actions of one session, under its lock; have its run go on."""
     settled = 0
+    actions = list(actions)
     for action in actions:
         settled += PendingAction.objects.filter(pk=action.pk, status=ActionStatus.PENDING).update(
             status=status, reason=reason, always=always, answered_at=timezone.now(), answered_by=by
@@ -220,5 +221,6 @@ def _settle(
             }
             entry = Entry(EventType.APPROVAL_RESOLVED, data, action.run_id)
             journal.append(action.session_id, [entry])
-        hints.call_worker(action.session_id)
+    if actions:
+        hints.call_worker(actions[0].session_id)
     return settled

@@ -5,7 +5,6 @@ A status changes together with its event, or not at all.
 
 import json
 from contextlib import suppress
-from datetime import datetime
 from typing import Any
 
 from django.conf import settings
@@ -90,28 +89,22 @@ def _insert(session: Session) -> None:
 
 def start(session_id: str) -> None:
     """Take a session from created to active: from now on it takes messages."""
-    _transition(session_id, SessionStatus.ACTIVE, started_at=timezone.now())
+    _transition(session_id, SessionStatus.ACTIVE)
 
 
 def complete(session_id: str) -> None:
     """End an active session whose work is done."""
-    _transition(session_id, SessionStatus.COMPLETED, ended_at=timezone.now())
+    _transition(session_id, SessionStatus.COMPLETED)
 
 
 def fail(session_id: str, error_message: str, error_details: dict[str, Any] | None = None) -> None:
     """End an active session because of an error, which it keeps."""
-    _transition(
-        session_id,
-        SessionStatus.FAILED,
-        ended_at=timezone.now(),
-        error_message=error_message,
-        error_details=error_details,
-    )
+    _transition(session_id, SessionStatus.FAILED, error_message, error_details)
 
 
 def terminate(session_id: str) -> None:
     """End an active session early."""
-    _transition(session_id, SessionStatus.TERMINATED, ended_at=timezone.now())
+    _transition(session_id, SessionStatus.TERMINATED)
 
 
 def update(session_id: str, changes: dict[str, Any]) -> Session:
@@ -124,16 +117,21 @@ def update(session_id: str, changes: dict[str, Any]) -> Session:
         if "name" in changes:
             session.name = changes["name"]
         if "metadata" in changes:
-            session.metadata = _merge_metadata(session.metadata, changes["metadata"])
+            merged = {**session.metadata, **changes["metadata"]}
+            kept = {key: value for key, value in merged.items() if value is not None}
+            size = len(json.dumps(kept, ensure_ascii=False).encode())
+            # What is too large already, by an earlier limit, may still become smaller.
+            if size > settings.METADATA_BYTES and changes["metadata"].keys() & kept.keys():
+                raise MetadataTooLarge.beyond(settings.METADATA_BYTES)
+            session.metadata = kept
         session.save(update_fields=["name", "metadata"])
         # The end of a session is the end of its journal.
         if session.is_terminal:
             named = {"name": session.name} if "name" in changes else {}
             hints.send(SessionUpdatedHint, session_id, session.owner, **named)
         else:
-            journal.append(
-                session_id, [Entry(EventType.SESSION_UPDATED, _read_fields(session, changes))]
-            )
+            fields = {key: getattr(session, key) for key in changes}
+            journal.append(session_id, [Entry(EventType.SESSION_UPDATED, fields)])
             session.refresh_from_db()
     return session
 
@@ -185,7 +183,7 @@ def mark_unread(session_id: str) -> Session:
 def _get_marked(session_id: str, is_changed: bool) -> Session:
     session = Session.objects.with_active_run().filter(pk=session_id).first()
     if session is None:
-        raise SessionNotFound(f"There is no session {session_id!r}.")
+        raise SessionNotFound.of(session_id)
     if is_changed:
         unread = session.is_unread
         hints.send(SessionUpdatedHint, session_id, session.owner, isUnread=unread)
@@ -261,30 +259,28 @@ def purge(session: Session) -> None:
     _announce_deletion(session.id, session.last_event_seq, session.owner)
 
 
-def _merge_metadata(metadata: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Return the metadata with the changes; raise MetadataTooLarge where they grow too large."""
-    merged = {**metadata, **changes}
-    kept = {key: value for key, value in merged.items() if value is not None}
-    size = len(json.dumps(kept, ensure_ascii=False).encode())
-    # What is too large already, by an earlier limit, may still become smaller.
-    if size > settings.METADATA_BYTES and changes.keys() & kept.keys():
-        raise MetadataTooLarge.beyond(settings.METADATA_BYTES)
-    return kept
-
-
-def _transition(session_id: str, target: SessionStatus, **changes: Any) -> None:
+def _transition(
+    session_id: str,
+    target: SessionStatus,
+    error_message: str | None = None,
+    error_details: dict[str, Any] | None = None,
+) -> None:
     """Make one step of the table of transitions, with its event; of racing callers one wins.
 
     An end settles the session's open runs first, so that their outcome is told before it.
     """
-    entry = _build_step(target, **changes)
-    details = changes.get("error_details")
+    is_end = target in SESSION_TERMINAL
+    now = timezone.now()
+    data: dict[str, Any] = {"status": str(target), "timestamp": stamp(now)}
+    if is_end:
+        data |= {"errorMessage": error_message, "errorDetails": error_details}
+    entry = Entry(EventType.SESSION_ENDED if is_end else EventType.SESSION_STARTED, data)
     values: dict[str, Any] = {
         "status": str(target),
-        "started_at": changes.get("started_at"),
-        "ended_at": changes.get("ended_at"),
-        "error_message": changes.get("error_message"),
-        "error_details": None if details is None else journal.encode(details),
+        "started_at": None if is_end else now,
+        "ended_at": now if is_end else None,
+        "error_message": error_message,
+        "error_details": None if error_details is None else journal.encode(error_details),
         "from": [str(source) for source, to in SESSION_TRANSITIONS.items() if target in to],
     }
     if journal.add_one(statements.MOVE, session_id, entry, **values):
@@ -293,35 +289,7 @@ def _transition(session_id: str, target: SessionStatus, **changes: Any) -> None:
         session = Session.objects.lock(session_id)
         if target not in SESSION_TRANSITIONS[session.status]:
             raise InvalidTransition.between(session.status, target)
-        if target in SESSION_TERMINAL:
+        if is_end:
             runs.cancel_open(session_id)
         if not journal.add_one(statements.MOVE, session_id, entry, **values):
             raise RuntimeError(f"Session {session_id} is locked and has an open run.")
-
-
-def _build_step(
-    target: SessionStatus,
-    *,
-    started_at: datetime | None = None,
-    ended_at: datetime | None = None,
-    error_message: str | None = None,
-    error_details: dict[str, Any] | None = None,
-) -> Entry:
-    """Return the event of a transition."""
-    if ended_at is None:
-        data: dict[str, Any] = {
-            "status": str(target),
-            "timestamp": started_at and stamp(started_at),
-        }
-        return Entry(EventType.SESSION_STARTED, data)
-    data = {
-        "status": str(target),
-        "timestamp": stamp(ended_at),
-        "errorMessage": error_message,
-        "errorDetails": error_details,
-    }
-    return Entry(EventType.SESSION_ENDED, data)
-
-
-def _read_fields(session: Session, changes: dict[str, Any]) -> dict[str, Any]:
-    return {key: getattr(session, key) for key in changes}

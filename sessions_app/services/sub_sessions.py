@@ -86,7 +86,8 @@ def find_result(call: SubSessionCall) -> Result | None:
         return Result(call.reason or "The sub-session was deleted.", failed=True)
     if call.status == ActionStatus.PENDING:
         return None
-    run = _first_run(call.sub_session_id)
+    of_child = Run.objects.filter(session_id=call.sub_session_id)
+    run = of_child.order_by("created_at", "id").first()
     if run is None:
         return Result("")
     if run.status == RunStatus.FAILED:
@@ -130,7 +131,3 @@ def close(session_id: str) -> None:
     except (InvalidTransition, SessionNotFound):
         # Somebody else has ended or deleted it.
         return
-
-
-def _first_run(session_id: str) -> Run | None:
-    return Run.objects.filter(session_id=session_id).order_by("created_at", "id").first()

@@ -1,5 +1,7 @@
 """What to do during an outage of the database: try again until it is over, or refuse at once.
 
+Services are synchronous; an event loop calls them in threads.
+
 The settings import this module, so it must not import them.
 """
 
@@ -7,7 +9,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
+
+from django.db import connection
 
 from amplifierd.common.errors import DATABASE_UNAVAILABLE
 
@@ -22,6 +27,7 @@ NEW_OUTAGE = 60.0
 HOLD = 1.0
 
 _known_until = 0.0
+_threads = ThreadPoolExecutor(max_workers=6, thread_name_prefix="database")
 
 
 def is_unavailable(error: BaseException) -> bool:
@@ -63,6 +69,28 @@ async def retry(
             await asyncio.sleep(delay)
             if time.monotonic() - began > NEW_OUTAGE:
                 break
+
+
+async def call_service(service: Callable[..., Result], *args: Any) -> Result:
+    """Call a service in a thread; its connection goes back to the pool afterwards."""
+
+    def call_and_close() -> Result:
+        try:
+            return service(*args)
+        finally:
+            connection.close()
+
+    return await asyncio.get_running_loop().run_in_executor(_threads, call_and_close)
+
+
+async def retry_service(service: Callable[..., Result], *args: Any) -> Result:
+    """Call a service in a thread until the database answers.
+
+    Only for services that may be repeated, because the first call may have been carried out and
+    only its answer lost. Each of them says why it may: its attempt no longer holds the run, its
+    batch id is there, or what it would write is there.
+    """
+    return await retry(call_service, service, *args, doing=f"The call of {service.__name__}")
 
 
 def note_outage(_pool: Any = None) -> None:

@@ -71,6 +71,30 @@ def build_mount_plan(
     }
 
 
+def list_modules(mount_plan: dict[str, Any]) -> dict[str, Any]:
+    """Return a plan as engines read it: the instruction, the mounted modules, each kind in the
+    order of the profile, the context and the session's settings.
+
+    The lists are taken from `mountPoints`: PostgreSQL keeps the order of a list, not of keys.
+    """
+    mounts = mount_plan.get("mountPoints", [])
+    lists = {
+        name: [mount["metadata"] for mount in mounts if mount["moduleType"] == kind]
+        for name, kind in MODULE_LISTS.items()
+    }
+    context = {
+        mount["metadata"]["name"]: mount["content"]
+        for mount in mounts
+        if mount["moduleType"] == "context"
+    }
+    return {
+        "instruction": mount_plan.get("instruction", ""),
+        "context": context,
+        "session": mount_plan.get("settings", {}).get("session", {}),
+        **lists,
+    }
+
+
 def readdress(
     plan: dict[str, Any],
     *,

@@ -11,7 +11,8 @@ from django.db import DataError, IntegrityError
 
 from amplifierd.common.errors import DATABASE_UNAVAILABLE
 from amplifierd.common.formats import uptime
-from sessions_app.engine.base import Ask, Cancelled, Engine, EngineError, Outcome, Turn
+from amplifierd.common.outage import call_service, retry_service
+from sessions_app.engine.base import Cancelled, Engine, EngineError, Outcome, Turn
 from sessions_app.exceptions import LeaseLost
 from sessions_app.models import Attempt
 from sessions_app.services import attempts, runs, sub_sessions
@@ -20,9 +21,8 @@ from sessions_app.services.checkpoints import keep, keep_summary
 from sessions_app.services.pending_actions import ActionRequest, ApprovalRequest
 from sessions_app.services.sub_sessions import SubSessionRequest
 from sessions_app.states import FINISHED
-from sessions_app.worker import database
-from sessions_app.worker.output_writer import OutputWriter, RunOutput
-from sessions_app.worker.turns import newest_response, turn_of
+from sessions_app.worker.output_writer import AttemptOutput, OutputWriter
+from sessions_app.worker.turns import find_newest_response, read_turn
 
 logger = logging.getLogger(__name__)
 
@@ -34,14 +34,14 @@ NOT_STORABLE = (DataError, IntegrityError, TypeError, ValueError)
 NOT_STORED = Failure("internal", "The answer could not be kept; the worker's log says why.")
 
 
-class RunHost:
+class AttemptHost:
     """The host of one attempt, as the engine sees it: see `engine.base.RunHost`."""
 
-    def __init__(self, output: RunOutput, writer: OutputWriter) -> None:
+    def __init__(self, output: AttemptOutput, writer: OutputWriter) -> None:
         self._output = output
         self._writer = writer
-        # How many checkpoints of the run are stored already.
-        self.steps = 0
+        # The number of the run's next checkpoint.
+        self.next_checkpoint = 1
 
     async def flush(self) -> None:
         """Return when all output is in the journal; raise Cancelled if the attempt is lost."""
@@ -53,8 +53,8 @@ class RunHost:
         self, checkpoints: Sequence[dict[str, Any]], used: dict[str, Any]
     ) -> None:
         """Store checkpoints, after all output before them."""
-        await self._store(keep, self.steps + 1, checkpoints, used)
-        self.steps += len(checkpoints)
+        await self._store(keep, self.next_checkpoint, checkpoints, used)
+        self.next_checkpoint += len(checkpoints)
 
     async def compact(self, upto: int, summary: str, used: dict[str, Any]) -> None:
         """Store the summary of the transcript up to a seq."""
@@ -63,16 +63,16 @@ class RunHost:
     async def read_tree_usage(self) -> dict[str, Any]:
         """Return what the other runs of the session's tree have used."""
         attempt = self._output.attempt
-        return await database.retry(runs.sum_usage_of_tree, attempt.session_id, attempt.run_id)
+        return await retry_service(runs.sum_usage_of_tree, attempt.session_id, attempt.run_id)
 
     async def find_response(self, tool: str) -> str | None:
         """Return the tool's newest response in the session."""
-        return await database.retry(newest_response, self._output.attempt.session_id, tool)
+        return await retry_service(find_newest_response, self._output.attempt.session_id, tool)
 
     async def _store(self, service: Callable[..., None], *args: Any) -> None:
         await self.flush()
         try:
-            await database.retry(service, self._output.attempt, *args)
+            await retry_service(service, self._output.attempt, *args)
         except LeaseLost:
             raise Cancelled from None
 
@@ -90,12 +90,25 @@ class Executor:
 
         Ends if no run is left or another worker has one.
         """
+
+        def claim() -> tuple[Attempt, Turn | None] | None:
+            # Both in one call, to spare a change of threads.
+            attempt = attempts.claim(session_id, self.worker)
+            if attempt is None:
+                return None
+            try:
+                return attempt, read_turn(attempt)
+            except Exception:
+                # `execute` reads the turn again, and reports the error as the run's.
+                logger.debug("The turn of run %s could not be read", attempt.run_id, exc_info=True)
+                return attempt, None
+
         may_be_more = may_be_sub_session = True
-        while may_be_more and (claimed := await database.retry(_claim, session_id, self.worker)):
+        while may_be_more and (claimed := await retry_service(claim)):
             may_be_sub_session = claimed[0].is_sub_session
             may_be_more = await self.execute(*claimed)
         if may_be_sub_session:
-            await database.retry(sub_sessions.close, session_id)
+            await retry_service(sub_sessions.close, session_id)
 
     async def execute(self, attempt: Attempt, turn: Turn | None) -> bool:
         """Execute one attempt up to its outcome; release the run if this worker has to stop.
@@ -103,7 +116,7 @@ class Executor:
         Return False if the session is known to have no further run.
         """
         output = self.writer.open(attempt)
-        host = RunHost(output, self.writer)
+        host = AttemptHost(output, self.writer)
         try:
             outcome = await self._run_engine(output, host, turn)
             try:
@@ -118,7 +131,7 @@ class Executor:
             # The next worker can have the run at once, without waiting for the lease to expire.
             try:
                 await self.writer.write()
-                await database.call(attempts.release, attempt)
+                await call_service(attempts.release, attempt)
             except (LeaseLost, *DATABASE_UNAVAILABLE):
                 logger.info("Run %s is free when its lease expires.", attempt.run_id)
             raise
@@ -143,7 +156,7 @@ class Executor:
         if not outputs:
             return True
         try:
-            held = await database.call(find_held, [output.attempt for output in outputs])
+            held = await call_service(find_held, [output.attempt for output in outputs])
         except DATABASE_UNAVAILABLE as error:
             logger.warning("The leases could not be checked: %s", error)
             return False
@@ -153,14 +166,13 @@ class Executor:
         return True
 
     async def _run_engine(
-        self, output: RunOutput, host: RunHost, turn: Turn | None
+        self, output: AttemptOutput, host: AttemptHost, turn: Turn | None
     ) -> Outcome | Failure:
         """Run the engine; return how it ended. Raises Cancelled if the attempt is lost."""
         try:
-            if turn is None:
-                turn = await database.retry(turn_of, output.attempt)
-            host.steps = len(turn.checkpoints)
-            outcome = await self.engine.run(replace(turn, host=host), output.emit, output.lost)
+            known: Turn = await retry_service(read_turn, output.attempt) if turn is None else turn
+            host.next_checkpoint = len(known.checkpoints) + 1
+            outcome = await self.engine.run(replace(known, host=host), output.emit, output.lost)
         except EngineError as error:
             return Failure(error.code, str(error), error.usage)
         except (Cancelled, LeaseLost):
@@ -177,7 +189,9 @@ class Executor:
         message = f"The provider broke off its answer ({reason}); send it again."
         return Failure("bad_answer", message, outcome.usage)
 
-    async def _settle(self, output: RunOutput, host: RunHost, ended: Outcome | Failure) -> bool:
+    async def _settle(
+        self, output: AttemptOutput, host: AttemptHost, ended: Outcome | Failure
+    ) -> bool:
         """Write the rest of the output, and how the run ended or that it is parked.
 
         Return False if the session is known to have no further run. Raises LeaseLost.
@@ -189,9 +203,10 @@ class Executor:
         elif output.lost.is_set():
             raise LeaseLost
         if isinstance(ended, Outcome) and not ended.pending:
-            answer = (ended.usage, ended.checkpoints, host.steps + 1, ended.finish_reason, rest)
+            checkpoints = (ended.checkpoints, host.next_checkpoint)
+            answer = (ended.usage, *checkpoints, ended.finish_reason, rest)
             try:
-                return await database.retry(attempts.succeed, attempt, output.text, *answer)
+                return await retry_service(attempts.succeed, attempt, output.text, *answer)
             except NOT_STORABLE:
                 logger.exception("The answer of run %s could not be stored", attempt.run_id)
                 ended = NOT_STORED
@@ -202,31 +217,15 @@ class Executor:
         elif output.lost.is_set():
             raise LeaseLost
         if isinstance(ended, Failure):
-            await database.retry(attempts.fail, attempt, ended)
+            await retry_service(attempts.fail, attempt, ended)
         else:
-            requests = [_request(ask) for ask in ended.pending]
-            await database.retry(attempts.park, attempt, requests, ended.usage)
+            requests: list[ActionRequest] = []
+            for ask in ended.pending:
+                call = (ask.call_id, ask.tool, ask.input)
+                if ask.profile is not None:
+                    requests.append(SubSessionRequest(*call, ask.profile, ask.message))
+                else:
+                    approval = (ask.timeout, ask.fingerprint, ask.visible_input)
+                    requests.append(ApprovalRequest(*call, *approval))
+            await retry_service(attempts.park, attempt, requests, ended.usage)
         return True
-
-
-def _claim(session_id: str, worker: str) -> tuple[Attempt, Turn | None] | None:
-    """Claim the session's next run, and read its turn; None without one.
-
-    Both in one call, to spare a change of threads. The turn is None if it could not be read:
-    `execute` reads it again, and reports the error as the run's.
-    """
-    attempt = attempts.claim(session_id, worker)
-    if attempt is None:
-        return None
-    try:
-        return attempt, turn_of(attempt)
-    except Exception:
-        logger.debug("The turn of run %s could not be read", attempt.run_id, exc_info=True)
-        return attempt, None
-
-
-def _request(ask: Ask) -> ActionRequest:
-    call = (ask.call_id, ask.tool, ask.input)
-    if ask.profile is not None:
-        return SubSessionRequest(*call, ask.profile, ask.message)
-    return ApprovalRequest(*call, ask.timeout, ask.fingerprint, ask.visible_input)

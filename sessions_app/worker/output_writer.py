@@ -5,11 +5,11 @@ import logging
 from typing import Any
 from uuid import uuid4
 
+from amplifierd.common.outage import retry_service
 from amplifierd.common.text import make_storable
 from sessions_app.events import Event, EventType, Producer
 from sessions_app.models import Attempt
 from sessions_app.services.journal import AttemptEvent, flush
-from sessions_app.worker import database
 
 logger = logging.getLogger(__name__)
 
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 BATCH_SECONDS = 0.02
 
 
-class RunOutput:
+class AttemptOutput:
     """What one attempt has produced: events that are not yet written, and the answer so far."""
 
     def __init__(self, attempt: Attempt, wake: asyncio.Event) -> None:
@@ -61,7 +61,12 @@ class RunOutput:
                 raise ValueError(f"An engine may not write the event {kind}.")
             self._close_growing()
             if kind == EventType.TOOL_POST:
-                data = _complete_result(data)
+                # Clients read the result of a call in two forms.
+                call = data["hook_data"]
+                error = call.get("error")
+                is_error = error is not None
+                result = error if is_error else call.get("tool_response")
+                data = {**data, "hook_data": {**call, "result": result, "is_error": is_error}}
             self._add(kind, data)
         self._wake.set()
 
@@ -96,42 +101,33 @@ class RunOutput:
         self._events.append(AttemptEvent(self.attempt, kind, {**data, **run}))
 
 
-def _complete_result(data: dict[str, Any]) -> dict[str, Any]:
-    """Return the data of a call's end with its result in the two forms that clients read."""
-    call = data["hook_data"]
-    error = call.get("error")
-    is_error = error is not None
-    result = error if is_error else call.get("tool_response")
-    return {**data, "hook_data": {**call, "result": result, "is_error": is_error}}
-
-
 class OutputWriter:
     """Writes the output of all runs of a worker: one batch at a time, one commit for all runs."""
 
     def __init__(self) -> None:
-        self._outputs: dict[str, RunOutput] = {}
+        self._outputs: dict[str, AttemptOutput] = {}
         self._wake = asyncio.Event()
         self._writing = asyncio.Lock()
         self._writes: set[asyncio.Task[None]] = set()
 
-    def open(self, attempt: Attempt) -> RunOutput:
+    def open(self, attempt: Attempt) -> AttemptOutput:
         """Return the output of an attempt; it must be closed when the attempt is over."""
         if before := self._outputs.get(attempt.run_id):
             # This worker was paused for longer than its lease, and has claimed its own run again.
             before.lost.set()
-        output = self._outputs[attempt.run_id] = RunOutput(attempt, self._wake)
+        output = self._outputs[attempt.run_id] = AttemptOutput(attempt, self._wake)
         return output
 
-    def close(self, output: RunOutput) -> None:
+    def close(self, output: AttemptOutput) -> None:
         """Remove an output; what is pending is dropped."""
         if self._outputs.get(output.attempt.run_id) is output:
             del self._outputs[output.attempt.run_id]
 
-    def outputs(self) -> list[RunOutput]:
+    def outputs(self) -> list[AttemptOutput]:
         """Return the outputs of the attempts that are being executed."""
         return list(self._outputs.values())
 
-    async def take(self, output: RunOutput) -> list[AttemptEvent]:
+    async def take(self, output: AttemptOutput) -> list[AttemptEvent]:
         """Return what of an output is not written yet, once nothing of it is being written.
 
         The caller writes it.
@@ -158,17 +154,18 @@ class OutputWriter:
         run is marked as lost. A batch has the output of many runs, so it is written even if the
         caller's own run is cancelled meanwhile.
         """
-        task = asyncio.create_task(self._write_pending())
+
+        async def write_pending() -> None:
+            async with self._writing:
+                if batch := {each: each.take() for each in self.outputs() if each.has_pending}:
+                    await self._write_batch(batch)
+
+        task = asyncio.create_task(write_pending())
         self._writes.add(task)
         task.add_done_callback(self._writes.discard)
         await asyncio.shield(task)
 
-    async def _write_pending(self) -> None:
-        async with self._writing:
-            if batch := {each: each.take() for each in self.outputs() if each.has_pending}:
-                await self._write_batch(batch)
-
-    async def _write_batch(self, batch: dict[RunOutput, list[AttemptEvent]]) -> None:
+    async def _write_batch(self, batch: dict[AttemptOutput, list[AttemptEvent]]) -> None:
         """Write a batch once, however often the database has to be asked.
 
         If the database refuses it, each output is written alone: only the run whose output cannot
@@ -176,7 +173,7 @@ class OutputWriter:
         """
         try:
             events = [event for events in batch.values() for event in events]
-            written = await database.retry(flush, events, uuid4())
+            written = await retry_service(flush, events, uuid4())
         except Exception:
             if len(batch) > 1:
                 for output, events in batch.items():

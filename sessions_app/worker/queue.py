@@ -11,12 +11,14 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from zlib import crc32
 
+from django.db import DatabaseError, InterfaceError
+
 from amplifierd.common.errors import DATABASE_UNAVAILABLE
-from amplifierd.common.outage import retry
+from amplifierd.common.outage import call_service, retry
 from sessions_app import connections
-from sessions_app.services import attempts
+from sessions_app.models.daemon import ProcessKind
+from sessions_app.services import attempts, processes
 from sessions_app.signals import WORK_CHANNEL
-from sessions_app.worker import database
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +63,7 @@ class Queue:
 
         def add_all(payload: str) -> None:
             for session_id in payload.split(","):
-                if self._has_share(session_id):
+                if self.has_share(session_id):
                     self.add(session_id)
                 else:
                     self._look.set()
@@ -77,7 +79,7 @@ class Queue:
             self._look.clear()
             if room := self._concurrency - len(self._tasks):
                 try:
-                    for session_id in await database.call(attempts.find_work, room):
+                    for session_id in await call_service(attempts.find_work, room):
                         # Those under way are about to look themselves.
                         if session_id not in self._tasks:
                             self.add(session_id)
@@ -87,6 +89,15 @@ class Queue:
                 async with asyncio.timeout(POLL):
                     await self._look.wait()
                     await asyncio.sleep(PATIENCE)
+
+    async def watch_workers(self) -> None:
+        """Record every few seconds that this worker lives, and note which others do."""
+        while True:
+            try:
+                self.workers = await call_service(processes.record, self._name, ProcessKind.WORKER)
+            except (DatabaseError, InterfaceError) as error:
+                logger.debug("The worker's heartbeat was not recorded: %s", error)
+            await asyncio.sleep(processes.HEARTBEAT_SECONDS)
 
     async def drain(self, seconds: float) -> None:
         """Take no more sessions; wait for those under way, and cancel them once the time is up."""
@@ -98,7 +109,7 @@ class Queue:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _has_share(self, session_id: str) -> bool:
+    def has_share(self, session_id: str) -> bool:
         """Tell whether this worker is the one that takes the session at once."""
         if self._name not in self.workers:
             return True
@@ -106,6 +117,12 @@ class Queue:
         return self.workers[place] == self._name
 
     def _fill(self) -> None:
+        def end(session_id: str, task: "asyncio.Task[None]") -> None:
+            del self._tasks[session_id]
+            if not task.cancelled() and (error := task.exception()):
+                logger.error("Session %s could not be advanced", session_id, exc_info=error)
+            self._fill()
+
         free = [each for each in self._waiting if each not in self._tasks]
         for session_id in free[: self._concurrency - len(self._tasks)]:
             if self._is_closed:
@@ -113,10 +130,4 @@ class Queue:
             del self._waiting[session_id]
             task = asyncio.ensure_future(self._advance(session_id))
             self._tasks[session_id] = task
-            task.add_done_callback(partial(self._end, session_id))
-
-    def _end(self, session_id: str, task: "asyncio.Task[None]") -> None:
-        del self._tasks[session_id]
-        if not task.cancelled() and (error := task.exception()):
-            logger.error("Session %s could not be advanced", session_id, exc_info=error)
-        self._fill()
+            task.add_done_callback(partial(end, session_id))

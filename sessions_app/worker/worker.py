@@ -9,14 +9,12 @@ import logging
 import signal
 
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError
 
 from amplifierd.common.errors import DATABASE_UNAVAILABLE
 from amplifierd.common.formats import uptime
+from amplifierd.common.outage import call_service
 from sessions_app.engine.engines import get_engine
-from sessions_app.models.daemon import ProcessKind
 from sessions_app.services import attempts, idempotency, pending_actions, processes
-from sessions_app.worker import database
 from sessions_app.worker.executor import Executor
 from sessions_app.worker.queue import Queue
 
@@ -51,6 +49,43 @@ class StandstillDetector:
         return uptime() - self._steady_since >= seconds
 
 
+class Maintenance:
+    """Looks after what other workers have left when they died, three times per lease."""
+
+    def __init__(self, executor: Executor, standstill: StandstillDetector) -> None:
+        self._executor = executor
+        self._standstill = standstill
+
+    async def run(self) -> None:
+        """Do maintenance until cancelled."""
+        while True:
+            try:
+                if not await self.run_once():
+                    self._standstill.reset()
+            except DATABASE_UNAVAILABLE as error:
+                logger.warning("Maintenance failed: %s", error)
+                self._standstill.reset()
+            await asyncio.sleep(settings.LEASE_SECONDS / 3)
+
+    async def run_once(self) -> bool:
+        """Rescue runs whose lease has expired; end pending actions that are too old, and old keys.
+
+        Return False if the database did not answer.
+        """
+        # The runs that are executed here are not orphaned, even after an outage of a whole lease.
+        if not await self._executor.check_leases(attempts.renew):
+            return False
+        self._standstill.tick()
+        # By then every worker that lives has renewed its leases as well.
+        if self._standstill.is_steady_for(settings.LEASE_SECONDS / 3):
+            rescued = await call_service(attempts.rescue)
+            if rescued:
+                logger.warning("Rescued %d runs whose worker had gone.", rescued)
+        await call_service(pending_actions.expire)
+        await call_service(idempotency.forget)
+        return True
+
+
 async def work() -> None:
     """Execute runs until the process gets SIGTERM or SIGINT, then drain.
 
@@ -59,6 +94,7 @@ async def work() -> None:
     """
     executor = Executor(get_engine(), processes.own_name())
     queue = Queue(executor.advance, settings.WORKER_CONCURRENCY, executor.worker)
+    standstill = StandstillDetector(2 * settings.LEASE_SECONDS / 3)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -68,8 +104,8 @@ async def work() -> None:
         executor.watch_leases(),
         queue.listen(),
         queue.poll(),
-        _maintain(executor),
-        _send_heartbeats(executor.worker, queue),
+        queue.watch_workers(),
+        Maintenance(executor, standstill).run(),
     ]
     tasks = [asyncio.ensure_future(part) for part in parts]
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -79,47 +115,3 @@ async def work() -> None:
     for error in await asyncio.gather(*tasks, return_exceptions=True):
         if isinstance(error, Exception):
             raise error
-
-
-async def _maintain(executor: Executor) -> None:
-    """Do maintenance three times per lease, until cancelled."""
-    pause = settings.LEASE_SECONDS / 3
-    standstill = StandstillDetector(2 * pause)
-    while True:
-        try:
-            if not await maintain_once(executor, standstill):
-                standstill.reset()
-        except DATABASE_UNAVAILABLE as error:
-            logger.warning("Maintenance failed: %s", error)
-            standstill.reset()
-        await asyncio.sleep(pause)
-
-
-async def _send_heartbeats(worker: str, queue: Queue) -> None:
-    """Record every few seconds that this worker lives, and note which others do."""
-    while True:
-        try:
-            record = database.call(processes.record, worker, ProcessKind.WORKER)
-            queue.workers = await record
-        except (DatabaseError, InterfaceError) as error:
-            logger.debug("The worker's heartbeat was not recorded: %s", error)
-        await asyncio.sleep(processes.HEARTBEAT_SECONDS)
-
-
-async def maintain_once(executor: Executor, standstill: StandstillDetector) -> bool:
-    """Rescue runs whose lease has expired; end pending actions that are too old, and old keys.
-
-    Return False if the database did not answer.
-    """
-    # The runs that are executed here are not orphaned, even after an outage of a whole lease.
-    if not await executor.check_leases(attempts.renew):
-        return False
-    standstill.tick()
-    # By then every worker that lives has renewed its leases as well.
-    if standstill.is_steady_for(settings.LEASE_SECONDS / 3):
-        rescued = await database.call(attempts.rescue)
-        if rescued:
-            logger.warning("Rescued %d runs whose worker had gone.", rescued)
-    await database.call(pending_actions.expire)
-    await database.call(idempotency.forget)
-    return True

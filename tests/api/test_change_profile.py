@@ -7,7 +7,7 @@ import pytest
 from sessions_app.models import Event, Session
 from sessions_app.services import attempts, runs
 from sessions_app.states import SessionStatus
-from sessions_app.worker.turns import turn_of
+from sessions_app.worker.turns import read_turn
 from tests.conftest import MOCK, Api, claimed
 
 Make = Callable[..., Session]
@@ -47,7 +47,7 @@ def test_the_overrides_stay(api: Api, make: Make) -> None:
 def test_a_running_run_keeps_what_it_began_with(api: Api, session: Session) -> None:
     attempt = claimed(session)
     change(api, session)
-    assert turn_of(attempt).mount_plan["providers"][0]["module"] == "provider-mock"
+    assert read_turn(attempt).mount_plan["providers"][0]["module"] == "provider-mock"
 
 
 def test_the_next_run_has_the_other_profile(api: Api, session: Session) -> None:
@@ -57,7 +57,7 @@ def test_the_next_run_has_the_other_profile(api: Api, session: Session) -> None:
     attempts.succeed(running, "", {})
     attempt = attempts.claim(session.id, "worker-1")
     assert attempt
-    assert turn_of(attempt).mount_plan["providers"][0]["module"] == "provider-local"
+    assert read_turn(attempt).mount_plan["providers"][0]["module"] == "provider-local"
 
 
 @pytest.mark.parametrize("status", sorted(set(SessionStatus) - {SessionStatus.ACTIVE}))

@@ -12,7 +12,7 @@ from sessions_app.invariants import CHECKS, broken
 from sessions_app.models import Event, Message, Run, Session
 from sessions_app.services import attempts, clone_fork, messages, runs, sessions
 from sessions_app.states import SessionStatus
-from sessions_app.worker.turns import turn_of
+from sessions_app.worker.turns import read_turn
 from tests.conftest import Api, claimed, say, started
 
 Make = Callable[..., Session]
@@ -186,7 +186,7 @@ def test_the_same_key_clones_once(api: Api, session: Session) -> None:
 def test_the_model_sees_what_was_said_in_the_original(api: Api, session: Session) -> None:
     answered(session)
     copy = started(clone(api, session).id)
-    turn = turn_of(claimed(copy, "and now?"))
+    turn = read_turn(claimed(copy, "and now?"))
     assert turn.prompt == "and now?"
     assert tuple(replace(each, run_id="") for each in turn.history) == (
         HistoryMessage("user", "what is it?", seq=1),

@@ -7,7 +7,7 @@ import pytest
 from sessions_app.models import Event, Message, Session
 from sessions_app.services import messages, runs
 from sessions_app.states import SessionStatus
-from sessions_app.worker.turns import turn_of
+from sessions_app.worker.turns import read_turn
 from tests.conftest import claimed
 from tests.integration.test_parking import advance
 
@@ -33,7 +33,7 @@ def test_the_summary_is_journalled_and_stands_for_older_messages_from_now_on(
     advance(session)
     (event,) = Event.objects.filter(session=session, type="context_compacted")
     assert event.data["summary"] == "In short: they counted."
-    turn = turn_of(claimed(session, "What next?"))
+    turn = read_turn(claimed(session, "What next?"))
     assert turn.summary == "In short: they counted."
     assert turn.history[0].seq == event.data["upto"] + 1
 

@@ -23,7 +23,7 @@ from sessions_app.services import (
     runs,
     sessions,
 )
-from sessions_app.worker.turns import turn_of
+from sessions_app.worker.turns import read_turn
 from tests.conftest import Api, claimed, say, started
 from tests.harness.racing import race
 
@@ -167,7 +167,7 @@ def told(session: Session) -> list[list[str]]:
     runs.send(session.id, "And now?")
     attempt = attempts.claim(session.id, "worker-1")
     assert attempt is not None
-    history = turn_of(attempt).history
+    history = read_turn(attempt).history
     return [[step["role"] for step in each.checkpoints] for each in history if each.role == "user"]
 
 

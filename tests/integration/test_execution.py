@@ -13,7 +13,7 @@ from sessions_app.services import runs
 from sessions_app.services.journal import AttemptEvent, flush
 from sessions_app.states import RunStatus, SessionStatus
 from sessions_app.worker.executor import Executor
-from sessions_app.worker.turns import newest_response
+from sessions_app.worker.turns import find_newest_response
 from tests.conftest import claimed
 from tests.harness.waiting import until
 
@@ -171,5 +171,5 @@ def test_the_newest_response_of_a_tool_is_not_that_of_a_call_that_failed(session
     for told in ({"tool_response": "[1]"}, {"error": "No."}):
         data = {"hook_data": {"tool_name": "update_todos", **told}, "runId": attempt.run_id}
         flush([AttemptEvent(attempt, EventType.TOOL_POST, data)])
-    assert newest_response(session.id, "update_todos") == "[1]"
-    assert newest_response(session.id, "another") is None
+    assert find_newest_response(session.id, "update_todos") == "[1]"
+    assert find_newest_response(session.id, "another") is None

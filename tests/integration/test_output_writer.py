@@ -109,7 +109,7 @@ def test_a_worker_that_could_not_renew_its_leases_rescues_nobody(
     monkeypatch.setattr(attempts, "renew", away)
     executor = Executor(get_engine(), "worker-1")
     executor.writer.open(pair[0])
-    asyncio.run(worker.maintain_once(executor, worker.StandstillDetector(10)))
+    asyncio.run(worker.Maintenance(executor, worker.StandstillDetector(10)).run_once())
     assert Run.objects.get(pk=pair[0].run_id).status == RunStatus.RUNNING
 
 

@@ -19,7 +19,7 @@ from sessions_app.services.pending_actions import ActionRequest, ApprovalRequest
 from sessions_app.services.sub_sessions import SubSessionRequest
 from sessions_app.states import ActionStatus, RunStatus, SessionStatus
 from sessions_app.worker.executor import Executor
-from sessions_app.worker.turns import turn_of
+from sessions_app.worker.turns import read_turn
 from tests.conftest import claimed, say
 from tests.harness.agents import called, calls, register
 from tests.harness.parked import fingerprint
@@ -113,7 +113,7 @@ def test_an_approved_run_goes_on_where_it_stopped(session: Session) -> None:
     pending_actions.answer(session.id, asked(session).id, "approve", by="ann")
     attempt = attempts.claim(session.id, "worker-2")
     assert (attempt.run_id, attempt.number, attempt.continues) == (first.run_id, 2, True)
-    turn = turn_of(attempt)
+    turn = read_turn(attempt)
     assert turn.output == "May I?" and turn.decisions["call_1"].approved
     assert journal(session)[-2:] == ["approval_resolved", "run_resumed"]
 
@@ -159,7 +159,7 @@ def test_always_answers_the_tool_s_other_questions_and_asks_no_more(session: Ses
     parked(session, *(ApprovalRequest(each, "push", {}, fingerprint=same) for each in ("a", "b")))
     pending_actions.answer(session.id, asked(session).id, "always")
     assert not Approval.objects.pending().exists()
-    assert turn_of(attempts.claim(session.id, "worker-2")).always == {("push", same)}
+    assert read_turn(attempts.claim(session.id, "worker-2")).always == {("push", same)}
 
 
 def test_always_is_bound_to_what_the_tool_is(session: Session) -> None:
@@ -177,7 +177,7 @@ def test_always_is_bound_to_what_the_tool_is(session: Session) -> None:
     assert [each.tool_call_id for each in Approval.objects.pending()] == ["c", "d", "e"]
     for each in Approval.objects.pending():
         pending_actions.answer(session.id, each.id, "approve")
-    assert turn_of(attempts.claim(session.id, "worker-2")).always == {("push", before)}
+    assert read_turn(attempts.claim(session.id, "worker-2")).always == {("push", before)}
 
 
 def test_without_a_fingerprint_always_is_for_this_call_alone(session: Session) -> None:
@@ -188,7 +188,7 @@ def test_without_a_fingerprint_always_is_for_this_call_alone(session: Session) -
     pending_actions.answer(session.id, left.id, "deny")
     # As an earlier version has kept it.
     Approval.objects.filter(tool_call_id="a").update(always=True)
-    assert turn_of(attempts.claim(session.id, "worker-2")).always == frozenset()
+    assert read_turn(attempts.claim(session.id, "worker-2")).always == frozenset()
 
 
 def test_what_is_called_is_kept_as_it_is_and_shown_without_secrets(session: Session) -> None:
@@ -212,7 +212,7 @@ def test_a_new_message_denies_what_waits_and_says_so(session: Session) -> None:
     assert asked(session).status == ActionStatus.DENIED
     resumed = attempts.claim(session.id, "worker-2")
     assert resumed.run_id == attempt.run_id
-    assert turn_of(resumed).decisions["call_1"].reason == pending_actions.SENT_INSTEAD
+    assert read_turn(resumed).decisions["call_1"].reason == pending_actions.SENT_INSTEAD
 
 
 def test_a_message_that_would_rather_be_rejected_leaves_the_question(session: Session) -> None:
@@ -229,7 +229,7 @@ def test_what_nobody_answers_in_time_counts_as_denied(session: Session) -> None:
     assert pending_actions.expire() == 0
     resumed = attempts.claim(session.id, "worker-2")
     assert resumed.run_id == attempt.run_id
-    decision = turn_of(resumed).decisions["call_1"]
+    decision = read_turn(resumed).decisions["call_1"]
     assert (decision.approved, decision.reason) == (False, pending_actions.NOT_IN_TIME)
 
 
@@ -371,7 +371,7 @@ def test_a_task_for_a_profile_that_is_not_there_is_told_to_the_model(session: Se
     )
     resumed = attempts.claim(session.id, "worker-2")
     assert resumed.run_id == attempt.run_id
-    call = turn_of(resumed).calls["call_1"]
+    call = read_turn(resumed).calls["call_1"]
     assert call.failed and "no/where" in call.result
 
 
@@ -393,4 +393,4 @@ def test_a_deleted_sub_session_counts_as_an_answer(session: Session) -> None:
     )
     sessions.delete(SubSessionCall.objects.get(run_id=attempt.run_id).sub_session_id)
     resumed = attempts.claim(session.id, "worker-2")
-    assert "deleted" in turn_of(resumed).calls["call_1"].result
+    assert "deleted" in read_turn(resumed).calls["call_1"].result

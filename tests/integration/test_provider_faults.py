@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 
+from amplifierd.common.outage import call_service
 from sessions_app.engine.engines import get_engine
 from sessions_app.models import Event, Message, Run, Session
 from sessions_app.services import runs
 from sessions_app.states import RunStatus, SessionStatus
-from sessions_app.worker import database
 from sessions_app.worker.executor import Executor
 from tests.harness.profiles import local_profile
 from tests.harness.providers import (
@@ -154,8 +154,8 @@ def test_a_cancel_from_outside_closes_the_connection_to_the_provider(
     async def cancel(fake: FakeProvider) -> None:
         await fake.waiting.wait()
         if said:
-            await database.call(until, lambda: journal(run, "content"))
-        await database.call(runs.cancel, session.id, run.id)
+            await call_service(until, lambda: journal(run, "content"))
+        await call_service(runs.cancel, session.id, run.id)
         await fake.disconnected.wait()
 
     execute(answer, well, beside=cancel)

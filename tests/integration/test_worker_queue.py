@@ -17,7 +17,7 @@ from sessions_app.streaming import notifier
 from sessions_app.worker import queue as worker_queue
 from sessions_app.worker.executor import Executor
 from sessions_app.worker.queue import Queue
-from sessions_app.worker.worker import StandstillDetector, maintain_once
+from sessions_app.worker.worker import Maintenance, StandstillDetector
 from tests.conftest import claimed
 from tests.harness.streams import terminate
 from tests.harness.waiting import until
@@ -97,7 +97,7 @@ def test_each_session_is_the_share_of_one_worker_and_the_others_take_what_it_lea
     for queue in queues:
         queue.workers = names
     for session_id in sessions:
-        assert sum(queue._has_share(session_id) for queue in queues) == 1
+        assert sum(queue.has_share(session_id) for queue in queues) == 1
 
     async def run() -> None:
         advances = Advances()
@@ -174,7 +174,7 @@ def test_a_worker_keeps_its_own_runs_when_the_database_was_away_for_long(
     async def care() -> None:
         executor = Executor(get_engine(), "worker-1")
         executor.writer.open(attempt)
-        await maintain_once(executor, StandstillDetector(10))
+        await Maintenance(executor, StandstillDetector(10)).run_once()
 
     asyncio.run(care())
     statuses = dict(Run.objects.values_list("id", "status"))

@@ -275,9 +275,9 @@ def test_what_a_turn_reads_depends_on_what_the_model_is_told(session: Any) -> No
         upto = Message.objects.in_session(session.pk).last().seq
     attempt = claimed(session, "And now?")
     # The first turn of a process loads the providers, which is no part of what a turn costs.
-    turns.turn_of(attempt)
+    turns.read_turn(attempt)
     tracemalloc.start()
-    turn = turns.turn_of(attempt)
+    turn = turns.read_turn(attempt)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert turn.summary == "They counted."
@@ -294,9 +294,9 @@ def test_what_is_not_sent_is_not_read(session: Any) -> None:
         checkpoints.keep(attempt, 1, [results], {})
         attempts.succeed(attempt, "well", {})
     attempt = claimed(session, "And now?")
-    turns.turn_of(attempt)
+    turns.read_turn(attempt)
     tracemalloc.start()
-    turn = turns.turn_of(attempt)
+    turn = turns.read_turn(attempt)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert [each.content for each in turn.history] == ["question 29", "well"]

@@ -155,7 +155,7 @@ class Talk:
         return self.history[-1].seq + 1 if self.history else 1
 
     def _keep(self, turn: Turn, played: Played, memory: Memory) -> None:
-        """Add the turn to the history, as `turns.turn_of` of the next run would read it."""
+        """Add the turn to the history, as `turns.read_turn` of the next run would read it."""
         rest = json.loads(json.dumps(played.outcome.checkpoints)) if played.outcome else ()
         steps = (*memory.steps, *rest)
         run = f"run_{turn.seq}"

@@ -14,7 +14,7 @@ from amplifierd.common.pagination import count_total, paginate
 from amplifierd.common.serializers import parse_query, validate
 from sessions_app.api import queries, serializers
 from sessions_app.api.serializers import ApprovalAnsweredSerializer, ApprovalSerializer
-from sessions_app.api.viewsets import PATH_PARAMETERS, SessionsViewSet, find_session
+from sessions_app.api.viewsets import PATH_PARAMETERS, SessionsViewSet
 from sessions_app.exceptions import ApprovalNotFound
 from sessions_app.models import Approval
 from sessions_app.models.querysets import ActionQuerySet
@@ -60,8 +60,8 @@ class SessionApprovalsViewSet(SessionsViewSet):
 
         Newest first.
         """
-        session = find_session(request, session_id)
-        found = Approval.objects.filter(session=session)
+        self.require_existing(request, session_id)
+        found = Approval.objects.filter(session_id=session_id)
         return paginate_approvals(request, found, queries.SessionApprovalsQuery)
 
 

@@ -27,7 +27,6 @@ from sessions_app.api.viewsets import (
     SAME_SESSION,
     SessionsViewSet,
     find_session,
-    require_session,
 )
 from sessions_app.exceptions import AppendOnly, MessageNotFound
 from sessions_app.models import Session
@@ -49,7 +48,7 @@ class HistoryViewSet(SessionsViewSet):
 
         The last ones, or the first ones after a bound.
         """
-        found = read_messages(request, session_id)
+        found = self.read_messages(request, session_id)
         return Response(MessagesSerializer.serialize(sessionId=session_id, messages=found))
 
     @operation(
@@ -76,7 +75,7 @@ class HistoryViewSet(SessionsViewSet):
         """
         newest = statements.read_messages(session_id, after=None, before=None, limit=1)
         if not newest:
-            require_session(request, session_id)
+            self.require_existing(request, session_id)
             raise MessageNotFound(f"Session {session_id} has no messages yet.")
         return Response(newest[0])
 
@@ -104,11 +103,11 @@ class HistoryViewSet(SessionsViewSet):
         """
         bounds = parse_query(queries.HistoryQuery, request.query_params)
         if "limit" in bounds:
-            return Response(read_messages(request, session_id))
+            return Response(self.read_messages(request, session_id))
         pages = statements.read_transcript(session_id, bounds.get("after"), bounds.get("before"))
         first = next(pages, [])
         if not first:
-            require_session(request, session_id)
+            self.require_existing(request, session_id)
         if len(first) < statements.PAGE:
             # Whole: to be streamed costs more than to be read.
             return Response(first)
@@ -129,7 +128,7 @@ class HistoryViewSet(SessionsViewSet):
         """
         query = parse_query(queries.EventsQuery, request.query_params)
         if query["include_children"]:
-            require_session(request, session_id)
+            self.require_existing(request, session_id)
             sees, kind = get_caller(request).sees, query.get("type")
             return Response(
                 traces.tree_events(
@@ -139,7 +138,7 @@ class HistoryViewSet(SessionsViewSet):
         bounds = {"after": query["after"], "limit": query["limit"]}
         found = statements.read_events(session_id, **bounds, type=query.get("type"))
         if not found:
-            require_session(request, session_id)
+            self.require_existing(request, session_id)
         return Response(found)
 
     @operation(
@@ -155,7 +154,7 @@ class HistoryViewSet(SessionsViewSet):
         thinking, text, calls of tools, and sub-sessions that were given work. Long texts are
         shortened, secrets masked.
         """
-        require_session(request, session_id)
+        self.require_existing(request, session_id)
         query = parse_query(queries.TraceQuery, request.query_params)
         return Response(traces.trace(session_id, query["limit"]))
 
@@ -167,7 +166,7 @@ class HistoryViewSet(SessionsViewSet):
         Up to now.
         """
         validate(Nothing, request.data)
-        require_session(request, session_id)
+        self.require_existing(request, session_id)
         session = sessions.mark_read(session_id)
         return Response(ReadMarkSerializer.serialize(session, status="read"))
 
@@ -179,7 +178,7 @@ class HistoryViewSet(SessionsViewSet):
         Until it is read.
         """
         validate(Nothing, request.data)
-        require_session(request, session_id)
+        self.require_existing(request, session_id)
         session = sessions.mark_unread(session_id)
         return Response(ReadMarkSerializer.serialize(session, status="unread"))
 
@@ -194,15 +193,14 @@ class HistoryViewSet(SessionsViewSet):
         counts = unread.order_by().values_list("amplified_dir").annotate(Count("id"))
         return Response(dict(counts))
 
-
-def read_messages(request: Request, session_id: str) -> list[dict[str, Any]]:
-    """Return what the query asks for: the first messages after a bound, else the last ones."""
-    query = parse_query(queries.HistoryQuery, request.query_params)
-    bounds = {"after": query.get("after"), "before": query.get("before")}
-    found = statements.read_messages(session_id, **bounds, limit=query.get("limit", PAGE))
-    if not found:
-        require_session(request, session_id)
-    return found
+    def read_messages(self, request: Request, session_id: str) -> list[dict[str, Any]]:
+        """Return what the query asks for: the first messages after a bound, else the last ones."""
+        query = parse_query(queries.HistoryQuery, request.query_params)
+        bounds = {"after": query.get("after"), "before": query.get("before")}
+        found = statements.read_messages(session_id, **bounds, limit=query.get("limit", PAGE))
+        if not found:
+            self.require_existing(request, session_id)
+        return found
 
 
 def write_array(pages: Iterable[list[dict[str, Any]]]) -> Iterator[bytes]:

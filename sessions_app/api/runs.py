@@ -16,7 +16,7 @@ from sessions_app.api.serializers import (
     OutcomeSerializer,
     RunSerializer,
 )
-from sessions_app.api.viewsets import NEW_SESSION, SessionsViewSet, require_session
+from sessions_app.api.viewsets import NEW_SESSION, SessionsViewSet
 from sessions_app.exceptions import RunNotFound
 from sessions_app.models import Run
 from sessions_app.services import runs
@@ -80,7 +80,7 @@ class RunViewSet(SessionsViewSet):
 
         Newest first.
         """
-        require_session(request, session_id)
+        self.require_existing(request, session_id)
         query = parse_query(PageQuery, request.query_params)
         found = Run.objects.filter(session_id=session_id)
         return paginate(request, found, found.count(), query, RunSerializer.serialize_all)
@@ -92,7 +92,7 @@ class RunViewSet(SessionsViewSet):
 
         One run.
         """
-        require_session(request, session_id)
+        self.require_existing(request, session_id)
         found = Run.objects.filter(session_id=session_id, pk=run_id).first()
         if found is None:
             raise RunNotFound(f"Session {session_id} has no run {run_id!r}.")
@@ -118,7 +118,7 @@ class RunViewSet(SessionsViewSet):
         The run that is running, or else the one that is next; 200: there is none.
         """
         validate(Nothing, request.data)
-        require_session(request, session_id)
+        self.require_existing(request, session_id)
         run = Run.objects.filter(session_id=session_id).open().first()
         return self.cancel(session_id, run and run.id)
 

@@ -33,7 +33,6 @@ from sessions_app.api.viewsets import (
     SessionsViewSet,
     find_session,
     no_content,
-    require_session,
 )
 from sessions_app.models import Session
 from sessions_app.models.querysets import SessionQuerySet
@@ -219,7 +218,7 @@ class SessionViewSet(SessionsViewSet):
         From its next attempt on, also of a run that is under way. 409 where the session is not
         active.
         """
-        require_session(request, session_id)
+        self.require_existing(request, session_id)
         sessions.change_profile(session_id, **validate(serializers.ChangeProfile, request.data))
         return self.retrieve(request, session_id)
 
@@ -233,7 +232,7 @@ class SessionViewSet(SessionsViewSet):
         Copies it with its transcript and all its sub-sessions; the copies are `created`.
         """
         validate(Nothing, request.data)
-        require_session(request, session_id)
+        self.require_existing(request, session_id)
         copy = clone_fork.clone(session_id, get_caller(request).sees)
         return Response(SessionSerializer.serialize(copy), status.HTTP_201_CREATED)
 
@@ -250,7 +249,7 @@ class SessionViewSet(SessionsViewSet):
 
         Copies it up to a message (`after`: its seq); the copy is `created`.
         """
-        require_session(request, session_id)
+        self.require_existing(request, session_id)
         copy = clone_fork.fork(session_id, **validate(serializers.ForkSession, request.data))
         return Response(SessionSerializer.serialize(copy), status.HTTP_201_CREATED)
 

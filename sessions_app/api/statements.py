@@ -57,14 +57,17 @@ FIRST_MESSAGES = MESSAGES.format(columns=MESSAGE_COLUMNS, order="ASC")
 LAST_MESSAGES = MESSAGES.format(columns=MESSAGE_COLUMNS, order="DESC")
 
 
-def require_visible(session_id: str, sees: Visibility) -> None:
-    """Raise SessionNotFound unless the caller may see the session, as if it were not there."""
-    _fetch_session(IS_VISIBLE, session_id, sees)
+def is_visible(session_id: str, sees: Visibility) -> bool:
+    """Tell whether there is the session and the caller may see it."""
+    return bool(_fetch(IS_VISIBLE, session_id, **sql_visibility(sees)))
 
 
 def read_session(session_id: str, sees: Visibility) -> dict[str, Any]:
     """Return a session as the API shows it; raise SessionNotFound."""
-    return SessionSerializer.load([_fetch_session(SESSION, session_id, sees)])[0]
+    rows = _fetch(SESSION, session_id, **sql_visibility(sees))
+    if not rows:
+        raise SessionNotFound.of(session_id)
+    return SessionSerializer.load(rows)[0]
 
 
 class SessionRow(tuple[Any, ...]):
@@ -148,13 +151,6 @@ def read_events(
         }
         for seq, event_type, data, created_at in rows
     ]
-
-
-def _fetch_session(statement: str, session_id: str, sees: Visibility) -> tuple[Any, ...]:
-    rows = _fetch(statement, session_id, **sql_visibility(sees))
-    if not rows:
-        raise SessionNotFound.of(session_id)
-    return rows[0]
 
 
 def _fetch_messages(

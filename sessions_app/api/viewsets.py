@@ -38,6 +38,11 @@ class SessionsViewSet(viewsets.ViewSet):
         if session_id and get_caller(request).sees != Everyone():
             require_session(request, session_id)
 
+    def require_existing(self, request: Request, session_id: str) -> None:
+        """Raise SessionNotFound if there is no such session; `initial` may have looked already."""
+        if get_caller(request).sees == Everyone():
+            require_session(request, session_id)
+
 
 def find_session(request: Request, session_id: str) -> Session:
     """Return a session that the caller may see, as the API shows it; raise SessionNotFound."""
@@ -50,7 +55,8 @@ def find_session(request: Request, session_id: str) -> Session:
 
 def require_session(request: Request, session_id: str) -> None:
     """Raise SessionNotFound unless there is a session that the caller may see."""
-    statements.require_visible(session_id, get_caller(request).sees)
+    if not statements.is_visible(session_id, get_caller(request).sees):
+        raise SessionNotFound.of(session_id)
 
 
 def no_content() -> Response:

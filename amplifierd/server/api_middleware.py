@@ -1,16 +1,73 @@
-"""Requests of the API go past what the console needs: logins, messages, CSRF, headers of pages."""
+"""The middleware of the API.
+
+Requests of the API go past what the console needs: logins, messages, CSRF, headers of pages. A POST
+with an `Idempotency-Key` that is repeated gets the first answer, and has no second effect.
+"""
 
 from collections.abc import Callable
 from typing import Any
 
 from django.core.handlers.base import BaseHandler
 from django.core.handlers.exception import convert_exception_to_response
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
-from amplifierd.server.idempotency import IdempotencyMiddleware
+from amplifierd.auth.callers import find_caller, require_scope, required_scope
+from amplifierd.common.problems import log_failure, problem_of, respond
+from sessions_app import failpoints
+from sessions_app.services import idempotency
 
 API = "/api/"
+HEADER = "HTTP_IDEMPOTENCY_KEY"
+REPLAYED = "Idempotent-Replayed"
+
+
+class IdempotencyMiddleware:
+    """Executes a request with a key once; the answer is stored in the transaction of its effect.
+
+    An error has no effect and is not stored: the same request may be sent again.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """Answer the request."""
+        key = request.META.get(HEADER)
+        if key is None or request.method != "POST":
+            return self.get_response(request)
+        try:
+            # Before the transaction, because an error would undo what is recorded in it. And before
+            # the first answer is looked up, because only callers with the scope may get it.
+            caller = find_caller(request)
+            require_scope(caller, required_scope("POST", request.path_info))
+            # `wait` concerns this connection, not the effect of the request.
+            parts = request.META["QUERY_STRING"].split("&")
+            query = "&".join(part for part in parts if part.partition("=")[0] != "wait")
+            place = f"{request.path.rstrip('/')}?{query}".rstrip("?")
+            fingerprint = idempotency.fingerprint_of("POST", place, request.body)
+            with transaction.atomic():
+                if first := idempotency.begin(key, fingerprint, caller.maker):
+                    replayed = HttpResponse(bytes(first.body), status=first.status)
+                    del replayed["Content-Type"]
+                    if first.content_type:
+                        replayed["Content-Type"] = first.content_type
+                    replayed[REPLAYED] = "true"
+                    return replayed
+                response = self.get_response(request)
+                if response.status_code >= 400 or not isinstance(response, HttpResponse):
+                    transaction.set_rollback(True)
+                else:
+                    kind = response.get("Content-Type", "")
+                    answer = (response.status_code, kind, response.content)
+                    idempotency.keep(key, fingerprint, *answer, owner=caller.maker)
+            failpoints.reach(failpoints.ANSWER_KEPT)
+            return response
+        except Exception as error:
+            problem = problem_of(error)
+            log_failure(problem, error, f"{request.method} {request.path}")
+            return respond(problem)
 
 
 class APIMiddleware(BaseHandler):

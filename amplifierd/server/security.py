@@ -6,7 +6,7 @@ Exceptions behind this middleware, before a response has begun, are answered her
 """
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from django.http.request import split_domain_port, validate_host
 
@@ -110,7 +110,7 @@ class SecurityMiddleware:
             cors += [(b"access-control-allow-origin", origin), *CORS]
         answer = SecuredSend(send, cors, defaults)
         try:
-            self._check_target(scope, headers)
+            check_target(scope, headers, self.hosts, self.behind_proxy)
             if origin is None:
                 check_origin(scope, headers, self.behind_proxy)
             elif scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
@@ -128,39 +128,6 @@ class SecurityMiddleware:
             problem = problem_of(error)
             log_failure(problem, error, f"{scope['method']} {scope['path']}")
             await send_error(answer, problem, scope, headers)
-
-    def _check_target(self, scope: ConnectionScope, headers: Headers) -> None:
-        """Raise Refused for a wrong host or path, and if the scheme cannot be known."""
-        hosts = headers.get(b"host", [])
-        host = hosts[0].decode("latin-1") if len(hosts) == 1 else ""
-        name, _port = split_domain_port(host)
-        if not name or not validate_host(name, self.hosts):
-            raise Refused(
-                421,
-                "host_not_allowed",
-                f"Requests for the host {host!r} are not served; if it is a name of this"
-                " daemon, add it to AMPLIFIERD_ALLOWED_HOSTS.",
-            )
-        # daphne would take the prefix of every URL from this header, and hides the header.
-        if scope.get("root_path") or b"daphne-root-path" in headers:
-            raise Refused(
-                400, "header_not_allowed", "Send the request without the header Daphne-Root-Path."
-            )
-        if not scope["path"].startswith("/"):
-            raise Refused(400, "invalid", "Send the path alone as the request's target.")
-        # Cookies and forms depend on the scheme; without it they would fail with reasons that do
-        # not help. Programs with a key do not need it.
-        needs_scheme = b"cookie" in headers or not scope["path"].startswith(FOR_PROGRAMS)
-        knows_scheme = not self.behind_proxy or last_word(headers, b"x-forwarded-proto")
-        if needs_scheme and not knows_scheme:
-            raise Refused(
-                400,
-                "invalid",
-                "The proxy in front of this daemon does not send the header X-Forwarded-Proto, so"
-                " the daemon cannot know whether this came over TLS. Have the proxy send it (nginx:"
-                " proxy_set_header X-Forwarded-Proto $scheme;), or unset AMPLIFIERD_BEHIND_PROXY"
-                " if there is no proxy.",
-            )
 
 
 class SecuredSend:
@@ -282,6 +249,42 @@ async def send_error(
     pairs = [(name.lower().encode(), value.encode()) for name, value in fields.items()]
     await send({"type": "http.response.start", "status": problem.status, "headers": pairs})
     await send({"type": "http.response.body", "body": answer.content})
+
+
+def check_target(
+    scope: ConnectionScope, headers: Headers, hosts: Sequence[str], behind_proxy: bool
+) -> None:
+    """Raise Refused for a wrong host or path, and if the scheme cannot be known."""
+    named = headers.get(b"host", [])
+    host = named[0].decode("latin-1") if len(named) == 1 else ""
+    name, _port = split_domain_port(host)
+    if not name or not validate_host(name, hosts):
+        raise Refused(
+            421,
+            "host_not_allowed",
+            f"Requests for the host {host!r} are not served; if it is a name of this"
+            " daemon, add it to AMPLIFIERD_ALLOWED_HOSTS.",
+        )
+    # daphne would take the prefix of every URL from this header, and hides the header.
+    if scope.get("root_path") or b"daphne-root-path" in headers:
+        raise Refused(
+            400, "header_not_allowed", "Send the request without the header Daphne-Root-Path."
+        )
+    if not scope["path"].startswith("/"):
+        raise Refused(400, "invalid", "Send the path alone as the request's target.")
+    # Cookies and forms depend on the scheme; without it they would fail with reasons that do
+    # not help. Programs with a key do not need it.
+    needs_scheme = b"cookie" in headers or not scope["path"].startswith(FOR_PROGRAMS)
+    knows_scheme = not behind_proxy or last_word(headers, b"x-forwarded-proto")
+    if needs_scheme and not knows_scheme:
+        raise Refused(
+            400,
+            "invalid",
+            "The proxy in front of this daemon does not send the header X-Forwarded-Proto, so"
+            " the daemon cannot know whether this came over TLS. Have the proxy send it (nginx:"
+            " proxy_set_header X-Forwarded-Proto $scheme;), or unset AMPLIFIERD_BEHIND_PROXY"
+            " if there is no proxy.",
+        )
 
 
 def check_origin(scope: ConnectionScope, headers: Headers, behind_proxy: bool = False) -> None:

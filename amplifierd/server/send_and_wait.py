@@ -15,7 +15,7 @@ from django.db import connections
 
 from amplifierd.auth.streams import authenticate
 from amplifierd.common.asgi import ConnectionScope, Message, Receive, Send
-from amplifierd.server.wsgi_adapter import Busy, WSGIAdapter, body_message
+from amplifierd.server.wsgi_adapter import Busy, WSGIAdapter, body_message, wait_for_disconnect
 from sessions_app.api import queries
 from sessions_app.api.serializers import OutcomeSerializer
 from sessions_app.exceptions import SessionNotFound
@@ -141,9 +141,3 @@ def read_outcome(scope: ConnectionScope, session_id: str, run_id: str) -> bytes 
         return json.dumps(OutcomeSerializer.serialize(run), ensure_ascii=False).encode()
     finally:
         connections.close_all()
-
-
-async def wait_for_disconnect(receive: Receive) -> None:
-    """Return when the client has disconnected."""
-    while (await receive())["type"] != "http.disconnect":
-        pass

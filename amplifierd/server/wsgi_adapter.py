@@ -106,10 +106,6 @@ class WSGIAdapter:
         return not self.work
 
 
-def _refuse_to_write(data: bytes) -> object:
-    raise NotImplementedError("Django returns the body of a response, and never writes it.")
-
-
 class Exchange:
     """One request and its response, which live in one thread of the pool; it opens and closes
     them there, because Django's database connections belong to threads."""
@@ -138,7 +134,7 @@ class Exchange:
         A response that Django holds in memory is returned whole, which saves a hop to the event
         loop; a streamed one has been sent when this returns.
         """
-        response: Any = self.wsgi(self.environ, self._start)
+        response: Any = self.wsgi(self.environ, self.start_response)
         try:
             if self.environ["REQUEST_METHOD"] == "HEAD":
                 return [self.head, body_message(b"")]
@@ -149,10 +145,14 @@ class Exchange:
         finally:
             response.close()
 
-    def _start(
+    def start_response(
         self, status: str, headers: list[tuple[str, str]], _error: Any = None
     ) -> Callable[[bytes], object]:
-        """Note the head of the response: `start_response` less `write`, which Django never uses."""
+        """Note the head of the response; the name and the parameters are those of PEP 3333."""
+
+        def write(_data: bytes) -> object:
+            raise NotImplementedError("Django returns the body of a response, and never writes it.")
+
         self.head = {
             "type": "http.response.start",
             "status": int(status[:3]),
@@ -160,11 +160,16 @@ class Exchange:
                 (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers
             ],
         }
-        return _refuse_to_write
+        return write
 
     def _stream(self, pieces: Iterable[bytes]) -> None:
         """Send piece by piece, each one when the client has room for it, while it is there."""
-        watch = asyncio.run_coroutine_threadsafe(self._watch(), self.loop)
+
+        async def watch() -> None:
+            await wait_for_disconnect(self.receive)
+            self.gone.set()
+
+        watching = asyncio.run_coroutine_threadsafe(watch(), self.loop)
         try:
             rest = iter(pieces)
             # An error up to the first piece still gets an answer of its own.
@@ -176,26 +181,21 @@ class Exchange:
                 self._send(body_message(piece, more=True))
             self._send(body_message(b""))
         finally:
-            watch.cancel()
+            watching.cancel()
 
     def _send(self, *messages: Message) -> None:
-        asyncio.run_coroutine_threadsafe(self._deliver(messages), self.loop).result()
+        async def deliver() -> None:
+            if self.deadline.expired():
+                # The client has had its answer.
+                self.gone.set()
+                return
+            # An answer that has begun may take its time; a client that has left waits for none.
+            with contextlib.suppress(RuntimeError):
+                self.deadline.reschedule(None)
+            for message in messages:
+                await self.send(message)
 
-    async def _deliver(self, messages: tuple[Message, ...]) -> None:
-        if self.deadline.expired():
-            # The client has had its answer.
-            self.gone.set()
-            return
-        # An answer that has begun may take its time; who has left waits for none.
-        with contextlib.suppress(RuntimeError):
-            self.deadline.reschedule(None)
-        for message in messages:
-            await self.send(message)
-
-    async def _watch(self) -> None:
-        while (await self.receive())["type"] != "http.disconnect":
-            pass
-        self.gone.set()
+        asyncio.run_coroutine_threadsafe(deliver(), self.loop).result()
 
 
 async def read_body(receive: Receive) -> bytes | None:
@@ -210,13 +210,18 @@ async def read_body(receive: Receive) -> bytes | None:
             return b"".join(pieces)
 
 
+async def wait_for_disconnect(receive: Receive) -> None:
+    """Return when the client has disconnected."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 def body_message(piece: bytes, more: bool = False) -> Message:
     """Return one piece of a response's body; `more` says that it is not the last."""
     return {"type": "http.response.body", "body": piece, "more_body": more}
 
 
 def environ(scope: ConnectionScope, body: bytes) -> dict[str, Any]:
-    """Return the request as PEP 3333 has it."""
     prefix = scope.get("root_path", "")
     server_name, server_port = scope.get("server") or ("localhost", 80)
     remote_addr, remote_port = scope.get("client") or ("", "")

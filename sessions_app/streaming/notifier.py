@@ -45,7 +45,7 @@ FROM unnest(%(channels)s::text[], %(payloads)s::text[]) AS notification (channel
 """
 
 
-class Hint(NamedTuple):
+class SentHint(NamedTuple):
     """What changed in one session; it is for its owner, and for those who may see all sessions."""
 
     kind: str
@@ -78,7 +78,7 @@ def unpack(payload: str) -> Iterator[tuple[str, int]]:
             yield session_id, int(seq)
 
 
-def pack_hints(hints: list[Hint]) -> list[str]:
+def pack_hints(hints: list[SentHint]) -> list[str]:
     """Return payloads of one hint per line; a hint that is too long loses its data."""
     lines = (json.dumps(hint, default=str) for hint in hints)
     fitting = (
@@ -88,7 +88,7 @@ def pack_hints(hints: list[Hint]) -> list[str]:
     return _join(fitting, "\n")
 
 
-def unpack_hints(payload: str) -> Iterator[Hint]:
+def unpack_hints(payload: str) -> Iterator[SentHint]:
     """Yield the hints of a payload; anything else is skipped."""
     for line in payload.splitlines():
         try:
@@ -96,7 +96,7 @@ def unpack_hints(payload: str) -> Iterator[Hint]:
         except (ValueError, TypeError):
             continue
         if isinstance(kind, str) and isinstance(data, dict):
-            yield Hint(kind, session_id, owner, data)
+            yield SentHint(kind, session_id, owner, data)
 
 
 class HintBuffer:
@@ -108,13 +108,13 @@ class HintBuffer:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._hints: dict[tuple[str, str], Hint] = {}
+        self._hints: dict[tuple[str, str], SentHint] = {}
         self._lost = False
         self._unsent: list[str] = []
         # When they are to be sent, by the monotonic clock; None if there are none.
         self.due: float | None = None
 
-    def add(self, hint: Hint) -> bool:
+    def add(self, hint: SentHint) -> bool:
         """Add a hint, merged over an earlier one of its kind and session; True for the first."""
         key = (hint.kind, hint.session_id)
         with self._lock:
@@ -164,7 +164,6 @@ class Taken(NamedTuple):
     hints: list[str]
 
     def parameters(self) -> dict[str, list[str]]:
-        """Return the parameters of NOTIFY."""
         # Work first: somebody waits for the answer.
         payloads = [(WORK_CHANNEL, each) for each in _join(self.work, ",")]
         payloads += [(CHANNEL, each) for each in pack(self.newest)]
@@ -202,7 +201,7 @@ class Notifier:
                 self._work[session_id] = None
             self._wake()
 
-    def send_hint(self, hint: Hint) -> None:
+    def send_hint(self, hint: SentHint) -> None:
         """Notify the feeds of all processes of what changed; return at once."""
         if self._hints.add(hint):
             with self._changed:
@@ -219,40 +218,7 @@ class Notifier:
         if thread is not None:
             thread.join(timeout)
 
-    def _wake(self) -> None:
-        """Have the thread look for work; the lock is held."""
-        if self._thread is None:
-            # An interpreter that is shutting down starts no threads.
-            with contextlib.suppress(RuntimeError):
-                self._closing = False
-                thread = threading.Thread(target=self._run, name="notifier", daemon=True)
-                thread.start()
-                self._thread = thread
-        self._changed.notify()
-
-    def _run(self) -> None:
-        """Send until closed, and connect again whenever the connection is lost."""
-        connection: psycopg.Connection[Any] | None = None
-        pauses = delays()
-        while any(taken := self._take()):
-            try:
-                if connection is None:
-                    connection = psycopg.connect(**connections.parameters("notifier"))
-                    # A notification need not reach the disk: it is about what is there already.
-                    connection.execute("SET synchronous_commit = off")
-                connection.execute(NOTIFY, taken.parameters(), prepare=True)
-                pauses = delays()
-            except Exception as error:
-                logger.warning("The notifier lost its connection and tries again: %s", error)
-                if connection is not None:
-                    connection.close()
-                    connection = None
-                self._put_back(taken)
-                self._pause(next(pauses))
-        if connection is not None:
-            connection.close()
-
-    def _take(self) -> Taken:
+    def take(self) -> Taken:
         """Wait for something to send and take it; nothing, and the thread's end, once closed."""
         with self._changed:
             while not (self._pending or self._work or self._closing or self._hints.is_due()):
@@ -265,30 +231,82 @@ class Notifier:
                 self._thread = None
             return taken
 
-    def _put_back(self, taken: Taken) -> None:
+    def put_back(self, taken: Taken, pause: float) -> None:
+        """Keep what could not be sent, and wait so many seconds before the next attempt.
+
+        A notifier that is being closed drops it.
+        """
         with self._changed:
             for session_id, seq in taken.newest.items():
                 self._pending[session_id] = max(seq, self._pending.get(session_id, 0))
             self._work |= taken.work
             self._hints.put_back(taken.hints)
-
-    def _pause(self, seconds: float) -> None:
-        """Wait before the next attempt; a notifier that is being closed drops what is pending."""
-        with self._changed:
-            if self._changed.wait_for(lambda: self._closing, seconds):
+            if self._changed.wait_for(lambda: self._closing, pause):
                 self._pending.clear()
                 self._work.clear()
                 self._hints.clear()
 
+    def _wake(self) -> None:
+        """Have the thread look for work; the lock is held."""
+        if self._thread is None:
+            # An interpreter that is shutting down starts no threads.
+            with contextlib.suppress(RuntimeError):
+                self._closing = False
+                thread = Sender(self)
+                thread.start()
+                self._thread = thread
+        self._changed.notify()
 
-_notifier = Notifier()
+
+class Sender(threading.Thread):
+    """Sends what its notifier collects, until that is closed."""
+
+    def __init__(self, notifier: Notifier) -> None:
+        super().__init__(name="notifier", daemon=True)
+        self._source = notifier
+
+    def run(self) -> None:
+        """Send until closed, and connect again whenever the connection is lost."""
+        connection: psycopg.Connection[Any] | None = None
+        pauses = delays()
+        while any(taken := self._source.take()):
+            try:
+                if connection is None:
+                    connection = psycopg.connect(**connections.parameters("notifier"))
+                    # A notification need not reach the disk: it is about what is there already.
+                    connection.execute("SET synchronous_commit = off")
+                connection.execute(NOTIFY, taken.parameters(), prepare=True)
+                pauses = delays()
+            except Exception as error:
+                logger.warning("The notifier lost its connection and tries again: %s", error)
+                if connection is not None:
+                    connection.close()
+                    connection = None
+                self._source.put_back(taken, next(pauses))
+        if connection is not None:
+            connection.close()
+
+
+_notifier: Notifier
 
 
 def connect() -> None:
     """Notify of every journal that grows in this process, and send its hints, from now on."""
-    journal_grew.connect(_on_growth, dispatch_uid="notifier")
-    session_changed.connect(_on_change, dispatch_uid="notifier")
-    work_queued.connect(_on_work, dispatch_uid="notifier")
+
+    # Each asks for the notifier when it is called: a fork has replaced it.
+    def on_growth(session_id: str, seq: int, **_: Any) -> None:
+        _notifier.notify(session_id, seq)
+
+    def on_change(kind: str, session_id: str, owner: str, data: dict[str, Any], **_: Any) -> None:
+        _notifier.send_hint(SentHint(kind, session_id, owner, data))
+
+    def on_work(session_id: str, **_: Any) -> None:
+        _notifier.call_worker(session_id)
+
+    # Signals keep weak references otherwise.
+    journal_grew.connect(on_growth, weak=False, dispatch_uid="notifier")
+    session_changed.connect(on_change, weak=False, dispatch_uid="notifier")
+    work_queued.connect(on_work, weak=False, dispatch_uid="notifier")
     atexit.register(close)
 
 
@@ -297,22 +315,11 @@ def close() -> None:
     _notifier.close()
 
 
-def _on_growth(session_id: str, seq: int, **_: Any) -> None:
-    _notifier.notify(session_id, seq)
-
-
-def _on_change(kind: str, session_id: str, owner: str, data: dict[str, Any], **_: Any) -> None:
-    _notifier.send_hint(Hint(kind, session_id, owner, data))
-
-
-def _on_work(session_id: str, **_: Any) -> None:
-    _notifier.call_worker(session_id)
-
-
-def _replace_after_fork() -> None:
-    # The thread, and any lock that it held, stayed in the parent.
+def _make_notifier() -> None:
     global _notifier
     _notifier = Notifier()
 
 
-os.register_at_fork(after_in_child=_replace_after_fork)
+_make_notifier()
+# The thread, and any lock that it held, stayed in the parent.
+os.register_at_fork(after_in_child=_make_notifier)

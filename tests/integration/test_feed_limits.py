@@ -14,7 +14,7 @@ from amplifierd.common.callers import Owner
 from sessions_app.models import Session
 from sessions_app.services import messages, sessions
 from sessions_app.streaming import notifier
-from sessions_app.streaming.notifier import Hint, pack_hints
+from sessions_app.streaming.notifier import SentHint, pack_hints
 from tests.conftest import session_in
 from tests.harness.streams import (
     PATH,
@@ -140,7 +140,7 @@ def test_a_client_that_does_not_read_keeps_little_and_is_told_to_read_the_list()
         async with feeding() as feed, clients(1) as [slow]:
             slow.reads.clear()
             for number in range(1000):
-                [payload] = pack_hints([Hint("session_updated", f"session_{number}", "", {})])
+                [payload] = pack_hints([SentHint("session_updated", f"session_{number}", "", {})])
                 feed.on_notification(payload)
                 await asyncio.sleep(0)
             [listener] = get_listener_manager().listeners_by_channel["all"]
@@ -155,7 +155,7 @@ def test_a_client_that_does_not_read_keeps_little_and_is_told_to_read_the_list()
 
 
 def test_hundreds_of_sessions_that_change_at_once_are_all_told() -> None:
-    hints = [Hint("session_deleted", f"session_{number}", "", {}) for number in range(500)]
+    hints = [SentHint("session_deleted", f"session_{number}", "", {}) for number in range(500)]
 
     async def test() -> list[str]:
         async with feeding() as feed, clients(1) as [client]:

@@ -6,18 +6,18 @@ from sessions_app.streaming import notifier
 from sessions_app.streaming.notifier import (
     HINTS_LIMIT,
     HINTS_LOST,
-    Hint,
     HintBuffer,
+    SentHint,
     pack_hints,
     unpack_hints,
 )
 
 
-def updated(session_id: str, **data: object) -> Hint:
-    return Hint("session_updated", session_id, "", data)
+def updated(session_id: str, **data: object) -> SentHint:
+    return SentHint("session_updated", session_id, "", data)
 
 
-def told(gathering: HintBuffer) -> list[Hint]:
+def told(gathering: HintBuffer) -> list[SentHint]:
     return [hint for payload in gathering.take() for hint in unpack_hints(payload)]
 
 
@@ -38,7 +38,7 @@ def test_what_different_changes_of_a_session_say_is_merged() -> None:
 def test_hints_keep_the_order_of_the_last_changes() -> None:
     gathering = HintBuffer()
     for kind, run in [("run_started", "1"), ("run_ended", "1"), ("run_started", "2")]:
-        gathering.add(Hint(kind, "a", "", {"runId": run}))
+        gathering.add(SentHint(kind, "a", "", {"runId": run}))
     assert [(hint.kind, hint.data["runId"]) for hint in told(gathering)] == [
         ("run_ended", "1"),
         ("run_started", "2"),

@@ -31,7 +31,7 @@ from sessions_app.exceptions import (
 )
 from sessions_app.streaming import feed, hub
 from sessions_app.streaming.feed import Place
-from sessions_app.streaming.frames import encode_notice
+from sessions_app.streaming.journal_reader import encode_notice
 from sessions_app.streaming.subscription import Subscription
 from sessions_app.streaming.tree import Tree, parse_patterns
 
@@ -155,7 +155,6 @@ class StreamConsumer(Streamer):
     """One client's stream of a session's journal: GET /api/v1/sessions/{id}/stream"""
 
     async def subscribe(self) -> Subscription:
-        """Return the session's events, from the client's cursor on."""
         # Stream authentication has looked whether this caller may see this session.
         if self.caller.sees == Nobody():
             raise SessionNotFound.of(self._session_id)
@@ -185,7 +184,6 @@ class TreeConsumer(Streamer):
     """One client's stream of a session and its sub-sessions: GET /api/v1/events?session=…"""
 
     async def subscribe(self) -> Tree:
-        """Return what happens from now on."""
         query = _parse_query(self.scope)
         if not query["session"]:
             raise BadStreamQuery
@@ -199,7 +197,6 @@ class TreeConsumer(Streamer):
         return frames.is_at_end
 
     def greet(self, frames: Tree) -> bytes:
-        """Return what is followed."""
         connected = {"session_id": frames.session_id, "timestamp": stamp(datetime.now(UTC))}
         return encode_notice(Connected, connected)
 
@@ -211,7 +208,7 @@ class FeedConsumer(Streamer):
     """
 
     async def subscribe(self) -> Place:
-        """Return a place in the feed, on the channels that django-eventstream allows the caller."""
+        # The channels are those that django-eventstream allows the caller.
         manager = get_channelmanager()
         request = ASGIRequest(self.scope, io.BytesIO())
         # A caller stands where Django's type says a user.
@@ -221,7 +218,6 @@ class FeedConsumer(Streamer):
         return await feed.get_feed().enter(channels, settings.STREAM_KEEPALIVE)
 
     def greet(self, frames: Place) -> bytes:
-        """Return what tells a client to read the list."""
         return encode_notice(FeedConnected, feed.greeting())
 
 

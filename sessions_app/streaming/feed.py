@@ -25,8 +25,8 @@ from sessions_app import connections
 from sessions_app.events import FeedConnected
 from sessions_app.exceptions import StreamUnavailable, TooManyStreams
 from sessions_app.streaming import notifier
-from sessions_app.streaming.frames import encode_keepalive, encode_notice
 from sessions_app.streaming.hub import DRAIN, keep
+from sessions_app.streaming.journal_reader import encode_keepalive, encode_notice
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,21 @@ class Place:
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while not self._is_over:
-            yield await self._next()
+            try:
+                async with asyncio.timeout(self._keepalive):
+                    await self._listener.aevent.wait()
+            except TimeoutError:
+                yield encode_keepalive()
+                continue
+            listener = self._listener
+            with get_listener_manager().lock:
+                items, overflow = listener.channel_items, listener.overflow
+                listener.channel_items, listener.overflow = {}, False
+                listener.aevent.clear()
+            if overflow:
+                yield encode_notice(FeedConnected, greeting())
+            else:
+                yield "".join(each.data for item in items.values() for each in item).encode()
 
     def reread(self) -> None:
         """Tell the client to read the list: it may have missed hints."""
@@ -105,22 +119,6 @@ class Place:
         """Leave the feed; it can be called twice."""
         self._is_over = True
         self._leave(self)
-
-    async def _next(self) -> bytes:
-        """Return what there is to send, waiting until there is something; nothing at the end."""
-        try:
-            async with asyncio.timeout(self._keepalive):
-                await self._listener.aevent.wait()
-        except TimeoutError:
-            return encode_keepalive()
-        listener = self._listener
-        with get_listener_manager().lock:
-            items, overflow = listener.channel_items, listener.overflow
-            listener.channel_items, listener.overflow = {}, False
-            listener.aevent.clear()
-        if overflow:
-            return encode_notice(FeedConnected, greeting())
-        return "".join(event.data for events in items.values() for event in events).encode()
 
 
 class Feed:
@@ -204,7 +202,20 @@ class Feed:
     async def _wait_for_hints(self) -> None:
         """Return once hints arrive; raise StreamUnavailable if that takes too long."""
         if self._task is None:
-            self._task = asyncio.create_task(keep("Listening for hints", self._listen))
+
+            def on_connect() -> None:
+                # Earlier hints may have been missed.
+                self._listening.set()
+                self.reread()
+
+            async def listen() -> None:
+                calls = (self.on_notification, on_connect)
+                try:
+                    await connections.listen(notifier.HINTS_CHANNEL, "feed", *calls)
+                finally:
+                    self._listening.clear()
+
+            self._task = asyncio.create_task(keep("Listening for hints", listen))
         self._waiting += 1
         try:
             async with asyncio.timeout(PATIENCE):
@@ -215,19 +226,6 @@ class Feed:
             self._waiting -= 1
         if self._closing:
             raise StreamUnavailable(NO_HINTS)
-
-    async def _listen(self) -> None:
-        try:
-            await connections.listen(
-                notifier.HINTS_CHANNEL, "feed", self.on_notification, self._on_connect
-            )
-        finally:
-            self._listening.clear()
-
-    def _on_connect(self) -> None:
-        """Let new clients in; earlier hints may have been missed."""
-        self._listening.set()
-        self.reread()
 
     def _leave(self, place: Place) -> None:
         listener = self._places.pop(place, None)

@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from django.conf import settings
 
@@ -18,15 +19,13 @@ from amplifierd.common.outage import LONGEST_DELAY, retry
 from sessions_app import connections
 from sessions_app.events import AssistantMessageComplete
 from sessions_app.exceptions import (
-    BadCursor,
     SessionNotFound,
     SessionsError,
     StreamUnavailable,
     TooManyStreams,
 )
 from sessions_app.streaming import notifier
-from sessions_app.streaming.frames import decode
-from sessions_app.streaming.journal_reader import JournalReader, Page, State
+from sessions_app.streaming.journal_reader import JournalReader, Page, decode
 from sessions_app.streaming.subscription import Subscription, Tail
 
 logger = logging.getLogger(__name__)
@@ -87,18 +86,29 @@ class Hub:
         tail = self._tails.get(session_id) or Tail(session_id)
         if len(tail.followers) >= settings.MAX_SESSION_STREAMS:
             raise TooManyStreams("This session has too many streams; close one of them.")
-        self._start()
+        if not self._tasks:
+            listen = (notifier.CHANNEL, "listen", self.on_notification, self.schedule_all)
+            background: dict[str, Callable[[], Awaitable[None]]] = {
+                "Listening for notifications": partial(connections.listen, *listen),
+                "Reading journals for streams": self.read_scheduled,
+                "Polling for missed events": self.poll,
+            }
+            self._tasks = [asyncio.create_task(keep(*each)) for each in background.items()]
         # Subscribed before the journal is read: no notification between the two is missed.
         self._tails[session_id] = tail
-        subscription = Subscription(tail, self._read_for_client, self._remove, keepalive)
+        subscription = Subscription(tail, self, keepalive)
         self._subscriptions.add(subscription)
         try:
-            state = await self._find_start(session_id, after)
+            # PostgreSQL has no NUL in texts, so no session has such an id.
+            is_possible = "\0" not in session_id
+            state = await self._clients_reader.read_state(session_id) if is_possible else None
+            if state is None:
+                raise SessionNotFound.of(session_id)
+            was_open = tail.is_open
+            subscription.begin(state, after)
         except BaseException:
             subscription.close()
             raise
-        was_open = tail.is_open
-        subscription.begin(state, after)
         # A tail that was not open yet has taken no notification.
         self.schedule(session_id, state.last if was_open else None)
         return subscription
@@ -109,6 +119,23 @@ class Hub:
         Raises StreamUnavailable if the database does not answer.
         """
         return [] if "\0" in session_id else await self._clients_reader.find_tree(session_id, sees)
+
+    async def read_page(self, session_id: str, after: int) -> Page | None:
+        """Return a page of the journal for a client that is behind; None for no such session."""
+        return await self._clients_reader.read_page(session_id, after)
+
+    def remove(self, subscription: Subscription) -> None:
+        """Forget a subscription that is closed, and the tail of a session without others."""
+        self._subscriptions.discard(subscription)
+        tail = subscription.tail
+        if not tail.followers and self._tails.get(tail.session_id) is tail:
+            del self._tails[tail.session_id]
+        self._left.set()
+
+    def on_notification(self, payload: str) -> None:
+        """Have the sessions of a payload read on."""
+        for session_id, seq in notifier.unpack(payload):
+            self.schedule(session_id, seq)
 
     def schedule(self, session_id: str, seq: int | None = None) -> None:
         """Have the session read on, unless it has no client here or `seq` is known already."""
@@ -144,7 +171,8 @@ class Hub:
         await self._clients_reader.close()
 
     async def read_scheduled(self) -> None:
-        """Read on for the sessions that are scheduled, with one read for all of them."""
+        """Wait until sessions are scheduled, then read on for them, with one read for all."""
+        await self._work.wait()
         taken = list(itertools.islice(self._scheduled, READ_SESSIONS))
         for session_id in taken:
             del self._scheduled[session_id]
@@ -167,66 +195,19 @@ class Hub:
             self._work.set()
             raise
 
-    async def poll_once(self) -> None:
-        """Have every session read on whose journal has more than its tail."""
+    async def poll(self) -> None:
+        """After a few seconds, have every session read on whose journal has more than its tail."""
+        await asyncio.sleep(self._poll)
         known = {tail.session_id: tail.last for tail in self._tails.values() if tail.is_open}
         for session_id in await self._tails_reader.find_stale(known) if known else ():
             self.schedule(session_id)
 
-    def _start(self) -> None:
-        """Start the background tasks, if they do not run yet."""
-        if not self._tasks:
-            steps = {
-                "Listening for notifications": self._listen,
-                "Reading journals for streams": self._wait_and_read,
-                "Polling for missed events": self._wait_and_poll,
-            }
-            self._tasks = [asyncio.create_task(keep(*step)) for step in steps.items()]
 
-    async def _listen(self) -> None:
-        def on_notification(payload: str) -> None:
-            for session_id, seq in notifier.unpack(payload):
-                self.schedule(session_id, seq)
-
-        await connections.listen(notifier.CHANNEL, "listen", on_notification, self.schedule_all)
-
-    async def _wait_and_read(self) -> None:
-        await self._work.wait()
-        await self.read_scheduled()
-
-    async def _wait_and_poll(self) -> None:
-        await asyncio.sleep(self._poll)
-        await self.poll_once()
-
-    async def _find_start(self, session_id: str, after: int | None) -> State:
-        """Return where the session stands; raise if a stream cannot begin at the cursor."""
-        # PostgreSQL has no NUL in texts, so no session has such an id.
-        state = None if "\0" in session_id else await self._clients_reader.read_state(session_id)
-        if state is None:
-            raise SessionNotFound.of(session_id)
-        if after is not None and after > state.last:
-            raise BadCursor(
-                f"The journal of this session ends at {state.last}, before the cursor {after}; "
-                "send the id of an event that it has."
-            )
-        return state
-
-    async def _read_for_client(self, session_id: str, after: int) -> Page | None:
-        return (await self._clients_reader.read({session_id: after}))[session_id]
-
-    def _remove(self, subscription: Subscription) -> None:
-        self._subscriptions.discard(subscription)
-        tail = subscription.tail
-        if not tail.followers and self._tails.get(tail.session_id) is tail:
-            del self._tails[tail.session_id]
-        self._left.set()
-
-
-async def keep(doing: str, step: Callable[[], Awaitable[None]]) -> None:
-    """Take the step again and again, whatever happens, until cancelled."""
+async def keep(doing: str, action: Callable[[], Awaitable[None]]) -> None:
+    """Await the action again and again, whatever happens, until cancelled."""
     while True:
         try:
-            await retry(step, doing=doing, also=(StreamUnavailable, OSError))
+            await retry(action, doing=doing, also=(StreamUnavailable, OSError))
         except Exception:
             logger.exception("%s failed, trying again.", doing)
             await asyncio.sleep(LONGEST_DELAY)

@@ -1,12 +1,15 @@
-"""Reading the journal for streams: plain SQL on connections of their own, never the ORM.
+"""Reading the journal for streams, as frames in the format of text/event-stream.
 
-Django's async ORM would hold a connection and a thread for every stream.
+Plain SQL on connections of their own, never the ORM: Django's async ORM would hold a connection
+and a thread for every stream.
 """
 
 import asyncio
+import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -14,10 +17,11 @@ from psycopg.pq import TransactionStatus
 
 from amplifierd.common.callers import Visibility, sql_visibility
 from amplifierd.common.errors import DATABASE_UNAVAILABLE
+from amplifierd.common.formats import dump_line, stamp
+from amplifierd.common.text import escape_line_ends
 from sessions_app import connections
-from sessions_app.events import ApprovalRequired
+from sessions_app.events import ApprovalRequired, Frame, Keepalive
 from sessions_app.exceptions import StreamUnavailable
-from sessions_app.streaming import frames
 
 logger = logging.getLogger(__name__)
 
@@ -110,6 +114,43 @@ SELECT set_config('plan_cache_mode', 'force_generic_plan', false),
 """
 
 
+def encode_event(seq: int, name: str, data_json: str) -> bytes:
+    """Return the frame of a journal event; `data_json` is JSON text and is sent on one line.
+
+    The client keeps `seq` as its cursor.
+    """
+    return f"id: {seq}\n".encode() + encode_without_id(name, data_json)
+
+
+def encode_without_id(name: str, data_json: str) -> bytes:
+    """Return the frame of an event without its id, for a client that has not read so far yet."""
+    name = " ".join(name.split())
+    return f"event: {name}\ndata: {escape_line_ends(data_json)}\n\n".encode()
+
+
+def encode_notice(frame: type[Frame], data: Mapping[str, Any]) -> bytes:
+    """Return a frame without an id: the client's cursor stays."""
+    return encode_without_id(frame.meta.name, dump_line(data))
+
+
+def encode_keepalive() -> bytes:
+    """Return the frame that only shows that the stream is alive."""
+    return encode_notice(Keepalive, {"timestamp": stamp(datetime.now(UTC))})
+
+
+def encode_first_cursor(seq: int) -> bytes:
+    """Return a keepalive that gives a client its cursor, before it is sent any event."""
+    return f"id: {seq}\n".encode() + encode_keepalive()
+
+
+def decode(frames: bytes) -> Iterator[tuple[int | None, str, Any]]:
+    """Yield id, name and data of each of these whole frames."""
+    for block in frames.decode().split("\n\n")[:-1]:
+        fields = dict(line.split(": ", 1) for line in block.split("\n"))
+        seq = int(fields["id"]) if "id" in fields else None
+        yield seq, fields["event"], json.loads(fields["data"])
+
+
 @dataclass(slots=True)
 class Page:
     """What a read found of one journal: its state, and frames that follow the cursor gaplessly."""
@@ -151,9 +192,21 @@ class JournalReader:
             if page is None:
                 page = None if last is None else Page(last, status, ended, [])
                 pages[session_id] = page
-            if page is not None and event[0] is not None:
-                _extend(page, session_id, cursors[session_id], *event)
+            if page is None or event[0] is None:
+                continue
+            seq, expected = event[0], cursors[session_id] + len(page.frames) + 1
+            if seq == expected:
+                page.frames.append(encode_event(*event))
+            else:
+                # A gap is never sent over.
+                logger.error(
+                    "The journal of %s has %d where %d belongs.", session_id, seq, expected
+                )
         return pages
+
+    async def read_page(self, session_id: str, after: int) -> Page | None:
+        """Return a page of one session after the cursor; None for one that is not there."""
+        return (await self.read({session_id: after}))[session_id]
 
     async def read_state(self, session_id: str) -> State | None:
         """Return where a session stands; None for one that is not there."""
@@ -162,7 +215,7 @@ class JournalReader:
         for last, status, ended, *event in await self._fetch(STATE, parameters):
             state = state or State(last, status, ended, [])
             if event[0] is not None:
-                state.pending.append(frames.encode_without_id(*event))
+                state.pending.append(encode_without_id(*event))
         return state
 
     async def find_tree(self, session_id: str, sees: Visibility) -> list[str]:
@@ -183,48 +236,31 @@ class JournalReader:
     async def _fetch(self, statement: str, parameters: dict[str, Any]) -> Sequence[Any]:
         try:
             async with asyncio.timeout(PATIENCE), self._slots:
-                return await self._query(statement, parameters)
+                while True:
+                    kept = is_ready = bool(self._idle)
+                    connection = (
+                        self._idle.pop()
+                        if kept
+                        else await connections.connect("journal", prepare_threshold=0)
+                    )
+                    try:
+                        if not is_ready:
+                            await connection.execute(SETTINGS)
+                            is_ready = True
+                        return await (await connection.execute(statement, parameters)).fetchall()
+                    except DATABASE_UNAVAILABLE:
+                        # A kept one may have died with its server; a new one shows if it is back.
+                        if not kept:
+                            raise
+                    finally:
+                        status = connection.info.transaction_status
+                        if is_ready and status == TransactionStatus.IDLE and not self._closed:
+                            self._idle.append(connection)
+                        else:
+                            await connection.close()
         except (*DATABASE_UNAVAILABLE, psycopg.errors.UndefinedTable, OSError) as error:
             raise StreamUnavailable from error
-
-    async def _query(self, statement: str, parameters: dict[str, Any]) -> Sequence[Any]:
-        while True:
-            kept = bool(self._idle)
-            connection = self._idle.pop() if kept else await self._connect()
-            try:
-                return await (await connection.execute(statement, parameters)).fetchall()
-            except DATABASE_UNAVAILABLE:
-                # A kept connection may have died with its server; a new one shows if it is back.
-                if not kept:
-                    raise
-            finally:
-                await self._give_back(connection)
-
-    async def _connect(self) -> psycopg.AsyncConnection[Any]:
-        connection = await connections.connect("journal", prepare_threshold=0)
-        try:
-            await connection.execute(SETTINGS)
-        except BaseException:
-            await connection.close()
-            raise
-        return connection
-
-    async def _give_back(self, connection: psycopg.AsyncConnection[Any]) -> None:
-        healthy = connection.info.transaction_status == TransactionStatus.IDLE
-        if healthy and not self._closed:
-            self._idle.append(connection)
-        else:
-            await connection.close()
 
 
 def _columns(cursors: Mapping[str, int]) -> dict[str, Any]:
     return {"sessions": list(cursors), "cursors": list(cursors.values())}
-
-
-def _extend(page: Page, session_id: str, after: int, seq: int, name: str, data: str) -> None:
-    """Add an event to the page, if it is the next; a gap is never sent over."""
-    expected = after + len(page.frames) + 1
-    if seq == expected:
-        page.frames.append(frames.encode_event(seq, name, data))
-    else:
-        logger.error("The journal of %s has %d where %d belongs.", session_id, seq, expected)

@@ -1,14 +1,19 @@
 """One client's place in one session's journal, and the tail that the clients of a session share."""
 
 import asyncio
+import contextlib
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import Self
+from typing import Protocol, Self
 
 from sessions_app.events import SessionEnded
-from sessions_app.exceptions import StreamUnavailable
-from sessions_app.streaming.frames import encode_first_cursor, encode_keepalive, encode_notice
-from sessions_app.streaming.journal_reader import Page, State
+from sessions_app.exceptions import BadCursor, StreamUnavailable
+from sessions_app.streaming.journal_reader import (
+    Page,
+    State,
+    encode_first_cursor,
+    encode_keepalive,
+    encode_notice,
+)
 
 # Frames kept of one session, the newest; the last one stays, however large it is.
 RING_FRAMES = 1024
@@ -16,10 +21,10 @@ RING_BYTES = 4 * 1024 * 1024
 # What a client is handed at a time.
 BATCH_FRAMES = 256
 BATCH_BYTES = 64 * 1024
-
-
 # Seconds until the next attempt to read for a client that is behind.
 RETRY = 1.0
+# Seconds before its time at which an alarm may have gone off: more than the clock's resolution.
+SLACK = 0.001
 
 DELETED = encode_notice(SessionEnded, {"status": "deleted"})
 
@@ -56,7 +61,13 @@ class Tail:
         if page is None:
             self.deleted = True
         else:
-            self._append(page.frames)
+            self._ring.extend(page.frames)
+            self._size += sum(map(len, page.frames))
+            self.last += len(page.frames)
+            while len(self._ring) > RING_FRAMES or (
+                self._size > RING_BYTES and len(self._ring) > 1
+            ):
+                self._size -= len(self._ring.popleft())
             self.open(page)
         self.wake()
 
@@ -83,12 +94,15 @@ class Tail:
         for follower in self.followers:
             follower.set()
 
-    def _append(self, frames: list[bytes]) -> None:
-        self._ring.extend(frames)
-        self._size += sum(map(len, frames))
-        self.last += len(frames)
-        while len(self._ring) > RING_FRAMES or (self._size > RING_BYTES and len(self._ring) > 1):
-            self._size -= len(self._ring.popleft())
+
+class Source(Protocol):
+    """What a subscription reads from when its tail does not reach back far enough: the hub."""
+
+    async def read_page(self, session_id: str, after: int) -> Page | None:
+        """Return a page of the journal; None for a session that is not there."""
+
+    def remove(self, subscription: "Subscription") -> None:
+        """Forget a subscription that is closed."""
 
 
 class Subscription:
@@ -101,13 +115,7 @@ class Subscription:
     far, from the journal otherwise. The caller must `close()` it.
     """
 
-    def __init__(
-        self,
-        tail: Tail,
-        read: Callable[[str, int], Awaitable[Page | None]],
-        on_close: Callable[["Subscription"], None],
-        keepalive: float,
-    ) -> None:
+    def __init__(self, tail: Tail, source: Source, keepalive: float) -> None:
         # The seq of the newest event handed out, or before the first one.
         self.cursor = 0
         # The seq of the session's newest event when the subscription began.
@@ -115,8 +123,7 @@ class Subscription:
         # What a client without a cursor is sent before any event.
         self.preface = b""
         self.tail = tail
-        self._read = read
-        self._on_close = on_close
+        self._source = source
         self._keepalive = keepalive
         self._stopped = False
         self._explained = False
@@ -125,7 +132,15 @@ class Subscription:
         tail.followers.add(self._woken)
 
     def begin(self, state: State, after: int | None) -> None:
-        """Start after the cursor; without one, with what is new."""
+        """Start after the cursor; without one, with what is new.
+
+        Raises BadCursor for one that the journal has not reached.
+        """
+        if after is not None and after > state.last:
+            raise BadCursor(
+                f"The journal of this session ends at {state.last}, before the cursor {after}; "
+                "send the id of an event that it has."
+            )
         self.tail.open(state)
         self.last = state.last
         self.cursor = state.last if after is None else after
@@ -151,7 +166,7 @@ class Subscription:
         self.tail.followers.discard(self._woken)
         if self._alarm is not None:
             self._alarm.cancel()
-        self._on_close(self)
+        self._source.remove(self)
 
     def __aiter__(self) -> Self:
         return self
@@ -161,51 +176,32 @@ class Subscription:
         deadline = loop.time() + self._keepalive
         while not (self._stopped or self.tail.deleted or self.is_at_end):
             self._woken.clear()
-            if frames := self.tail.after(self.cursor) or await self._catch_up():
+            frames = self.tail.after(self.cursor)
+            is_behind = self.cursor < self.tail.last
+            if is_behind and not frames:
+                # The journal has what the tail no longer has, but not during an outage.
+                with contextlib.suppress(StreamUnavailable):
+                    page = await self._source.read_page(self.tail.session_id, self.cursor)
+                    frames = page.frames if page else []
+                    if page is None:
+                        self.tail.take(None)
+            if frames:
                 self.cursor += len(frames)
                 return b"".join(frames)
-            await self._wait(deadline)
+            # A client that is still behind tries again soon.
+            when = min(deadline, loop.time() + RETRY) if is_behind else deadline
+            # What comes before an alarm leaves it as it is: if it goes off too early, it wakes for
+            # nothing. That is once per keepalive; a timer of its own for each wait would cost as
+            # much as the frame. One that has gone off, or is just about to, does not count.
+            alarm = self._alarm
+            if alarm is None or not loop.time() + SLACK < alarm.when() <= when:
+                if alarm is not None:
+                    alarm.cancel()
+                self._alarm = loop.call_at(when, self._woken.set)
+            await self._woken.wait()
             if loop.time() >= deadline:
                 return encode_keepalive()
         if self.tail.deleted and not self._explained:
             self._explained = True
             return DELETED
         raise StopAsyncIteration
-
-    def _set_alarm(self, when: float) -> None:
-        """Be woken at this time; what comes before it leaves the alarm as it is.
-
-        An alarm that goes off too early, because something has come since, wakes for nothing. That
-        is once per keepalive; a timer of its own for each wait would cost as much as the frame.
-        """
-        if self._alarm is not None:
-            self._alarm.cancel()
-        self._alarm = asyncio.get_running_loop().call_at(when, self._ring)
-
-    def _ring(self) -> None:
-        self._alarm = None
-        self._woken.set()
-
-    def _is_behind(self) -> bool:
-        return self.cursor < self.tail.last
-
-    async def _catch_up(self) -> list[bytes]:
-        """Read from the journal what the tail no longer has; nothing during an outage."""
-        if not self._is_behind():
-            return []
-        try:
-            page = await self._read(self.tail.session_id, self.cursor)
-        except StreamUnavailable:
-            return []
-        if page is None:
-            self.tail.take(None)
-            return []
-        return page.frames
-
-    async def _wait(self, deadline: float) -> None:
-        """Wait for the tail to change; a client that is still behind tries again soon."""
-        if self._is_behind():
-            deadline = min(deadline, asyncio.get_running_loop().time() + RETRY)
-        if self._alarm is None or self._alarm.when() > deadline:
-            self._set_alarm(deadline)
-        await self._woken.wait()

@@ -12,7 +12,7 @@ from amplifierd.common.formats import dump_line, stamp
 from sessions_app.events import Keepalive, RunParked
 from sessions_app.exceptions import SessionNotFound, SessionsError
 from sessions_app.streaming import hub
-from sessions_app.streaming.frames import decode, encode_keepalive, encode_without_id
+from sessions_app.streaming.journal_reader import decode, encode_keepalive, encode_without_id
 from sessions_app.streaming.subscription import Subscription
 
 # Seconds between two looks for new sub-sessions. One that a tool call has started is found at once.
@@ -54,7 +54,21 @@ class Tree:
         except BaseException:
             self.close()
             raise
-        self._run(self._discover())
+
+        async def discover() -> None:
+            """Follow sub-sessions that are new, from their first event on."""
+            while True:
+                self._look.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await self._look.wait()
+                # During an outage, or if too many streams are open, it tries again.
+                with contextlib.suppress(SessionsError):
+                    for session_id in await self._hub.find_tree(self.session_id, self._sees):
+                        if session_id not in self._subscriptions:
+                            await self._follow(session_id, 0)
+
+        self._run(discover())
 
     @property
     def is_at_end(self) -> bool:
@@ -87,47 +101,32 @@ class Tree:
     async def _follow(self, session_id: str, after: int | None) -> None:
         subscription = await self._hub.subscribe(session_id, after, SILENT)
         self._subscriptions[session_id] = subscription
-        self._run(self._pump(session_id, subscription))
+        patterns = self._patterns
+
+        async def pump() -> None:
+            async for frames in subscription:
+                wanted = []
+                for seq, name, data in decode(frames):
+                    if name == RunParked.meta.name:
+                        self._look.set()
+                    if name != Keepalive.meta.name and (
+                        not patterns or any(fnmatchcase(name, each) for each in patterns)
+                    ):
+                        happened = data.get("timestamp") or stamp(datetime.now(UTC))
+                        whole = {"event": name, "ts": happened, "data": data}
+                        whole |= {"session_id": session_id, "seq": seq}
+                        wanted.append(encode_without_id(name, dump_line(whole)))
+                if wanted:
+                    await self._frames.put(b"".join(wanted))
+            if session_id == self.session_id:
+                await self._frames.put(None)
+
+        self._run(pump())
 
     def _run(self, work: Any) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    async def _discover(self) -> None:
-        """Follow sub-sessions that are new, from their first event on."""
-        while True:
-            self._look.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_SECONDS):
-                    await self._look.wait()
-            # During an outage, or if too many streams are open, it tries again.
-            with contextlib.suppress(SessionsError):
-                for session_id in await self._hub.find_tree(self.session_id, self._sees):
-                    if session_id not in self._subscriptions:
-                        await self._follow(session_id, 0)
-
-    async def _pump(self, session_id: str, subscription: Subscription) -> None:
-        async for frames in subscription:
-            events = list(decode(frames))
-            if any(name == RunParked.meta.name for _, name, _ in events):
-                self._look.set()
-            wanted = [_frame(session_id, *event) for event in events if self._wants(event[1])]
-            if wanted:
-                await self._frames.put(b"".join(wanted))
-        if session_id == self.session_id:
-            await self._frames.put(None)
-
-    def _wants(self, name: str) -> bool:
-        if name == Keepalive.meta.name:
-            return False
-        return not self._patterns or any(fnmatchcase(name, each) for each in self._patterns)
-
-
-def _frame(session_id: str, seq: int | None, name: str, data: Any) -> bytes:
-    happened = data.get("timestamp") or stamp(datetime.now(UTC))
-    event = {"event": name, "ts": happened, "data": data, "session_id": session_id, "seq": seq}
-    return encode_without_id(name, dump_line(event))
 
 
 def parse_patterns(text: str) -> list[str]:

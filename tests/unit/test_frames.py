@@ -4,7 +4,7 @@ import json
 
 from amplifierd.common.formats import dump_line
 from sessions_app.events import Connected, Content
-from sessions_app.streaming import frames
+from sessions_app.streaming import journal_reader as frames
 
 
 def test_an_event_has_its_seq_as_id_and_its_data_on_one_line() -> None:

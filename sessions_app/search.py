@@ -251,14 +251,20 @@ def to_micros(moment: datetime) -> int:
 
 def find(sessions: "SessionQuerySet", words: Words) -> Found:
     """Return those of the sessions that have the words, in their name or in one message."""
+    named = sessions.annotate(name_words=search_vector("name"))
+    rows = named.values("id", "created_at", "message_count", "name_words").newest_first()
     try:
-        newest = _newest(sessions, words)
+        newest = _query(RECENT, words, sessions=rows)
     except EmptyResultSet:
         return Found([], True)
     found = _among(newest, FEW)
     if found.is_whole or len(found.hits) >= ENOUGH:
         return found
-    if _estimate(words) <= HOPELESS:
+    with connection.cursor() as cursor:
+        # How many messages the planner thinks that the index would find.
+        cursor.execute(ESTIMATE, {"loose": words.loose})
+        [[plan]] = cursor.fetchone()
+    if plan["Plan"]["Plan Rows"] <= HOPELESS:
         indexed = _by_index(sessions, words)
         if indexed.is_whole:
             return indexed
@@ -266,26 +272,11 @@ def find(sessions: "SessionQuerySet", words: Words) -> Found:
     return _among(newest, min(MANY, FEW * ENOUGH // max(1, len(found.hits))))
 
 
-def _newest(sessions: "SessionQuerySet", words: Words) -> Query:
-    """Return the query that looks through the newest messages of the newest sessions."""
-    named = sessions.annotate(name_words=search_vector("name"))
-    newest = named.values("id", "created_at", "message_count", "name_words").newest_first()
-    return _query(RECENT, words, sessions=newest)
-
-
 def _among(newest: Query, count: int) -> Found:
     """Look through so many of the newest sessions."""
     rows = _rows(Query(newest.sql, {**newest.parameters, "count": count}))
     looked_at, longest = rows[0][:2]
     return Found(_to_hits(rows), looked_at < count and longest <= NEWEST)
-
-
-def _estimate(words: Words) -> float:
-    """Return how many messages the planner thinks that the index would find."""
-    with connection.cursor() as cursor:
-        cursor.execute(ESTIMATE, {"loose": words.loose})
-        [[plan]] = cursor.fetchone()
-    return float(plan["Plan"]["Plan Rows"])
 
 
 def _by_index(sessions: "SessionQuerySet", words: Words) -> Found:

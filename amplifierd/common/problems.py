@@ -8,6 +8,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -123,8 +124,13 @@ def problem_of(error: BaseException) -> Problem:
     cause = error.__cause__ or error
     if isinstance(error, DATABASE_UNAVAILABLE):
         return NOT_AWAY.get(type(cause), UNAVAILABLE)
-    if isinstance(cause, MISSING) and not _is_migrated():
-        return NOT_MIGRATED
+    if isinstance(cause, MISSING):
+        is_migrated = False
+        # Nobody knows if the database does not say.
+        with suppress(*DATABASE_UNAVAILABLE):
+            is_migrated = migrations.is_migrated()
+        if not is_migrated:
+            return NOT_MIGRATED
     if isinstance(error, DataError):
         # The value passed our checks but PostgreSQL cannot hold it: a NUL, a number too large.
         return Problem(400, "invalid", "The database cannot store one of the values sent.")
@@ -138,14 +144,6 @@ def problem_of(error: BaseException) -> Problem:
     elif isinstance(error, ModelError):
         error = drf.ValidationError(as_serializer_error(error))
     return _convert_api_error(error) if isinstance(error, drf.APIException) else INTERNAL
-
-
-def _is_migrated() -> bool:
-    """Tell whether no migration is missing; False if the database does not say."""
-    try:
-        return migrations.is_migrated()
-    except DATABASE_UNAVAILABLE:
-        return False
 
 
 def _convert_api_error(error: drf.APIException) -> Problem:

@@ -43,12 +43,10 @@ def dump(answer: Any) -> bytes:
 
 
 def snake(key: str) -> str:
-    """Return a camelCase key in snake_case."""
     return re.sub(r"(?<=[a-z0-9])([A-Z])", lambda match: f"_{match[1].lower()}", key)
 
 
 def camel(key: str) -> str:
-    """Return a snake_case key in camelCase."""
     first, *rest = key.split("_")
     return first + "".join(map(str.capitalize, rest))
 
@@ -229,6 +227,49 @@ class Member(NamedTuple):
     source: str | Callable[[Any], Any] | None = None
     column: str = ""
 
+    @property
+    def is_time(self) -> bool:
+        return self.schema.get("format") == "date-time"
+
+    @property
+    def is_object(self) -> bool:
+        # A type is one word, or a list of them.
+        return "object" in self.schema.get("type", "")
+
+    def build_reader(self, name: str) -> Callable[[Any], Any]:
+        """Return what reads the member of this name from an object."""
+        source = self.source
+        read = source if callable(source) else attrgetter(source or snake(name))
+        if not self.is_time:
+            return read
+
+        def read_time(instance: Any) -> str | None:
+            moment = read(instance)
+            return moment and stamp(moment)
+
+        return read_time
+
+    def build_column(self, name: str) -> str:
+        """Return the SQL of the member of this name; raise TypeError if only a function has it."""
+        if self.column:
+            return self.column
+        if callable(self.source):
+            raise TypeError(f"Say which SQL {name} is in a statement.")
+        column = f"{{row}}.{self.source or snake(name)}"
+        return f"{column}::text" if self.is_object else column
+
+    def build_loader(self) -> Callable[[Any], Any] | None:
+        """Return what makes a column's value one of the answer; None if it is one."""
+
+        def load_time(moment: datetime) -> datetime | str:
+            # The encoder writes what `stamp` writes, but no fraction if it is 0.
+            return moment if moment.microsecond and moment.tzinfo is UTC else stamp(moment)
+
+        def load_object(text: str) -> orjson.Fragment:
+            return EMPTY if text == "{}" else orjson.Fragment(text)
+
+        return load_time if self.is_time else load_object if self.is_object else None
+
 
 class OutputSerializer:
     """What an answer is made of: the members that are written are those that are documented.
@@ -269,18 +310,18 @@ class OutputSerializer:
         cls._optional = f"{cls._optional} {optional}".strip()
         cls._example = example
         cls._readers = [
-            (name, _reader(name, member))
+            (name, member.build_reader(name))
             for name, member in own.items()
             if name not in cls._optional.split()
         ]
         cls._names = [name for name, _ in cls._readers]
-        loaders = ((name, _loader(own[name])) for name in cls._names)
+        loaders = ((name, own[name].build_loader()) for name in cls._names)
         cls._loaders = [(name, load) for name, load in loaders if load]
 
     @classmethod
     def columns(cls, row: str) -> list[str]:
         """Return the SQL of each member of the answer for a row, of the table of that name."""
-        return [_column(name, cls._members[name]).format(row=row) for name in cls._names]
+        return [cls._members[name].build_column(name).format(row=row) for name in cls._names]
 
     @classmethod
     def load(cls, rows: Iterable[Sequence[Any]]) -> list[dict[str, Any]]:
@@ -327,49 +368,6 @@ class OutputSerializer:
             yield from subclass.subclasses()
 
 
-def _reader(name: str, member: Member) -> Callable[[Any], Any]:
-    source = member.source
-    read = source if callable(source) else attrgetter(source or snake(name))
-    if member.schema.get("format") != "date-time":
-        return read
-
-    def read_time(instance: Any) -> str | None:
-        moment = read(instance)
-        return moment and stamp(moment)
-
-    return read_time
-
-
-def _column(name: str, member: Member) -> str:
-    if member.column:
-        return member.column
-    if callable(member.source):
-        raise TypeError(f"Say which SQL {name} is in a statement.")
-    column = f"{{row}}.{member.source or snake(name)}"
-    return f"{column}::text" if _is_object(member.schema) else column
-
-
-def _loader(member: Member) -> Callable[[Any], Any] | None:
-    """Return what makes a column's value one of the answer; None if it is one."""
-    if member.schema.get("format") == "date-time":
-        return _load_time
-    return _load_object if _is_object(member.schema) else None
-
-
-def _load_time(moment: datetime) -> datetime | str:
-    # The encoder writes what `stamp` writes, but no fraction if it is 0.
-    return moment if moment.microsecond and moment.tzinfo is UTC else stamp(moment)
-
-
-def _load_object(text: str) -> orjson.Fragment:
-    return EMPTY if text == "{}" else orjson.Fragment(text)
-
-
-def _is_object(schema: Schema) -> bool:
-    """Tell whether it describes JSON objects: its type is one word, or a list of them."""
-    return "object" in schema.get("type", "")
-
-
 class JSONNegotiation(DefaultContentNegotiation):
     """REST framework's negotiation; for what nearly all clients send there is nothing to choose."""
 
@@ -392,7 +390,6 @@ class FastJSONRenderer(JSONRenderer):
     def render(
         self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None
     ) -> bytes:
-        """Return the answer as bytes."""
         try:
             return b"" if data is None else dump(data)
         except TypeError:

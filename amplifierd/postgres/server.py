@@ -144,21 +144,11 @@ class PostgresServer:
             options += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         if not self._durable:
             options.append("--no-sync")
-        self._run([programs / "initdb", "-D", self._account.name_of(draft), *options], lock)
-        draft.rename(self._layout.data)
-        # So that the rename survives a power failure.
-        descriptor = os.open(self._layout.home, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-    def _run(self, command: list[str | Path], lock: int) -> None:
-        """Run a program in the draft as the server's account; raise PostgresError if it fails."""
+        command: list[str | Path] = [programs / "initdb", "-D", self._account.name_of(draft)]
         with tempfile.TemporaryFile() as output:
             done = subprocess.run(  # noqa: S603
-                command,
-                **self._account.options(self._layout.draft),
+                [*command, *options],
+                **self._account.options(draft),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -169,6 +159,13 @@ class PostgresServer:
                 output.seek(0)
                 tail = output.read().decode(errors="replace")[-TAIL:]
                 raise PostgresError(f"No database could be made in {self._layout.home}:\n{tail}")
+        draft.rename(self._layout.data)
+        # So that the rename survives a power failure.
+        descriptor = os.open(self._layout.home, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def _start(self, programs: Path, lock: int) -> None:
         """Start the postmaster, without waiting for it."""

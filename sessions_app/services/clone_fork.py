@@ -44,6 +44,35 @@ class Original:
     # What the copy keeps in its metadata, beside those of the original.
     origin: dict[str, Any] = field(default_factory=dict)
 
+    def copy_session(self, source: Session, ids: dict[str, str], born: datetime) -> Session:
+        """Return the copy: what it was created with, and nothing that it has lived through.
+
+        `ids` has the new id of each session that is copied.
+        """
+        id = ids[self.id]
+        parent_id = self.parent_id and ids.get(self.parent_id, self.parent_id)
+        name, ending = source.name, f" ({self.mark})"
+        if self.mark:
+            name = (name or "Session")[: NAME_LENGTH - len(ending)] + ending
+        return Session(
+            id=id,
+            name=name,
+            owner=source.owner,
+            profile_name=source.profile_name,
+            amplified_dir=source.amplified_dir,
+            parent_id=parent_id,
+            settings_overrides=source.settings_overrides,
+            mount_plan=readdress(
+                source.mount_plan,
+                session_id=id,
+                parent_session_id=parent_id,
+                created_at=born,
+            ),
+            metadata={**source.metadata, **self.origin},
+            created_at=born,
+            updated_at=born,
+        )
+
 
 def clone(session_id: str, sees: Visibility) -> Session:
     """Copy a session and the tree of its sub-sessions, with their transcripts, to new sessions.
@@ -107,56 +136,9 @@ def _lock_originals(ids: list[str]) -> list[Original]:
     return list(kept.values())
 
 
-def _copy(originals: Sequence[Original]) -> Session:
-    """Make a copy of each, its parent being the copy of its parent; return that of the first."""
-    if sum(original.length for original in originals) > MOST_MESSAGES:
-        raise TooMuchToCopy.of(MOST_SESSIONS, MOST_MESSAGES)
-    ids = {original.id: new_session_id() for original in originals}
-    now = timezone.now()
-    for first in range(0, len(originals), SESSIONS_AT_A_TIME):
-        portion = originals[first : first + SESSIONS_AT_A_TIME]
-        found = Session.objects.in_bulk([original.id for original in portion])
-        # One after the other, so that lists show them in the order of the originals.
-        Session.objects.bulk_create(
-            _twin(original, found[original.id], ids, now - timedelta(microseconds=len(ids) - place))
-            for place, original in enumerate(portion, first)
-        )
-    for original in originals:
-        _fill(original, ids[original.id])
-    shown = Session.objects.only("status", "owner", "name", "profile_name", "parent")
-    for copy in shown.filter(pk__in=ids.values()):
-        hints.send_created(copy)
-    return Session.objects.get(pk=ids[originals[0].id])
-
-
-def _twin(original: Original, source: Session, ids: dict[str, str], born: datetime) -> Session:
-    """Return the copy of one: what it was created with, and nothing that it has lived through."""
-    id = ids[original.id]
-    parent_id = original.parent_id and ids.get(original.parent_id, original.parent_id)
-    name, ending = source.name, f" ({original.mark})"
-    if original.mark:
-        name = (name or "Session")[: NAME_LENGTH - len(ending)] + ending
-    return Session(
-        id=id,
-        name=name,
-        owner=source.owner,
-        profile_name=source.profile_name,
-        amplified_dir=source.amplified_dir,
-        parent_id=parent_id,
-        settings_overrides=source.settings_overrides,
-        mount_plan=readdress(
-            source.mount_plan,
-            session_id=id,
-            parent_session_id=parent_id,
-            created_at=born,
-        ),
-        metadata={**source.metadata, **original.origin},
-        created_at=born,
-        updated_at=born,
-    )
-
-
-# The numbers of events and messages agree, because a copy has no other events yet.
+# Copies messages, each with an id of its own and an event, and without its run. The numbers of
+# events and messages agree, because a copy has no other events yet. What a run did with tools
+# stays known to models as long as the original session is there.
 FILL = """
 WITH line AS (
     SELECT i.id, m.seq, m.role, m.content, m.created_at, m.agent, m.token_count, m.metadata,
@@ -193,21 +175,38 @@ FROM line
 """
 
 
-def _fill(original: Original, copy_id: str) -> None:
-    """Copy the messages, each with an id of its own and an event, and without its run.
-
-    What that run did with tools stays known to models as long as the original session is there.
-    """
+def _copy(originals: Sequence[Original]) -> Session:
+    """Make a copy of each, its parent being the copy of its parent; return that of the first."""
+    if sum(original.length for original in originals) > MOST_MESSAGES:
+        raise TooMuchToCopy.of(MOST_SESSIONS, MOST_MESSAGES)
+    ids = {original.id: new_session_id() for original in originals}
+    now = timezone.now()
+    for first in range(0, len(originals), SESSIONS_AT_A_TIME):
+        portion = originals[first : first + SESSIONS_AT_A_TIME]
+        found = Session.objects.in_bulk([original.id for original in portion])
+        # One after the other, so that lists show them in the order of the originals.
+        Session.objects.bulk_create(
+            original.copy_session(
+                found[original.id], ids, now - timedelta(microseconds=len(ids) - place)
+            )
+            for place, original in enumerate(portion, first)
+        )
     with connection.cursor() as cursor:
-        cursor.execute("SELECT set_config(%s, %s, true)", [COPY_SETTING, copy_id])
-        for after in range(0, original.length, MESSAGES_AT_A_TIME):
-            count = min(MESSAGES_AT_A_TIME, original.length - after)
-            parameters: dict[str, Any] = {
-                "ids": [new_message_id() for _ in range(count)],
-                "original": original.id,
-                "length": original.length,
-                "after": after,
-                "copy": copy_id,
-                "type": EventType.MESSAGE_ADDED.value,
-            }
-            cursor.execute(FILL, parameters)
+        for original in originals:
+            copy_id = ids[original.id]
+            cursor.execute("SELECT set_config(%s, %s, true)", [COPY_SETTING, copy_id])
+            for after in range(0, original.length, MESSAGES_AT_A_TIME):
+                count = min(MESSAGES_AT_A_TIME, original.length - after)
+                parameters: dict[str, Any] = {
+                    "ids": [new_message_id() for _ in range(count)],
+                    "original": original.id,
+                    "length": original.length,
+                    "after": after,
+                    "copy": copy_id,
+                    "type": EventType.MESSAGE_ADDED.value,
+                }
+                cursor.execute(FILL, parameters)
+    shown = Session.objects.only("status", "owner", "name", "profile_name", "parent")
+    for copy in shown.filter(pk__in=ids.values()):
+        hints.send_created(copy)
+    return Session.objects.get(pk=ids[originals[0].id])

@@ -197,26 +197,20 @@ def delete(session_id: str) -> None:
     takes its time to go, and a worker that had something to write for it would wait as long, with
     all else that it executes. Its streams end. Raises SessionNotFound.
     """
-    if _delete_at_once(session_id):
-        return
+    deleted = []
+    # One statement is enough unless the history is long, or another session has to do with it.
+    if not connection.in_atomic_block:
+        parameters = {"session": session_id, "most": SHORT_HISTORY}
+        # A constraint fails if something that refers to it was added meanwhile.
+        with suppress(IntegrityError):
+            deleted = fetch_prepared(statements.DELETE, parameters)
+    if deleted:
+        [(last_event_seq, owner)] = deleted
+        return _announce_deletion(session_id, last_event_seq, owner)
     runs.cancel_open(session_id)
     end_sub_sessions(session_id)
     with transaction.atomic():
         purge(Session.objects.lock(session_id, whole=True))
-
-
-def _delete_at_once(session_id: str) -> bool:
-    """Delete a session by one statement; False if it takes more, or if there is none."""
-    if connection.in_atomic_block:
-        return False
-    try:
-        found = fetch_prepared(statements.DELETE, {"session": session_id, "most": SHORT_HISTORY})
-    except IntegrityError:
-        # Something that refers to it was added meanwhile.
-        return False
-    for last_event_seq, owner in found:
-        _announce_deletion(session_id, last_event_seq, owner)
-    return bool(found)
 
 
 def _announce_deletion(session_id: str, last_event_seq: int, owner: str) -> None:

@@ -33,12 +33,27 @@ class SubSessionRequest(ActionRequest):
 
         If that is not possible, the call keeps the reason, which the model is told.
         """
-        session, error = None, ""
+        session, error, depth = None, "", 0
+        parent: Session = Session.objects.get(pk=run.session_id)
+        above: Session | None = parent
+        while above is not None and above.parent_id and depth < DEEPEST:
+            above, depth = above.parent, depth + 1
         try:
+            if depth >= DEEPEST:
+                raise SessionsError(f"Sub-sessions go {DEEPEST} levels deep, and no further.")
             with transaction.atomic():
-                session = self._create_session(run)
+                session = sessions.create(
+                    amplified_dir=parent.amplified_dir,
+                    profile_name=self.profile,
+                    parent_session_id=parent.pk,
+                    name=f"Task of {parent.name or parent.pk}"[:200],
+                    owner=parent.owner,
+                    sees=Owner(parent.owner),
+                )
+                sessions.start(session.pk)
+                runs.send(session.pk, self.message)
         except (ProfilesError, SessionsError) as refusal:
-            error = str(refusal)
+            session, error = None, str(refusal)
         call = self.create(run, checkpoint, sub_session=session, reason=error)
         if session is None:
             pending_actions.answer_at_once(call)
@@ -50,26 +65,6 @@ class SubSessionRequest(ActionRequest):
             "error": error or None,
         }
         return data, []
-
-    def _create_session(self, run: Run) -> Session:
-        parent = Session.objects.get(pk=run.session_id)
-        depth = 0
-        above: Session | None = parent
-        while above is not None and above.parent_id and depth < DEEPEST:
-            above, depth = above.parent, depth + 1
-        if depth >= DEEPEST:
-            raise SessionsError(f"Sub-sessions go {DEEPEST} levels deep, and no further.")
-        session = sessions.create(
-            amplified_dir=parent.amplified_dir,
-            profile_name=self.profile,
-            parent_session_id=parent.pk,
-            name=f"Task of {parent.name or parent.pk}"[:200],
-            owner=parent.owner,
-            sees=Owner(parent.owner),
-        )
-        sessions.start(session.pk)
-        runs.send(session.pk, self.message)
-        return session
 
 
 @dataclass(frozen=True)

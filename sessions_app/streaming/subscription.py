@@ -95,7 +95,7 @@ class Tail:
             follower.set()
 
 
-class Source(Protocol):
+class PageSource(Protocol):
     """What a subscription reads from when its tail does not reach back far enough: the hub."""
 
     async def read_page(self, session_id: str, after: int) -> Page | None:
@@ -115,7 +115,7 @@ class Subscription:
     far, from the journal otherwise. The caller must `close()` it.
     """
 
-    def __init__(self, tail: Tail, source: Source, keepalive: float) -> None:
+    def __init__(self, tail: Tail, source: PageSource, keepalive: float) -> None:
         # The seq of the newest event handed out, or before the first one.
         self.cursor = 0
         # The seq of the session's newest event when the subscription began.

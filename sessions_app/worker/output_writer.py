@@ -33,7 +33,7 @@ class AttemptOutput:
         # to thinking. Its pieces are joined once, when it is written.
         self._kind = ""
         self._data: dict[str, Any] = {}
-        self._growing: list[str] = []
+        self._pieces_of_newest: list[str] = []
 
     @property
     def text(self) -> str:
@@ -43,7 +43,7 @@ class AttemptOutput:
     @property
     def has_pending(self) -> bool:
         """Whether there is something to write."""
-        return bool(self._growing or self._events)
+        return bool(self._pieces_of_newest or self._events)
 
     def emit(self, kind: str, data: dict[str, Any]) -> None:
         """Take an event of the engine; never blocks.
@@ -53,13 +53,13 @@ class AttemptOutput:
         if kind == EventType.CONTENT:
             text = make_storable(data["content"])
             self._pieces.append(text)
-            self._grow(kind, data, text)
+            self._extend_newest(kind, data, text)
         elif kind == EventType.THINKING_DELTA:
-            self._grow(kind, data, data["hook_data"]["delta"])
+            self._extend_newest(kind, data, data["hook_data"]["delta"])
         else:
             if kind in Event.registry and Event.registry[kind].meta.producer != Producer.ENGINE:
                 raise ValueError(f"An engine may not write the event {kind}.")
-            self._close_growing()
+            self._finish_newest()
             if kind == EventType.TOOL_POST:
                 # Clients read the result of a call in two forms.
                 call = data["hook_data"]
@@ -72,7 +72,7 @@ class AttemptOutput:
 
     def take(self) -> list[AttemptEvent]:
         """Return the events that are not yet written; whoever takes them writes them."""
-        self._close_growing()
+        self._finish_newest()
         taken, self._events = self._events, []
         return taken
 
@@ -80,20 +80,20 @@ class AttemptOutput:
         """Give back events that were taken and not written."""
         self._events = [*events, *self.take()]
 
-    def _grow(self, kind: str, data: dict[str, Any], piece: str) -> None:
+    def _extend_newest(self, kind: str, data: dict[str, Any], piece: str) -> None:
         if self._kind != kind:
-            self._close_growing()
+            self._finish_newest()
             self._kind, self._data = kind, data
-        self._growing.append(piece)
+        self._pieces_of_newest.append(piece)
 
-    def _close_growing(self) -> None:
-        if self._growing:
-            text, data = "".join(self._growing), self._data
+    def _finish_newest(self) -> None:
+        if self._pieces_of_newest:
+            text, data = "".join(self._pieces_of_newest), self._data
             if self._kind == EventType.CONTENT:
                 self._add(self._kind, {"type": "content", "content": text})
             else:
                 self._add(self._kind, {**data, "hook_data": {**data["hook_data"], "delta": text}})
-            self._growing = []
+            self._pieces_of_newest = []
         self._kind = ""
 
     def _add(self, kind: str, data: dict[str, Any]) -> None:

@@ -47,7 +47,6 @@ class Payload:
 
     @classmethod
     def schema(cls) -> Schema:
-        """Return the JSON Schema of the object."""
         hints = get_type_hints(cls, include_extras=True)
         fields = {name: hint for name, hint in hints.items() if get_origin(hint) is not ClassVar}
         optional = [name for name, hint in fields.items() if OPTIONAL in get_args(hint)[1:]]

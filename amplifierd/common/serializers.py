@@ -350,7 +350,6 @@ class OutputSerializer:
 
     @classmethod
     def serialize_all(cls, instances: Iterable[Any]) -> list[dict[str, Any]]:
-        """Return the answers for objects."""
         return [cls.serialize(instance) for instance in instances]
 
     @classmethod

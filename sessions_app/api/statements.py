@@ -88,7 +88,6 @@ class SessionPages:
         return self
 
     def older_than(self, created_at: datetime, row_id: str) -> "SessionPages":
-        """Return what follows that row."""
         return SessionPages(self.found.older_than(created_at, row_id))
 
     def __getitem__(self, key: slice) -> list[SessionRow]:

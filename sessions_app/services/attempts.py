@@ -1,4 +1,4 @@
-"""Runs as workers see them: claimed with a lease, written for while it is held, settled once.
+"""Runs as workers see them: claimed with a lease, written for while it is held, parked or settled.
 
 The attempt's number is the fencing token: each write for a run matches the attempt, and that the
 run is running. A worker that was paused for longer than its lease changes nothing.

@@ -213,7 +213,13 @@ class DirectoryViewSet(viewsets.ViewSet):
         # As an attachment, so that no browser shows the file as a page of the daemon.
         query = parse_query(requests.ReadFile, request.query_params)
         file, name, media_type = directory_browser.open_download(query["path"])
-        return FileResponse(file, as_attachment=True, filename=name, content_type=media_type)
+        return FileResponse(
+            file,
+            as_attachment=True,
+            filename=name,
+            content_type=media_type,
+            headers={"X-Content-Type-Options": "nosniff"},
+        )
 
     @operation(
         {201: DirectoryCreatedSerializer},

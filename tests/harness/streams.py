@@ -153,10 +153,13 @@ async def hearing(subscription: Subscription, session_id: str) -> int:
 
 
 def terminate(purpose: str) -> int:
-    """End connections of this application's as a restart of the server would; return how many."""
+    """End connections of this application's as a restart of the server would; return how many.
+
+    They are gone then.
+    """
     with psycopg.connect(**own_connections.parameters("test")) as other:
         ended = other.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
             "WHERE datname = current_database() AND application_name = %s",
             [f"amplifierd {purpose}"],
         )

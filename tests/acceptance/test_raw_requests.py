@@ -65,7 +65,7 @@ def request(path: bytes = SESSIONS, method: bytes = b"GET", more: bytes = b"") -
         (request(b"*"), 400),
         (request(b"http://127.0.0.1/api/v1/status"), 400),
         (request(SESSIONS + b"../../x"), 404),
-        (request(SESSIONS + b"%00"), 400),
+        (request(SESSIONS + b"%00"), 404),
         (request(SESSIONS + b"%ff"), 404),
         (request(SESSIONS + b"%ED%A0%80"), 404),
         (request(SESSIONS + b"%zz"), 404),

@@ -143,7 +143,9 @@ class Terminal:
         return show(screen)
 
     def resizes(self, width: int) -> None:
-        """Change the width of the terminal."""
+        """Change the width of the terminal, once all that is on its way has been drawn."""
+        while self._listen(0.3):
+            pass
         self._resizes.append((len(self._printed), width))
         fcntl.ioctl(self._descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", HEIGHT, width, 0, 0))
 

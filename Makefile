@@ -13,8 +13,9 @@ UV := uv==0.13.9
 AMPLIFIER := .venv-amplifier
 # Files go to the next free process in the order of collection, the slow ones first.
 TEST_OPTIONS := --dist loadfile --no-loadscope-reorder --durations 25
-# One for each core, four at most; 0 is one test after the other, without other processes.
-TEST_PROCESSES ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n > 4 ? 4 : n)))
+# One more than there are cores, because some tests wait; four at most. 0 is one test after the
+# other, without other processes.
+TEST_PROCESSES ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n > 3 ? 4 : n + 1)))
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "  make %-14s %s\n", $$1, $$2 }'

@@ -19,7 +19,7 @@ from tests.harness.daemon import ROOT, Daemon, free_port
 from tests.harness.databases import empty_database
 from tests.harness.waiting import PATIENCE, until
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.long, pytest.mark.django_db(transaction=True)]
 
 
 def environment(url: str, home: Path, **others: str) -> dict[str, str]:

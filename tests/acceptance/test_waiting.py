@@ -221,7 +221,7 @@ def test_those_who_wait_hold_neither_threads_nor_connections(own: Daemon, alice:
     def wait(session_id: str) -> httpx.Response:
         client = Waiter(own, own.keys["alice"])
         inside.wait()
-        return client.send(session_id, "BENCH tokens=100 delay_ms=50", "?wait=60")
+        return client.send(session_id, "BENCH tokens=200 delay_ms=50", "?wait=60")
 
     def open_runs() -> int:
         found = alice.get("/sessions/active/list").json()

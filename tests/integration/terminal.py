@@ -228,12 +228,14 @@ def terminal(*arguments: str) -> Iterator[Terminal]:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", HEIGHT, WIDTH, 0, 0))
     command = [sys.executable, str(settings.BASE_DIR / "manage.py"), *arguments]
+    # pytest-xdist sets a size, which would count more than that of the terminal.
+    inherited = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
     process = subprocess.Popen(
         [sys.executable, "-c", TAKE_TERMINAL, *command],
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
-        env={**os.environ, "TERM": "xterm"},
+        env={**inherited, "TERM": "xterm"},
         start_new_session=True,
     )
     os.close(theirs)

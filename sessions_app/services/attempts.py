@@ -205,12 +205,7 @@ def park(attempt: Attempt, requests: Sequence[ActionRequest], usage: dict[str, A
     Raises LeaseLost if the attempt no longer holds.
     """
     with transaction.atomic():
-        lock_session(attempt)
-        parked = Run.objects.claimed_by(attempt.run_id, attempt.number).update(
-            status=RunStatus.PARKED, lease_expires_at=None, usage=usage
-        )
-        if not parked:
-            raise LeaseLost
+        update_held(attempt, status=RunStatus.PARKED, lease_expires_at=None, usage=usage)
         run = Run.objects.get(pk=attempt.run_id)
         checkpoint = Checkpoint.objects.filter(run=run).count()
         waits: list[dict[str, Any]] = []
@@ -313,9 +308,9 @@ def find_work(limit: int) -> list[str]:
 
 def _settle_failed(attempt: Attempt, failure: Failure) -> Run:
     """Take a held run to its end by an error, under the lock of its session; raise LeaseLost."""
-    session = lock_session(attempt)
     used = {} if failure.usage is None else {"usage": failure.usage}
-    won = Run.objects.claimed_by(attempt.run_id, attempt.number).update(
+    session = update_held(
+        attempt,
         status=RunStatus.FAILED,
         ended_at=Now(),
         lease_expires_at=None,
@@ -324,11 +319,21 @@ def _settle_failed(attempt: Attempt, failure: Failure) -> Run:
         error=failure.message,
         **used,
     )
-    if not won:
-        raise LeaseLost
     run = Run.objects.get(pk=attempt.run_id)
     runs.record_end(session, run)
     return run
+
+
+def update_held(attempt: Attempt, **changes: Any) -> Session:
+    """Lock the attempt's session, change its run, and return the session.
+
+    In the caller's transaction. Raises LeaseLost, with nothing changed, if the attempt no longer
+    holds the run.
+    """
+    session = lock_session(attempt)
+    if not Run.objects.claimed_by(attempt.run_id, attempt.number).update(**changes):
+        raise LeaseLost
+    return session
 
 
 def lock_session(attempt: Attempt) -> Session:

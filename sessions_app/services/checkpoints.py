@@ -12,10 +12,9 @@ from django.utils import timezone
 from amplifierd.common.formats import stamp
 from sessions_app import failpoints
 from sessions_app.events import EventType
-from sessions_app.exceptions import LeaseLost
-from sessions_app.models import Attempt, Checkpoint, Run, Session
+from sessions_app.models import Attempt, Checkpoint, Session
 from sessions_app.services import journal
-from sessions_app.services.attempts import lock_session
+from sessions_app.services.attempts import update_held
 from sessions_app.services.journal import Entry
 
 
@@ -27,9 +26,7 @@ def keep(
     May be repeated: what is there stays. Raises LeaseLost if the attempt no longer holds.
     """
     with transaction.atomic():
-        session = lock_session(attempt)
-        if not Run.objects.claimed_by(attempt.run_id, attempt.number).update(usage=usage):
-            raise LeaseLost
+        session = update_held(attempt, usage=usage)
         rows = [
             Checkpoint(
                 run_id=attempt.run_id, number=number, data=data, event_seq=session.last_event_seq
@@ -46,9 +43,7 @@ def keep_summary(attempt: Attempt, upto: int, summary: str, usage: dict[str, Any
     May be repeated. Raises LeaseLost if the attempt no longer holds.
     """
     with transaction.atomic():
-        session = lock_session(attempt)
-        if not Run.objects.claimed_by(attempt.run_id, attempt.number).update(usage=usage):
-            raise LeaseLost
+        session = update_held(attempt, usage=usage)
         if upto <= session.summarised_seq:
             return
         Session.objects.filter(pk=session.pk).update(summary=summary, summarised_seq=upto)

@@ -15,7 +15,7 @@ from pytest_django import DjangoDbBlocker
 from amplifierd.common.callers import Everyone
 from sessions_app.models import Attempt, Session
 from sessions_app.services import attempts, journal, runs, sessions
-from sessions_app.services.journal import AttemptEvent
+from sessions_app.services.journal import Entry
 from sessions_app.states import SessionStatus
 from sessions_app.streaming import notifier
 from tests.harness.databases import Baseline
@@ -131,8 +131,12 @@ def claimed(session: Session, content: str = "hello", worker: str = "worker-1") 
 
 def say(attempt: Attempt, *pieces: str) -> dict[str, int]:
     """Journal pieces of text for an attempt, as a worker does; return what was written."""
-    said = [AttemptEvent(attempt, "content", {"content": piece}) for piece in pieces]
-    return journal.flush(said)
+    return write_events(attempt, *(("content", {"content": piece}) for piece in pieces))
+
+
+def write_events(attempt: Attempt, *events: tuple[str, dict[str, Any]]) -> dict[str, int]:
+    """Journal events of an attempt, given by type and data, as a worker does."""
+    return journal.flush({attempt: [Entry(kind, data, attempt.run_id) for kind, data in events]})
 
 
 class Api:

@@ -23,7 +23,7 @@ from sessions_app.events import EventType
 from sessions_app.exceptions import LeaseLost, SessionNotFound
 from sessions_app.models import Attempt, Checkpoint, Run, Session
 from sessions_app.services import hints, journal, runs
-from sessions_app.services.journal import Addition, AttemptEvent, Entry, Position
+from sessions_app.services.journal import Addition, Entry, Position
 from sessions_app.services.pending_actions import ActionRequest
 from sessions_app.states import ActionKind, FinishReason, RunStatus
 
@@ -157,12 +157,12 @@ def succeed(
     attempt: Attempt,
     content: str,
     usage: dict[str, Any],
-    steps: Sequence[dict[str, Any]] = (),
+    checkpoints: Sequence[dict[str, Any]] = (),
     first: int = 1,
     finish_reason: str = FinishReason.STOP,
-    output: Sequence[AttemptEvent] = (),
+    output: Sequence[Entry] = (),
 ) -> bool:
-    """Settle a run with its answer, keeping what is left of its steps, numbered from `first`.
+    """Settle a run with its answer, keeping its last checkpoints, numbered from `first`.
 
     `output` is what of the answer is not in the journal yet. `finish_reason` is one of FINISHED.
     Return whether the session has another run in its queue. Raises LeaseLost if the attempt no
@@ -174,12 +174,11 @@ def succeed(
         usage=usage,
         finish_reason=finish_reason,
     )
-    rest = [Entry(event.type, event.data, run.id) for event in output]
-    entries = [*rest, *runs.build_end_events(run, None, content)]
+    entries = [*output, *runs.build_end_events(run, None, content)]
     # The one statement is a transaction; a failpoint holds one that has not been committed yet.
     is_more = attempt.is_sub_session or settings.BARRIERS
     with transaction.atomic() if is_more else nullcontext():
-        position = journal.succeed(attempt, entries, steps, first, usage, finish_reason)
+        position = journal.succeed(attempt, entries, checkpoints, first, usage, finish_reason)
         if position is None:
             raise LeaseLost
         if attempt.is_sub_session:

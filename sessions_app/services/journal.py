@@ -61,15 +61,6 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class AttemptEvent:
-    """An event of a run; it is written only while this attempt holds the run."""
-
-    attempt: Attempt
-    type: str
-    data: dict[str, Any]
-
-
-@dataclass(frozen=True)
 class Position:
     """Where a session's history stands after an append, and whose session it is."""
 
@@ -264,8 +255,10 @@ def add_one(statement: str, session_id: str, entry: Entry, **more: Any) -> Posit
     return position
 
 
-def flush(events: Sequence[AttemptEvent], batch_id: UUID | None = None) -> dict[str, int]:
-    """Append events of any number of attempts in one commit.
+def flush(
+    output: Mapping[Attempt, Sequence[Entry]], batch_id: UUID | None = None
+) -> dict[str, int]:
+    """Append the events of any number of attempts in one commit.
 
     A batch that is flushed again, because nobody knows whether its commit succeeded, is written
     once: the session's row keeps the id of the last batch that was written for it.
@@ -273,16 +266,16 @@ def flush(events: Sequence[AttemptEvent], batch_id: UUID | None = None) -> dict[
     Return the seq of each session's newest event, by run id: a run that is missing is no longer
     held by its attempt, and nothing was written for it.
     """
-    entries: dict[Attempt, list[Entry]] = {}
-    for event in events:
-        entry = Entry(event.type, event.data, event.attempt.run_id)
-        entries.setdefault(event.attempt, []).append(entry)
-    additions = [Addition(attempt.session_id, new, attempt) for attempt, new in entries.items()]
+    additions = [
+        Addition(attempt.session_id, entries, attempt)
+        for attempt, entries in output.items()
+        if entries
+    ]
     positions = _write(additions, batch_id or uuid4())
     failpoints.reach(failpoints.WRITTEN)
     return {
         attempt.run_id: positions[attempt.session_id].last_event_seq
-        for attempt in entries
+        for attempt in output
         if attempt.session_id in positions
     }
 

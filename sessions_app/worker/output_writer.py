@@ -9,7 +9,7 @@ from amplifierd.common.outage import retry_service
 from amplifierd.common.text import make_storable
 from sessions_app.events import Event, EventType, Producer
 from sessions_app.models import Attempt
-from sessions_app.services.journal import AttemptEvent, flush
+from sessions_app.services.journal import Entry, flush
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class AttemptOutput:
         self.refused = False
         self._pieces: list[str] = [attempt.said]
         self._wake = wake
-        self._events: list[AttemptEvent] = []
+        self._events: list[Entry] = []
         # The newest event while it may grow: text that follows text is joined to it, and thinking
         # to thinking. Its pieces are joined once, when it is written.
         self._kind = ""
@@ -70,13 +70,13 @@ class AttemptOutput:
             self._add(kind, data)
         self._wake.set()
 
-    def take(self) -> list[AttemptEvent]:
+    def take(self) -> list[Entry]:
         """Return the events that are not yet written; whoever takes them writes them."""
         self._finish_newest()
         taken, self._events = self._events, []
         return taken
 
-    def put_back(self, events: list[AttemptEvent]) -> None:
+    def put_back(self, events: list[Entry]) -> None:
         """Give back events that were taken and not written."""
         self._events = [*events, *self.take()]
 
@@ -97,8 +97,8 @@ class AttemptOutput:
         self._kind = ""
 
     def _add(self, kind: str, data: dict[str, Any]) -> None:
-        run = {"runId": self.attempt.run_id}
-        self._events.append(AttemptEvent(self.attempt, kind, {**data, **run}))
+        run_id = self.attempt.run_id
+        self._events.append(Entry(kind, {**data, "runId": run_id}, run_id))
 
 
 class OutputWriter:
@@ -127,7 +127,7 @@ class OutputWriter:
         """Return the outputs of the attempts that are being executed."""
         return list(self._outputs.values())
 
-    async def take(self, output: AttemptOutput) -> list[AttemptEvent]:
+    async def take(self, output: AttemptOutput) -> list[Entry]:
         """Return what of an output is not written yet, once nothing of it is being written.
 
         The caller writes it.
@@ -165,15 +165,15 @@ class OutputWriter:
         task.add_done_callback(self._writes.discard)
         await asyncio.shield(task)
 
-    async def _write_batch(self, batch: dict[AttemptOutput, list[AttemptEvent]]) -> None:
+    async def _write_batch(self, batch: dict[AttemptOutput, list[Entry]]) -> None:
         """Write a batch once, however often the database has to be asked.
 
         If the database refuses it, each output is written alone: only the run whose output cannot
         be stored may fail.
         """
         try:
-            events = [event for events in batch.values() for event in events]
-            written = await retry_service(flush, events, uuid4())
+            events_of = {output.attempt: events for output, events in batch.items()}
+            written = await retry_service(flush, events_of, uuid4())
         except Exception:
             if len(batch) > 1:
                 for output, events in batch.items():

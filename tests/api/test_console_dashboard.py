@@ -18,10 +18,9 @@ from sessions_app.admin import dashboard
 from sessions_app.admin.dashboard import WINDOWS, TimeRange
 from sessions_app.models import Attempt, Process, Run, Session
 from sessions_app.models.daemon import ProcessKind
-from sessions_app.services import attempts, journal, processes, runs, sessions
+from sessions_app.services import attempts, processes, runs, sessions
 from sessions_app.services.attempts import Failure
-from sessions_app.services.journal import AttemptEvent
-from tests.conftest import claimed, say
+from tests.conftest import claimed, say, write_events
 
 Make = Callable[..., Session]
 HOSTILE = "<script>alert(1)</script> \x1b[31m"
@@ -121,7 +120,7 @@ def test_an_unknown_window_is_the_usual_one(admin: Client) -> None:
 def test_the_first_token_is_that_of_the_attempt_that_holds(attempt: Attempt) -> None:
     run = Run.objects.get()
     assert run.first_token_at is None
-    journal.flush([AttemptEvent(attempt, "provider_retry", {})])
+    write_events(attempt, ("provider_retry", {}))
     run.refresh_from_db()
     assert run.first_token_at is None
     say(attempt, "a")

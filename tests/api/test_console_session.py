@@ -20,8 +20,8 @@ from sessions_app.events import EventType
 from sessions_app.models import Attempt, Message, Run, Session
 from sessions_app.services import attempts, journal, messages, runs, sessions
 from sessions_app.services.attempts import Failure
-from sessions_app.services.journal import AttemptEvent, Entry, Line
-from tests.conftest import claimed, say
+from sessions_app.services.journal import Entry, Line
+from tests.conftest import claimed, say, write_events
 
 Make = Callable[..., Session]
 BOUND = 20
@@ -61,7 +61,7 @@ def seqs(page: str) -> list[int]:
 
 def hooked(attempt: Attempt, kind: str, **data: Any) -> None:
     """Journal a hook's event for an attempt, as a worker does."""
-    journal.flush([AttemptEvent(attempt, kind, {"hook_data": data, "runId": attempt.run_id})])
+    write_events(attempt, (kind, {"hook_data": data, "runId": attempt.run_id}))
 
 
 # What was said, and what of it must not be in the page.

@@ -9,10 +9,9 @@ from amplifierd.common.formats import stamp
 from sessions_app.models import Attempt, Event, Run, Session
 from sessions_app.services import attempts, checkpoints, runs
 from sessions_app.services.attempts import Failure
-from sessions_app.services.journal import AttemptEvent, flush
 from sessions_app.services.sub_sessions import SubSessionRequest
 from tests.api.callers import Caller
-from tests.conftest import Api, claimed
+from tests.conftest import Api, claimed, write_events
 
 pytestmark = pytest.mark.django_db
 CALL = {"tool_name": "read_file", "tool_input": {"path": "a"}, "tool_call_id": "call_1"}
@@ -21,7 +20,7 @@ CALL = {"tool_name": "read_file", "tool_input": {"path": "a"}, "tool_call_id": "
 def say(attempt: Attempt, *said: tuple[str, dict[str, Any]]) -> None:
     """Journal what an attempt says, each by itself."""
     for kind, data in said:
-        flush([AttemptEvent(attempt, kind, {**data, "runId": attempt.run_id})])
+        write_events(attempt, (kind, {**data, "runId": attempt.run_id}))
 
 
 def hook(kind: str, **data: Any) -> tuple[str, dict[str, Any]]:

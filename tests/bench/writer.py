@@ -20,7 +20,7 @@ from amplifierd import wsgi  # noqa: F401
 
 from sessions_app.models import Attempt
 from sessions_app.services import attempts, runs, sessions
-from sessions_app.services.journal import AttemptEvent, flush
+from sessions_app.services.journal import Entry, flush
 from sessions_app.signals import journal_grew
 
 # The monotonic clock, which is one for all processes of a machine.
@@ -31,9 +31,7 @@ def main() -> None:
     """Serve the lines of standard input."""
     held = [claim_run() for _ in range(int(sys.argv[1]))]
     print(json.dumps([attempt.session_id for attempt in held]), flush=True)
-    turns = itertools.cycle(
-        [AttemptEvent(attempt, "content", {"content": " token"}) for attempt in held]
-    )
+    turns = itertools.cycle(held)
     commits: list[Commit] = []
 
     def note(session_id: str, seq: int, **_: Any) -> None:
@@ -58,12 +56,16 @@ def claim_run() -> Attempt:
     return attempt
 
 
-def write(turns: Iterator[AttemptEvent], batch: int, pause: float, seconds: float) -> None:
-    """Flush for so many seconds, at a steady pace."""
+def write(turns: Iterator[Attempt], batch: int, pause: float, seconds: float) -> None:
+    """Flush for so many seconds, at a steady pace; each event is of the next attempt."""
     due = time.monotonic()
     end = due + seconds
     while due < end:
-        flush(list(itertools.islice(turns, batch)))
+        output: dict[Attempt, list[Entry]] = {}
+        for attempt in itertools.islice(turns, batch):
+            entry = Entry("content", {"content": " token"}, attempt.run_id)
+            output.setdefault(attempt, []).append(entry)
+        flush(output)
         due = max(due + pause, time.monotonic())
         time.sleep(max(0.0, due - time.monotonic()))
 

@@ -35,7 +35,6 @@ from sessions_app.models.daemon import Process  # noqa: E402
 from sessions_app.services import attempts, journal, runs, sessions  # noqa: E402
 from sessions_app.services.attempts import Failure  # noqa: E402
 from sessions_app.services.journal import (  # noqa: E402
-    AttemptEvent,
     Entry,
     Line,
 )
@@ -139,7 +138,8 @@ def take(session_id: str, turn: Turn) -> None:
             return
         attempt = attempts.claim(session_id, worker())
     assert attempt
-    journal.flush([AttemptEvent(attempt, kind, data) for kind, data in pieces(attempt, turn)])
+    said = [Entry(kind, data, attempt.run_id) for kind, data in pieces(attempt, turn)]
+    journal.flush({attempt: said})
     settle(attempt, turn)
 
 

@@ -14,7 +14,7 @@ from sessions_app.models import Attempt, Event, Message, Run, Session
 from sessions_app.models.querysets import RunQuerySet
 from sessions_app.services import attempts, checkpoints, messages, runs, sessions
 from sessions_app.services.attempts import Failure
-from sessions_app.services.journal import AttemptEvent, flush
+from sessions_app.services.journal import Entry, flush
 from sessions_app.signals import work_queued
 from sessions_app.states import RunStatus, SessionStatus
 from tests.conftest import say
@@ -273,7 +273,8 @@ def test_what_postgresql_cannot_hold_is_replaced(session: Session, attempt: Atte
 
 
 def test_a_batch_that_is_flushed_again_is_written_once(session: Session, attempt: Attempt) -> None:
-    batch, events = uuid4(), [AttemptEvent(attempt, "content", {"content": "a"})] * 2
+    batch, entry = uuid4(), Entry("content", {"content": "a"}, attempt.run_id)
+    events = {attempt: [entry] * 2}
     seq = flush(events, batch)[attempt.run_id]
     assert flush(events, batch) == {attempt.run_id: seq}
     messages.add(session.id, "something else")

@@ -7,9 +7,8 @@ import pytest
 from django.conf import settings
 
 from sessions_app.models import Message, Run, Session
-from sessions_app.services import attempts, journal, messages, runs, sessions
-from sessions_app.services.journal import AttemptEvent
-from tests.conftest import say
+from sessions_app.services import attempts, messages, runs, sessions
+from tests.conftest import say, write_events
 from tests.integration.terminal import CTRL_C, CTRL_D, ESCAPE, PASTE, terminal
 from tests.integration.workers import answer, claim
 
@@ -97,7 +96,7 @@ def test_thoughts_are_folded(session: Session) -> None:
         person.types("hello\n")
         attempt = claim()
         delta = {"hook_data": {"delta": "let me see"}}
-        journal.flush([AttemptEvent(attempt, "hook:thinking:delta", delta)])
+        write_events(attempt, ("hook:thinking:delta", delta))
         person.sees("Thinking … let me see")
         answer("yes")(attempt)
         person.sees("yes")

@@ -10,11 +10,10 @@ from sessions_app.engine.engines import get_engine
 from sessions_app.events import EventType
 from sessions_app.models import Event, Message, Session
 from sessions_app.services import runs
-from sessions_app.services.journal import AttemptEvent, flush
 from sessions_app.states import RunStatus, SessionStatus
 from sessions_app.worker.executor import Executor
 from sessions_app.worker.turns import find_newest_response
-from tests.conftest import claimed
+from tests.conftest import claimed, write_events
 from tests.harness.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -170,6 +169,6 @@ def test_the_newest_response_of_a_tool_is_not_that_of_a_call_that_failed(session
     attempt = claimed(session)
     for told in ({"tool_response": "[1]"}, {"error": "No."}):
         data = {"hook_data": {"tool_name": "update_todos", **told}, "runId": attempt.run_id}
-        flush([AttemptEvent(attempt, EventType.TOOL_POST, data)])
+        write_events(attempt, (EventType.TOOL_POST, data))
     assert find_newest_response(session.id, "update_todos") == "[1]"
     assert find_newest_response(session.id, "another") is None

@@ -11,16 +11,14 @@ from sessions_app.models import Approval, Attempt, Session
 from sessions_app.services import (
     attempts,
     checkpoints,
-    journal,
     messages,
     pending_actions,
     runs,
     sessions,
 )
 from sessions_app.services.attempts import Failure
-from sessions_app.services.journal import AttemptEvent
 from sessions_app.services.pending_actions import ApprovalRequest
-from tests.conftest import claimed, say, session_in
+from tests.conftest import claimed, say, session_in, write_events
 from tests.integration import damaged_runs, damaged_secrets, damaged_waits, damages
 from tests.integration.damages import Damage
 
@@ -80,7 +78,7 @@ def resumed(session: Session) -> str:
     attempt = attempts.claim(session.id, "worker-2")
     assert attempt and attempt.continues
     tool = {"tool_call_id": "call_1", "tool_name": "push"}
-    journal.flush([AttemptEvent(attempt, kind, {"hook_data": tool}) for kind in TOOL_EVENTS])
+    write_events(attempt, *((kind, {"hook_data": tool}) for kind in TOOL_EVENTS))
     say(attempt, " done")
     attempts.succeed(attempt, "may I? done", USAGE)
     return attempt.run_id

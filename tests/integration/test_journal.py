@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sessions_app.models import Attempt, Event
-from sessions_app.services.journal import AttemptEvent, flush
+from tests.conftest import write_events
 
 pytestmark = pytest.mark.django_db
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db
 def test_a_number_that_is_none_is_journalled_as_null(
     attempt: Attempt, given: Any, kept: Any
 ) -> None:
-    said = AttemptEvent(attempt, "hook:tool:pre", {"hook_data": {"tool_input": {"value": given}}})
-    seq = flush([said])[attempt.run_id]
+    said = ("hook:tool:pre", {"hook_data": {"tool_input": {"value": given}}})
+    seq = write_events(attempt, said)[attempt.run_id]
     event = Event.objects.get(session_id=attempt.session_id, seq=seq)
     assert event.data["hook_data"]["tool_input"] == {"value": kept}

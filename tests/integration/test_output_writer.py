@@ -11,7 +11,7 @@ from django.utils import timezone
 from sessions_app.engine.engines import get_engine
 from sessions_app.models import Attempt, Event, Run, Session
 from sessions_app.services import attempts
-from sessions_app.services.journal import AttemptEvent, flush
+from sessions_app.services.journal import Entry, flush
 from sessions_app.states import RunStatus
 from sessions_app.worker import output_writer, worker
 from sessions_app.worker.executor import Executor
@@ -38,7 +38,7 @@ def test_who_is_cancelled_while_it_writes_takes_nothing_of_the_others_along(
 ) -> None:
     tried: list[int] = []
 
-    def flush_after_a_fault(events: list[AttemptEvent], batch_id: UUID) -> dict[str, int]:
+    def flush_after_a_fault(events: dict[Attempt, list[Entry]], batch_id: UUID) -> dict[str, int]:
         tried.append(len(events))
         if len(tried) == 1:
             raise OperationalError("the database was away")
@@ -65,7 +65,9 @@ def test_a_batch_whose_commit_was_not_confirmed_is_written_once(
 ) -> None:
     tried: list[UUID] = []
 
-    def flush_and_lose_the_answer(events: list[AttemptEvent], batch_id: UUID) -> dict[str, int]:
+    def flush_and_lose_the_answer(
+        events: dict[Attempt, list[Entry]], batch_id: UUID
+    ) -> dict[str, int]:
         tried.append(batch_id)
         written = flush(events, batch_id)
         if len(tried) == 1:

@@ -112,7 +112,7 @@ def test_a_send_that_races_the_end_is_refused_or_settled(make: Callable[..., Ses
 def test_flushes_over_crossing_sessions_do_not_lock_each_other_out(
     make: Callable[..., Session],
 ) -> None:
-    from sessions_app.services.journal import AttemptEvent, flush
+    from sessions_app.services.journal import Entry, flush
 
     held = [claimed(make(SessionStatus.ACTIVE)) for _ in range(6)]
 
@@ -120,7 +120,7 @@ def test_flushes_over_crossing_sessions_do_not_lock_each_other_out(
         order = random.Random(seed)
         for _ in range(20):
             some = order.sample(held, k=4)
-            flush([AttemptEvent(attempt, "content", {"content": "x"}) for attempt in some])
+            flush({each: [Entry("content", {"content": "x"}, each.run_id)] for each in some})
 
     calls = [lambda seed=seed: flushes(seed) for seed in range(4)]
     calls += [lambda: [attempts.renew(held) for _ in range(20)]] * 2

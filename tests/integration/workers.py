@@ -8,10 +8,9 @@ from contextlib import contextmanager
 from django.db import connection
 
 from sessions_app.models import Attempt, Run
-from sessions_app.services import attempts, journal
+from sessions_app.services import attempts
 from sessions_app.services.attempts import Failure
-from sessions_app.services.journal import AttemptEvent
-from tests.conftest import say
+from tests.conftest import say, write_events
 from tests.integration.terminal import DEADLINE
 
 Act = Callable[[Attempt], object]
@@ -91,11 +90,11 @@ def use_tools(attempt: Attempt) -> None:
         ("hook:tool:pre", {"hook_data": other}),
         ("hook:tool:post", {"hook_data": {**other, "error": "it is not allowed"}}),
     ]
-    journal.flush([AttemptEvent(attempt, name, data) for name, data in happened])
+    write_events(attempt, *happened)
     answer("done")(attempt)
 
 
 def think(attempt: Attempt) -> None:
     delta = {"hook_data": {"delta": "hm"}}
-    journal.flush([AttemptEvent(attempt, "hook:thinking:delta", delta)])
+    write_events(attempt, ("hook:thinking:delta", delta))
     answer("yes")(attempt)

@@ -9,6 +9,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
+from itertools import islice
 from zlib import crc32
 
 from django.db import DatabaseError, InterfaceError
@@ -123,10 +124,12 @@ class Queue:
                 logger.error("Session %s could not be advanced", session_id, exc_info=error)
             self._fill()
 
-        free = [each for each in self._waiting if each not in self._tasks]
-        for session_id in free[: self._concurrency - len(self._tasks)]:
-            if self._is_closed:
-                return
+        if self._is_closed:
+            return
+        room = max(0, self._concurrency - len(self._tasks))
+        # Not all of them are looked at: there may be thousands, and this is called at every end.
+        free = (each for each in self._waiting if each not in self._tasks)
+        for session_id in list(islice(free, room)):
             del self._waiting[session_id]
             task = asyncio.ensure_future(self._advance(session_id))
             self._tasks[session_id] = task

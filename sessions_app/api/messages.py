@@ -48,7 +48,8 @@ class HistoryViewSet(SessionsViewSet):
 
         The last ones, or the first ones after a bound.
         """
-        found = self.read_messages(request, session_id)
+        bounds = parse_query(queries.HistoryQuery, request.query_params)
+        found = self.read_messages(request, session_id, bounds)
         return Response(MessagesSerializer.serialize(sessionId=session_id, messages=found))
 
     @operation(
@@ -103,7 +104,7 @@ class HistoryViewSet(SessionsViewSet):
         """
         bounds = parse_query(queries.HistoryQuery, request.query_params)
         if "limit" in bounds:
-            return Response(self.read_messages(request, session_id))
+            return Response(self.read_messages(request, session_id, bounds))
         pages = statements.read_transcript(session_id, bounds.get("after"), bounds.get("before"))
         first = next(pages, [])
         if not first:
@@ -193,11 +194,16 @@ class HistoryViewSet(SessionsViewSet):
         counts = unread.order_by().values_list("amplified_dir").annotate(Count("id"))
         return Response(dict(counts))
 
-    def read_messages(self, request: Request, session_id: str) -> list[dict[str, Any]]:
-        """Return what the query asks for: the first messages after a bound, else the last ones."""
-        query = parse_query(queries.HistoryQuery, request.query_params)
-        bounds = {"after": query.get("after"), "before": query.get("before")}
-        found = statements.read_messages(session_id, **bounds, limit=query.get("limit", PAGE))
+    def read_messages(
+        self, request: Request, session_id: str, bounds: dict[str, Any]
+    ) -> list[dict[str, Any]]:
+        """Return the first messages after a bound, else the last ones; raise SessionNotFound."""
+        found = statements.read_messages(
+            session_id,
+            after=bounds.get("after"),
+            before=bounds.get("before"),
+            limit=bounds.get("limit", PAGE),
+        )
         if not found:
             self.require_existing(request, session_id)
         return found

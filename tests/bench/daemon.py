@@ -116,12 +116,19 @@ def serving_daemon(home: Path, known: dict[str, str]) -> Iterator[subprocess.Pop
             # The terminal's Ctrl-C is for the bench, which ends the daemon in its turn.
             start_new_session=True,
         )
-    try:
+    with ending(process, STOP):
         yield process
+
+
+@contextmanager
+def ending(process: subprocess.Popen[bytes], patience: float) -> Iterator[None]:
+    """End a process after the block: in order, or by force if that takes longer than `patience`."""
+    try:
+        yield
     finally:
         process.terminate()
         try:
-            process.wait(STOP)
+            process.wait(patience)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -196,15 +203,8 @@ def serving(module: str) -> Iterator[tuple[int, psutil.Process]]:
             env=dict(os.environ),
             start_new_session=True,
         )
-    try:
+    with ending(process, MODULE_STOP):
         yield port, psutil.Process(process.pid)
-    finally:
-        process.terminate()
-        try:
-            process.wait(MODULE_STOP)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def cpu_seconds(processes: list[psutil.Process]) -> float:

@@ -86,8 +86,8 @@ class APIMiddleware(BaseHandler):
         self._exception_middleware: list[object] = []
         # The stubs leave out `_get_response`, and take every response for one that may be awaited.
         call_view: Any = convert_exception_to_response(self._get_response)  # type: ignore[attr-defined]
-        respond: Any = convert_exception_to_response(IdempotencyMiddleware(call_view))
-        self.get_api_response: Callable[[HttpRequest], HttpResponseBase] = respond
+        call_once: Any = convert_exception_to_response(IdempotencyMiddleware(call_view))
+        self.get_api_response: Callable[[HttpRequest], HttpResponseBase] = call_once
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """Answer the request."""

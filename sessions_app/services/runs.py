@@ -131,8 +131,8 @@ def answer_parent_call(session_id: str) -> None:
     if Run.objects.filter(session_id=session_id).open().exists():
         return
     if pending_actions.answer_for_sub_session(session_id):
-        # The parent's job is queued there. This one is the child's: a worker ends a sub-session
-        # whose work is done.
+        # Workers have been called to the parent there. This is for the sub-session itself: a worker
+        # ends one whose work is done.
         hints.call_worker(session_id)
 
 

@@ -65,6 +65,11 @@ def visible(text: str) -> str:
     return text.translate(_SPELLED)
 
 
+def excerpt(text: str, length: int) -> str:
+    """Return the text, or its first characters and an ellipsis if it has more than `length`."""
+    return text if len(text) <= length else f"{text[:length]}…"
+
+
 def escape_line_ends(text: str) -> str:
     """Return JSON text that means the same and has no line end in it."""
     for character, replacement in REPLACEMENTS.items():

@@ -31,7 +31,7 @@ from sessions_app.admin.actions import (
     LifecycleAction,
 )
 from sessions_app.admin.listing import ListingAdmin
-from sessions_app.admin.rendering import page_url, render_badge, shorten_id, visible
+from sessions_app.admin.rendering import page_url, visible
 from sessions_app.exceptions import SessionsError
 from sessions_app.models import Session
 from sessions_app.models.querysets import SessionQuerySet
@@ -40,8 +40,7 @@ from sessions_app.services import sessions
 # Sessions that one action of the list changes at most, that its question names, and that a message
 # names.
 AT_ONCE, NAMED_IN_QUESTION, NAMED_IN_MESSAGE = 500, 50, 10
-# Actions of the list; those that end nothing run without a question.
-OFFERED = ("start", "complete", "fail", "terminate", "delete")
+# Actions of the list that run without a question: they end nothing.
 UNASKED = ("start",)
 # A button of a row: `one=terminate:session_…`.
 ONE, ALL = "one", "select_across"
@@ -125,9 +124,7 @@ class SessionActionsAdmin(ListingAdmin):
                 "title": f"{action.label} this session?",
                 "action": action,
                 "form": form,
-                "sessions": [
-                    (visible(str(session)), shorten_id(session.id), render_badge(session.status))
-                ],
+                "session": session,
                 "back": page_url("session", session.id),
             }
             return self.render_question(request, "ask", context)
@@ -222,20 +219,12 @@ class SessionActionsAdmin(ListingAdmin):
             "form": form if form is not None and form.fields else None,
             "count": _count_sessions(count),
             "nothing_fits": not count,
-            "unfit": [(_count_sessions(n), render_badge(status)) for status, n in unfit.items()],
+            "unfit": [(_count_sessions(n), status) for status, n in unfit.items()],
             "more": more,
             "at_once": AT_ONCE,
             "ids": [session.id for session in rows],
             "action_name": action_name(action.name),
-            "sessions": [
-                {
-                    "name": visible(str(session)),
-                    "short": shorten_id(session.id),
-                    "badge": render_badge(session.status),
-                    "fits": action.suits(session),
-                }
-                for session in rows[:NAMED_IN_QUESTION]
-            ],
+            "sessions": [(session, action.suits(session)) for session in rows[:NAMED_IN_QUESTION]],
             "unnamed": max(0, len(rows) - NAMED_IN_QUESTION),
             "back": request.get_full_path(),
         }
@@ -315,26 +304,17 @@ class SessionActionsAdmin(ListingAdmin):
                 self.message_user(request, f"{listed} {verb} {action.done}.", messages.SUCCESS)
 
 
-def make_lifecycle_action(action: LifecycleAction) -> Callable[..., Any]:
+def make_list_action(
+    action: LifecycleAction | Mark, label: str, permission: str, run: Callable[..., Any]
+) -> Callable[..., Any]:
     """Return an action for Django's list; the one for `delete` replaces Django's own."""
 
-    @admin.action(description=f"{action.label}…", permissions=[action.permission])
-    def run(page: SessionActionsAdmin, request: HttpRequest, selected: QuerySet[Session]) -> Any:
-        return page.run_selected(request, action, selected)
+    @admin.action(description=label, permissions=[permission])
+    def run_list_action(page: Any, request: HttpRequest, selected: QuerySet[Session]) -> Any:
+        return run(page, request, action, selected)
 
-    run.__name__ = action_name(action.name)
-    return run
-
-
-def make_mark_action(mark: Mark) -> Callable[..., Any]:
-    """Return the list's action that sets or removes read marks."""
-
-    @admin.action(description=mark.label, permissions=["change"])
-    def run(page: SessionActionsAdmin, request: HttpRequest, selected: QuerySet[Session]) -> Any:
-        return page.mark_selected(request, mark, selected)
-
-    run.__name__ = action_name(mark.name)
-    return run
+    run_list_action.__name__ = action_name(action.name)
+    return run_list_action
 
 
 def action_name(name: str) -> str:
@@ -342,8 +322,16 @@ def action_name(name: str) -> str:
 
 
 ACTIONS = (
-    *(make_lifecycle_action(LIFECYCLE_ACTIONS[name]) for name in OFFERED),
-    *(make_mark_action(mark) for mark in MARKS),
+    *(
+        make_list_action(
+            action, f"{action.label}…", action.permission, SessionActionsAdmin.run_selected
+        )
+        for action in LIFECYCLE_ACTIONS.values()
+    ),
+    *(
+        make_list_action(mark, mark.label, "change", SessionActionsAdmin.mark_selected)
+        for mark in MARKS
+    ),
 )
 
 

@@ -14,20 +14,13 @@ from django.contrib import messages
 from django.core.cache import cache
 from django.core.exceptions import PermissionDenied
 from django.db import connection
-from django.db.models import Count, Min, Q
+from django.db.models import Count, F, Min, Q
 from django.db.models.functions import Left
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.utils import timezone
 
 from amplifierd.common.errors import ServiceError
-from sessions_app.admin.rendering import (
-    format_duration,
-    format_time,
-    page_url,
-    render_badge,
-    shorten_id,
-    visible,
-)
+from sessions_app.admin.rendering import page_url
 from sessions_app.models import Approval, Process, Run, Session
 from sessions_app.models.daemon import ProcessKind
 from sessions_app.services import processes, sessions
@@ -258,15 +251,25 @@ def find_processes() -> Processes:
 
 
 def find_failures() -> list[dict[str, Any]]:
-    """Return the newest failures of runs and of sessions, with the beginning of their reasons."""
-    runs = Run.objects.filter(status=RunStatus.FAILED).annotate(reason=Left("error", REASON))
-    ended = Session.objects.filter(status=SessionStatus.FAILED)
-    ended = ended.annotate(reason=Left("error_message", REASON))
-    values = ("id", "ended_at", "reason")
-    rows = runs.order_by("-ended_at").values(
-        *values, "error_code", "session_id", "session__name", "session__profile_name"
+    """Return the newest failures of runs and of sessions, with the beginning of their reasons.
+
+    Those of runs have a `run_id` and an `error_code`.
+    """
+    runs = Run.objects.filter(status=RunStatus.FAILED).order_by("-ended_at")
+    rows = runs.values(
+        *("ended_at", "session_id", "error_code"),
+        run_id=F("id"),
+        name=F("session__name"),
+        profile=F("session__profile_name"),
+        reason=Left("error", REASON),
     )[:FAILURES]
-    others = ended.order_by("-ended_at").values(*values, "name", "profile_name")[:FAILURES]
+    ended = Session.objects.filter(status=SessionStatus.FAILED).order_by("-ended_at")
+    others = ended.values(
+        *("ended_at", "name"),
+        session_id=F("id"),
+        profile=F("profile_name"),
+        reason=Left("error_message", REASON),
+    )[:FAILURES]
     return sorted([*rows, *others], key=itemgetter("ended_at"), reverse=True)[:FAILURES]
 
 
@@ -279,13 +282,12 @@ def build_context(request: HttpRequest) -> dict[str, Any]:
     if not request.user.has_perm("sessions_app.view_session"):
         return {}
     window = WINDOWS.get(request.GET.get("window", ""), USUAL)
-    series, statuses, queue = read_series(window), count_sessions(), count_queue()
+    series, statuses = read_series(window), count_sessions()
     rows = [asdict(step) for step in series.steps]
-    now = timezone.now()
     return {
         "window": window,
         "windows": WINDOWS.values(),
-        "statuses": [(render_badge(status), status, count) for status, count in statuses.items()],
+        "statuses": statuses,
         "session_count": sum(statuses.values()),
         "total": series.total,
         "per_hour": series.total.runs / window.hours,
@@ -295,12 +297,11 @@ def build_context(request: HttpRequest) -> dict[str, Any]:
             "at": [int(step.at.timestamp()) for step in series.steps if step.at],
             **{name: [row[name] for row in rows] for name in DRAWN},
         },
-        "queue": queue,
-        "oldest_wait": format_duration(queue["oldest"] and (now - queue["oldest"]).total_seconds()),
+        "queue": count_queue(),
         "pending_approvals": count_approvals(),
         "processes": find_processes(),
-        "now": now,
-        "failures": [present_failure(row) for row in find_failures()],
+        "now": timezone.now(),
+        "failures": find_failures(),
         # For the first steps: the URL of the API, and whether it requires a key.
         "api": request.build_absolute_uri(f"{settings.PREFIX}/api/v1"),
         "needs_key": settings.REQUIRE_KEYS,
@@ -322,21 +323,3 @@ def try_it(request: HttpRequest, admin: Any) -> HttpResponse:
         return HttpResponseRedirect("../")
     admin.log_addition(request, made, "Made to try it.")
     return HttpResponseRedirect(page_url("session", made.id))
-
-
-def present_failure(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row of the table of failures, of a run or of a session."""
-    is_run = "session_id" in row
-    session_id = row["session_id"] if is_run else row["id"]
-    name = row["session__name"] if is_run else row["name"]
-    reason = ": ".join(filter(None, (row.get("error_code"), row["reason"])))
-    return {
-        "at": row["ended_at"],
-        "moment": format_time(row["ended_at"]),
-        "what": "run" if is_run else "session",
-        "url": page_url("run", row["id"]) if is_run else "",
-        "session_url": page_url("session", session_id),
-        "session": visible(name or "") or shorten_id(session_id),
-        "profile": visible(row["session__profile_name"] if is_run else row["profile_name"]),
-        "reason": visible(reason) or "No reason was given.",
-    }

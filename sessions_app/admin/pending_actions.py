@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from django.contrib import admin
@@ -11,17 +10,9 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.utils.safestring import SafeString
 
 from sessions_app.admin.listing import ConsoleAdmin
-from sessions_app.admin.rendering import (
-    format_json,
-    highlight_json,
-    page_url,
-    render_badge,
-    shorten_id,
-    visible,
-)
+from sessions_app.admin.rendering import page_url
 from sessions_app.admin.run_details import RunDetails
 from sessions_app.events import (
     ApprovalRequiredHint,
@@ -34,9 +25,8 @@ from sessions_app.models import Approval, Run, SubSessionCall
 from sessions_app.models.querysets import ActionQuerySet
 from sessions_app.states import SESSION_TERMINAL, ActionStatus, RunStatus
 
-# Approvals, and tasks, that a page shows; characters of the input of a tool.
+# Approvals, and calls of sub-sessions, that a page shows.
 MOST = 200
-MOST_INPUT = 20_000
 # Pending approvals on one page, and the newest answered ones below them.
 PAGE, ANSWERED = 50, 20
 COLUMNS = [field.name for field in Approval._meta.fields]
@@ -52,66 +42,22 @@ HINTS = (
 OF_SESSION = ("id", "status", "name")
 
 
-@dataclass(frozen=True)
-class ShownApproval:
-    """An approval, ready to be shown."""
-
-    id: str
-    session_id: str
-    tool: str
-    input: SafeString
-    status: str
-    always: bool
-    reason: str
-    by: str
-    asked: datetime
-    expires: datetime | None
-    answered: datetime | None
-
-    @property
-    def is_pending(self) -> bool:
-        return self.status == ActionStatus.PENDING
-
-    @property
-    def badge(self) -> SafeString:
-        return render_badge(self.status)
-
-
-@dataclass(frozen=True)
-class ShownTask:
-    """A call that a sub-session answers, ready to be shown; without a link if it does not exist."""
-
-    call_id: str
-    name: str = ""
-    url: str = ""
-    status: str = ""
-    error: str = ""
-
-    @property
-    def is_open(self) -> bool:
-        return bool(self.url) and self.status not in SESSION_TERMINAL
-
-    @property
-    def badge(self) -> SafeString | str:
-        """Return the sub-session's status as a coloured word."""
-        return render_badge(self.status) if self.status else ""
-
-
 @dataclass
 class PendingActions:
     """The pending and answered actions of one run, in their order."""
 
-    approvals: list[ShownApproval] = field(default_factory=list)
-    tasks: list[ShownTask] = field(default_factory=list)
+    approvals: list[Approval] = field(default_factory=list)
+    tasks: list[SubSessionCall] = field(default_factory=list)
     # The tasks that no call on the page links to.
-    unlinked: list[ShownTask] = field(default_factory=list)
+    unlinked: list[SubSessionCall] = field(default_factory=list)
 
     def describe(self, run: Run) -> str:
         """Return what a parked run waits for, in words; "" for other runs."""
         if run.status != RunStatus.PARKED:
             return ""
-        asks = any(approval.is_pending for approval in self.approvals)
-        delegates = any(task.is_open for task in self.tasks)
+        asks = any(approval.status == ActionStatus.PENDING for approval in self.approvals)
+        children = [task.sub_session for task in self.tasks if task.sub_session]
+        delegates = any(child.status not in SESSION_TERMINAL for child in children)
         things = (["an answer"] if asks else []) + (["a sub-session"] if delegates else [])
         return f"waits for {' and '.join(things or ['a worker'])}"
 
@@ -126,59 +72,21 @@ def find_pending_actions(run_ids: Sequence[str]) -> dict[str, PendingActions]:
         return found
     asked = Approval.objects.filter(run_id__in=run_ids).order_by("created_at", "id")
     for approval in asked[:MOST]:
-        found.setdefault(approval.run_id, PendingActions()).approvals.append(
-            present_approval(approval)
-        )
+        found.setdefault(approval.run_id, PendingActions()).approvals.append(approval)
     calls = SubSessionCall.objects.filter(run_id__in=run_ids).select_related("sub_session")
     columns = ("run_id", "tool_call_id", "reason", *(f"sub_session__{name}" for name in OF_SESSION))
     for call in calls.only(*columns).order_by("created_at", "id")[:MOST]:
-        session = call.sub_session
-        if session is None:
-            error = visible(call.reason) or "The sub-session was deleted."
-            task = ShownTask(call.tool_call_id, error=error)
-        else:
-            name = visible(session.name or "") or shorten_id(session.id)
-            url = page_url("session", session.id)
-            task = ShownTask(call.tool_call_id, name, url, session.status)
-        found.setdefault(call.run_id, PendingActions()).tasks.append(task)
+        found.setdefault(call.run_id, PendingActions()).tasks.append(call)
     return found
-
-
-def present_approval(approval: Approval) -> ShownApproval:
-    """Return an approval as pages show it, with secrets in the input redacted."""
-    text = format_json(approval.visible_input)
-    return ShownApproval(
-        id=approval.id,
-        session_id=approval.session_id,
-        tool=visible(approval.tool_name),
-        input=highlight_json(text if len(text) <= MOST_INPUT else f"{text[:MOST_INPUT]}…"),
-        status=approval.status,
-        always=approval.always,
-        reason=visible(approval.reason),
-        by=visible(approval.answered_by),
-        asked=approval.created_at,
-        expires=approval.expires_at,
-        answered=approval.answered_at,
-    )
 
 
 def link_calls(details: RunDetails, pending: PendingActions) -> None:
     """Link calls to the sub-sessions that answer them; collect the tasks without a call."""
     calls = {call.id: call for call in details.calls}
     for task in pending.tasks:
-        if call := calls.get(task.call_id):
+        if call := calls.get(task.tool_call_id):
             call.task = task
-    pending.unlinked = [task for task in pending.tasks if task.call_id not in calls]
-
-
-@dataclass(frozen=True)
-class InboxRow:
-    """An approval and its session."""
-
-    approval: ShownApproval
-    session: str
-    profile: str
-    url: str
+    pending.unlinked = [task for task in pending.tasks if task.tool_call_id not in calls]
 
 
 @admin.register(Approval)
@@ -219,9 +127,9 @@ class ApprovalAdmin(ConsoleAdmin):
             "opts": self.opts,
             "title": "Approvals",
             "count": pending.count(),
-            "rows": [_present_row(approval) for approval in rows[:PAGE]],
+            "rows": rows[:PAGE],
             "after": rows[PAGE - 1].id if len(rows) > PAGE else "",
-            "answered": [_present_row(each) for each in _with_session(answered)[:ANSWERED]],
+            "answered": list(_with_session(answered)[:ANSWERED]),
             "may_change": self.may_answer(request),
             "inbox": True,
             "hints": " ".join(hint.meta.name for hint in HINTS),
@@ -243,13 +151,3 @@ class ApprovalAdmin(ConsoleAdmin):
 def _with_session(found: ActionQuerySet) -> QuerySet[Approval]:
     """Return approvals with what is shown of their sessions."""
     return found.select_related("session").only(*COLUMNS, "session__name", "session__profile_name")
-
-
-def _present_row(approval: Approval) -> InboxRow:
-    session = approval.session
-    return InboxRow(
-        present_approval(approval),
-        visible(session.name or "") or shorten_id(session.id),
-        visible(session.profile_name),
-        page_url("session", session.id),
-    )

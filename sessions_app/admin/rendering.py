@@ -22,15 +22,22 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexer import Lexer
 from pygments.lexers import get_lexer_by_name
 
-from amplifierd.common.text import visible
+from amplifierd.common.text import excerpt, visible
 
 NOTHING = "—"
 # Messages after the one that a link leads to, on the page that it leads to.
 AROUND = 50
+# Characters of the input of a tool that an approval shows.
+INPUT_LIMIT = 20_000
 
 
 def format_json(data: Any) -> str:
     return visible(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def render_input(data: Any) -> SafeString:
+    """Return the beginning of a tool's input as coloured JSON."""
+    return highlight_json(excerpt(format_json(data), INPUT_LIMIT))
 
 
 def render_badge(status: str) -> SafeString:
@@ -41,6 +48,15 @@ def render_badge(status: str) -> SafeString:
 def shorten_id(identifier: str) -> str:
     """Return the end of an id, which differs also for rows made in the same minute."""
     return f"…{identifier[-8:]}"
+
+
+def name_session(name: str | None, identifier: str) -> str:
+    """Return what a link to a session is called: its name, or the end of its id."""
+    return visible(name or "") or shorten_id(identifier)
+
+
+def describe_error(code: str | None, text: str | None) -> str:
+    return visible(": ".join(filter(None, (code, text))))
 
 
 def format_time(at: datetime | None) -> str:
@@ -59,6 +75,18 @@ def format_duration(seconds: float | None) -> str:
         if whole >= size:
             return f"{whole // size} {unit} {whole % size // part} {rest}"
     return f"{whole} s"
+
+
+def format_wait(seconds: float | None) -> str:
+    """Return a duration, a short one in milliseconds: 45 ms, 1.2 s."""
+    if seconds is not None and seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    return format_duration(seconds)
+
+
+def format_took(start: datetime | None, end: datetime | None) -> str:
+    """Return the time between two moments; empty if one of them has not come."""
+    return format_duration((end - start).total_seconds()) if start and end else ""
 
 
 _UNITS = ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))

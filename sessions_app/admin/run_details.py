@@ -11,18 +11,10 @@ from django.db import connection
 from django.utils import timezone
 from django.utils.safestring import SafeString
 
-from sessions_app.admin.rendering import (
-    format_duration,
-    format_time,
-    highlight_json,
-    page_url,
-    shorten_id,
-    visible,
-)
+from sessions_app.admin.rendering import format_wait, highlight_json, visible
 from sessions_app.events import Event, EventType
 from sessions_app.models import Run
-from sessions_app.states import CUT_OFF, RunStatus
-from sessions_app.usage import used
+from sessions_app.states import RunStatus
 
 # Characters of thinking, and of the input or output of a tool, that a page shows.
 MOST = 20_000
@@ -157,7 +149,7 @@ class BarPart:
 
     @property
     def label(self) -> str:
-        return f"{self.name} {format_took(self.seconds)}"
+        return f"{self.name} {format_wait(self.seconds)}"
 
 
 @dataclass(frozen=True)
@@ -180,23 +172,11 @@ class TimedRun:
     """A run as its session's page shows it."""
 
     run: Run
-    short: str
-    url: str
-    worker: str
-    lease: str
     total: str
     bar: list[BarPart]
     # What its time was used for, in words.
     spent: list[str]
-    usage: str
-    error: str
-    # Why its answer is not whole, in words, though it succeeded.
-    cut_off: str
     attempts: list[AttemptEvent]
-
-    @property
-    def is_open(self) -> bool:
-        return self.run.ended_at is None
 
 
 @dataclass(frozen=True)
@@ -227,19 +207,11 @@ def read_timed_runs(session_id: str) -> TimedRuns:
         sums: defaultdict[str, float] = defaultdict(float)
         for part in bar:
             sums[part.name] += part.seconds
-        is_held = run.status == RunStatus.RUNNING and run.lease_expires_at
         timed = TimedRun(
             run=run,
-            short=shorten_id(run.id),
-            url=page_url("run", run.id),
-            worker=visible(run.worker),
-            lease=format_time(run.lease_expires_at) if is_held else "",
-            total=format_took(sum(sums.values())) if run.ended_at else "",
+            total=format_wait(sum(sums.values())),
             bar=bar,
-            spent=[f"{name} {format_took(seconds)}" for name, seconds in sums.items()],
-            usage=used(run.usage),
-            error=visible(": ".join(filter(None, (run.error_code, run.error[:2000])))),
-            cut_off=CUT_OFF.get(run.finish_reason or "", ""),
+            spent=[f"{name} {format_wait(seconds)}" for name, seconds in sums.items()],
             attempts=attempts[run.id] if len(attempts[run.id]) > 1 else [],
         )
         shown.append(timed)
@@ -282,11 +254,6 @@ def _build_bar(
         for name, since, until in sorted(pieces, key=itemgetter(1))
         if until > since
     ]
-
-
-def format_took(seconds: float) -> str:
-    """Return a duration; a short one in milliseconds."""
-    return f"{seconds * 1000:.0f} ms" if seconds < 1 else format_duration(seconds)
 
 
 def _seconds(start: datetime, end: datetime) -> float:

@@ -1,7 +1,6 @@
 """Runs in the console: to find those that failed, or that no worker finishes."""
 
 import re
-from dataclasses import dataclass
 from datetime import datetime
 
 from django.contrib import admin
@@ -15,10 +14,9 @@ from sessions_app.admin.filters import RunFilters
 from sessions_app.admin.listing import JSON, Column, Listing, ListingAdmin, format_stamp
 from sessions_app.admin.rendering import (
     NOTHING,
-    format_duration,
+    describe_error,
     format_json,
     format_time,
-    message_url,
     page_url,
     render_badge,
     shorten_id,
@@ -29,43 +27,9 @@ from sessions_app.models import Run
 from sessions_app.states import CUT_OFF
 from sessions_app.usage import used
 
-EXCERPT = 160
 # The newest runs, which alone are searched and counted.
 NEWEST = 50_000
 WHOLE_ID = re.compile(r"(run|session)_[0-9a-f]{32}")
-
-
-@dataclass(frozen=True)
-class RunRow:
-    """A run as the list shows it."""
-
-    run: Run
-    url: str
-    short: str
-    badge: SafeString
-    session: str
-    session_url: str
-    message_url: str
-    worker: str
-    error: str
-    waited: str
-    took: str
-    first_token: str
-    usage: str
-    created: str
-
-    @property
-    def id(self) -> str:
-        return self.run.id
-
-    @property
-    def seconds(self) -> float | None:
-        """Return how long it took, from the first attempt on."""
-        return _seconds(self.run.started_at, self.run.ended_at)
-
-    @property
-    def first_token_seconds(self) -> float | None:
-        return _seconds(self.run.started_at, self.run.first_token_at)
 
 
 class RunList(Listing):
@@ -103,9 +67,6 @@ class RunList(Listing):
         """Return the runs that are newer than one, the nearest first."""
         return _with_page_columns(self.matching).filter(id__gt=cursor.id).order_by("id")
 
-    def present_rows(self, rows: list[Run]) -> list[RunRow]:
-        return [as_row(run) for run in rows]
-
     @property
     def total(self) -> str:
         return f"{self.tally.total(self.filters.chosen):,}"
@@ -118,27 +79,6 @@ class RunList(Listing):
         return rows.order_by("-id")[:NEWEST]
 
 
-def as_row(run: Run) -> RunRow:
-    """Return a run, read with its session and message, as the list shows it."""
-    error = visible(": ".join(filter(None, (run.error_code, run.error))))
-    return RunRow(
-        run=run,
-        url=page_url("run", run.id),
-        short=shorten_id(run.id),
-        badge=render_badge(run.status),
-        session=visible(run.session.name or "") or "unnamed",
-        session_url=page_url("session", run.session_id),
-        message_url=message_url(run.session_id, run.message.seq, run.session.message_count),
-        worker=visible(run.worker),
-        error=error if len(error) <= EXCERPT else f"{error[:EXCERPT]}…",
-        waited=_between(run.created_at, run.started_at),
-        took=_between(run.started_at, run.ended_at),
-        first_token=_between(run.started_at, run.first_token_at),
-        usage=used(run.usage),
-        created=format_time(run.created_at),
-    )
-
-
 def _with_page_columns(rows: QuerySet[Run]) -> QuerySet[Run]:
     """Return the runs with what the page shows of their session and message."""
     large = ("session__mount_plan", "session__settings_overrides", "session__metadata")
@@ -146,38 +86,29 @@ def _with_page_columns(rows: QuerySet[Run]) -> QuerySet[Run]:
     return rows.select_related("session", "message").defer(*large, *said)
 
 
-def _between(start: datetime | None, end: datetime | None) -> str:
-    seconds = _seconds(start, end)
-    return "" if seconds is None else format_duration(seconds)
-
-
-def _seconds(start: datetime | None, end: datetime | None) -> float | None:
-    return (end - start).total_seconds() if start and end else None
+def count_seconds(run: Run, end: datetime | None) -> float | None:
+    """Return the seconds from a run's first attempt to a moment; None if one has not come."""
+    return (end - run.started_at).total_seconds() if run.started_at and end else None
 
 
 RUN_COLUMNS: list[Column] = [
-    ("id", lambda row: row.id),
-    ("session", lambda row: row.run.session_id),
-    ("session_name", lambda row: row.run.session.name),
-    ("message", lambda row: row.run.message.seq),
-    ("status", lambda row: row.run.status),
-    ("attempt", lambda row: row.run.attempt),
-    ("worker", lambda row: row.run.worker),
-    ("created", lambda row: format_stamp(row.run.created_at)),
-    ("started", lambda row: format_stamp(row.run.started_at)),
-    ("ended", lambda row: format_stamp(row.run.ended_at)),
-    ("seconds", lambda row: row.seconds),
-    ("seconds_to_first_token", lambda row: row.first_token_seconds),
-    ("usage", lambda row: row.usage),
-    ("finish_reason", lambda row: row.run.finish_reason),
-    ("error_code", lambda row: row.run.error_code),
-    ("error", lambda row: row.run.error),
+    ("id", lambda run: run.id),
+    ("session", lambda run: run.session_id),
+    ("session_name", lambda run: run.session.name),
+    ("message", lambda run: run.message.seq),
+    ("status", lambda run: run.status),
+    ("attempt", lambda run: run.attempt),
+    ("worker", lambda run: run.worker),
+    ("created", lambda run: format_stamp(run.created_at)),
+    ("started", lambda run: format_stamp(run.started_at)),
+    ("ended", lambda run: format_stamp(run.ended_at)),
+    ("seconds", lambda run: count_seconds(run, run.ended_at)),
+    ("seconds_to_first_token", lambda run: count_seconds(run, run.first_token_at)),
+    ("usage", lambda run: used(run.usage)),
+    ("finish_reason", lambda run: run.finish_reason),
+    ("error_code", lambda run: run.error_code),
+    ("error", lambda run: run.error),
 ]
-
-
-def serialize_run_row(row: RunRow) -> JSON:
-    """Return a run as in the API, with the time to its first output."""
-    return RunSerializer.serialize(row.run) | {"secondsToFirstToken": row.first_token_seconds}
 
 
 @admin.register(Run)
@@ -203,8 +134,10 @@ class RunAdmin(ListingAdmin):
         "whole_error",
     )
 
-    def serialize_row(self, row: RunRow) -> JSON:
-        return serialize_run_row(row)
+    def serialize_row(self, row: Run) -> JSON:
+        """Return a run as in the API, with the time to its first output."""
+        seconds = count_seconds(row, row.first_token_at)
+        return RunSerializer.serialize(row) | {"secondsToFirstToken": seconds}
 
     def has_change_permission(self, request: HttpRequest, obj: Run | None = None) -> bool:
         """Nobody: only the worker with the lease changes a run."""
@@ -256,5 +189,5 @@ class RunAdmin(ListingAdmin):
     @admin.display(description="error")
     def whole_error(self, run: Run) -> SafeString:
         """Return the error, however long it is."""
-        error = visible(": ".join(filter(None, (run.error_code, run.error))))
+        error = describe_error(run.error_code, run.error)
         return format_html('<pre class="written">{}</pre>', error or NOTHING)

@@ -15,15 +15,7 @@ from amplifierd.common.redaction import redact
 from sessions_app.admin.actions import LIFECYCLE_ACTIONS, LifecycleAction
 from sessions_app.admin.filters import SessionFilters, Tally, count_combinations, format_count
 from sessions_app.admin.listing import JSON, PAGE, Column, Listing, format_stamp
-from sessions_app.admin.rendering import (
-    format_duration,
-    format_time,
-    message_url,
-    page_url,
-    render_badge,
-    shorten_id,
-    visible,
-)
+from sessions_app.admin.rendering import message_url, page_url, visible
 from sessions_app.api.serializers import SessionSerializer
 from sessions_app.models import Session
 from sessions_app.models.querysets import SessionQuerySet
@@ -44,8 +36,6 @@ PIECE = re.compile(r"(?:session_)?[0-9a-f]{6,32}")
 MEANT = 20
 # The rank of a session whose id was searched for: before all others.
 BY_ID = 3.0
-# Characters of an error that the list shows.
-EXCERPT = 160
 
 
 @dataclass(frozen=True)
@@ -65,25 +55,18 @@ class SearchMatch:
 
 @dataclass(frozen=True)
 class SessionRow:
-    """A session as the list shows it."""
+    """A session, read with `with_active_run()`, and where a search found its words."""
 
     session: Session
-    name: str
-    url: str
-    short: str
-    badge: SafeString
-    profile: str
-    directory: str
-    owner: str
-    error: str
-    lasted: str
-    created: str
-    actions: list[LifecycleAction]
     place: SearchMatch | None = None
 
     @property
     def id(self) -> str:
         return self.session.id
+
+    @property
+    def actions(self) -> list[LifecycleAction]:
+        return [action for action in LIFECYCLE_ACTIONS.values() if action.suits(self.session)]
 
 
 class SessionList(Listing):
@@ -166,13 +149,13 @@ class SessionList(Listing):
     def present_rows(self, rows: list[Any]) -> list[SessionRow]:
         """Return the rows, without sessions that were deleted meanwhile."""
         if self.hits is None:
-            return [as_row(session) for session in rows]
+            return [SessionRow(session) for session in rows]
         ids = [hit.session_id for hit in rows]
         sessions = self._select(self.root_queryset).in_bulk(ids)
         said = [hit.message_id for hit in rows if hit.message_id]
         texts = find_snippets(said, self.words) if self.words and said else {}
         return [
-            as_row(session, self.find_match(hit, session, texts))
+            SessionRow(session, self.find_match(hit, session, texts))
             for hit in rows
             if (session := sessions.get(hit.session_id))
         ]
@@ -230,26 +213,6 @@ def find_by_id(rows: QuerySet[Session], text: str) -> list[Hit]:
         return []
     ids = rows.filter(id__contains=text).order_by("-id").values_list("created_at", "id")
     return [Hit(BY_ID, to_micros(at), found) for at, found in ids[:MEANT]]
-
-
-def as_row(session: Session, place: SearchMatch | None = None) -> SessionRow:
-    """Return a session, read with `with_active_run()`, as the list shows it."""
-    error = visible(session.error_message or "")
-    return SessionRow(
-        session=session,
-        name=visible(session.name or "") or "unnamed",
-        url=page_url("session", session.id),
-        short=shorten_id(session.id),
-        badge=render_badge(session.status),
-        profile=visible(session.profile_name),
-        directory=visible(session.amplified_dir),
-        owner=visible(session.owner),
-        error=error if len(error) <= EXCERPT else f"{error[:EXCERPT]}…",
-        lasted=format_duration(session.duration),
-        created=format_time(session.created_at),
-        actions=[each for each in LIFECYCLE_ACTIONS.values() if each.suits(session)],
-        place=place,
-    )
 
 
 def _rank(cursor: Cursor) -> tuple[Any, ...]:

@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib.admin.utils import quote
-from django.db import connection
 from django.db.models import TextField
 from django.db.models.functions import Cast, Left
 from django.http import QueryDict
@@ -23,9 +22,6 @@ from sessions_app.admin.rendering import (
     format_json,
     format_time,
     highlight_json,
-    page_url,
-    render_badge,
-    shorten_id,
     visible,
 )
 from sessions_app.admin.run_details import read_timed_runs
@@ -68,20 +64,14 @@ STREAM_EVENTS = {
 
 
 @dataclass(frozen=True)
-class RelatedSession:
-    """A session as the tree shows it."""
-
-    name: str
-    url: str
-    badge: SafeString
-
-
-@dataclass(frozen=True)
 class Ancestry:
-    """The sessions above, the topmost first, and those below; `has_more` if some are left."""
+    """The sessions above, the topmost first, and those below; `has_more` if some are left.
 
-    above: list[RelatedSession]
-    below: list[RelatedSession]
+    Only their ids, names and statuses are read.
+    """
+
+    above: list[Session]
+    below: list[Session]
     has_more: bool
 
 
@@ -98,21 +88,10 @@ SELECT id, name, status FROM line WHERE level > 0 ORDER BY level DESC
 
 def read_ancestry(session: Session) -> Ancestry:
     """Return the session's place in the tree, in two queries at most."""
-    above: list[RelatedSession] = []
-    if session.parent_id:
-        with connection.cursor() as cursor:
-            cursor.execute(ABOVE, [session.id])
-            above = [_present_relative(*row) for row in cursor.fetchall()]
+    above = list(Session.objects.raw(ABOVE, [session.id])) if session.parent_id else []
     children = Session.objects.filter(parent_id=session.id).order_by("created_at")
-    rows = list(children.values_list("id", "name", "status")[: CHILDREN + 1])
-    below = [_present_relative(*row) for row in rows[:CHILDREN]]
-    return Ancestry(above, below, len(rows) > CHILDREN)
-
-
-def _present_relative(id: str, name: str | None, status: str) -> RelatedSession:
-    return RelatedSession(
-        visible(name or "") or shorten_id(id), page_url("session", id), render_badge(status)
-    )
+    below = list(children.only("id", "name", "status")[: CHILDREN + 1])
+    return Ancestry(above, below[:CHILDREN], len(below) > CHILDREN)
 
 
 @dataclass(frozen=True)
@@ -194,7 +173,6 @@ def build_head(session: Session) -> dict[str, Any]:
     return {
         "session": session,
         "title": visible(str(session)),
-        "badge": render_badge(session.status),
         "summary": build_summary(session),
         "ancestry": read_ancestry(session),
         "error": "\n".join(filter(None, (visible(session.error_message or ""), details))),

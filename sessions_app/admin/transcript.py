@@ -10,11 +10,11 @@ from django.utils.html import escape
 from django.utils.safestring import SafeString
 
 from sessions_app.admin.pending_actions import PendingActions, find_pending_actions, link_calls
-from sessions_app.admin.rendering import page_url, render_badge, render_markdown, visible
+from sessions_app.admin.rendering import render_markdown, visible
 from sessions_app.admin.run_details import RunDetails, read_run_details, select_waited
 from sessions_app.models import Message, Run, Session
 from sessions_app.services.runs import OUTCOMES
-from sessions_app.states import CUT_OFF, RUN_TERMINAL, RUN_UNDER_WAY, Role, RunStatus
+from sessions_app.states import RUN_TERMINAL, RUN_UNDER_WAY, Role, RunStatus
 
 # Messages of one window, and characters of each.
 WINDOW = 50
@@ -37,30 +37,19 @@ class ShownMessage:
     seq: int
     role: str
     at: datetime
-    agent: str
+    agent: str | None
     tokens: int | None
     outcome: str
     html: SafeString
     is_plain: bool
     length: int
     is_cut: bool
-    # Why the answer is not whole, in words, though its run succeeded.
-    cut_off: str = ""
+    finish_reason: str | None = None
     # Its run, if this is the last message of the run in the window.
     run: Run | None = None
     details: RunDetails = field(default_factory=RunDetails)
     # The answered actions of its run.
     pending_actions: PendingActions = field(default_factory=PendingActions)
-
-    @property
-    def error(self) -> str:
-        """Return why its run failed, if it did."""
-        found = (self.run.error_code, self.run.error[:MESSAGE_LIMIT]) if self.run else ()
-        return visible(": ".join(filter(None, found)))
-
-    @property
-    def run_url(self) -> str:
-        return page_url("run", self.run.id) if self.run else ""
 
 
 @dataclass(frozen=True)
@@ -92,10 +81,6 @@ class LiveRun:
     @property
     def is_under_way(self) -> bool:
         return self.run.status in RUN_UNDER_WAY
-
-    @property
-    def badge(self) -> SafeString:
-        return render_badge(self.run.status)
 
     @property
     def waits_for(self) -> str:
@@ -179,7 +164,7 @@ def _present(session: Session, rows: list[dict[str, Any]]) -> list[ShownMessage]
             seq=row["seq"],
             role=row["role"],
             at=row["created_at"],
-            agent=visible(row["agent"] or ""),
+            agent=row["agent"],
             tokens=row["token_count"],
             # Metadata are the caller's own too: only what the services write counts.
             outcome=outcome if outcome in OUTCOMES.values() else "",
@@ -187,7 +172,7 @@ def _present(session: Session, rows: list[dict[str, Any]]) -> list[ShownMessage]
             is_plain=is_plain,
             length=row["length"],
             is_cut=row["length"] > len(text),
-            cut_off=CUT_OFF.get(row["finish_reason"], ""),
+            finish_reason=row["finish_reason"],
             # A run that has nothing to add to its message is left out.
             run=None if is_whole else run,
             details=details.get(run.id, RunDetails()) if run else RunDetails(),

@@ -1,14 +1,18 @@
-"""Numbers and times as the console writes them."""
+"""Numbers, times, texts and links as the console writes them."""
 
 from datetime import datetime
+from typing import Any
 
 from django import template
 from django.conf import settings
 from django.utils import timezone
 
-from amplifierd.common import program
-from sessions_app.admin.rendering import NOTHING, format_duration
+from amplifierd.common import program, text
+from sessions_app.admin import rendering
+from sessions_app.admin.rendering import format_duration
 from sessions_app.events import FeedKeepalive, Hint
+from sessions_app.states import CUT_OFF
+from sessions_app.usage import used
 
 register = template.Library()
 
@@ -16,6 +20,31 @@ UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"))
 
 
 register.simple_tag(program.command, name="command")
+register.simple_tag(rendering.page_url)
+register.simple_tag(rendering.message_url)
+register.filter("badge", rendering.render_badge)
+register.filter("duration", format_duration)
+register.filter("error", rendering.describe_error)
+register.filter("excerpt", text.excerpt)
+register.filter("moment", rendering.format_time)
+register.filter("session_name", rendering.name_session)
+register.filter("short_id", rendering.shorten_id)
+register.filter("tool_input", rendering.render_input)
+register.filter("until", rendering.format_took)
+register.filter("used", used)
+register.filter("wait", rendering.format_wait)
+
+
+@register.filter
+def visible(value: Any) -> str:
+    """Return a value as a text in which every character can be seen; empty for None."""
+    return "" if value is None else text.visible(str(value))
+
+
+@register.filter
+def cut_off(finish_reason: str | None) -> str:
+    """Return in words why an answer is not whole; empty if it is."""
+    return CUT_OFF.get(finish_reason or "", "")
 
 
 @register.simple_tag
@@ -45,14 +74,6 @@ def decimal(value: float) -> str:
     if value >= 100 or value == int(value):
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 1 else f"{value:.2f}"
-
-
-@register.filter
-def wait(seconds: float | None) -> str:
-    """Return a short time: 45 ms, 1.2 s."""
-    if seconds is None:
-        return NOTHING
-    return f"{seconds * 1000:.0f} ms" if seconds < 1 else format_duration(seconds)
 
 
 @register.filter

@@ -11,7 +11,6 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
-from sessions_app.admin.action_views import OFFERED
 from sessions_app.admin.actions import LIFECYCLE_ACTIONS
 from sessions_app.admin.session_page import PAGE
 from sessions_app.events import EventType
@@ -216,7 +215,7 @@ def test_a_page_is_deleted_through_the_service(admin: Client, make: Make, tail: 
 
 def test_the_list_offers_these_actions_and_no_others(admin: Client, session: Session) -> None:
     values = re.findall(r'<option value="(\w+_selected)">', text(admin, LIST))
-    assert values == [f"{name}_selected" for name in (*OFFERED, "read", "unread")]
+    assert values == [f"{name}_selected" for name in (*LIFECYCLE_ACTIONS, "read", "unread")]
 
 
 def test_renaming_goes_through_the_journal(admin: Client, session: Session) -> None:

@@ -9,51 +9,23 @@ class ProfilesError(ServiceError):
     """The request cannot be carried out."""
 
 
-class NotFound(ProfilesError):
-    """There is nothing of this name."""
-
-    status = 404
-    code = "not_found"
-
-
-class Conflict(ProfilesError):
-    """The state of things does not allow it."""
-
-    status = 409
-    code = "conflict"
-
-
-class NotPermitted(ProfilesError):
-    """This is not permitted."""
-
-    status = 403
-    code = "permission_denied"
-
-
-class Unavailable(ProfilesError):
-    """This is not possible at the moment; try again."""
-
-    status = 503
-    code = "unavailable"
-
-
-class ProfileNotFound(NotFound):
+class ProfileNotFound(ProfilesError, status=404):
     """There is no such profile. List the profiles that exist with GET /api/v1/profiles/."""
 
 
-class ProfileExists(Conflict):
+class ProfileExists(ProfilesError, status=409):
     """There is a local profile of this name already. Change it with PATCH, or choose another."""
 
 
-class ProfileReadOnly(NotPermitted):
+class ProfileReadOnly(ProfilesError, status=403):
     """Only profiles of the collection `local` change. Copy this one, and change the copy."""
 
 
-class ProfileActive(Conflict):
+class ProfileActive(ProfilesError, status=409):
     """The active profile stays. Deactivate it with DELETE /api/v1/profiles/active first."""
 
 
-class StaleVersion(Conflict):
+class StaleVersion(ProfilesError, status=409):
     """The profile was changed meanwhile. Read it again, and apply your change to that."""
 
     def __init__(self, expected: int, current: int) -> None:
@@ -65,7 +37,7 @@ class StaleVersion(Conflict):
         )
 
 
-class VersionNotFound(NotFound):
+class VersionNotFound(ProfilesError, status=404):
     """The profile has no such version. List them with GET …/versions."""
 
 
@@ -94,7 +66,7 @@ class DirectoryNotAmplified(ProfilesError):
     """The directory is not amplified. Amplify it first, or use the root directory `.`."""
 
 
-class DirectoryNotFound(NotFound):
+class DirectoryNotFound(ProfilesError, status=404):
     """Not found: the directory is not amplified. GET /api/v1/amplified-directories/ lists all."""
 
 
@@ -102,27 +74,27 @@ class DirectoryExists(ProfilesError):
     """The directory is already amplified. Change it with PATCH."""
 
 
-class RootStays(Conflict):
+class RootStays(ProfilesError, status=409):
     """The root directory is always amplified. Change it with PATCH."""
 
 
-class FolderNotFound(NotFound):
+class FolderNotFound(ProfilesError, status=404):
     """Not found: there is no such directory on the disk, below the root directory."""
 
 
-class FileNotFound(NotFound):
+class FileNotFound(ProfilesError, status=404):
     """Not found: there is no such file on the disk, below the root directory."""
 
 
-class DiskDenied(NotPermitted):
+class DiskDenied(ProfilesError, status=403):
     """The daemon's user may not do this on the disk; give it the right, or choose another place."""
 
 
-class DiskFull(Unavailable):
+class DiskFull(ProfilesError, status=503):
     """The disk is full; free some space, then try again."""
 
 
-class DiskFailed(Unavailable):
+class DiskFailed(ProfilesError, status=503):
     """The disk failed; try again, or look at the machine's log."""
 
 
@@ -138,25 +110,25 @@ class InvalidFiles(ProfilesError):
     """Files of the collection are refused; nothing of it was changed."""
 
 
-class CollectionNotFound(NotFound):
+class CollectionNotFound(ProfilesError, status=404):
     """There is no such collection. List them with GET /api/v1/collections/."""
 
 
-class CollectionExists(Conflict):
+class CollectionExists(ProfilesError, status=409):
     """There is a collection of this name already. Remove it first, or choose another name."""
 
 
-class CollectionStays(NotPermitted):
+class CollectionStays(ProfilesError, status=403):
     """The collection comes with the daemon and cannot be removed."""
 
 
-class CollectionInUse(Conflict):
+class CollectionInUse(ProfilesError, status=409):
     """The active profile is one of this collection. Activate another one first."""
 
 
-class CollectionBusy(Conflict):
+class CollectionBusy(ProfilesError, status=409):
     """The collection was changed by another request meanwhile. Try again."""
 
 
-class ModuleNotFound(NotFound):
+class ModuleNotFound(ProfilesError, status=404):
     """There is no such module. List them with GET /api/v1/modules/."""

@@ -10,43 +10,28 @@ class SessionsError(ServiceError):
     """The request cannot be carried out."""
 
 
-class SessionNotFound(SessionsError):
+class SessionNotFound(SessionsError, status=404):
     """There is no such session. List the sessions that exist with GET /api/v1/sessions/."""
-
-    status = 404
-    code = "not_found"
 
     @classmethod
     def of(cls, session_id: str) -> "SessionNotFound":
         return cls(f"There is no session {session_id!r}.")
 
 
-class RunNotFound(SessionsError):
+class RunNotFound(SessionsError, status=404):
     """The session has no such run. List its runs with GET /api/v1/sessions/{id}/runs."""
 
-    status = 404
-    code = "not_found"
 
-
-class MessageNotFound(SessionsError):
+class MessageNotFound(SessionsError, status=404):
     """The session has no messages yet."""
 
-    status = 404
-    code = "not_found"
 
-
-class ApprovalNotFound(SessionsError):
+class ApprovalNotFound(SessionsError, status=404):
     """Nothing in this session waits for this approval."""
 
-    status = 404
-    code = "not_found"
 
-
-class ApprovalAnswered(SessionsError):
+class ApprovalAnswered(SessionsError, status=409, code="already_answered"):
     """This approval has been answered already."""
-
-    status = 409
-    code = "already_answered"
 
     @classmethod
     def with_(cls, approval: Any) -> "ApprovalAnswered":
@@ -55,11 +40,8 @@ class ApprovalAnswered(SessionsError):
         return cls(f"This approval is {approval.status} already{by}; nothing waits for it.")
 
 
-class AppendOnly(SessionsError):
+class AppendOnly(SessionsError, status=409, code="append_only"):
     """A transcript only grows. To go on without its last messages, fork the session before them."""
-
-    status = 409
-    code = "append_only"
 
 
 class ForkBeyondEnd(SessionsError):
@@ -71,11 +53,8 @@ class ForkBeyondEnd(SessionsError):
         return cls(f"The session has {length} messages; give an `after` from 0 to {length}.")
 
 
-class TooMuchToCopy(SessionsError):
+class TooMuchToCopy(SessionsError, status=409, code="too_large"):
     """There is too much to copy at a time."""
-
-    status = 409
-    code = "too_large"
 
     @classmethod
     def of(cls, sessions: int, messages: int) -> "TooMuchToCopy":
@@ -99,11 +78,8 @@ class MetadataTooLarge(SessionsError):
         )
 
 
-class InvalidTransition(SessionsError):
+class InvalidTransition(SessionsError, status=409, code="invalid_transition"):
     """The session's status does not allow this."""
-
-    status = 409
-    code = "invalid_transition"
 
     @classmethod
     def between(cls, source: str, target: str) -> "InvalidTransition":
@@ -126,43 +102,28 @@ class InvalidTransition(SessionsError):
         )
 
 
-class RunInProgress(SessionsError):
+class RunInProgress(SessionsError, status=409, code="run_in_progress"):
     """The session already has a run that is not finished; wait for it, cancel it, or enqueue."""
 
-    status = 409
-    code = "run_in_progress"
 
-
-class TooManyRuns(SessionsError):
+class TooManyRuns(SessionsError, status=429):
     """Too many runs of this session are waiting; send again when some have finished."""
 
-    status = 429
-    code = "too_many"
 
-
-class LeaseLost(SessionsError):
+class LeaseLost(SessionsError, status=409, code="lease_lost"):
     """This attempt no longer holds the lease of its run: nothing was written."""
-
-    status = 409
-    code = "lease_lost"
 
 
 class InvalidIdempotencyKey(SessionsError):
     """An Idempotency-Key is 1 to 255 visible ASCII characters; a UUID is a good one."""
 
 
-class IdempotencyInProgress(SessionsError):
+class IdempotencyInProgress(SessionsError, status=409, code="in_progress"):
     """A request with this Idempotency-Key is still being carried out; repeat it in a moment."""
 
-    status = 409
-    code = "in_progress"
 
-
-class IdempotencyMismatch(SessionsError):
+class IdempotencyMismatch(SessionsError, status=422, code="idempotency_mismatch"):
     """This Idempotency-Key came with another request before; choose a new key for a new request."""
-
-    status = 422
-    code = "idempotency_mismatch"
 
 
 class BadCursor(SessionsError):
@@ -173,24 +134,17 @@ class BadStreamQuery(SessionsError):
     """Name the session to follow: `?session=session_…`; for hints of all, use /events/stream."""
 
 
-class StreamUnavailable(SessionsError):
+class StreamUnavailable(SessionsError, status=503):
     """The journal cannot be read at the moment; connect again with your last event id."""
 
-    status = 503
-    code = "unavailable"
 
-
-class TooManyStreams(SessionsError):
+class TooManyStreams(SessionsError, status=429):
     """Too many streams are open; close one, or connect again in a few seconds."""
 
-    status = 429
-    code = "too_many"
     retry_after = 5
 
 
-class StreamMethodNotAllowed(SessionsError):
+class StreamMethodNotAllowed(SessionsError, status=405, code="method_not_allowed"):
     """A stream is only read; use GET."""
 
-    status = 405
-    code = "method_not_allowed"
     headers = {"Allow": "GET"}

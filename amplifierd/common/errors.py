@@ -39,19 +39,35 @@ def describe(error: BaseException) -> str:
     return f"{state} ({first_line})"
 
 
+# Status → the code of errors that have none of their own.
+CODES = {
+    400: "invalid",
+    403: "permission_denied",
+    404: "not_found",
+    409: "conflict",
+    429: "too_many",
+    503: "unavailable",
+}
+
+
 class ServiceError(Exception):
     """The request cannot be carried out.
 
     A subclass says why: its docstring is the default message, a sentence that the client can act
-    on. `status` is the HTTP status, `code` is for programs, `extra` has further members of the
-    problem details (`amplifierd.common.problems`). `retry_after` is in seconds; it is sent with the
-    statuses that pass by themselves.
+    on; its arguments are the HTTP `status` and the `code`, which is for programs. `extra` has
+    further members of the problem details (`amplifierd.common.problems`). `retry_after` is in
+    seconds; it is sent with the statuses that pass by themselves.
     """
 
     status: int = 400
     code: str = "invalid"
     retry_after: int = 1
     headers: ClassVar[dict[str, str]] = {}
+
+    def __init_subclass__(cls, status: int | None = None, code: str = "") -> None:
+        super().__init_subclass__()
+        if status:
+            cls.status, cls.code = status, code or CODES[status]
 
     def __init__(self, message: str | None = None, **extra: Any) -> None:
         super().__init__(message or self.__doc__)

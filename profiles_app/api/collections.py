@@ -1,5 +1,6 @@
 """Collections, modules, and the state of collections compared with their sources."""
 
+from collections.abc import Callable
 from typing import Any
 
 from drf_spectacular.utils import OpenApiParameter
@@ -128,6 +129,19 @@ class CollectionViewSet(viewsets.ViewSet):
         return Response(answer, status.HTTP_201_CREATED)
 
 
+def list_modules_of(kind: str) -> Callable[["ModuleViewSet", Request], Response]:
+    """Return the action that lists the modules of one type."""
+
+    def answer(view: "ModuleViewSet", request: Request) -> Response:
+        return view.answer(kind)
+
+    answer.__doc__ = f"List {kind}s\n\nThe modules that are {kind}s."
+    describe = operation(
+        {200: [ModuleInfoSerializer]}, operation_id=f"list_{kind}s", headers=["X-Total-Count"]
+    )
+    return describe(answer)
+
+
 class ModuleViewSet(viewsets.ViewSet):
     """Modules by id, which may have slashes. Modules of collections are only listed."""
 
@@ -147,41 +161,10 @@ class ModuleViewSet(viewsets.ViewSet):
         """
         return self.answer(request.query_params.get("type") or None)
 
-    @operation(
-        {200: [ModuleInfoSerializer]}, operation_id="list_providers", headers=["X-Total-Count"]
-    )
-    def providers(self, request: Request) -> Response:
-        """List providers
-
-        The modules that are providers.
-        """
-        return self.answer("provider")
-
-    @operation({200: [ModuleInfoSerializer]}, operation_id="list_tools", headers=["X-Total-Count"])
-    def tools(self, request: Request) -> Response:
-        """List tools
-
-        The modules that are tools.
-        """
-        return self.answer("tool")
-
-    @operation({200: [ModuleInfoSerializer]}, operation_id="list_hooks", headers=["X-Total-Count"])
-    def hooks(self, request: Request) -> Response:
-        """List hooks
-
-        The modules that are hooks.
-        """
-        return self.answer("hook")
-
-    @operation(
-        {200: [ModuleInfoSerializer]}, operation_id="list_orchestrators", headers=["X-Total-Count"]
-    )
-    def orchestrators(self, request: Request) -> Response:
-        """List orchestrators
-
-        The modules that are orchestrators.
-        """
-        return self.answer("orchestrator")
+    providers = list_modules_of("provider")
+    tools = list_modules_of("tool")
+    hooks = list_modules_of("hook")
+    orchestrators = list_modules_of("orchestrator")
 
     @operation({200: ModuleDetailSerializer}, operation_id="get_module")
     def retrieve(self, request: Request, id: str) -> Response:

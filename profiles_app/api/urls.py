@@ -1,84 +1,71 @@
-"""The catalogue's URLs, below `/api/v1/`; each with and without its trailing slash."""
+"""The catalogue's URLs, below `/api/v1/`."""
 
 from typing import Any
 
-from django.urls import re_path
+from django.urls import URLPattern, re_path
+from rest_framework.viewsets import ViewSet
 
 from profiles_app.api.collections import CacheViewSet, CollectionViewSet, ModuleViewSet
 from profiles_app.api.directories import AmplifiedDirectoryViewSet, DirectoryViewSet
 from profiles_app.api.profiles import MountPlanViewSet, ProfileViewSet
 
+
+def route(pattern: str, viewset: type[ViewSet], **actions: Any) -> URLPattern:
+    """Return a URL, with and without its trailing slash; `actions` has those of each method."""
+    return re_path(rf"^{pattern}/?$", viewset.as_view(actions))
+
+
 # `collection/name`, or the name alone.
-PROFILE = r"(?P<name>[^/]+(?:/[^/]+)?)"
+PROFILE = r"profiles/(?P<name>[^/]+(?:/[^/]+)?)"
 DIRECTORY: dict[str, Any] = {"get": "retrieve", "patch": "partial_update", "delete": "destroy"}
+COLLECTION = r"collections/(?P<collection>[^/]+)"
+PROFILE_OF_COLLECTION = r"profiles/(?P<collection>[^/]+)/(?P<name>[^/]+)"
 
 urlpatterns = [
-    re_path(r"^profiles/?$", ProfileViewSet.as_view({"get": "list", "post": "create"})),
-    re_path(
-        r"^profiles/active/?$", ProfileViewSet.as_view({"get": "active", "delete": "deactivate"})
-    ),
-    re_path(rf"^profiles/{PROFILE}/activate/?$", ProfileViewSet.as_view({"post": "activate"})),
-    re_path(rf"^profiles/{PROFILE}/copy/?$", ProfileViewSet.as_view({"post": "copy"})),
-    re_path(rf"^profiles/{PROFILE}/compile/?$", ProfileViewSet.as_view({"post": "compile"})),
-    re_path(rf"^profiles/{PROFILE}/versions/?$", ProfileViewSet.as_view({"get": "versions"})),
-    re_path(
-        rf"^profiles/{PROFILE}/versions/(?P<number>[0-9]{{1,9}})/?$",
-        ProfileViewSet.as_view({"get": "version"}),
-    ),
-    re_path(rf"^profiles/{PROFILE}/diff/?$", ProfileViewSet.as_view({"get": "diff"})),
-    re_path(
-        rf"^profiles/{PROFILE}/?$",
-        ProfileViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
-    ),
-    re_path(
-        r"^amplified-directories/?$",
-        AmplifiedDirectoryViewSet.as_view(
-            {"get": "list", "post": "create", "patch": "update_root"}
-        ),
+    route("profiles", ProfileViewSet, get="list", post="create"),
+    route("profiles/active", ProfileViewSet, get="active", delete="deactivate"),
+    route(f"{PROFILE}/activate", ProfileViewSet, post="activate"),
+    route(f"{PROFILE}/copy", ProfileViewSet, post="copy"),
+    route(f"{PROFILE}/compile", ProfileViewSet, post="compile"),
+    route(f"{PROFILE}/versions", ProfileViewSet, get="versions"),
+    route(rf"{PROFILE}/versions/(?P<number>[0-9]{{1,9}})", ProfileViewSet, get="version"),
+    route(f"{PROFILE}/diff", ProfileViewSet, get="diff"),
+    route(PROFILE, ProfileViewSet, get="retrieve", patch="partial_update", delete="destroy"),
+    route(
+        "amplified-directories",
+        AmplifiedDirectoryViewSet,
+        get="list",
+        post="create",
+        patch="update_root",
     ),
     # PUT is for the directory's instructions; else it is a directory of that name.
-    re_path(
-        r"^amplified-directories/(?P<path>.+/agents)/?$",
-        AmplifiedDirectoryViewSet.as_view({**DIRECTORY, "put": "agents"}),
+    route(
+        r"amplified-directories/(?P<path>.+/agents)",
+        AmplifiedDirectoryViewSet,
+        **DIRECTORY,
+        put="agents",
     ),
-    re_path(
-        r"^amplified-directories/(?P<path>.+?)/?$", AmplifiedDirectoryViewSet.as_view(DIRECTORY)
-    ),
-    re_path(r"^directories/list/?$", DirectoryViewSet.as_view({"get": "list"})),
-    re_path(r"^directories/files/?$", DirectoryViewSet.as_view({"get": "files"})),
-    re_path(r"^directories/file/content/?$", DirectoryViewSet.as_view({"get": "content"})),
-    re_path(r"^directories/file/download/?$", DirectoryViewSet.as_view({"get": "download"})),
-    re_path(r"^directories/create/?$", DirectoryViewSet.as_view({"post": "create"})),
-    re_path(r"^mount-plans/generate/?$", MountPlanViewSet.as_view({"post": "create"})),
-    re_path(r"^collections/?$", CollectionViewSet.as_view({"get": "list", "post": "create"})),
-    re_path(r"^collections/sync/?$", CollectionViewSet.as_view({"post": "sync"})),
-    re_path(
-        r"^collections/(?P<name>[^/]+)/?$",
-        CollectionViewSet.as_view({"get": "retrieve", "delete": "destroy"}),
-    ),
-    re_path(r"^collections/(?P<name>[^/]+)/mount/?$", CollectionViewSet.as_view({"post": "mount"})),
-    re_path(r"^modules/?$", ModuleViewSet.as_view({"get": "list"})),
-    re_path(r"^modules/providers/?$", ModuleViewSet.as_view({"get": "providers"})),
-    re_path(r"^modules/tools/?$", ModuleViewSet.as_view({"get": "tools"})),
-    re_path(r"^modules/hooks/?$", ModuleViewSet.as_view({"get": "hooks"})),
-    re_path(r"^modules/orchestrators/?$", ModuleViewSet.as_view({"get": "orchestrators"})),
-    re_path(r"^modules/(?P<id>.+?)/?$", ModuleViewSet.as_view({"get": "retrieve"})),
-    re_path(r"^cache/status/?$", CacheViewSet.as_view({"get": "status"})),
-    re_path(
-        r"^cache/status/collections/(?P<collection>[^/]+)/?$",
-        CacheViewSet.as_view({"get": "collection_status"}),
-    ),
-    re_path(
-        r"^cache/status/profiles/(?P<collection>[^/]+)/(?P<name>[^/]+)/?$",
-        CacheViewSet.as_view({"get": "profile_status"}),
-    ),
-    re_path(r"^cache/update/?$", CacheViewSet.as_view({"post": "update"})),
-    re_path(
-        r"^cache/update/collections/(?P<collection>[^/]+)/?$",
-        CacheViewSet.as_view({"post": "update_collection"}),
-    ),
-    re_path(
-        r"^cache/update/profiles/(?P<collection>[^/]+)/(?P<name>[^/]+)/?$",
-        CacheViewSet.as_view({"post": "update_profile"}),
-    ),
+    route(r"amplified-directories/(?P<path>.+?)", AmplifiedDirectoryViewSet, **DIRECTORY),
+    route("directories/list", DirectoryViewSet, get="list"),
+    route("directories/files", DirectoryViewSet, get="files"),
+    route("directories/file/content", DirectoryViewSet, get="content"),
+    route("directories/file/download", DirectoryViewSet, get="download"),
+    route("directories/create", DirectoryViewSet, post="create"),
+    route("mount-plans/generate", MountPlanViewSet, post="create"),
+    route("collections", CollectionViewSet, get="list", post="create"),
+    route("collections/sync", CollectionViewSet, post="sync"),
+    route(r"collections/(?P<name>[^/]+)", CollectionViewSet, get="retrieve", delete="destroy"),
+    route(r"collections/(?P<name>[^/]+)/mount", CollectionViewSet, post="mount"),
+    route("modules", ModuleViewSet, get="list"),
+    route("modules/providers", ModuleViewSet, get="providers"),
+    route("modules/tools", ModuleViewSet, get="tools"),
+    route("modules/hooks", ModuleViewSet, get="hooks"),
+    route("modules/orchestrators", ModuleViewSet, get="orchestrators"),
+    route(r"modules/(?P<id>.+?)", ModuleViewSet, get="retrieve"),
+    route("cache/status", CacheViewSet, get="status"),
+    route(f"cache/status/{COLLECTION}", CacheViewSet, get="collection_status"),
+    route(f"cache/status/{PROFILE_OF_COLLECTION}", CacheViewSet, get="profile_status"),
+    route("cache/update", CacheViewSet, post="update"),
+    route(f"cache/update/{COLLECTION}", CacheViewSet, post="update_collection"),
+    route(f"cache/update/{PROFILE_OF_COLLECTION}", CacheViewSet, post="update_profile"),
 ]

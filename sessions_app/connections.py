@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, LiteralString
 
 import psycopg
 from django.db import connections
@@ -49,52 +49,91 @@ async def connect(purpose: str, **options: Any) -> psycopg.AsyncConnection[Any]:
         raise
 
 
+class Listener:
+    """A connection that listens to a channel; it may have other statements executed meanwhile."""
+
+    def __init__(
+        self, connection: psycopg.AsyncConnection[Any], on_notification: Callable[[str], None]
+    ) -> None:
+        self._connection = connection
+        # Kept, because a connection that is lost has none any more.
+        self._descriptor = connection.fileno()
+        self._loop = asyncio.get_running_loop()
+        self._lost: asyncio.Future[None] = self._loop.create_future()
+        # Notifications that come with the answer to a statement are handed out by psycopg.
+        connection.add_notify_handler(lambda notify: on_notification(notify.payload))
+        self._on_notification = on_notification
+        self._is_free = asyncio.Lock()
+
+    async def execute(
+        self, statement: LiteralString, parameters: Mapping[str, Any] | None = None
+    ) -> list[tuple[Any, ...]]:
+        """Execute a statement, and return its rows; raise psycopg.Error."""
+        async with self._is_free:
+            self.stop()
+            try:
+                rows = await (await self._connection.execute(statement, parameters)).fetchall()
+            except BaseException:
+                self._end(psycopg.OperationalError("A statement was interrupted."))
+                raise
+            self._watch()
+            return rows
+
+    async def wait(self) -> None:
+        """Hand out notifications until the connection is lost; raise what ends it.
+
+        `connection.notifies()` would wake up ten times a second although nothing comes.
+        """
+        async with self._is_free:
+            self._watch()
+        await self._lost
+
+    def stop(self) -> None:
+        """Hand out nothing for now."""
+        self._loop.remove_reader(self._descriptor)
+
+    def _watch(self) -> None:
+        self._loop.add_reader(self._descriptor, self._receive)
+        # What is here already does not make the socket readable.
+        self._receive()
+
+    def _receive(self) -> None:
+        pgconn = self._connection.pgconn
+        try:
+            pgconn.consume_input()
+            while notification := pgconn.notifies():
+                self._on_notification(notification.extra.decode())
+        except Exception as error:
+            self.stop()
+            self._end(error)
+
+    def _end(self, error: Exception) -> None:
+        if not self._lost.done():
+            self._lost.set_exception(error)
+
+
 async def listen(
     channel: str,
     purpose: str,
     on_notification: Callable[[str], None],
-    on_connect: Callable[[], None],
+    on_connect: Callable[[Listener], Awaitable[None]],
 ) -> None:
     """Call `on_notification(payload)` for each notification, until the connection is lost.
 
-    `on_connect` is called once the channel is listened to; notifications before that may have been
+    `on_connect` is awaited once the channel is listened to; notifications before that may have been
     missed. The connection must be a direct one: a proxy that pools transactions forwards no
     notifications. Raises psycopg.OperationalError if the database cannot be reached.
     """
     connection = await connect(purpose)
     try:
+        listener = Listener(connection, on_notification)
         await connection.execute(f"LISTEN {channel}")
-        on_connect()
-        await _receive(connection, on_notification)
+        await on_connect(listener)
+        try:
+            await listener.wait()
+        finally:
+            listener.stop()
     except DATABASE_UNAVAILABLE as error:
         logger.warning("No notifications arrive until there is a new connection: %s", error)
     finally:
         await connection.close()
-
-
-async def _receive(
-    connection: psycopg.AsyncConnection[Any], on_notification: Callable[[str], None]
-) -> None:
-    """Call the function for each notification; raise what ends the connection.
-
-    `connection.notifies()` would wake up ten times a second although nothing comes.
-    """
-    loop, pgconn = asyncio.get_running_loop(), connection.pgconn
-    ended: asyncio.Future[None] = loop.create_future()
-
-    def receive() -> None:
-        try:
-            pgconn.consume_input()
-            while notification := pgconn.notifies():
-                on_notification(notification.extra.decode())
-        except Exception as error:
-            loop.remove_reader(descriptor)
-            if not ended.done():
-                ended.set_exception(error)
-
-    descriptor = connection.fileno()
-    loop.add_reader(descriptor, receive)
-    try:
-        await ended
-    finally:
-        loop.remove_reader(descriptor)

@@ -5,6 +5,11 @@ from django.dispatch import Signal
 # Sent with `session_id: str` and `seq: int`, the seq of the session's newest event.
 # A hint that carries no truth: who misses it finds the event in the journal.
 journal_grew = Signal()
+# Who follows journals holds, shared, the advisory lock of each one's bucket; while anybody does, a
+# transaction that appends cannot have it. There are few enough buckets for PostgreSQL to hold them
+# all for each process. The lock's two numbers, as SQL:
+FOLLOWED, BUCKETS = 1634561650, 256
+FOLLOWED_LOCK = f"{FOLLOWED}, hashtext({{session}}) & {BUCKETS - 1}"
 
 # Sent with `session_id: str`: a worker may have something to do for the session. A hint as well:
 # workers look for themselves now and then.

@@ -67,6 +67,8 @@ class Position:
     message_count: int
     last_event_seq: int
     owner: str
+    # Whether anybody may follow the journal.
+    is_followed: bool = True
     # Whether a run of the session is queued; known after `succeed` only.
     has_queued: bool = False
 
@@ -102,7 +104,7 @@ WITH {held}, grown AS (
         AS e(session_id text, place int, type text, data jsonb, run_id text, line_place int)
         USING (session_id)
 )
-SELECT session_id, message_count, last_event_seq, owner{result}
+SELECT session_id, message_count, last_event_seq, owner, {is_followed}{result}
 """
 # For anybody who has, or needs, no lease.
 FREE_PARTS = {
@@ -115,6 +117,7 @@ FREE_PARTS = {
     "counters": "",
     "others": "",
     "data": "e.data",
+    "is_followed": statements.IS_FOLLOWED.format(session="session_id"),
     "result": " FROM grown",
 }
 # A message's seq is part of the data of its event.
@@ -158,7 +161,7 @@ LEASE_PARTS = FREE_PARTS | {
         FROM held WHERE r.id = held.run_id AND held.is_first
     ),""",
     "result": """ FROM grown UNION ALL
-        SELECT session_id, message_count, last_event_seq, owner FROM held WHERE is_written""",
+        SELECT session_id, message_count, last_event_seq, owner, true FROM held WHERE is_written""",
 }
 ENDED = """ ended AS (
         UPDATE sessions_app_run r SET status = 'succeeded', ended_at = statement_timestamp(),
@@ -324,8 +327,13 @@ def encode(data: dict[str, Any] | list[dict[str, Any]]) -> str:
 
 def announce(additions: Sequence[Addition], positions: Mapping[str, Position]) -> None:
     """Tell this process, once the transaction has committed, what was added to journals."""
-    grown = {session_id: position.last_event_seq for session_id, position in positions.items()}
-    transaction.on_commit(lambda: _send_growth(grown), robust=True)
+    grown = {
+        session_id: position.last_event_seq
+        for session_id, position in positions.items()
+        if position.is_followed
+    }
+    if grown:
+        transaction.on_commit(lambda: _send_growth(grown), robust=True)
     for addition in additions:
         if position := positions.get(addition.session_id):
             has_messages = any(entry.message for entry in addition.entries)

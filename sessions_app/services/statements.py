@@ -10,7 +10,12 @@ row is read again after the wait, the numbers differ, and nothing is written.
 """
 
 from sessions_app.models.triggers import PURGE_SETTING
+from sessions_app.signals import FOLLOWED_LOCK
 from sessions_app.states import RUN_OPEN
+
+# Whether anybody follows the session's journal. It is asked under the lock of the session's row,
+# and the answer holds until the commit: who begins to follow has to wait for that, and reads then.
+IS_FOLLOWED = f"NOT pg_try_advisory_xact_lock({FOLLOWED_LOCK})"
 
 # The parameters of the new event's message.
 _INSERT_MESSAGE = """message AS (
@@ -40,7 +45,7 @@ WITH {seen}grown AS (
     INSERT INTO sessions_app_event (session_id, seq, type, data, run_id)
     SELECT %(session)s::text, last_event_seq, %(type)s::text, {data}, %(run)s::text FROM grown
 )
-SELECT message_count, last_event_seq, owner FROM grown
+SELECT message_count, last_event_seq, owner, {is_followed} FROM grown
 """
 _PARTS = {
     "seen": "",
@@ -49,6 +54,7 @@ _PARTS = {
     "condition": "",
     "others": "",
     "data": "%(data)s::jsonb",
+    "is_followed": IS_FOLLOWED.format(session="%(session)s::text"),
 }
 _MESSAGE_PARTS = _PARTS | {
     "changes": ", message_count = s.message_count + 1",

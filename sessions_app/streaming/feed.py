@@ -203,7 +203,8 @@ class Feed:
         """Return once hints arrive; raise StreamUnavailable if that takes too long."""
         if self._task is None:
 
-            def on_connect() -> None:
+            async def on_connect(listener: connections.Listener) -> None:
+                await listener.execute(f"SELECT pg_advisory_lock_shared({notifier.HINTS_LOCK})")
                 # Earlier hints may have been missed.
                 self._listening.set()
                 self.reread()

@@ -1,8 +1,10 @@
 """The hub: what the streams of one process share.
 
 A notification says which sessions have something new; one read at a time fetches it for all of
-them, and every client is served from there. A lost notification costs only time: the hub polls
-every few seconds, and reads everything again after it has lost its LISTEN connection.
+them, and every client is served from there. There are notifications only of journals that somebody
+follows, which the hub says by an advisory lock for each. A lost notification costs only time: the
+hub polls every few seconds, and reads everything again after it has lost its LISTEN connection,
+and with it these locks.
 """
 
 import asyncio
@@ -12,6 +14,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+import psycopg
 from django.conf import settings
 
 from amplifierd.common.callers import Visibility
@@ -24,6 +27,7 @@ from sessions_app.exceptions import (
     StreamUnavailable,
     TooManyStreams,
 )
+from sessions_app.signals import FOLLOWED_LOCK
 from sessions_app.streaming import notifier
 from sessions_app.streaming.journal_reader import JournalReader, Page, decode
 from sessions_app.streaming.subscription import Subscription, Tail
@@ -32,8 +36,18 @@ logger = logging.getLogger(__name__)
 
 # Seconds between two looks for events of which no notification came.
 POLL = 5.0
+# Seconds until a journal is asked for again that could not be followed at once: somebody appends to
+# it, or to one of the same bucket, this very moment.
+FOLLOW_AGAIN = 0.02
 # Sessions that one read covers.
 READ_SESSIONS = 256
+# Take the locks of journals, each session's once more; give some back.
+_FOLLOW = """
+SELECT session_id, {function}({lock}) FROM unnest(%(sessions)s::text[]) AS session_id
+"""
+_LOCK = FOLLOWED_LOCK.format(session="session_id")
+FOLLOW = _FOLLOW.format(function="pg_try_advisory_lock_shared", lock=_LOCK)
+UNFOLLOW = _FOLLOW.format(function="pg_advisory_unlock_shared", lock=_LOCK)
 # Connections for clients that begin or catch up; the tails have one of their own.
 CATCH_UP_CONNECTIONS = 3
 # Every outcome of a run ends with this event.
@@ -57,6 +71,10 @@ class Hub:
         # Sessions to read on, in the order of their notifications, so that none is starved.
         self._scheduled: dict[str, None] = {}
         self._work = asyncio.Event()
+        # The journals that are followed on this connection; there is none before the first client.
+        self._listener: connections.Listener | None = None
+        self._followed: set[str] = set()
+        self._unfollowed = asyncio.Event()
         self._left = asyncio.Event()
         self._tails_reader = JournalReader(1)
         self._clients_reader = JournalReader(CATCH_UP_CONNECTIONS)
@@ -87,15 +105,18 @@ class Hub:
         if len(tail.followers) >= settings.MAX_SESSION_STREAMS:
             raise TooManyStreams("This session has too many streams; close one of them.")
         if not self._tasks:
-            listen = (notifier.CHANNEL, "listen", self.on_notification, self.schedule_all)
+            listen = (notifier.CHANNEL, "listen", self.on_notification, self.on_connect)
             background: dict[str, Callable[[], Awaitable[None]]] = {
                 "Listening for notifications": partial(connections.listen, *listen),
+                "Following journals": self.follow,
                 "Reading journals for streams": self.read_scheduled,
                 "Polling for missed events": self.poll,
             }
             self._tasks = [asyncio.create_task(keep(*each)) for each in background.items()]
         # Subscribed before the journal is read: no notification between the two is missed.
         self._tails[session_id] = tail
+        if session_id not in self._followed:
+            self._unfollowed.set()
         subscription = Subscription(tail, self, keepalive)
         self._subscriptions.add(subscription)
         try:
@@ -109,8 +130,10 @@ class Hub:
         except BaseException:
             subscription.close()
             raise
-        # A tail that was not open yet has taken no notification.
-        self.schedule(session_id, state.last if was_open else None)
+        # A tail that was not open yet has taken no notification. One that is not followed yet is
+        # read as soon as it is.
+        if was_open or session_id in self._followed:
+            self.schedule(session_id, state.last if was_open else None)
         return subscription
 
     async def find_tree(self, session_id: str, sees: Visibility) -> list[str]:
@@ -131,6 +154,12 @@ class Hub:
         if not tail.followers and self._tails.get(tail.session_id) is tail:
             del self._tails[tail.session_id]
         self._left.set()
+
+    async def on_connect(self, listener: connections.Listener) -> None:
+        """Follow all journals by a new connection, and read what was missed meanwhile."""
+        self._listener, self._followed = listener, set()
+        self._unfollowed.set()
+        self.schedule_all()
 
     def on_notification(self, payload: str) -> None:
         """Have the sessions of a payload read on."""
@@ -170,6 +199,35 @@ class Hub:
         await self._tails_reader.close()
         await self._clients_reader.close()
 
+    async def follow(self) -> None:
+        """Wait until a journal is to be followed, and follow it; read on what came before that."""
+        await self._unfollowed.wait()
+        self._unfollowed.clear()
+        listener = self._listener
+        if listener is None:
+            # Asked for again once there is one.
+            return
+        missing = [session_id for session_id in self._tails if session_id not in self._followed]
+        try:
+            found = await listener.execute(FOLLOW, {"sessions": missing}) if missing else []
+        except psycopg.Error:
+            # The next connection follows them all.
+            return
+        for session_id, is_followed in found:
+            if is_followed and listener is self._listener:
+                self._followed.add(session_id)
+            self.schedule(session_id)
+        if self._tails.keys() - self._followed:
+            await asyncio.sleep(FOLLOW_AGAIN)
+            self._unfollowed.set()
+
+    async def unfollow(self) -> None:
+        """Follow no more the journals that have no client here."""
+        if self._listener and (left := [*(self._followed - self._tails.keys())]):
+            self._followed.difference_update(left)
+            with contextlib.suppress(psycopg.Error):
+                await self._listener.execute(UNFOLLOW, {"sessions": left})
+
     async def read_scheduled(self) -> None:
         """Wait until sessions are scheduled, then read on for them, with one read for all."""
         await self._work.wait()
@@ -198,6 +256,7 @@ class Hub:
     async def poll(self) -> None:
         """After a few seconds, have every session read on whose journal has more than its tail."""
         await asyncio.sleep(self._poll)
+        await self.unfollow()
         known = {tail.session_id: tail.last for tail in self._tails.values() if tail.is_open}
         for session_id in await self._tails_reader.find_stale(known) if known else ():
             self.schedule(session_id)

@@ -39,10 +39,14 @@ HINTS_LOST = "lost"
 # Seconds that the end of the process waits for the last notifications.
 CLOSE_SECONDS = 2.0
 
-NOTIFY = """
+# Feeds hold this advisory lock, shared: hints are sent while anybody does.
+HINTS_LOCK = "1634561651, 0"
+_NOTIFY = """
 SELECT pg_notify(channel, payload)
 FROM unnest(%(channels)s::text[], %(payloads)s::text[]) AS notification (channel, payload)
+WHERE channel <> '{channel}' OR NOT pg_try_advisory_xact_lock({lock})
 """
+NOTIFY = _NOTIFY.format(channel=HINTS_CHANNEL, lock=HINTS_LOCK)
 
 
 class SentHint(NamedTuple):

@@ -69,8 +69,11 @@ class Queue:
                 else:
                     self._look.set()
 
-        # What was notified before is found by looking.
-        listen = partial(connections.listen, WORK_CHANNEL, "worker", add_all, self._look.set)
+        async def look(_: connections.Listener) -> None:
+            # What was notified before is found by looking.
+            self._look.set()
+
+        listen = partial(connections.listen, WORK_CHANNEL, "worker", add_all, look)
         while True:
             await retry(listen, doing="Listening for work", also=(OSError,))
 

@@ -11,7 +11,7 @@ from django.db import connection, transaction
 
 from sessions_app import connections
 from sessions_app.models import Session
-from sessions_app.signals import journal_grew
+from sessions_app.signals import BUCKETS, FOLLOWED, journal_grew
 from sessions_app.streaming import notifier
 from sessions_app.streaming.notifier import CHANNEL, Notifier, unpack
 from tests.harness.streams import DEADLINE, database_away, grow, terminate
@@ -23,11 +23,19 @@ Listener = psycopg.Connection[Any]
 
 @pytest.fixture
 def listener(db: None) -> Iterator[Listener]:
-    """A connection that gets every notification."""
+    """A connection that gets every notification: it follows all journals."""
     with psycopg.connect(**connections.parameters("test")) as listening:
         listening.execute(f"LISTEN {CHANNEL}")
+        follow_all(listening)
         yield listening
     notifier.close()
+
+
+def follow_all(listening: Listener) -> None:
+    listening.execute(
+        "SELECT pg_advisory_lock_shared(%s, bucket) FROM generate_series(0, %s) AS bucket",
+        [FOLLOWED, BUCKETS - 1],
+    )
 
 
 def notifications(listener: Listener, session_id: str, seq: int) -> list[tuple[str, int]]:
@@ -51,6 +59,16 @@ def test_what_was_rolled_back_is_not_notified(listener: Listener, session: Sessi
         transaction.set_rollback(True)
     seq = grow(session.id, "d")
     assert (session.id, undone) not in notifications(listener, session.id, seq)
+
+
+def test_of_a_journal_that_nobody_follows_there_are_no_notifications(
+    listener: Listener, session: Session
+) -> None:
+    listener.execute("SELECT pg_advisory_unlock_all()")
+    unheard = grow(session.id, "a")
+    follow_all(listener)
+    seq = grow(session.id, "b")
+    assert (session.id, unheard) not in notifications(listener, session.id, seq)
 
 
 def test_notifications_of_one_session_collapse_to_the_newest(listener: Listener) -> None:

@@ -4,20 +4,27 @@ import asyncio
 import contextlib
 import gc
 import random
+import threading
+import time
 from collections.abc import Callable
 
 import pytest
+from django.db import connection, transaction
 
 from sessions_app.models import Session
+from sessions_app.signals import FOLLOWED
 from sessions_app.streaming import subscription as subscription_module
 from sessions_app.streaming.hub import Hub
 from sessions_app.streaming.journal_reader import PAGE_FRAMES, JournalReader, State
+from tests.harness import waiting
 from tests.harness.streams import (
+    DEADLINE,
     NEVER,
     Frame,
     append,
     call,
     connections,
+    grow,
     hearing,
     newest,
     parse,
@@ -112,6 +119,52 @@ def test_nothing_is_lost_when_the_connection_for_notifications_breaks_in_mid_str
             return await reading
 
     assert run(test()) == list(range(1, last + 1))
+
+
+def test_an_event_that_commits_while_a_client_joins_is_seen_without_a_poll(
+    session: Session,
+) -> None:
+    joined, written = threading.Event(), threading.Event()
+
+    def append_slowly() -> int:
+        with transaction.atomic():
+            last = grow(session.id, "late")
+            written.set()
+            assert joined.wait(DEADLINE)
+            # The hub has asked for the journal's lock, and has not had it.
+            time.sleep(0.1)
+        return last
+
+    async def test() -> None:
+        async with running(Hub(poll=NEVER)) as hub:
+            appending = asyncio.create_task(call(append_slowly))
+            await asyncio.to_thread(written.wait, DEADLINE)
+            async with subscribed(hub, session.id) as subscription:
+                joined.set()
+                last = await appending
+                frames = await asyncio.wait_for(read(subscription, last), DEADLINE)
+                assert [frame.id for frame in frames] == [last]
+
+    run(test())
+
+
+def test_a_journal_is_followed_while_it_has_a_client(session: Session) -> None:
+    def locks() -> int:
+        query = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = %s"
+        with connection.cursor() as cursor:
+            cursor.execute(query, [FOLLOWED])
+            [(count,)] = cursor.fetchall()
+            return count
+
+    async def test() -> None:
+        async with running(Hub(poll=0.05)) as hub:
+            for _ in range(2):
+                async with subscribed(hub, session.id) as subscription:
+                    await hearing(subscription, session.id)
+                    assert await call(locks) == 1
+                await call(waiting.until, lambda: locks() == 0, "the journal to be left")
+
+    run(test())
 
 
 def test_a_client_that_fell_behind_the_tail_gets_the_rest_from_the_journal(

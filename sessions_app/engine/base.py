@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 from sessions_app.engine.capabilities import EngineCapabilities
 
@@ -86,8 +86,8 @@ class HistoryMessage:
     run_id: str = ""
 
 
-class RunHost(Protocol):
-    """The services of the worker for an engine during an attempt."""
+class RunHost:
+    """The services of the worker for an engine during an attempt; this one stores nothing."""
 
     async def save_checkpoints(
         self, checkpoints: Sequence[dict[str, Any]], usage: dict[str, Any]
@@ -98,46 +98,22 @@ class RunHost(Protocol):
         `usage` is the usage of the whole run so far. Raises Cancelled if the attempt no longer
         holds its run: then the engine must not do what it was about to do.
         """
-        ...
 
     async def flush(self) -> None:
         """Return after all emitted events are committed to the journal. Raises Cancelled."""
-        ...
 
     async def compact(self, upto: int, summary: str, usage: dict[str, Any]) -> None:
         """Replace the transcript up to a seq by a summary, in this run and all later ones.
 
         Raises Cancelled if the attempt no longer holds its run.
         """
-        ...
 
     async def read_tree_usage(self) -> dict[str, Any]:
         """Return the usage of the whole tree of sessions without this run: see `Outcome`."""
-        ...
-
-    async def find_response(self, tool: str) -> str | None:
-        """Return the newest response of a tool in this session; None if there is none."""
-        ...
-
-
-class NullHost:
-    """A host that stores nothing, for turns without a worker."""
-
-    async def save_checkpoints(
-        self, checkpoints: Sequence[dict[str, Any]], usage: dict[str, Any]
-    ) -> None:
-        pass
-
-    async def flush(self) -> None:
-        pass
-
-    async def compact(self, upto: int, summary: str, usage: dict[str, Any]) -> None:
-        pass
-
-    async def read_tree_usage(self) -> dict[str, Any]:
         return {}
 
     async def find_response(self, tool: str) -> str | None:
+        """Return the newest response of a tool in this session; None if there is none."""
         return None
 
 
@@ -171,7 +147,7 @@ class Turn:
     summary: str = ""
     # The usage of earlier attempts: see `Outcome`.
     usage: dict[str, Any] = field(default_factory=dict)
-    host: RunHost = field(default_factory=NullHost, compare=False, repr=False)
+    host: RunHost = field(default_factory=RunHost, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -214,7 +190,6 @@ class Engine(ABC):
         Raises EngineError if it fails, and Cancelled after `cancel` is set and the call of the
         provider has stopped.
         """
-        ...
 
 
 class EngineError(Exception):

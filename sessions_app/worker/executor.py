@@ -12,7 +12,7 @@ from django.db import DataError, IntegrityError
 from amplifierd.common.errors import DATABASE_UNAVAILABLE
 from amplifierd.common.formats import uptime
 from amplifierd.common.outage import call_service, retry_service
-from sessions_app.engine.base import Cancelled, Engine, EngineError, Outcome, Turn
+from sessions_app.engine.base import Cancelled, Engine, EngineError, Outcome, RunHost, Turn
 from sessions_app.exceptions import LeaseLost
 from sessions_app.models import Attempt
 from sessions_app.services import attempts, runs, sub_sessions
@@ -34,8 +34,8 @@ NOT_STORABLE = (DataError, IntegrityError, TypeError, ValueError)
 NOT_STORED = Failure("internal", "The answer could not be kept; the worker's log says why.")
 
 
-class AttemptHost:
-    """The host of one attempt, as the engine sees it: see `engine.base.RunHost`."""
+class AttemptHost(RunHost):
+    """The host of one attempt: it stores everything with the attempt's lease."""
 
     def __init__(self, output: AttemptOutput, writer: OutputWriter) -> None:
         self._output = output
@@ -44,29 +44,24 @@ class AttemptHost:
         self.next_checkpoint = 1
 
     async def flush(self) -> None:
-        """Return when all output is in the journal; raise Cancelled if the attempt is lost."""
         await self._writer.write()
         if self._output.lost.is_set():
             raise Cancelled
 
     async def save_checkpoints(
-        self, checkpoints: Sequence[dict[str, Any]], used: dict[str, Any]
+        self, checkpoints: Sequence[dict[str, Any]], usage: dict[str, Any]
     ) -> None:
-        """Store checkpoints, after all output before them."""
-        await self._store(keep, self.next_checkpoint, checkpoints, used)
+        await self._store(keep, self.next_checkpoint, checkpoints, usage)
         self.next_checkpoint += len(checkpoints)
 
-    async def compact(self, upto: int, summary: str, used: dict[str, Any]) -> None:
-        """Store the summary of the transcript up to a seq."""
-        await self._store(keep_summary, upto, summary, used)
+    async def compact(self, upto: int, summary: str, usage: dict[str, Any]) -> None:
+        await self._store(keep_summary, upto, summary, usage)
 
     async def read_tree_usage(self) -> dict[str, Any]:
-        """Return what the other runs of the session's tree have used."""
         attempt = self._output.attempt
         return await retry_service(runs.sum_usage_of_tree, attempt.session_id, attempt.run_id)
 
     async def find_response(self, tool: str) -> str | None:
-        """Return the tool's newest response in the session."""
         return await retry_service(find_newest_response, self._output.attempt.session_id, tool)
 
     async def _store(self, service: Callable[..., None], *args: Any) -> None:

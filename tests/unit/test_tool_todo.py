@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from sessions_app.engine.base import NullHost
+from sessions_app.engine.base import RunHost
 from sessions_app.engine.registry import open_tools
 from sessions_app.engine.tools.base import ANSWER_LIMIT, ToolError, Workplace
 from sessions_app.engine.tools.todo import Todo
 from tests.harness.tools import call, schemas, with_tools
 
 
-class Remembering(NullHost):
+class Remembering(RunHost):
     """A host that recalls one answer, and notes for which tool it was asked."""
 
     def __init__(self, answer: str | None) -> None:
@@ -29,7 +29,7 @@ def update(*todos: Todo) -> str:
     return call("tool-todo", Path("/"), "update_todos", list(todos))
 
 
-def read(host: NullHost) -> str:
+def read(host: RunHost) -> str:
     place = Workplace(Path("/"), host=host)
     return with_tools("tool-todo", place, lambda tools: tools["read_todos"]())
 

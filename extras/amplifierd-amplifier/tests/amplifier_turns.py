@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sessions_app.engine.base import Cancelled, EngineError, NullHost, Outcome, Turn
+from sessions_app.engine.base import Cancelled, EngineError, Outcome, RunHost, Turn
 from sessions_app.engine.engines import get_engine
 
 DEADLINE = 20
@@ -46,7 +46,7 @@ def plan(*script: dict[str, Any], **sections: Any) -> dict[str, Any]:
     return {"session": session, "providers": [provider], **sections}
 
 
-class Noting(NullHost):
+class Noting(RunHost):
     """A host that notes among the events when they were written, or says that it is lost."""
 
     def __init__(self, events: Events, is_lost: bool = False) -> None:

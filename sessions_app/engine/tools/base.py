@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from amplifierd.common.text import is_blank
-from sessions_app.engine.base import EngineError, NullHost, RunHost
+from sessions_app.engine.base import EngineError, RunHost
 from sessions_app.engine.capabilities import ToolCapabilities
 from sessions_app.engine.messages import ToolSpec
 
@@ -36,7 +36,7 @@ class Workplace:
     # The session's amplified directory; no tool reaches out of it.
     directory: Path
     session_id: str = ""
-    host: RunHost = field(default_factory=NullHost, compare=False, repr=False)
+    host: RunHost = field(default_factory=RunHost, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

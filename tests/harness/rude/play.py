@@ -13,8 +13,8 @@ from sessions_app.engine.base import (
     Cancelled,
     EngineError,
     HistoryMessage,
-    NullHost,
     Outcome,
+    RunHost,
     Turn,
 )
 from sessions_app.engine.engines import get_engine
@@ -47,7 +47,7 @@ def mcp(*manners: str, **config: Any) -> dict[str, Any]:
     return {"module": "tool-mcp", "config": given}
 
 
-class Memory(NullHost):
+class Memory(RunHost):
     """A host that keeps what it is given as PostgreSQL would; it may die after some steps."""
 
     def __init__(self, dies_after: int = sys.maxsize) -> None:

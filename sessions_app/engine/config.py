@@ -175,14 +175,6 @@ def list_spellings(secrets: set[str]) -> list[str]:
     return sorted((each for each in spelled if len(each) >= SHORTEST), key=len, reverse=True)
 
 
-def require_value(config: Config, module: str, key: str) -> str:
-    """Return a config value that the provider needs; raise EngineError if it is missing."""
-    value = config.get(key)
-    if not value:
-        raise EngineError("bad_config", f"{module} needs `{key}` in its config: add it.")
-    return str(value)
-
-
 def number(config: Config, module: str, key: str, kind: type[int] | type[float]) -> int | float:
     """Return a config value as a finite number of the kind; raise EngineError if it is not one.
 

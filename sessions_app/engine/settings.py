@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sessions_app.engine.base import EngineError
+from sessions_app.engine.capabilities import ProviderCapabilities
 from sessions_app.engine.config import Config, number, wrong_kind
 
 SAMPLING = frozenset({"temperature", "top_p", "max_tokens", "stop", "seed"})
@@ -16,7 +17,7 @@ NOT_IN_RESPONSES = frozenset({"stop", "seed"})
 
 
 @dataclass(frozen=True)
-class Thinking:
+class ThinkingSettings:
     """How much a model shall think before it answers."""
 
     # Whether it shall think and return its thinking; None if the config does not decide.
@@ -24,6 +25,19 @@ class Thinking:
     # Tokens of thinking, at most.
     budget: int | None = None
     effort: str | None = None
+
+
+@dataclass(frozen=True)
+class RequestOptions:
+    """What a provider's config decides about the body of each request."""
+
+    model: str
+    # The service that gets its own opaque content back: see `Provider.service`.
+    service: str
+    can: ProviderCapabilities
+    # Those of `model_settings`.
+    settings: dict[str, Any]
+    thinking: ThinkingSettings = ThinkingSettings()
 
 
 def check(config: Config, module: str, has: frozenset[str]) -> None:
@@ -55,10 +69,10 @@ def model_settings(config: Config, module: str) -> dict[str, Any]:
     }
 
 
-def thinking_of(config: Config, module: str) -> Thinking:
+def thinking_of(config: Config, module: str) -> ThinkingSettings:
     """Return the settings of a config about thinking; raise EngineError for a wrong one."""
     keys = ("extended_thinking", "thinking_budget", "reasoning_effort")
-    return Thinking(
+    return ThinkingSettings(
         *(None if config.get(key) is None else _KINDS[key](config, module, key) for key in keys)
     )
 

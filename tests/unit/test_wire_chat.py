@@ -3,6 +3,7 @@
 import json
 import random
 import time
+from collections.abc import Collection
 from typing import Any
 
 import pytest
@@ -20,8 +21,9 @@ from sessions_app.engine.messages import (
     ToolSpec,
     UserMessage,
 )
-from sessions_app.engine.settings import Thinking as ThinkingSettings
-from sessions_app.engine.wire.chat import ChatReader, build_body, find_optional_field
+from sessions_app.engine.providers.chat_completions import find_optional_field
+from sessions_app.engine.settings import RequestOptions, ThinkingSettings
+from sessions_app.engine.wire.chat import ChatReader, build_body
 from sessions_app.engine.wire.events import Event, Finish, TextDelta, ThinkingDelta
 from sessions_app.engine.wire.sse import EventDecoder
 from tests.harness.wire import (
@@ -618,15 +620,11 @@ def built(finish: Finish, service: str = "here", **options: Any) -> dict[str, An
     return build(Request("", (UserMessage("Go."), before)), service=service, **options)
 
 
-def build(request: Request, service: str = "here", **options: Any) -> dict[str, Any]:
-    given = {
-        "model": "m",
-        "settings": {},
-        "thinking": ThinkingSettings(),
-        "can": ProviderCapabilities(),
-        **options,
-    }
-    return build_body(request, service=service, **given)
+def build(
+    request: Request, service: str = "here", *, without: Collection[str] = (), **options: Any
+) -> dict[str, Any]:
+    given = {"settings": {}, "can": ProviderCapabilities(without=tuple(without)), **options}
+    return build_body(request, RequestOptions("m", service, **given))
 
 
 def test_a_request_says_all_that_was_said() -> None:

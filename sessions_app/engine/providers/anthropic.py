@@ -5,8 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from sessions_app.engine.base import EngineError
-from sessions_app.engine.config import Config, require_value
-from sessions_app.engine.messages import Request
+from sessions_app.engine.config import Config
 from sessions_app.engine.providers.hosted import HOSTED, HostedProvider, Lessons, join_url
 from sessions_app.engine.settings import SAMPLING, THINKING, model_settings, thinking_of
 from sessions_app.engine.wire import anthropic
@@ -29,7 +28,7 @@ class Anthropic(HostedProvider):
         HOSTED, input=("text", "image"), tool_name_pattern=r"[A-Za-z0-9_-]{1,128}"
     )
     defaults = {"api_key": "${ANTHROPIC_API_KEY}"}
-    needs = (("default_model",),)
+    needs = (("default_model",), ("api_key",))
     settings = (SAMPLING - {"seed"}) | THINKING | {"thinking_budget"}
     optional = {
         "temperature": re.compile(r"\btemperature\b"),
@@ -39,11 +38,11 @@ class Anthropic(HostedProvider):
         "stop_sequences": re.compile(r"\bstop_sequences\b"),
     }
 
+    protocol = anthropic.PROTOCOL
+
     @classmethod
     def check(cls, config: Config) -> None:
-        """Raise EngineError `bad_config` if a resolved config lacks something, or is wrong."""
         super().check(config)
-        require_value(config, cls.module, "api_key")
         model, thinking = str(config["default_model"]), thinking_of(config, cls.module)
         if not thinking.budget or thinking.wanted is False:
             return
@@ -54,7 +53,6 @@ class Anthropic(HostedProvider):
             raise _bad_budget("must be below `max_tokens`, which it counts towards.")
 
     def endpoint(self) -> tuple[str, dict[str, str]]:
-        """Return the URL to post a request to, and the headers with the key."""
         base = str(self.config.get("base_url") or URL)
         has_version = base.rstrip("/").endswith(("/v1", "/v1/messages"))
         key = str(self.config["api_key"])
@@ -66,24 +64,7 @@ class Anthropic(HostedProvider):
         }
         return join_url(base, "messages" if has_version else "v1/messages"), headers
 
-    def build_body(self, request: Request, lessons: Lessons) -> dict[str, Any]:
-        """Return the body of a request, without what the service has refused before."""
-        return anthropic.build_body(
-            request,
-            model=self.model,
-            service=self.service,
-            settings=model_settings(self.config, self.module),
-            thinking=thinking_of(self.config, self.module),
-            can=replace(self.can, without=(*self.can.without, *lessons.refused)),
-            most=lessons.max_tokens,
-        )
-
-    def reader(self) -> anthropic.AnthropicReader:
-        """Return a new reader of the Messages API's events."""
-        return anthropic.AnthropicReader()
-
     def learn(self, error: StreamError, body: dict[str, Any], lessons: Lessons) -> Lessons | None:
-        """Return what a refusal teaches about the request; None if it teaches nothing."""
         if match := _MAXIMUM.search(error.message):
             # The model's maximum, which is known only after such a refusal.
             most = int(match[1])

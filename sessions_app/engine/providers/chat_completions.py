@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from sessions_app.engine.config import Config
-from sessions_app.engine.messages import Request
 from sessions_app.engine.providers.hosted import (
     HOSTED,
     HostedProvider,
@@ -15,8 +14,9 @@ from sessions_app.engine.providers.hosted import (
     has_field,
     join_url,
 )
-from sessions_app.engine.settings import SAMPLING, THINKING, api_of, model_settings, thinking_of
-from sessions_app.engine.wire import chat
+from sessions_app.engine.settings import SAMPLING, THINKING, RequestOptions, api_of
+from sessions_app.engine.wire import chat, responses
+from sessions_app.engine.wire.answer import Protocol
 from sessions_app.engine.wire.events import StreamError
 
 # If one of these is in a refusal that names no field, it is the field that is refused.
@@ -28,6 +28,7 @@ _NAMED_ALONE = (
     "reasoning_details",
     "extra_content",
 )
+_OPTIONAL = chat.OPTIONAL_FIELDS | {"max_output_tokens", "include", "store"}
 # Fields of thinking that goes back to its service; one that refuses a part of it takes none.
 _OWN_THINKING = frozenset({"reasoning_content", "reasoning_details"})
 _PATHS = {"chat": "chat/completions", "responses": "responses"}
@@ -44,7 +45,6 @@ class ChatProvider(HostedProvider):
 
     @classmethod
     def check(cls, config: Config) -> None:
-        """Raise EngineError `bad_config` if a resolved config lacks something, or is wrong."""
         super().check(config)
         api_of(config, cls.module)
 
@@ -63,35 +63,16 @@ class ChatProvider(HostedProvider):
         return {"Authorization": f"Bearer {key}"} if key else {}
 
     def endpoint(self) -> tuple[str, dict[str, str]]:
-        """Return the URL to post a request to, and the headers with the key."""
         return self.url(_PATHS[self._api]), self.headers()
 
-    def build_body(self, request: Request, lessons: Lessons) -> dict[str, Any]:
-        """Return the body of a request, without what the service has refused before."""
-        common: dict[str, Any] = {
-            "model": self.deployment,
-            "service": self.service,
-            "settings": model_settings(self.config, self.module),
-            "thinking": thinking_of(self.config, self.module),
-        }
-        refused = lessons.refused
-        if self._api == "chat":
-            return chat.build_body(request, can=self.can, without=refused, **common)
-        from sessions_app.engine.wire.responses import build_responses_body
+    @property
+    def protocol(self) -> Protocol:
+        return responses.PROTOCOL if self._api == "responses" else chat.PROTOCOL
 
-        can = replace(self.can, without=(*self.can.without, *refused))
-        return build_responses_body(request, can=can, **common)
-
-    def reader(self) -> Any:
-        """Return a new reader for the API in use."""
-        if self._api == "chat":
-            return chat.ChatReader()
-        from sessions_app.engine.wire.responses import ResponsesReader
-
-        return ResponsesReader()
+    def options(self, lessons: Lessons) -> RequestOptions:
+        return replace(super().options(lessons), model=self.deployment)
 
     def learn(self, error: StreamError, body: dict[str, Any], lessons: Lessons) -> Lessons | None:
-        """Return what a refusal teaches about the request; None if it teaches nothing."""
         if field := find_refused_field(error, body, lessons.refused):
             if field in _OWN_THINKING:
                 lessons.refused |= _OWN_THINKING
@@ -122,16 +103,14 @@ def find_refused_field(error: StreamError, body: dict[str, Any], refused: Collec
 
 
 def find_optional_field(place: str) -> str:
-    """Return the optional field of a path such as `messages.3.reasoning_content`."""
+    """Return the optional field of a request to which a path leads; empty without one.
+
+    Paths such as `messages.3.reasoning_content` and `stream_options.include_usage` are known, too.
+    """
     if place == "reasoning.summary":
         return "summary"
-    if found := chat.find_optional_field(place):
-        return found
-    names = place.replace("[", ".").replace("]", "").split(".")
-    return next((name for name in names if name in _OF_RESPONSES), "")
-
-
-_OF_RESPONSES = ("max_output_tokens", "include", "store", "reasoning")
+    names = re.split(r"[^A-Za-z0-9_]+", place)
+    return next((name for name in reversed(names) if name in _OPTIONAL), "")
 
 
 class OpenAICompatible(ChatProvider):

@@ -13,7 +13,14 @@ from sessions_app.engine.capabilities import ProviderCapabilities
 from sessions_app.engine.config import Config
 from sessions_app.engine.messages import AssistantMessage, Request
 from sessions_app.engine.providers.base import Provider
-from sessions_app.engine.settings import SAMPLING, THINKING
+from sessions_app.engine.settings import (
+    SAMPLING,
+    THINKING,
+    RequestOptions,
+    model_settings,
+    thinking_of,
+)
+from sessions_app.engine.wire.answer import Protocol
 from sessions_app.engine.wire.events import Event, ProviderError, StreamError
 
 # The capabilities of every provider on the network; each class adds its own.
@@ -67,7 +74,6 @@ class HostedProvider(Provider):
 
     @classmethod
     def check(cls, config: Config) -> None:
-        """Raise EngineError `bad_config` if a resolved config lacks something, or is wrong."""
         super().check(config)
         check_url(config, cls.module, cls.place_of(config))
 
@@ -80,35 +86,42 @@ class HostedProvider(Provider):
     def endpoint(self) -> tuple[str, dict[str, str]]:
         """Return the URL to post a request to, and the headers with the key."""
 
+    @property
     @abstractmethod
-    def build_body(self, request: Request, lessons: Lessons) -> dict[str, Any]:
-        """Return the body of a request, without what the service has refused before."""
+    def protocol(self) -> Protocol:
+        """The API that the service speaks."""
 
-    @abstractmethod
-    def reader(self) -> Any:
-        """Return a reader for one answer (see `wire.answer.Reader`)."""
+    def options(self, lessons: Lessons) -> RequestOptions:
+        """Return the options of a request, without what the service has refused before."""
+        can = replace(self.can, without=(*self.can.without, *lessons.refused))
+        settings = model_settings(self.config, self.module)
+        if (most := lessons.max_tokens) is not None:
+            settings["max_tokens"] = min(settings.get("max_tokens", most), most)
+        thinking = thinking_of(self.config, self.module)
+        return RequestOptions(self.model, self.service, can, settings, thinking)
 
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncGenerator[AsyncIterator[Event]]:
-        """Give the events of an answer: the last one is `Finish`."""
         # Late: to list the providers, HTTP is not needed.
         from sessions_app.engine.wire.http import stream_events
 
         shared = lessons = _learned.setdefault((self.service, self.model), Lessons())
         url, headers = self.endpoint()
+        build_body, make_reader = self.protocol
         place = self.place_of(self.config)
         async with AsyncExitStack() as stack:
             for left in reversed(range(_LESSONS + 1)):
-                body = self.build_body(request, lessons)
-                opening = stream_events(url, headers, body, self.limits, self.reader(), place=place)
+                body = build_body(request, self.options(lessons))
+                opening = stream_events(url, headers, body, self.limits, make_reader(), place=place)
                 try:
                     events = await stack.enter_async_context(opening)
                     break
                 except ProviderError as error:
                     if not left:
                         raise
-                    if is_stale(error.error) and has_opaque(request, self.service):
-                        request = without_opaque(request, self.service)
+                    plain = without_opaque(request, self.service)
+                    if is_stale(error.error) and plain != request:
+                        request = plain
                     elif (learned := self.learn(error.error, body, shared)) is not None:
                         lessons = learned
                     else:
@@ -152,16 +165,6 @@ def is_stale(error: StreamError) -> bool:
     """Return whether a request was refused for opaque content in it."""
     is_refused = error.status in (400, 422) and error.kind in ("rejected", "unsupported_field")
     return is_refused and bool(_STALE.search(error.message))
-
-
-def has_opaque(request: Request, service: str) -> bool:
-    """Return whether a request has content that only the service can read."""
-    return any(
-        isinstance(message, AssistantMessage)
-        and message.service == service
-        and any(part.opaque for part in message.parts)
-        for message in request.messages
-    )
 
 
 def without_opaque(request: Request, service: str) -> Request:

@@ -30,7 +30,7 @@ from sessions_app.engine.messages import (
 )
 from sessions_app.engine.model_files import SMOLLM2, ModelFile, find_damage, wait_for_fetch
 from sessions_app.engine.providers.base import Provider
-from sessions_app.engine.settings import SAMPLING, Thinking, model_settings
+from sessions_app.engine.settings import SAMPLING, RequestOptions, model_settings
 from sessions_app.engine.wire import chat
 from sessions_app.engine.wire.events import Event, ProviderError, StreamError
 
@@ -177,14 +177,8 @@ class Local(Provider):
         # In threads, because to start the server and to count tokens block.
         server = await asyncio.to_thread(_find_server)
         messages = await asyncio.to_thread(_select_newest, server, request, answer_room)
-        body = chat.build_body(
-            replace(request, messages=messages),
-            model=NAME,
-            service=self.service,
-            settings=chosen,
-            thinking=Thinking(),
-            can=self.can,
-        )
+        options = RequestOptions(NAME, self.service, self.can, chosen)
+        body = chat.build_body(replace(request, messages=messages), options)
         url = f"{server.url}/v1/chat/completions"
         headers = {"Authorization": f"Bearer {server.key}"}
         async with stream_events(url, headers, body, self.limits, chat.ChatReader()) as events:

@@ -5,7 +5,7 @@ from urllib.parse import quote, urlsplit
 
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.capabilities import ProviderCapabilities
-from sessions_app.engine.config import Config, require_value
+from sessions_app.engine.config import Config
 from sessions_app.engine.providers.chat_completions import ChatProvider
 from sessions_app.engine.providers.hosted import HOSTED, join_url
 from sessions_app.engine.settings import SAMPLING, THINKING
@@ -32,7 +32,7 @@ class OpenAI(ChatProvider):
     vendor = "openai"
     capabilities = MODELS
     defaults = {"api_key": "${OPENAI_API_KEY}"}
-    needs = (("default_model",),)
+    needs = (("default_model",), ("api_key",))
     settings = SAMPLING | THINKING | {"api"}
 
     @classmethod
@@ -40,12 +40,6 @@ class OpenAI(ChatProvider):
         """Return what OpenAI can do; for another address, only what every service can."""
         host = urlsplit(str(config.get("base_url") or URL)).hostname or ""
         return MODELS if f".{host}".endswith(".openai.com") else ELSEWHERE
-
-    @classmethod
-    def check(cls, config: Config) -> None:
-        """Raise EngineError `bad_config` if a resolved config lacks something, or is wrong."""
-        super().check(config)
-        require_value(config, cls.module, "api_key")
 
     def url(self, path: str) -> str:
         return join_url(str(self.config.get("base_url") or URL), path)
@@ -61,31 +55,31 @@ class AzureOpenAI(ChatProvider):
     vendor = "azure"
     capabilities = MODELS
     defaults = {"api_key": "${AZURE_OPENAI_API_KEY}"}
-    needs = (("azure_endpoint", "base_url"), ("deployment", "default_model"))
+    needs = (("azure_endpoint", "base_url"), ("deployment", "default_model"), ("api_key",))
     settings = SAMPLING | THINKING | {"api"}
 
     @classmethod
     def check(cls, config: Config) -> None:
-        """Raise EngineError `bad_config` if a resolved config lacks something, or is wrong."""
         super().check(config)
-        require_value(config, cls.module, "api_key")
-        if not _is_newest(config):
-            require_value(config, cls.module, "api_version")
-        elif config.get("api_version"):
-            raise EngineError(
-                "bad_config",
-                f"{cls.module} takes no `api_version` where its `{_place_of(config)}` ends with "
-                "/v1: remove it.",
+        place, version = cls.place_of(config), config.get("api_version")
+        if cls._is_newest(config) == bool(version):
+            problem = (
+                f"takes no `api_version` where its `{place}` ends with /v1: remove it."
+                if version
+                else "needs `api_version` in its config: add it."
             )
+            raise EngineError("bad_config", f"{cls.module} {problem}")
 
     @classmethod
     def place_of(cls, config: Config) -> str:
-        """Return the key of the config whose value is the service's URL."""
-        return _place_of(config)
+        return "azure_endpoint" if config.get("azure_endpoint") else "base_url"
+
+    @classmethod
+    def _is_newest(cls, config: Config) -> bool:
+        return str(config[cls.place_of(config)]).rstrip("/").endswith("/v1")
 
     @property
     def model(self) -> str:
-        """The name of the model; that of the deployment if the config names no model."""
         return super().model or self.deployment
 
     @property
@@ -95,15 +89,14 @@ class AzureOpenAI(ChatProvider):
 
     @property
     def service(self) -> str:
-        """The module and the address: opaque content goes back to the same one only."""
         return f"{self.module} {self._endpoint}"
 
     @property
     def _endpoint(self) -> str:
-        return str(self.config[_place_of(self.config)])
+        return str(self.config[self.place_of(self.config)])
 
     def url(self, path: str) -> str:
-        if _is_newest(self.config):
+        if self._is_newest(self.config):
             return join_url(self._endpoint, path)
         deployment = (
             f"deployments/{quote(self.deployment, safe='')}/" if path != "responses" else ""
@@ -112,15 +105,6 @@ class AzureOpenAI(ChatProvider):
         return join_url(self._endpoint, f"openai/{deployment}{path}", version)
 
     def headers(self) -> dict[str, str]:
-        """Return the header with the key, whose name depends on the API."""
-        if _is_newest(self.config):
+        if self._is_newest(self.config):
             return super().headers()
         return {"api-key": str(self.config["api_key"])}
-
-
-def _place_of(config: Config) -> str:
-    return "azure_endpoint" if config.get("azure_endpoint") else "base_url"
-
-
-def _is_newest(config: Config) -> bool:
-    return str(config[_place_of(config)]).rstrip("/").endswith("/v1")

@@ -1,12 +1,13 @@
 """The base of the readers of all protocols: an answer that comes in parts, and how it ends."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 from sessions_app.engine.limits import Limits, OutputSize
-from sessions_app.engine.messages import Part, Text, Thinking, ToolCall
+from sessions_app.engine.messages import Part, Request, Text, Thinking, ToolCall
+from sessions_app.engine.settings import RequestOptions
 from sessions_app.engine.wire.events import (
     Event,
     Finish,
@@ -183,6 +184,13 @@ class Reader(ABC):
                 return [StreamError("bad_answer", explanation or "it gave no answer", retry=True)]
         events = [ToolCallEvent(call.id, call.name, call.arguments) for call in late]
         return [*events, Finish(reason, tuple(parts), self._model)]
+
+
+class Protocol(NamedTuple):
+    """An API of model servers: how to build a request's body, and how to read the stream back."""
+
+    build_body: Callable[[Request, RequestOptions], dict[str, Any]]
+    reader: Callable[[], Reader]
 
 
 class AnswerSize(OutputSize):

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sessions_app.engine.capabilities import ProviderCapabilities
 from sessions_app.engine.messages import (
     AssistantMessage,
     Message,
@@ -21,8 +20,9 @@ from sessions_app.engine.messages import (
     ToolResult,
     ToolSpec,
 )
-from sessions_app.engine.settings import Thinking as ThinkingSettings
+from sessions_app.engine.settings import RequestOptions, ThinkingSettings
 from sessions_app.engine.wire.answer import (
+    Protocol,
     Reader,
     TextBlock,
     as_count,
@@ -95,29 +95,15 @@ def model_traits(model: str) -> ModelTraits:
     return next(known, ModelTraits())
 
 
-def build_body(
-    request: Request,
-    *,
-    model: str,
-    service: str,
-    settings: dict[str, Any],
-    thinking: ThinkingSettings,
-    can: ProviderCapabilities,
-    most: int | None = None,
-) -> dict[str, Any]:
-    """Return the body of a request for a stream.
-
-    `settings` are those of `engine.settings.model_settings`; `most` is the maximum of `max_tokens`
-    that a refusal has named.
-    """
-    traits = model_traits(model)
-    limits = [each for each in (settings.get("max_tokens"), most) if each is not None]
-    limit = min(limits) if limits else None
-    asked = build_thinking(thinking, limit, traits)
-    if "thinking" in can.without:
+def build_body(request: Request, options: RequestOptions) -> dict[str, Any]:
+    """Return the body of a request for a stream."""
+    settings, without = options.settings, options.can.without
+    traits, limit = model_traits(options.model), settings.get("max_tokens")
+    asked = build_thinking(options.thinking, limit, traits)
+    if "thinking" in without:
         asked.pop("thinking", None)
     if asked.get("thinking", {}).get("type") == "enabled" and lacks_thinking(
-        request.messages, service
+        request.messages, options.service
     ):
         # With a budget, a model wants its own thinking before each call of the turn, but calls of
         # another model have none.
@@ -125,9 +111,9 @@ def build_body(
     budget = asked.get("thinking", {}).get("budget_tokens", 0)
     default = max(traits.default_tokens, budget + _ANSWER_TOKENS if budget else 0)
     body: dict[str, Any] = {
-        "model": model,
+        "model": options.model,
         "max_tokens": default if limit is None else min(limit, traits.max_tokens or limit),
-        "messages": merge_turns(build_turns(request.messages, service), "content"),
+        "messages": merge_turns(build_turns(request.messages, options.service), "content"),
         "stream": True,
     }
     if request.instructions.strip():
@@ -142,7 +128,7 @@ def build_body(
     if "stop_sequences" in settings:
         body["stop_sequences"] = settings["stop_sequences"]
     body |= asked
-    return {key: value for key, value in body.items() if key not in can.without}
+    return {key: value for key, value in body.items() if key not in without}
 
 
 def build_thinking(
@@ -439,3 +425,6 @@ class PartialBlock:
         if self.json:
             self.data["input"] = as_dict(parse_json_or("".join(self.json), {}))
         return Thinking("", dump_json(self.data)) if self.kind else None
+
+
+PROTOCOL = Protocol(build_body, AnthropicReader)

@@ -5,11 +5,9 @@ Many servers speak it, each in its own way. The reader accepts what real servers
 between tags at the beginning of the text; whole answers instead of pieces.
 """
 
-import re
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
-from sessions_app.engine.capabilities import ProviderCapabilities
 from sessions_app.engine.messages import (
     AssistantMessage,
     Message,
@@ -20,9 +18,10 @@ from sessions_app.engine.messages import (
     ToolCall,
     UserMessage,
 )
-from sessions_app.engine.settings import Thinking as ThinkingSettings
+from sessions_app.engine.settings import RequestOptions
 from sessions_app.engine.wire.answer import (
     CUT,
+    Protocol,
     Reader,
     TextBlock,
     as_dict,
@@ -61,28 +60,15 @@ _SETTINGS = {
 }
 
 
-def build_body(
-    request: Request,
-    *,
-    model: str,
-    service: str,
-    settings: dict[str, Any],
-    thinking: ThinkingSettings,
-    can: ProviderCapabilities,
-    without: Collection[str] = (),
-) -> dict[str, Any]:
-    """Return the body of a request for a stream.
-
-    `settings` are those of `engine.settings.model_settings`. `without` are fields that the server
-    has refused, beside those of the capabilities: see `OPTIONAL_FIELDS`.
-    """
-    left_out = {*can.without, *without}
+def build_body(request: Request, options: RequestOptions) -> dict[str, Any]:
+    """Return the body of a request for a stream."""
+    can, settings, thinking = options.can, options.settings, options.thinking
     messages: list[dict[str, Any]] = []
     if request.instructions:
         messages.append({"role": can.system_role, "content": request.instructions})
     for message in request.messages:
-        messages += build_message(message, service, can.system_role, left_out)
-    body: dict[str, Any] = {"model": model, "messages": messages, "stream": True}
+        messages += build_message(message, options)
+    body: dict[str, Any] = {"model": options.model, "messages": messages, "stream": True}
     if can.stream_options:
         body["stream_options"] = {"include_usage": True}
     if request.tools:
@@ -93,32 +79,21 @@ def build_body(
         body["tools"] = [{"type": "function", "function": tool} for tool in tools]
     if (limit := settings.get("max_tokens")) is not None:
         field = can.max_tokens_field
-        body[_MAX_TOKENS.get(field, field) if field in left_out else field] = limit
+        body[_MAX_TOKENS.get(field, field) if field in can.without else field] = limit
     body |= {name: settings[key] for key, name in _SETTINGS.items() if key in settings}
     if effort := thinking.effort or ("medium" if thinking.wanted else None):
         body["reasoning_effort"] = effort
-    return {key: value for key, value in body.items() if key not in left_out}
+    return {key: value for key, value in body.items() if key not in can.without}
 
 
-def find_optional_field(place: str) -> str:
-    """Return the optional field of a request to which a path leads; empty without one.
-
-    Paths such as `messages.3.reasoning_content` and `stream_options.include_usage` are known, too.
-    """
-    names = re.split(r"[^A-Za-z0-9_]+", place)
-    return next((name for name in reversed(names) if name in OPTIONAL_FIELDS), "")
-
-
-def build_message(
-    message: Message, service: str, system_role: str, left_out: Collection[str]
-) -> Iterator[dict[str, Any]]:
+def build_message(message: Message, options: RequestOptions) -> Iterator[dict[str, Any]]:
     match message:
         case UserMessage(content):
             yield {"role": "user", "content": content}
         case SystemMessage(content):
-            yield {"role": system_role, "content": content}
+            yield {"role": options.can.system_role, "content": content}
         case AssistantMessage():
-            yield build_answer(message, message.service == service, left_out)
+            yield build_answer(message, message.service == options.service, options.can.without)
         case _:
             for result in message.results:
                 yield {"role": "tool", "tool_call_id": result.call_id, "content": result.content}
@@ -577,3 +552,6 @@ def _get_count(data: dict[str, Any], *names: str) -> int:
         if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e15:
             return int(value)
     return 0
+
+
+PROTOCOL = Protocol(build_body, ChatReader)

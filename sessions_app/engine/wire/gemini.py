@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import quote
 
-from sessions_app.engine.capabilities import ProviderCapabilities
 from sessions_app.engine.messages import (
     AssistantMessage,
     Message,
@@ -17,9 +16,10 @@ from sessions_app.engine.messages import (
     ToolMessage,
     UserMessage,
 )
-from sessions_app.engine.settings import Thinking as ThinkingSettings
+from sessions_app.engine.settings import RequestOptions, ThinkingSettings
 from sessions_app.engine.tool_schemas import find_reference
 from sessions_app.engine.wire.answer import (
+    Protocol,
     Reader,
     TextBlock,
     as_count,
@@ -71,25 +71,16 @@ def build_path(model: str) -> str:
     return f"{quote(name, safe='/')}:streamGenerateContent"
 
 
-def build_body(
-    request: Request,
-    *,
-    model: str,
-    service: str,
-    settings: dict[str, Any],
-    thinking: ThinkingSettings,
-    can: ProviderCapabilities,
-) -> dict[str, Any]:
+def build_body(request: Request, options: RequestOptions) -> dict[str, Any]:
     """Return the body of a request for a stream.
 
-    `settings` are those of `engine.settings.model_settings`. A model that takes no
-    `systemInstruction` gets the instructions before the first message.
+    A model that takes no `systemInstruction` gets the instructions before the first message.
     """
-    messages = request.messages
+    messages, without = request.messages, options.can.without
     has_instructions = bool(request.instructions.strip())
-    if has_instructions and "systemInstruction" in can.without:
+    if has_instructions and "systemInstruction" in without:
         messages = (UserMessage(request.instructions), *messages)
-    turns = build_turns(messages, service, takes_levels(model))
+    turns = build_turns(messages, options.service, takes_levels(options.model))
     body: dict[str, Any] = {"contents": merge_turns(turns, "parts")}
     if has_instructions:
         body["systemInstruction"] = {"parts": [{"text": request.instructions}]}
@@ -102,13 +93,15 @@ def build_body(
         tools.append({**described, **parameters})
     if tools:
         body["tools"] = [{"functionDeclarations": tools}]
-    generation = {_SETTINGS[key]: value for key, value in settings.items() if key in _SETTINGS}
-    config = build_thinking(thinking, model)
-    if config := {key: value for key, value in config.items() if key not in can.without}:
+    generation = {
+        _SETTINGS[key]: value for key, value in options.settings.items() if key in _SETTINGS
+    }
+    config = build_thinking(options.thinking, options.model)
+    if config := {key: value for key, value in config.items() if key not in without}:
         generation["thinkingConfig"] = config
-    if generation := {key: v for key, v in generation.items() if key not in can.without}:
+    if generation := {key: v for key, v in generation.items() if key not in without}:
         body["generationConfig"] = generation
-    return {key: value for key, value in body.items() if key not in can.without}
+    return {key: value for key, value in body.items() if key not in without}
 
 
 def build_thinking(thinking: ThinkingSettings, model: str) -> dict[str, Any]:
@@ -496,3 +489,6 @@ class GeminiReader(Reader):
         self._parts.append(made)
         self.call_characters += len(arguments) + len(opaque)
         return events + self._emit_call(made)
+
+
+PROTOCOL = Protocol(build_body, GeminiReader)

@@ -6,7 +6,6 @@ The service stores nothing: it gets its encrypted reasoning back with each reque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from sessions_app.engine.capabilities import ProviderCapabilities
 from sessions_app.engine.messages import (
     AssistantMessage,
     Message,
@@ -17,8 +16,9 @@ from sessions_app.engine.messages import (
     ToolCall,
     ToolMessage,
 )
-from sessions_app.engine.settings import Thinking as ThinkingSettings
+from sessions_app.engine.settings import RequestOptions
 from sessions_app.engine.wire.answer import (
+    Protocol,
     Reader,
     TextBlock,
     as_count,
@@ -34,22 +34,12 @@ from sessions_app.engine.wire.json_text import dump_arguments, dump_json
 from sessions_app.engine.wire.sse import ServerEvent
 
 
-def build_responses_body(
-    request: Request,
-    *,
-    model: str,
-    service: str,
-    settings: dict[str, Any],
-    thinking: ThinkingSettings,
-    can: ProviderCapabilities,
-) -> dict[str, Any]:
-    """Return the body of a request for a stream.
-
-    `settings` are those of `engine.settings.model_settings`.
-    """
+def build_body(request: Request, options: RequestOptions) -> dict[str, Any]:
+    """Return the body of a request for a stream."""
+    can, thinking = options.can, options.thinking
     body: dict[str, Any] = {
-        "model": model,
-        "input": list(build_input(request.messages, service, can.system_role)),
+        "model": options.model,
+        "input": list(build_input(request.messages, options.service, can.system_role)),
         "stream": True,
         "store": False,
         "include": ["reasoning.encrypted_content"],
@@ -69,7 +59,7 @@ def build_responses_body(
             for tool in request.tools
         ]
     names = {"temperature": "temperature", "top_p": "top_p", "max_tokens": "max_output_tokens"}
-    body |= {names[key]: value for key, value in settings.items() if key in names}
+    body |= {names[key]: value for key, value in options.settings.items() if key in names}
     if thinking.wanted is not False and (thinking.effort or thinking.wanted):
         effort = {"effort": thinking.effort} if thinking.effort else {}
         # Without a summary, it returns no thinking.
@@ -473,3 +463,6 @@ def _read_error(document: dict[str, Any]) -> StreamError:
     inner = document.get("error")
     code = (inner if isinstance(inner, dict) else document).get("code")
     return read_payload(document, _STATUS.get(code) if isinstance(code, str) else None)
+
+
+PROTOCOL = Protocol(build_body, ResponsesReader)

@@ -15,6 +15,7 @@ from itertools import takewhile
 from typing import Any, cast
 
 from sessions_app.engine.base import EngineError, HistoryMessage, Turn
+from sessions_app.engine.errors import describe_error
 from sessions_app.engine.messages import (
     AssistantMessage,
     Message,
@@ -31,6 +32,7 @@ from sessions_app.engine.messages import (
 from sessions_app.engine.providers.base import Provider
 from sessions_app.engine.registry import provider_chain
 from sessions_app.engine.transcript import close_calls, merge_results
+from sessions_app.engine.wire.events import StreamError
 from sessions_app.engine.wire.json_text import parse_json
 
 # A request is shortened if it fills more than this share of the context window.
@@ -51,6 +53,16 @@ SHORTEST = 4000
 RESULT_KEPT = 1000
 # Characters of a call, or of its result, that a summary is made of.
 SHOWN = 500
+# After a refusal as too long: the next request may have this share of the refused one's tokens.
+SMALLER = 0.5
+# If the next request still has more than this share of the characters, nothing is left to cut.
+NEARLY = 0.97
+# Summaries help if instructions and prompt fill less than this share of the context window.
+HALF = 0.5
+# From so many characters on, a rejected request may be too long even if the error does not say it.
+SUSPICIOUS_SIZE = 20_000
+# Characters of a token at most: with more of them, a text certainly does not fit.
+CHARACTERS_AT_MOST = 4.0
 # The notes that replace the middle of a result, and of any other text.
 _NOTE = (
     "[… {missing} characters of this result are left out here, to fit into the context. Call the "
@@ -87,11 +99,6 @@ def history_room(mount_plan: dict[str, Any]) -> float:
     return 2 * CHARACTERS * max(windows)
 
 
-def estimate_tokens(request: Request) -> float:
-    """Return about how many tokens a request has: more rather than fewer."""
-    return size_of(request) / CHARACTERS
-
-
 def size_of(request: Request) -> int:
     """Return the characters of a request: instructions, tools and messages."""
     tools = sum(
@@ -120,6 +127,68 @@ def excess_of(size: int, tokens: float) -> float:
     """
     room, step = FULL * tokens * CHARACTERS, (FULL - ROOMY) * tokens * CHARACTERS
     return math.ceil((size - room) / step) * step if size > room else 0.0
+
+
+class Window:
+    """The size of a model's context window, as far as the attempt has learned it."""
+
+    def __init__(self, provider: Provider) -> None:
+        self._provider = provider
+        known = provider.context_window()
+        self._is_known = known is not None
+        self.tokens: float = known or LEAST
+        # Characters of the newest request that was refused as too long.
+        self._refused_size = math.inf
+
+    def excess(self, request: Request) -> float:
+        """Return by how many characters a request is too long; 0 if it fits."""
+        return excess_of(size_of(request), self.tokens)
+
+    def may_shrink(self, error: StreamError, request: Request) -> bool:
+        """Return whether a refused request may be accepted if it is made shorter."""
+        size = size_of(request)
+        if not self._provider.can.summarizes or size > NEARLY * self._refused_size:
+            return False
+        # Once: many servers reject a long request without saying that it is too long.
+        in_doubt = error.kind == "rejected" and math.isinf(self._refused_size)
+        return error.kind == "too_long" or (in_doubt and size > SUSPICIOUS_SIZE)
+
+    def shrink(self, request: Request) -> None:
+        """Note that a request was too long: the next ones must be shorter."""
+        self._refused_size = size_of(request)
+        self.tokens = min(self.tokens, size_of(request) / CHARACTERS) * SMALLER
+
+    def leaves_room(self, instructions: str, prompt: str) -> bool:
+        """Return whether instructions and prompt leave room for a conversation.
+
+        Raises EngineError `too_long` if they cannot even fit by themselves.
+        """
+        fixed = len(instructions) + len(prompt)
+        if self._is_known and fixed / CHARACTERS_AT_MOST > self.tokens:
+            raise self._too_long(instructions, prompt, f" ({self.tokens:.0f} tokens)")
+        return fixed / CHARACTERS < HALF * self.tokens
+
+    def describe_error(
+        self, error: StreamError, request: Request, instructions: str, prompt: str
+    ) -> EngineError:
+        """Return the EngineError for a refused request.
+
+        If instructions and prompt make up most of it, the error gives their lengths.
+        """
+        if error.kind != "too_long" or len(instructions) + len(prompt) < HALF * size_of(request):
+            return describe_error(error, self._provider)
+        return self._too_long(instructions, prompt, "", error.status)
+
+    def _too_long(
+        self, instructions: str, prompt: str, size: str, status: int | None = None
+    ) -> EngineError:
+        return EngineError(
+            "too_long",
+            f"The profile's instructions ({len(instructions)} characters) and the message "
+            f"({len(prompt)} characters) do not fit into the context of "
+            f"{self._provider.module}{size}. Shorten them, or choose a model that reads more.",
+            status,
+        )
 
 
 def shorten_results(messages: Sequence[Message], excess: float) -> Shortened:
@@ -243,29 +312,24 @@ def write_transcript(before: str, messages: Sequence[HistoryMessage], tokens: fl
 
     If it is too long, its end is returned: new messages matter more than old ones.
     """
-    lines = [f"Summary of what was before: {before}"] if before else []
+    lines: list[str] = []
     for message in messages:
         if message.content.strip():
             lines.append(f"{message.role}: {message.content}")
         steps = close_calls(merge_results(load_checkpoints(message.checkpoints)), message.calls)
         lines += [line for step in steps for line in _message_lines(step, texts=False)]
-    return _fit("\n\n".join(lines), tokens)
+    return _join_lines(before, lines, tokens)
 
 
 def write_steps(before: str, messages: Sequence[Message], tokens: float) -> str:
     """Return the text from which a model makes a summary of a run's own messages."""
-    lines = [f"Summary of what was before: {before}"] if before else []
-    lines += [line for message in messages for line in _message_lines(message)]
-    return _fit("\n\n".join(lines), tokens)
+    lines = [line for message in messages for line in _message_lines(message)]
+    return _join_lines(before, lines, tokens)
 
 
-def compact_turn(turn: Turn, summary: str, messages: Sequence[HistoryMessage]) -> Turn:
-    """Return the turn with its oldest messages replaced by a summary."""
-    return replace(turn, summary=summary, history=turn.history[len(messages) :])
-
-
-def _fit(text: str, tokens: float) -> str:
-    return text[-int(max(FULL * tokens * CHARACTERS, SHORTEST)) :]
+def _join_lines(before: str, lines: list[str], tokens: float) -> str:
+    lines = [f"Summary of what was before: {before}", *lines] if before else lines
+    return "\n\n".join(lines)[-int(max(FULL * tokens * CHARACTERS, SHORTEST)) :]
 
 
 def _message_lines(message: Message, *, texts: bool = True) -> Iterator[str]:

@@ -1,32 +1,17 @@
 """The loop of an attempt: ask the model, make its calls, ask again until it calls nothing."""
 
 import asyncio
-import math
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from profiles_app.modules import BUILTIN_ENGINE
+from sessions_app.engine import compaction
 from sessions_app.engine.base import Ask, Cancelled, Emit, Engine, EngineError, Outcome, Turn
 from sessions_app.engine.calls import Calls, OpenedModule
 from sessions_app.engine.capabilities import EngineCapabilities
-from sessions_app.engine.compaction import (
-    CHARACTERS,
-    INSTRUCTIONS,
-    LEAST,
-    SHORTEST,
-    compact_turn,
-    estimate_tokens,
-    excess_of,
-    older_messages,
-    older_steps,
-    shorten_results,
-    shorten_texts,
-    size_of,
-    write_steps,
-    write_transcript,
-)
+from sessions_app.engine.compaction import Window
 from sessions_app.engine.config import Resolver
 from sessions_app.engine.context import attach_files, build_instructions
 from sessions_app.engine.errors import describe_error, describe_retry, find_delay
@@ -73,16 +58,6 @@ FALLS_BACK = {
 }
 # Keys that every tool module's config may have.
 COMMON_CONFIG = ("require_approval", "approval_timeout")
-# After a refusal as too long: the next request may have this share of the refused one's tokens.
-SMALLER = 0.5
-# If the next request still has more than this share of the characters, nothing is left to cut.
-NEARLY = 0.97
-# Summaries help if instructions and prompt fill less than this share of the context window.
-HALF = 0.5
-# From so many characters on, a rejected request may be too long even if the error does not say it.
-SUSPICIOUS_SIZE = 20_000
-# Characters of a token at most: with more of them, a text certainly does not fit.
-CHARACTERS_AT_MOST = 4.0
 # Ten years, in seconds.
 LONGEST_APPROVAL = 10 * 365 * 86_400
 
@@ -180,7 +155,7 @@ class Conversation:
         self._specs = [tool.spec for tool, _ in self._calls.tools.values()]
         # The answers and results of this run, and those of them that no checkpoint has yet.
         self._messages = merge_results(load_checkpoints(turn.checkpoints))
-        self._unsaved: list[Message] = []
+        self._unsaved: list[AssistantMessage | ToolMessage] = []
         self._has_steps = bool(turn.checkpoints)
         # The summary of the run's oldest messages, and how many messages it replaces.
         self._steps_summary, self._steps_summarized = "", 0
@@ -299,7 +274,7 @@ class Conversation:
     async def _keep(self) -> None:
         """Save new messages as checkpoints, from which the next attempt goes on."""
         if self._unsaved:
-            steps, self._unsaved = list(map(_dump, self._unsaved)), []
+            steps, self._unsaved = list(map(dump_checkpoint, self._unsaved)), []
             self._has_steps = True
             await self._turn.host.save_checkpoints(steps, self.usage())
 
@@ -312,14 +287,12 @@ class Conversation:
         # A run of one answer needs no checkpoint if its text is in the transcript as it came:
         # there, secrets are redacted.
         is_plain = not self._has_steps and answer is not None and answer.text == output.text
-        rest = () if is_plain else tuple(map(_dump, self._unsaved))
+        rest = () if is_plain else tuple(map(dump_checkpoint, self._unsaved))
         return Outcome(output.text, self.usage(), model, rest, finish_reason=reason)
 
     # Requests
 
-    async def _ask(
-        self, provider: Provider, output: RunOutput, window: "Window"
-    ) -> AssistantMessage:
+    async def _ask(self, provider: Provider, output: RunOutput, window: Window) -> AssistantMessage:
         """Return the model's answer to the conversation so far; raise EngineError."""
         retries = 0
         while True:
@@ -333,12 +306,17 @@ class Conversation:
                 window.shrink(request)
                 continue
             retries += 1
-            delay = find_delay(error, retries, provider.limits) if self.is_silent else None
-            if delay is None:
+            if not (self.is_silent and await self._wait_for_retry(error, retries, provider)):
                 output.flush()
                 raise window.describe_error(error, request, self._instructions, self._prompt)
-            self._emit("provider_retry", describe_retry(error, retries, delay, provider))
+
+    async def _wait_for_retry(self, error: StreamError, retry: int, provider: Provider) -> bool:
+        """Wait before the n-th retry, from 1; return False if there is none."""
+        delay = find_delay(error, retry, provider.limits)
+        if delay is not None:
+            self._emit("provider_retry", describe_retry(error, retry, delay, provider))
             await asyncio.sleep(delay)
+        return delay is not None
 
     async def _stream(
         self, provider: Provider, request: Request, names: Names, output: RunOutput
@@ -375,10 +353,7 @@ class Conversation:
             for part in finish.parts
         )
         answer = AssistantMessage(
-            tuple(parts),
-            provider.service,
-            finish.model or provider.model,
-            finish.reason,
+            tuple(parts), provider.service, finish.model or provider.model, finish.reason
         )
         self._check_answer(answer, provider)
         return answer
@@ -418,7 +393,7 @@ class Conversation:
         stands_for = [summary_message(self._steps_summary)] if self._steps_summary else []
         return [*opening(self._turn, self._prompt), *stands_for, *own]
 
-    async def _fit(self, provider: Provider, window: "Window") -> tuple[Request, Names]:
+    async def _fit(self, provider: Provider, window: Window) -> tuple[Request, Names]:
         """Return the next request, shortened as far as the context window requires."""
         request, names = self._build(provider)
         self._notice_all(names.notes)
@@ -428,16 +403,19 @@ class Conversation:
         if not window.leaves_room(self._instructions, self._prompt):
             # A summary would not help.
             return request, names
-        if window.excess(request) and (older := older_messages(self._turn)):
-            text = write_transcript(self._turn.summary, older, window.tokens)
+        if window.excess(request) and (older := compaction.older_messages(self._turn)):
+            text = compaction.write_transcript(self._turn.summary, older, window.tokens)
             summary = await self._summarize(provider, text)
             # For later runs of the session, too.
-            self._turn = compact_turn(self._turn, summary, older)
+            history = self._turn.history[len(older) :]
+            self._turn = replace(self._turn, summary=summary, history=history)
             await self._turn.host.compact(older[-1].seq, summary, self.usage())
             request, names = self._shorten(provider, window)
-        first, upto = self._steps_summarized, older_steps(self._messages)
+        first, upto = self._steps_summarized, compaction.older_steps(self._messages)
         if window.excess(request) and first < upto:
-            text = write_steps(self._steps_summary, self._messages[first:upto], window.tokens)
+            text = compaction.write_steps(
+                self._steps_summary, self._messages[first:upto], window.tokens
+            )
             self._steps_summary = await self._summarize(provider, text)
             self._steps_summarized = upto
             self._notice(
@@ -449,18 +427,18 @@ class Conversation:
         return request, names
 
     def _shorten(
-        self, provider: Provider, window: "Window", *, texts: bool = False
+        self, provider: Provider, window: Window, *, texts: bool = False
     ) -> tuple[Request, Names]:
         request, names = self._build(provider)
         messages = self._all_messages()
-        shortened = shorten_results(messages, window.excess(request))
+        shortened = compaction.shorten_results(messages, window.excess(request))
         if shortened.count:
             self._notice("Long results of tools were shortened to fit into the model's context.")
             messages = shortened.messages
             request, names = self._build(provider, messages)
         if texts:
             prompt = messages[len(opening(self._turn, self._prompt)) - 1]
-            shortened = shorten_texts(messages, window.excess(request), prompt)
+            shortened = compaction.shorten_texts(messages, window.excess(request), prompt)
             if shortened.count:
                 self._notice("Long messages were shortened to fit into the model's context.")
                 request, names = self._build(provider, shortened.messages)
@@ -476,29 +454,26 @@ class Conversation:
         retries = 0
         while True:
             request, names = build_request(
-                [UserMessage(text)], [], INSTRUCTIONS, provider.can, provider.service
+                [UserMessage(text)], [], compaction.INSTRUCTIONS, provider.can, provider.service
             )
             try:
                 answer = await self._stream(provider, request, names, silent)
                 # Some models call tools although none are offered.
-                return answer.text.strip() or text[-SHORTEST:]
+                return answer.text.strip() or text[-compaction.SHORTEST :]
             except ProviderError as failure:
                 error = failure.error
             except EngineError as unusable:
                 if unusable.code != "bad_answer":
                     raise
                 # A failed summary must not end the run: the end of the text stands in for it.
-                return text[-SHORTEST:]
-            is_large = error.kind == "rejected" and len(text) > SUSPICIOUS_SIZE
-            if (error.kind == "too_long" or is_large) and len(text) >= SHORTEST:
+                return text[-compaction.SHORTEST :]
+            is_large = error.kind == "rejected" and len(text) > compaction.SUSPICIOUS_SIZE
+            if (error.kind == "too_long" or is_large) and len(text) >= compaction.SHORTEST:
                 text = text[-len(text) // 4 :]
                 continue
             retries += 1
-            delay = find_delay(error, retries, provider.limits)
-            if delay is None:
+            if not await self._wait_for_retry(error, retries, provider):
                 raise describe_error(error, provider)
-            self._emit("provider_retry", describe_retry(error, retries, delay, provider))
-            await asyncio.sleep(delay)
 
     def _notice_all(self, notes: Sequence[str]) -> None:
         for note in notes:
@@ -509,68 +484,6 @@ class Conversation:
         if message not in self._noticed:
             self._noticed.add(message)
             self._emit("run_notice", {"code": "context", "message": message})
-
-
-class Window:
-    """The size of a model's context window, as far as the attempt has learned it."""
-
-    def __init__(self, provider: Provider) -> None:
-        self._provider = provider
-        known = provider.context_window()
-        self._is_known = known is not None
-        self.tokens: float = known or LEAST
-        # Characters of the newest request that was refused as too long.
-        self._refused_size = math.inf
-
-    def excess(self, request: Request) -> float:
-        """Return by how many characters a request is too long; 0 if it fits."""
-        return excess_of(size_of(request), self.tokens)
-
-    def may_shrink(self, error: StreamError, request: Request) -> bool:
-        """Return whether a refused request may be accepted if it is made shorter."""
-        size = size_of(request)
-        if not self._provider.can.summarizes or size > NEARLY * self._refused_size:
-            return False
-        # Once: many servers reject a long request without saying that it is too long.
-        in_doubt = error.kind == "rejected" and math.isinf(self._refused_size)
-        return error.kind == "too_long" or (in_doubt and size > SUSPICIOUS_SIZE)
-
-    def shrink(self, request: Request) -> None:
-        """Note that a request was too long: the next ones must be shorter."""
-        self._refused_size = size_of(request)
-        self.tokens = min(self.tokens, estimate_tokens(request)) * SMALLER
-
-    def leaves_room(self, instructions: str, prompt: str) -> bool:
-        """Return whether instructions and prompt leave room for a conversation.
-
-        Raises EngineError `too_long` if they cannot even fit by themselves.
-        """
-        fixed = len(instructions) + len(prompt)
-        if self._is_known and fixed / CHARACTERS_AT_MOST > self.tokens:
-            raise self._too_long(instructions, prompt, f" ({self.tokens:.0f} tokens)")
-        return fixed / CHARACTERS < HALF * self.tokens
-
-    def describe_error(
-        self, error: StreamError, request: Request, instructions: str, prompt: str
-    ) -> EngineError:
-        """Return the EngineError for a refused request.
-
-        If instructions and prompt make up most of it, the error gives their lengths.
-        """
-        if error.kind != "too_long" or len(instructions) + len(prompt) < HALF * size_of(request):
-            return describe_error(error, self._provider)
-        return self._too_long(instructions, prompt, "", error.status)
-
-    def _too_long(
-        self, instructions: str, prompt: str, size: str, status: int | None = None
-    ) -> EngineError:
-        return EngineError(
-            "too_long",
-            f"The profile's instructions ({len(instructions)} characters) and the message "
-            f"({len(prompt)} characters) do not fit into the context of "
-            f"{self._provider.module}{size}. Shorten them, or choose a model that reads more.",
-            status,
-        )
 
 
 def read_approval_timeout(config: dict[str, Any]) -> float | None:
@@ -587,10 +500,6 @@ def read_approval_timeout(config: dict[str, Any]) -> float | None:
             "bad_tool", f"`approval_timeout` is a number of seconds from 1 to {LONGEST_APPROVAL}."
         )
     return seconds
-
-
-def _dump(message: Message) -> dict[str, Any]:
-    return dump_checkpoint(message)  # type: ignore[arg-type]
 
 
 def _name(provider: object) -> str:

@@ -12,64 +12,45 @@ from sessions_app.engine.wire.events import ErrorKind, StreamError
 
 
 class Meaning(NamedTuple):
-    """The code of a kind of error, a clause after the provider's name, and advice."""
+    """A clause after the provider's name, advice, and the code of a kind of error."""
 
-    code: str
     fact: str
     advice: str
+    code: str = "provider_error"
 
 
 _MEANINGS: dict[ErrorKind, Meaning] = {
-    "connect": Meaning("provider_error", "cannot be reached.", "Check `base_url` and the network."),
-    "broken_off": Meaning("provider_error", "broke off in its answer.", "Send the message again."),
-    "auth": Meaning("provider_error", "refused the key.", "Check `api_key` in its config."),
+    "connect": Meaning("cannot be reached.", "Check `base_url` and the network."),
+    "broken_off": Meaning("broke off in its answer.", "Send the message again."),
+    "auth": Meaning("refused the key.", "Check `api_key` in its config."),
     "not_found": Meaning(
-        "provider_error",
         "does not know the model, or the path.",
         "Check `default_model` and `base_url` in its config.",
     ),
-    "quota": Meaning(
-        "provider_error", "says that the account's quota is used up.", "Check it there."
-    ),
-    "rate_limit": Meaning("provider_error", "gets too many requests.", "Wait, then try again."),
+    "quota": Meaning("says that the account's quota is used up.", "Check it there."),
+    "rate_limit": Meaning("gets too many requests.", "Wait, then try again."),
     "too_long": Meaning(
-        "too_long",
-        "cannot read so long a prompt.",
-        "Shorten the message, or start a new session.",
+        "cannot read so long a prompt.", "Shorten the message, or start a new session.", "too_long"
     ),
-    "unsupported_field": Meaning(
-        "provider_error", "refused the request.", "Check the profile's config."
-    ),
+    "unsupported_field": Meaning("refused the request.", "Check the profile's config."),
     "unsupported_content": Meaning(
-        "unsupported_content",
         "cannot take this kind of content.",
         "Leave it out, or choose a profile whose model takes it.",
+        "unsupported_content",
     ),
-    "rejected": Meaning("provider_error", "refused the request.", "Check the profile's config."),
+    "rejected": Meaning("refused the request.", "Check the profile's config."),
     "content_filter": Meaning(
-        "bad_answer",
-        "withheld its answer for what is in it.",
-        "Put the message differently.",
+        "withheld its answer for what is in it.", "Put the message differently.", "bad_answer"
     ),
-    "overloaded": Meaning("provider_error", "failed.", "Try again later."),
+    "overloaded": Meaning("failed.", "Try again later."),
     "too_long_answer": Meaning(
-        "too_long_answer", "said more than it may.", "Ask for less, or raise its limits."
+        "said more than it may.", "Ask for less, or raise its limits.", "too_long_answer"
     ),
-    "bad_answer": Meaning("bad_answer", "gave no usable answer.", "Try again."),
-    "bad_config": Meaning("bad_config", "cannot be used with this config.", "Correct the profile."),
+    "bad_answer": Meaning("gave no usable answer.", "Try again.", "bad_answer"),
+    "bad_config": Meaning("cannot be used with this config.", "Correct the profile.", "bad_config"),
 }
-# Kinds of errors whose message comes from the service.
-_ITS_WORDS = {
-    "auth",
-    "not_found",
-    "quota",
-    "rate_limit",
-    "too_long",
-    "unsupported_field",
-    "unsupported_content",
-    "rejected",
-    "overloaded",
-}
+# Kinds of errors whose message is ours, not the service's.
+_OURS = {"connect", "broken_off", "content_filter", "too_long_answer", "bad_answer", "bad_config"}
 _TIMEOUTS = ("connect_timeout", "first_token_timeout", "next_token_timeout")
 # Characters of the service's message at most.
 _DETAIL_LIMIT = 300
@@ -97,7 +78,7 @@ def _subject(error: StreamError, provider: Provider) -> str:
 
 def _detail(error: StreamError, provider: Provider) -> str:
     words = " ".join(make_storable(redact_text(error.message, provider.secrets)).split())
-    said = "It said" if error.kind in _ITS_WORDS else "The reason"
+    said = "The reason" if error.kind in _OURS else "It said"
     return f"{said}: {words[:_DETAIL_LIMIT] or 'unknown'}"
 
 

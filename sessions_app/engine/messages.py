@@ -7,7 +7,7 @@ is returned byte for byte to the same service and to no other.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,15 +136,9 @@ def dump_checkpoint(message: AssistantMessage | ToolMessage) -> dict[str, Any]:
         else:
             kind = "text" if isinstance(part, Text) else "thinking"
             parts.append({"type": kind, "text": part.text, **opaque})
-    return make_json_storable(
-        {
-            "role": "assistant",
-            "parts": parts,
-            "service": message.service,
-            "model": message.model,
-            "finishReason": message.finish_reason,
-        }
-    )
+    about = {"service": message.service, "model": message.model}
+    ended = {"finishReason": message.finish_reason}
+    return make_json_storable({"role": "assistant", "parts": parts, **about, **ended})
 
 
 def load_checkpoints(data: Iterable[Any]) -> list[Message]:
@@ -157,23 +151,21 @@ def load_checkpoints(data: Iterable[Any]) -> list[Message]:
         if each.get("role") == "assistant":
             parts: list[Part] = []
             for part in _dicts(each.get("parts")):
-                opaque, kind = _as_text(part.get("opaque")), part.get("type")
-                if kind == "tool_call":
-                    keys = ("id", "name", "arguments")
-                    call_id, name, arguments = (_as_text(part.get(key)) for key in keys)
-                    parts.append(ToolCall(call_id, name, arguments, opaque))
-                elif kind in ("text", "thinking"):
-                    make = Text if kind == "text" else Thinking
-                    parts.append(make(_as_text(part.get("text")), opaque))
-            about = (_as_text(each.get(key)) for key in ("service", "model", "finishReason"))
+                if part.get("type") == "tool_call":
+                    parts.append(ToolCall(*_texts(part, "id", "name", "arguments", "opaque")))
+                elif part.get("type") == "text":
+                    parts.append(Text(*_texts(part, "text", "opaque")))
+                elif part.get("type") == "thinking":
+                    parts.append(Thinking(*_texts(part, "text", "opaque")))
+            about = _texts(each, "service", "model", "finishReason")
             messages.append(AssistantMessage(tuple(parts), *about))
         elif each.get("role") == "tool":
-            results = []
-            for given in _dicts(each.get("results")):
-                call_id, name, content = (
-                    _as_text(given.get(key)) for key in ("id", "name", "content")
+            results = (
+                ToolResult(
+                    *_texts(result, "id", "name", "content"), is_error=bool(result.get("error"))
                 )
-                results.append(ToolResult(call_id, name, content, bool(given.get("error"))))
+                for result in _dicts(each.get("results"))
+            )
             messages.append(ToolMessage(tuple(results)))
         elif each.get("kind") in ("request", "response"):
             messages += _load_first_release(each["kind"], _dicts(each.get("parts")))
@@ -213,6 +205,10 @@ def _load_first_release(kind: str, parts: Sequence[dict[str, Any]]) -> list[Mess
 
 def _dicts(value: Any) -> list[dict[str, Any]]:
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def _texts(data: dict[str, Any], *keys: str) -> Iterator[str]:
+    return (_as_text(data.get(key)) for key in keys)
 
 
 def _as_text(value: Any) -> str:

@@ -27,10 +27,7 @@ from profiles_app.modules import Capabilities, ConfigError, Module
 from sessions_app.engine import config as configs
 from sessions_app.engine import providers, tools
 from sessions_app.engine.base import Engine, EngineError
-from sessions_app.engine.capabilities import (
-    ProviderCapabilities,
-    ToolCapabilities,
-)
+from sessions_app.engine.capabilities import ProviderCapabilities, ToolCapabilities
 from sessions_app.engine.config import Config, Resolver, missing_key, number
 from sessions_app.engine.providers.base import Provider
 from sessions_app.engine.tools.base import Toolbox, ToolModule, Workplace

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -120,15 +120,9 @@ class Provider(ABC):
 
     def count_usage(self, usage: Usage, model: str) -> dict[str, Any]:
         """Return the usage of one request as runs and journals have it (see `Outcome`)."""
-        counted: dict[str, Any] = {
-            "requests": 1,
-            "input_tokens": usage.input_tokens,
-            "output_tokens": usage.output_tokens,
-        }
-        if usage.cached_tokens:
-            counted["cached_tokens"] = usage.cached_tokens
-        if usage.reasoning_tokens:
-            counted["reasoning_tokens"] = usage.reasoning_tokens
+        always = ("input_tokens", "output_tokens")
+        tokens = {name: n for name, n in asdict(usage).items() if n or name in always}
+        counted: dict[str, Any] = {"requests": 1, **tokens}
         cost = self.price_of(usage, model or self.model) if usage.output_tokens else None
         if cost is not None:
             counted["cost"] = cost

@@ -205,13 +205,11 @@ def _select_newest(server: LocalServer, request: Request, answer_room: int) -> t
     kept = starts.pop() if starts else 0
     newest = _FRAME_OF_ALL + _count_tokens(server, request.instructions, messages[kept:])
     if newest >= CONTEXT:
-        raise ProviderError(
-            StreamError(
-                "too_long",
-                f"The message has {newest} tokens, of {CONTEXT} that the local model can "
-                "read. Shorten it, or use a profile with a larger model.",
-            )
+        message = (
+            f"The message has {newest} tokens, of {CONTEXT} that the local model can read. "
+            "Shorten it, or use a profile with a larger model."
         )
+        raise ProviderError(StreamError("too_long", message))
     free = min(CONTEXT - answer_room - newest, MEMORY)
     for start in reversed(starts):
         free -= _count_tokens(server, "", messages[start:kept])

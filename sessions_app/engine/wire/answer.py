@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import astuple
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -105,20 +106,9 @@ class Reader(ABC):
 
     def _count(self, input_tokens: int, output_tokens: int, cached: int, reasoning: int) -> Usage:
         """Return the usage so far. All numbers of a server are totals, and never become smaller."""
-        now = self._usage
-        if (
-            input_tokens > now.input_tokens
-            or output_tokens > now.output_tokens
-            or cached > now.cached_tokens
-            or reasoning > now.reasoning_tokens
-        ):
-            self._usage = now = Usage(
-                max(now.input_tokens, input_tokens),
-                max(now.output_tokens, output_tokens),
-                max(now.cached_tokens, cached),
-                max(now.reasoning_tokens, reasoning),
-            )
-        return now
+        counts = (input_tokens, output_tokens, cached, reasoning)
+        self._usage = Usage(*map(max, astuple(self._usage), counts))
+        return self._usage
 
     def _count_opaque(self, value: Any) -> None:
         """Count the characters of opaque content."""

@@ -48,10 +48,7 @@ OPTIONAL_FIELDS = frozenset(
         *(*_THINKING_FIELDS, "reasoning_details", *_CALL_FIELDS),
     }
 )
-_MAX_TOKENS = {
-    "max_tokens": "max_completion_tokens",
-    "max_completion_tokens": "max_tokens",
-}
+_MAX_TOKENS = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 _SETTINGS = {
     "temperature": "temperature",
     "top_p": "top_p",

@@ -166,11 +166,7 @@ _BOUNDS: dict[str, tuple[str, ...]] = {
     "array": ("minItems", "maxItems"),
     "object": (),
 }
-_FORMATS = {
-    "string": ("date-time",),
-    "number": ("float", "double"),
-    "integer": ("int32", "int64"),
-}
+_FORMATS = {"string": ("date-time",), "number": ("float", "double"), "integer": ("int32", "int64")}
 # Schemas in one document at most, after its references are filled in.
 _SCHEMAS = 1000
 _OBJECT_AS_TEXT = "A JSON object, written as text."
@@ -390,7 +386,7 @@ class GeminiReader(Reader):
                 as_count(usage.get("cachedContentTokenCount")),
                 thoughts,
             )
-            events += [] if counted is before else [counted]
+            events += [] if counted == before else [counted]
         if (model := document.get("modelVersion")) != self._model:
             self._model = as_text(model) or self._model
         for candidate in as_dicts(candidates):

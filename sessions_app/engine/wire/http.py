@@ -173,12 +173,7 @@ class EventStream:
 
 @asynccontextmanager
 async def open_stream(
-    url: str,
-    headers: Mapping[str, str],
-    body: Any,
-    limits: Limits,
-    *,
-    place: str = "base_url",
+    url: str, headers: Mapping[str, str], body: Any, limits: Limits, *, place: str = "base_url"
 ) -> AsyncGenerator[EventStream]:
     """Post a JSON body and give the server-sent events of the answer.
 
@@ -254,14 +249,11 @@ async def check_response(response: httpx2.Response, silence: TimeLimit, place: s
         return
     if 300 <= response.status_code < 400:
         there = response.headers.get("location", "elsewhere").partition("?")[0]
-        raise ProviderError(
-            StreamError(
-                "bad_config",
-                f"it redirects to {there}, where no key is sent. Set `{place}` to the address "
-                "that answers itself.",
-                response.status_code,
-            )
+        message = (
+            f"it redirects to {there}, where no key is sent. Set `{place}` to the address that "
+            "answers itself."
         )
+        raise ProviderError(StreamError("bad_config", message, response.status_code))
     body = bytearray()
     # A failure while it is read only makes the body of the error shorter.
     with contextlib.suppress(httpx2.HTTPError, TimeoutError, ProviderError, zlib.error):
@@ -288,12 +280,8 @@ def _make_decompressor(response: httpx2.Response) -> Callable[[bytes], Iterable[
     if encoding in ("", "identity"):
         return lambda chunk: (chunk,)
     if encoding not in ("gzip", "x-gzip", "deflate"):
-        raise ProviderError(
-            StreamError(
-                "bad_answer",
-                f"it compressed its answer, unasked, by {encoding[:40]!r}. Check its `base_url`.",
-            )
-        )
+        message = f"it compressed its answer, unasked, by {encoding[:40]!r}. Check its `base_url`."
+        raise ProviderError(StreamError("bad_answer", message))
     # 47 means that the data has the header of gzip or zlib.
     inflater = zlib.decompressobj(47)
 
@@ -309,14 +297,12 @@ def check_headers(headers: Mapping[str, str]) -> None:
     """Raise ProviderError `bad_config` for a header that HTTP forbids; its value is not shown."""
     for name, text in headers.items():
         if not text.isascii() or not text.isprintable():
-            raise ProviderError(
-                StreamError(
-                    "bad_config",
-                    f"the header {name} has characters that HTTP does not allow: a line break, a "
-                    "control character, or one beyond ASCII. Correct it in the config, or in the "
-                    "environment variable that it is taken from.",
-                )
+            message = (
+                f"the header {name} has characters that HTTP does not allow: a line break, a "
+                "control character, or one beyond ASCII. Correct it in the config, or in the "
+                "environment variable that it is taken from."
             )
+            raise ProviderError(StreamError("bad_config", message))
 
 
 def _through_proxy(url: str) -> str:

@@ -11,22 +11,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sessions_app.engine.tools.base import ToolError
-from sessions_app.engine.tools.filesystem.paths import (
-    Parts,
-    WorkingDirectory,
-    explain_errors,
-    find_name,
-    open_regular,
-    open_subfolder,
-)
-from sessions_app.engine.tools.filesystem.patterns import (
-    GIT,
-    Glob,
-    IgnoreRules,
-    compile_pattern,
-    find_match,
-    find_rules,
-)
+from sessions_app.engine.tools.filesystem import paths, patterns
+from sessions_app.engine.tools.filesystem.paths import Parts, WorkingDirectory
+from sessions_app.engine.tools.filesystem.patterns import Glob, IgnoreRules
 from sessions_app.engine.tools.filesystem.text import HEAD, find_encoding
 
 if TYPE_CHECKING:
@@ -102,20 +89,20 @@ class FolderWalk:
         self.budget = budget
         # The folder in which it begins, below the session's directory.
         self.base = base
-        self.rules = IgnoreRules(is_off=True) if include_ignored else find_rules(directory, base)
+        off = IgnoreRules(is_off=True)
+        self.rules = off if include_ignored else patterns.find_rules(directory, base)
         self.ignored_folders: list[str] = []
         self.ignored_files = 0
 
-    def walk(self, folder: int, *, deep: bool) -> Iterator[FolderEntry]:
+    def walk(
+        self, folder: int, *, deep: bool, rules: IgnoreRules | None = None, parts: Parts = ()
+    ) -> Iterator[FolderEntry]:
         """Yield the entries of a folder by name; `deep`: also of folders below, but not of links.
 
-        Only a deep walk leaves out what is ignored.
+        Only a deep walk leaves out what is ignored. `rules` and `parts` are those of the folder, if
+        it is below the start of the walk.
         """
-        yield from self._walk(folder, self.rules, (), deep)
-
-    def _walk(
-        self, folder: int, rules: IgnoreRules, parts: Parts, deep: bool
-    ) -> Iterator[FolderEntry]:
+        rules = rules or self.rules
         if self.budget.spent:
             return
         with os.scandir(folder) as entries:
@@ -130,7 +117,7 @@ class FolderWalk:
             except OSError:
                 continue
             entry = FolderEntry(folder, name, (*parts, name), found)
-            place, may_enter = self.base + entry.parts, deep and name != GIT
+            place, may_enter = self.base + entry.parts, deep and name != patterns.GIT
             if may_enter and rules.covers(place, entry.is_folder):
                 if entry.is_folder:
                     self.ignored_folders.append(f"{entry.path}/")
@@ -140,11 +127,12 @@ class FolderWalk:
             yield entry
             if may_enter and entry.is_folder and len(parts) < DEPTH:
                 try:
-                    inner = open_subfolder(folder, name)
+                    inner = paths.open_subfolder(folder, name)
                 except OSError:
                     continue
                 try:
-                    yield from self._walk(inner, rules.enter(inner, place), entry.parts, True)
+                    inner_rules = rules.enter(inner, place)
+                    yield from self.walk(inner, deep=True, rules=inner_rules, parts=entry.parts)
                 finally:
                     os.close(inner)
 
@@ -178,7 +166,7 @@ def list_folder(
 ) -> str:
     """Return a line for each matching entry of a folder; raise ToolError for anything else."""
     parts, glob = directory.split(path), Glob(pattern)
-    with directory.open_folder(parts) as folder, explain_errors(parts):
+    with directory.open_folder(parts) as folder, paths.explain_errors(parts):
         walk = FolderWalk(directory, parts, include_ignored, budget)
         fitting = (
             each
@@ -199,13 +187,13 @@ def search(
     budget: SearchBudget,
 ) -> str:
     """Return the lines that match, `path:number: line`; raise ToolError for a bad pattern."""
-    sought, parts = compile_pattern(pattern, ignore_case=ignore_case), directory.split(path)
-    glob = Glob(files)
-    with explain_errors(parts), contextlib.ExitStack() as stack:
+    sought = patterns.compile_pattern(pattern, ignore_case=ignore_case)
+    parts, glob = directory.split(path), Glob(files)
+    with paths.explain_errors(parts), contextlib.ExitStack() as stack:
         file = None
         if parts:
             folder = stack.enter_context(directory.open_folder(parts[:-1]))
-            name = find_name(folder, parts[-1])
+            name = paths.find_name(folder, parts[-1])
             found = os.stat(name, dir_fd=folder, follow_symlinks=False)
             if stat.S_ISREG(found.st_mode):
                 file = FolderEntry(folder, name, parts[-1:], found)
@@ -234,11 +222,11 @@ def search_file(
         if budget.spent:
             return
         try:
-            match = find_match(sought, line, budget.seconds)
+            match = patterns.find_match(sought, line, budget.seconds)
         except TimeoutError:
             if len(line) <= LINE:
                 raise
-            match = find_match(sought, line[:LINE], budget.seconds)
+            match = patterns.find_match(sought, line[:LINE], budget.seconds)
         if match:
             yield f"{entry.path}:{number}: {excerpt_line(line.rstrip(), match.start())}"
 
@@ -257,7 +245,7 @@ def excerpt_line(line: str, place: int) -> str:
 def read_entry(entry: FolderEntry, budget: SearchBudget) -> str:
     """Return the text of a file, up to a limit; empty for anything but a text file."""
     try:
-        file = open_regular(entry.folder, entry.name)
+        file = paths.open_regular(entry.folder, entry.name)
     except OSError:
         return ""
     with os.fdopen(file, "rb") as stream:

@@ -15,16 +15,8 @@ from typing import BinaryIO
 
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.tools.base import ANSWER_LIMIT, ToolError
-from sessions_app.engine.tools.filesystem.paths import (
-    MissingPath,
-    Parts,
-    WorkingDirectory,
-    explain_errors,
-    find_name,
-    give_to_owner,
-    is_reserved,
-    open_regular,
-)
+from sessions_app.engine.tools.filesystem import paths
+from sessions_app.engine.tools.filesystem.paths import Parts, WorkingDirectory
 
 # Bytes at the beginning of a file: a binary one has a NUL there.
 HEAD = 8192
@@ -275,7 +267,7 @@ def read_text(directory: Path, path: str, limit: int) -> str:
     try:
         opened = WorkingDirectory(directory)
     except EngineError as error:
-        raise MissingPath(str(error)) from None
+        raise paths.MissingPath(str(error)) from None
     with contextlib.closing(opened):
         return _read_whole(opened, path, limit)[1]
 
@@ -340,7 +332,7 @@ def _split_writable(directory: WorkingDirectory, path: str) -> Parts:
     parts = directory.split(path)
     if not parts:
         raise ToolError(f"`{path}` is a folder.")
-    if is_reserved(parts):
+    if paths.is_reserved(parts):
         raise ToolError(f"`{path}` belongs to the daemon; tools do not write there.")
     return parts
 
@@ -354,8 +346,8 @@ def _encode(encoding: Encoding, text: str) -> bytes:
 
 def _replace_file(directory: WorkingDirectory, parts: Parts, data: bytes) -> int:
     """Replace a file, completely or not at all; return the number of bytes. Raises ToolError."""
-    with directory.open_folder(parts[:-1], create=True) as folder, explain_errors(parts):
-        name = find_name(folder, parts[-1])
+    with directory.open_folder(parts[:-1], create=True) as folder, paths.explain_errors(parts):
+        name = paths.find_name(folder, parts[-1])
         before = stat_file(folder, name)
         try:
             # A new file in its place would have another owner.
@@ -381,7 +373,7 @@ def _replace_file(directory: WorkingDirectory, parts: Parts, data: bytes) -> int
 def stat_file(folder: int, name: str) -> os.stat_result | None:
     """Return the status of a file; None if it does not exist. Raises OSError for a non-file."""
     try:
-        file = open_regular(folder, name)
+        file = paths.open_regular(folder, name)
     except FileNotFoundError:
         return None
     except PermissionError:
@@ -411,7 +403,7 @@ def make_file(folder: int) -> Iterator[tuple[str, int]]:
 def copy_rights(folder: int, file: int, before: os.stat_result | None) -> None:
     """Give a new file the owner and the mode of the old one."""
     if before is None:
-        give_to_owner(folder, file)
+        paths.give_to_owner(folder, file)
         return
     if not os.geteuid():
         os.fchown(file, before.st_uid, before.st_gid)

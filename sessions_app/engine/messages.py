@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from amplifierd.common.text import make_json_storable
+from sessions_app.engine.wire.json_text import as_dicts
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +148,10 @@ def load_checkpoints(data: Iterable[Any]) -> list[Message]:
     Checkpoints of release 0.1 have `kind` instead of `role`. Raises nothing, whatever the data is.
     """
     messages: list[Message] = []
-    for each in _dicts(list(data)):
+    for each in as_dicts(list(data)):
         if each.get("role") == "assistant":
             parts: list[Part] = []
-            for part in _dicts(each.get("parts")):
+            for part in as_dicts(each.get("parts")):
                 if part.get("type") == "tool_call":
                     parts.append(ToolCall(*_texts(part, "id", "name", "arguments", "opaque")))
                 elif part.get("type") == "text":
@@ -164,11 +165,11 @@ def load_checkpoints(data: Iterable[Any]) -> list[Message]:
                 ToolResult(
                     *_texts(result, "id", "name", "content"), is_error=bool(result.get("error"))
                 )
-                for result in _dicts(each.get("results"))
+                for result in as_dicts(each.get("results"))
             )
             messages.append(ToolMessage(tuple(results)))
         elif each.get("kind") in ("request", "response"):
-            messages += _load_first_release(each["kind"], _dicts(each.get("parts")))
+            messages += _load_first_release(each["kind"], as_dicts(each.get("parts")))
     return messages
 
 
@@ -201,10 +202,6 @@ def _load_first_release(kind: str, parts: Sequence[dict[str, Any]]) -> list[Mess
     if kind == "response":
         return [AssistantMessage(tuple(answer))]
     return [ToolMessage(tuple(results)), *prompts] if results else prompts
-
-
-def _dicts(value: Any) -> list[dict[str, Any]]:
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def _texts(data: dict[str, Any], *keys: str) -> Iterator[str]:

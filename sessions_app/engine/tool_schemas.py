@@ -8,7 +8,9 @@ lost that matters to a call: the tool itself still checks its arguments.
 import json
 import math
 from functools import lru_cache
-from typing import Any, TypeGuard
+from typing import Any
+
+from sessions_app.engine.wire.json_text import as_dict, as_list
 
 Schema = dict[str, Any]
 
@@ -86,6 +88,11 @@ def find_reference(root: Any, ref: Any) -> Any:
     return {} if found is True else found
 
 
+def list_values(schema: Schema) -> list[Any]:
+    """Return the values that a schema lists; empty if it lists none."""
+    return [schema["const"]] if "const" in schema else as_list(schema.get("enum"))
+
+
 class _Normalizer:
     def __init__(self, root: Any, lenient: bool) -> None:
         self._root = root
@@ -100,10 +107,10 @@ class _Normalizer:
             raise SchemaError("it has no input schema")
         schema = self._schema(root, (), 0)
         if not self._lenient:
-            wanted = root.get("required")
-            if _is_list(wanted) and any(key in schema for key in _COMBINATIONS):
+            wanted = _names(root.get("required"))
+            if wanted and any(key in schema for key in _COMBINATIONS):
                 # They may be properties that only the branches have.
-                schema["required"] = [name for name in wanted if isinstance(name, str)]
+                schema["required"] = wanted
             schema = _flatten(schema)
         types = schema.get("type", "object")
         if "object" not in ([types] if isinstance(types, str) else types):
@@ -121,12 +128,11 @@ class _Normalizer:
 
     def _declare_required(self, root: Schema, top: Schema) -> None:
         """Declare properties that are only required, because a model must know of them."""
-        wanted, declared = root.get("required"), root.get("properties", {})
-        if not _is_list(wanted) or not isinstance(declared, dict):
+        declared = root.get("properties", {})
+        is_closed = root.get("additionalProperties") is False
+        if is_closed or not isinstance(declared, dict) or any(key in root for key in _COMBINATIONS):
             return
-        if root.get("additionalProperties") is False or any(key in root for key in _COMBINATIONS):
-            return
-        names = [name for name in wanted if isinstance(name, str) and name not in declared]
+        names = [name for name in _names(root.get("required")) if name not in declared]
         top["properties"] = {**{name: {} for name in names}, **top["properties"]}
         top["required"] = [*top.get("required", ()), *names]
 
@@ -188,11 +194,10 @@ class _Normalizer:
         deeper = depth + 1
         if key in _SCHEMAS_BY_NAME:
             # A property whose schema is `false` must not be there.
-            pairs = value.items() if isinstance(value, dict) else ()
+            pairs = as_dict(value).items()
             return {str(k): self._any_schema(v, refs, deeper) for k, v in pairs if v is not False}
         if key in _COMBINATIONS or key == "prefixItems":
-            branches = value if isinstance(value, list) else []
-            usable = [self._any_schema(b, refs, deeper) for b in branches if b is not False]
+            usable = [self._any_schema(b, refs, deeper) for b in as_list(value) if b is not False]
             return usable or None
         if key == "items":
             if isinstance(value, list):
@@ -209,11 +214,14 @@ class _Normalizer:
         return value if value is not None and _is_json(value) else None
 
 
+def _names(value: Any) -> list[str]:
+    return [name for name in as_list(value) if isinstance(name, str)]
+
+
 def _repair_required(out: Schema) -> None:
     if "required" not in out:
         return
-    wanted = out.pop("required")
-    names = list(dict.fromkeys(n for n in wanted if isinstance(n, str))) if _is_list(wanted) else []
+    names = list(dict.fromkeys(_names(out.pop("required"))))
     if "properties" in out:
         names = [name for name in names if name in out["properties"]]
     elif "object" in _types(out):
@@ -225,9 +233,7 @@ def _repair_required(out: Schema) -> None:
 def _repair_enum(out: Schema, types: set[str]) -> None:
     if "enum" not in out:
         return
-    values = out.pop("enum")
-    if not _is_list(values):
-        return
+    values = as_list(out.pop("enum"))
     if "string" in types and types <= {"string", "null"}:
         # `enum: [1, on]` in a YAML file.
         nullable = "null" in types
@@ -301,22 +307,18 @@ def _join(first: Schema, second: Schema) -> Schema:
     """Return a schema that allows what either of two allows."""
     if first == second:
         return first
-    values = [*_values(first), *_values(second)]
+    values = [*list_values(first), *list_values(second)]
     same_rest = _without_values(first) == _without_values(second)
-    if same_rest and _values(first) and _values(second):
+    if same_rest and list_values(first) and list_values(second):
         unique = list({json.dumps(v, sort_keys=True): v for v in values}.values())
         return {**_without_values(first), "enum": unique}
     known = first["anyOf"] if set(first) == {"anyOf"} else [first]
     return {"anyOf": known if second in known else [*known, second]}
 
 
-def _values(schema: Schema) -> list[Any]:
-    return [schema["const"]] if "const" in schema else list(schema.get("enum", ()))
-
-
 def _without_values(schema: Schema) -> Schema:
     rest = {key: value for key, value in schema.items() if key not in ("const", "enum")}
-    values = _values(schema)
+    values = list_values(schema)
     if "type" not in rest and values and all(isinstance(value, str) for value in values):
         rest["type"] = "string"
     return rest
@@ -359,10 +361,6 @@ def _bare(schema: Schema) -> Schema:
     if "array" in _types(out):
         out["items"] = _ANY_ITEMS
     return out
-
-
-def _is_list(value: Any) -> TypeGuard[list[Any]]:
-    return isinstance(value, list)
 
 
 def _is_json(value: Any, depth: int = 0) -> bool:

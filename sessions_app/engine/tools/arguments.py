@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
 
-from sessions_app.engine.tool_schemas import find_reference
+from sessions_app.engine.tool_schemas import find_reference, list_values
 from sessions_app.engine.tools.base import ToolError
+from sessions_app.engine.wire.json_text import as_dict, as_list
 
 # References that are followed one after the other; after these, a schema counts as endless.
 _REFERENCES = 50
@@ -121,11 +122,11 @@ class SchemaCoercion:
         if not isinstance(schema, dict) or self._is_too_long(depth):
             return value
         for key in ("anyOf", "oneOf"):
-            if isinstance(schema.get(key), list) and schema[key]:
-                value = self._fit_one(value, schema[key], path, depth)
-        for each in schema["allOf"] if isinstance(schema.get("allOf"), list) else ():
+            if schemas := as_list(schema.get(key)):
+                value = self._fit_one(value, schemas, path, depth)
+        for each in as_list(schema.get("allOf")):
             value = self.fit(value, each, path, depth + 1)
-        if options := _options(schema):
+        if options := list_values(schema):
             return fit_option(value, options, path)
         types = _types(schema)
         if types and not any(_IS[name](value) for name in types):
@@ -136,8 +137,7 @@ class SchemaCoercion:
             return self._fit_properties(value, schema, path, depth)
         if not isinstance(value, list):
             return value
-        first = schema.get("prefixItems")
-        first = first if isinstance(first, list) else []
+        first = as_list(schema.get("prefixItems"))
         fitting: list[Any] = []
         mistakes: list[str] = []
         for index, item in enumerate(value):
@@ -193,10 +193,8 @@ class SchemaCoercion:
     def _fit_properties(
         self, value: dict[str, Any], schema: Schema, path: str, depth: int
     ) -> dict[str, Any]:
-        known = schema.get("properties")
-        known = known if isinstance(known, dict) else {}
-        required = schema.get("required")
-        required = {n for n in required if isinstance(n, str)} if isinstance(required, list) else ()
+        known = as_dict(schema.get("properties"))
+        required = {name for name in as_list(schema.get("required")) if isinstance(name, str)}
         others = schema.get("additionalProperties", True)
         has_patterns = isinstance(schema.get("patternProperties"), dict)
         fitting, mistakes = {}, []
@@ -214,7 +212,7 @@ class SchemaCoercion:
                 fitting[name] = self.fit(item, each, place, depth + 1)
             except UnfitValueError as error:
                 mistakes.extend(error.mistakes)
-        for name in sorted(set(required) - set(value)):
+        for name in sorted(required - set(value)):
             place = f"{path}.{name}" if path else name
             noun = _describe_schema(self._resolve(known.get(name, {})))
             mistakes.append(f"`{place}` is missing: {noun}")
@@ -238,11 +236,11 @@ class SchemaCoercion:
         schema = self._resolve(schema)
         if not isinstance(schema, dict) or self._is_too_long(depth):
             return set()
-        if options := _options(schema):
+        if options := list_values(schema):
             return {next(name for name in _ORDER if _IS[name](each)) for each in options}
         kinds = _types(schema)
         for key in ("anyOf", "oneOf"):
-            for each in schema[key] if isinstance(schema.get(key), list) else ():
+            for each in as_list(schema.get(key)):
                 inner = self._kinds(each, depth + 1)
                 if not inner:
                     return set()
@@ -304,13 +302,6 @@ def _types(schema: Any) -> set[str]:
     return types | {"null"} if types and schema.get("nullable") is True else types
 
 
-def _options(schema: Schema) -> list[Any]:
-    """Return the values that a schema lists; empty if it lists none."""
-    if "const" in schema:
-        return [schema["const"]]
-    return schema["enum"] if isinstance(schema.get("enum"), list) else []
-
-
 def fit_option(value: Any, options: list[Any], path: str) -> Any:
     if any(_is_same(option, value) for option in options):
         return value
@@ -343,11 +334,11 @@ def _is_same(one: Any, other: Any) -> bool:
 
 def _describe_schema(schema: Any) -> str:
     if isinstance(schema, dict):
-        if options := _options(schema):
+        if options := list_values(schema):
             return " or ".join(json.dumps(each, ensure_ascii=False) for each in options[:20])
         for key in ("anyOf", "oneOf"):
-            if isinstance(schema.get(key), list) and schema[key]:
-                return " or ".join(dict.fromkeys(map(_describe_schema, schema[key])))
+            if schemas := as_list(schema.get(key)):
+                return " or ".join(dict.fromkeys(map(_describe_schema, schemas)))
         if types := _types(schema):
             return _join_nouns(types)
     return "a value"

@@ -22,6 +22,8 @@ from sessions_app.engine.wire.events import (
 )
 from sessions_app.engine.wire.json_text import (
     TextJoiner,
+    as_dict,
+    as_text,
     clean_arguments,
     clean_text,
     parse_json,
@@ -258,28 +260,3 @@ def merge_turns(turns: Iterable[tuple[str, list[Any]]], key: str) -> list[dict[s
 def load_opaque(part: Part) -> dict[str, Any]:
     """Return the JSON that a part has for its service alone; empty if it cannot be read."""
     return as_dict(parse_json_or(part.opaque, None)) if part.opaque else {}
-
-
-def as_dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def as_dicts(value: Any) -> list[dict[str, Any]]:
-    """Return the objects in a JSON array; an empty list for any other value."""
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-
-
-def as_text(value: Any) -> str:
-    """Return a string, clean; an empty one for any other value."""
-    return clean_text(value) if isinstance(value, str) else ""
-
-
-def as_index(value: Any) -> int:
-    return value if type(value) is int else 0
-
-
-def as_count(value: Any) -> int:
-    """Return a number of tokens; 0 for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e15:
-        return 0
-    return int(value)

@@ -21,21 +21,15 @@ from sessions_app.engine.messages import (
     ToolSpec,
 )
 from sessions_app.engine.settings import RequestOptions, ThinkingSettings
-from sessions_app.engine.wire.answer import (
-    Protocol,
-    Reader,
-    TextBlock,
+from sessions_app.engine.wire.answer import Protocol, Reader, TextBlock, load_opaque, merge_turns
+from sessions_app.engine.wire.errors import read_payload
+from sessions_app.engine.wire.events import Event, FinishReason, StreamError
+from sessions_app.engine.wire.json_text import (
     as_count,
     as_dict,
     as_dicts,
     as_index,
     as_text,
-    load_opaque,
-    merge_turns,
-)
-from sessions_app.engine.wire.errors import read_payload
-from sessions_app.engine.wire.events import Event, FinishReason, StreamError
-from sessions_app.engine.wire.json_text import (
     dump_arguments,
     dump_json,
     load_arguments,

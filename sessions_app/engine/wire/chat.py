@@ -19,19 +19,18 @@ from sessions_app.engine.messages import (
     UserMessage,
 )
 from sessions_app.engine.settings import RequestOptions
-from sessions_app.engine.wire.answer import (
-    CUT,
-    Protocol,
-    Reader,
-    TextBlock,
+from sessions_app.engine.wire.answer import CUT, Protocol, Reader, TextBlock, load_opaque
+from sessions_app.engine.wire.errors import read_payload
+from sessions_app.engine.wire.events import Event, FinishReason, ProviderError, StreamError
+from sessions_app.engine.wire.json_text import (
+    TextJoiner,
     as_dict,
     as_dicts,
     as_text,
-    load_opaque,
+    dump_arguments,
+    dump_json,
+    is_json,
 )
-from sessions_app.engine.wire.errors import read_payload
-from sessions_app.engine.wire.events import Event, FinishReason, ProviderError, StreamError
-from sessions_app.engine.wire.json_text import TextJoiner, dump_arguments, dump_json, is_json
 from sessions_app.engine.wire.sse import ServerEvent
 
 # Fields in which servers put thinking, the best first.

@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from sessions_app.engine.wire.events import ErrorKind, StreamError
-from sessions_app.engine.wire.json_text import clean_text, parse_json_or
+from sessions_app.engine.wire.json_text import as_dict, as_dicts, clean_text, parse_json_or
 
 # Characters of a server's message that are kept.
 MESSAGE_LIMIT = 2000
@@ -274,8 +274,7 @@ def find_field(value: Any, message: str, codes: set[str]) -> str:
     """Return the name of the field that the server refuses; empty if it refuses none."""
     if found := _find_forbidden(value):
         return found
-    inner = value.get("error", value) if isinstance(value, dict) else None
-    param = inner.get("param") if isinstance(inner, dict) else None
+    param = as_dict(as_dict(value).get("error", value)).get("param")
     if isinstance(param, str) and param and _FIELD_CODES & codes:
         return param
     for pattern in _FIELDS:
@@ -300,11 +299,8 @@ def _find_forbidden(value: Any) -> str:
 
 def find_wait(value: Any) -> float | None:
     """Return the seconds to wait that a body names in Google's form; None if it names none."""
-    if not isinstance(value, dict):
-        return None
-    inner = value.get("error", value)
-    for each in (inner.get("details") if isinstance(inner, dict) else None) or ():
-        delay = each.get("retryDelay") if isinstance(each, dict) else None
+    for each in as_dicts(as_dict(as_dict(value).get("error", value)).get("details")):
+        delay = each.get("retryDelay")
         if isinstance(delay, str) and (match := re.fullmatch(r"(\d+(?:\.\d+)?)s", delay)):
             return float(match[1])
     return None

@@ -17,22 +17,17 @@ from sessions_app.engine.messages import (
     UserMessage,
 )
 from sessions_app.engine.settings import RequestOptions, ThinkingSettings
-from sessions_app.engine.tool_schemas import find_reference
-from sessions_app.engine.wire.answer import (
-    Protocol,
-    Reader,
-    TextBlock,
-    as_count,
-    as_dict,
-    as_dicts,
-    as_text,
-    load_opaque,
-    merge_turns,
-)
+from sessions_app.engine.tool_schemas import find_reference, list_values
+from sessions_app.engine.wire.answer import Protocol, Reader, TextBlock, load_opaque, merge_turns
 from sessions_app.engine.wire.errors import read_payload
 from sessions_app.engine.wire.events import Event, FinishReason, StreamError
 from sessions_app.engine.wire.json_text import (
     TextJoiner,
+    as_count,
+    as_dict,
+    as_dicts,
+    as_list,
+    as_text,
     dump_arguments,
     dump_json,
     load_arguments,
@@ -240,8 +235,7 @@ class SchemaSimplifier:
                 # The API refuses an object without properties.
                 return {"type": "string"}, [_OBJECT_AS_TEXT]
             simple["properties"] = properties
-            wanted = schema.get("required")
-            required = wanted if isinstance(wanted, list) else []
+            required = as_list(schema.get("required"))
             if names := [name for name in required if isinstance(name, str) and name in properties]:
                 simple["required"] = list(dict.fromkeys(names))
         elif kind == "array":
@@ -255,8 +249,7 @@ class SchemaSimplifier:
         for key in _BOUNDS[kind]:
             if isinstance(bound := schema.get(key), int | float) and not isinstance(bound, bool):
                 simple[key] = bound
-        values = [schema["const"]] if "const" in schema else schema.get("enum")
-        if isinstance(values, list) and values:
+        if values := list_values(schema):
             texts = [value for value in values if isinstance(value, str) and value]
             if kind == "string" and texts:
                 simple["enum"] = list(dict.fromkeys(texts))
@@ -294,8 +287,7 @@ class SchemaSimplifier:
             schema = self._resolve(each, [])
             merged |= schema
             properties |= as_dict(schema.get("properties"))
-            names = schema.get("required")
-            required += names if isinstance(names, list) else []
+            required += as_list(schema.get("required"))
         return {**merged, "properties": properties, "required": required}
 
 
@@ -311,9 +303,8 @@ def guess_types(schema: dict[str, Any]) -> tuple[list[str], bool]:
         return ["object"], is_nullable
     if "items" in schema or "prefixItems" in schema:
         return ["array"], is_nullable
-    values = [schema["const"]] if "const" in schema else schema.get("enum")
     known = {bool: "boolean", int: "integer", float: "number"}
-    first = values[0] if isinstance(values, list) and values else ""
+    first = next(iter(list_values(schema)), "")
     return [known.get(type(first), "string")], is_nullable
 
 
@@ -420,8 +411,8 @@ class GeminiReader(Reader):
         if index != self._candidate:
             return []
         events: list[Event] = []
-        content, before = candidate.get("content"), len(self._parts)
-        for part in as_dicts(content.get("parts")) if isinstance(content, dict) else ():
+        before = len(self._parts)
+        for part in as_dicts(as_dict(candidate.get("content")).get("parts")):
             text = part.get("text")
             if isinstance(text, str):
                 events += self._read_text(part, text)

@@ -139,3 +139,32 @@ def load_arguments(arguments: str) -> dict[str, Any]:
     """
     value = parse_json_or(arguments or "{}", arguments)
     return value if isinstance(value, dict) else {"arguments": arguments}
+
+
+def as_dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def as_dicts(value: Any) -> list[dict[str, Any]]:
+    """Return the objects in a JSON array; an empty list for any other value."""
+    return [item for item in as_list(value) if isinstance(item, dict)]
+
+
+def as_text(value: Any) -> str:
+    """Return a string, clean; an empty one for any other value."""
+    return clean_text(value) if isinstance(value, str) else ""
+
+
+def as_index(value: Any) -> int:
+    return value if type(value) is int else 0
+
+
+def as_count(value: Any) -> int:
+    """Return a number of tokens; 0 for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e15:
+        return 0
+    return int(value)

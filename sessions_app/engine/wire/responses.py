@@ -17,20 +17,18 @@ from sessions_app.engine.messages import (
     ToolMessage,
 )
 from sessions_app.engine.settings import RequestOptions
-from sessions_app.engine.wire.answer import (
-    Protocol,
-    Reader,
-    TextBlock,
+from sessions_app.engine.wire.answer import Protocol, Reader, TextBlock, load_opaque
+from sessions_app.engine.wire.errors import read_payload
+from sessions_app.engine.wire.events import Event, FinishReason, StreamError
+from sessions_app.engine.wire.json_text import (
     as_count,
     as_dict,
     as_dicts,
     as_index,
     as_text,
-    load_opaque,
+    dump_arguments,
+    dump_json,
 )
-from sessions_app.engine.wire.errors import read_payload
-from sessions_app.engine.wire.events import Event, FinishReason, StreamError
-from sessions_app.engine.wire.json_text import dump_arguments, dump_json
 from sessions_app.engine.wire.sse import ServerEvent
 
 
@@ -460,8 +458,7 @@ def _join_halves(text: str) -> str:
 
 
 def _read_error(document: dict[str, Any]) -> StreamError:
-    inner = document.get("error")
-    code = (inner if isinstance(inner, dict) else document).get("code")
+    code = (as_dict(document.get("error")) or document).get("code")
     return read_payload(document, _STATUS.get(code) if isinstance(code, str) else None)
 
 

@@ -27,6 +27,7 @@ from mcp_types import (
 
 from amplifierd.common.text import is_blank, make_storable
 from sessions_app.engine.tools.base import ANSWER_LIMIT, fill_blank, shorten
+from sessions_app.engine.wire.json_text import as_dict
 
 # Messages in one connection that are not answers to our requests.
 UNASKED_LIMIT = 100_000
@@ -194,8 +195,7 @@ def repair_tools(result: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     tools: list[dict[str, Any]] = []
     reasons: list[str] = []
     for entry in listed:
-        name = entry.get("name") if isinstance(entry, dict) else None
-        schema = entry.get("inputSchema") if isinstance(entry, dict) else None
+        name, schema = as_dict(entry).get("name"), as_dict(entry).get("inputSchema")
         if not isinstance(name, str) or is_blank(name):
             reasons.append("has a tool without a name, which is left out")
         elif not isinstance(schema, dict):
@@ -223,8 +223,7 @@ def repair_tool(entry: dict[str, Any]) -> dict[str, Any]:
             schema["required"] = required
     texts = (entry.get(key) for key in ("description", "title"))
     description = next((each for each in texts if isinstance(each, str) and not is_blank(each)), "")
-    hints = entry.get("annotations")
-    hints = hints if isinstance(hints, dict) else {}
+    hints = as_dict(entry.get("annotations"))
     return {
         "name": entry["name"],
         "description": description,

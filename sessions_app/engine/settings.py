@@ -56,17 +56,9 @@ def check(config: Config, module: str, has: frozenset[str]) -> None:
 
 
 def model_settings(config: Config, module: str) -> dict[str, Any]:
-    """Return sampling settings by the names that all readers know; raise EngineError.
-
-    They are `temperature`, `top_p`, `max_tokens`, `stop_sequences` and `seed`, if the config has
-    them.
-    """
-    names = {key: "stop_sequences" if key == "stop" else key for key in SAMPLING}
-    return {
-        name: _KINDS[key](config, module, key)
-        for key, name in names.items()
-        if config.get(key) is not None
-    }
+    """Return the sampling settings that a config has; raise EngineError for a wrong one."""
+    given = (key for key in SAMPLING if config.get(key) is not None)
+    return {key: _KINDS[key](config, module, key) for key in given}
 
 
 def thinking_of(config: Config, module: str) -> ThinkingSettings:

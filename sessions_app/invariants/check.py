@@ -1,13 +1,15 @@
 """Carrying out checks: in one snapshot, read-only, each in time that grows like the tables do."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
 
+from sessions_app.events import EventType
 from sessions_app.models import Event, Message, Run, Session
 from sessions_app.states import RUN_OPEN, RUN_TERMINAL, SESSION_TERMINAL
 
@@ -38,6 +40,25 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.check.name}: {self.subject} {self.fault}. {self.check.rule}"
+
+
+def told_once(name: str, event: EventType, statuses: Iterable[StrEnum], when: str) -> Check:
+    """Return the check that the journal has an event once for each run or session in a status.
+
+    The check's name begins with "run" or "session"; `when` says in the rule which statuses.
+    """
+    subject = name.partition("-")[0]
+    query = f"""
+SELECT s.id, 'is ' || s.status || ' and has ' || coalesce(told.times, 0) || ' of them'
+FROM sessions_app_{subject} s
+LEFT JOIN (
+    SELECT {subject}_id AS id, count(*) AS times FROM sessions_app_event
+    WHERE type = %(type)s GROUP BY {subject}_id
+) told ON told.id = s.id
+WHERE coalesce(told.times, 0) <> (s.status = ANY(%(statuses)s))::int
+"""  # noqa: S608 - our own names
+    parameters = {"type": event.value, "statuses": [status.value for status in statuses]}
+    return Check(name, f"The journal has {event} once {when}.", query, parameters)
 
 
 STATES = {

@@ -1,9 +1,7 @@
 """Runs: lease, end, prompt; outcomes; output, attempt after attempt; and what they wait for."""
 
-from collections.abc import Iterable
-
 from sessions_app.events import EventType
-from sessions_app.invariants.check import Check
+from sessions_app.invariants.check import Check, told_once
 from sessions_app.states import RUN_TERMINAL, RunStatus
 
 ONE_RUNNING = """
@@ -58,15 +56,6 @@ WHERE m.run_id IS NOT NULL AND NOT EXISTS (
 GROUP BY m.run_id, m.session_id
 """
 
-TOLD_ONCE = """
-SELECT r.id, 'is ' || r.status || ' and has ' || coalesce(told.times, 0) || ' of them'
-FROM sessions_app_run r
-LEFT JOIN (
-    SELECT run_id, count(*) AS times FROM sessions_app_event WHERE type = %(type)s GROUP BY run_id
-) told ON told.run_id = r.id
-WHERE coalesce(told.times, 0) <> (r.status = ANY(%(statuses)s))::int
-"""
-
 # A run that failed or was cancelled before it said anything has no answer.
 ANSWERED = """
 SELECT r.id, 'is ' || r.status || ' and has ' || coalesce(answer.count, 0) || ' answers'
@@ -110,13 +99,6 @@ JOIN sessions_app_event done
 WHERE e.seq > done.seq AND e.type <> 'assistant_message_complete'
 GROUP BY e.run_id
 """
-
-
-def _told_once(name: str, rule: str, event: EventType, statuses: Iterable[str]) -> Check:
-    """Return the check that the journal has this event once for a run in these states only."""
-    return Check(
-        name, rule, TOLD_ONCE, {"type": event.value, "statuses": [str(s) for s in statuses]}
-    )
 
 
 # The steps of each run in order: the beginnings of its attempts, and what broke them off or
@@ -271,29 +253,24 @@ CHECKS = (
     Check("run-session", "Only an active session has open runs.", OPEN_IN_ACTIVE),
     Check("run-prompt", "A run executes a message of a user in its own session.", PROMPT),
     Check("run-named", "Events and messages name runs of their own session.", NAMED),
-    _told_once(
-        "run-saved-told",
-        "The journal has user_message_saved once for every run.",
-        EventType.USER_MESSAGE_SAVED,
-        RunStatus.values,
-    ),
-    _told_once(
+    told_once("run-saved-told", EventType.USER_MESSAGE_SAVED, RunStatus, "for every run"),
+    told_once(
         "run-outcome",
-        "The journal has assistant_message_complete once for a settled run, else never.",
         EventType.ASSISTANT_MESSAGE_COMPLETE,
         RUN_TERMINAL,
+        "for a settled run, else never",
     ),
-    _told_once(
+    told_once(
         "run-error-told",
-        "The journal has execution_error once for a failed run, else never.",
         EventType.EXECUTION_ERROR,
         [RunStatus.FAILED],
+        "for a failed run, else never",
     ),
-    _told_once(
+    told_once(
         "run-cancel-told",
-        "The journal has execution_cancelled once for a cancelled run, else never.",
         EventType.EXECUTION_CANCELLED,
         [RunStatus.CANCELLED],
+        "for a cancelled run, else never",
     ),
     Check("run-answer", "A succeeded run has one answer in the transcript.", ANSWERED),
     Check("run-answer-told", "The outcome tells the answer that is kept.", TOLD_AS_KEPT),

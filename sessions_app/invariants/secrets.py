@@ -12,6 +12,7 @@ from profiles_app.definition import TEXTS
 from sessions_app.invariants.check import Check
 
 # Agents, context and instruction are texts of their authors, and not looked into.
+OWN_TEXTS = {"texts": [*TEXTS, "instruction"]}
 KEPT = """
 WITH kept AS (
     SELECT id, 'settings_overrides' AS place, settings_overrides - %(texts)s::text[] AS data
@@ -61,25 +62,13 @@ CHECKS = (
         "secret-key",
         RULE,
         f"{KEPT}{UNDER_KEY}",
-        {
-            **PATTERNS,
-            "texts": [*TEXTS, "instruction"],
-            "harmless": f"^({redaction.REFERENCE})?$",
-        },
+        {**PATTERNS, **OWN_TEXTS, "harmless": f"^({redaction.REFERENCE})?$"},
     ),
     Check(
         "secret-told",
         "The journal tells of the input of a tool without what stands under a secret's key.",
         f"{TOLD}{UNDER_KEY}",
-        {
-            **PATTERNS,
-            "harmless": f"^({redaction.REFERENCE}|{re.escape(redaction.MASK)})?$",
-        },
+        {**PATTERNS, "harmless": f"^({redaction.REFERENCE}|{re.escape(redaction.MASK)})?$"},
     ),
-    Check(
-        "secret-url",
-        RULE,
-        BY_URL,
-        {"texts": [*TEXTS, "instruction"], "user_info": redaction.USER_INFO},
-    ),
+    Check("secret-url", RULE, BY_URL, {**OWN_TEXTS, "user_info": redaction.USER_INFO}),
 )

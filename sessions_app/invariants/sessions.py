@@ -1,7 +1,7 @@
 """Sessions: times, errors, parents, their events, and the numbers of messages and events."""
 
 from sessions_app.events import EventType
-from sessions_app.invariants.check import Check
+from sessions_app.invariants.check import Check, told_once
 from sessions_app.states import SESSION_TERMINAL, SessionStatus
 
 ENDED = """
@@ -31,16 +31,6 @@ WHERE parent_id IS NOT NULL
   AND NOT EXISTS (SELECT FROM sessions_app_session p WHERE p.id = s.parent_id)
 """
 
-TOLD_ONCE = """
-SELECT s.id, 'is ' || s.status || ' and has ' || coalesce(told.times, 0) || ' of them'
-FROM sessions_app_session s
-LEFT JOIN (
-    SELECT session_id, count(*) AS times FROM sessions_app_event
-    WHERE type = %(type)s GROUP BY session_id
-) told ON told.session_id = s.id
-WHERE coalesce(told.times, 0) <> (s.status = ANY(%(statuses)s))::int
-"""
-
 END_IS_LAST = """
 SELECT session_id, 'ended with event ' || max(seq) FILTER (WHERE type = 'session_ended')
     || ' and its journal goes on to ' || max(seq)
@@ -49,32 +39,30 @@ GROUP BY session_id
 HAVING max(seq) FILTER (WHERE type = 'session_ended') < max(seq)
 """
 
-ORPHANS = """
-SELECT session_id, 'is not there and left ' || count(*) || ' messages'
-FROM sessions_app_message m
-WHERE NOT EXISTS (SELECT FROM sessions_app_session s WHERE s.id = m.session_id) GROUP BY session_id
-UNION ALL
-SELECT session_id, 'is not there and left ' || count(*) || ' runs'
-FROM sessions_app_run r
-WHERE NOT EXISTS (SELECT FROM sessions_app_session s WHERE s.id = r.session_id) GROUP BY session_id
-UNION ALL
-SELECT session_id, 'is not there and left ' || count(*) || ' events'
-FROM sessions_app_event e
-WHERE NOT EXISTS (SELECT FROM sessions_app_session s WHERE s.id = e.session_id) GROUP BY session_id
-"""
+ORPHANS = " UNION ALL ".join(
+    f"""
+SELECT session_id, 'is not there and left ' || count(*) || ' {noun}s'
+FROM sessions_app_{noun} o
+WHERE NOT EXISTS (SELECT FROM sessions_app_session s WHERE s.id = o.session_id) GROUP BY session_id
+"""  # noqa: S608 - our own names
+    for noun in ("message", "run", "event")
+)
 
 # The first row of each session that is not in its place; an index gives the order, so nothing
 # is sorted.
-MESSAGE_SEQ = """
-SELECT session_id, 'has message ' || (array_agg(seq ORDER BY place))[1] || ' where '
+MESSAGE_SEQ, EVENT_SEQ = (
+    f"""
+SELECT session_id, 'has {noun} ' || (array_agg(seq ORDER BY place))[1] || ' where '
     || min(place) || ' belongs'
 FROM (
     SELECT session_id, seq, row_number() OVER (PARTITION BY session_id ORDER BY seq) AS place
-    FROM sessions_app_message
+    FROM sessions_app_{noun}
 ) numbered
 WHERE seq <> place
 GROUP BY session_id
-"""
+"""  # noqa: S608 - our own names
+    for noun in ("message", "event")
+)
 
 MESSAGE_COUNT = """
 SELECT s.id, 'counts ' || s.message_count || ' messages and has ' || coalesce(found.count, 0)
@@ -83,17 +71,6 @@ LEFT JOIN (
     SELECT session_id, count(*) FROM sessions_app_message GROUP BY session_id
 ) found ON found.session_id = s.id
 WHERE s.message_count <> coalesce(found.count, 0)
-"""
-
-EVENT_SEQ = """
-SELECT session_id, 'has event ' || (array_agg(seq ORDER BY place))[1] || ' where '
-    || min(place) || ' belongs'
-FROM (
-    SELECT session_id, seq, row_number() OVER (PARTITION BY session_id ORDER BY seq) AS place
-    FROM sessions_app_event
-) numbered
-WHERE seq <> place
-GROUP BY session_id
 """
 
 # Where the seqs have no gap, the newest is also the number of events.
@@ -112,23 +89,17 @@ CHECKS = (
     Check("session-start", "A session has a start exactly when it is not created.", STARTED),
     Check("session-error", "Only a failed session keeps an error.", ERROR),
     Check("session-parent", "The parent of a session exists.", PARENT),
-    Check(
+    told_once(
         "session-started-told",
-        "The journal has session_started once where the session was started, else never.",
-        TOLD_ONCE,
-        {
-            "type": EventType.SESSION_STARTED.value,
-            "statuses": [s.value for s in SessionStatus if s != SessionStatus.CREATED],
-        },
+        EventType.SESSION_STARTED,
+        set(SessionStatus) - {SessionStatus.CREATED},
+        "where the session was started, else never",
     ),
-    Check(
+    told_once(
         "session-ended-told",
-        "The journal has session_ended once where the session is terminal, else never.",
-        TOLD_ONCE,
-        {
-            "type": EventType.SESSION_ENDED.value,
-            "statuses": [str(status) for status in SESSION_TERMINAL],
-        },
+        EventType.SESSION_ENDED,
+        SESSION_TERMINAL,
+        "where the session is terminal, else never",
     ),
     Check("session-ended-last", "Nothing follows session_ended in a journal.", END_IS_LAST),
     Check("orphans", "Messages, runs and events are deleted with their session.", ORPHANS),

@@ -675,7 +675,7 @@ def test_capabilities_decide_about_fields() -> None:
         "temperature": 0.5,
         "top_p": 1.0,
         "seed": 3,
-        "stop_sequences": ["E"],
+        "stop": ["E"],
     }
     can = ProviderCapabilities(
         stream_options=False,

@@ -85,10 +85,6 @@ class Provider(ABC):
         request; the caller repeats requests, and keeps budgets and the time of the whole attempt.
         """
 
-    def count_tokens(self, request: Request) -> int | None:
-        """Return how many tokens a request has; None if only an estimate is possible."""
-        return None
-
     def context_window(self) -> int | None:
         """Return the tokens that the model can read; None if that is not known.
 

@@ -184,11 +184,6 @@ class Local(Provider):
         async with stream_events(url, headers, body, self.limits, chat.ChatReader()) as events:
             yield events
 
-    def count_tokens(self, request: Request) -> int | None:
-        """Return how many tokens a request has; blocks for milliseconds, the first time longer."""
-        counted = _count_tokens(_find_server(), request.instructions, request.messages)
-        return counted + _FRAME_OF_ALL
-
 
 def _find_server() -> LocalServer:
     path = settings.MODELS_DIR / SMOLLM2.name

@@ -32,12 +32,8 @@ class TodoModule(ToolModule):
     async def open(cls, config: dict[str, Any], workplace: Workplace) -> AsyncIterator[Toolbox]:
         """Open the tools; there is nothing to close."""
         todos = Todos(workplace)
-        yield Toolbox(
-            [
-                make_tool(todos.update_todos, idempotent=True),
-                make_tool(todos.read_todos, idempotent=True),
-            ]
-        )
+        functions = (todos.update_todos, todos.read_todos)
+        yield Toolbox([make_tool(function, idempotent=True) for function in functions])
 
 
 class Todos:

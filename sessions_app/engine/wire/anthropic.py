@@ -119,8 +119,8 @@ def build_body(request: Request, options: RequestOptions) -> dict[str, Any]:
         sampling = {k: settings[k] for k in ("temperature", "top_p") if k in settings}
         thinks = "thinking" in asked
         body |= {k: v for k, v in sampling.items() if not thinks or (k == "top_p" and v >= 0.95)}
-    if "stop_sequences" in settings:
-        body["stop_sequences"] = settings["stop_sequences"]
+    if "stop" in settings:
+        body["stop_sequences"] = settings["stop"]
     body |= asked
     return {key: value for key, value in body.items() if key not in without}
 

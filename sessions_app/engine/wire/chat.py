@@ -48,12 +48,7 @@ OPTIONAL_FIELDS = frozenset(
     }
 )
 _MAX_TOKENS = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
-_SETTINGS = {
-    "temperature": "temperature",
-    "top_p": "top_p",
-    "seed": "seed",
-    "stop_sequences": "stop",
-}
+_SETTINGS = ("temperature", "top_p", "seed", "stop")
 
 
 def build_body(request: Request, options: RequestOptions) -> dict[str, Any]:
@@ -76,7 +71,7 @@ def build_body(request: Request, options: RequestOptions) -> dict[str, Any]:
     if (limit := settings.get("max_tokens")) is not None:
         field = can.max_tokens_field
         body[_MAX_TOKENS.get(field, field) if field in can.without else field] = limit
-    body |= {name: settings[key] for key, name in _SETTINGS.items() if key in settings}
+    body |= {key: settings[key] for key in _SETTINGS if key in settings}
     if effort := thinking.effort or ("medium" if thinking.wanted else None):
         body["reasoning_effort"] = effort
     return {key: value for key, value in body.items() if key not in can.without}

@@ -50,7 +50,7 @@ _SETTINGS = {
     "temperature": "temperature",
     "top_p": "topP",
     "max_tokens": "maxOutputTokens",
-    "stop_sequences": "stopSequences",
+    "stop": "stopSequences",
     "seed": "seed",
 }
 

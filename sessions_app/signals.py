@@ -2,7 +2,8 @@
 
 from django.dispatch import Signal
 
-# Sent with `session_id: str` and `seq: int`, the seq of the session's newest event.
+# Sent with `session_id: str` and `seq: int`, the seq of the session's newest event, and with
+# `within: float`, the seconds for which it may wait for more.
 # A hint that carries no truth: who misses it finds the event in the journal.
 journal_grew = Signal()
 # Who follows journals holds, shared, the advisory lock of each one's bucket; while anybody does, a

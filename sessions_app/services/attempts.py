@@ -38,6 +38,10 @@ class Failure:
     usage: dict[str, Any] | None = None
 
 
+# Seconds for which clients are not told that an attempt has begun: they are with its first output,
+# if that comes within this time. Each notification wakes all processes that have streams.
+UNTIL_OUTPUT = 0.05
+
 # Takes the session's parked run if nothing that it asked is pending, else its next queued one,
 # unless another one is under way. The session is locked first, so that its row is the newest; the
 # run may be an older version that another worker has taken meanwhile: its status then differs, and
@@ -110,7 +114,7 @@ def claim(session_id: str, worker: str) -> Attempt | None:
     kind = EventType.RUN_RESUMED if continues else EventType.ASSISTANT_MESSAGE_START
     entry = Entry(kind, {"timestamp": at, "runId": run_id, "attempt": number}, run_id)
     here = Position(*position)
-    journal.announce([Addition(session_id, [entry])], {session_id: here})
+    journal.announce([Addition(session_id, [entry])], {session_id: here}, within=UNTIL_OUTPUT)
     failpoints.reach(failpoints.CLAIMED)
     return Attempt(
         session_id,

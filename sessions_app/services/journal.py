@@ -325,15 +325,19 @@ def encode(data: dict[str, Any] | list[dict[str, Any]]) -> str:
     return text
 
 
-def announce(additions: Sequence[Addition], positions: Mapping[str, Position]) -> None:
-    """Tell this process, once the transaction has committed, what was added to journals."""
+def announce(
+    additions: Sequence[Addition], positions: Mapping[str, Position], within: float = 0.0
+) -> None:
+    """Tell this process, once the transaction has committed, what was added to journals.
+
+    The notification of it may wait for more, but for no longer than `within` so many seconds.
+    """
     grown = {
         session_id: position.last_event_seq
         for session_id, position in positions.items()
         if position.is_followed
     }
-    if grown:
-        transaction.on_commit(lambda: _send_growth(grown), robust=True)
+    # First the hints, which can go along with the notification.
     for addition in additions:
         if position := positions.get(addition.session_id):
             has_messages = any(entry.message for entry in addition.entries)
@@ -344,6 +348,8 @@ def announce(additions: Sequence[Addition], positions: Mapping[str, Position]) -
                 last_event_id=position.last_event_seq,
                 message_count=position.message_count if has_messages else None,
             )
+    if grown:
+        transaction.on_commit(lambda: _send_growth(grown, within), robust=True)
 
 
 def notify(session_id: str, seq: int) -> None:
@@ -351,9 +357,9 @@ def notify(session_id: str, seq: int) -> None:
     transaction.on_commit(lambda: _send_growth({session_id: seq}), robust=True)
 
 
-def _send_growth(grown: Mapping[str, int]) -> None:
+def _send_growth(grown: Mapping[str, int], within: float = 0.0) -> None:
     for session_id, seq in grown.items():
-        journal_grew.send(sender=append, session_id=session_id, seq=seq)
+        journal_grew.send(sender=append, session_id=session_id, seq=seq, within=within)
 
 
 def _write(

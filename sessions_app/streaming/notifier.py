@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import json
 import logging
+import math
 import os
 import threading
 import time
@@ -32,7 +33,8 @@ PAYLOAD_LIMIT = 7900
 PENDING_LIMIT = 10_000
 # Hints that wait, during a burst or an outage; beyond that every client reads its list again.
 HINTS_LIMIT = 1000
-# Seconds for which hints are collected before they are sent.
+# Seconds between two payloads of hints: a burst is collected, the first one goes along with the next
+# notification, or alone after so long.
 HINTS_SECONDS = 0.05
 # The payload that stands for hints that were dropped.
 HINTS_LOST = "lost"
@@ -115,8 +117,10 @@ class HintBuffer:
         self._hints: dict[tuple[str, str], SentHint] = {}
         self._lost = False
         self._unsent: list[str] = []
-        # When they are to be sent, by the monotonic clock; None if there are none.
-        self.due: float | None = None
+        # When they are to be sent, by the monotonic clock; infinity if there are none.
+        self.due = math.inf
+        # When the last ones were taken.
+        self._taken = -math.inf
 
     def add(self, hint: SentHint) -> bool:
         """Add a hint, merged over an earlier one of its kind and session; True for the first."""
@@ -128,20 +132,22 @@ class HintBuffer:
             if len(self._hints) > HINTS_LIMIT:
                 self._hints.clear()
                 self._lost = True
-            if self.due is not None:
-                return False
-            self.due = time.monotonic() + HINTS_SECONDS
-            return True
+            is_first = math.isinf(self.due)
+            if is_first:
+                self.due = time.monotonic() + HINTS_SECONDS
+            return is_first
 
     def take(self) -> list[str]:
         """Return the payloads to be sent next; those that were put back come first, alone."""
         with self._lock:
             if self._unsent:
                 payloads, self._unsent = self._unsent, []
-                self.due = self.due if self._hints or self._lost else None
+                self.due = self.due if self._hints or self._lost else math.inf
                 return payloads
             hints, lost = list(self._hints.values()), self._lost
-            self._hints, self._lost, self.due = {}, False, None
+            self._hints, self._lost, self.due = {}, False, math.inf
+            if hints or lost:
+                self._taken = time.monotonic()
         return [HINTS_LOST, *pack_hints(hints)] if lost else pack_hints(hints)
 
     def put_back(self, payloads: list[str]) -> None:
@@ -152,12 +158,15 @@ class HintBuffer:
                 self.due = time.monotonic()
 
     def is_due(self) -> bool:
-        due = self.due
-        return due is not None and due <= time.monotonic()
+        return self.due <= time.monotonic()
+
+    def may_go_along(self) -> bool:
+        """Tell whether hints, if there are any, may go along with a notification."""
+        return self.is_due() or self._taken + HINTS_SECONDS <= time.monotonic()
 
     def clear(self) -> None:
         with self._lock:
-            self._hints, self._lost, self._unsent, self.due = {}, False, [], None
+            self._hints, self._lost, self._unsent, self.due = {}, False, [], math.inf
 
 
 class Taken(NamedTuple):
@@ -179,37 +188,43 @@ class Taken(NamedTuple):
 class Notifier:
     """Collects which journals have grown, the newest seq per session; one thread sends it.
 
-    Hints for the feed are collected for a moment longer.
+    Hints for the feed, and what nobody waits for, are collected for a moment: most of it goes along
+    with a notification that is sent anyway. Each one wakes all processes that listen.
     """
 
     def __init__(self) -> None:
         self._pending: dict[str, int] = {}
         self._work: dict[str, None] = {}
+        # When these are to be sent, by the monotonic clock; infinity if there are none.
+        self._due = math.inf
         self._hints = HintBuffer()
         self._changed = threading.Condition()
         self._closing = False
         self._thread: threading.Thread | None = None
 
-    def notify(self, session_id: str, seq: int) -> None:
-        """Notify all processes that the session's journal reaches `seq`; return at once."""
+    def notify(self, session_id: str, seq: int, within: float = 0.0) -> None:
+        """Notify all processes, `within` so many seconds, that the session's journal reaches `seq`.
+
+        Returns at once.
+        """
         with self._changed:
             if session_id not in self._pending and len(self._pending) >= PENDING_LIMIT:
                 return
             self._pending[session_id] = max(seq, self._pending.get(session_id, 0))
-            self._wake()
+            self._wake(within)
 
     def call_worker(self, session_id: str) -> None:
         """Notify the workers that they may have something to do for a session; return at once."""
         with self._changed:
             if len(self._work) < PENDING_LIMIT:
                 self._work[session_id] = None
-            self._wake()
+            self._wake(0.0)
 
     def send_hint(self, hint: SentHint) -> None:
         """Notify the feeds of all processes of what changed; return at once."""
         if self._hints.add(hint):
             with self._changed:
-                self._wake()
+                self._wake(math.inf)
 
     def close(self, timeout: float = CLOSE_SECONDS) -> None:
         """Send what is pending and disconnect; a later notification connects again.
@@ -225,12 +240,14 @@ class Notifier:
     def take(self) -> Taken:
         """Wait for something to send and take it; nothing, and the thread's end, once closed."""
         with self._changed:
-            while not (self._pending or self._work or self._closing or self._hints.is_due()):
-                due = self._hints.due
-                self._changed.wait(None if due is None else max(0, due - time.monotonic()))
-            is_time = self._closing or self._hints.is_due()
+            while not self._closing:
+                due, now = min(self._due, self._hints.due), time.monotonic()
+                if due <= now:
+                    break
+                self._changed.wait(None if math.isinf(due) else due - now)
+            is_time = self._closing or self._hints.may_go_along()
             taken = Taken(self._pending, self._work, self._hints.take() if is_time else [])
-            self._pending, self._work = {}, {}
+            self._pending, self._work, self._due = {}, {}, math.inf
             if not any(taken):
                 self._thread = None
             return taken
@@ -245,13 +262,16 @@ class Notifier:
                 self._pending[session_id] = max(seq, self._pending.get(session_id, 0))
             self._work |= taken.work
             self._hints.put_back(taken.hints)
+            if self._pending or self._work:
+                self._due = time.monotonic()
             if self._changed.wait_for(lambda: self._closing, pause):
                 self._pending.clear()
                 self._work.clear()
                 self._hints.clear()
 
-    def _wake(self) -> None:
-        """Have the thread look for work; the lock is held."""
+    def _wake(self, within: float) -> None:
+        """Have the thread send what is pending `within` so many seconds; the lock is held."""
+        self._due = min(self._due, time.monotonic() + within)
         if self._thread is None:
             # An interpreter that is shutting down starts no threads.
             with contextlib.suppress(RuntimeError):
@@ -298,8 +318,8 @@ def connect() -> None:
     """Notify of every journal that grows in this process, and send its hints, from now on."""
 
     # Each asks for the notifier when it is called: a fork has replaced it.
-    def on_growth(session_id: str, seq: int, **_: Any) -> None:
-        _notifier.notify(session_id, seq)
+    def on_growth(session_id: str, seq: int, within: float = 0.0, **_: Any) -> None:
+        _notifier.notify(session_id, seq, within)
 
     def on_change(kind: str, session_id: str, owner: str, data: dict[str, Any], **_: Any) -> None:
         _notifier.send_hint(SentHint(kind, session_id, owner, data))

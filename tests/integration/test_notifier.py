@@ -81,6 +81,22 @@ def test_notifications_of_one_session_collapse_to_the_newest(listener: Listener)
     own_notifier.close()
 
 
+def test_a_notification_that_may_wait_goes_along_with_the_next_one(listener: Listener) -> None:
+    own_notifier = Notifier()
+    own_notifier.notify("session_a", 1, within=DEADLINE)
+    own_notifier.notify("session_b", 1)
+    payload = next(listener.notifies(timeout=DEADLINE)).payload
+    assert list(unpack(payload)) == [("session_a", 1), ("session_b", 1)]
+    own_notifier.close()
+
+
+def test_a_notification_that_may_wait_is_sent_without_another_one(listener: Listener) -> None:
+    own_notifier = Notifier()
+    own_notifier.notify("session_a", 1, within=0.01)
+    assert notifications(listener, "session_a", 1) == [("session_a", 1)]
+    own_notifier.close()
+
+
 def test_notifying_goes_on_after_the_connection_was_lost(listener: Listener) -> None:
     journal_grew.send(None, session_id="session_a", seq=1)
     notifications(listener, "session_a", 1)

@@ -57,6 +57,20 @@ def test_hints_are_due_a_moment_after_the_first(monkeypatch: pytest.MonkeyPatch)
     assert gathering.is_due()
 
 
+def test_the_first_hints_may_go_along_and_further_ones_a_moment_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gathering = HintBuffer()
+    gathering.add(updated("a"))
+    assert gathering.may_go_along()
+    gathering.take()
+    gathering.add(updated("a"))
+    assert not gathering.may_go_along()
+    due = gathering.due
+    monkeypatch.setattr(notifier.time, "monotonic", lambda: due)
+    assert gathering.may_go_along()
+
+
 def test_more_hints_than_are_kept_become_the_word_to_read_the_list() -> None:
     gathering = HintBuffer()
     for number in range(HINTS_LIMIT + 2):

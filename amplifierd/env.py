@@ -25,6 +25,9 @@ VIGILANCE = {
 }
 # With these the server notices a lost client, whose transaction may hold the lock of a session.
 SERVER_VIGILANCE = "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
+# A prepared statement, and one of a trigger, is planned once for each connection. By itself
+# PostgreSQL plans the first five executions anew, which takes longer than they do.
+PLANNING = "-c plan_cache_mode=force_generic_plan"
 
 # Variables of the environment win over the file.
 ENV_FILE = env_file()
@@ -115,7 +118,7 @@ def database(
         raise ImproperlyConfigured(f"DATABASE_URL cannot be read: {error}") from None
     names = {"NAME": "dbname", **{key.upper(): key for key in ("user", "password", "host", "port")}}
     known = {key: str(parts.pop(name, "") or "") for key, name in names.items()}
-    options = f"{SERVER_VIGILANCE} {parts.pop('options', '')}".strip()
+    options = f"{SERVER_VIGILANCE} {PLANNING} {parts.pop('options', '')}".strip()
     # A larger CONN_MAX_AGE would keep a connection per thread outside the pool.
     # There are more connections than threads, so a thread waits for one only during an outage.
     # The pool's own retries would become rarer the longer an outage lasts, and its end would be

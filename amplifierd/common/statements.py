@@ -42,8 +42,8 @@ def fetch_prepared(
 
     It joins the caller's transaction, and raises Django's exceptions. PostgreSQL keeps its plan for
     the connection, because planning takes longer than executing it, so it must be a constant of the
-    program whose parameters have casts. To have it planned for these values alone, do not `keep`
-    the plan.
+    program whose parameters have casts. The plan is the same for all values; to have it made for
+    these alone, do not `keep` it.
     """
     connection.ensure_connection()
     connection.validate_no_broken_transaction()
@@ -56,8 +56,11 @@ def fetch_prepared(
         text = psycopg.ClientCursor(raw).mogrify(statement, parameters)
         connection.queries_log.append({"sql": text, "time": ""})
     with connection.wrap_database_errors, PreparedCursor(raw) as cursor:
-        prepare = None if keep else False
-        return cursor.execute(statement, parameters, prepare=prepare, binary=binary).fetchall()
+        if keep:
+            return cursor.execute(statement, parameters, binary=binary).fetchall()
+        # Values in the text of the statement are all that its plan can depend on (`env.PLANNING`).
+        text = psycopg.ClientCursor(raw).mogrify(statement, parameters)
+        return cursor.execute(text, prepare=False, binary=binary).fetchall()
 
 
 def find_prepared(model: type[Row], condition: str, parameters: Mapping[str, Any]) -> list[Row]:

@@ -12,6 +12,7 @@ from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
+from amplifierd.common.text import excerpt
 from profiles_app.models import Collection, Profile
 from profiles_app.services.collections_sync import FAILED, REFUSED, sync_all
 
@@ -147,11 +148,9 @@ class CollectionAdmin(admin.ModelAdmin):
         """Return how the last sync ended, with the beginning of an error."""
         if not collection.last_error:
             return format_html('<span class="badge badge-completed">{}</span>', "fine")
-        error = collection.last_error
-        excerpt = error if len(error) <= EXCERPT else f"{error[:EXCERPT]}…"
         return format_html(
             '<span class="badge badge-failed">failed</span> <span class="list-error">{}</span>',
-            excerpt,
+            excerpt(collection.last_error, EXCERPT),
         )
 
 

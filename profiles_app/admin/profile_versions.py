@@ -12,7 +12,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 
-from amplifierd.common.text import visible
+from amplifierd.common.text import excerpt, visible
 from profiles_app.diff import SIZE_LIMIT, compare_versions, pair_lines
 from profiles_app.exceptions import VersionNotFound
 from profiles_app.models import Profile
@@ -148,4 +148,4 @@ def parse_number(sent: str | None) -> int | None:
 
 def _shorten(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return visible(text if len(text) <= SHOWN else f"{text[:SHOWN]}…")
+    return visible(excerpt(text, SHOWN))

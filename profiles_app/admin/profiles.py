@@ -19,7 +19,7 @@ from django.http import (
 )
 from django.urls import URLPattern, path, reverse
 
-from amplifierd.common.text import visible
+from amplifierd.common.text import excerpt, visible
 from profiles_app.admin.profile_versions import TEMPLATES, VersionPages, parse_number
 from profiles_app.diff import Row, pair_lines
 from profiles_app.exceptions import (
@@ -91,22 +91,17 @@ class ProfileDraft:
 
     def list_mistakes(self) -> list[dict[str, Any]]:
         """Return the mistakes, each with the text of its line."""
-        lines = self.text.split("\n")
-        rows = []
-        for mistake in self.mistakes:
-            number = mistake.line
-            line = lines[number - 1].strip() if 0 < number <= len(lines) else ""
-            quoted = line if len(line) <= QUOTED else f"{line[:QUOTED]}…"
-            detail = visible(mistake.detail)
-            rows.append(
-                {
-                    "line": number,
-                    "detail": detail,
-                    "is_grave": mistake.is_grave,
-                    "quoted": visible(quoted),
-                }
-            )
-        return rows
+        # The number of a line begins at 1, and may be beyond the end.
+        lines = dict(enumerate(self.text.split("\n"), start=1))
+        return [
+            {
+                "line": mistake.line,
+                "detail": visible(mistake.detail),
+                "is_grave": mistake.is_grave,
+                "quoted": visible(excerpt(lines.get(mistake.line, "").strip(), QUOTED)),
+            }
+            for mistake in self.mistakes
+        ]
 
 
 @dataclass

@@ -7,10 +7,11 @@ from collections.abc import Iterable
 
 from rich.console import Console
 
-from sessions_app.cli.client import JSON, ApiError, Client
+from sessions_app.cli.client import JSON, Client
 from sessions_app.cli.lookup import APPROVAL_PREFIX, find_approval, find_session
 from sessions_app.cli.output import (
     Terminal,
+    act_on_each,
     format_age,
     format_time,
     one_line,
@@ -95,23 +96,18 @@ def show_approval(terminal: Terminal, options: Namespace) -> None:
 
 
 def answer_approvals(terminal: Terminal, options: Namespace) -> None:
-    """Answer each approval; an error of one does not stop the others."""
     response = "deny" if options.action == "deny" else "always" if options.always else "approve"
     # All are found before the first is answered, so that a typo changes nothing.
     found = [find_approval(terminal.client, text) for text in options.ids]
-    errors = []
-    for approval_id, session_id in {row["approvalId"]: row["sessionId"] for row in found}.items():
-        try:
-            answered = answer_approval(
-                terminal.client, session_id, approval_id, response, options.reason
-            )
-        except ApiError as error:
-            errors.append(f"{approval_id}: {error}")
+    sessions = {row["approvalId"]: row["sessionId"] for row in found}
+
+    def answer(approval_id: str) -> None:
+        call = (terminal.client, sessions[approval_id], approval_id, response, options.reason)
+        answered = answer_approval(*call)
+        if options.as_json:
+            answered.pop("approval_id")
+            put_json(terminal.screen, answered)
         else:
-            if options.as_json:
-                answered.pop("approval_id")
-                put_json(terminal.screen, answered)
-            else:
-                put(terminal.screen, f"{approval_id}\t{answered['status']}")
-    if errors:
-        raise ApiError("\n".join(errors))
+            put(terminal.screen, f"{approval_id}\t{answered['status']}")
+
+    act_on_each(sessions, answer)

@@ -26,9 +26,10 @@ from sessions_app.cli.client import (
     UnreachableError,
 )
 from sessions_app.cli.keyboard import PROMPT, Interrupted, Keyboard, Lines, Pipe, Suspended
-from sessions_app.cli.lookup import CHOICES, SESSION_PREFIX, find_candidates, find_session
-from sessions_app.cli.output import Terminal, format_age, print_table, put
+from sessions_app.cli.lookup import CHOICES, find_candidates, find_session
+from sessions_app.cli.output import Terminal, print_table, put
 from sessions_app.cli.render import MESSAGES, AnswerRenderer, Renderer
+from sessions_app.cli.sessions import HEADINGS, list_cells
 from sessions_app.events import EventType
 
 # Seconds for which a run waits for events before it checks for Ctrl-C, and seconds of silence after
@@ -42,16 +43,9 @@ CATCH_UP = 10.0
 RECALLED = 6
 QUESTION = "[a]pprove, a[l]ways, [d]eny> "
 WHY = "Why not? "
-ANSWERS = {
-    "a": "approve",
-    "approve": "approve",
-    "l": "always",
-    "always": "always",
-    "d": "deny",
-    "deny": "deny",
-}
+KEYS = {"a": "approve", "l": "always", "d": "deny"}
+ANSWERS = KEYS | {answer: answer for answer in KEYS.values()}
 WAYS = "SESSION, --last, --choose and --profile each say which session; give one of them."
-HEADINGS = ("NO", "ID", "STATUS", "AGE", "MSGS", "NAME", "PROFILE")
 # In the inbox: Ctrl-C or Escape was pressed.
 STOP = "stop"
 
@@ -389,19 +383,8 @@ def choose(terminal: Terminal, found: list[JSON]) -> str:
     if not found:
         raise ApiError(f"There is no session to choose; `{command('chat')}` begins one.")
     while len(found) != 1:
-        rows = [
-            (
-                number,
-                row["sessionId"].removeprefix(SESSION_PREFIX),
-                row["status"],
-                format_age(row["createdAt"]),
-                row["messageCount"],
-                row["name"] or "-",
-                row["profileName"],
-            )
-            for number, row in enumerate(found, 1)
-        ]
-        print_table(screen, HEADINGS, rows)
+        rows = [(number, *list_cells(row, short=True)) for number, row in enumerate(found, 1)]
+        print_table(screen, ("NO", *HEADINGS), rows)
         try:
             text = input("Number, or a part of an id or name: ").strip()
         except EOFError:

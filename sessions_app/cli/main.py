@@ -17,7 +17,6 @@ from sessions_app.cli.client import ApiError, Client, Daemon
 from sessions_app.cli.output import Terminal, make_console
 from sessions_app.states import APPROVAL_STATUSES, SessionStatus
 
-COMMANDS = ("approvals", "chat", "sessions")
 # Help for a session that is only read, and for one that is changed.
 READING, CHANGING = "its id, or a part of its id or name", "its id, or the beginning of it"
 # Action that starts or ends sessions → its description.

@@ -11,7 +11,7 @@ from typing import IO, Any
 from rich.console import Console
 
 from amplifierd.common.text import escape_line_ends
-from sessions_app.cli.client import JSON, Client, Query
+from sessions_app.cli.client import JSON, ApiError, Client, Query
 
 # All control characters except tab and line feed: a terminal would execute them.
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -84,6 +84,18 @@ def print_page(
     print_rows(terminal.screen, rows)
     if len(found) > len(rows) and terminal.screen.is_terminal:
         put(terminal.notes, f"There are more; show them with --limit {2 * options.limit}.", "dim")
+
+
+def act_on_each(ids: Iterable[str], act: Callable[[str], object]) -> None:
+    """Act on each id; an error of one does not stop the others, and is raised in the end."""
+    errors = []
+    for each in ids:
+        try:
+            act(each)
+        except ApiError as error:
+            errors.append(f"{each}: {error}")
+    if errors:
+        raise ApiError("\n".join(errors))
 
 
 def dump_line(value: Any) -> str:

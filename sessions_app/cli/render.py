@@ -8,6 +8,7 @@ from rich.console import Console
 
 from amplifierd.common.program import command
 from amplifierd.common.redaction import redact
+from amplifierd.common.text import excerpt
 from sessions_app.cli.client import BACK, JSON, LOST, StreamEvent
 from sessions_app.cli.output import harmless, one_line, printable, put, shorten
 from sessions_app.events import EventType
@@ -119,7 +120,7 @@ def describe_tool(event: StreamEvent) -> Iterator[tuple[str, str]]:
         case EventType.APPROVAL_REQUIRED:
             yield data["prompt"], "bold magenta"
             given = json.dumps(redact(data.get("tool_input")), indent=2, ensure_ascii=False)
-            yield given if len(given) <= SHOWN_INPUT else f"{given[:SHOWN_INPUT]}…", "default"
+            yield excerpt(given, SHOWN_INPUT), "default"
         case EventType.APPROVAL_RESOLVED:
             good = " for good" if data.get("always") else ""
             why = f": {data['reason']}" if data.get("reason") else "."

@@ -21,6 +21,7 @@ from sessions_app.cli.lookup import SESSION_PREFIX, find_id, find_ids, find_sess
 from sessions_app.cli.output import (
     STATUS_STYLES,
     Terminal,
+    act_on_each,
     confirm,
     dump_line,
     format_age,
@@ -33,7 +34,7 @@ from sessions_app.cli.output import (
     put,
     put_json,
 )
-from sessions_app.cli.render import EVENT_STYLES, summarize
+from sessions_app.cli.render import EVENT_STYLES, describe_run, summarize
 from sessions_app.events import EventType
 from sessions_app.states import CUT_OFF
 from sessions_app.usage import used
@@ -43,6 +44,7 @@ SHOWN = 10
 # Sessions, and messages, in one request of an export.
 PAGE = 100
 FORMATS = ("json", "jsonl", "markdown")
+HEADINGS = ("ID", "STATUS", "AGE", "MSGS", "NAME", "PROFILE")
 # Suffix of a file's name → the format, if none is given.
 SUFFIXES = {".md": "markdown", ".markdown": "markdown", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 # Option that filters → the parameter of the API.
@@ -96,19 +98,19 @@ def list_sessions(terminal: Terminal, options: Namespace) -> None:
 
 def print_sessions(screen: Console, rows: Iterable[JSON]) -> None:
     """Print sessions, a line each: in full on a pipe, shortened on a terminal."""
-    short = screen.is_terminal
-    cells = [
-        (
-            row["sessionId"].removeprefix(SESSION_PREFIX) if short else row["sessionId"],
-            row["status"],
-            format_age(row["createdAt"]) if short else format_time(row["createdAt"]),
-            row["messageCount"],
-            row["name"] or "-",
-            row["profileName"],
-        )
-        for row in rows
-    ]
-    print_table(screen, ("ID", "STATUS", "AGE", "MSGS", "NAME", "PROFILE"), cells)
+    print_table(screen, HEADINGS, [list_cells(row, short=screen.is_terminal) for row in rows])
+
+
+def list_cells(row: JSON, *, short: bool) -> tuple[object, ...]:
+    """Return what stands below HEADINGS for a session."""
+    return (
+        row["sessionId"].removeprefix(SESSION_PREFIX) if short else row["sessionId"],
+        row["status"],
+        format_age(row["createdAt"]) if short else format_time(row["createdAt"]),
+        row["messageCount"],
+        row["name"] or "-",
+        row["profileName"],
+    )
 
 
 def search_sessions(terminal: Terminal, options: Namespace) -> None:
@@ -256,10 +258,9 @@ def follow_session(
         return
     # The stream signals new events; the list of events has their times too.
     for event in EventStream(client, session_id, cursor):
-        if event.name == LOST:
-            put(notes, f"{event.data['error']} Waiting for it.", "yellow")
-        elif event.name == BACK:
-            put(notes, "The connection is back.", "yellow")
+        if event.name in (LOST, BACK):
+            for text, style in describe_run(event):
+                put(notes, text, style)
         if event.name == LOST or (event.seq is not None and event.seq <= cursor):
             continue
         try:
@@ -315,17 +316,11 @@ def delete_sessions(terminal: Terminal, options: Namespace) -> None:
 def _change(
     screen: Console, ids: Iterable[str], status: str, change: Callable[[str], object]
 ) -> None:
-    """Change each session; an error of one does not stop the others."""
-    errors = []
-    for session_id in ids:
-        try:
-            change(session_id)
-        except ApiError as error:
-            errors.append(f"{session_id}: {error}")
-        else:
-            put(screen, f"{session_id}\t{status}")
-    if errors:
-        raise ApiError("\n".join(errors))
+    def change_one(session_id: str) -> None:
+        change(session_id)
+        put(screen, f"{session_id}\t{status}")
+
+    act_on_each(ids, change_one)
 
 
 def _ask(question: str) -> None:

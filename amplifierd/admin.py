@@ -41,7 +41,6 @@ class ApiKeyForm(forms.ModelForm):
                 part.attrs["aria-label"] = label
 
     def clean_expires_at(self) -> Any:
-        """Return the date; raise ValidationError if it has passed."""
         expires_at = self.cleaned_data["expires_at"]
         if expires_at and expires_at <= timezone.now():
             raise ValidationError("This has passed; such a key would be of no use.")
@@ -84,7 +83,6 @@ class ApiKeyAdmin(admin.ModelAdmin):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Show the list with the title "API keys"."""
         return super().changelist_view(request, {"title": "API keys", **(extra_context or {})})
 
     def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> tuple[str, ...]:
@@ -105,7 +103,6 @@ class ApiKeyAdmin(admin.ModelAdmin):
         return False
 
     def has_revoke_permission(self, request: HttpRequest) -> bool:
-        """Tell whether the user may change keys, and so revoke them."""
         return request.user.has_perm("amplifierd.change_apikey")
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: ApiKeyForm, change: bool) -> None:
@@ -133,7 +130,6 @@ class ApiKeyAdmin(admin.ModelAdmin):
 
     @admin.action(description="Revoke selected API keys", permissions=["revoke"])
     def revoke(self, request: HttpRequest, chosen: QuerySet[ApiKey]) -> None:
-        """Revoke the keys."""
         for key in chosen:
             keys.revoke(key.prefix)
             self.log_change(request, key, "Revoked.")
@@ -168,14 +164,12 @@ class ApiKeyAdmin(admin.ModelAdmin):
 
     @admin.display(description="owner")
     def sessions(self, key: ApiKey) -> SafeString:
-        """Return the owner, with a link to its sessions."""
         query = urlencode({"owner": key.owner})
         url = f"{reverse('admin:sessions_app_session_changelist')}?{query}"
         return format_html('<a href="{}"><bdi>{}</bdi></a>', url, visible(key.owner))
 
     @admin.display(description="state")
     def badge(self, key: ApiKey) -> SafeString:
-        """Return the state of the key as a coloured badge."""
         state = key.state
         return format_html('<span class="badge badge-{}">{}</span>', BADGES[state], state)
 
@@ -189,10 +183,8 @@ class ApiKeyAdmin(admin.ModelAdmin):
 
     @admin.display(description="ends")
     def ends(self, key: ApiKey) -> str:
-        """Return the time at which the key expires."""
         return format_time(key.expires_at) if key.expires_at else "never"
 
     @admin.display(description="created")
     def created_time(self, key: ApiKey) -> str:
-        """Return the time at which the key was created."""
         return format_time(key.created_at)

@@ -41,7 +41,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def run_terminal(argv: Sequence[str]) -> int:
-    """Run a command of the terminal; return its exit code."""
     from sessions_app.cli.main import main as run_command
 
     # It may have the URL of the daemon. Imported only if necessary, because it is slow.

@@ -47,7 +47,6 @@ class CallerAuthentication(BaseAuthentication):
     """REST framework's authentication: the caller is the request's user."""
 
     def authenticate(self, request: Request) -> tuple[Caller, None]:
-        """Return the caller; raise what `find_caller` raises."""
         return find_caller(request._request), None
 
     def authenticate_header(self, request: Request) -> str:
@@ -59,7 +58,6 @@ class HasScope(BasePermission):
     """REST framework's permission: the caller has the scope that the request needs."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        """Return True; otherwise raise what `require_scope` raises."""
         require_scope(get_caller(request), required_scope(request.method or "", request.path_info))
         return True
 

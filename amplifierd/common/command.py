@@ -32,7 +32,6 @@ class ConsoleCommand(BaseCommand):
 
     @cached_property
     def screen(self) -> Console:
-        """The standard output."""
         return _console(self.stdout)
 
     @cached_property

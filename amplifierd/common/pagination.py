@@ -134,7 +134,6 @@ def list_response(
 
 
 def page_headers(total: int, next_url: str | None) -> dict[str, str]:
-    """Return the headers of a list: how many rows there are, and where the next page is."""
     link = {"Link": f'<{next_url}>; rel="next"'} if next_url else {}
     return {"X-Total-Count": str(total), **link}
 

@@ -199,7 +199,6 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
 
 
 def respond(problem: Problem) -> HttpResponse:
-    """Return the problem as Django's response."""
     return HttpResponse(
         json.dumps(problem.body),
         status=problem.status,
@@ -209,7 +208,6 @@ def respond(problem: Problem) -> HttpResponse:
 
 
 async def send_problem(send: Send, problem: Problem) -> None:
-    """Send the problem as the whole response of an ASGI application."""
     body = json.dumps(problem.body).encode()
     fields = {"Content-Type": MEDIA_TYPE, "Content-Length": str(len(body)), **problem.headers}
     headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in fields.items()]

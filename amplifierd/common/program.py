@@ -9,7 +9,6 @@ DEFAULT_HOME = Path("~/.amplifierd")
 
 
 def data_folder() -> Path:
-    """Return the data folder of this machine's daemon."""
     return Path(os.environ.get("AMPLIFIERD_HOME") or DEFAULT_HOME).expanduser()
 
 

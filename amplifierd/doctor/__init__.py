@@ -25,15 +25,12 @@ class CheckResult:
 
 
 def ok(topic: str, says: str) -> CheckResult:
-    """Return the result for something that works as it should."""
     return CheckResult(topic, Level.OK, says)
 
 
 def warning(topic: str, says: str, todo: str) -> CheckResult:
-    """Return the result for what works only in part, or not for long."""
     return CheckResult(topic, Level.WARNING, says, todo)
 
 
 def error(topic: str, says: str, todo: str) -> CheckResult:
-    """Return the result for what does not work."""
     return CheckResult(topic, Level.ERROR, says, todo)

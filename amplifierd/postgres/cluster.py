@@ -51,12 +51,10 @@ class EmbeddedPostgres:
 
     @property
     def url(self) -> str:
-        """The database's address."""
         return self._layout.url
 
     @property
     def version(self) -> str:
-        """The major version of the server, for people."""
         return (self._layout.data / "PG_VERSION").read_text().strip()
 
     def start(self) -> None:

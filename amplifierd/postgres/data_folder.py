@@ -35,7 +35,6 @@ class Layout:
 
     @property
     def log(self) -> Path:
-        """The server's log."""
         return self.home / "postgres.log"
 
     @property
@@ -67,7 +66,6 @@ class Layout:
 
     @property
     def url(self) -> str:
-        """The database's address, as DATABASE_URL would have it."""
         return f"postgresql://{NAME}@/{NAME}?host={quote(str(self.sockets), safe='')}&port={PORT}"
 
     def conninfo(self, database: str = "postgres") -> str:

@@ -165,7 +165,6 @@ def make_reachable(folder: Path, account: Account) -> Path:
 
 
 def _runs(folder: Path, account: Account) -> bool:
-    """Tell whether the account may run the programs."""
     command: list[str | Path] = [folder / "postgres", "--version"]
     try:
         return not subprocess.run(  # noqa: S603

@@ -40,7 +40,6 @@ class Claim:
         self.file.flush()
 
     def clear(self) -> None:
-        """Empty the file."""
         self.file.seek(0)
         self.file.truncate()
 

@@ -46,7 +46,6 @@ class Child:
     due_at: float = field(default=0.0, init=False)
 
     def running(self) -> bool:
-        """Tell whether the process runs."""
         return self.process is not None and self.process.poll() is None
 
     def kill(self) -> None:

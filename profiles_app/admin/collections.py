@@ -52,11 +52,9 @@ class CollectionAdmin(admin.ModelAdmin):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Show the list with the title "Collections"."""
         return super().changelist_view(request, {"title": "Collections", **(extra_context or {})})
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Collection]:
-        """Return the collections, each with the number of its profiles."""
         named = Profile.objects.filter(collection=OuterRef("name")).order_by()
         number = named.values("collection").annotate(number=Count("pk")).values("number")
         return super().get_queryset(request).annotate(number=Subquery(number))
@@ -106,12 +104,10 @@ class CollectionAdmin(admin.ModelAdmin):
         return False
 
     def has_sync_permission(self, request: HttpRequest) -> bool:
-        """Tell whether the user may change collections, and so sync them."""
         return request.user.has_perm("profiles_app.change_collection")
 
     @admin.action(description="Sync with their sources", permissions=["sync"])
     def sync(self, request: HttpRequest, queryset: QuerySet[Collection]) -> None:
-        """Sync the chosen collections, and report on each."""
         names = list(queryset.values_list("name", flat=True))
         for result in sync_all(names):
             is_wrong = result.status in (FAILED, REFUSED)
@@ -134,7 +130,6 @@ class CollectionAdmin(admin.ModelAdmin):
 
     @admin.display(description="profiles")
     def profiles(self, collection: CountedCollection) -> SafeString:
-        """Return the number of its profiles, with a link to them."""
         query = urlencode({"collection": collection.name})
         url = f"{reverse('admin:profiles_app_profile_changelist')}?{query}"
         return format_html('<a href="{}">{}</a>', url, collection.number or 0)
@@ -145,7 +140,6 @@ class CollectionAdmin(admin.ModelAdmin):
 
     @admin.display(description="last sync")
     def outcome(self, collection: Collection) -> SafeString:
-        """Return how the last sync ended, with the beginning of an error."""
         if not collection.last_error:
             return format_html('<span class="badge badge-completed">{}</span>', "fine")
         return format_html(

@@ -121,7 +121,6 @@ class AmplifiedDirectoryForm(RedactedForm):
             raise ValidationError(str(error)) from error
 
     def clean_metadata(self) -> dict[str, Any]:
-        """Return the metadata; raise ValidationError if they cannot be stored."""
         try:
             metadata = definition.require_mapping(self.check_masks(), "metadata")
             return directories.validate_metadata(metadata)
@@ -185,7 +184,6 @@ class AmplifiedDirectoryAdmin(admin.ModelAdmin):
     def has_delete_permission(
         self, request: HttpRequest, obj: AmplifiedDirectory | None = None
     ) -> bool:
-        """Return False for the root directory."""
         free = obj is None or obj.relative_path != ROOT
         return free and super().has_delete_permission(request, obj)
 
@@ -212,5 +210,4 @@ class AmplifiedDirectoryAdmin(admin.ModelAdmin):
 
     @admin.display(description="effective profile")
     def effective_profile(self, directory: AmplifiedDirectory) -> str:
-        """Return the directory's own profile, or the one it inherits."""
         return directory.default_profile or directories.find_default_profile(directory)

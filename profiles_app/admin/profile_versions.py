@@ -46,7 +46,6 @@ class VersionPages(admin.ModelAdmin):
         return [*added, *super().get_urls()]
 
     def versions_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Show all versions, newest first."""
         profile = self.find_profile(request, object_id)
         context = {
             "title": f"Versions of {profile}",
@@ -57,7 +56,6 @@ class VersionPages(admin.ModelAdmin):
         return self.render_versions(request, profile, "versions", context)
 
     def version_view(self, request: HttpRequest, object_id: str, number: int) -> HttpResponse:
-        """Show a version as it was written."""
         profile = self.find_profile(request, object_id)
         try:
             text = render_profile(find_version(profile, number))
@@ -109,7 +107,6 @@ class VersionPages(admin.ModelAdmin):
         return profile
 
     def list_permissions(self, request: HttpRequest, profile: Profile) -> dict[str, bool]:
-        """Return what the user may do with a profile."""
         return {
             "may_edit": self.has_change_permission(request, profile),
             "may_mark": super().has_change_permission(request),
@@ -118,7 +115,6 @@ class VersionPages(admin.ModelAdmin):
         }
 
     def render(self, request: HttpRequest, name: str, context: dict[str, Any]) -> HttpResponse:
-        """Return a page of profiles from the template of this name."""
         site = self.admin_site.each_context(request)
         context = {**site, "opts": self.opts, "media": self.media, **context}
         return TemplateResponse(request, f"{TEMPLATES}/{name}.html", context)
@@ -126,14 +122,12 @@ class VersionPages(admin.ModelAdmin):
     def render_versions(
         self, request: HttpRequest, profile: Profile, name: str, context: dict[str, Any]
     ) -> HttpResponse:
-        """Return a page about versions, with what the user may do."""
         may = self.list_permissions(request, profile)
         return self.render(request, name, {**may, **context, "profile": profile})
 
     def redirect_to_versions(
         self, request: HttpRequest, profile: Profile, missing: VersionNotFound
     ) -> HttpResponse:
-        """Redirect to the list of versions, with a message about the missing one."""
         messages.error(request, str(missing))
         url = reverse("admin:profiles_app_profile_versions", args=[profile.pk])
         return HttpResponseRedirect(url)

@@ -168,7 +168,6 @@ class ProfileAdmin(VersionPages):
         css = {"all": ("profiles_app/admin.css",)}
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the URLs of the check and of the actions."""
         view = self.admin_site.admin_view
         name = "profiles_app_profile"
         return [
@@ -184,7 +183,6 @@ class ProfileAdmin(VersionPages):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Show the list with the title "Profiles"."""
         return super().changelist_view(request, {"title": "Profiles", **(extra_context or {})})
 
     def add_view(self, request: HttpRequest, *_: Any, **__: Any) -> HttpResponse:
@@ -307,7 +305,6 @@ class ProfileAdmin(VersionPages):
         return (obj is None or obj.is_local) and super().has_change_permission(request, obj)
 
     def read_draft(self, request: HttpRequest, profile: Profile | None) -> ProfileDraft:
-        """Return the sent draft, with its mistakes."""
         # Browsers send line ends as CRLF.
         text = request.POST.get("text", "").replace("\r\n", "\n")
         # The version that the page showed; no version has the number 0.

@@ -66,7 +66,6 @@ class Section(serializers.Field):
         return value
 
     def schema(self) -> Schema:
-        """Return the schema of the section: a list of modules, or texts by their names."""
         if self.section in definition.TEXTS:
             return by_name(text(minLength=1))
         if self.section == BEHAVIORS:

@@ -535,14 +535,12 @@ def serialize_checks(checks: list[CollectionCheck]) -> dict[str, Any]:
 def serialize_profile_update(
     result: UpdateResult, profile: str, status: str, action: str
 ) -> dict[str, Any]:
-    """Return the outcome of a collection's update for one of its profiles."""
     return ProfileUpdateSerializer.serialize(
         result, profileId=profile, status=status, action=action
     )
 
 
 def serialize_updates(results: list[UpdateResult]) -> dict[str, Any]:
-    """Return the outcome of an update, with the numbers of profiles and failed collections."""
     actions = Counter(action for result in results for _, action in result.profiles.values())
     return CacheUpdateSerializer.serialize(
         overallStatus=collections_sync.find_worst_status(result.status for result in results),

@@ -20,7 +20,6 @@ class AmplifiedDirectoryQuerySet(models.QuerySet["AmplifiedDirectory"]):
     """Amplified directories, by path."""
 
     def at(self, path: str) -> "AmplifiedDirectory | None":
-        """Return the directory of exactly this path."""
         return self.filter(relative_path=path).first()
 
     def default_profiles(self) -> dict[str, str]:

@@ -121,7 +121,6 @@ class ProfileVersionQuerySet(models.QuerySet["ProfileVersion"]):
     """The versions of one profile, in the order of lists."""
 
     def newest_first(self) -> Self:
-        """Return them newest first."""
         return self.order_by("-number")
 
     def older_than(self, created_at: datetime, row_id: str) -> Self:

@@ -127,7 +127,6 @@ def find(name: str) -> Collection:
 
 
 def find_profiles(collection: Collection) -> QuerySet[Profile]:
-    """Return the profiles that came from an added collection."""
     return Profile.objects.filter(collection=collection.name, source=Source.COLLECTION)
 
 
@@ -236,7 +235,6 @@ def replace_contents(
 
 
 def describe_errors(errors: list[FileError]) -> str:
-    """Return a sentence about the files that cannot be loaded."""
     places = (e.file if e.line is None else f"{e.file}, line {e.line}" for e in errors)
     listed = [f"{place}: {error.detail}" for place, error in zip(places, errors, strict=True)]
     more = f" ({len(errors) - SHOWN} more)" if len(errors) > SHOWN else ""

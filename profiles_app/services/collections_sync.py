@@ -106,7 +106,6 @@ def sync_all(names: Iterable[str] | None = None) -> list[SyncResult]:
 
 
 def sync(name: str) -> SyncResult:
-    """Sync one collection. Raises CollectionNotFound."""
     return sync_all([name])[0]
 
 

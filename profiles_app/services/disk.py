@@ -191,7 +191,6 @@ def resolve_links(path: PurePosixPath) -> PurePosixPath:
 
 
 def marker_exists(directory: int) -> bool:
-    """Tell whether the directory has a marker."""
     try:
         return stat.S_ISDIR(os.stat(FOLDER, dir_fd=directory, follow_symlinks=False).st_mode)
     except FileNotFoundError:
@@ -219,7 +218,6 @@ def write_metadata(directory: int, metadata: dict[str, Any]) -> None:
 
 
 def read_agents(directory: int) -> str | None:
-    """Return the instructions for agents in the marker; None if there are none."""
     return _read_marker(directory, AGENTS)
 
 
@@ -237,7 +235,6 @@ def write_agents(directory: int, content: str) -> None:
 
 
 def remove_marker(directory: int) -> None:
-    """Remove the marker with all that is in it."""
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(FOLDER, dir_fd=directory)
 

@@ -247,7 +247,6 @@ def _reach(value: Any, where: str) -> Iterator[tuple[str, Any]]:
 
 
 def _has_reference(value: Any) -> bool:
-    """Tell whether there is a reference anywhere in JSON data."""
     if isinstance(value, str):
         return bool(REFERENCE.search(value))
     return any(_has_reference(item) for _, item in _parts(value))

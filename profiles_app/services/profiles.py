@@ -263,5 +263,4 @@ def activate(name: str) -> Profile:
 
 
 def deactivate() -> None:
-    """Make no profile active."""
     Profile.objects.filter(is_active=True).update(is_active=False)

@@ -184,7 +184,6 @@ REASON = 300
 
 
 def count_sessions() -> dict[str, int]:
-    """Return how many sessions there are in each status."""
     counts = Session.objects.order_by().values_list("status").annotate(Count("id"))
     return {str(status): 0 for status in SessionStatus} | dict(counts)
 

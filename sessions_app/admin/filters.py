@@ -33,7 +33,6 @@ class Tally:
     is_whole: bool
 
     def total(self, chosen: Mapping[str, str]) -> int:
-        """Return how many rows match the chosen filters, by column and value."""
         return sum(
             count for values, count in self.combinations.items() if self._fits(values, chosen)
         )

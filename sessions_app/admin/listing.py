@@ -56,7 +56,6 @@ class ConsoleAdmin(admin.ModelAdmin):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Show the list under its plain name."""
         title = str(self.opts.verbose_name_plural).capitalize()
         return super().changelist_view(request, {"title": title, **(extra_context or {})})
 
@@ -307,7 +306,6 @@ class ListingAdmin(ConsoleAdmin):
     sortable_by = ()
 
     def serialize_row(self, row: Any) -> JSON:
-        """Return a row as an object of the JSON export."""
         raise NotImplementedError
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[Listing]:
@@ -340,7 +338,6 @@ class ListingAdmin(ConsoleAdmin):
         }
 
     def export_view(self, request: HttpRequest, kind: str) -> StreamingHttpResponse:
-        """Send all matching rows as a file."""
         rows = self._list(request).everything()
         name = str(self.opts.verbose_name_plural)
         if kind == "csv":

@@ -149,5 +149,4 @@ class ApprovalAdmin(ConsoleAdmin):
 
 
 def _with_session(found: ActionQuerySet) -> QuerySet[Approval]:
-    """Return approvals with what is shown of their sessions."""
     return found.select_related("session").only(*COLUMNS, "session__name", "session__profile_name")

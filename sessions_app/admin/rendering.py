@@ -41,7 +41,6 @@ def render_input(data: Any) -> SafeString:
 
 
 def render_badge(status: str) -> SafeString:
-    """Return the HTML of a status: a coloured word."""
     return format_html('<span class="badge badge-{}">{}</span>', status, status)
 
 
@@ -93,7 +92,6 @@ _UNITS = ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 
 
 def page_url(model: str, identifier: str) -> str:
-    """Return the console's page of a session or run."""
     return reverse(f"admin:sessions_app_{model}_change", args=[quote(identifier)])
 
 
@@ -126,7 +124,6 @@ def _lexer(language: str) -> Lexer:
 
 
 def find_lexer(language: str) -> Lexer | None:
-    """Return the lexer for the language name of a code block."""
     name = language.lower()
     return _lexer(name) if name in LANGUAGES else None
 

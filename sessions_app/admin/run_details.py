@@ -163,7 +163,6 @@ class AttemptEvent:
 
     @property
     def description(self) -> str:
-        """Return what happened, in words."""
         return f"attempt {self.number} {LABELS[self.kind]}"
 
 

@@ -39,7 +39,6 @@ class RunList(Listing):
     counted = NEWEST
 
     def search(self, rows: QuerySet[Run]) -> QuerySet[Run]:
-        """Return the runs that have what is searched for in their id, worker or error."""
         text = self.filters.text.strip()
         if not text:
             return rows
@@ -51,20 +50,16 @@ class RunList(Listing):
         return rows.filter(parts, id__in=self._newest(rows).values("id"))
 
     def countable(self, rows: QuerySet[Run]) -> QuerySet[Run]:
-        """Return what is counted: the newest runs."""
         return self._newest(self.search(rows) if self.filters.text.strip() else rows)
 
     def only(self, ids: list[str]) -> list[Run]:
-        """Return these runs as they are now."""
         return list(_with_page_columns(self.root_queryset).filter(pk__in=ids))
 
     def from_newest(self, after: Cursor | None) -> QuerySet[Run]:
-        """Return the runs, newest first."""
         rows = _with_page_columns(self.matching).order_by("-id")
         return rows.filter(id__lt=after.id) if after else rows
 
     def newer_than(self, cursor: Cursor) -> QuerySet[Run]:
-        """Return the runs that are newer than one, the nearest first."""
         return _with_page_columns(self.matching).filter(id__gt=cursor.id).order_by("id")
 
     @property
@@ -72,7 +67,6 @@ class RunList(Listing):
         return f"{self.tally.total(self.filters.chosen):,}"
 
     def _count(self, column: str, value: str, count: int) -> str:
-        """Return how many of the newest runs another choice would leave."""
         return f"{count:,}"
 
     def _newest(self, rows: QuerySet[Run]) -> QuerySet[Run]:
@@ -80,7 +74,6 @@ class RunList(Listing):
 
 
 def _with_page_columns(rows: QuerySet[Run]) -> QuerySet[Run]:
-    """Return the runs with what the page shows of their session and message."""
     large = ("session__mount_plan", "session__settings_overrides", "session__metadata")
     said = ("message__content", "message__metadata", "message__words", "session__error_details")
     return rows.select_related("session", "message").defer(*large, *said)
@@ -178,7 +171,6 @@ class RunAdmin(ListingAdmin):
 
     @admin.display(description="usage")
     def usage_text(self, run: Run) -> SafeString:
-        """Return what the run has used, as JSON."""
         return format_html('<pre class="written">{}</pre>', format_json(run.usage))
 
     @admin.display(description="answer ended")
@@ -188,6 +180,5 @@ class RunAdmin(ListingAdmin):
 
     @admin.display(description="error")
     def whole_error(self, run: Run) -> SafeString:
-        """Return the error, however long it is."""
         error = describe_error(run.error_code, run.error)
         return format_html('<pre class="written">{}</pre>', error or NOTHING)

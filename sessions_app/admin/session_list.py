@@ -90,7 +90,6 @@ class SessionList(Listing):
         return self.hits is not None
 
     def search(self, rows: Any) -> QuerySet[Session]:
-        """Return the sessions whose name, messages or id match the search."""
         text = self.filters.text
         if not text.strip():
             return rows
@@ -115,14 +114,12 @@ class SessionList(Listing):
         return rest[:PAGE], len(rest) > PAGE, len(rest) < len(self.hits)
 
     def after(self, cursor: Cursor | None) -> list[Hit]:
-        """Return what the search ranks after a row."""
         hits = self.hits or []
         if cursor is None or cursor.rank is None:
             return hits
         return [hit for hit in hits if hit.place < _rank(cursor)]
 
     def only(self, ids: list[str]) -> list[Session]:
-        """Return these sessions as they are now."""
         self.hits = None
         return list(self.root_queryset.with_active_run().filter(pk__in=ids))
 
@@ -141,7 +138,6 @@ class SessionList(Listing):
         return newer.order_by("created_at", "id")
 
     def cursor(self, row: Any) -> Cursor:
-        """Return the place of a session in the list, or of a hit."""
         if isinstance(row, Hit):
             return Cursor(row.created_at, row.session_id, row.rank)
         return Cursor(row.created_at, row.id)
@@ -161,7 +157,6 @@ class SessionList(Listing):
         ]
 
     def countable(self, rows: QuerySet[Session]) -> QuerySet[Session]:
-        """Return what is counted: all sessions that fit the other filters."""
         return rows.order_by()
 
     @cached_property

@@ -181,7 +181,6 @@ def build_head(session: Session) -> dict[str, Any]:
 
 
 def build_summary(session: Session) -> list[SummaryItem]:
-    """Return the facts of a session, the most important ones first."""
     # The number of the profile's version that the session began with.
     number = session.mount_plan.get("session", {}).get("profileVersion")
     profile = session.profile_name + (f", version {number}" if number else "")

@@ -82,7 +82,6 @@ class FragmentsAdmin(SessionActionsAdmin):
         return JsonResponse({"html": html})
 
     def pending_view(self, request: HttpRequest, object_id: str, run_id: str) -> JsonResponse:
-        """Return the status of a run, and its pending and answered actions."""
         session = self.find_session(request, object_id, "view")
         run = Run.objects.filter(session_id=session.id, pk=run_id).first()
         if run is None:
@@ -113,7 +112,6 @@ class FragmentsAdmin(SessionActionsAdmin):
     def render_piece(
         self, request: HttpRequest, session: Session, name: str, context: dict[str, Any]
     ) -> str:
-        """Return the HTML of a piece of a session's page."""
         may_change = self.has_change_permission(request, session)
         context = {"opts": self.opts, "session": session, "may_change": may_change, **context}
         return render_to_string(f"{FOLDER}/{name}.html", context, request)
@@ -222,6 +220,5 @@ class DirectoryAdmin(AmplifiedDirectoryAdmin):
 
 
 def sessions_url(path: str) -> str:
-    """Return the list of the sessions in a directory."""
     query = urlencode({"amplified_dir": path})
     return f"{reverse('admin:sessions_app_session_changelist')}?{query}"

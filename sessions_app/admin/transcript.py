@@ -84,7 +84,6 @@ class LiveRun:
 
     @property
     def waits_for(self) -> str:
-        """Return in words what it waits for."""
         return self.pending_actions.describe(self.run)
 
 

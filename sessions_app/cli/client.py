@@ -164,7 +164,6 @@ class Client:
             cursor = [("cursor", parse_qs(urlsplit(following).query)["cursor"][0])]
 
     def rows(self, path: str, params: Query, count: int) -> list[JSON]:
-        """Return the first `count` rows of a list."""
         pages = self.pages(path, [*params, ("limit", min(count, PAGE))])
         return list(islice((row for page in pages for row in page.json()), count))
 

@@ -62,7 +62,6 @@ def put(console: Console, text: str, style: str | None = None, end: str = "\n") 
 
 
 def put_json(console: Console, value: Any) -> None:
-    """Print a value as one line of JSON."""
     line = dump_line(value)
     put(console, printable(line) if console.is_terminal else line)
 
@@ -135,7 +134,6 @@ def print_table(
 
 
 def confirm(question: str) -> bool:
-    """Ask on the terminal; return whether the answer is yes."""
     try:
         return input(f"{question} [y/N] ").strip().lower() in {"y", "yes"}
     except EOFError:

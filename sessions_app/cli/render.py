@@ -129,7 +129,6 @@ def describe_tool(event: StreamEvent) -> Iterator[tuple[str, str]]:
 
 
 def _shorten_value(value: Any) -> str:
-    """Return the beginning of a tool's input or result."""
     if isinstance(value, dict):
         value = ", ".join(f"{key}={item}" for key, item in value.items())
     return "" if value is None else shorten(str(value), SHOWN)
@@ -206,7 +205,6 @@ class Renderer:
         put(self._notes, harmless(text) if self._notes.is_terminal else printable(text), style)
 
     def finish(self) -> None:
-        """Finish the open block."""
         if self._open:
             self._open[1].finish()
             self._open = None

@@ -76,7 +76,6 @@ def parse_moment(text: str) -> datetime:
 
 
 def build_query(client: Client, options: Namespace) -> Query:
-    """Return the parameters of the list for the options."""
     query: Query = []
     for option, name in FILTERS.items():
         if value := getattr(options, option):
@@ -293,7 +292,6 @@ def print_event(screen: Console, event: JSON, as_json: bool) -> None:
 
 
 def change_sessions(terminal: Terminal, options: Namespace) -> None:
-    """Start or end sessions."""
     action, ids = options.action, find_ids(terminal.client, options.ids)
     body = {"error_message": options.message} if action == "fail" else None
     status = {"start": "active", "complete": "completed", "fail": "failed"}.get(
@@ -329,7 +327,6 @@ def _ask(question: str) -> None:
 
 
 def clean_up(terminal: Terminal, options: Namespace) -> None:
-    """Remove sessions that ended long ago, or that were never started."""
     wanted = {"older_than_days": options.older_than_days, "status": options.status}
 
     def remove(dry_run: bool) -> str:

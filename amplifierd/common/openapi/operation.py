@@ -117,7 +117,6 @@ class Description(AutoSchema):
         return [self.view.tag]
 
     def get_auth(self) -> list[dict[str, Any]]:
-        """Return that a key may be needed."""
         return [{"apiKey": []}, {}]
 
     def get_response_serializers(self) -> None:
@@ -165,7 +164,6 @@ def describe_query(parameter: dict[str, Any]) -> dict[str, Any]:
 
 
 def describe_responses(own: Operation, method: str, path: str) -> dict[str, Any]:
-    """Return the answers by their status, then the errors."""
     statuses = {*ALWAYS, *own.errors}
     statuses |= {404} if "{" in path else set()
     statuses |= set(WITH_BODY) if method != "GET" else set()
@@ -187,7 +185,6 @@ def describe_responses(own: Operation, method: str, path: str) -> dict[str, Any]
 
 
 def describe_content(answer: Answer, media_type: str) -> dict[str, Any]:
-    """Return the schema of an answer, with an example."""
     if isinstance(answer, list):
         schema = list_of(ref(answer[0]))
     else:
@@ -201,7 +198,6 @@ def describe_content(answer: Answer, media_type: str) -> dict[str, Any]:
 
 
 def components() -> dict[str, Schema]:
-    """Return all components of answers by their names."""
     found = {kind.__name__: kind.schema() for kind in OutputSerializer.subclasses()}
     return COMPONENTS | {name.removesuffix("Serializer"): each for name, each in found.items()}
 
@@ -235,7 +231,6 @@ def describe_stream(
     errors: Sequence[int] = (),
     **texts: str,
 ) -> None:
-    """Add a stream of server-sent events to the description."""
     own = Operation(answers, errors, media_type=EVENT_STREAM)
     in_query = [describe_query(parameter) for parameter in parameters]
     STREAMS[path] = {
@@ -299,7 +294,6 @@ def _add_links(paths: dict[str, dict[str, Any]]) -> None:
 
 
 def _drop_key(value: Any, key: str) -> Any:
-    """Return the value without a key, at all levels."""
     if isinstance(value, dict):
         return {name: _drop_key(item, key) for name, item in value.items() if name != key}
     return [_drop_key(item, key) for item in value] if isinstance(value, list) else value

@@ -51,7 +51,6 @@ def by_name(item: Schema, description: str = "", **more: Any) -> Schema:
 
 
 def nullable(schema: Schema) -> Schema:
-    """Return a schema that also allows null."""
     if "$ref" in schema:
         return {"oneOf": [schema, {"type": "null"}]}
     kinds = {**schema, "type": [schema["type"], "null"]}

@@ -91,7 +91,6 @@ class Command(ConsoleCommand):
 
 
 def _as_json(key: ApiKey) -> dict[str, Any]:
-    """Return the JSON of a key's row; the key itself is not kept."""
     times = {
         "createdAt": key.created_at,
         "expiresAt": key.expires_at,

@@ -14,7 +14,6 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Print the link of the daemon that serves the data folder."""
         try:
             link = signin.make_link(instance.noted_url(settings.HOME) or own_url())
         except signin.InvalidLink as error:

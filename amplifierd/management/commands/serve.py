@@ -130,7 +130,6 @@ class Command(BaseCommand):
             self.say(f"  Hint       `{command('createsuperuser')}` creates a login for the console")
 
     def supervise(self, listener: socket.socket, postgres: EmbeddedPostgres | None) -> None:
-        """Run the processes until a signal ends them."""
         # This process needs the database no longer.
         close_connections()
         preload()

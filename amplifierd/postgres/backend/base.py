@@ -34,7 +34,6 @@ class DatabaseWrapper(PostgreSQLWrapper):
             self.pool.putconn(connection)
 
     def connect(self) -> None:
-        """Open a connection, or take one from the pool."""
         self.is_stale = False
         super().connect()
 
@@ -47,7 +46,6 @@ class DatabaseWrapper(PostgreSQLWrapper):
 
     @cached_property
     def wrap_database_errors(self) -> DatabaseErrorWrapper:
-        """Return the context manager that turns psycopg's exceptions into Django's."""
         return ErrorWrapper(self)
 
 

@@ -8,7 +8,6 @@ from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
@@ -16,6 +15,7 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
 from amplifierd.auth import keys
+from amplifierd.common.console import ConsolePages
 from amplifierd.models import ApiKey, Scope
 from sessions_app.admin.rendering import format_duration, format_time, visible
 
@@ -70,7 +70,7 @@ MADE_KEY = "amplifierd.made_key"
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(admin.ModelAdmin):
+class ApiKeyAdmin(ConsolePages):
     """API keys. A new key is shown once; afterwards only its prefix is known."""
 
     form = ApiKeyForm
@@ -79,11 +79,6 @@ class ApiKeyAdmin(admin.ModelAdmin):
     show_facets = admin.ShowFacets.NEVER
     search_fields = ("name", "prefix", "owner")
     actions = ("revoke",)
-
-    def changelist_view(
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        return super().changelist_view(request, {"title": "API keys", **(extra_context or {})})
 
     def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> tuple[str, ...]:
         """Return the fields of the form for a new key, or all fields of an existing one."""
@@ -118,15 +113,13 @@ class ApiKeyAdmin(admin.ModelAdmin):
     ) -> HttpResponse:
         """Show the key, without a redirect: for that it would have to be stored."""
         context = {
-            **self.admin_site.each_context(request),
             "title": "The key is created",
-            "opts": self.opts,
             "made": obj,
             "key": request.META[MADE_KEY],
             "meaning": MEANINGS[Scope(obj.scope)],
             "url": request.build_absolute_uri(reverse("session-list")),
         }
-        return TemplateResponse(request, "admin/amplifierd/apikey/made.html", context)
+        return self.render_page(request, "admin/amplifierd/apikey/made.html", context)
 
     @admin.action(description="Revoke selected API keys", permissions=["revoke"])
     def revoke(self, request: HttpRequest, chosen: QuerySet[ApiKey]) -> None:

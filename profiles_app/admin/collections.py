@@ -12,6 +12,7 @@ from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
+from amplifierd.common.console import ConsolePages
 from amplifierd.common.text import excerpt
 from profiles_app.models import Collection, Profile
 from profiles_app.services.collections_sync import FAILED, REFUSED, sync_all
@@ -28,7 +29,7 @@ class CountedCollection(Protocol):
 
 
 @admin.register(Collection)
-class CollectionAdmin(admin.ModelAdmin):
+class CollectionAdmin(ConsolePages):
     """Collections, with their contents at the last sync, or why that failed."""
 
     list_display = ("name", "kind", "profiles", "address", "version", "last_synced", "outcome")
@@ -48,11 +49,6 @@ class CollectionAdmin(admin.ModelAdmin):
     )
     readonly_fields = fields
     actions = ("sync",)
-
-    def changelist_view(
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        return super().changelist_view(request, {"title": "Collections", **(extra_context or {})})
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Collection]:
         named = Profile.objects.filter(collection=OuterRef("name")).order_by()

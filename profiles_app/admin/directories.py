@@ -10,10 +10,10 @@ from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 
+from amplifierd.common.console import ConsolePages
 from amplifierd.common.redaction import MASK, redact
 from profiles_app import definition
 from profiles_app.exceptions import ProfilesError
@@ -129,7 +129,7 @@ class AmplifiedDirectoryForm(RedactedForm):
 
 
 @admin.register(AmplifiedDirectory)
-class AmplifiedDirectoryAdmin(admin.ModelAdmin):
+class AmplifiedDirectoryAdmin(ConsolePages):
     """Amplified directories as a tree, each with its effective profile."""
 
     form = AmplifiedDirectoryForm
@@ -164,15 +164,13 @@ class AmplifiedDirectoryAdmin(admin.ModelAdmin):
             node.url = reverse(PAGE, args=[known[node.path][0]])
         self.add_links(nodes)
         context = {
-            **self.admin_site.each_context(request),
-            "opts": self.opts,
             "title": "Directories",
             "nodes": nodes,
             "text": text,
             "most": MOST if len(known) == MOST else 0,
             **(extra_context or {}),
         }
-        return TemplateResponse(request, self.change_list_template, context)
+        return self.render_page(request, self.change_list_template, context)
 
     def add_links(self, nodes: list[Node]) -> None:
         """Add links to pages about the nodes; a subclass in another app may have some."""

@@ -1,17 +1,16 @@
 """The versions of a profile in the console: a list, one version, two side by side."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
-from django.urls import URLPattern, path, reverse
+from django.urls import reverse
 
+from amplifierd.common.console import ConsolePages
 from amplifierd.common.text import excerpt, visible
 from profiles_app.diff import SIZE_LIMIT, compare_versions, pair_lines
 from profiles_app.exceptions import VersionNotFound
@@ -26,24 +25,14 @@ SHOWN = 300
 NUMBER_LENGTH = 9
 
 
-class VersionPages(admin.ModelAdmin):
+class VersionPages(ConsolePages):
     """The part of the profiles' admin that finds profiles and shows their versions."""
 
-    def get_urls(self) -> list[URLPattern]:
-        pages: dict[str, tuple[Callable[..., HttpResponse], str]] = {
-            "versions/": (self.versions_view, "versions"),
-            "versions/compare/": (self.compare_view, "compare"),
-            "versions/<int:number>/": (self.version_view, "version"),
-        }
-        added = [
-            path(
-                f"<path:object_id>/{tail}",
-                self.admin_site.admin_view(view),
-                name=f"profiles_app_profile_{name}",
-            )
-            for tail, (view, name) in pages.items()
-        ]
-        return [*added, *super().get_urls()]
+    pages = {
+        "<path:object_id>/versions/": "versions",
+        "<path:object_id>/versions/compare/": "compare",
+        "<path:object_id>/versions/<int:number>/": "version",
+    }
 
     def versions_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         profile = self.find_profile(request, object_id)
@@ -115,9 +104,8 @@ class VersionPages(admin.ModelAdmin):
         }
 
     def render(self, request: HttpRequest, name: str, context: dict[str, Any]) -> HttpResponse:
-        site = self.admin_site.each_context(request)
-        context = {**site, "opts": self.opts, "media": self.media, **context}
-        return TemplateResponse(request, f"{TEMPLATES}/{name}.html", context)
+        context = {"media": self.media, **context}
+        return self.render_page(request, f"{TEMPLATES}/{name}.html", context)
 
     def render_versions(
         self, request: HttpRequest, profile: Profile, name: str, context: dict[str, Any]

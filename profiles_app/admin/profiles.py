@@ -17,7 +17,7 @@ from django.http import (
     HttpResponseRedirect,
     JsonResponse,
 )
-from django.urls import URLPattern, path, reverse
+from django.urls import reverse
 
 from amplifierd.common.text import excerpt, visible
 from profiles_app.admin.profile_versions import TEMPLATES, VersionPages, parse_number
@@ -163,27 +163,10 @@ class ProfileAdmin(VersionPages):
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     actions = None
+    pages = {"check/": "check", "<path:object_id>/action/<slug:name>/": "action"}
 
     class Media:
         css = {"all": ("profiles_app/admin.css",)}
-
-    def get_urls(self) -> list[URLPattern]:
-        view = self.admin_site.admin_view
-        name = "profiles_app_profile"
-        return [
-            path("check/", view(self.check_view), name=f"{name}_check"),
-            path(
-                "<path:object_id>/action/<slug:name>/",
-                view(self.action_view),
-                name=f"{name}_action",
-            ),
-            *super().get_urls(),
-        ]
-
-    def changelist_view(
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        return super().changelist_view(request, {"title": "Profiles", **(extra_context or {})})
 
     def add_view(self, request: HttpRequest, *_: Any, **__: Any) -> HttpResponse:
         """Show the editor for a new profile; on POST create the profile."""

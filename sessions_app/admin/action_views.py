@@ -21,8 +21,7 @@ from django.http import (
     HttpResponseRedirect,
     JsonResponse,
 )
-from django.template.response import TemplateResponse
-from django.urls import URLPattern, path, reverse
+from django.urls import reverse
 
 from sessions_app.admin.actions import (
     LIFECYCLE_ACTIONS,
@@ -65,15 +64,11 @@ MARKS = (
 class SessionActionsAdmin(ListingAdmin):
     """The part of the sessions' admin that changes sessions, only through services."""
 
-    def get_urls(self) -> list[URLPattern]:
-        """Add the URLs of the actions: POST runs an action, GET shows its form."""
-        view, name = self.admin_site.admin_view, "sessions_app_session"
-        lifecycle, action = view(self.lifecycle_view), view(self.action_view)
-        return [
-            path("<path:object_id>/lifecycle/<slug:name>/", lifecycle, name=f"{name}_lifecycle"),
-            path("<path:object_id>/action/<slug:name>/", action, name=f"{name}_action"),
-            *super().get_urls(),
-        ]
+    # POST runs an action, GET shows its form.
+    pages = {
+        "<path:object_id>/lifecycle/<slug:name>/": "lifecycle",
+        "<path:object_id>/action/<slug:name>/": "action",
+    }
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
@@ -264,8 +259,7 @@ class SessionActionsAdmin(ListingAdmin):
         self, request: HttpRequest, name: str, context: dict[str, Any]
     ) -> HttpResponse:
         """Return a page with a question; its form sends `confirmed`."""
-        context = {**self.admin_site.each_context(request), "opts": self.opts, **context}
-        return TemplateResponse(request, f"admin/sessions_app/session/{name}.html", context)
+        return self.render_page(request, f"admin/sessions_app/session/{name}.html", context)
 
     def run_on_all(
         self,

@@ -14,10 +14,10 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.template.loader import render_to_string
-from django.urls import URLPattern, path
 from django.utils import timezone
 from rest_framework.exceptions import ValidationError
 
+from amplifierd.common.console import ConsolePages
 from amplifierd.common.formats import stamp
 from amplifierd.common.pagination import Cursor, CursorField
 from sessions_app.admin.filters import Filters, Tally, count_combinations, format_count
@@ -38,7 +38,7 @@ NEW = 100
 AFTER, BEFORE, ONLY = "after", "before", "ids"
 
 
-class ConsoleAdmin(admin.ModelAdmin):
+class ConsoleAdmin(ConsolePages):
     """A list of rows that the console does not create, without unnecessary counting."""
 
     list_per_page = 50
@@ -52,12 +52,6 @@ class ConsoleAdmin(admin.ModelAdmin):
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Nobody: only the API makes sessions and runs, with everything that belongs to them."""
         return False
-
-    def changelist_view(
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        title = str(self.opts.verbose_name_plural).capitalize()
-        return super().changelist_view(request, {"title": title, **(extra_context or {})})
 
 
 def csv_file(name: str, columns: list[Column], rows: Iterable[Any]) -> StreamingHttpResponse:
@@ -304,21 +298,13 @@ class ListingAdmin(ConsoleAdmin):
     row_template: ClassVar[str]
     columns: ClassVar[list[Column]]
     sortable_by = ()
+    pages = {"export/<slug:kind>/": "export", "changes/": "changes"}
 
     def serialize_row(self, row: Any) -> JSON:
         raise NotImplementedError
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[Listing]:
         return self.listing
-
-    def get_urls(self) -> list[URLPattern]:
-        name = f"{self.opts.app_label}_{self.opts.model_name}"
-        view = self.admin_site.admin_view
-        return [
-            path("export/<slug:kind>/", view(self.export_view), name=f"{name}_export"),
-            path("changes/", view(self.changes_view), name=f"{name}_changes"),
-            *super().get_urls(),
-        ]
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None

@@ -9,7 +9,6 @@ from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
 
 from sessions_app.admin.listing import ConsoleAdmin
 from sessions_app.admin.rendering import page_url
@@ -123,8 +122,6 @@ class ApprovalAdmin(ConsoleAdmin):
             following = following.older_than(last.created_at, last.id)
         rows = list(_with_session(following)[: PAGE + 1])
         context = {
-            **self.admin_site.each_context(request),
-            "opts": self.opts,
             "title": "Approvals",
             "count": pending.count(),
             "rows": rows[:PAGE],
@@ -134,7 +131,7 @@ class ApprovalAdmin(ConsoleAdmin):
             "inbox": True,
             "hints": " ".join(hint.meta.name for hint in HINTS),
         }
-        return TemplateResponse(request, "admin/sessions_app/approval/inbox.html", context)
+        return self.render_page(request, "admin/sessions_app/approval/inbox.html", context)
 
     def change_view(
         self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any

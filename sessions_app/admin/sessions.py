@@ -8,7 +8,7 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.template.loader import render_to_string
-from django.urls import URLPattern, path, reverse
+from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
@@ -41,22 +41,12 @@ FOLDER = "admin/sessions_app/session"
 class FragmentsAdmin(SessionActionsAdmin):
     """The part of the sessions' admin that a session's page is refreshed from."""
 
-    def get_urls(self) -> list[URLPattern]:
-        views = (
-            ("transcript/", self.transcript_view, "transcript"),
-            ("message/<int:seq>/", self.message_view, "message"),
-            ("pending-actions/<str:run_id>/", self.pending_view, "pending"),
-            ("head/", self.head_view, "head"),
-        )
-        pieces = [
-            path(
-                f"<path:object_id>/{tail}",
-                self.admin_site.admin_view(view),
-                name=f"sessions_app_session_{name}",
-            )
-            for tail, view, name in views
-        ]
-        return [*pieces, *super().get_urls()]
+    pages = {
+        "<path:object_id>/transcript/": "transcript",
+        "<path:object_id>/message/<int:seq>/": "message",
+        "<path:object_id>/pending-actions/<str:run_id>/": "pending",
+        "<path:object_id>/head/": "head",
+    }
 
     def transcript_view(self, request: HttpRequest, object_id: str) -> JsonResponse:
         """Return the messages before, after or around a seq."""

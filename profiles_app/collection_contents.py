@@ -63,7 +63,7 @@ def parse_collection(collection: str, tree: SourceTree) -> Contents:
                 raise InvalidDefinition(f"profile.name: must be {stem!r}, like the file.")
             if place := find_secret(file.definition, ""):
                 raise InvalidDefinition(
-                    f"{place.removeprefix('.')}: a secret is never stored; write ${{NAME}}, which "
+                    f"{place}: a secret is never stored; write ${{NAME}}, which "
                     "is read from the environment at run time."
                 )
         except InvalidDefinition as error:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from amplifierd.common.redaction import list_parts
 from amplifierd.common.text import UNSTORABLE
 from profiles_app.exceptions import InvalidDefinition
 
@@ -131,15 +132,12 @@ def check_storable(value: Any, where: str, depth: int = DEPTH) -> None:
     """Raise InvalidDefinition, with the place, unless the value can be stored as JSON."""
     if depth == 0 and isinstance(value, dict | list):
         raise InvalidDefinition(f"{where}: nested too deeply; at most {DEPTH} levels are read.")
-    if isinstance(value, dict):
-        for key, item in value.items():
+    if isinstance(value, dict | list):
+        for place, key, item in list_parts(value, where):
             if len(key) > KEY_LIMIT:
                 raise InvalidDefinition(f"{where}: a key has at most {KEY_LIMIT} characters.")
             check_storable_text(key, f"a key in {where}")
-            check_storable(item, f"{where}.{key}", depth - 1)
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            check_storable(item, f"{where}[{index}]", depth - 1)
+            check_storable(item, place, depth - 1)
     elif isinstance(value, str):
         check_storable_text(value, where)
     else:

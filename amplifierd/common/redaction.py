@@ -1,6 +1,7 @@
 """Keeps secrets out of answers: literal ones are masked, references like `${NAME}` stay."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 MASK = "********"
@@ -41,19 +42,27 @@ def redact(value: Any, *, secret: bool = False) -> Any:
 
 def find_secret(value: Any, where: str, *, secret: bool = False) -> str | None:
     """Return the place of the first literal secret in JSON data: one that `redact` would mask."""
+    if isinstance(value, dict | list):
+        found = (
+            find_secret(item, place, secret=secret or is_secret(key))
+            for place, key, item in list_parts(value, where)
+        )
+        return next((place for place in found if place), None)
+    shown = redact(value, secret=secret)
+    # A mask that a client sends back replaces a secret that is lost.
+    is_mask = (secret and shown == MASK) or (isinstance(shown, str) and f"://{MASK}@" in shown)
+    return where if is_mask or shown != value else None
+
+
+def list_parts(value: Any, where: str) -> Iterator[tuple[str, str, Any]]:
+    """Yield place, key and item of what is in an object or a list; nothing for other values.
+
+    `where` is the place of the value, in messages; the items of a list have "" as their key.
+    """
     if isinstance(value, dict):
-        parts = [(f"{where}.{key}", key, item) for key, item in value.items()]
+        yield from ((f"{where}.{key}".removeprefix("."), key, item) for key, item in value.items())
     elif isinstance(value, list):
-        parts = [(f"{where}[{index}]", "", item) for index, item in enumerate(value)]
-    else:
-        shown = redact(value, secret=secret)
-        # A mask that a client sends back replaces a secret that is lost.
-        is_mask = (secret and shown == MASK) or (isinstance(shown, str) and f"://{MASK}@" in shown)
-        return where if is_mask or shown != value else None
-    found = (
-        find_secret(item, place, secret=secret or is_secret(key)) for place, key, item in parts
-    )
-    return next((place for place in found if place), None)
+        yield from ((f"{where}[{index}]", "", item) for index, item in enumerate(value))
 
 
 def is_secret(key: str) -> bool:

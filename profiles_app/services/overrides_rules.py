@@ -30,13 +30,13 @@ do themselves. There, overrides also
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
 
-from amplifierd.common.redaction import find_secret, is_secret, words
+from amplifierd.common.redaction import find_secret, is_secret, list_parts, words
 from profiles_app import modules
 from profiles_app.definition import MODULE_LISTS, SESSION_MODULES, TEXTS, merge
 from profiles_app.exceptions import InvalidDefinition
@@ -226,41 +226,25 @@ def _find_new_reference(base: Any, over: Any, where: str) -> str | None:
     """Return the place of the first reference that differs from the base at the same place."""
     if isinstance(over, str):
         return where if REFERENCE.search(over) and over != base else None
-    for key, item in _parts(over):
-        part = None
-        if isinstance(base, dict):
-            part = base.get(key)
-        elif isinstance(base, list) and isinstance(key, int) and key < len(base):
-            part = base[key]
-        if place := _find_new_reference(part, item, _join(where, key)):
-            return place
-    return None
+    bases = {place: item for place, _, item in list_parts(base, where)}
+    parts = list_parts(over, where)
+    found = (_find_new_reference(bases.get(place), item, place) for place, _, item in parts)
+    return next((place for place in found if place), None)
 
 
 def _reach(value: Any, where: str) -> Iterator[tuple[str, Any]]:
     """Yield place and value of everything that has an address or a key of a module."""
-    for key, item in _parts(value):
-        if isinstance(key, str) and (_REACH.search(words(key)) or is_secret(key)):
-            yield _join(where, key), item
+    for place, key, item in list_parts(value, where):
+        if _REACH.search(words(key)) or is_secret(key):
+            yield place, item
         else:
-            yield from _reach(item, _join(where, key))
+            yield from _reach(item, place)
 
 
 def _has_reference(value: Any) -> bool:
     if isinstance(value, str):
         return bool(REFERENCE.search(value))
-    return any(_has_reference(item) for _, item in _parts(value))
-
-
-def _parts(value: Any) -> Iterable[tuple[str | int, Any]]:
-    """Return the items of an object or a list by key or index; other values have none."""
-    if isinstance(value, dict):
-        return value.items()
-    return enumerate(value) if isinstance(value, list) else ()
-
-
-def _join(where: str, key: str | int) -> str:
-    return f"{where}[{key}]" if isinstance(key, int) else f"{where}.{key}"
+    return any(_has_reference(item) for _, _, item in list_parts(value, ""))
 
 
 # --- Tools ---

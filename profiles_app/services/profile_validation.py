@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
 
+from amplifierd.common.redaction import list_parts
 from profiles_app import definition, modules, profile_format
 from profiles_app.definition import MODULE_LISTS, SESSION_MODULES
 from profiles_app.exceptions import InvalidDefinition, NotCompilable, ProfileExists
@@ -142,13 +143,9 @@ def _check_module(
 
 def _find_false_references(value: Any, where: str) -> Iterator[Error]:
     """Yield an error for each text in a config with an invalid reference."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _find_false_references(item, f"{where}.{key}" if where else key)
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _find_false_references(item, f"{where}[{index}]")
-    elif isinstance(value, str) and ".config" in where and NO_REFERENCE.search(value):
+    for place, _, item in list_parts(value, where):
+        yield from _find_false_references(item, place)
+    if isinstance(value, str) and ".config" in where and NO_REFERENCE.search(value):
         yield _error(where, "reference", "A reference is written ${NAME}: letters, digits and _.")
 
 

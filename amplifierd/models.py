@@ -16,15 +16,11 @@ class Scope(models.TextChoices):
 
 
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
-    """API keys, selected by state."""
+    """API keys."""
 
     def not_revoked(self) -> "ApiKeyQuerySet":
         """Return the keys that were not revoked; they may have expired."""
         return self.filter(revoked_at=None)
-
-    def usable(self) -> "ApiKeyQuerySet":
-        """Return the keys that are valid now, by the clock of the database."""
-        return self.not_revoked().filter(Q(expires_at=None) | Q(expires_at__gt=Now()))
 
 
 class ApiKey(models.Model):

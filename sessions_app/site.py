@@ -4,7 +4,6 @@ The apps register with `admin.site` as ever; `ConsoleConfig` makes that one of o
 beside the package `admin`, whose import registers what is in it.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,28 +96,21 @@ def navigation(apps: list[dict[str, Any]], here: str) -> list[NavigationGroup]:
 
     `here` is the path of the page that is shown; it and what is below its place are current.
     """
-    urls = {model["object_name"]: model["admin_url"] for model in _models(apps)}
-    if not urls:
+    # Those that have a list.
+    found = [model for app in apps for model in app["models"] if model.get("admin_url")]
+    if not found:
         return []
     home = reverse("admin:index")
-    groups = []
-    for label, names in GROUPS.items():
-        shown = [(name, urls.pop(model)) for model, name in names.items() if model in urls]
-        groups.append(
-            NavigationGroup(
-                label, [NavigationLink(n, url, here.startswith(url)) for n, url in shown]
-            )
-        )
-    groups[0].places.insert(0, NavigationLink("Dashboard", home, here == home))
-    rest = [m for m in _models(apps) if m["object_name"] in urls]
-    groups[-1].places.extend(
-        NavigationLink(model["name"], model["admin_url"], here.startswith(model["admin_url"]))
-        for model in rest
-    )
-    return [group for group in groups if group.places]
-
-
-def _models(apps: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield the models that have a list."""
-    for app in apps:
-        yield from (model for model in app["models"] if model.get("admin_url"))
+    models = {model["object_name"]: model for model in found}
+    groups = {label: NavigationGroup(label, []) for label in GROUPS}
+    groups[""].places.append(NavigationLink("Dashboard", home, here == home))
+    named = [
+        (label, name, models.pop(model)["admin_url"])
+        for label, names in GROUPS.items()
+        for model, name in names.items()
+        if model in models
+    ]
+    others = [("Other", model["name"], model["admin_url"]) for model in models.values()]
+    for label, name, url in (*named, *others):
+        groups[label].places.append(NavigationLink(name, url, here.startswith(url)))
+    return [group for group in groups.values() if group.places]

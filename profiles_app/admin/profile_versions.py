@@ -16,7 +16,7 @@ from profiles_app.diff import SIZE_LIMIT, compare_versions, pair_lines
 from profiles_app.exceptions import VersionNotFound
 from profiles_app.models import Profile
 from profiles_app.profile_format import render_profile
-from profiles_app.services.profiles import find_pair, find_version, list_versions
+from profiles_app.services.profiles import find_pair, find_version
 
 TEMPLATES = "admin/profiles_app/profile"
 PAGE = 50
@@ -38,7 +38,9 @@ class VersionPages(ConsolePages):
         profile = self.find_profile(request, object_id)
         context = {
             "title": f"Versions of {profile}",
-            "versions": Paginator(list_versions(profile), PAGE).get_page(request.GET.get("page")),
+            "versions": Paginator(profile.versions.newest_first(), PAGE).get_page(
+                request.GET.get("page")
+            ),
             "first": max(profile.version_number - 1, 1),
             "second": profile.version_number,
         }

@@ -205,7 +205,7 @@ class ProfileAdmin(VersionPages):
         else:
             draft = ProfileDraft(render_newest(profile), profile.version_number)
             draft.mistakes = profile_validation.find_mistakes(draft.text, profile.name)
-        versions = list(profiles.list_versions(profile)[: VERSIONS + 1])
+        versions = list(profile.versions.newest_first()[: VERSIONS + 1])
         check_url = reverse("admin:profiles_app_profile_check")
         context = {
             "title": str(profile),

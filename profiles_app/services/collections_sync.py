@@ -105,10 +105,6 @@ def sync_all(names: Iterable[str] | None = None) -> list[SyncResult]:
     return results
 
 
-def sync(name: str) -> SyncResult:
-    return sync_all([name])[0]
-
-
 def find_collections(names: Iterable[str] | None = None) -> list[Collection]:
     """Return the collections of these names, or all, by name; raise CollectionNotFound."""
     found = Collection.objects.order_by("name")

@@ -10,7 +10,6 @@ import re
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import QuerySet
 from django.utils import timezone
 
 from amplifierd.common.redaction import find_secret
@@ -73,11 +72,6 @@ def resolve_profile(name: str) -> Profile:
         choices = ", ".join(map(str, found))
         raise ProfileNotFound(f"Several profiles are named {name!r}; give one of {choices}.")
     return found[0]
-
-
-def list_versions(profile: Profile) -> QuerySet[ProfileVersion]:
-    """Return the versions of a profile, newest first."""
-    return profile.versions.newest_first()
 
 
 def find_version(profile: Profile, number: int) -> ProfileVersion:

@@ -1,13 +1,14 @@
 """Runs in the console: to find those that failed, or that no worker finishes."""
 
 import re
+from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
 from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
-from django.utils.safestring import SafeString
 
 from amplifierd.common.pagination import Cursor
 from sessions_app.admin.filters import RunFilters
@@ -104,6 +105,19 @@ RUN_COLUMNS: list[Column] = [
 ]
 
 
+WRITTEN = '<pre class="written">{}</pre>'
+
+
+def show(label: str, value: Callable[[Run], Any]) -> Callable[[Any, Run], Any]:
+    """Return a field of the page of a run, with its label."""
+
+    @admin.display(description=label)
+    def read_value(page: Any, run: Run) -> Any:
+        return value(run)
+
+    return read_value
+
+
 @admin.register(Run)
 class RunAdmin(ListingAdmin):
     """Runs, to be read; they are cancelled through their session."""
@@ -140,45 +154,27 @@ class RunAdmin(ListingAdmin):
         """Runs go with their session."""
         return False
 
-    @admin.display(description="status")
-    def state(self, run: Run) -> SafeString:
-        return render_badge(run.status)
-
-    @admin.display(description="session")
-    def session_link(self, run: Run) -> SafeString:
-        return format_html(
+    state = show("status", lambda run: render_badge(run.status))
+    session_link = show(
+        "session",
+        lambda run: format_html(
             '<a href="{}"><code title="{}">{}</code></a>',
             page_url("session", run.session_id),
             run.session_id,
             shorten_id(run.session_id),
-        )
-
-    @admin.display(description="worker")
-    def worked_by(self, run: Run) -> str:
-        return visible(run.worker) or NOTHING
-
-    @admin.display(description="created")
-    def created_time(self, run: Run) -> str:
-        return format_time(run.created_at)
-
-    @admin.display(description="started")
-    def started_time(self, run: Run) -> str:
-        return format_time(run.started_at)
-
-    @admin.display(description="ended")
-    def ended_time(self, run: Run) -> str:
-        return format_time(run.ended_at)
-
-    @admin.display(description="usage")
-    def usage_text(self, run: Run) -> SafeString:
-        return format_html('<pre class="written">{}</pre>', format_json(run.usage))
-
-    @admin.display(description="answer ended")
-    def answer_ended(self, run: Run) -> str:
-        """Return why the answer ended; in words if it is not whole."""
-        return CUT_OFF.get(run.finish_reason or "", run.finish_reason or NOTHING)
-
-    @admin.display(description="error")
-    def whole_error(self, run: Run) -> SafeString:
-        error = describe_error(run.error_code, run.error)
-        return format_html('<pre class="written">{}</pre>', error or NOTHING)
+        ),
+    )
+    worked_by = show("worker", lambda run: visible(run.worker) or NOTHING)
+    created_time = show("created", lambda run: format_time(run.created_at))
+    started_time = show("started", lambda run: format_time(run.started_at))
+    ended_time = show("ended", lambda run: format_time(run.ended_at))
+    usage_text = show("usage", lambda run: format_html(WRITTEN, format_json(run.usage)))
+    # In words if the answer is not whole.
+    answer_ended = show(
+        "answer ended",
+        lambda run: CUT_OFF.get(run.finish_reason or "", run.finish_reason or NOTHING),
+    )
+    whole_error = show(
+        "error",
+        lambda run: format_html(WRITTEN, describe_error(run.error_code, run.error) or NOTHING),
+    )

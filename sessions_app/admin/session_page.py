@@ -3,7 +3,6 @@
 import contextlib
 import json
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from django.contrib.admin.utils import quote
@@ -11,7 +10,6 @@ from django.db.models import TextField
 from django.db.models.functions import Cast, Left
 from django.http import QueryDict
 from django.urls import NoReverseMatch, reverse
-from django.utils.safestring import SafeString
 
 from amplifierd.common.formats import stamp
 from amplifierd.common.redaction import redact
@@ -38,7 +36,6 @@ CHILDREN = 20
 # Events on one page; characters of each, so that the page is bounded in bytes too.
 PAGE = 200
 EVENT_LIMIT = 5_000
-PREVIEW = 160
 # Tab → its title.
 TABS = {
     "conversation": "Conversation",
@@ -95,22 +92,11 @@ def read_ancestry(session: Session) -> Ancestry:
 
 
 @dataclass(frozen=True)
-class ShownEvent:
-    """An event as the journal shows it; `whole` is the URL of all of it, if it is cut."""
-
-    seq: int
-    type: str
-    at: datetime
-    preview: str
-    html: SafeString
-    whole: str
-
-
-@dataclass(frozen=True)
 class JournalPage:
     """Neighbouring events, newest first; `older` and `newer` are the bounds of further ones."""
 
-    rows: list[ShownEvent]
+    # Each with `seq`, `type`, `created_at`, the beginning of its `text`, and that as `html`.
+    rows: list[dict[str, Any]]
     older: int | None
     newer: int | None
 
@@ -129,22 +115,13 @@ def read_journal(
         found = found.filter(type=kind)
     data = Left(Cast("data", TextField()), EVENT_LIMIT + 1)
     columns = list(found.values("seq", "type", "created_at", text=data)[: PAGE + 1])
-    rows = []
-    for row in columns[:PAGE]:
-        text, seq = row["text"], row["seq"]
-        is_cut = len(text) > EVENT_LIMIT
-        whole = visible(text[:EVENT_LIMIT]) if is_cut else format_json(json.loads(text))
-        url = f"{reverse('history-events', args=[session.id])}?after={seq - 1}&limit=1"
-        event_row = ShownEvent(
-            seq=seq,
-            type=visible(row["type"]),
-            at=row["created_at"],
-            preview=visible(text[:PREVIEW]),
-            html=highlight_json(whole),
-            whole=url if is_cut else "",
-        )
-        rows.append(event_row)
-    older = rows[-1].seq if len(columns) > PAGE else None
+    rows = columns[:PAGE]
+    for row in rows:
+        text = row["text"]
+        row["is_cut"] = len(text) > EVENT_LIMIT
+        whole = visible(text[:EVENT_LIMIT]) if row["is_cut"] else format_json(json.loads(text))
+        row["html"] = highlight_json(whole)
+    older = rows[-1]["seq"] if len(columns) > PAGE else None
     return JournalPage(rows, older, end + PAGE if end <= newest else None)
 
 

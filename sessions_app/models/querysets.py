@@ -172,22 +172,11 @@ class RunQuerySet(Dated):
         """Return those that are not settled, in the order of their execution."""
         return self.filter(status__in=RUN_OPEN).order_by("message__seq")
 
-    def under_way(self, session_id: str) -> "Run | None":
-        """Return the session's run that is running or parked."""
-        return self.filter(session_id=session_id, status__in=RUN_UNDER_WAY).first()
-
     def waiting(self) -> Self:
         """Return the parked runs that have a pending action."""
         return self.filter(
             pending_actions__status=ActionStatus.PENDING, status=RunStatus.PARKED
         ).distinct()
-
-    def next_queued(self, session_id: str) -> "Run | None":
-        return (
-            self.filter(session_id=session_id, status=RunStatus.QUEUED)
-            .order_by("message__seq")
-            .first()
-        )
 
     def claimed_by(self, run_id: str, attempt: int) -> Self:
         """Return the run if this attempt still holds it: the fencing token of every write."""

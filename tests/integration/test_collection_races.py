@@ -51,7 +51,7 @@ def test_of_many_that_add_a_collection_one_succeeds(folder: Path) -> None:
 def test_many_syncs_at_once_take_a_change_over_once(folder: Path) -> None:
     collections.add("mine", str(folder))
     write(folder, {"profiles/one.md": profile("one", body="More.")})
-    answers = at_once(lambda: collections_sync.sync("mine"))
+    answers = at_once(lambda: collections_sync.sync_all(["mine"])[0])
     assert {answer.status for answer in answers} <= {"synced", "unchanged"}
     changed = Profile.objects.get(collection="mine")
     assert (changed.instruction, changed.version_number) == ("More.", 2)
@@ -71,7 +71,7 @@ def test_what_was_read_before_another_sync_does_not_undo_it(folder: Path) -> Non
     seen = Collection.objects.get(name="mine")
     old = collections_sync.read_collection(seen)
     write(folder, {"profiles/one.md": profile("one", body="More.")})
-    collections_sync.sync("mine")
+    collections_sync.sync_all(["mine"])
     assert collections_sync.store_reading(seen, old).status == "failed"
     assert Profile.objects.get(collection="mine").instruction == "More."
     assert Collection.objects.get(name="mine").last_error == ""

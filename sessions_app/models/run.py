@@ -188,3 +188,5 @@ class Attempt:
     mount_plan: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
     # Whether its session was started by a call of another session.
     is_sub_session: bool = field(default=False, compare=False, repr=False)
+    # What its claim has read of the transcript, as JSON; empty if that was not certain to be all.
+    opening: str = field(default="", compare=False, repr=False)

@@ -25,6 +25,7 @@ from sessions_app.models import Attempt, Checkpoint, Run, Session
 from sessions_app.services import hints, journal, runs
 from sessions_app.services.journal import Addition, Entry, Position
 from sessions_app.services.pending_actions import ActionRequest
+from sessions_app.services.statements import IS_FOLLOWED
 from sessions_app.states import ActionKind, FinishReason, RunStatus
 
 
@@ -41,12 +42,68 @@ class Failure:
 # Seconds for which clients are not told that an attempt has begun: they are with its first output,
 # if that comes within this time. Each notification wakes all processes that have streams.
 UNTIL_OUTPUT = 0.05
+# Messages of the history that a claim reads, and that are read at a time if more are needed.
+FIRST_PAGE, PAGE = 20, 100
+
+# What was said before, the newest first, a page of it. Messages that still wait for their own run
+# were not said.
+_HISTORY = """
+SELECT json_build_array(m.seq, m.role, m.content, m.run_id, m.source_run_id, EXISTS (
+    SELECT FROM sessions_app_checkpoint c
+    WHERE c.run_id = coalesce(nullif(m.run_id, ''), m.source_run_id)
+))
+FROM sessions_app_message m LEFT JOIN sessions_app_run o ON o.id = m.run_id
+WHERE m.session_id = {session} AND m.seq > {after} AND m.seq < {before}
+    AND o.status IS DISTINCT FROM 'queued' AND m.run_id IS DISTINCT FROM {run}
+ORDER BY m.seq DESC LIMIT {page}
+"""
+# Above every seq of a message.
+_END = 2**31
+# What a run is about, what was said before it, and whether it has checkpoints.
+_OPENING = """
+SELECT json_build_object(
+    'prompt', m.content, 'seq', m.seq, 'usage', r.usage, 'directory', s.amplified_dir,
+    'summary', s.summary, 'summarised_seq', s.summarised_seq,
+    'has_checkpoints', EXISTS (SELECT FROM sessions_app_checkpoint c WHERE c.run_id = r.id),
+    'always', ARRAY(
+        SELECT ARRAY[a.tool_name::text, a.fingerprint::text] FROM sessions_app_pending_action a
+        WHERE a.session_id = s.id AND a.kind = 'approval' AND a.always AND a.status = 'approved'
+            AND a.fingerprint <> ''
+    ),
+    'history', ARRAY({history})
+)::text
+FROM sessions_app_run r
+JOIN sessions_app_message m ON m.id = r.message_id
+JOIN sessions_app_session s ON s.id = r.session_id
+WHERE r.id = {run}{condition}
+"""
+# The history of an opening: a short page, and what no summary stands for.
+_OPENING_PARTS = {
+    "session": "s.id",
+    "after": "s.summarised_seq",
+    "before": _END,
+    "run": "r.id",
+    "page": FIRST_PAGE,
+}
+OPENING = _OPENING.format(
+    run="%(run)s::text", history=_HISTORY.format(**_OPENING_PARTS), condition=""
+)
+# A further page of the history.
+EARLIER = "SELECT array_to_json(ARRAY({history}))::text".format(
+    history=_HISTORY.format(
+        session="%(session)s::text",
+        after="%(after)s::bigint",
+        before="%(before)s::bigint",
+        run="%(run)s::text",
+        page=PAGE,
+    )
+)
 
 # Takes the session's parked run if nothing that it asked is pending, else its next queued one,
 # unless another one is under way. The session is locked first, so that its row is the newest; the
 # run may be an older version that another worker has taken meanwhile: its status then differs, and
 # nothing is taken. Only the first run in the order of the messages is ever taken.
-CLAIM = """
+_CLAIM = """
 WITH session AS MATERIALIZED (
     SELECT id, last_event_seq FROM sessions_app_session
     WHERE id = %(session)s::text AND status = 'active' FOR NO KEY UPDATE
@@ -86,10 +143,19 @@ WITH session AS MATERIALIZED (
         taken.id
     FROM grown JOIN taken ON taken.session_id = grown.id
 )
-SELECT taken.id, attempt, continues, mount_plan::text, parent_id IS NOT NULL,
-    message_count, last_event_seq, owner
+SELECT taken.id, attempt, continues, mount_plan::text, parent_id IS NOT NULL, ({opening}),
+    message_count, last_event_seq, owner, {is_followed}
 FROM grown JOIN taken ON taken.session_id = grown.id
 """
+CLAIM = _CLAIM.format(
+    opening=_OPENING.format(
+        run="taken.id",
+        history=_HISTORY.format(**_OPENING_PARTS),
+        # Only if nothing was added between the statement's snapshot and its lock of the session.
+        condition=" AND s.last_event_seq = grown.last_event_seq - 1",
+    ),
+    is_followed=IS_FOLLOWED.format(session="grown.id"),
+)
 
 
 def claim(session_id: str, worker: str) -> Attempt | None:
@@ -110,7 +176,7 @@ def claim(session_id: str, worker: str) -> Attempt | None:
     rows = fetch_prepared(CLAIM, parameters)
     if not rows:
         return None
-    [(run_id, number, continues, mount_plan, is_sub_session, *position)] = rows
+    [(run_id, number, continues, mount_plan, is_sub_session, opening, *position)] = rows
     kind = EventType.RUN_RESUMED if continues else EventType.ASSISTANT_MESSAGE_START
     entry = Entry(kind, {"timestamp": at, "runId": run_id, "attempt": number}, run_id)
     here = Position(*position)
@@ -125,7 +191,35 @@ def claim(session_id: str, worker: str) -> Attempt | None:
         runs.read_output(Run.objects.get(pk=run_id)) if continues else "",
         json.loads(mount_plan),
         is_sub_session,
+        opening or "",
     )
+
+
+def read_opening(attempt: Attempt) -> dict[str, Any]:
+    """Return what the attempt's run is about, and a page of what was said before it.
+
+    `history` has the newest messages first, each with its seq, role, content, run id, source run id
+    and whether its exchange with a model has checkpoints. Raises LeaseLost for a session that was
+    deleted.
+    """
+    found: dict[str, Any]
+    if attempt.opening:
+        found = json.loads(attempt.opening)
+        return found
+    rows = fetch_prepared(OPENING, {"run": attempt.run_id})
+    if not rows:
+        raise LeaseLost(f"Session {attempt.session_id} was deleted.")
+    found = json.loads(rows[0][0])
+    return found
+
+
+def read_earlier(attempt: Attempt, after: int, before: int) -> list[list[Any]]:
+    """Return a further page of the history between two seqs, as `read_opening` has it."""
+    bounds = {"after": after, "before": before}
+    parameters = {"session": attempt.session_id, "run": attempt.run_id, **bounds}
+    [(page,)] = fetch_prepared(EARLIER, parameters)
+    lines: list[list[Any]] = json.loads(page)
+    return lines
 
 
 RENEW = """

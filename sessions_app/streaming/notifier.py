@@ -33,8 +33,8 @@ PAYLOAD_LIMIT = 7900
 PENDING_LIMIT = 10_000
 # Hints that wait, during a burst or an outage; beyond that every client reads its list again.
 HINTS_LIMIT = 1000
-# Seconds between two payloads of hints: a burst is collected, the first one goes along with the next
-# notification, or alone after so long.
+# Seconds between two payloads of hints: a burst is collected. The first hint goes along with the
+# next notification, or alone after so long.
 HINTS_SECONDS = 0.05
 # The payload that stands for hints that were dropped.
 HINTS_LOST = "lost"

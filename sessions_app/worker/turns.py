@@ -1,55 +1,22 @@
 """What an engine needs to know for an attempt, read from the session."""
 
-import json
 from collections import deque
 from collections.abc import Sequence
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
-from amplifierd.common.statements import fetch_prepared
 from profiles_app.services.directories import absolute_path
 from profiles_app.services.mount_plans import list_modules
 from sessions_app.engine.base import Call, Decision, HistoryMessage, MessageRole, Turn
 from sessions_app.engine.compaction import history_room
 from sessions_app.events import EventType
-from sessions_app.exceptions import LeaseLost
 from sessions_app.models import Approval, Attempt, Checkpoint, Event, Run, SubSessionCall
-from sessions_app.services import sub_sessions
+from sessions_app.services import attempts, sub_sessions
 from sessions_app.states import ActionStatus, Role, RunStatus
 
-# The newest messages that an engine gets, at most, and how many are read at a time. Fewer are read
-# if they fill its context already, so that a long session costs no more than what is sent.
+# The newest messages that an engine gets, at most. Fewer are read if they fill its context already,
+# so that a long session costs no more than what is sent.
 HISTORY_MESSAGES = 1000
-PAGE = 20
 TOOL_EVENTS = (EventType.TOOL_PRE, EventType.TOOL_POST)
-
-
-# What a run is about, and whether it has checkpoints.
-TURN = """
-SELECT m.content, m.seq, r.usage::text, s.amplified_dir, s.summary, s.summarised_seq,
-    EXISTS (SELECT FROM sessions_app_checkpoint c WHERE c.run_id = r.id),
-    ARRAY(
-        SELECT ARRAY[a.tool_name::text, a.fingerprint::text] FROM sessions_app_pending_action a
-        WHERE a.session_id = s.id AND a.kind = 'approval' AND a.always AND a.status = 'approved'
-            AND a.fingerprint <> ''
-    )
-FROM sessions_app_run r
-JOIN sessions_app_message m ON m.id = r.message_id
-JOIN sessions_app_session s ON s.id = r.session_id
-WHERE r.id = %(run)s::text
-"""
-# What was said before, the newest first. Messages that still wait for their own run were not said.
-HISTORY = """
-SELECT m.seq, m.role, m.content, m.run_id, m.source_run_id, EXISTS (
-    SELECT FROM sessions_app_checkpoint c
-    WHERE c.run_id = coalesce(nullif(m.run_id, ''), m.source_run_id)
-)
-FROM sessions_app_message m LEFT JOIN sessions_app_run r ON r.id = m.run_id
-WHERE m.session_id = %(session)s::text AND m.seq > %(after)s::bigint AND m.seq < %(before)s::bigint
-    AND r.status IS DISTINCT FROM 'queued' AND m.run_id IS DISTINCT FROM %(run)s::text
-ORDER BY m.seq DESC LIMIT %(page)s::bigint
-"""
-# Above every seq of a message.
-END = 2**31
 
 
 class HistoryRow(NamedTuple):
@@ -86,12 +53,9 @@ class HistoryRow(NamedTuple):
 
 def read_turn(attempt: Attempt) -> Turn:
     """Return the prompt of the attempt's run, and what was said before it; raise LeaseLost."""
-    rows = fetch_prepared(TURN, {"run": attempt.run_id})
-    if not rows:
-        raise LeaseLost(f"Session {attempt.session_id} was deleted.")
-    [(prompt, seq, usage, directory, summary, summarised_seq, has_checkpoints, always)] = rows
+    opening = attempts.read_opening(attempt)
     found = Checkpoint.objects.filter(run=attempt.run_id)
-    checkpoints = list(found) if has_checkpoints else []
+    checkpoints = list(found) if opening["has_checkpoints"] else []
     run = Run(id=attempt.run_id, session_id=attempt.session_id)
     calls: dict[str, Call] = {}
     decisions: dict[str, Decision] = {}
@@ -108,20 +72,20 @@ def read_turn(attempt: Attempt) -> Turn:
     mount_plan = list_modules(attempt.mount_plan)
     return Turn(
         mount_plan=mount_plan,
-        prompt=prompt,
-        history=_read_history(run, summarised_seq, history_room(mount_plan)),
-        seq=seq,
+        prompt=opening["prompt"],
+        history=_read_history(attempt, opening, history_room(mount_plan)),
+        seq=opening["seq"],
         session_id=attempt.session_id,
-        directory=absolute_path(directory),
+        directory=absolute_path(opening["directory"]),
         checkpoints=tuple(each.data for each in checkpoints),
         calls=calls,
         decisions=decisions,
         # The tools that go on unasked, each by its name and its fingerprint.
-        always=frozenset((tool, fingerprint) for tool, fingerprint in always),
+        always=frozenset((tool, fingerprint) for tool, fingerprint in opening["always"]),
         continues=attempt.continues,
         output=attempt.said,
-        usage=json.loads(usage),
-        summary=summary,
+        usage=opening["usage"],
+        summary=opening["summary"],
     )
 
 
@@ -150,17 +114,18 @@ def find_newest_response(session_id: str, tool: str) -> str | None:
     return next(kept, data["tool_response"])
 
 
-def _read_history(run: Run, after: int, room: float) -> tuple[HistoryMessage, ...]:
+def _read_history(
+    attempt: Attempt, opening: dict[str, Any], room: float
+) -> tuple[HistoryMessage, ...]:
     """Return what was said before the run's message, as far as no summary stands for it.
 
     Messages are read from the newest on, until they have about `room` characters.
     """
     history = deque[HistoryMessage]()
-    bounds = {"session": run.session_id, "after": after, "run": run.id, "page": PAGE}
-    before = END
     run_id, checkpoints = "", list[Checkpoint]()
-    while rows := fetch_prepared(HISTORY, {**bounds, "before": before}):
-        for row in map(HistoryRow._make, rows):
+    page, is_more = opening["history"], len(opening["history"]) == attempts.FIRST_PAGE
+    while page:
+        for row in map(HistoryRow._make, page):
             # Of one run at a time: results of tools are large, and most may never be sent.
             if row.has_checkpoints and row.exchange_run_id != run_id:
                 run_id = row.exchange_run_id
@@ -171,9 +136,10 @@ def _read_history(run: Run, after: int, room: float) -> tuple[HistoryMessage, ..
             room -= len(message.content) + sum(len(str(each)) for each in message.checkpoints)
             if room <= 0 or len(history) >= HISTORY_MESSAGES:
                 return tuple(history)
-        if len(rows) < PAGE:
+        if not is_more:
             break
-        before = rows[-1][0]
+        page = attempts.read_earlier(attempt, opening["summarised_seq"], history[0].seq)
+        is_more = len(page) == attempts.PAGE
     return tuple(history)
 
 

@@ -1,11 +1,12 @@
 """Claims, leases, the fence, and what becomes of runs whose worker goes away."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 from django.test import override_settings
 from django.utils import timezone
 
@@ -17,7 +18,9 @@ from sessions_app.services.attempts import Failure
 from sessions_app.services.journal import Entry, flush
 from sessions_app.signals import work_queued
 from sessions_app.states import RunStatus, SessionStatus
+from sessions_app.worker.turns import read_turn
 from tests.conftest import say
+from tests.harness.waiting import until
 
 pytestmark = pytest.mark.django_db
 
@@ -55,6 +58,45 @@ def test_runs_are_claimed_in_the_order_of_their_messages(session: Session) -> No
     assert attempts.claim(session.id, "w") is None
     attempts.succeed(attempt, "ok", {})
     assert attempts.claim(session.id, "w").run_id == second.id
+
+
+WAITING = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_claim_knows_what_was_added_while_it_waited_for_the_session(session: Session) -> None:
+    def claim() -> Attempt | None:
+        try:
+            return attempts.claim(session.id, "w")
+        finally:
+            connection.close()
+
+    def is_waiting() -> bool:
+        with connection.cursor() as cursor:
+            cursor.execute(WAITING)
+            return cursor.fetchone() == (1,)
+
+    runs.send(session.id, "hello")
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            messages.add(session.id, "by the way")
+            claiming = pool.submit(claim)
+            until(is_waiting, "the claim to wait for the session")
+        attempt = claiming.result()
+    assert [each.content for each in read_turn(attempt).history] == ["by the way"]
+
+
+def test_a_claim_reads_what_was_said_before_page_by_page(session: Session) -> None:
+    said = [str(number) for number in range(attempts.FIRST_PAGE + attempts.PAGE + 1)]
+    for content in said:
+        messages.add(session.id, content)
+    runs.send(session.id, "hello")
+    turn = read_turn(attempts.claim(session.id, "w"))
+    assert turn.prompt == "hello"
+    assert [each.content for each in turn.history] == said
 
 
 @pytest.mark.parametrize("status", SessionStatus)

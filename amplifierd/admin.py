@@ -16,8 +16,9 @@ from django.utils.safestring import SafeString
 
 from amplifierd.auth import keys
 from amplifierd.common.console import ConsolePages
+from amplifierd.common.formats import format_duration, format_time
+from amplifierd.common.text import visible
 from amplifierd.models import ApiKey, Scope
-from sessions_app.admin.rendering import format_duration, format_time, visible
 
 FIELDS = ("name", "owner", "scope", "expires_at")
 # A key's state → the CSS class of its badge.

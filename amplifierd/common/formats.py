@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
+from django.utils import timezone
 
 from amplifierd.common.text import escape_line_ends
 
@@ -49,6 +50,29 @@ def stamp(moment: datetime) -> str:
     if moment.tzinfo is not UTC:
         moment = moment.astimezone(UTC)
     return f"{moment.isoformat(timespec='microseconds')[:-6]}Z"
+
+
+# How people see a time or a duration that is not known.
+NOTHING = "—"
+_UNITS = ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
+
+
+def format_time(at: datetime | None) -> str:
+    """Return a time for people, to the second, in the time zone of the settings."""
+    return timezone.localtime(at).strftime("%Y-%m-%d %H:%M:%S") if at else NOTHING
+
+
+def format_duration(seconds: float | None) -> str:
+    """Return a duration in its two largest units: 0.4 s, 12 s, 3 min 20 s, 2 h 5 min, 4 d 1 h."""
+    if seconds is None:
+        return NOTHING
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = int(seconds)
+    for size, unit, part, rest in _UNITS:
+        if whole >= size:
+            return f"{whole // size} {unit} {whole % size // part} {rest}"
+    return f"{whole} s"
 
 
 def uptime() -> float:

@@ -1,18 +1,17 @@
 """Collections in the console: look at and sync."""
 
-from datetime import datetime
 from typing import Any, Protocol
 
 from django.contrib import admin, messages
 from django.db.models import Count, OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
 from amplifierd.common.console import ConsolePages
+from amplifierd.common.formats import format_time
 from amplifierd.common.text import excerpt
 from profiles_app.models import Collection, Profile
 from profiles_app.services.collections_sync import FAILED, REFUSED, sync_all
@@ -69,7 +68,7 @@ class CollectionAdmin(ConsolePages):
             ("Source", collection.address),
             ("Commit", collection.commit),
             ("Digest", collection.digest),
-            ("Synced", format_time(collection.synced_at)),
+            ("Synced", collection.synced_at and format_time(collection.synced_at)),
             ("Added", format_time(collection.created_at)),
             ("Changed", format_time(collection.updated_at)),
         ]
@@ -132,7 +131,7 @@ class CollectionAdmin(ConsolePages):
 
     @admin.display(description="synced")
     def last_synced(self, collection: Collection) -> str:
-        return format_time(collection.synced_at)
+        return format_time(collection.synced_at) if collection.synced_at else ""
 
     @admin.display(description="last sync")
     def outcome(self, collection: Collection) -> SafeString:
@@ -142,8 +141,3 @@ class CollectionAdmin(ConsolePages):
             '<span class="badge badge-failed">failed</span> <span class="list-error">{}</span>',
             excerpt(collection.last_error, EXCERPT),
         )
-
-
-def format_time(at: datetime | None) -> str:
-    """Return a time to the second; empty if there is none."""
-    return timezone.localtime(at).strftime("%Y-%m-%d %H:%M:%S") if at else ""

@@ -18,10 +18,10 @@ from django.utils import timezone
 from rest_framework.exceptions import ValidationError
 
 from amplifierd.common.console import ConsolePages
-from amplifierd.common.formats import stamp
+from amplifierd.common.formats import NOTHING, stamp
 from amplifierd.common.pagination import Cursor, CursorField
 from sessions_app.admin.filters import Filters, Tally, count_combinations, format_count
-from sessions_app.admin.rendering import NOTHING, visible
+from sessions_app.admin.rendering import visible
 
 # A spreadsheet treats a text that begins so as a formula.
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001

@@ -10,7 +10,6 @@ from typing import Any
 import nh3
 from django.contrib.admin.utils import quote
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 from markdown_it import MarkdownIt
@@ -22,9 +21,9 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexer import Lexer
 from pygments.lexers import get_lexer_by_name
 
+from amplifierd.common.formats import format_duration
 from amplifierd.common.text import excerpt, visible
 
-NOTHING = "—"
 # Messages after the one that a link leads to, on the page that it leads to.
 AROUND = 50
 # Characters of the input of a tool that an approval shows.
@@ -58,24 +57,6 @@ def describe_error(code: str | None, text: str | None) -> str:
     return visible(": ".join(filter(None, (code, text))))
 
 
-def format_time(at: datetime | None) -> str:
-    """Return a time to the second, in the time zone of the settings."""
-    return timezone.localtime(at).strftime("%Y-%m-%d %H:%M:%S") if at else NOTHING
-
-
-def format_duration(seconds: float | None) -> str:
-    """Return a duration in its two largest units: 0.4 s, 12 s, 3 min 20 s, 2 h 5 min, 4 d 1 h."""
-    if seconds is None:
-        return NOTHING
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = int(seconds)
-    for size, unit, part, rest in _UNITS:
-        if whole >= size:
-            return f"{whole // size} {unit} {whole % size // part} {rest}"
-    return f"{whole} s"
-
-
 def format_wait(seconds: float | None) -> str:
     """Return a duration, a short one in milliseconds: 45 ms, 1.2 s."""
     if seconds is not None and seconds < 1:
@@ -86,9 +67,6 @@ def format_wait(seconds: float | None) -> str:
 def format_took(start: datetime | None, end: datetime | None) -> str:
     """Return the time between two moments; empty if one of them has not come."""
     return format_duration((end - start).total_seconds()) if start and end else ""
-
-
-_UNITS = ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 
 
 def page_url(model: str, identifier: str) -> str:

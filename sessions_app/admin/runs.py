@@ -10,14 +10,13 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 
+from amplifierd.common.formats import NOTHING, format_time
 from amplifierd.common.pagination import Cursor
 from sessions_app.admin.filters import RunFilters
 from sessions_app.admin.listing import JSON, Column, Listing, ListingAdmin, format_stamp
 from sessions_app.admin.rendering import (
-    NOTHING,
     describe_error,
     format_json,
-    format_time,
     page_url,
     render_badge,
     shorten_id,

@@ -11,17 +11,11 @@ from django.db.models.functions import Cast, Left
 from django.http import QueryDict
 from django.urls import NoReverseMatch, reverse
 
-from amplifierd.common.formats import stamp
+from amplifierd.common.formats import format_duration, format_time, stamp
 from amplifierd.common.redaction import redact
 from sessions_app import events
 from sessions_app.admin.actions import build_composer
-from sessions_app.admin.rendering import (
-    format_duration,
-    format_json,
-    format_time,
-    highlight_json,
-    visible,
-)
+from sessions_app.admin.rendering import format_json, highlight_json, visible
 from sessions_app.admin.run_details import read_timed_runs
 from sessions_app.admin.transcript import find_open_runs, read_transcript
 from sessions_app.events import EventType

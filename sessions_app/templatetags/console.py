@@ -8,8 +8,8 @@ from django.conf import settings
 from django.utils import timezone
 
 from amplifierd.common import program, text
+from amplifierd.common.formats import format_duration, format_time
 from sessions_app.admin import rendering
-from sessions_app.admin.rendering import format_duration
 from sessions_app.events import FeedKeepalive, Hint
 from sessions_app.states import CUT_OFF
 from sessions_app.usage import used
@@ -26,7 +26,7 @@ register.filter("badge", rendering.render_badge)
 register.filter("duration", format_duration)
 register.filter("error", rendering.describe_error)
 register.filter("excerpt", text.excerpt)
-register.filter("moment", rendering.format_time)
+register.filter("moment", format_time)
 register.filter("session_name", rendering.name_session)
 register.filter("short_id", rendering.shorten_id)
 register.filter("tool_input", rendering.render_input)

@@ -42,9 +42,7 @@ def find_errors(address: str) -> list[str]:
         return [str(error)]
     # If any name is allowed, a web page can bind its own name to this machine (DNS rebinding).
     any_name = "*" in settings.NAMED_HOSTS
-    errors = {
-        "AMPLIFIERD_ALLOWED_HOSTS is *: name the hosts by which it is called.": any_name,
-    }
+    errors = {"AMPLIFIERD_ALLOWED_HOSTS is *: name the hosts by which it is called.": any_name}
     if _is_public(address):
         errors |= {
             "Name the hosts by which it is called: AMPLIFIERD_ALLOWED_HOSTS=amplifierd.example.com"

@@ -10,12 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from django.utils.http import parse_header_parameters
-from rest_framework.exceptions import (
-    ErrorDetail,
-    ParseError,
-    UnsupportedMediaType,
-    ValidationError,
-)
+from rest_framework.exceptions import ErrorDetail, ParseError, UnsupportedMediaType, ValidationError
 from rest_framework.parsers import JSONParser
 
 from amplifierd.common.text import UNSTORABLE, make_storable

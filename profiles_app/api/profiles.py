@@ -182,9 +182,7 @@ class ProfileViewSet(viewsets.ViewSet):
         return Response(serialize_version(version, profile, in_full=True))
 
     @operation(
-        {200: ProfileDiffSerializer},
-        operation_id="diff_profile_versions",
-        query=requests.DiffQuery,
+        {200: ProfileDiffSerializer}, operation_id="diff_profile_versions", query=requests.DiffQuery
     )
     def diff(self, request: Request, name: str) -> Response:
         """Compare two versions of a profile

@@ -96,11 +96,7 @@ def list_modules(mount_plan: dict[str, Any]) -> dict[str, Any]:
 
 
 def readdress(
-    plan: dict[str, Any],
-    *,
-    session_id: str,
-    parent_session_id: str | None,
-    created_at: datetime,
+    plan: dict[str, Any], *, session_id: str, parent_session_id: str | None, created_at: datetime
 ) -> dict[str, Any]:
     """Return the plan with the ids and the time of another session."""
     session = {

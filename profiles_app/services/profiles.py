@@ -111,11 +111,7 @@ def create(
     """
     content = _merge_sections(definition.empty_definition(), sections, modules)
     return _create(
-        name,
-        version=version,
-        description=description,
-        instruction=instruction,
-        definition=content,
+        name, version=version, description=description, instruction=instruction, definition=content
     )
 
 

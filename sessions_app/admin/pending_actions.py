@@ -30,13 +30,7 @@ MOST = 200
 PAGE, ANSWERED = 50, 20
 COLUMNS = [field.name for field in Approval._meta.fields]
 # Hints after which the inbox may have changed.
-HINTS = (
-    FeedConnected,
-    ApprovalRequiredHint,
-    SessionUpdatedHint,
-    SessionDeletedHint,
-    RunEndedHint,
-)
+HINTS = (FeedConnected, ApprovalRequiredHint, SessionUpdatedHint, SessionDeletedHint, RunEndedHint)
 # Columns of a sub-session that are shown.
 OF_SESSION = ("id", "status", "name")
 

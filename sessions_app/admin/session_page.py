@@ -31,12 +31,7 @@ CHILDREN = 20
 PAGE = 200
 EVENT_LIMIT = 5_000
 # Tab → its title.
-TABS = {
-    "conversation": "Conversation",
-    "runs": "Runs",
-    "journal": "Journal",
-    "plan": "Mount plan",
-}
+TABS = {"conversation": "Conversation", "runs": "Runs", "journal": "Journal", "plan": "Mount plan"}
 # What was used → what the page calls it.
 USED = {
     "in": "Tokens in",

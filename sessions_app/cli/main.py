@@ -40,10 +40,7 @@ class Parser(ArgumentParser):
 
 
 def main(
-    argv: Sequence[str],
-    *,
-    stdout: IO[str] | None = None,
-    stderr: IO[str] | None = None,
+    argv: Sequence[str], *, stdout: IO[str] | None = None, stderr: IO[str] | None = None
 ) -> int:
     """Run the command in the arguments; return its exit code.
 

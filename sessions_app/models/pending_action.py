@@ -10,13 +10,7 @@ from amplifierd.common.formats import new_action_id
 from amplifierd.common.redaction import redact
 from sessions_app.models import triggers
 from sessions_app.models.querysets import ActionQuerySet, KindManager
-from sessions_app.states import (
-    ACTION_STATUSES,
-    ACTION_TRANSITIONS,
-    ActionKind,
-    ActionStatus,
-    pairs,
-)
+from sessions_app.states import ACTION_STATUSES, ACTION_TRANSITIONS, ActionKind, ActionStatus, pairs
 
 
 class PendingAction(models.Model):
@@ -72,10 +66,7 @@ class PendingAction(models.Model):
         indexes = [
             # GET /approvals/?status=pending, and those that have expired
             models.Index(
-                "created_at",
-                "id",
-                condition=Q(status=ActionStatus.PENDING),
-                name="action_pending",
+                "created_at", "id", condition=Q(status=ActionStatus.PENDING), name="action_pending"
             ),
             # GET /approvals/
             models.Index("created_at", "id", name="action_newest"),

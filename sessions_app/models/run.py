@@ -94,13 +94,7 @@ class Run(models.Model):
             models.Index(
                 "ended_at",
                 condition=Q(ended_at__isnull=False),
-                include=[
-                    "status",
-                    "started_at",
-                    "first_token_at",
-                    "input_tokens",
-                    "output_tokens",
-                ],
+                include=["status", "started_at", "first_token_at", "input_tokens", "output_tokens"],
                 name="run_by_end",
             ),
             # the newest failures

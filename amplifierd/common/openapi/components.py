@@ -5,15 +5,7 @@ from typing import Any
 from rest_framework.metadata import BaseMetadata
 from rest_framework.request import Request
 
-from amplifierd.common.openapi.schema import (
-    Schema,
-    choice,
-    list_of,
-    nullable,
-    record,
-    ref,
-    text,
-)
+from amplifierd.common.openapi.schema import Schema, choice, list_of, nullable, record, ref, text
 
 # The groups of operations, in the order of the documentation.
 TAGS = {

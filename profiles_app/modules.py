@@ -76,7 +76,6 @@ _checks: dict[str, Check] = {}
 
 
 def register(kind: str, find: Finder, check: Check | None = None) -> None:
-    """Register how to find the modules of a kind, and how to check their config."""
     _finders[kind] = find
     if check:
         _checks[kind] = check

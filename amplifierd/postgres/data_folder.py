@@ -75,7 +75,6 @@ class Layout:
 
 
 def embedded_url(home: Path) -> str:
-    """Return the URL of the embedded database below `home`, whether it runs or not."""
     return Layout(home).url
 
 

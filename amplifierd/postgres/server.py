@@ -123,7 +123,6 @@ class PostgresServer:
             return log.read().decode(errors="replace").strip()
 
     def _major(self) -> int | None:
-        """Return the major version that made the cluster; None if there is none."""
         path = self._layout.data / "PG_VERSION"
         return int(path.read_text()) if path.exists() else None
 

@@ -124,7 +124,6 @@ class VersionPages(ConsolePages):
 
 
 def parse_number(sent: str | None) -> int | None:
-    """Return the number of a version; None if it is not valid."""
     if sent and sent.isascii() and sent.isdecimal() and len(sent) <= NUMBER_LENGTH:
         return int(sent)
     return None

@@ -90,7 +90,6 @@ class ProfileDraft:
         self.differences = pair_lines(visible(text), visible(self.text))
 
     def list_mistakes(self) -> list[dict[str, Any]]:
-        """Return the mistakes, each with the text of its line."""
         # The number of a line begins at 1, and may be beyond the end.
         lines = dict(enumerate(self.text.split("\n"), start=1))
         return [

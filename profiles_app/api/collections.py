@@ -130,8 +130,6 @@ class CollectionViewSet(viewsets.ViewSet):
 
 
 def list_modules_of(kind: str) -> Callable[["ModuleViewSet", Request], Response]:
-    """Return the action that lists the modules of one type."""
-
     def answer(view: "ModuleViewSet", request: Request) -> Response:
         return view.answer(kind)
 

@@ -101,7 +101,6 @@ def strip_root(path: str) -> str:
 
 
 def absolute_path(relative_path: str) -> Path:
-    """Return the absolute path of a path below the root directory."""
     return Path(settings.ROOT_DIR) / relative_path
 
 
@@ -185,7 +184,6 @@ def deregister(relative_path: str, *, remove_marker: bool = False) -> None:
 
 
 def read_agents_content(directory: AmplifiedDirectory) -> str | None:
-    """Return the directory's instructions for agents; None if none can be read."""
     try:
         with disk.open_folder(PurePosixPath(directory.relative_path)) as folder:
             return disk.read_agents(folder)

@@ -163,7 +163,6 @@ def open_download(path: str) -> tuple[IO[bytes], str, str]:
 
 
 def guess_media_type(path: PurePosixPath) -> str:
-    """Return the media type of a file, by its name."""
     kind, encoding = mimetypes.guess_type(path.name)
     return kind if kind and not encoding else UNKNOWN
 

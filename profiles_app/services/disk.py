@@ -36,8 +36,8 @@ METADATA = "metadata.json"
 AGENTS = "AGENTS.md"
 # Bytes of a file in the marker that are read.
 LIMIT = 256 * 1024
-_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC
 
+_DRAFT = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: opening a pipe must not wait for a writer. A pipe is then refused: it is not a file.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -240,7 +240,6 @@ def remove_marker(directory: int) -> None:
 
 
 def _read_marker(directory: int, name: str) -> str | None:
-    """Return a file of the marker as text, None if there is none."""
     try:
         with _open_marker(directory) as marker:
             return _read_text(marker, name, f"{FOLDER}/{name}")
@@ -250,9 +249,8 @@ def _read_marker(directory: int, name: str) -> str | None:
 
 def _read_text(folder: int, name: str, path: str) -> str:
     """Return a regular file as text; `path` is its name in messages."""
-    # O_NONBLOCK: opening a pipe in the file's place must not wait.
     try:
-        file = os.open(name, os.O_RDONLY | os.O_NONBLOCK | _FLAGS, dir_fd=folder)
+        file = os.open(name, _FILE, dir_fd=folder)
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise
@@ -276,9 +274,8 @@ def _write(directory: int, name: str, content: str) -> None:
         os.mkdir(FOLDER, dir_fd=directory)
     with _open_marker(directory) as marker:
         draft = f".{name}.{secrets.token_hex(8)}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS
         try:
-            with os.fdopen(os.open(draft, flags, 0o644, dir_fd=marker), "wb") as file:
+            with os.fdopen(os.open(draft, _DRAFT, 0o644, dir_fd=marker), "wb") as file:
                 file.write(content.encode())
                 file.flush()
                 os.fsync(file.fileno())
@@ -291,7 +288,7 @@ def _write(directory: int, name: str, content: str) -> None:
 
 @contextlib.contextmanager
 def _open_marker(directory: int) -> Iterator[int]:
-    marker = os.open(FOLDER, os.O_RDONLY | os.O_DIRECTORY | _FLAGS, dir_fd=directory)
+    marker = os.open(FOLDER, _FOLDER, dir_fd=directory)
     try:
         yield marker
     finally:

@@ -115,7 +115,6 @@ def collect_tree(entries: Iterable[SourceFile], read: Read, commit: str = "") ->
 
 
 def is_wanted(path: str) -> bool:
-    """Tell whether a file of this path belongs to a collection."""
     *folders, name = path.split("/")
     suffix = PurePosixPath(name).suffix.lower()
     is_readme = name.lower() in {"readme.md", "changelog.md", "license.md"}

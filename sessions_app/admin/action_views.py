@@ -43,6 +43,7 @@ AT_ONCE, NAMED_IN_QUESTION, NAMED_IN_MESSAGE = 500, 50, 10
 UNASKED = ("start",)
 # A button of a row: `one=terminate:session_…`.
 ONE, ALL = "one", "select_across"
+FOLDER = "admin/sessions_app/session"
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class SessionActionsAdmin(ListingAdmin):
                 "session": session,
                 "back": page_url("session", session.id),
             }
-            return self.render_question(request, "ask", context)
+            return self.render_page(request, f"{FOLDER}/ask.html", context)
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         self.run_on_all(request, action, [session], form)
@@ -223,7 +224,7 @@ class SessionActionsAdmin(ListingAdmin):
             "unnamed": max(0, len(rows) - NAMED_IN_QUESTION),
             "back": request.get_full_path(),
         }
-        return self.render_question(request, "ask_many", context)
+        return self.render_page(request, f"{FOLDER}/ask_many.html", context)
 
     def mark_selected(self, request: HttpRequest, mark: Mark, selected: QuerySet[Session]) -> None:
         """Set or remove the read mark of each selected session, with an entry in the history."""
@@ -254,12 +255,6 @@ class SessionActionsAdmin(ListingAdmin):
         # The stubs do not know that an admin begins with the model's own manager.
         rows = list(cast("SessionQuerySet", selected).newest_first()[: AT_ONCE + 1])
         return rows[:AT_ONCE], len(rows) > AT_ONCE
-
-    def render_question(
-        self, request: HttpRequest, name: str, context: dict[str, Any]
-    ) -> HttpResponse:
-        """Return a page with a question; its form sends `confirmed`."""
-        return self.render_page(request, f"admin/sessions_app/session/{name}.html", context)
 
     def run_on_all(
         self,

@@ -49,7 +49,6 @@ class LifecycleAction:
         return self.target is None or self.target in SESSION_TRANSITIONS[session.status]
 
     def make_form(self, request: HttpRequest) -> forms.Form | None:
-        """Return the form, with the answers if there are any; None if the action has none."""
         if self.form is None:
             return None
         return self.form(request.POST if "confirmed" in request.POST else None)

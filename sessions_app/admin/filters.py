@@ -108,8 +108,6 @@ class Filters(forms.Form):
 
     # Columns with a choice, each with its label; the first one is the status.
     columns: ClassVar[dict[str, str]] = {}
-    # Other parameters that the URL of such a list may have.
-    extra: ClassVar[tuple[str, ...]] = ()
 
     q = forms.CharField(required=False, max_length=SEARCH_LIMIT, label="Search")
     period = forms.ChoiceField(

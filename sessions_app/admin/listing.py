@@ -41,13 +41,8 @@ AFTER, BEFORE, ONLY = "after", "before", "ids"
 class ConsoleAdmin(ConsolePages):
     """A list of rows that the console does not create, without unnecessary counting."""
 
-    list_per_page = 50
     empty_value_display = NOTHING
-    show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
-
-    class Media:
-        css = {"all": ("sessions_app/admin.css",)}
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Nobody: only the API makes sessions and runs, with everything that belongs to them."""
@@ -69,8 +64,6 @@ def csv_file(name: str, columns: list[Column], rows: Iterable[Any]) -> Streaming
 def json_file(
     name: str, as_json: Callable[[Any], JSON], rows: Iterable[Any]
 ) -> StreamingHttpResponse:
-    """Return the rows as a JSON file: one array."""
-
     def lines() -> Iterator[str]:
         before = "[\n"
         for row in rows:
@@ -126,16 +119,11 @@ class Listing(ChangeList):
         if not hasattr(self, "filters"):
             self.filters = self.filters_class(request.GET)
             self.matching = self.search(self.filters.apply(self.root_queryset))
-        self.filter_specs: list[Any] = []
-        self.has_filters = self.has_active_filters = False
         return self.matching
 
     def get_results(self, request: HttpRequest) -> None:
         """Read the page after or before the row in the URL, or the first one."""
-        after, before = (
-            _parse_cursor(request.GET.get(AFTER)),
-            _parse_cursor(request.GET.get(BEFORE)),
-        )
+        after, before = (_parse_cursor(request.GET.get(name)) for name in (AFTER, BEFORE))
         # A page asks for rows that it may show, and no more.
         asked = request.GET.get(ONLY, "").split(",")[: 2 * PAGE]
         if ids := [one for one in asked if one and "\0" not in one]:
@@ -148,9 +136,6 @@ class Listing(ChangeList):
         self.top = str(self.cursor(rows[0])) if rows else ""
         self.is_first = not self.has_newer
         self.result_count = len(rows)
-        self.full_result_count = None
-        self.show_full_result_count = self.can_show_all = self.multi_page = False
-        self.show_admin_actions = bool(rows)
 
     def page(self, after: Cursor | None, before: Cursor | None) -> tuple[list[Any], bool, bool]:
         """Return the rows of a page, and whether there are older and newer ones."""
@@ -314,7 +299,6 @@ class ListingAdmin(ConsoleAdmin):
         )
 
     def row_context(self, request: HttpRequest) -> dict[str, Any]:
-        """Return what a row's template needs beside the row."""
         name = f"admin:{self.opts.app_label}_{self.opts.model_name}"
         may = {"change": self.has_change_permission, "delete": self.has_delete_permission}
         return {

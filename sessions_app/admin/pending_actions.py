@@ -130,7 +130,6 @@ class ApprovalAdmin(ConsoleAdmin):
     def change_view(
         self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any
     ) -> HttpResponse:
-        """Redirect to the session that asks."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         approval = self.get_object(request, unquote(object_id))

@@ -215,7 +215,6 @@ def _rank(cursor: Cursor) -> tuple[Any, ...]:
 
 
 def _by_time(cursor: Cursor | None) -> Cursor | None:
-    """Return a cursor of a list by time; None for one of a search."""
     return cursor if cursor and cursor.rank is None else None
 
 

@@ -17,7 +17,7 @@ from profiles_app.admin import AmplifiedDirectoryAdmin
 from profiles_app.admin.directories import Node
 from profiles_app.models import AmplifiedDirectory
 from sessions_app.admin import session_page
-from sessions_app.admin.action_views import ACTIONS, SessionActionsAdmin
+from sessions_app.admin.action_views import ACTIONS, FOLDER, SessionActionsAdmin
 from sessions_app.admin.filters import count_combinations, format_count
 from sessions_app.admin.pending_actions import PendingActions, find_pending_actions
 from sessions_app.admin.rendering import page_url, render_badge, visible
@@ -35,7 +35,6 @@ from sessions_app.states import CUT_OFF
 
 # Columns that are read with the head of a session only.
 LARGE = ("mount_plan", "settings_overrides", "metadata", "error_details")
-FOLDER = "admin/sessions_app/session"
 
 
 class FragmentsAdmin(SessionActionsAdmin):
@@ -122,7 +121,6 @@ class SessionAdmin(FragmentsAdmin):
         return serialize_session_row(row)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Session]:
-        """Leave out the large columns."""
         return super().get_queryset(request).defer(*LARGE)
 
     def save_model(
@@ -189,7 +187,6 @@ class DirectoryAdmin(AmplifiedDirectoryAdmin):
     fields = (*AmplifiedDirectoryAdmin.fields, "sessions")
 
     def add_links(self, nodes: list[Node]) -> None:
-        """Add how many sessions each directory has, with a link to them."""
         counted = count_combinations(
             Session.objects.order_by(), ["amplified_dir"], SessionList.counted
         )

@@ -113,7 +113,6 @@ def read_transcript(
 
 
 def read_message(session: Session, seq: int, *, whole: bool = False) -> ShownMessage | None:
-    """Return one message, all of it if it is asked for; None if there is no such message."""
     found = Message.objects.in_session(session.id).filter(seq=seq)
     rows = list(_read_columns(found, None if whole else MESSAGE_LIMIT))
     return _present(session, rows)[0] if rows else None

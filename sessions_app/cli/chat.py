@@ -317,7 +317,6 @@ def is_held(run: JSON, date: str) -> bool:
 
 
 def parse_answer(line: str) -> tuple[str, str] | None:
-    """Return the answer and the reason in a line; None if it is no answer."""
     word, _, reason = line.strip().partition(" ")
     answer = ANSWERS.get(word.lower())
     if answer is None or (reason and answer != "deny"):

@@ -202,7 +202,6 @@ class Client:
         return UnreachableError(f"No daemon answers at {daemon.url}. {advice}")
 
     def describe_answer(self, answer: httpx2.Response) -> ApiError:
-        """Return the error for an answer, with what to do about it."""
         daemon, status = self.daemon, answer.status_code
         retry_after = answer.headers.get("retry-after", "")
         seconds = float(retry_after) if retry_after.isdecimal() else 0.0

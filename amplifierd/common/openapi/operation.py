@@ -203,7 +203,6 @@ def components() -> dict[str, Schema]:
 
 
 def select_paths(endpoints: list[Endpoint]) -> list[Endpoint]:
-    """Return each endpoint at the path that is documented."""
     found = []
     for path, regex, method, view in endpoints:
         bare = path.rstrip("/")

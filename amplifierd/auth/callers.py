@@ -58,7 +58,8 @@ class HasScope(BasePermission):
     """REST framework's permission: the caller has the scope that the request needs."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        require_scope(get_caller(request), required_scope(request.method or "", request.path_info))
+        plain = request._request
+        require_scope(get_caller(request), required_scope(plain.method or "", plain.path_info))
         return True
 
 

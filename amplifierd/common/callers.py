@@ -57,4 +57,5 @@ class Caller:
 
 def get_caller(request: Request) -> Caller:
     """Return who sends the request; without authentication a caller that sees nothing."""
-    return request.user if isinstance(request.user, Caller) else Caller()
+    caller = request.user
+    return caller if isinstance(caller, Caller) else Caller()

@@ -9,7 +9,6 @@ import psycopg
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connection, connections, models
 from django.db.backends.postgresql.base import DatabaseWrapper
-from psycopg.types.numeric import Int8Dumper
 
 # The shortest limit, in seconds, for idle transactions of a worker.
 LEAST_PATIENCE = 5
@@ -19,14 +18,6 @@ WEB_PATIENCE = 120
 
 READ = "SELECT {columns} FROM {table}"
 Row = TypeVar("Row", bound=models.Model)
-
-
-class PreparedCursor(psycopg.Cursor[Any]):
-    """A cursor that sends numbers as bigint: the size of a number must not make a new statement."""
-
-    def __init__(self, raw: psycopg.Connection[Any]) -> None:
-        super().__init__(raw)
-        self.adapters.register_dumper(int, Int8Dumper)
 
 
 def fetch_prepared(
@@ -55,7 +46,7 @@ def fetch_prepared(
         # As Django does with those of its own cursors, in tests.
         text = psycopg.ClientCursor(raw).mogrify(statement, parameters)
         connection.queries_log.append({"sql": text, "time": ""})
-    with connection.wrap_database_errors, PreparedCursor(raw) as cursor:
+    with connection.wrap_database_errors, psycopg.Cursor(raw) as cursor:
         if keep:
             return cursor.execute(statement, parameters, binary=binary).fetchall()
         # Values in the text of the statement are all that its plan can depend on (`env.PLANNING`).

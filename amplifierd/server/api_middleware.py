@@ -4,7 +4,9 @@ Requests of the API go past what the console needs: logins, messages, CSRF, head
 with an `Idempotency-Key` that is repeated gets the first answer, and has no second effect.
 """
 
+import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from django.core.handlers.base import BaseHandler
@@ -12,6 +14,7 @@ from django.core.handlers.exception import convert_exception_to_response
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from django.urls import ResolverMatch, get_resolver
 
 from amplifierd.auth.callers import find_caller, require_scope, required_scope
 from amplifierd.common.problems import log_failure, problem_of, respond
@@ -21,6 +24,9 @@ from sessions_app.services import idempotency
 API = "/api/"
 HEADER = "HTTP_IDEMPOTENCY_KEY"
 REPLAYED = "Idempotent-Replayed"
+# The path of a session, and what follows its id; the id that stands for all.
+SESSION_PATH = re.compile(r"(/api/v1/sessions/)(session_[0-9a-f]{32})(/.*)?", re.DOTALL)
+ANY_SESSION = f"session_{'0' * 32}"
 
 
 class IdempotencyMiddleware:
@@ -89,6 +95,19 @@ class APIMiddleware(BaseHandler):
         call_once: Any = convert_exception_to_response(IdempotencyMiddleware(call_view))
         self.get_api_response: Callable[[HttpRequest], HttpResponseBase] = call_once
 
+    def resolve_request(self, request: HttpRequest) -> ResolverMatch:
+        """Find the view; that of a session's path is looked for once, whatever the session's id."""
+        path = SESSION_PATH.fullmatch(request.path_info)
+        if path is None:
+            return super().resolve_request(request)
+        before, session_id, after = path.groups("")
+        found = ResolverMatch.__new__(ResolverMatch)
+        vars(found).update(vars(resolve(f"{before}{ANY_SESSION}{after}")))
+        if "session_id" in found.kwargs:
+            found.kwargs = {**found.kwargs, "session_id": session_id}
+        request.resolver_match = found
+        return found
+
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """Answer the request."""
         if not request.path_info.startswith(API):
@@ -97,3 +116,9 @@ class APIMiddleware(BaseHandler):
         if isinstance(response, HttpResponse) and not response.has_header("Content-Length"):
             response["Content-Length"] = str(len(response.content))
         return response
+
+
+@lru_cache(maxsize=256)
+def resolve(path: str) -> ResolverMatch:
+    """Return the view of a path; raise Resolver404."""
+    return get_resolver().resolve(path)

@@ -98,10 +98,10 @@ def test_a_notification_that_may_wait_is_sent_without_another_one(listener: List
 
 
 def test_notifying_goes_on_after_the_connection_was_lost(listener: Listener) -> None:
-    journal_grew.send(None, session_id="session_a", seq=1)
+    journal_grew.send(object, session_id="session_a", seq=1)
     notifications(listener, "session_a", 1)
     assert terminate("notifier") == 1
-    journal_grew.send(None, session_id="session_a", seq=2)
+    journal_grew.send(object, session_id="session_a", seq=2)
     notifications(listener, "session_a", 2)
 
 
@@ -155,15 +155,15 @@ def in_another_process(script: str) -> None:
 
 
 def test_the_last_notifications_of_a_process_arrive(listener: Listener) -> None:
-    in_another_process("journal_grew.send(None, session_id='session_a', seq=5)")
+    in_another_process("journal_grew.send(object, session_id='session_a', seq=5)")
     notifications(listener, "session_a", 5)
 
 
 def test_a_forked_process_has_a_notifier_of_its_own(listener: Listener) -> None:
     in_another_process(
-        "journal_grew.send(None, session_id='session_a', seq=1)\n"
+        "journal_grew.send(object, session_id='session_a', seq=1)\n"
         "if os.fork() == 0:\n"
-        "    journal_grew.send(None, session_id='session_a', seq=2)\n"
+        "    journal_grew.send(object, session_id='session_a', seq=2)\n"
         "    notifier.close()\n"
         "    os._exit(0)\n"
         "os.wait()\n"

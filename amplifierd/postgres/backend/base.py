@@ -9,6 +9,7 @@ from django.db import OperationalError
 from django.db.backends.postgresql.base import DatabaseWrapper as PostgreSQLWrapper
 from django.db.utils import DatabaseErrorWrapper
 from django.utils.functional import cached_property
+from psycopg.types.numeric import Int8Dumper
 from psycopg_pool import ConnectionPool
 
 from amplifierd.common.errors import DATABASE_UNAVAILABLE, READ_ONLY, TRANSIENT_STATES
@@ -28,6 +29,8 @@ class DatabaseWrapper(PostgreSQLWrapper):
         """
         while True:
             connection = super().get_new_connection(conn_params)
+            # The size of a number must not make a new prepared statement.
+            connection.adapters.register_dumper(int, Int8Dumper)
             if self.pool is None or not _has_input(connection) or _is_alive(connection):
                 return connection
             # It replaces a broken one.

@@ -161,12 +161,10 @@ def load_checkpoints(data: Iterable[Any]) -> list[Message]:
             about = _texts(each, "service", "model", "finishReason")
             messages.append(AssistantMessage(tuple(parts), *about))
         elif each.get("role") == "tool":
-            results = (
-                ToolResult(
-                    *_texts(result, "id", "name", "content"), is_error=bool(result.get("error"))
-                )
-                for result in as_dicts(each.get("results"))
-            )
+            results: list[ToolResult] = []
+            for result in as_dicts(each.get("results")):
+                call_id, name, content = _texts(result, "id", "name", "content")
+                results.append(ToolResult(call_id, name, content, bool(result.get("error"))))
             messages.append(ToolMessage(tuple(results)))
         elif each.get("kind") in ("request", "response"):
             messages += _load_first_release(each["kind"], as_dicts(each.get("parts")))

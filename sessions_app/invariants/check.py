@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 from django.db import connection, transaction
@@ -42,7 +41,7 @@ class Finding:
         return f"{self.check.name}: {self.subject} {self.fault}. {self.check.rule}"
 
 
-def told_once(name: str, event: EventType, statuses: Iterable[StrEnum], when: str) -> Check:
+def told_once(name: str, event: EventType, statuses: Iterable[str], when: str) -> Check:
     """Return the check that the journal has an event once for each run or session in a status.
 
     The check's name begins with "run" or "session"; `when` says in the rule which statuses.
@@ -57,7 +56,7 @@ LEFT JOIN (
 ) told ON told.id = s.id
 WHERE coalesce(told.times, 0) <> (s.status = ANY(%(statuses)s))::int
 """  # noqa: S608 - our own names
-    parameters = {"type": event.value, "statuses": [status.value for status in statuses]}
+    parameters = {"type": event.value, "statuses": list(map(str, statuses))}
     return Check(name, f"The journal has {event} once {when}.", query, parameters)
 
 

@@ -33,7 +33,7 @@ from sessions_app.engine.providers.base import Provider
 from sessions_app.engine.registry import provider_chain
 from sessions_app.engine.transcript import close_calls, merge_results
 from sessions_app.engine.wire.events import StreamError
-from sessions_app.engine.wire.json_text import parse_json
+from sessions_app.engine.wire.json_text import parse_json_or
 
 # A request is shortened if it fills more than this share of the context window.
 FULL = 0.8
@@ -108,7 +108,6 @@ def size_of(request: Request) -> int:
 
 
 def message_size(message: Message) -> int:
-    """Return the characters of a message as it is sent."""
     if isinstance(message, ToolMessage):
         return sum(len(result.content) for result in message.results)
     if isinstance(message, AssistantMessage):
@@ -259,10 +258,7 @@ def _cut_part(part: Part) -> Part:
         return part if text == part.text else Text(text)
     if len(part.arguments) <= RESULT_KEPT:
         return part
-    try:
-        value = parse_json(part.arguments)
-    except ValueError:
-        value = None
+    value = parse_json_or(part.arguments, None)
     if not isinstance(value, dict):
         return replace(part, arguments=json.dumps({"_invalid": _cut_text(part.arguments)}))
     return replace(part, arguments=json.dumps(_cut_values(value), ensure_ascii=False))

@@ -253,5 +253,4 @@ class RedactingFormatter(logging.Formatter):
     """Formats log records and their tracebacks without any value that a config was filled with."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Format the record as the base class does, then redact it."""
         return redact_text(super().format(record), seen)

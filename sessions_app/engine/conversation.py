@@ -69,8 +69,6 @@ class ConversationEngine(Engine):
     capabilities = EngineCapabilities(runs_known_modules=True, keeps_budget=True)
 
     async def run(self, turn: Turn, emit: Emit, cancel: asyncio.Event) -> Outcome:
-        """Answer the turn with the providers that its mount plan names; see `Engine.run`."""
-
         async def work() -> Outcome:
             chain = provider_chain(turn.mount_plan)
             async with _open_conversation(turn, emit, chain) as conversation:
@@ -179,7 +177,6 @@ class Conversation:
     def fall_back(
         self, provider: Provider | EngineError, following: object, error: EngineError
     ) -> None:
-        """Emit that the next provider is asked because of an error."""
         names = {"provider": _name(provider), "next": _name(following)}
         self._emit("provider_fallback", {**names, "error": str(error), "code": error.code})
 

@@ -58,5 +58,4 @@ class Engines(Engine):
 
 
 def get_engine() -> Engine:
-    """Return the engine of this process, which runs each turn with the engine that it names."""
     return Engines()

@@ -126,7 +126,6 @@ class Budget:
 
     @property
     def is_set(self) -> bool:
-        """Whether at least one bound is set."""
         return any(getattr(self, field.name) is not None for field in fields(self))
 
     def check(self, usage: dict[str, Any], whose: str) -> None:

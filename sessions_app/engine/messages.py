@@ -86,7 +86,6 @@ class AssistantMessage:
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
-        """The calls that the answer asks for, in their order."""
         return tuple(part for part in self.parts if isinstance(part, ToolCall))
 
 

@@ -87,13 +87,12 @@ def build_request(
     offered, notes = _offer(tools if can.accepts_tools else (), pseudonyms, can.lenient_schemas)
     turns = _Turns(can.strict_roles)
     as_blocks = bool(offered) or can.tool_history_without_tools
-    writer = (
-        _CallWriter(turns, pseudonyms, can.call_id_pattern) if as_blocks else _TextWriter(turns)
-    )
+    write = _CallWriter(pseudonyms, can.call_id_pattern).write if as_blocks else _write_as_text
     leading = [] if is_blank(instructions) else [instructions]
     for item in _pair(messages, service, can.trailing_thinking):
         if isinstance(item, _Exchange):
-            writer.add(item)
+            for message in write(item):
+                turns.add(message)
         elif isinstance(item, SystemMessage) and can.leading_system:
             # It joins the operator's instructions. In a user's message, a model might not obey it,
             # and users could imitate it. Each one costs a miss of the prompt cache from there on;
@@ -236,13 +235,12 @@ def _parse(text: str) -> Any:
 class _CallWriter:
     """Writes calls and results in their own form, with ids and names that the target accepts."""
 
-    def __init__(self, turns: "_Turns", names: "_Pseudonyms", id_pattern: str) -> None:
-        self._turns = turns
+    def __init__(self, names: "_Pseudonyms", id_pattern: str) -> None:
         self._names = names
         self._ids = _Pseudonyms(id_pattern, _id_candidates)
         self._uses: Counter[str] = Counter()
 
-    def add(self, exchange: _Exchange) -> None:
+    def write(self, exchange: _Exchange) -> tuple[Message, Message]:
         calls: list[ToolCall] = []
         results: list[ToolResult] = []
         for call, result in exchange.pairs():
@@ -254,30 +252,24 @@ class _CallWriter:
             results.append(ToolResult(call_id, name, result.content, result.is_error))
         renamed = iter(calls)
         parts = [next(renamed) if isinstance(p, ToolCall) else p for p in exchange.answer.parts]
-        self._turns.add(_with_parts(exchange.answer, parts))
-        self._turns.add(ToolMessage(tuple(results)))
+        return _with_parts(exchange.answer, parts), ToolMessage(tuple(results))
 
 
-class _TextWriter:
-    """Writes calls and results as texts, for targets that do not accept their own form.
+def _write_as_text(exchange: _Exchange) -> tuple[Message, Message]:
+    """Write calls and results as texts, for targets that do not accept their own form.
 
     Opaque content is left out, because services bind it to the calls.
     """
-
-    def __init__(self, turns: "_Turns") -> None:
-        self._turns = turns
-
-    def add(self, exchange: _Exchange) -> None:
-        texts = [
-            f"[Call of the tool {p.name} with {_sendable(p.arguments)}]"
-            if isinstance(p, ToolCall)
-            else p.text
-            for p in exchange.answer.parts
-            if _says_something(p)
-        ]
-        self._turns.add(_with_parts(exchange.answer, [Text("\n\n".join(texts))]))
-        texts = [_describe_result(result) for _, result in exchange.pairs()]
-        self._turns.add(UserMessage("\n\n".join(texts)))
+    texts = [
+        f"[Call of the tool {p.name} with {_sendable(p.arguments)}]"
+        if isinstance(p, ToolCall)
+        else p.text
+        for p in exchange.answer.parts
+        if _says_something(p)
+    ]
+    results = [_describe_result(result) for _, result in exchange.pairs()]
+    answer = _with_parts(exchange.answer, [Text("\n\n".join(texts))])
+    return answer, UserMessage("\n\n".join(results))
 
 
 def _describe_result(result: ToolResult) -> str:

@@ -221,7 +221,6 @@ def find_config_errors(mounts: list[dict[str, Any]]) -> list[ConfigError]:
 
 
 def find_variables(mounts: list[dict[str, Any]]) -> set[str]:
-    """Return the names of the variables that the providers of a profile need."""
     return set().union(*(configs.find_variables(_fill_defaults(mount)) for mount in mounts))
 
 

@@ -1,7 +1,6 @@
 """A time limit that does not count the time in which the process was stopped."""
 
 import asyncio
-from types import TracebackType
 
 # Seconds between two checks of the time, at most.
 TICK = 1.0
@@ -34,16 +33,11 @@ class TimeLimit:
             self._schedule()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._is_waiting = False
         if not self.has_expired or self._task.uncancel() > self._cancelling:
             return
-        if kind is not None and issubclass(kind, asyncio.CancelledError):
+        if isinstance(error, asyncio.CancelledError):
             raise TimeoutError from error
 
     def restart(self, seconds: float | None = None) -> None:

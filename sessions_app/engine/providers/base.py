@@ -68,7 +68,6 @@ class Provider(ABC):
 
     @property
     def model(self) -> str:
-        """The name of the model in the config."""
         return str(self.config.get("default_model") or "")
 
     @property

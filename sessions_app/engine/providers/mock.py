@@ -244,7 +244,6 @@ class _Answer:
         raise ProviderError(StreamError(name, f"nothing was received for {self._limit:g} s"))
 
     def finish(self) -> Finish:
-        """Return the end of the answer, with all its parts."""
         parts: list[Part] = []
         if self._thoughts:
             parts.append(Thinking("".join(self._thoughts)))

@@ -84,7 +84,6 @@ class AzureOpenAI(ChatProvider):
 
     @property
     def deployment(self) -> str:
-        """The name under which Azure serves the model."""
         return str(self.config.get("deployment") or self.config.get("default_model") or "")
 
     @property

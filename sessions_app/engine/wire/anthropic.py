@@ -90,7 +90,6 @@ def model_traits(model: str) -> ModelTraits:
 
 
 def build_body(request: Request, options: RequestOptions) -> dict[str, Any]:
-    """Return the body of a request for a stream."""
     settings, without = options.settings, options.can.without
     traits, limit = model_traits(options.model), settings.get("max_tokens")
     asked = build_thinking(options.thinking, limit, traits)
@@ -370,8 +369,6 @@ class AnthropicReader(Reader):
 class PartialBlock:
     """A block of a message of which some deltas have come."""
 
-    __slots__ = ("call", "data", "is_text", "json", "kind", "text")
-
     def __init__(self, data: dict[str, Any]) -> None:
         self.kind = as_text(data.get("type"))
         self.is_text = self.kind in ("text", "thinking")
@@ -407,7 +404,6 @@ class PartialBlock:
         return []
 
     def part(self) -> Part | None:
-        """Return the block as a part of the answer; None if it is empty."""
         if self.call is not None:
             return self.call
         if self.kind == "thinking":

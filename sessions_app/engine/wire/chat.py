@@ -52,7 +52,6 @@ _SETTINGS = ("temperature", "top_p", "seed", "stop")
 
 
 def build_body(request: Request, options: RequestOptions) -> dict[str, Any]:
-    """Return the body of a request for a stream."""
     can, settings, thinking = options.can, options.settings, options.thinking
     messages: list[dict[str, Any]] = []
     if request.instructions:
@@ -393,8 +392,6 @@ class ThinkTagSplitter:
 class PartialCall:
     """A call of which some pieces have come."""
 
-    __slots__ = ("_joiner", "_pieces", "extra", "id", "index", "name", "size")
-
     def __init__(self, index: int | None) -> None:
         self.index = index
         self.id = self.name = ""
@@ -406,7 +403,6 @@ class PartialCall:
 
     @property
     def arguments(self) -> str:
-        """The arguments so far."""
         if len(self._pieces) > 1:
             self._pieces = ["".join(self._pieces)]
         return self._pieces[0] if self._pieces else ""

@@ -33,7 +33,6 @@ from sessions_app.engine.wire.sse import ServerEvent
 
 
 def build_body(request: Request, options: RequestOptions) -> dict[str, Any]:
-    """Return the body of a request for a stream."""
     can, thinking = options.can, options.thinking
     body: dict[str, Any] = {
         "model": options.model,
@@ -315,11 +314,6 @@ class ResponsesReader(Reader):
 class PartialItem:
     """An item of a response of which some events have come."""
 
-    __slots__ = (
-        *("call", "data", "is_done", "is_refusal", "json", "kind", "text"),
-        *("_filled", "_pieces"),
-    )
-
     def __init__(self, data: dict[str, Any]) -> None:
         self.kind = _find_kind(data)
         self.data = data
@@ -409,7 +403,6 @@ class PartialItem:
         return dump_json(rest) if rest.get("id") else ""
 
     def part(self) -> Part | None:
-        """Return the item as a part of the answer; None if it is empty."""
         if self.kind == "function_call":
             return self.call
         if self.kind == "message":

@@ -101,7 +101,6 @@ class ServerProcess:
 
     @asynccontextmanager
     async def connect(self, screen: MessageFilter, **options: Any) -> AsyncIterator[ClientSession]:
-        """Give a session over the pipes."""
         async with (
             screen.connect(self.read_messages(), self) as (incoming, outgoing),
             McpSession(incoming, outgoing, **options) as session,
@@ -202,7 +201,6 @@ class HttpConnection:
 
     @asynccontextmanager
     async def connect(self, screen: MessageFilter, **options: Any) -> AsyncIterator[ClientSession]:
-        """Give a session over HTTP."""
         url = self.server.url
         async with AsyncExitStack() as stack:
             transport: AbstractAsyncContextManager[Any]
@@ -259,7 +257,6 @@ class FailureRecordingClient(httpx2.AsyncClient):
         self._connection = connection
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
-        """Send a request; record an error of the transport, and raise it."""
         connection = self._connection
         resumes = "last-event-id" in request.headers
         if request.method == "GET" and not (connection.is_sse or resumes):

@@ -972,6 +972,6 @@ def test_events_may_be_read_without_a_reader() -> None:
             fake_provider(streams("One")) as fake,
             open_stream(fake.url, {}, {}, Limits()) as stream,
         ):
-            return [event.data async for event in stream]
+            return [event.data async for batch in stream.batches() for event in batch]
 
     assert asyncio.run(run())[-1] == "[DONE]"

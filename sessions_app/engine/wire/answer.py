@@ -26,6 +26,7 @@ from sessions_app.engine.wire.json_text import (
     as_text,
     clean_arguments,
     clean_text,
+    dump_json,
     parse_json,
     parse_json_or,
 )
@@ -83,9 +84,11 @@ class Reader(ABC):
     def read_document(self, document: Any, event: ServerEvent) -> list[Event]:
         """Return the events of the JSON in one event of the server."""
 
-    @abstractmethod
     def end_stream(self) -> list[Event]:
         """Return the last events of a stream that ends without its own end."""
+        if not self._has_begun:
+            return [StreamError("bad_answer", "it hung up without an answer.", retry=True)]
+        return [StreamError("broken_off", "the connection ended before the answer did")]
 
     def read_text(self, event: ServerEvent) -> list[Event]:
         """Return the events of an event of the server that is not JSON."""
@@ -99,12 +102,6 @@ class Reader(ABC):
         if events and isinstance(events[-1], _LAST):
             self.is_finished = True
         return events
-
-    def _break_off(self) -> StreamError:
-        """Return the error of a stream that ends before its answer does."""
-        if not self._has_begun:
-            return StreamError("bad_answer", "it hung up without an answer.", retry=True)
-        return StreamError("broken_off", "the connection ended before the answer did")
 
     def _count(self, input_tokens: int, output_tokens: int, cached: int, reasoning: int) -> Usage:
         """Return the usage so far. All numbers of a server are totals, and never become smaller."""
@@ -255,6 +252,11 @@ def merge_turns(turns: Iterable[tuple[str, list[Any]]], key: str) -> list[dict[s
         elif parts:
             merged.append({"role": role, key: parts})
     return merged
+
+
+def dump_opaque(data: dict[str, Any]) -> str:
+    """Return JSON that a part has for its service alone; empty for an empty object."""
+    return dump_json(data) if data else ""
 
 
 def load_opaque(part: Part) -> dict[str, Any]:

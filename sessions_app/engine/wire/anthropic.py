@@ -21,7 +21,14 @@ from sessions_app.engine.messages import (
     ToolSpec,
 )
 from sessions_app.engine.settings import RequestOptions, ThinkingSettings
-from sessions_app.engine.wire.answer import Protocol, Reader, TextBlock, load_opaque, merge_turns
+from sessions_app.engine.wire.answer import (
+    Protocol,
+    Reader,
+    TextBlock,
+    dump_opaque,
+    load_opaque,
+    merge_turns,
+)
 from sessions_app.engine.wire.errors import read_payload
 from sessions_app.engine.wire.events import Event, FinishReason, StreamError
 from sessions_app.engine.wire.json_text import (
@@ -277,7 +284,7 @@ class AnthropicReader(Reader):
 
     def end_stream(self) -> list[Event]:
         # A reason to stop comes after all content, so only the last event is missing.
-        return self._end_message() if self._stop_reason else [self._break_off()]
+        return self._end_message() if self._stop_reason else super().end_stream()
 
     def _read_message(self, message: dict[str, Any]) -> list[Event]:
         self._model = as_text(message.get("model")) or self._model
@@ -351,11 +358,11 @@ class AnthropicReader(Reader):
             if not arguments.strip() and (given := data.get("input")):
                 arguments = given if isinstance(given, str) else dump_arguments(given)
             known = ("type", "id", "name", "input")
-            rest = {k: v for k, v in data.items() if k not in known and v is not None}
-            opaque = dump_json(rest) if rest else ""
-            block.call = self._make_call(
-                data.get("id"), data.get("name"), arguments, opaque, "toolu_"
+            opaque = dump_opaque(
+                {k: v for k, v in data.items() if k not in known and v is not None}
             )
+            given_id, name = data.get("id"), data.get("name")
+            block.call = self._make_call(given_id, name, arguments, opaque, "toolu_")
             events += self._emit_call(block.call)
         return events
 

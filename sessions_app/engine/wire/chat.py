@@ -19,7 +19,14 @@ from sessions_app.engine.messages import (
     UserMessage,
 )
 from sessions_app.engine.settings import RequestOptions
-from sessions_app.engine.wire.answer import CUT, Protocol, Reader, TextBlock, load_opaque
+from sessions_app.engine.wire.answer import (
+    CUT,
+    Protocol,
+    Reader,
+    TextBlock,
+    dump_opaque,
+    load_opaque,
+)
 from sessions_app.engine.wire.errors import read_payload
 from sessions_app.engine.wire.events import Event, FinishReason, ProviderError, StreamError
 from sessions_app.engine.wire.json_text import (
@@ -28,7 +35,6 @@ from sessions_app.engine.wire.json_text import (
     as_dicts,
     as_text,
     dump_arguments,
-    dump_json,
     is_json,
 )
 from sessions_app.engine.wire.sse import ServerEvent
@@ -288,7 +294,7 @@ class ChatReader(Reader):
 
     def end_stream(self) -> list[Event]:
         if self._reason is None:
-            return [self._break_off()]
+            return super().end_stream()
         events: list[Event] = []
         for is_thinking, piece in self._tags.finish():
             self._add(is_thinking, piece, events)
@@ -298,7 +304,7 @@ class ChatReader(Reader):
             message = f"it ended its answer with {self._reason_text!r}"
             return [*events, StreamError("overloaded", message, 503)]
         own = {key: "".join(v) if key in _THINKING_FIELDS else v for key, v in self._own.items()}
-        opaque = dump_json(own) if own else ""
+        opaque = dump_opaque(own)
         parts: list[Part] = []
         # The first thinking has the content that the service gets back.
         if opaque and not any(block.is_thinking for block in self._blocks):
@@ -311,7 +317,7 @@ class ChatReader(Reader):
             if part.text or part.opaque:
                 parts.append(part)
         for each in self._calls:
-            extra = dump_json(each.extra) if each.extra else ""
+            extra = dump_opaque(each.extra)
             call = self._make_call(each.id, each.name or "unknown", each.finish(), extra)
             parts.append(call)
             events += self._emit_call(call)

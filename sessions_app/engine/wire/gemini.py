@@ -18,7 +18,14 @@ from sessions_app.engine.messages import (
 )
 from sessions_app.engine.settings import RequestOptions, ThinkingSettings
 from sessions_app.engine.tool_schemas import find_reference, list_values
-from sessions_app.engine.wire.answer import Protocol, Reader, TextBlock, load_opaque, merge_turns
+from sessions_app.engine.wire.answer import (
+    Protocol,
+    Reader,
+    TextBlock,
+    dump_opaque,
+    load_opaque,
+    merge_turns,
+)
 from sessions_app.engine.wire.errors import read_payload
 from sessions_app.engine.wire.events import Event, FinishReason, StreamError
 from sessions_app.engine.wire.json_text import (
@@ -386,7 +393,7 @@ class GeminiReader(Reader):
 
     def end_stream(self) -> list[Event]:
         if not self._reason:
-            return [self._break_off()]
+            return super().end_stream()
         if self._reason in _BAD_CALLS:
             text = f"the model's call of a tool cannot be read ({self._reason})"
             return [StreamError("bad_answer", self._explanation or text, retry=True)]
@@ -470,8 +477,7 @@ class GeminiReader(Reader):
                 # The server repeats the call.
                 return events
             self._calls.setdefault(given, same)
-        rest = {key: value for key, value in part.items() if key != "functionCall"}
-        opaque = dump_json(rest) if rest else ""
+        opaque = dump_opaque({key: value for key, value in part.items() if key != "functionCall"})
         made = self._make_call(given, call.get("name"), arguments, opaque)
         self._parts.append(made)
         self.call_characters += len(arguments) + len(opaque)

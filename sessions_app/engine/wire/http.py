@@ -64,42 +64,13 @@ async def stream_events(
     """Post a request and give the events that the reader makes of the answer; see `open_stream`."""
     async with (
         open_stream(url, headers, body, limits, place=place) as stream,
-        aclosing(read_events(stream, reader, limits)) as events,
+        aclosing(stream.read(reader)) as events,
     ):
         yield events
 
 
-async def read_events(
-    stream: "EventStream", reader: Reader, limits: Limits
-) -> AsyncGenerator[Event]:
-    size = AnswerSize(limits)
-    call_characters = 0
-    try:
-        async for batch in stream.batches():
-            for server_event in batch:
-                size.add_piece()
-                for event in reader.read(server_event):
-                    if not isinstance(event, Usage):
-                        stream.has_begun = True
-                    size.add_event(event)
-                    yield event
-                    if isinstance(event, Finish):
-                        stream.is_whole = True
-                        return
-                size.add("tool calls", reader.call_characters - call_characters)
-                call_characters = reader.call_characters
-            if reader.is_complete:
-                stream.expect_end()
-    except ProviderError as error:
-        if not reader.is_complete or error.error.kind not in _LATE:
-            raise
-    for event in reader.finish():
-        size.add_event(event)
-        yield event
-
-
-class EventStream:
-    """The server-sent events of one answer."""
+class AnswerStream:
+    """One answer: the server-sent events, or what a reader makes of them."""
 
     def __init__(self, response: httpx2.Response, limits: Limits, silence: TimeLimit) -> None:
         self._response = response
@@ -107,14 +78,39 @@ class EventStream:
         self._silence = silence
         self._silence_kind: ErrorKind = "first_token_timeout"
         self._chunks: AsyncIterator[bytes] | None = None
-        # The caller sets these: whether the answer has begun, so that `next_token_timeout` counts,
-        # and whether it was read to its end.
-        self.has_begun = self.is_whole = False
+        # Whether the answer has begun, so that `next_token_timeout` counts.
+        self._has_begun = False
+        # Whether it was read to its end.
+        self.is_whole = False
 
-    async def __aiter__(self) -> AsyncGenerator[ServerEvent]:
-        async for batch in self.batches():
-            for event in batch:
-                yield event
+    async def read(self, reader: Reader) -> AsyncGenerator[Event]:
+        """Yield the events that the reader makes of the answer; raise ProviderError."""
+        size = AnswerSize(self._limits)
+        call_characters = 0
+        try:
+            async for batch in self.batches():
+                for server_event in batch:
+                    size.add_piece()
+                    for event in reader.read(server_event):
+                        if not isinstance(event, Usage):
+                            self._has_begun = True
+                        size.add_event(event)
+                        yield event
+                        if isinstance(event, Finish):
+                            self.is_whole = True
+                            return
+                    size.add("tool calls", reader.call_characters - call_characters)
+                    call_characters = reader.call_characters
+                if reader.is_complete:
+                    # Only usage may follow.
+                    self._silence_kind = "next_token_timeout"
+                    self._silence.restart(min(_END_TIMEOUT, self._limits.next_token_timeout))
+        except ProviderError as error:
+            if not reader.is_complete or error.error.kind not in _LATE:
+                raise
+        for event in reader.finish():
+            size.add_event(event)
+            yield event
 
     async def batches(self) -> AsyncGenerator[list[ServerEvent]]:
         """Yield lists of the events that came in one read; raise ProviderError."""
@@ -135,7 +131,7 @@ class EventStream:
                             raise ProviderError(_WEB_PAGE)
                     if events := decoder.feed(plain):
                         yield events
-                if self.has_begun and self._silence_kind == "first_token_timeout":
+                if self._has_begun and self._silence_kind == "first_token_timeout":
                     self._silence_kind = "next_token_timeout"
                     self._silence.restart(self._limits.next_token_timeout)
             if is_first and "content-encoding" in self._response.headers:
@@ -153,11 +149,6 @@ class EventStream:
         except httpx2.HTTPError as error:
             raise ProviderError(_explain_failure(error)) from error
 
-    def expect_end(self) -> None:
-        """Shorten the time-out, because the answer is complete and only usage may follow."""
-        self._silence_kind = "next_token_timeout"
-        self._silence.restart(min(_END_TIMEOUT, self._limits.next_token_timeout))
-
     async def drain(self) -> None:
         """Read the rest of the body after a whole answer, so that its connection can be kept."""
         if self._chunks is None:
@@ -174,19 +165,19 @@ class EventStream:
 @asynccontextmanager
 async def open_stream(
     url: str, headers: Mapping[str, str], body: Any, limits: Limits, *, place: str = "base_url"
-) -> AsyncGenerator[EventStream]:
+) -> AsyncGenerator[AnswerStream]:
     """Post a JSON body and give the server-sent events of the answer.
 
     `place` is the key of the config that has the URL, for the texts of errors. The request is sent
     on entering, and a refusal raises ProviderError there. Times in `limits` count from the last
-    byte, so comments and pings keep an answer alive: `first_token_timeout` until `has_begun` is
-    set, then `next_token_timeout`.
+    byte, so comments and pings keep an answer alive: `first_token_timeout` until the answer has
+    begun, then `next_token_timeout`.
     """
     silence = TimeLimit(limits.first_token_timeout)
     response = await send_request(url, headers, dump_body(body), limits, silence)
     try:
         await check_response(response, silence, place)
-        stream = EventStream(response, limits, silence)
+        stream = AnswerStream(response, limits, silence)
         yield stream
         if stream.is_whole:
             await stream.drain()

@@ -137,13 +137,7 @@ _TEXTS = {
     "response.reasoning_summary_text.done": ("reasoning", "text"),
     "response.reasoning_text.done": ("reasoning", "text"),
 }
-_ENDS = (
-    "response.completed",
-    "response.incomplete",
-    "response.failed",
-    "response.cancelled",
-    "response.done",
-)
+_ENDS = {f"response.{end}" for end in ("completed", "incomplete", "failed", "cancelled", "done")}
 
 
 class ResponsesReader(Reader):
@@ -204,9 +198,6 @@ class ResponsesReader(Reader):
             return [StreamError("bad_answer", "it sent JSON that is no response")]
         self._model = as_text(as_dict(document.get("response")).get("model")) or self._model
         return []
-
-    def end_stream(self) -> list[Event]:
-        return [self._break_off()]
 
     def _find(self, document: dict[str, Any], kind: str) -> "PartialItem":
         """Return the item to which an event belongs; a new one if it never began.

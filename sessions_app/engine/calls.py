@@ -10,6 +10,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 from amplifierd.common.redaction import redact
@@ -139,18 +140,12 @@ class Calls:
         is awaited for each result that must not be lost. `was_cut` means that the answer with the
         calls reached its token limit. Raises Cancelled if the attempt no longer holds its run.
         """
-        results: list[ToolResult] = []
-        asks: list[Ask] = []
         groups: list[list[ToolCall]] = []
-        was_idempotent = False
-        for call in calls:
-            found = self.tools.get(call.name)
-            is_idempotent = found is not None and found[0].idempotent
-            if was_idempotent and is_idempotent:
-                groups[-1].append(call)
-            else:
-                groups.append([call])
-            was_idempotent = is_idempotent
+        harmless = {name for name, (tool, _) in self.tools.items() if tool.idempotent}
+        for is_harmless, neighbours in groupby(calls, lambda call: call.name in harmless):
+            group = list(neighbours)
+            groups += [group] if is_harmless else [[call] for call in group]
+        outcomes: list[ToolResult | Ask] = []
         for group in groups:
             try:
                 async with asyncio.TaskGroup() as tasks:
@@ -160,12 +155,9 @@ class Calls:
                     ]
             except ExceptionGroup as errors:
                 raise errors.exceptions[0] from None
-            for each in (task.result() for task in making):
-                if isinstance(each, Ask):
-                    asks.append(each)
-                else:
-                    results.append(each)
-        return results, asks
+            outcomes += [task.result() for task in making]
+        results = [each for each in outcomes if isinstance(each, ToolResult)]
+        return results, [each for each in outcomes if isinstance(each, Ask)]
 
     def repeat(
         self, call: ToolCall, result: ToolResult, *, has_pre: bool = False, has_post: bool = False

@@ -230,16 +230,11 @@ class StreamRedactor:
         for secret in self._secrets:
             text = text.replace(secret, MASK)
         # The first place from which on the text may be the beginning of a secret.
-        places = range(max(len(text) - self._longest + 1, 0), len(text))
-        cut = next(
-            (
-                place
-                for place in places
-                if text[place] in self._first
-                and any(secret.startswith(text[place:]) for secret in self._secrets)
-            ),
-            len(text),
-        )
+        cut = max(len(text) - self._longest + 1, 0)
+        while cut < len(text) and not (
+            text[cut] in self._first and any(each.startswith(text[cut:]) for each in self._secrets)
+        ):
+            cut += 1
         self._held = text[cut:]
         return text[:cut]
 

@@ -30,7 +30,7 @@ from sessions_app.engine.messages import (
 from sessions_app.engine.normalize import Names, build_request
 from sessions_app.engine.output import RunOutput
 from sessions_app.engine.providers.base import Provider
-from sessions_app.engine.registry import open_tools, provider_chain
+from sessions_app.engine.registry import TOOLS, provider_chain
 from sessions_app.engine.time_limit import TimeLimit
 from sessions_app.engine.tools.base import Workplace, parse_approval
 from sessions_app.engine.transcript import merge_results, opening, summary_message
@@ -96,8 +96,6 @@ async def _run_until(cancel: asyncio.Event, work: Coroutine[Any, Any, Result]) -
     try:
         await asyncio.wait({task, watcher}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
-            task.cancel()
-            await asyncio.wait({task})
             raise Cancelled
         return task.result()
     finally:
@@ -132,7 +130,7 @@ async def _open_conversation(
             config = resolver.resolve(mount.get("config") or {})
             gate, timeout = parse_approval(config), read_approval_timeout(config)
             own = {key: value for key, value in config.items() if key not in COMMON_CONFIG}
-            box = await stack.enter_async_context(open_tools(module, own, workplace))
+            box = await stack.enter_async_context(TOOLS.find(module).open(own, workplace))
             modules.append(OpenedModule(mount, box, gate, timeout, resolver.keys | box.secrets))
         for note in (note for module in modules for note in module.box.notes):
             emit("run_notice", {"code": "tools_left_out", "message": note})
@@ -336,7 +334,7 @@ class Conversation:
                         case Finish():
                             finish = event
         finally:
-            self._notice_all(provider.notices)
+            self._notice(*provider.notices)
             provider.notices.clear()
             if usage or finish or not output.is_silent:
                 used = provider.count_usage(usage or Usage(), finish.model if finish else "")
@@ -393,7 +391,7 @@ class Conversation:
     async def _fit(self, provider: Provider, window: Window) -> tuple[Request, Names]:
         """Return the next request, shortened as far as the context window requires."""
         request, names = self._build(provider)
-        self._notice_all(names.notes)
+        self._notice(*names.notes)
         if not provider.can.summarizes or not window.excess(request):
             return request, names
         request, names = self._shorten(provider, window)
@@ -472,15 +470,12 @@ class Conversation:
             if not await self._wait_for_retry(error, retries, provider):
                 raise describe_error(error, provider)
 
-    def _notice_all(self, notes: Sequence[str]) -> None:
-        for note in notes:
-            self._notice(note)
-
-    def _notice(self, message: str) -> None:
-        """Emit a notice about the run, each message once in an attempt."""
-        if message not in self._noticed:
-            self._noticed.add(message)
-            self._emit("run_notice", {"code": "context", "message": message})
+    def _notice(self, *messages: str) -> None:
+        """Emit notices about the run, each once in an attempt."""
+        for message in messages:
+            if message not in self._noticed:
+                self._noticed.add(message)
+                self._emit("run_notice", {"code": "context", "message": message})
 
 
 def read_approval_timeout(config: dict[str, Any]) -> float | None:

@@ -15,7 +15,6 @@ import math
 import os
 import pkgutil
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
@@ -30,7 +29,7 @@ from sessions_app.engine.base import Engine, EngineError
 from sessions_app.engine.capabilities import ProviderCapabilities, ToolCapabilities
 from sessions_app.engine.config import Config, Resolver, missing_key, number
 from sessions_app.engine.providers.base import Provider
-from sessions_app.engine.tools.base import Toolbox, ToolModule, Workplace
+from sessions_app.engine.tools.base import ToolModule
 
 logger = logging.getLogger(__name__)
 
@@ -162,22 +161,6 @@ TOOLS = Registry(
     ToolCapabilities,
     lambda: find_classes(tools, ToolModule),  # type: ignore[type-abstract]
 )
-
-
-# Tools
-
-
-def open_tools(
-    module: str, config: dict[str, Any], workplace: Workplace
-) -> AbstractAsyncContextManager[Toolbox]:
-    """Return the tools of a module; raise EngineError `unknown_module`.
-
-    Entering them raises EngineError `bad_tool` for a config, or a place, that cannot be used.
-    """
-    return TOOLS.find(module).open(config, workplace)
-
-
-# Providers
 
 
 def provider_chain(mount_plan: dict[str, Any]) -> list[Provider | EngineError]:

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 
 from sessions_app.engine.base import EngineError
-from sessions_app.engine.registry import open_tools
+from sessions_app.engine.registry import TOOLS
 from sessions_app.engine.tools.base import Tool, Toolbox, ToolError, Workplace
 
 SERVERS = Path(__file__).parent / "mcp_servers"
@@ -43,7 +43,7 @@ class Tools:
 @asynccontextmanager
 async def opened(config: dict[str, Any], directory: Path | None = None) -> AsyncIterator[Tools]:
     """Open the tools of a config."""
-    async with open_tools("tool-mcp", config, Workplace(directory or Path.cwd())) as box:
+    async with TOOLS.find("tool-mcp").open(config, Workplace(directory or Path.cwd())) as box:
         yield Tools(box)
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from sessions_app.engine.registry import open_tools
+from sessions_app.engine.registry import TOOLS
 from sessions_app.engine.tools.base import Tool, Toolbox, Workplace
 
 Functions = dict[str, Callable[..., Awaitable[str]]]
@@ -21,7 +21,7 @@ def with_tools(
     """Return what the work returns, given the module's functions by name."""
 
     async def run() -> Any:
-        async with open_tools(module, config, workplace) as toolbox:
+        async with TOOLS.find(module).open(config, workplace) as toolbox:
             return await work(by_name(toolbox))
 
     return asyncio.run(run())

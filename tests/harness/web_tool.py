@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from sessions_app.engine.registry import open_tools
+from sessions_app.engine.registry import TOOLS
 from sessions_app.engine.tools.base import ToolError, Workplace
 from tests.harness.sites import Answer, Site, site
 from tests.harness.tools import as_function
@@ -67,7 +67,7 @@ def watched() -> Iterator[Network]:
 
 
 async def fetch(url: str, **config: Any) -> str:
-    async with open_tools("tool-web", config, PLACE) as toolbox, asyncio.timeout(DEADLINE):
+    async with TOOLS.find("tool-web").open(config, PLACE) as toolbox, asyncio.timeout(DEADLINE):
         return await as_function(toolbox.tools[0])(url)
 
 

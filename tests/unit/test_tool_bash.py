@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from sessions_app.engine.base import EngineError
-from sessions_app.engine.registry import open_tools
+from sessions_app.engine.registry import TOOLS
 from sessions_app.engine.tools import bash as bash_tool
 from sessions_app.engine.tools import sandbox
 from sessions_app.engine.tools.base import ToolError, Workplace
@@ -99,7 +99,7 @@ def test_a_variable_is_passed_on_by_name_and_a_secret_in_it_is_told_to_who_shows
     assert f"GITHUB_TOKEN={CANARY}\n" in answer
 
     async def secrets() -> frozenset[str]:
-        async with open_tools("tool-bash", given, Workplace(here)) as toolbox:
+        async with TOOLS.find("tool-bash").open(given, Workplace(here)) as toolbox:
             return toolbox.secrets
 
     assert asyncio.run(secrets()) == {CANARY}
@@ -229,10 +229,10 @@ def test_a_command_sees_its_limits(here: Path) -> None:
 WORKER = """
 import asyncio, pathlib, sys
 from sessions_app.engine.tools.base import Workplace
-from sessions_app.engine.registry import open_tools
+from sessions_app.engine.registry import TOOLS
 
 async def work():
-    async with open_tools("tool-bash", {}, Workplace(pathlib.Path(sys.argv[1]))) as toolbox:
+    async with TOOLS.find("tool-bash").open({}, Workplace(pathlib.Path(sys.argv[1]))) as toolbox:
         await toolbox.tools[0].call({"command": "(setsid sleep 1000.4 &) ; touch a; sleep 1000.4"})
 
 asyncio.run(work())
@@ -250,7 +250,7 @@ def test_a_command_ends_with_its_worker_also_when_that_is_killed(here: Path) -> 
 
 def test_a_command_is_not_to_be_repeated_blindly(here: Path) -> None:
     async def run() -> list[bool]:
-        async with open_tools("tool-bash", {}, Workplace(here)) as toolbox:
+        async with TOOLS.find("tool-bash").open({}, Workplace(here)) as toolbox:
             return [tool.idempotent for tool in toolbox.tools]
 
     assert asyncio.run(run()) == [False]
@@ -258,7 +258,7 @@ def test_a_command_is_not_to_be_repeated_blindly(here: Path) -> None:
 
 def test_a_model_is_told_what_a_command_is_granted(here: Path) -> None:
     async def run() -> dict[str, Any]:
-        async with open_tools("tool-bash", {}, Workplace(here)) as toolbox:
+        async with TOOLS.find("tool-bash").open({}, Workplace(here)) as toolbox:
             return schemas(toolbox)
 
     told = asyncio.run(run())["bash"]

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from sessions_app.engine.base import EngineError
-from sessions_app.engine.registry import open_tools
+from sessions_app.engine.registry import TOOLS
 from sessions_app.engine.tools import sandbox
 from sessions_app.engine.tools.base import ToolError, Workplace
 from sessions_app.engine.tools.bash import config
@@ -205,7 +205,7 @@ def test_a_directory_that_is_swapped_for_a_link_is_still_the_old_one(
 
     async def run() -> tuple[str, str, dict[str, str | None]]:
         files, shell = (
-            open_tools(name, {}, Workplace(here)) for name in ("tool-filesystem", "tool-bash")
+            TOOLS.find(name).open({}, Workplace(here)) for name in ("tool-filesystem", "tool-bash")
         )
         async with files as toolbox, shell as box:
             swap(here, outside)
@@ -299,10 +299,10 @@ def test_a_link_that_a_command_made_is_not_followed(here: Path, outside: Path) -
 WORKER = """
 import asyncio, json, os, pathlib, sys
 from sessions_app.engine.tools.base import Workplace
-from sessions_app.engine.registry import open_tools
+from sessions_app.engine.registry import TOOLS
 
 async def work():
-    async with open_tools("tool-bash", {}, Workplace(pathlib.Path(sys.argv[1]))) as toolbox:
+    async with TOOLS.find("tool-bash").open({}, Workplace(pathlib.Path(sys.argv[1]))) as toolbox:
         bash = toolbox.tools[0].call
         commands = [each.replace("WORKER", str(os.getpid())) for each in json.loads(sys.argv[2])]
         print(json.dumps([await bash({"command": each, "timeout": 20}) for each in commands]))

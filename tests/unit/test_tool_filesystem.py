@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sessions_app.engine.base import EngineError
-from sessions_app.engine.registry import open_tools
+from sessions_app.engine.registry import TOOLS
 from sessions_app.engine.tools.base import ANSWER_LIMIT, ToolError, Workplace
 from sessions_app.engine.tools.filesystem import search
 from sessions_app.engine.tools.filesystem import text as text_files
@@ -345,7 +345,7 @@ def test_a_directory_that_is_not_there_is_an_error_of_the_tool(here: Path) -> No
 
 def test_only_an_edit_must_not_be_repeated_blindly(here: Path) -> None:
     async def run() -> list[str]:
-        async with open_tools("tool-filesystem", {}, Workplace(here)) as toolbox:
+        async with TOOLS.find("tool-filesystem").open({}, Workplace(here)) as toolbox:
             return [each.spec.name for each in toolbox.tools if not each.idempotent]
 
     assert asyncio.run(run()) == ["edit_file"]
@@ -353,7 +353,7 @@ def test_only_an_edit_must_not_be_repeated_blindly(here: Path) -> None:
 
 def test_a_model_is_told_names_types_and_what_they_mean(here: Path) -> None:
     async def run() -> dict[str, Any]:
-        async with open_tools("tool-filesystem", {}, Workplace(here)) as toolbox:
+        async with TOOLS.find("tool-filesystem").open({}, Workplace(here)) as toolbox:
             return schemas(toolbox)
 
     told = asyncio.run(run())

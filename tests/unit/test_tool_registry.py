@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sessions_app.engine.base import EngineError
-from sessions_app.engine.registry import TOOLS, open_tools
+from sessions_app.engine.registry import TOOLS
 from sessions_app.engine.tools.base import Workplace, parse_approval
 
 
@@ -26,7 +26,7 @@ def test_every_module_says_what_it_can_do() -> None:
 
 def test_a_module_that_is_not_there_is_told_with_those_that_are() -> None:
     with pytest.raises(EngineError) as caught:
-        open_tools("tool-nothing", {}, Workplace(Path("/")))
+        TOOLS.find("tool-nothing").open({}, Workplace(Path("/")))
     assert caught.value.code == "unknown_module"
     known = str(caught.value).partition("Known are: ")[2].strip(".").split(", ")
     assert {"tool-bash", "tool-filesystem"} <= set(known)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sessions_app.engine.base import RunHost
-from sessions_app.engine.registry import open_tools
+from sessions_app.engine.registry import TOOLS
 from sessions_app.engine.tools.base import ANSWER_LIMIT, ToolError, Workplace
 from sessions_app.engine.tools.todo import Todo
 from tests.harness.tools import call, schemas, with_tools
@@ -80,7 +80,7 @@ def test_where_nothing_was_written_the_list_is_empty() -> None:
 
 def test_both_may_be_called_again_without_harm() -> None:
     async def run() -> list[bool]:
-        async with open_tools("tool-todo", {}, Workplace(Path("/"))) as toolbox:
+        async with TOOLS.find("tool-todo").open({}, Workplace(Path("/"))) as toolbox:
             return [tool.idempotent for tool in toolbox.tools]
 
     assert asyncio.run(run()) == [True, True]
@@ -88,7 +88,7 @@ def test_both_may_be_called_again_without_harm() -> None:
 
 def test_a_model_is_told_what_an_item_is() -> None:
     async def run() -> dict[str, Any]:
-        async with open_tools("tool-todo", {}, Workplace(Path("/"))) as toolbox:
+        async with TOOLS.find("tool-todo").open({}, Workplace(Path("/"))) as toolbox:
             return schemas(toolbox)
 
     told = asyncio.run(run())

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sessions_app.engine.base import EngineError
-from sessions_app.engine.registry import open_tools
+from sessions_app.engine.registry import TOOLS
 from sessions_app.engine.tools.base import ANSWER_LIMIT, ToolError
 from sessions_app.engine.tools.web import client as web_client
 from tests.harness.sites import leads, says, sends, site
@@ -228,7 +228,7 @@ def test_a_config_that_cannot_be_understood_is_refused(config: dict[str, Any], n
 
 def test_the_model_is_told_what_the_tool_does() -> None:
     async def run() -> None:
-        async with open_tools("tool-web", {"require_approval": True}, PLACE) as toolbox:
+        async with TOOLS.find("tool-web").open({"require_approval": True}, PLACE) as toolbox:
             (tool,) = toolbox.tools
             assert tool.idempotent
             assert tool.spec.name == "fetch_url"

@@ -17,13 +17,7 @@ from typing import Any
 from sessions_app.engine.capabilities import ToolCapabilities
 from sessions_app.engine.tools import sandbox
 from sessions_app.engine.tools.base import Toolbox, ToolError, ToolModule, Workplace
-from sessions_app.engine.tools.bash.config import (
-    choose_user,
-    make_environment,
-    make_home,
-    parse_settings,
-    parse_writable,
-)
+from sessions_app.engine.tools.bash import config as configs
 from sessions_app.engine.tools.filesystem.paths import WorkingDirectory
 from sessions_app.engine.tools.functions import make_tool
 
@@ -93,14 +87,14 @@ class Bash:
     """The tool, for one directory and one config."""
 
     def __init__(self, config: dict[str, Any], directory: WorkingDirectory) -> None:
-        self.settings = parse_settings(config)
-        user = choose_user(directory.path, directory.root)
-        home = make_home(directory.path, user)
-        self.environment, self.secrets = make_environment(config, directory.path, home)
+        self.settings = configs.parse_settings(config)
+        user = configs.choose_user(directory.path, directory.root)
+        home = configs.make_home(directory.path, user)
+        self.environment, self.secrets = configs.make_environment(config, directory.path, home)
         self.launch = Launch(
             directory=directory.root,
             shell="/bin/bash" if Path("/bin/bash").exists() else "/bin/sh",
-            writable=(*parse_writable(config), str(home)),
+            writable=(*configs.parse_writable(config), str(home)),
             limits=self.settings.limits,
             processes=self.settings.processes,
             user=user,

@@ -137,14 +137,11 @@ class McpConnection:
         if at_once:
             self._task.cancel()
         try:
-            done, _ = await asyncio.wait([self._task], timeout=CLOSING)
-        except asyncio.CancelledError:
-            self._task.cancel()
-            await asyncio.wait([self._task])
-            raise
-        if not done:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await asyncio.wait([self._task], timeout=CLOSING)
+        finally:
+            if not self._task.done():
+                self._task.cancel()
+                await asyncio.wait([self._task])
 
     async def _hold(self) -> None:
         """Hold the connection until it is closed or breaks; keep the error that broke it."""

@@ -13,14 +13,8 @@ from pathlib import Path
 
 from sessions_app.engine.config import Config
 from sessions_app.engine.tools.base import ToolError, fill_blank, shorten
-from sessions_app.engine.tools.web.client import (
-    HTML,
-    LIMIT,
-    FetchedPage,
-    bad_config,
-    fetch,
-    parse_rules,
-)
+from sessions_app.engine.tools.web import client
+from sessions_app.engine.tools.web.client import HTML, FetchedPage, bad_config
 
 # Seconds for a whole call, and for one connection, by the config's keys.
 TIMES = {"timeout": 30.0, "connect_timeout": 10.0}
@@ -38,7 +32,7 @@ class PageFetcher:
         # A misspelt key must not permit what its author wanted to forbid.
         if unknown := sorted(set(config) - KEYS):
             raise bad_config(f"there is no `{unknown[0]}`; known are {', '.join(sorted(KEYS))}.")
-        self._rules = parse_rules(config)
+        self._rules = client.parse_rules(config)
         self._timeout, self._connect_timeout = (parse_seconds(config, key) for key in TIMES)
 
     async def fetch_url(self, url: str) -> str:
@@ -51,7 +45,7 @@ class PageFetcher:
         """
         try:
             async with asyncio.timeout(self._timeout):
-                page = await fetch(url, self._rules, self._connect_timeout)
+                page = await client.fetch(url, self._rules, self._connect_timeout)
                 if page.kind in HTML:
                     text = await convert_html(page)
                 else:
@@ -63,8 +57,8 @@ class PageFetcher:
             raise ToolError(
                 f"The page took longer than {self._timeout:g} s; it is given up."
             ) from None
-        answer = fill_blank(shorten(text), "The page has no text.")
-        return f"{answer}\n… Only the first {LIMIT} bytes were read." if page.is_cut else answer
+        rest = f"\n… Only the first {client.LIMIT} bytes were read." if page.is_cut else ""
+        return fill_blank(shorten(text), "The page has no text.") + rest
 
 
 def parse_seconds(config: Config, key: str) -> float:

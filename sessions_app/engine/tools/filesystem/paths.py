@@ -142,17 +142,17 @@ def open_regular(folder: int, name: str) -> int:
 
     Opening a device can do something by itself, so it is checked before, and again after.
     """
-    _check_regular(os.stat(name, dir_fd=folder, follow_symlinks=False))
+    check_regular(os.stat(name, dir_fd=folder, follow_symlinks=False))
     file = os.open(name, _FILE, dir_fd=folder)
     try:
-        _check_regular(os.fstat(file))
+        check_regular(os.fstat(file))
     except OSError:
         os.close(file)
         raise
     return file
 
 
-def _check_regular(found: os.stat_result) -> None:
+def check_regular(found: os.stat_result) -> None:
     if stat.S_ISREG(found.st_mode):
         return
     kinds = {stat.S_IFDIR: errno.EISDIR, stat.S_IFLNK: errno.ELOOP}

@@ -64,9 +64,12 @@ class Encoding:
     def encode(self, text: str) -> bytes:
         """Return a text as the bytes of a file, with the mark; raise ToolError."""
         try:
-            return self.mark + text.encode(self.name)
+            data = self.mark + text.encode(self.name)
         except UnicodeEncodeError:
             raise ToolError("The text has half of a surrogate pair in it.") from None
+        if len(data) > SIZE_LIMIT:
+            raise ToolError(f"A file is written with at most {SIZE_LIMIT} bytes, not {len(data)}.")
+        return data
 
 
 def find_encoding(path: str, head: bytes) -> Encoding:
@@ -296,10 +299,10 @@ def write_text(directory: WorkingDirectory, path: str, content: str) -> str:
     except ToolError:
         encoding, is_crlf = Encoding(), False
     # Check the content alone, before a mark and line ends are added.
-    _encode(Encoding(), content)
+    Encoding().encode(content)
     text = content.removeprefix("\ufeff") if encoding.mark else content
     text = adapt_line_ends(text, "\r\n" if is_crlf else "")
-    size = _replace_file(directory, parts, _encode(encoding, text))
+    size = _replace_file(directory, parts, encoding.encode(text))
     kept = [f"in {encoding.label} with its byte order mark"] if encoding.mark else []
     kept += ["with line ends CRLF"] if text != content and is_crlf and "\r\n" in text else []
     as_before = f", {' and '.join(kept)} as before" if kept else ""
@@ -324,7 +327,7 @@ def edit_text(directory: WorkingDirectory, path: str, old: str, new: str, replac
             f"`old` is {count} times in `{path}`. Give more of the text around the place that you "
             "mean, or set `replace_all`."
         )
-    _replace_file(directory, parts, _encode(encoding, changed))
+    _replace_file(directory, parts, encoding.encode(changed))
     return count
 
 
@@ -335,13 +338,6 @@ def _split_writable(directory: WorkingDirectory, path: str) -> Parts:
     if paths.is_reserved(parts):
         raise ToolError(f"`{path}` belongs to the daemon; tools do not write there.")
     return parts
-
-
-def _encode(encoding: Encoding, text: str) -> bytes:
-    data = encoding.encode(text)
-    if len(data) > SIZE_LIMIT:
-        raise ToolError(f"A file is written with at most {SIZE_LIMIT} bytes, not {len(data)}.")
-    return data
 
 
 def _replace_file(directory: WorkingDirectory, parts: Parts, data: bytes) -> int:
@@ -373,19 +369,11 @@ def _replace_file(directory: WorkingDirectory, parts: Parts, data: bytes) -> int
 def stat_file(folder: int, name: str) -> os.stat_result | None:
     """Return the status of a file; None if it does not exist. Raises OSError for a non-file."""
     try:
-        file = paths.open_regular(folder, name)
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         return None
-    except PermissionError:
-        # It cannot be read, but perhaps it can be replaced.
-        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-        if not stat.S_ISREG(found.st_mode):
-            raise
-        return found
-    try:
-        return os.fstat(file)
-    finally:
-        os.close(file)
+    paths.check_regular(found)
+    return found
 
 
 @contextlib.contextmanager

@@ -10,8 +10,9 @@ import logging
 import math
 import os
 import re
+from collections.abc import Collection
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from amplifierd.common.redaction import is_secret
 from sessions_app.engine.base import EngineError
@@ -143,6 +144,16 @@ def missing_key(module: str, name: str) -> EngineError:
         f"{module} needs the environment variable {name}, which is not set. "
         "Put it into the environment or the .env file, and restart.",
     )
+
+
+def is_url(text: str, schemes: Collection[str]) -> bool:
+    """Return whether a text is a URL with a host and one of the schemes."""
+    try:
+        url = urlsplit(text)
+        is_usable = url.scheme in schemes and bool(url.hostname) and url.port != 0
+    except ValueError:
+        return False
+    return is_usable and text.isprintable() and " " not in text
 
 
 def find_variables(value: Any) -> set[str]:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.capabilities import ProviderCapabilities
-from sessions_app.engine.config import Config
+from sessions_app.engine.config import Config, is_url
 from sessions_app.engine.messages import AssistantMessage, Request
 from sessions_app.engine.providers.base import Provider
 from sessions_app.engine.settings import (
@@ -180,15 +180,8 @@ def without_opaque(request: Request, service: str) -> Request:
 
 def check_url(config: Config, module: str, key: str) -> None:
     """Raise EngineError `bad_config` if the value of a key is not a URL."""
-    if not (url := config.get(key)):
-        return
-    try:
-        parts = urlsplit(str(url))
-        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        is_url = is_url and str(url).isprintable() and " " not in str(url)
-    except ValueError:
-        is_url = False
-    if not is_url:
+    url = config.get(key)
+    if url and not is_url(str(url), ("http", "https")):
         raise EngineError(
             "bad_config", f"`{key}` of {module} must be a URL, http:// or https://: correct it."
         )

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from sessions_app.engine.base import EngineError
+from sessions_app.engine.config import is_url
 
 SCHEMES = ("http", "https", "socks5", "socks5h")
 _VARIABLES = {"http": ("http_proxy", "all_proxy"), "https": ("https_proxy", "all_proxy")}
@@ -51,19 +52,13 @@ def parse_proxy(variable: str, value: str) -> str:
     Without a scheme it is http://, as in curl.
     """
     text = value if "://" in value else f"http://{value}"
-    try:
-        url = urlsplit(text)
-        is_usable = url.scheme in (*SCHEMES, "socks") and bool(url.hostname) and url.port != 0
-        is_usable = is_usable and text.isascii() and text.isprintable() and " " not in text
-    except ValueError:
-        is_usable = False
-    if not is_usable:
+    if not (text.isascii() and is_url(text, (*SCHEMES, "socks"))):
         raise EngineError(
             "bad_config",
             f"The environment variable {variable} is no proxy that can be used: it must be like "
             "http://host:port or socks5://host:port. Correct it, or unset it, and restart.",
         )
-    return f"socks5{text[text.index('://') :]}" if url.scheme == "socks" else text
+    return f"socks5{text[5:]}" if text.lower().startswith("socks:") else text
 
 
 def find_variables() -> list[str]:

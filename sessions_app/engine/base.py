@@ -220,5 +220,13 @@ class EngineError(Exception):
         self.status = status
 
 
+def bad_config(message: str) -> EngineError:
+    return EngineError("bad_config", message)
+
+
+def bad_tool(message: str) -> EngineError:
+    return EngineError("bad_tool", message)
+
+
 class Cancelled(Exception):
     """The attempt was cancelled, and the call of the provider has stopped."""

@@ -16,7 +16,7 @@ from typing import Any
 from amplifierd.common.redaction import redact
 from amplifierd.common.text import make_json_storable, make_storable
 from sessions_app import failpoints
-from sessions_app.engine.base import Ask, Call, Decision, Emit, EngineError, Turn
+from sessions_app.engine.base import Ask, Call, Decision, Emit, Turn, bad_tool
 from sessions_app.engine.config import redact_json
 from sessions_app.engine.messages import ToolCall, ToolResult
 from sessions_app.engine.output import RunOutput
@@ -109,15 +109,12 @@ class Calls:
             gate = frozenset() if isinstance(module.gate, bool) or module.box.notes else module.gate
             if unknown := sorted(gate - names):
                 there_are = f"there are {', '.join(sorted(names))}"
-                raise EngineError(
-                    "bad_tool", f"`require_approval` names {unknown[0]!r}; {there_are}."
-                )
+                raise bad_tool(f"`require_approval` names {unknown[0]!r}; {there_are}.")
             for tool in module.box.tools:
                 name = tool.spec.name
                 if name in self.tools:
-                    raise EngineError(
-                        "bad_tool",
-                        f"Two modules of the profile have a tool {name!r}: leave one out.",
+                    raise bad_tool(
+                        f"Two modules of the profile have a tool {name!r}: leave one out."
                     )
                 self.tools[name] = tool, module
 

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from amplifierd.common.redaction import is_secret
-from sessions_app.engine.base import EngineError
+from sessions_app.engine.base import EngineError, bad_config
 
 Config = dict[str, Any]
 
@@ -129,11 +129,10 @@ def clean_key(text: str, module: str, source: str) -> str:
     wrong = next((place for place, each in enumerate(key) if not " " <= each <= "~"), None)
     if wrong is None:
         return key
-    raise EngineError(
-        "bad_config",
+    raise bad_config(
         f"{module} cannot send {source} as a key: character {wrong + 1} of {len(key)} is "
         f"U+{ord(key[wrong]):04X}, which no header of HTTP may have. It may have come along when "
-        "the key was copied: enter the key again, and restart.",
+        "the key was copied: enter the key again, and restart."
     )
 
 
@@ -207,7 +206,7 @@ def number(config: Config, module: str, key: str, kind: type[int] | type[float])
 def wrong_kind(config: Config, module: str, key: str, noun: str) -> EngineError:
     """Return the error for a config value of the wrong kind; it does not repeat the value."""
     kind = type(config[key]).__name__
-    return EngineError("bad_config", f"`{key}` of {module} must be {noun}, not {kind}.")
+    return bad_config(f"`{key}` of {module} must be {noun}, not {kind}.")
 
 
 def redact_json(value: Any, secrets: set[str]) -> Any:

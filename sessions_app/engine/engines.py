@@ -5,7 +5,7 @@ import logging
 from typing import Any
 
 from profiles_app.modules import BUILTIN_ENGINE, name_engine
-from sessions_app.engine.base import Emit, Engine, EngineError, Outcome, Turn
+from sessions_app.engine.base import Emit, Engine, EngineError, Outcome, Turn, bad_config
 from sessions_app.engine.capabilities import EngineCapabilities
 from sessions_app.engine.conversation import ConversationEngine
 from sessions_app.engine.registry import PROVIDERS, TOOLS, Registry
@@ -40,20 +40,16 @@ class Engines(Engine):
                 # In a thread, because loading takes a second, and other turns must go on.
                 started = await asyncio.to_thread(lambda: ENGINES.find(name)())
             except EngineError as error:
-                raise EngineError("bad_config", str(error)) from None
+                raise bad_config(str(error)) from None
             except Exception as error:
                 logger.exception("The engine %s failed", name)
                 kind = type(error).__name__
-                raise EngineError(
-                    "bad_config", f"The engine {name!r} did not start: {kind}."
-                ) from None
+                raise bad_config(f"The engine {name!r} did not start: {kind}.") from None
             self._started.setdefault(name, started)
         engine = self._started[name]
         if session.get("budget") and not engine.capabilities.keeps_budget:
             # Otherwise its author would believe that the budget holds.
-            raise EngineError(
-                "bad_config", f"The engine {name!r} keeps no budget: remove `session.budget`."
-            )
+            raise bad_config(f"The engine {name!r} keeps no budget: remove `session.budget`.")
         return await engine.run(turn, emit, cancel)
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields
 from itertools import takewhile
 from typing import Any
 
-from sessions_app.engine.base import EngineError
+from sessions_app.engine.base import EngineError, bad_config
 from sessions_app.engine.config import Config, number
 from sessions_app.engine.messages import AssistantMessage, Message, ToolMessage
 
@@ -88,7 +88,7 @@ def read_limits(config: Config, module: str) -> Limits:
         value = number(given, module, name, kind)
         if math.isfinite(value) and (value > 0 or (value == 0 and name == "max_retries")):
             return value
-        raise EngineError("bad_config", f"`{name}` of {module} must be above zero, not {value:g}.")
+        raise bad_config(f"`{name}` of {module} must be above zero, not {value:g}.")
 
     given = {name: config[name] for name in _KINDS if config.get(name) is not None}
     if config.get("timeout") is not None:
@@ -158,10 +158,9 @@ def read_budgets(mount_plan: dict[str, Any]) -> tuple[Budget, Budget]:
             raise _wrong_budget(place, "a mapping")
         given = {name: value for name, value in given.items() if value is not None}
         if unknown := sorted(set(given) - known):
-            raise EngineError(
-                "bad_config",
+            raise bad_config(
                 f"`session.{place}` knows {', '.join(sorted(known - {'tree'}))}, not "
-                f"{unknown[0]!r}: correct it.",
+                f"{unknown[0]!r}: correct it."
             )
         for name, value in given.items():
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -177,7 +176,7 @@ def read_budgets(mount_plan: dict[str, Any]) -> tuple[Budget, Budget]:
 
 
 def _wrong_budget(place: str, noun: str) -> EngineError:
-    return EngineError("bad_config", f"`session.{place}` must be {noun}: correct the profile.")
+    return bad_config(f"`session.{place}` must be {noun}: correct the profile.")
 
 
 def check_repeats(messages: Sequence[Message], budget: Budget) -> None:

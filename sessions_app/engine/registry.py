@@ -25,7 +25,7 @@ from typing import Any, Generic, TypeVar
 from profiles_app.modules import Capabilities, ConfigError, Module
 from sessions_app.engine import config as configs
 from sessions_app.engine import providers, tools
-from sessions_app.engine.base import Engine, EngineError
+from sessions_app.engine.base import Engine, EngineError, bad_config
 from sessions_app.engine.capabilities import ProviderCapabilities, ToolCapabilities
 from sessions_app.engine.config import Config, Resolver, missing_key, number
 from sessions_app.engine.providers.base import Provider
@@ -172,7 +172,7 @@ def provider_chain(mount_plan: dict[str, Any]) -> list[Provider | EngineError]:
     """
     mounts = mount_plan.get("providers") or []
     if not mounts:
-        raise EngineError("bad_config", "The profile has no provider. Add one to `providers`.")
+        raise bad_config("The profile has no provider. Add one to `providers`.")
 
     def rank(mount: dict[str, Any]) -> int | float:
         try:
@@ -235,4 +235,4 @@ def _try_to_build(mount: dict[str, Any]) -> Provider | EngineError:
         # A package's provider may raise anything, and the text of its error may hold a secret.
         logger.exception("The provider module %s failed", name)
         kind = type(error).__name__
-        return EngineError("bad_config", f"{name} failed while its config was read: {kind}.")
+        return bad_config(f"{name} failed while its config was read: {kind}.")

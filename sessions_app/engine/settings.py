@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sessions_app.engine.base import EngineError
+from sessions_app.engine.base import bad_config
 from sessions_app.engine.capabilities import ProviderCapabilities
 from sessions_app.engine.config import Config, number, wrong_kind
 
@@ -51,7 +51,7 @@ def check(config: Config, module: str, has: frozenset[str]) -> None:
         if config.get(key) is None:
             continue
         if key not in has:
-            raise EngineError("bad_config", f"{module} has no setting `{key}` here: remove it.")
+            raise bad_config(f"{module} has no setting `{key}` here: remove it.")
         read(config, module, key)
 
 
@@ -85,7 +85,7 @@ def _whole(config: Config, module: str, key: str) -> int:
 def _positive(config: Config, module: str, key: str) -> int:
     if (value := _whole(config, module, key)) > 0:
         return value
-    raise EngineError("bad_config", f"`{key}` of {module} must be above zero.")
+    raise bad_config(f"`{key}` of {module} must be above zero.")
 
 
 def _flag(config: Config, module: str, key: str) -> bool:
@@ -109,7 +109,7 @@ def _choice(*options: str) -> Callable[[Config, str, str], str]:
     def read(config: Config, module: str, key: str) -> str:
         if isinstance(config[key], str) and config[key] in options:
             return config[key]
-        raise EngineError("bad_config", f"`{key}` of {module} must be {' or '.join(options)}.")
+        raise bad_config(f"`{key}` of {module} must be {' or '.join(options)}.")
 
     return read
 

@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from sessions_app.engine.base import EngineError
+from sessions_app.engine.base import EngineError, bad_config
 from sessions_app.engine.config import Config
 from sessions_app.engine.providers.hosted import HOSTED, HostedProvider, Lessons, join_url
 from sessions_app.engine.settings import SAMPLING, THINKING, model_settings, thinking_of
@@ -82,4 +82,4 @@ class Anthropic(HostedProvider):
 
 
 def _bad_budget(what: str) -> EngineError:
-    return EngineError("bad_config", f"`thinking_budget` of {Anthropic.module}: {what}")
+    return bad_config(f"`thinking_budget` of {Anthropic.module}: {what}")

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any, ClassVar
 
 from profiles_app.modules import Capabilities
-from sessions_app.engine.base import EngineError
+from sessions_app.engine.base import bad_config
 from sessions_app.engine.capabilities import ProviderCapabilities
 from sessions_app.engine.config import Config, number
 from sessions_app.engine.limits import read_limits
@@ -60,9 +60,7 @@ class Provider(ABC):
         for keys in cls.needs:
             if not any(config.get(key) for key in keys):
                 wanted = " or ".join(f"`{key}`" for key in keys)
-                raise EngineError(
-                    "bad_config", f"{cls.module} needs {wanted} in its config: add it."
-                )
+                raise bad_config(f"{cls.module} needs {wanted} in its config: add it.")
         if cls.settings is not None:
             check(config, cls.module, cls.settings)
 
@@ -156,25 +154,21 @@ def override_capabilities(
     """
     given = config.get("capabilities") or {}
     if not isinstance(given, dict):
-        raise EngineError(
-            "bad_config", f"`capabilities` of {module} must be a mapping: correct it."
-        )
+        raise bad_config(f"`capabilities` of {module} must be a mapping: correct it.")
     fixed = {field.name for field in fields(Capabilities)}
     known = {field.name for field in fields(ProviderCapabilities)} - fixed
     for name, value in given.items():
         if name not in known:
-            raise EngineError(
-                "bad_config",
-                f"`capabilities` of {module} has {', '.join(sorted(known))}, not {name!r}.",
+            raise bad_config(
+                f"`capabilities` of {module} has {', '.join(sorted(known))}, not {name!r}."
             )
         wanted = _TYPES.get(name, type(getattr(declared, name)))
         is_right = isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))
         if wanted is list:
             is_right = is_right and all(isinstance(item, str) for item in value)
         if not is_right:
-            raise EngineError(
-                "bad_config",
-                f"`capabilities.{name}` of {module} must be {_NOUNS[wanted]}: correct it.",
+            raise bad_config(
+                f"`capabilities.{name}` of {module} must be {_NOUNS[wanted]}: correct it."
             )
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
     return replace(declared, **values)

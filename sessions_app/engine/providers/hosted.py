@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 from urllib.parse import urlsplit, urlunsplit
 
-from sessions_app.engine.base import EngineError
+from sessions_app.engine.base import bad_config
 from sessions_app.engine.capabilities import ProviderCapabilities
 from sessions_app.engine.config import Config, is_url
 from sessions_app.engine.messages import AssistantMessage, Request
@@ -182,9 +182,7 @@ def check_url(config: Config, module: str, key: str) -> None:
     """Raise EngineError `bad_config` if the value of a key is not a URL."""
     url = config.get(key)
     if url and not is_url(str(url), ("http", "https")):
-        raise EngineError(
-            "bad_config", f"`{key}` of {module} must be a URL, http:// or https://: correct it."
-        )
+        raise bad_config(f"`{key}` of {module} must be a URL, http:// or https://: correct it.")
 
 
 def join_url(base: str, path: str, query: str = "") -> str:

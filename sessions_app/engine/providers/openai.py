@@ -3,7 +3,7 @@
 from dataclasses import replace
 from urllib.parse import quote, urlsplit
 
-from sessions_app.engine.base import EngineError
+from sessions_app.engine.base import bad_config
 from sessions_app.engine.capabilities import ProviderCapabilities
 from sessions_app.engine.config import Config
 from sessions_app.engine.providers.chat_completions import ChatProvider
@@ -68,7 +68,7 @@ class AzureOpenAI(ChatProvider):
                 if version
                 else "needs `api_version` in its config: add it."
             )
-            raise EngineError("bad_config", f"{cls.module} {problem}")
+            raise bad_config(f"{cls.module} {problem}")
 
     @classmethod
     def place_of(cls, config: Config) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from amplifierd.common.text import is_blank
-from sessions_app.engine.base import EngineError, RunHost
+from sessions_app.engine.base import RunHost, bad_tool
 from sessions_app.engine.capabilities import ToolCapabilities
 from sessions_app.engine.messages import ToolSpec
 
@@ -118,4 +118,4 @@ def parse_approval(config: dict[str, Any]) -> bool | frozenset[str]:
     names = [given] if isinstance(given, str) else given
     if isinstance(names, list) and all(isinstance(name, str) for name in names):
         return frozenset(names)
-    raise EngineError("bad_tool", "`require_approval` is true, or a list of the tool's functions.")
+    raise bad_tool("`require_approval` is true, or a list of the tool's functions.")

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sessions_app.engine.base import EngineError
+from sessions_app.engine.base import bad_tool
 from sessions_app.engine.capabilities import ToolCapabilities
 from sessions_app.engine.tools.base import (
     SubSessionNeeded,
@@ -33,9 +33,7 @@ class TaskModule(ToolModule):
         """
         profiles = config.get("profiles")
         if not isinstance(profiles, list) or not all(isinstance(name, str) for name in profiles):
-            raise EngineError(
-                "bad_tool", "tool-task needs `profiles` in its config: a list of profiles' names."
-            )
+            raise bad_tool("tool-task needs `profiles` in its config: a list of profiles' names.")
         # Idempotent, because the sub-session starts only after the run is parked, and only once.
         yield Toolbox([make_tool(Delegation(profiles).delegate, idempotent=True)])
 

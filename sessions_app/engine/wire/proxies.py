@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from sessions_app.engine.base import EngineError
+from sessions_app.engine.base import EngineError, bad_config
 from sessions_app.engine.config import is_url
 
 SCHEMES = ("http", "https", "socks5", "socks5h")
@@ -53,10 +53,9 @@ def parse_proxy(variable: str, value: str) -> str:
     """
     text = value if "://" in value else f"http://{value}"
     if not (text.isascii() and is_url(text, (*SCHEMES, "socks"))):
-        raise EngineError(
-            "bad_config",
+        raise bad_config(
             f"The environment variable {variable} is no proxy that can be used: it must be like "
-            "http://host:port or socks5://host:port. Correct it, or unset it, and restart.",
+            "http://host:port or socks5://host:port. Correct it, or unset it, and restart."
         )
     return f"socks5{text[5:]}" if text.lower().startswith("socks:") else text
 

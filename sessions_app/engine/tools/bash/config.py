@@ -13,7 +13,7 @@ from typing import Any
 
 from amplifierd.common.redaction import find_secret
 from profiles_app.services import disk
-from sessions_app.engine.base import EngineError
+from sessions_app.engine.base import bad_tool
 from sessions_app.engine.tools.filesystem.patterns import WELL_KNOWN
 
 MEGABYTE = 1024 * 1024
@@ -72,9 +72,7 @@ def parse_settings(config: dict[str, Any]) -> BashSettings:
         except (TypeError, ValueError, OverflowError):
             is_usable = False
         if not is_usable:
-            raise EngineError(
-                "bad_tool", f"`{each.name}` of tool-bash must be a number above zero."
-            )
+            raise bad_tool(f"`{each.name}` of tool-bash must be a number above zero.")
         given[each.name] = number
     return BashSettings(**given)
 
@@ -89,7 +87,7 @@ def make_environment(
     """
     names = _parse_texts(config, "env")
     if missing := next((name for name in names if name not in os.environ), None):
-        raise EngineError("bad_tool", f"tool-bash is to pass on {missing}, which is not set.")
+        raise bad_tool(f"tool-bash is to pass on {missing}, which is not set.")
     passed = {name: os.environ[name] for name in names}
     own = {
         "PATH": PATH,
@@ -176,7 +174,7 @@ def parse_writable(config: dict[str, Any]) -> tuple[str, ...]:
         return ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
     paths = _parse_texts(config, "writable")
     if any(not path.startswith("/") or "\0" in path for path in paths):
-        raise EngineError("bad_tool", "`writable` of tool-bash is a list of absolute paths.")
+        raise bad_tool("`writable` of tool-bash is a list of absolute paths.")
     return paths
 
 
@@ -184,7 +182,7 @@ def _parse_texts(config: dict[str, Any], name: str) -> tuple[str, ...]:
     value = config.get(name) or []
     if isinstance(value, list) and all(isinstance(each, str) and each for each in value):
         return tuple(value)
-    raise EngineError("bad_tool", f"`{name}` of tool-bash is a list of texts.")
+    raise bad_tool(f"`{name}` of tool-bash is a list of texts.")
 
 
 def choose_user(directory: Path, descriptor: int) -> tuple[int, int] | None:

@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from profiles_app.exceptions import ProfilesError
 from profiles_app.services import disk
-from sessions_app.engine.base import EngineError
+from sessions_app.engine.base import bad_tool
 from sessions_app.engine.tools.base import ToolError
 
 # The folder in an amplified directory that belongs to the daemon.
@@ -73,9 +73,7 @@ class WorkingDirectory:
             else:
                 self.root = os.open(os.path.realpath(directory), _FOLDER)
         except (OSError, ValueError, ProfilesError):
-            raise EngineError(
-                "bad_tool", "The session's directory is not there, or cannot be opened."
-            ) from None
+            raise bad_tool("The session's directory is not there, or cannot be opened.") from None
         # For messages; files are opened by the descriptor.
         self.path = Path(os.path.realpath(directory))
 

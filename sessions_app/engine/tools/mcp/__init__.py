@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from amplifierd.common.redaction import is_secret
-from sessions_app.engine.base import EngineError
+from sessions_app.engine.base import EngineError, bad_tool
 from sessions_app.engine.capabilities import ToolCapabilities
 from sessions_app.engine.config import Config, redact_text
 from sessions_app.engine.tools.base import Toolbox, ToolModule, Workplace
@@ -194,4 +194,4 @@ def _is_scalar(value: Any) -> bool:
 
 
 def _error(key: str, problem: str) -> EngineError:
-    return EngineError("bad_tool", f"`{key}` of tool-mcp {problem}.")
+    return bad_tool(f"`{key}` of tool-mcp {problem}.")

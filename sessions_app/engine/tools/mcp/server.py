@@ -19,7 +19,7 @@ from mcp_types import CallToolResult, Implementation, PaginatedRequestParams
 from mcp_types import Tool as ListedTool
 
 from amplifierd.common.text import make_json_storable, make_storable
-from sessions_app.engine.base import EngineError
+from sessions_app.engine.base import EngineError, bad_tool
 from sessions_app.engine.messages import ToolSpec
 from sessions_app.engine.tools.arguments import coerce_arguments
 from sessions_app.engine.tools.base import Tool, Toolbox, ToolError
@@ -363,9 +363,7 @@ def choose_tools(server: McpServer, listed: list[ListedTool]) -> list[ListedTool
     for key, names in (("allow", server.allow or frozenset()), ("deny", server.deny)):
         if unknown := sorted(names - known):
             has = ", ".join(sorted(known)[:_NAME_LIMIT]) or "none"
-            raise EngineError(
-                "bad_tool", f"`{key}` names the tool {unknown[0]!r}; {server} has {has}."
-            )
+            raise bad_tool(f"`{key}` names the tool {unknown[0]!r}; {server} has {has}.")
     allowed = (known if server.allow is None else server.allow) - server.deny
     return [tool for tool in listed if tool.name in allowed]
 
@@ -404,7 +402,7 @@ async def open_servers(servers: Sequence[McpServer], directory: Path) -> AsyncIt
         for each in opened:
             if twice := names.intersection(each.tools):
                 sentence = f"Two MCP servers have the tool {min(twice)!r}; put one into `deny`."
-                raise EngineError("bad_tool", sentence)
+                raise bad_tool(sentence)
             names.update(each.tools)
         yield Toolbox(
             [tool for each in opened for tool in each.tools.values()],

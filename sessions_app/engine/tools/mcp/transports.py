@@ -19,7 +19,7 @@ from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.message import SessionMessage
 
-from sessions_app.engine.base import EngineError
+from sessions_app.engine.base import bad_tool
 from sessions_app.engine.tools import sandbox
 from sessions_app.engine.tools.mcp import McpServer
 from sessions_app.engine.tools.mcp.messages import McpSession, MessageFilter, parse_messages
@@ -167,7 +167,7 @@ async def run_program(server: McpServer, directory: Path) -> AsyncIterator[Serve
             limit=LINE_LIMIT,
         )
     except OSError as error:
-        raise EngineError("bad_tool", explain_start(server, directory, error)) from None
+        raise bad_tool(explain_start(server, directory, error)) from None
     child = ServerProcess(process)
     try:
         yield child

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import httpx2
 
 from profiles_app.sources.hosts import Address, is_public, resolve_host
-from sessions_app.engine.base import EngineError
+from sessions_app.engine.base import EngineError, bad_tool
 from sessions_app.engine.config import Config
 from sessions_app.engine.tools.base import ToolError, shorten
 from sessions_app.engine.wire.http import Handshake
@@ -104,7 +104,7 @@ def parse_rules(config: Config) -> AccessRules:
     elif not isinstance(ports, list) or not all(
         type(port) is int and 0 < port < 65536 for port in ports
     ):
-        raise bad_config("`allow_ports` must be a list of whole numbers from 1 to 65535.")
+        raise wrong_rule("`allow_ports` must be a list of whole numbers from 1 to 65535.")
     return AccessRules(
         hosts=None if hosts is None else tuple(map(parse_host, hosts)),
         ports=frozenset(ports),
@@ -113,15 +113,15 @@ def parse_rules(config: Config) -> AccessRules:
     )
 
 
-def bad_config(sentence: str) -> EngineError:
-    return EngineError("bad_tool", f"tool-web: {sentence}")
+def wrong_rule(sentence: str) -> EngineError:
+    return bad_tool(f"tool-web: {sentence}")
 
 
 def _parse_texts(config: Config, key: str) -> list[str] | None:
     given = config.get(key)
     if given is None or (isinstance(given, list) and all(isinstance(item, str) for item in given)):
         return given
-    raise bad_config(f"`{key}` must be a list of texts.")
+    raise wrong_rule(f"`{key}` must be a list of texts.")
 
 
 def parse_host(text: str) -> str:
@@ -135,7 +135,7 @@ def _parse_name(text: str) -> str:
         url = httpx2.URL()
     name = get_host(url)
     if not name or set(name) & set("*/%: "):
-        raise bad_config(f"{text!r} is no name of a host.")
+        raise wrong_rule(f"{text!r} is no name of a host.")
     return name
 
 
@@ -145,7 +145,7 @@ def parse_network(text: str) -> Network | None:
         return ipaddress.ip_network(text.strip())
     except ValueError as error:
         if "/" in text:
-            raise bad_config(f"{text!r} is no network: {error}.") from None
+            raise wrong_rule(f"{text!r} is no network: {error}.") from None
         return None
 
 

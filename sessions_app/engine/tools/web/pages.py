@@ -14,7 +14,7 @@ from pathlib import Path
 from sessions_app.engine.config import Config
 from sessions_app.engine.tools.base import ToolError, fill_blank, shorten
 from sessions_app.engine.tools.web import client
-from sessions_app.engine.tools.web.client import HTML, FetchedPage, bad_config
+from sessions_app.engine.tools.web.client import HTML, FetchedPage, wrong_rule
 
 # Seconds for a whole call, and for one connection, by the config's keys.
 TIMES = {"timeout": 30.0, "connect_timeout": 10.0}
@@ -31,7 +31,7 @@ class PageFetcher:
     def __init__(self, config: Config) -> None:
         # A misspelt key must not permit what its author wanted to forbid.
         if unknown := sorted(set(config) - KEYS):
-            raise bad_config(f"there is no `{unknown[0]}`; known are {', '.join(sorted(KEYS))}.")
+            raise wrong_rule(f"there is no `{unknown[0]}`; known are {', '.join(sorted(KEYS))}.")
         self._rules = client.parse_rules(config)
         self._timeout, self._connect_timeout = (parse_seconds(config, key) for key in TIMES)
 
@@ -65,7 +65,7 @@ def parse_seconds(config: Config, key: str) -> float:
     given = TIMES[key] if config.get(key) is None else config[key]
     if type(given) in (int, float) and math.isfinite(given) and given > 0:
         return float(given)
-    raise bad_config(f"`{key}` must be a number of seconds above zero.")
+    raise wrong_rule(f"`{key}` must be a number of seconds above zero.")
 
 
 async def convert_html(page: FetchedPage) -> str:

@@ -14,7 +14,7 @@ from sessions_app.engine.providers.hosted import (
     has_field,
     join_url,
 )
-from sessions_app.engine.settings import SAMPLING, THINKING, RequestOptions, api_of
+from sessions_app.engine.settings import SAMPLING, THINKING, api_of
 from sessions_app.engine.wire import chat, responses
 from sessions_app.engine.wire.answer import Protocol
 from sessions_app.engine.wire.events import StreamError
@@ -48,11 +48,6 @@ class ChatProvider(HostedProvider):
         super().check(config)
         api_of(config, cls.module)
 
-    @property
-    def deployment(self) -> str:
-        """The name of the model in requests."""
-        return self.model
-
     @abstractmethod
     def url(self, path: str) -> str:
         """Return the URL of a path of the API, such as `chat/completions`."""
@@ -68,9 +63,6 @@ class ChatProvider(HostedProvider):
     @property
     def protocol(self) -> Protocol:
         return responses.PROTOCOL if self._api == "responses" else chat.PROTOCOL
-
-    def options(self, lessons: Lessons) -> RequestOptions:
-        return replace(super().options(lessons), model=self.deployment)
 
     def learn(self, error: StreamError, body: dict[str, Any], lessons: Lessons) -> Lessons | None:
         if field := find_refused_field(error, body, lessons.refused):

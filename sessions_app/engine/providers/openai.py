@@ -7,8 +7,8 @@ from sessions_app.engine.base import bad_config
 from sessions_app.engine.capabilities import ProviderCapabilities
 from sessions_app.engine.config import Config
 from sessions_app.engine.providers.chat_completions import ChatProvider
-from sessions_app.engine.providers.hosted import HOSTED, join_url
-from sessions_app.engine.settings import SAMPLING, THINKING
+from sessions_app.engine.providers.hosted import HOSTED, Lessons, join_url
+from sessions_app.engine.settings import SAMPLING, THINKING, RequestOptions
 
 URL = "https://api.openai.com/v1"
 # What the models accept if OpenAI or Azure serve them.
@@ -62,12 +62,10 @@ class AzureOpenAI(ChatProvider):
     def check(cls, config: Config) -> None:
         super().check(config)
         place, version = cls.place_of(config), config.get("api_version")
-        if cls._is_newest(config) == bool(version):
-            problem = (
-                f"takes no `api_version` where its `{place}` ends with /v1: remove it."
-                if version
-                else "needs `api_version` in its config: add it."
-            )
+        if not cls._is_newest(config) and not version:
+            raise bad_config(f"{cls.module} needs `api_version` in its config: add it.")
+        if cls._is_newest(config) and version:
+            problem = f"takes no `api_version` where its `{place}` ends with /v1: remove it."
             raise bad_config(f"{cls.module} {problem}")
 
     @classmethod
@@ -85,6 +83,9 @@ class AzureOpenAI(ChatProvider):
     @property
     def deployment(self) -> str:
         return str(self.config.get("deployment") or self.config.get("default_model") or "")
+
+    def options(self, lessons: Lessons) -> RequestOptions:
+        return replace(super().options(lessons), model=self.deployment)
 
     @property
     def service(self) -> str:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from amplifierd.common.redaction import is_secret
 from sessions_app.engine.base import EngineError, bad_tool
 from sessions_app.engine.capabilities import ToolCapabilities
-from sessions_app.engine.config import Config, redact_text
+from sessions_app.engine.config import Config
 from sessions_app.engine.tools.base import Toolbox, ToolModule, Workplace
 
 # Seconds in which a server must list its tools, and in which it must answer a call.
@@ -83,10 +83,6 @@ class McpServer:
         given = {value for key, value in self.env.items() if is_secret(key)}
         # A header may have a word before the secret, such as Bearer.
         return given | set(self.headers.values()) | {v.split()[-1] for v in self.headers.values()}
-
-    def redact(self, text: str) -> str:
-        """Return a text with the server's secrets redacted."""
-        return redact_text(text, self.secrets)
 
 
 def parse_servers(config: Config) -> list[McpServer]:

@@ -20,6 +20,7 @@ from mcp_types import Tool as ListedTool
 
 from amplifierd.common.text import make_json_storable, make_storable
 from sessions_app.engine.base import EngineError, bad_tool
+from sessions_app.engine.config import redact_text
 from sessions_app.engine.messages import ToolSpec
 from sessions_app.engine.tools.arguments import coerce_arguments
 from sessions_app.engine.tools.base import Tool, Toolbox, ToolError
@@ -212,7 +213,7 @@ class McpConnection:
         return self._clean(f"{self.server} {reason}.")
 
     def _clean(self, text: str) -> str:
-        return make_storable(" ".join(self.server.redact(text).split()))
+        return make_storable(" ".join(redact_text(text, self.server.secrets).split()))
 
 
 def explain_failure(error: BaseException) -> str:

@@ -106,8 +106,8 @@ class MomentField(forms.DateTimeField):
 class Filters(forms.Form):
     """Filters of a list. An invalid one is reported and ignored."""
 
-    # Columns with a choice, each with its label; the first one is the status.
-    columns: ClassVar[dict[str, str]] = {}
+    # Columns with a choice; the first one is the status.
+    columns: ClassVar[tuple[str, ...]] = ()
 
     q = forms.CharField(required=False, max_length=SEARCH_LIMIT, label="Search")
     period = forms.ChoiceField(
@@ -193,18 +193,14 @@ class Filters(forms.Form):
         self, rows: QuerySet[Any], since: datetime | None, until: datetime | None
     ) -> QuerySet[Any]:
         """Return the rows that were made in that time."""
-        raise NotImplementedError
+        bounds = {"created_at__gte": since, "created_at__lt": until}
+        return rows.filter(**{name: at for name, at in bounds.items() if at})
 
 
 class SessionFilters(Filters):
     """Filters of sessions, by the names that GET /sessions/ has."""
 
-    columns: ClassVar[dict[str, str]] = {
-        "status": "Status",
-        "profile_name": "Profile",
-        "amplified_dir": "Directory",
-        "owner": "Owner",
-    }
+    columns = ("status", "profile_name", "amplified_dir", "owner")
 
     status = forms.ChoiceField(
         required=False, choices=[("", ""), *SessionStatus.choices], label="Status"
@@ -222,10 +218,7 @@ class SessionFilters(Filters):
 
     def within(self, rows: Any, since: datetime | None, until: datetime | None) -> QuerySet[Any]:
         """Return the sessions that were created in that time, and fit what is no column."""
-        if since:
-            rows = rows.filter(created_at__gte=since)
-        if until:
-            rows = rows.filter(created_at__lt=until)
+        rows = super().within(rows, since, until)
         if parent := self.cleaned_data.get("parent_id"):
             rows = rows.filter(parent_id=parent)
         return rows.unread() if self.cleaned_data.get("unread") else rows
@@ -234,11 +227,7 @@ class SessionFilters(Filters):
 class RunFilters(Filters):
     """Filters of runs."""
 
-    columns: ClassVar[dict[str, str]] = {
-        "status": "Status",
-        "error_code": "Error",
-        "worker": "Worker",
-    }
+    columns = ("status", "error_code", "worker")
 
     status = forms.ChoiceField(
         required=False, choices=[("", ""), *RunStatus.choices], label="Status"
@@ -250,11 +239,8 @@ class RunFilters(Filters):
         self, rows: QuerySet[Any], since: datetime | None, until: datetime | None
     ) -> QuerySet[Any]:
         """Return the runs that were made in that time, which their ids begin with."""
-        if since:
-            rows = rows.filter(id__gte=_first_id(since))
-        if until:
-            rows = rows.filter(id__lt=_first_id(until))
-        return rows
+        bounds = {"id__gte": since, "id__lt": until}
+        return rows.filter(**{name: _first_id(at) for name, at in bounds.items() if at})
 
 
 def _first_id(at: datetime) -> str:

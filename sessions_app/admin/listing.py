@@ -168,7 +168,7 @@ class Listing(ChangeList):
     @cached_property
     def tally(self) -> Tally:
         rows = self.filters.apply(self.root_queryset, without=self.filters.columns)
-        return count_combinations(self.countable(rows), list(self.filters.columns), self.counted)
+        return count_combinations(self.countable(rows), self.filters.columns, self.counted)
 
     @property
     def total(self) -> str:
@@ -182,9 +182,7 @@ class Listing(ChangeList):
     def choices(self) -> list[dict[str, Any]]:
         """Return the filters by columns but for the status; one without options is left out."""
         choices = []
-        for column, label in self.filters.columns.items():
-            if column == "status":
-                continue
+        for column in self.filters.columns[1:]:
             chosen = self.filters.chosen.get(column)
             options = [
                 {
@@ -197,6 +195,7 @@ class Listing(ChangeList):
                 if value
             ]
             if options:
+                label = self.filters.fields[column].label
                 choices.append({"column": column, "label": label, "options": options})
         return choices
 

@@ -164,9 +164,7 @@ class SessionList(Listing):
         """Return how many sessions each filter would leave, among the hits if it is a search."""
         if self.hits is None:
             return super().tally
-        return count_combinations(
-            self.matching.order_by(), list(self.filters.columns), self.counted
-        )
+        return count_combinations(self.matching.order_by(), self.filters.columns, self.counted)
 
     @property
     def total(self) -> str:

@@ -5,7 +5,6 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -17,40 +16,20 @@ PORT = 5432
 LONGEST_FOLDER = 85
 
 
-@dataclass(frozen=True)
 class Layout:
     """The paths of one embedded server. Nothing here has to exist."""
 
-    home: Path
-
-    @property
-    def data(self) -> Path:
-        """The cluster, as `initdb` makes it."""
-        return self.home / "pgdata"
-
-    @property
-    def draft(self) -> Path:
-        """A cluster in the making; it becomes `data` by one rename."""
-        return self.home / "pgdata.new"
-
-    @property
-    def log(self) -> Path:
-        return self.home / "postgres.log"
-
-    @property
-    def start_lock(self) -> Path:
-        """Held exclusively by the process that starts or stops the server."""
-        return self.home / "postgres.start.lock"
-
-    @property
-    def users_lock(self) -> Path:
-        """Shared by every process that uses the server: the last one stops it."""
-        return self.home / "postgres.users.lock"
-
-    @property
-    def server_lock(self) -> Path:
-        """Inherited by every process of the server: if it can be taken, all of them are gone."""
-        return self.home / "postgres.server.lock"
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        # The cluster, as `initdb` makes it, and one in the making, which becomes it by one rename.
+        self.data, self.draft = home / "pgdata", home / "pgdata.new"
+        self.log = home / "postgres.log"
+        # Held exclusively by the process that starts or stops the server.
+        self.start_lock = home / "postgres.start.lock"
+        # Shared by every process that uses the server: the last one stops it.
+        self.users_lock = home / "postgres.users.lock"
+        # Inherited by every process of the server: if it can be taken, all of them are gone.
+        self.server_lock = home / "postgres.server.lock"
 
     @property
     def sockets(self) -> Path:

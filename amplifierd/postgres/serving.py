@@ -15,19 +15,8 @@ from amplifierd.postgres.data_folder import PostgresError
 
 # `serve` starts the server itself, to keep it running; `doctor` reports what prevents its start.
 NO_DATABASE = {
-    "check",
-    "collectstatic",
-    "compilemessages",
-    "diffsettings",
-    "doctor",
-    "fetch_model",
-    "findstatic",
-    "help",
-    "makemessages",
-    "serve",
-    "startapp",
-    "startproject",
-    "version",
+    *("check", "collectstatic", "compilemessages", "diffsettings", "doctor", "fetch_model"),
+    *("findstatic", "help", "makemessages", "serve", "startapp", "startproject", "version"),
 }
 NO_COMMAND = {"-h", "--help", "--version"}
 

@@ -36,15 +36,8 @@ class CollectionAdmin(ConsolePages):
     show_facets = admin.ShowFacets.NEVER
     search_fields = ("name", "source", "last_error")
     fields = (
-        "name",
-        "kind",
-        "address",
-        "commit",
-        "digest",
-        "last_error",
-        "synced_at",
-        "created_at",
-        "updated_at",
+        *("name", "kind", "address", "commit", "digest"),
+        *("last_error", "synced_at", "created_at", "updated_at"),
     )
     readonly_fields = fields
     actions = ("sync",)

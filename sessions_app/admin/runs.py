@@ -125,19 +125,9 @@ class RunAdmin(ListingAdmin):
     row_template = "admin/sessions_app/run/row.html"
     columns = RUN_COLUMNS
     fields = (
-        "id",
-        "state",
-        "session_link",
-        "message_id",
-        "attempt",
-        "worked_by",
-        "lease_expires_at",
-        "created_time",
-        "started_time",
-        "ended_time",
-        "usage_text",
-        "answer_ended",
-        "whole_error",
+        *("id", "state", "session_link", "message_id", "attempt", "worked_by", "lease_expires_at"),
+        *("created_time", "started_time", "ended_time"),
+        *("usage_text", "answer_ended", "whole_error"),
     )
 
     def serialize_row(self, row: Run) -> JSON:

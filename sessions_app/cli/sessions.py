@@ -275,12 +275,8 @@ def print_event(screen: Console, event: JSON, as_json: bool) -> None:
     if as_json:
         put_json(screen, event)
         return
-    seq, name, at, summary = (
-        event["id"],
-        event["event"],
-        event["createdAt"],
-        summarize(event["data"]),
-    )
+    seq, name, at = event["id"], event["event"], event["createdAt"]
+    summary = summarize(event["data"])
     if not screen.is_terminal:
         put(screen, "\t".join((str(seq), format_time(at), name, summary)))
         return
@@ -429,31 +425,22 @@ def write_markdown(client: Client, session: JSON) -> Iterator[tuple[str, int]]:
     """Yield Markdown: a summary, then each message under its own heading."""
     yield f"# {one_line(session['name'] or session['sessionId'])}\n\n", 0
     facts = describe_session(session)
-    names = (
-        "id",
-        "status",
-        "profile",
-        "directory",
-        "created",
-        "ended",
-        "messages",
-        "tokens",
-        "error",
-    )
-    for name in names:
+    names = ("id", "status", "profile", "directory", "created", "ended")
+    for name in (*names, "messages", "tokens", "error"):
         if facts[name] != "-":
             yield f"- {'session' if name == 'id' else name}: {one_line(str(facts[name]))}\n", 0
     for messages in read_transcript(client, session["sessionId"]):
         for message in messages:
-            who, at = (
-                one_line(message["agent"] or message["role"]),
-                format_time(message["timestamp"]),
-            )
+            who = one_line(message["agent"] or message["role"])
+            at = format_time(message["timestamp"])
             outcome = (message["metadata"] or {}).get("outcome")
             why = CUT_OFF.get(message["finishReason"])
             why = f"{one_line(str(outcome))}: not whole" if outcome else why
             mark = f"\n*{why}*\n" if why else ""
-            yield f"\n## {message['seq']}. {who}, {at}\n\n{message['content'].rstrip()}\n{mark}", 1
+            yield (
+                f"\n## {message['seq']}. {who}, {at}\n\n{message['content'].rstrip()}\n{mark}",
+                1,
+            )
 
 
 @contextmanager

@@ -1,13 +1,11 @@
 """A session's transcript for people: windows of bounded size, for transcripts of any length."""
 
 import time
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from typing import Any
 
 from django.db.models.functions import Left, Length
 from django.utils.html import escape
-from django.utils.safestring import SafeString
 
 from sessions_app.admin.pending_actions import PendingActions, find_pending_actions, link_calls
 from sessions_app.admin.rendering import render_markdown, visible
@@ -30,26 +28,8 @@ COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
-class ShownMessage:
-    """A message, ready to be shown; `is_cut` if this is only its beginning."""
-
-    seq: int
-    role: str
-    at: datetime
-    agent: str | None
-    tokens: int | None
-    outcome: str
-    html: SafeString
-    is_plain: bool
-    length: int
-    is_cut: bool
-    finish_reason: str | None = None
-    # Its run, if this is the last message of the run in the window.
-    run: Run | None = None
-    details: RunDetails = field(default_factory=RunDetails)
-    # The answered actions of its run.
-    pending_actions: PendingActions = field(default_factory=PendingActions)
+# A message for its template: COLUMNS, and what `_complete` adds to them.
+ShownMessage = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -109,13 +89,13 @@ def read_transcript(
     # Numbers have no gaps: a range of them is cheap, whatever the planner thinks of an order.
     found = Message.objects.in_session(session.id).between(first - 1, end)
     rows = list(_read_columns(found, MESSAGE_LIMIT))
-    return Transcript(_present(session, rows), first, end - 1, newest)
+    return Transcript(_complete(session, rows), first, end - 1, newest)
 
 
 def read_message(session: Session, seq: int, *, whole: bool = False) -> ShownMessage | None:
     found = Message.objects.in_session(session.id).filter(seq=seq)
     rows = list(_read_columns(found, None if whole else MESSAGE_LIMIT))
-    return _present(session, rows)[0] if rows else None
+    return _complete(session, rows)[0] if rows else None
 
 
 def find_open_runs(session: Session) -> list[LiveRun]:
@@ -141,8 +121,11 @@ def _read_columns(found: Any, limit: int | None) -> Any:
     return found.values(*COLUMNS, text=text, length=Length("content"))
 
 
-def _present(session: Session, rows: list[dict[str, Any]]) -> list[ShownMessage]:
-    """Return the rows as messages; each run and its details go with the last of its messages."""
+def _complete(session: Session, rows: list[ShownMessage]) -> list[ShownMessage]:
+    """Return the messages with their texts as HTML, each run with the last of its messages.
+
+    `is_cut`: this is only the beginning. `details` and `pending_actions` are those of the run.
+    """
     ends = {row["run_id"]: row["seq"] for row in rows if row["run_id"]}
     runs = {run.id: run for run in Run.objects.filter(pk__in=ends)} if ends else {}
     settled = [run for run in runs.values() if run.status in RUN_TERMINAL]
@@ -152,29 +135,20 @@ def _present(session: Session, rows: list[dict[str, Any]]) -> list[ShownMessage]
     for run_id, found in pending.items():
         link_calls(details.get(run_id, RunDetails()), found)
     deadline = time.monotonic() + PATIENCE
-    shown = []
     for row in rows:
         text, outcome = row["text"], row["metadata"].get("outcome")
         run = runs.get(row["run_id"]) if ends.get(row["run_id"]) == row["seq"] else None
         is_whole = run and run.status == RunStatus.SUCCEEDED and not run.interruptions
         is_plain = row["role"] == Role.TOOL or len(text) > PLAIN_FROM or time.monotonic() > deadline
-        message = ShownMessage(
-            seq=row["seq"],
-            role=row["role"],
-            at=row["created_at"],
-            agent=row["agent"],
-            tokens=row["token_count"],
+        row |= {
             # Metadata are the caller's own too: only what the services write counts.
-            outcome=outcome if outcome in OUTCOMES.values() else "",
-            html=escape(visible(text)) if is_plain else render_markdown(text),
-            is_plain=is_plain,
-            length=row["length"],
-            is_cut=row["length"] > len(text),
-            finish_reason=row["finish_reason"],
+            "outcome": outcome if outcome in OUTCOMES.values() else "",
+            "html": escape(visible(text)) if is_plain else render_markdown(text),
+            "is_plain": is_plain,
+            "is_cut": row["length"] > len(text),
             # A run that has nothing to add to its message is left out.
-            run=None if is_whole else run,
-            details=details.get(run.id, RunDetails()) if run else RunDetails(),
-            pending_actions=pending.get(run.id, PendingActions()) if run else PendingActions(),
-        )
-        shown.append(message)
-    return shown
+            "run": None if is_whole else run,
+            "details": run and details.get(run.id),
+            "pending_actions": run and pending.get(run.id),
+        }
+    return rows

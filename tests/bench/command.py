@@ -14,14 +14,14 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 
 from amplifierd.postgres import PostgresError, leaving_on_signals
-from tests.bench import engine, fill, goal_table, goals, lists, operations, streams
+from tests.bench import engine, fill, goal_table, goals, limits, lists, operations, streams
 from tests.bench.client import BenchError
 from tests.bench.daemon import Daemon, daemon
 from tests.bench.load import Figures, Measured
 from tests.bench.operations import measure_first_content
 from tests.bench.report import Report, as_json, conditions, print_tables, render_page
 
-PARTS = ("goals", "requests", "lists", "streams", "engine")
+PARTS = ("goals", "limits", "requests", "lists", "streams", "engine")
 # There are many lists: each is measured for so much less of the time.
 LIST_SHARE = 3
 # Runs at once are watched for so many times as long: what is slow shows only after a while.
@@ -98,6 +98,12 @@ class Command(BaseCommand):
         """Measure the rows of the table of goals, on daemons as anyone starts them."""
         chosen = (options["only"], options["seconds"], self.say, options["profile"])
         return {"goals": goals.measure_goals(*chosen)}
+
+    def measure_limits(self, report: Report, options: dict[str, Any]) -> dict[str, Any]:
+        """Measure where the daemon is full, and what ten times as much costs."""
+        seconds = options["seconds"]
+        full = limits.measure_full(seconds, self.say)
+        return {"full": full, "grown": limits.measure_grown(seconds, self.say)}
 
     def measure_requests(self, report: Report, options: dict[str, Any]) -> dict[str, Any]:
         """Measure requests and the first content beside the operations."""

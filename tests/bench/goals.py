@@ -90,24 +90,26 @@ class Rows:
         return [Figure(1000 * (self.processes.cpu_seconds() - before) / WATCHED)]
 
     def append(self) -> Values:
-        return self._cpu(self._calls(append_to(self.sessions), FEW))
+        return self._cpu(self.open_calls(append_to(self.sessions), FEW))
 
     def get(self) -> Values:
-        return self._cpu(self._calls(Operation("get", "", "GET", self.sessions), FEW))
+        return self._cpu(self.open_calls(Operation("get", "", "GET", self.sessions), FEW))
 
     def life(self) -> Values:
-        return self._cpu(self._lives(FEW))
+        return self._cpu(self.open_lives(FEW))
 
     def appends(self) -> Values:
         alone = append_to(self.sessions[:1])
         shapes = ((alone, 1), (alone, CROWD), (append_to(self.sessions), CROWD))
-        return [self._rate(self._calls(operation, count)) for operation, count in shapes]
+        return [self._rate(self.open_calls(operation, count)) for operation, count in shapes]
 
     def lives(self) -> Values:
-        return [self._rate(self._lives(count)) for count in (1, CROWD)]
+        return [self._rate(self.open_lives(count)) for count in (1, CROWD)]
 
     def transcript(self) -> Values:
-        return [self._median(f"{SESSIONS}{self._long(length)}/transcript") for length in LENGTHS]
+        return [
+            self._median(f"{SESSIONS}{self.find_long(length)}/transcript") for length in LENGTHS
+        ]
 
     def sse(self) -> Values:
         found = []
@@ -151,16 +153,18 @@ class Rows:
 
     def memory(self) -> Values:
         creating = Operation("create", "", "POST", [SESSIONS], 201, CREATION)
-        with self._calls(creating, FEW) as calls, ThreadPoolExecutor(FEW) as pool:
+        with self.open_calls(creating, FEW) as calls, ThreadPoolExecutor(FEW) as pool:
             # A thread for each connection, which only one may use.
             list(pool.map(lambda call: [call() for _ in range(SIZES[1] // FEW)], calls))
         return [Figure(self.memory_at_start), Figure(self.processes.megabytes())]
 
-    def _calls(self, operation: Operation, connections: int) -> AbstractContextManager[list[Call]]:
+    def open_calls(
+        self, operation: Operation, connections: int
+    ) -> AbstractContextManager[list[Call]]:
         return operations.opened_calls(operation, self.daemon, connections)
 
     @contextmanager
-    def _lives(self, count: int) -> Iterator[list[Call]]:
+    def open_lives(self, count: int) -> Iterator[list[Call]]:
         with ExitStack() as stack:
             clients = [stack.enter_context(self.daemon.client()) for _ in range(count)]
             yield [timed(partial(live, client)) for client in clients]
@@ -176,7 +180,7 @@ class Rows:
 
     def _median(self, path: str) -> Figure:
         """Return the milliseconds that one client waits for what is at a path."""
-        load, cpu = self._drive(self._calls(Operation(path, "", "GET", [path]), 1))
+        load, cpu = self._drive(self.open_calls(Operation(path, "", "GET", [path]), 1))
         return Figure(1000 * median(load.latencies), cpu)
 
     def _drive(self, opened: AbstractContextManager[list[Call]]) -> tuple[Load, float]:
@@ -184,7 +188,7 @@ class Rows:
             load = drive(calls, self.seconds, self.processes.cpu_seconds)
         return load, 1000 * (load.server_cpu or 0.0) / len(load.latencies)
 
-    def _long(self, length: int) -> str:
+    def find_long(self, length: int) -> str:
         """Return the id of a session of so many messages, which is made once."""
         if length not in self._long_ones:
             number = LONG + length

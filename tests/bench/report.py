@@ -14,6 +14,7 @@ from rich.console import Console
 from amplifierd import __version__
 from tests.bench.engine import DELAY, TOLERANCE, EngineFigures, Held, PerToken, most
 from tests.bench.goal_table import Goals, goals_section
+from tests.bench.limits import Full, Grown, full_section, grown_section
 from tests.bench.lists import Growth, Size, Written
 from tests.bench.load import Figures, Measured
 from tests.bench.streams import Line
@@ -36,6 +37,8 @@ class Report:
     streams: Sequence[Line] = ()
     engine: EngineFigures | None = None
     goals: Goals | None = None
+    full: Sequence[Full] = ()
+    grown: Sequence[Grown] = ()
 
 
 def conditions(**chosen: str | int | float) -> dict[str, str | int | float]:
@@ -68,6 +71,8 @@ def as_json(report: Report) -> dict[str, Any]:
         "streams": [asdict(line) for line in report.streams],
         "engine": asdict(report.engine) if report.engine else None,
         "goals": goals_json(report.goals) if report.goals else None,
+        "full": [asdict(each) for each in report.full],
+        "grown": [asdict(each) for each in report.grown],
     }
 
 
@@ -117,6 +122,10 @@ def sections(report: Report) -> list[Section]:
     if report.goals:
         found.append(goals_section(report.goals))
         found += [profile.section() for profile in report.goals.profiles]
+    if report.full:
+        found.append(full_section(report.full))
+    if report.grown:
+        found.append(grown_section(report.grown))
     if report.operations:
         rows = [*map(floor_row, report.floors), *map(operation_row, report.operations)]
         found.append(Section("Requests", HEADINGS, rows, notes_on(report)))

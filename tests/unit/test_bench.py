@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tests.bench import goal_table, goals
+from tests.bench import goal_table, goals, limits
 from tests.bench.client import BenchError, Client, Response, Streams, check_status, frames, stream
 from tests.bench.daemon import environment, read_port, read_tail
 from tests.bench.lists import Growth, Size, Written
@@ -21,7 +21,7 @@ from tests.bench.load import Figures, Load, Measured, drive, percentile, repeat
 from tests.bench.operations import TRANSCRIPTS, operations, wait_for
 from tests.bench.plans import condense
 from tests.bench.profile import Profile
-from tests.bench.report import BUSY, Report, as_json, print_tables, render_page
+from tests.bench.report import Report, as_json, print_tables, render_page, sections
 from tests.bench.tables import format_ratio, is_text, plain_table
 
 
@@ -390,3 +390,18 @@ def test_a_profile_tells_where_time_is_spent_and_not_what_only_passes_it_on() ->
     assert "100 looks" in found.notes[0]
     report = Report({}, goals=goal_table.Goals(profiles=[profile]))
     assert json.loads(json.dumps(as_json(report)))["goals"]["profiles"][0]["total"] == 100
+
+
+def test_a_daemon_that_is_full_is_told_with_who_uses_the_cores() -> None:
+    full = [limits.Full("get", web, 500.0 * web, 1.5, 0.25, 0.1) for web in limits.WEB]
+    [section] = sections(Report({}, full=full))
+    assert section.rows == [
+        ["get", "500 (1.5, 0.2, 0.1)", "1,000 (1.5, 0.2, 0.1)", "2,000 (1.5, 0.2, 0.1)"]
+    ]
+
+
+def test_what_ten_times_as_much_costs_is_a_ratio_for_each_figure() -> None:
+    grown = limits.Grown("sse", [goal_table.Figure(2.0)], [goal_table.Figure(3.0)])
+    report = Report({}, grown=[grown])
+    assert sections(report)[0].rows == [["sse", "2", "3", "1.50"]]
+    assert json.loads(json.dumps(as_json(report)))["grown"][0]["key"] == "sse"

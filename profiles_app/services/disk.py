@@ -87,8 +87,12 @@ def open_folder(path: PurePosixPath, *, create: bool = False) -> Iterator[int]:
     Raises InvalidPath, FolderNotFound, or an error of the disk.
     """
     with translate_errors():
-        find_root().mkdir(parents=True, exist_ok=True)
-        folder = os.open(find_root(), _FOLDER)
+        root = find_root()
+        try:
+            folder = os.open(root, _FOLDER)
+        except FileNotFoundError:
+            root.mkdir(parents=True, exist_ok=True)
+            folder = os.open(root, _FOLDER)
         try:
             for name in resolve_links(path).parts:
                 if create:
@@ -149,9 +153,9 @@ def find_root() -> Path:
 
 def relative_to_root(directory: Path) -> PurePosixPath | None:
     """Return the directory's path from the root directory; None if it is elsewhere."""
-    for each in (Path(settings.ROOT_DIR), find_root()):
-        if directory.is_relative_to(each):
-            return PurePosixPath(directory.relative_to(each))
+    for find in (lambda: Path(settings.ROOT_DIR), find_root):
+        if directory.is_relative_to(root := find()):
+            return PurePosixPath(directory.relative_to(root))
     return None
 
 
@@ -173,13 +177,17 @@ def stays_inside(path: PurePosixPath) -> bool:
 
 def resolve_links(path: PurePosixPath) -> PurePosixPath:
     """Return a path below the root with its links resolved; raise InvalidPath if it leaves it."""
+    if not path.parts:
+        # The root itself.
+        return path
     # realpath, not Path.resolve, which raises for a loop of links. A file that is removed
     # meanwhile is an error.
     with translate_errors():
-        target = Path(os.path.realpath(find_root() / path))
-    if not target.is_relative_to(find_root()):
+        root = find_root()
+        target = Path(os.path.realpath(root / path))
+    if not target.is_relative_to(root):
         raise InvalidPath(_LEAVES)
-    return PurePosixPath(target.relative_to(find_root()))
+    return PurePosixPath(target.relative_to(root))
 
 
 # --- The marker of an amplified directory: the folder `.amplified` in it ---

@@ -147,6 +147,9 @@ class Turn:
     summary: str = ""
     # The usage of earlier attempts: see `Outcome`.
     usage: dict[str, Any] = field(default_factory=dict)
+    # The instructions, and the prompt with the files that it mentions; None: they are still to be
+    # read from the disk (`Engine.prepare`).
+    texts: tuple[str, str] | None = None
     host: RunHost = field(default_factory=RunHost, compare=False, repr=False)
 
 
@@ -176,6 +179,13 @@ class Engine(ABC):
     # Its name in profiles, as `session.engine`.
     module: ClassVar[str]
     capabilities: ClassVar[EngineCapabilities]
+
+    def prepare(self, turn: Turn) -> Turn:
+        """Return the turn with what the engine has read for it from the disk.
+
+        It is called in a thread, before `run`, which must not rely on it.
+        """
+        return turn
 
     @abstractmethod
     async def run(self, turn: Turn, emit: Emit, cancel: asyncio.Event) -> Outcome:

@@ -68,10 +68,15 @@ class ConversationEngine(Engine):
     module = BUILTIN_ENGINE
     capabilities = EngineCapabilities(runs_known_modules=True, keeps_budget=True)
 
+    def prepare(self, turn: Turn) -> Turn:
+        """Return the turn with its instructions and its prompt: both read files."""
+        return replace(turn, texts=(build_instructions(turn), attach_files(turn)))
+
     async def run(self, turn: Turn, emit: Emit, cancel: asyncio.Event) -> Outcome:
         async def work() -> Outcome:
             chain = provider_chain(turn.mount_plan)
-            async with _open_conversation(turn, emit, chain) as conversation:
+            ready = turn if turn.texts else await asyncio.to_thread(self.prepare, turn)
+            async with _open_conversation(ready, emit, chain) as conversation:
                 # The next provider is asked only as long as none has begun to answer.
                 for provider, following in zip(chain, [*chain[1:], None], strict=True):
                     try:
@@ -114,10 +119,7 @@ async def _open_conversation(
 ) -> AsyncIterator["Conversation"]:
     """Give the conversation of a turn; its tools are closed at the end."""
     offers_tools = any(isinstance(each, Provider) and each.can.accepts_tools for each in chain)
-    # Both read files.
-    instructions, prompt = await asyncio.to_thread(
-        lambda: (build_instructions(turn), attach_files(turn))
-    )
+    instructions, prompt = turn.texts or ("", turn.prompt)
     async with AsyncExitStack() as stack:
         mounts = turn.mount_plan.get("tools") or [] if offers_tools else []
         if mounts and turn.directory is None:

@@ -27,6 +27,11 @@ class Engines(Engine):
     def __init__(self) -> None:
         self._started: dict[str, Engine] = {}
 
+    def prepare(self, turn: Turn) -> Turn:
+        """Return the turn as its engine has prepared it, if that has been loaded already."""
+        engine = self._started.get(name_engine(turn.mount_plan.get("session") or {}))
+        return engine.prepare(turn) if engine else turn
+
     async def run(self, turn: Turn, emit: Emit, cancel: asyncio.Event) -> Outcome:
         """Answer the turn; see `Engine.run`.
 

@@ -87,12 +87,12 @@ class Executor:
         """
 
         def claim() -> tuple[Attempt, Turn | None] | None:
-            # Both in one call, to spare a change of threads.
+            # All in one call, to spare changes of threads.
             attempt = attempts.claim(session_id, self.worker)
             if attempt is None:
                 return None
             try:
-                return attempt, read_turn(attempt)
+                return attempt, self.engine.prepare(read_turn(attempt))
             except Exception:
                 # `execute` reads the turn again, and reports the error as the run's.
                 logger.debug("The turn of run %s could not be read", attempt.run_id, exc_info=True)

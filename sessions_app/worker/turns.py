@@ -37,7 +37,7 @@ class HistoryRow(NamedTuple):
     def build_message(self, checkpoints: Sequence[Checkpoint]) -> HistoryMessage:
         """Return the message for an engine; the checkpoints are those of its exchange."""
         kept = checkpoints if self.role == Role.USER else []
-        answer = _find_newest_answer(kept)
+        answer = _find_newest_answer(kept) if kept else None
         broken_off = answer is not None and answer.run.status != RunStatus.SUCCEEDED
         return HistoryMessage(
             # Django's type is a string; the table's constraint allows only these.
@@ -54,8 +54,8 @@ class HistoryRow(NamedTuple):
 def read_turn(attempt: Attempt) -> Turn:
     """Return the prompt of the attempt's run, and what was said before it; raise LeaseLost."""
     opening = attempts.read_opening(attempt)
-    found = Checkpoint.objects.filter(run=attempt.run_id)
-    checkpoints = list(found) if opening["has_checkpoints"] else []
+    has_checkpoints = opening["has_checkpoints"]
+    checkpoints = list(Checkpoint.objects.filter(run=attempt.run_id)) if has_checkpoints else []
     run = Run(id=attempt.run_id, session_id=attempt.session_id)
     calls: dict[str, Call] = {}
     decisions: dict[str, Decision] = {}

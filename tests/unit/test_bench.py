@@ -21,7 +21,7 @@ from tests.bench.load import Figures, Load, Measured, drive, percentile, repeat
 from tests.bench.operations import TRANSCRIPTS, operations, wait_for
 from tests.bench.plans import condense
 from tests.bench.profile import Profile
-from tests.bench.report import Report, as_json, print_tables, render_page, sections
+from tests.bench.report import BUSY, Report, as_json, print_tables, render_page, sections
 from tests.bench.tables import format_ratio, is_text, plain_table
 
 

@@ -92,9 +92,9 @@ class Collection(models.Model):
             ),
         ]
         triggers = [
-            triggers.goes_last("collection_goes_last"),
-            triggers.local_stays("collection_local_stays"),
-            triggers.keeps_name("collection_keeps_name"),
+            triggers.GoesLast(name="collection_goes_last"),
+            triggers.LocalStays(name="collection_local_stays"),
+            triggers.KeepsName(name="collection_keeps_name"),
         ]
 
     def __str__(self) -> str:

@@ -103,9 +103,9 @@ class Profile(models.Model):
             ),
         ]
         triggers = [
-            triggers.counts_versions("profile_counts_versions"),
-            triggers.adds_version("profile_adds_version"),
-            triggers.has_collection("profile_has_collection"),
+            triggers.CountsVersions(name="profile_counts_versions"),
+            triggers.AddsVersion(name="profile_adds_version"),
+            triggers.HasCollection(name="profile_has_collection"),
         ]
 
     def __str__(self) -> str:
@@ -156,9 +156,9 @@ class ProfileVersion(models.Model):
             models.CheckConstraint(condition=Q(number__gte=1), name="profile_version_from_one"),
         ]
         triggers = [
-            triggers.newest_only("profile_version_newest_only"),
-            triggers.unchangeable("profile_version_unchangeable"),
-            triggers.stays_with_profile("profile_version_kept"),
+            triggers.NewestOnly(name="profile_version_newest_only"),
+            triggers.Unchangeable(name="profile_version_unchangeable"),
+            triggers.StaysWithProfile(name="profile_version_kept"),
         ]
 
     def __str__(self) -> str:

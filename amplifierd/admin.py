@@ -77,7 +77,6 @@ class ApiKeyAdmin(ConsolePages):
     form = ApiKeyForm
     list_display = ("name", "key", "sessions", "scope", "badge", "used", "ends", "created_time")
     list_filter = (StateFilter, "scope", "owner")
-    show_facets = admin.ShowFacets.NEVER
     search_fields = ("name", "prefix", "owner")
     actions = ("revoke",)
 

@@ -15,6 +15,8 @@ class ConsolePages(admin.ModelAdmin):
     # Route of a further page below the list → its name; the method NAME_view answers it. Those of
     # the base classes are added.
     pages: ClassVar[dict[str, str]] = {}
+    # Each would be a count of all rows.
+    show_facets = admin.ShowFacets.NEVER
 
     def get_urls(self) -> list[URLPattern]:
         prefix = f"{self.opts.app_label}_{self.opts.model_name}"

@@ -33,7 +33,6 @@ class CollectionAdmin(ConsolePages):
 
     list_display = ("name", "kind", "profiles", "address", "version", "last_synced", "outcome")
     list_filter = ("kind",)
-    show_facets = admin.ShowFacets.NEVER
     search_fields = ("name", "source", "last_error")
     fields = (
         *("name", "kind", "address", "commit", "digest"),

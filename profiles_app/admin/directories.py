@@ -87,30 +87,15 @@ def build_tree(profiles: Mapping[str, str], shown: Iterable[str]) -> list[Node]:
     return nodes
 
 
-class RedactedForm(forms.ModelForm):
-    """A form that shows one JSON field with its secrets redacted."""
-
-    redacted_field: ClassVar[str]
+class AmplifiedDirectoryForm(forms.ModelForm):
+    """A directory's default profile, and its metadata with their secrets redacted."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.initial[self.redacted_field] = redact(self.initial.get(self.redacted_field))
-        if field := self.fields.get(self.redacted_field):
+        self.initial["metadata"] = redact(self.initial.get("metadata"))
+        if field := self.fields.get("metadata"):
             # Compare with the row, not with a hidden field that the browser sends back.
             field.show_hidden_initial = False
-
-    def check_masks(self) -> Any:
-        """Return the sent value; raise ValidationError if a mask would be stored."""
-        value = self.cleaned_data[self.redacted_field]
-        if self.redacted_field in self.changed_data and MASK in json.dumps(value):
-            raise ValidationError(f"Write a reference such as ${{NAME}} in place of {MASK}.")
-        return value
-
-
-class AmplifiedDirectoryForm(RedactedForm):
-    """A directory's default profile and metadata."""
-
-    redacted_field = "metadata"
 
     def clean_default_profile(self) -> str:
         """Return the full name of the profile; empty for the nearest parent's."""
@@ -121,9 +106,11 @@ class AmplifiedDirectoryForm(RedactedForm):
             raise ValidationError(str(error)) from error
 
     def clean_metadata(self) -> dict[str, Any]:
+        sent = self.cleaned_data["metadata"]
+        if "metadata" in self.changed_data and MASK in json.dumps(sent):
+            raise ValidationError(f"Write a reference such as ${{NAME}} in place of {MASK}.")
         try:
-            metadata = definition.require_mapping(self.check_masks(), "metadata")
-            return directories.validate_metadata(metadata)
+            return directories.validate_metadata(definition.require_mapping(sent, "metadata"))
         except ProfilesError as error:
             raise ValidationError(str(error)) from error
 

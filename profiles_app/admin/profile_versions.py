@@ -44,7 +44,7 @@ class VersionPages(ConsolePages):
             "first": max(profile.version_number - 1, 1),
             "second": profile.version_number,
         }
-        return self.render_versions(request, profile, "versions", context)
+        return self.render(request, "versions", context, profile)
 
     def version_view(self, request: HttpRequest, object_id: str, number: int) -> HttpResponse:
         profile = self.find_profile(request, object_id)
@@ -53,7 +53,7 @@ class VersionPages(ConsolePages):
         except VersionNotFound as missing:
             return self.redirect_to_versions(request, profile, missing)
         context = {"title": f"{profile}, version {number}", "number": number, "text": text}
-        return self.render_versions(request, profile, "version", context)
+        return self.render(request, "version", context, profile)
 
     def compare_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Show two versions side by side: by default the newest, and the one before it."""
@@ -86,7 +86,7 @@ class VersionPages(ConsolePages):
             "older": old.number - 1,
             "newer": new.number + 1 if new.number < profile.version_number else 0,
         }
-        return self.render_versions(request, profile, "compare", context)
+        return self.render(request, "compare", context, profile)
 
     def find_profile(self, request: HttpRequest, object_id: str) -> Profile:
         """Return the profile; raise Http404, or PermissionDenied if the user may not see it."""
@@ -105,15 +105,17 @@ class VersionPages(ConsolePages):
             "may_delete": super().has_delete_permission(request) and profile.is_local,
         }
 
-    def render(self, request: HttpRequest, name: str, context: dict[str, Any]) -> HttpResponse:
-        context = {"media": self.media, **context}
-        return self.render_page(request, f"{TEMPLATES}/{name}.html", context)
-
-    def render_versions(
-        self, request: HttpRequest, profile: Profile, name: str, context: dict[str, Any]
+    def render(
+        self,
+        request: HttpRequest,
+        name: str,
+        context: dict[str, Any],
+        profile: Profile | None = None,
     ) -> HttpResponse:
-        may = self.list_permissions(request, profile)
-        return self.render(request, name, {**may, **context, "profile": profile})
+        """Return a page, if it is about a profile with what the user may do."""
+        may = self.list_permissions(request, profile) if profile else {}
+        context = {"media": self.media, "profile": profile, **may, **context}
+        return self.render_page(request, f"{TEMPLATES}/{name}.html", context)
 
     def redirect_to_versions(
         self, request: HttpRequest, profile: Profile, missing: VersionNotFound

@@ -160,7 +160,6 @@ class ProfileAdmin(VersionPages):
     search_fields = ("collection", "name", "description", "instruction")
     list_per_page = 100
     show_full_result_count = False
-    show_facets = admin.ShowFacets.NEVER
     actions = None
     pages = {"check/": "check", "<path:object_id>/action/<slug:name>/": "action"}
 
@@ -208,7 +207,6 @@ class ProfileAdmin(VersionPages):
         check_url = reverse("admin:profiles_app_profile_check")
         context = {
             "title": str(profile),
-            "profile": profile,
             "draft": draft,
             "check_url": f"{check_url}?profile={profile.pk}",
             "versions": versions[:VERSIONS],
@@ -218,9 +216,8 @@ class ProfileAdmin(VersionPages):
             "copy_name": f"{profile.name[:58]}-copy" if profile.is_local else profile.name,
             "next_number": profile.version_number + 1,
             "is_long": draft.text.find("\n---\n", 4) > FRONT_LIMIT,
-            **self.list_permissions(request, profile),
         }
-        return self.render(request, "change_form", context)
+        return self.render(request, "change_form", context, profile)
 
     def delete_view(self, request: HttpRequest, object_id: str, *_: Any, **__: Any) -> HttpResponse:
         """Ask for confirmation; on POST delete the profile with its versions."""
@@ -228,9 +225,7 @@ class ProfileAdmin(VersionPages):
         if not self.has_delete_permission(request, profile):
             raise PermissionDenied
         if request.method != "POST":
-            return self.render(
-                request, "delete", {"title": f"Delete {profile}?", "profile": profile}
-            )
+            return self.render(request, "delete", {"title": f"Delete {profile}?"}, profile)
 
         def delete() -> ProfileActionResult:
             # Django takes any list of rows; the stubs want a queryset.

@@ -7,7 +7,6 @@ from functools import cached_property
 from itertools import islice
 from typing import Any, ClassVar, cast
 
-from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
@@ -42,7 +41,6 @@ class ConsoleAdmin(ConsolePages):
     """A list of rows that the console does not create, without unnecessary counting."""
 
     empty_value_display = NOTHING
-    show_facets = admin.ShowFacets.NEVER
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Nobody: only the API makes sessions and runs, with everything that belongs to them."""

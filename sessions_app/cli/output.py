@@ -161,13 +161,9 @@ def shorten(text: str, length: int) -> str:
     return line if len(line) <= length and len(text) <= 4 * length else f"{line[: length - 1]}…"
 
 
-def parse_time(text: str) -> datetime:
-    return datetime.fromisoformat(text)
-
-
 def format_age(since: str) -> str:
     """Return how long ago that was, in the largest unit that fits: `42s`, `7m`, `3h`, `12d`."""
-    seconds = max(0, int((datetime.now(UTC) - parse_time(since)).total_seconds()))
+    seconds = max(0, int((datetime.now(UTC) - datetime.fromisoformat(since)).total_seconds()))
     units = {"d": 86_400, "h": 3600, "m": 60}
     fitting = (f"{seconds // length}{unit}" for unit, length in units.items() if seconds >= length)
     return next(fitting, f"{seconds}s")
@@ -177,5 +173,5 @@ def format_time(at: datetime | str | None) -> str:
     """Return a time in UTC to the second, `-` for none."""
     if not at:
         return "-"
-    moment = parse_time(at) if isinstance(at, str) else at
+    moment = datetime.fromisoformat(at) if isinstance(at, str) else at
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"

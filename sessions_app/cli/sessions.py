@@ -27,7 +27,6 @@ from sessions_app.cli.output import (
     format_age,
     format_time,
     one_line,
-    parse_time,
     print_page,
     print_table,
     printable,
@@ -281,7 +280,7 @@ def print_event(screen: Console, event: JSON, as_json: bool) -> None:
         put(screen, "\t".join((str(seq), format_time(at), name, summary)))
         return
     style = EVENT_STYLES.get(name, "cyan")
-    line = Text(f"{seq:>6}  {parse_time(at):%H:%M:%S.%f}"[:-3], "dim")
+    line = Text(f"{seq:>6}  {datetime.fromisoformat(at):%H:%M:%S.%f}"[:-3], "dim")
     line.append(f"  {name:<26}  ", f"not dim {style}")
     line.append(summary, "not dim red" if style == "red" else "not dim")
     screen.print(line, overflow="ellipsis", no_wrap=True)

@@ -15,7 +15,7 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
 from amplifierd.auth import keys
-from amplifierd.common.console import ConsolePages
+from amplifierd.common.console import ConsolePages, show
 from amplifierd.common.formats import format_duration, format_time
 from amplifierd.common.text import visible
 from amplifierd.models import ApiKey, Scope
@@ -150,10 +150,10 @@ class ApiKeyAdmin(ConsolePages):
             }
         return super().render_change_form(request, context, *args, **kwargs)
 
-    @admin.display(description="key")
-    def key(self, key: ApiKey) -> SafeString:
-        """Return the prefix of the key: the rest is not stored."""
-        return format_html("<code>amp_{}_…</code>", key.prefix)
+    # The rest of a key is not stored.
+    key = show("key", lambda key: format_html("<code>amp_{}_…</code>", key.prefix))
+    ends = show("ends", lambda key: format_time(key.expires_at) if key.expires_at else "never")
+    created_time = show("created", lambda key: format_time(key.created_at))
 
     @admin.display(description="owner")
     def sessions(self, key: ApiKey) -> SafeString:
@@ -173,11 +173,3 @@ class ApiKeyAdmin(ConsolePages):
             return "never"
         seconds = (timezone.now() - key.last_used_at).total_seconds()
         return "now" if seconds < 60 else f"{format_duration(seconds)} ago"
-
-    @admin.display(description="ends")
-    def ends(self, key: ApiKey) -> str:
-        return format_time(key.expires_at) if key.expires_at else "never"
-
-    @admin.display(description="created")
-    def created_time(self, key: ApiKey) -> str:
-        return format_time(key.created_at)

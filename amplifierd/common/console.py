@@ -1,5 +1,6 @@
 """What the pages of the console share, whichever app their models are in."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from django.contrib import admin
@@ -7,6 +8,16 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils.text import capfirst
+
+
+def show(label: str, value: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
+    """Return a column of a list, or a field of a page, that shows a value of its row."""
+
+    @admin.display(description=label)
+    def read_value(page: Any, row: Any) -> Any:
+        return value(row)
+
+    return read_value
 
 
 class ConsolePages(admin.ModelAdmin):

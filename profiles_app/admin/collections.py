@@ -10,7 +10,7 @@ from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
-from amplifierd.common.console import ConsolePages
+from amplifierd.common.console import ConsolePages, show
 from amplifierd.common.formats import format_time
 from amplifierd.common.text import excerpt
 from profiles_app.models import Collection, Profile
@@ -107,23 +107,15 @@ class CollectionAdmin(ConsolePages):
             text = f"Collection {result.collection}: {result.error or changes}"
             self.message_user(request, text, level)
 
-    @admin.display
-    def version(self, collection: Collection) -> str:
-        return (collection.commit or collection.digest)[:12]
-
-    @admin.display(description="source")
-    def address(self, collection: Collection) -> str:
-        return collection.address
+    version = show("version", lambda collection: (collection.commit or collection.digest)[:12])
+    address = show("source", lambda collection: collection.address)
+    last_synced = show("synced", lambda each: format_time(each.synced_at) if each.synced_at else "")
 
     @admin.display(description="profiles")
     def profiles(self, collection: CountedCollection) -> SafeString:
         query = urlencode({"collection": collection.name})
         url = f"{reverse('admin:profiles_app_profile_changelist')}?{query}"
         return format_html('<a href="{}">{}</a>', url, collection.number or 0)
-
-    @admin.display(description="synced")
-    def last_synced(self, collection: Collection) -> str:
-        return format_time(collection.synced_at) if collection.synced_at else ""
 
     @admin.display(description="last sync")
     def outcome(self, collection: Collection) -> SafeString:

@@ -1,15 +1,14 @@
 """Runs in the console: to find those that failed, or that no worker finishes."""
 
 import re
-from collections.abc import Callable
 from datetime import datetime
-from typing import Any
 
 from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 
+from amplifierd.common.console import show
 from amplifierd.common.formats import NOTHING, format_time
 from amplifierd.common.pagination import Cursor
 from sessions_app.admin.filters import RunFilters
@@ -105,16 +104,6 @@ RUN_COLUMNS: list[Column] = [
 
 
 WRITTEN = '<pre class="written">{}</pre>'
-
-
-def show(label: str, value: Callable[[Run], Any]) -> Callable[[Any, Run], Any]:
-    """Return a field of the page of a run, with its label."""
-
-    @admin.display(description=label)
-    def read_value(page: Any, run: Run) -> Any:
-        return value(run)
-
-    return read_value
 
 
 @admin.register(Run)

@@ -88,8 +88,11 @@ class EmbeddedPostgres:
                         connection.execute(create)
 
     def answers(self) -> bool:
-        """Tell whether the server is there; it may still be starting or recovering."""
-        return self._server is not None and self._server.is_there()
+        """Tell whether the server is there; it may still be starting, recovering or ending.
+
+        It is not pinged, since PostgreSQL makes a process of its own for each ping.
+        """
+        return self._server is not None and not self._server.is_gone()
 
     def revive(self) -> bool:
         """Start the server, without waiting for it, if none of its processes is left.

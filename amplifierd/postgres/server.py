@@ -53,15 +53,6 @@ class PostgresServer:
         """Try to connect: OK, REJECT while the server starts, recovers or ends, or NO_RESPONSE."""
         return pq.Ping(pq.PGconn.ping(self._layout.conninfo().encode()))
 
-    def is_there(self) -> bool:
-        """Tell whether the server is there; it may still be starting or recovering.
-
-        A server that this process has started is asked for its state, since PostgreSQL makes a
-        process of its own for each ping.
-        """
-        self._reap()
-        return self._process is not None or self.ping() is not pq.Ping.NO_RESPONSE
-
     def is_gone(self) -> bool:
         """Tell whether no process of the cluster is left: each of them inherits the lock."""
         self._reap()

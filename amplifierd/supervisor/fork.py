@@ -36,7 +36,7 @@ MODULES = (
     "twisted.web.http",
 )
 # A child begins with the ways of Python to handle them, not with its parent's.
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
 # Seconds between two looks at a child that is waited for.
 POLL = 0.02
 
@@ -124,6 +124,7 @@ class Fork:
 def _detach(pass_fds: Collection[int]) -> None:
     """Leave the parent's session, signal handlers and descriptors behind."""
     os.setsid()
+    signal.set_wakeup_fd(-1)
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL

@@ -2,12 +2,14 @@
 
 import contextlib
 import os
+import select
 import shlex
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 
@@ -20,8 +22,8 @@ from amplifierd.supervisor.fork import Fork
 PARENT_FD = "AMPLIFIERD_PARENT_FD"
 # Seconds after the time for draining until a process that has not ended is killed.
 GRACE = 5
-# Seconds between two looks at the children, and between two calls of the heartbeat.
-TICK, HEARTBEAT = 0.1, 1.0
+# Seconds between two looks at children that drain, and between two calls of the heartbeat.
+POLL, HEARTBEAT = 0.02, 1.0
 # Seconds until a dead child is started again, doubled up to the longest each time it dies.
 FIRST_DELAY, LONGEST_DELAY = 0.1, 10.0
 # Seconds after which a child counts as well started.
@@ -95,9 +97,11 @@ class Supervisor:
             numbers.append(signal.SIGHUP)
         before = {number: signal.signal(number, count) for number in numbers}
         try:
-            while not self._stops:
-                self.tick()
-                time.sleep(TICK)
+            with _signals_end_sleep() as sleep:
+                while not self._stops:
+                    self.tick()
+                    due = (child.due_at for child in self.children if child.process is None)
+                    sleep(max(0.0, min([self._beat_at, *due]) - self._clock()))
             return self.drain()
         finally:
             self.close()
@@ -136,7 +140,7 @@ class Supervisor:
         while any(child.running() for child in living):
             if self._stops > 1 or self._clock() > deadline:
                 return False
-            time.sleep(TICK / 5)
+            time.sleep(POLL)
         return True
 
     def close(self) -> None:
@@ -173,6 +177,33 @@ class Supervisor:
         child.due_at = self._clock() + child.delay
         self._announce(f"{child.name} {how}; starting it again in {child.delay:g} s")
         child.delay = min(2 * child.delay, LONGEST_DELAY)
+
+
+@contextmanager
+def _signals_end_sleep() -> Iterator[Callable[[float], None]]:
+    """Give a function that sleeps for so many seconds, or until the next signal.
+
+    One is the death of a child. A signal that came before the call counts as well, so none is
+    missed between a look and the sleep after it.
+    """
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    os.set_blocking(writing, False)
+    # Without a handler the kernel would drop the signal.
+    before = signal.signal(signal.SIGCHLD, lambda number, frame: None)
+    descriptor = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+
+    def sleep(seconds: float) -> None:
+        if select.select([reading], [], [], seconds)[0]:
+            os.read(reading, select.PIPE_BUF)
+
+    try:
+        yield sleep
+    finally:
+        signal.set_wakeup_fd(descriptor)
+        signal.signal(signal.SIGCHLD, before)
+        os.close(reading)
+        os.close(writing)
 
 
 def watch_parent() -> None:

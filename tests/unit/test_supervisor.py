@@ -177,6 +177,16 @@ def test_draining_gives_up_when_the_time_is_over(daemon: Daemon, stubborn: Child
     assert stubborn.running()
 
 
+def test_a_death_is_noticed_while_the_supervisor_sleeps(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("amplifierd.supervisor.supervisor.HEARTBEAT", 3600.0)
+    daemon.add(["sleep", "0.1"])
+    daemon.at_word = signal.SIGTERM
+    assert daemon.supervisor.run()
+    assert daemon.said == ["child ended with exit code 0; starting it again in 0.1 s"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_drains(
     daemon: Daemon, number: signal.Signals, monkeypatch: pytest.MonkeyPatch

@@ -36,7 +36,7 @@ from amplifierd.common.problems import MEDIA_TYPE, Problem
 logger = logging.getLogger(__name__)
 
 # Seconds within which a request's headers and body must have come in.
-RECEIVE_SECONDS = 60
+RECEIVE_SECONDS = 60.0
 # Seconds of one wait for a client that does not read.
 STALL_STEP = 1.0
 # Seconds for which applications may clean up once they have been cancelled.
@@ -190,6 +190,9 @@ class Factory(http_protocol.HTTPFactory):
         protocol.requestFactory = HTTPRequest
         return protocol
 
+    def startFactory(self) -> None:
+        """Do nothing: Twisted would note the time of day for its access log, each second."""
+
     def log(self, request: HTTPRequest) -> None:
         """Write nothing: Twisted's access log is not used."""
 
@@ -228,6 +231,7 @@ class Server(DaphneServer):
         self.tls = tls
         self.on_drain: list[Callable[[], Awaitable[None]]] = []
         self.connections: dict[HTTPRequest, dict[str, Any]] = {}
+        self.is_checking = False
         self.draining: asyncio.Task[None] | None = None
 
     def run(self) -> None:
@@ -243,10 +247,27 @@ class Server(DaphneServer):
         self.listener.close()
         for number in (signal.SIGTERM, signal.SIGINT):
             twisted_loop.add_signal_handler(number, self.drain)
-        reactor.callLater(1, self.application_checker)
-        reactor.callLater(2, self.timeout_checker)
         reactor.addSystemEventTrigger("before", "shutdown", self.kill_all_applications)
         reactor.run(installSignalHandlers=False)
+
+    def protocol_connected(self, protocol: HTTPRequest) -> None:
+        """Note a request; requests are checked each second while there are any."""
+        super().protocol_connected(protocol)
+        if not self.is_checking:
+            self.is_checking = True
+            reactor.callLater(1, self.application_checker)
+
+    def application_checker(self) -> None:
+        """Forget requests that are over, and cut those that do not come in in time.
+
+        daphne's own never stops, so it would wake an idle process each second.
+        """
+        self.is_checking = bool(self.connections)
+        if self.is_checking:
+            # It has this called again in a second.
+            super().application_checker()
+            for request in list(self.connections):
+                request.check_timeouts()
 
     async def handle_reply(self, protocol: HTTPRequest, message: Message) -> None:
         """Send one message; return when the client has room for another, or was cut."""

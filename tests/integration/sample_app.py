@@ -10,6 +10,7 @@ from typing import Any
 from amplifierd import wsgi  # noqa: F401  (sets Django up, which problems are told with)
 
 # isort: split
+from amplifierd.server import daphne
 from amplifierd.server.daphne import Server
 from amplifierd.server.security import SecurityMiddleware
 
@@ -105,6 +106,7 @@ def main() -> None:
         drain_seconds=5,
         stall_seconds=float(os.environ.get("STALL", "30")),
     )
+    daphne.RECEIVE_SECONDS = float(os.environ.get("RECEIVE", "60"))
     server.on_drain.append(end_streams)
     server.run()
 

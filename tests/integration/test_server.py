@@ -150,6 +150,12 @@ def test_client_that_does_not_read_for_long_is_cut(service: Service) -> None:
     assert b"HTTP/1.1 200 OK" in read_all(client)
 
 
+def test_client_that_does_not_send_its_whole_request_is_cut_each_time(service: Service) -> None:
+    service.start(RECEIVE="0.1")
+    for _ in range(2):
+        assert read_all(service.connect(b"GET /pid HTTP/1.1\r\n")) == b""
+
+
 def test_response_that_breaks_is_cut_not_ended(running: Service) -> None:
     with pytest.raises(httpx.TransportError):
         httpx.get(f"{running.url}/broken", timeout=SECONDS)

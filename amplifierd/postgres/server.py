@@ -31,6 +31,14 @@ SETTINGS: dict[str, str | int | Path] = {
     # Memory is taken as it is used; a hundred thousand sessions with their indexes fit in.
     "shared_buffers": "256MB",
     "log_min_duration_statement": "2s",
+    # With a minute for each of three databases it would start a process every twenty seconds, which
+    # takes as long as all else that an idle daemon does.
+    "autovacuum_naptime": "3min",
+    # An idle server wakes up once a second, not five times for each of the two; with each call the
+    # first one cleans as many more pages. Nothing waits for the second: commits are synchronous.
+    "bgwriter_delay": "1s",
+    "bgwriter_lru_maxpages": 500,
+    "wal_writer_delay": "1s",
 }
 
 # A server may outlive the object that started it, as it may outlive this process.

@@ -80,6 +80,15 @@ def uptime() -> float:
     return time.clock_gettime(_CLOCK)
 
 
+def until_next(seconds: float) -> float:
+    """Return the seconds until the next moment that is a multiple of these.
+
+    What many loops and processes do now and then, they do at the same moments: to wake up for it
+    costs an idle machine more than the work itself.
+    """
+    return seconds - uptime() % seconds
+
+
 def dump_line(value: Any) -> str:
     """Return a value as JSON on one line, for every reader of lines: streams, exports, pipes."""
     return escape_line_ends(json.dumps(value, ensure_ascii=False, cls=DjangoJSONEncoder))

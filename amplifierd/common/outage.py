@@ -28,6 +28,7 @@ HOLD = 1.0
 
 _known_until = 0.0
 _threads = ThreadPoolExecutor(max_workers=6, thread_name_prefix="database")
+_background = ThreadPoolExecutor(max_workers=1, thread_name_prefix="background")
 
 
 def is_unavailable(error: BaseException) -> bool:
@@ -71,8 +72,14 @@ async def retry(
                 break
 
 
-async def call_service(service: Callable[..., Result], *args: Any) -> Result:
-    """Call a service in a thread; its connection goes back to the pool afterwards."""
+async def call_service(
+    service: Callable[..., Result], *args: Any, is_urgent: bool = True
+) -> Result:
+    """Call a service in a thread; its connection goes back to the pool afterwards.
+
+    What is not urgent is done one call after the other, so that a process that has nothing else
+    to do needs one thread and one connection.
+    """
 
     def call_and_close() -> Result:
         try:
@@ -80,7 +87,8 @@ async def call_service(service: Callable[..., Result], *args: Any) -> Result:
         finally:
             connection.close()
 
-    return await asyncio.get_running_loop().run_in_executor(_threads, call_and_close)
+    threads = _threads if is_urgent else _background
+    return await asyncio.get_running_loop().run_in_executor(threads, call_and_close)
 
 
 async def retry_service(service: Callable[..., Result], *args: Any) -> Result:

@@ -14,6 +14,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from amplifierd.common.asgi import Application, ConnectionScope, Receive, Send
+from amplifierd.common.formats import until_next
 from amplifierd.common.outage import is_outage_known
 from amplifierd.common.problems import UNAVAILABLE, respond
 from amplifierd.server.wsgi_adapter import body_message
@@ -69,7 +70,7 @@ def start_heartbeat() -> None:
                 beat(name)
             except (DatabaseError, InterfaceError) as error:
                 logger.debug("The heartbeat was not recorded: %s", error)
-            time.sleep(processes.HEARTBEAT_SECONDS)
+            time.sleep(until_next(processes.HEARTBEAT_SECONDS))
 
     threading.Thread(target=beat_forever, name="heartbeat", daemon=True).start()
 

@@ -331,16 +331,21 @@ def release(attempt: Attempt) -> None:
         _interrupt(run, run.interruptions)
 
 
+# Runs whose worker has not renewed its lease, by the clock of the database.
+EXPIRED = """
+SELECT session_id, id, attempt FROM sessions_app_run
+WHERE status = 'running' AND lease_expires_at < statement_timestamp() LIMIT %(limit)s::bigint
+"""
+
+
 def rescue(limit: int = 100) -> int:
     """Give back the runs whose lease has expired, and have sub-sessions ended whose work is done.
 
     Safe to call from many workers at once. Return how many runs were rescued.
     """
-    expired = list(
-        Run.objects.with_expired_lease().values_list("session_id", "id", "attempt")[:limit]
-    )
     rescued = 0
-    for attempt in (Attempt(*values) for values in expired):
+    for values in fetch_prepared(EXPIRED, {"limit": limit}):
+        attempt = Attempt(*values)
         # Else its worker, another rescuer or a deletion was faster.
         with suppress(LeaseLost), transaction.atomic():
             lock_session(attempt)

@@ -5,8 +5,8 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.db import connection
-from django.db.models.functions import Now
 
+from amplifierd.common.statements import fetch_prepared
 from sessions_app.exceptions import (
     IdempotencyInProgress,
     IdempotencyMismatch,
@@ -58,8 +58,20 @@ def keep(
     )
 
 
+FORGET = """
+WITH forgotten AS (
+    DELETE FROM sessions_app_idempotencykey WHERE id IN (
+        SELECT id FROM sessions_app_idempotencykey
+        WHERE created_at < statement_timestamp() - %(age)s::interval
+        ORDER BY created_at LIMIT %(limit)s::bigint
+    ) RETURNING id
+)
+SELECT count(*) FROM forgotten
+"""
+
+
 def forget(limit: int = 10_000) -> int:
     """Forget the oldest keys that have been kept for long enough; return how many."""
     age = timedelta(hours=settings.IDEMPOTENCY_HOURS)
-    old = IdempotencyKey.objects.filter(created_at__lt=Now() - age).order_by("created_at")
-    return IdempotencyKey.objects.filter(pk__in=old.values("pk")[:limit]).delete()[0]
+    [(forgotten,)] = fetch_prepared(FORGET, {"age": age, "limit": limit})
+    return forgotten

@@ -14,6 +14,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from amplifierd.common.formats import new_approval_id, stamp
+from amplifierd.common.statements import fetch_prepared
 from sessions_app.events import EventType
 from sessions_app.exceptions import ApprovalAnswered, ApprovalNotFound, SessionNotFound
 from sessions_app.models import Approval, PendingAction, Run, Session, SubSessionCall
@@ -152,14 +153,21 @@ def withdraw(run_id: str, kind: ActionKind) -> None:
     _settle(pending, ActionStatus.WITHDRAWN, reason=WITHDRAWN)
 
 
+OVERDUE = """
+SELECT session_id FROM sessions_app_pending_action
+WHERE status = 'pending' AND expires_at < statement_timestamp()
+ORDER BY created_at, id LIMIT %(limit)s::bigint
+"""
+
+
 def expire(limit: int = 100) -> int:
     """End the pending actions that nobody has answered in time; return how many.
 
     Safe to call from many workers at once.
     """
-    overdue = PendingAction.objects.overdue().values_list("session_id", flat=True)[:limit]
+    overdue = {session_id for (session_id,) in fetch_prepared(OVERDUE, {"limit": limit})}
     expired = 0
-    for session_id in sorted(set(overdue)):
+    for session_id in sorted(overdue):
         # Else it was deleted meanwhile.
         with suppress(SessionNotFound), transaction.atomic():
             Session.objects.lock(session_id)

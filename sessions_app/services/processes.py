@@ -10,8 +10,9 @@ from django.db.models.functions import Now
 from amplifierd.common.statements import fetch_prepared
 from sessions_app.models import Process
 
-# Seconds between two heartbeats of a process, and without one until the process counts as gone.
-HEARTBEAT_SECONDS = 5.0
+# Seconds between two heartbeats of a process, and without one until the process counts as gone. A
+# worker looks at its queue at the same moments.
+HEARTBEAT_SECONDS = 4.0
 GONE_SECONDS = 15.0
 # Seconds for which the row of a process that is gone is kept.
 KEPT_SECONDS = 3600.0

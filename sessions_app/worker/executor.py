@@ -135,8 +135,12 @@ class Executor:
 
     async def watch_leases(self) -> None:
         """Renew the leases, and stop the runs that are no longer held, until cancelled."""
-        renewed = -float("inf")
+        renewed = uptime()
         while True:
+            if not self.writer.is_open.is_set():
+                await self.writer.is_open.wait()
+                # The lease of a run is new when it is claimed.
+                renewed = uptime()
             await asyncio.sleep(CHECK_SECONDS)
             is_due = uptime() - renewed > settings.LEASE_SECONDS / 3
             answered = await self.check_leases(attempts.renew if is_due else attempts.still_held)

@@ -105,6 +105,8 @@ class OutputWriter:
     """Writes the output of all runs of a worker: one batch at a time, one commit for all runs."""
 
     def __init__(self) -> None:
+        # Set while attempts are being executed.
+        self.is_open = asyncio.Event()
         self._outputs: dict[str, AttemptOutput] = {}
         self._wake = asyncio.Event()
         self._writing = asyncio.Lock()
@@ -116,12 +118,15 @@ class OutputWriter:
             # This worker was paused for longer than its lease, and has claimed its own run again.
             before.lost.set()
         output = self._outputs[attempt.run_id] = AttemptOutput(attempt, self._wake)
+        self.is_open.set()
         return output
 
     def close(self, output: AttemptOutput) -> None:
         """Remove an output; what is pending is dropped."""
         if self._outputs.get(output.attempt.run_id) is output:
             del self._outputs[output.attempt.run_id]
+        if not self._outputs:
+            self.is_open.clear()
 
     def outputs(self) -> list[AttemptOutput]:
         """Return the outputs of the attempts that are being executed."""

@@ -15,6 +15,7 @@ from zlib import crc32
 from django.db import DatabaseError, InterfaceError
 
 from amplifierd.common.errors import DATABASE_UNAVAILABLE
+from amplifierd.common.formats import until_next
 from amplifierd.common.outage import call_service, retry
 from sessions_app import connections
 from sessions_app.models.daemon import ProcessKind
@@ -83,14 +84,15 @@ class Queue:
             self._look.clear()
             if room := self._concurrency - len(self._tasks):
                 try:
-                    for session_id in await call_service(attempts.find_work, room):
+                    found = await call_service(attempts.find_work, room, is_urgent=False)
+                    for session_id in found:
                         # Those under way are about to look themselves.
                         if session_id not in self._tasks:
                             self.add(session_id)
                 except DATABASE_UNAVAILABLE as error:
                     logger.warning("The queue could not be read: %s", error)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(POLL):
+                async with asyncio.timeout(until_next(POLL)):
                     await self._look.wait()
                     await asyncio.sleep(PATIENCE)
 
@@ -98,10 +100,11 @@ class Queue:
         """Record every few seconds that this worker lives, and note which others do."""
         while True:
             try:
-                self.workers = await call_service(processes.record, self._name, ProcessKind.WORKER)
+                beat = (processes.record, self._name, ProcessKind.WORKER)
+                self.workers = await call_service(*beat, is_urgent=False)
             except (DatabaseError, InterfaceError) as error:
                 logger.debug("The worker's heartbeat was not recorded: %s", error)
-            await asyncio.sleep(processes.HEARTBEAT_SECONDS)
+            await asyncio.sleep(until_next(processes.HEARTBEAT_SECONDS))
 
     async def drain(self, seconds: float) -> None:
         """Take no more sessions; wait for those under way, and cancel them once the time is up."""

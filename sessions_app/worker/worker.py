@@ -76,13 +76,17 @@ class Maintenance:
         if not await self._executor.check_leases(attempts.renew):
             return False
         self._standstill.tick()
-        # By then every worker that lives has renewed its leases as well.
-        if self._standstill.is_steady_for(settings.LEASE_SECONDS / 3):
-            rescued = await call_service(attempts.rescue)
-            if rescued:
-                logger.warning("Rescued %d runs whose worker had gone.", rescued)
-        await call_service(pending_actions.expire)
-        await call_service(idempotency.forget)
+
+        def look_after() -> None:
+            # By then every worker that lives has renewed its leases as well.
+            if self._standstill.is_steady_for(settings.LEASE_SECONDS / 3):
+                rescued = attempts.rescue()
+                if rescued:
+                    logger.warning("Rescued %d runs whose worker had gone.", rescued)
+            pending_actions.expire()
+            idempotency.forget()
+
+        await call_service(look_after, is_urgent=False)
         return True
 
 

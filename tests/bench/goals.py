@@ -61,8 +61,9 @@ HELD, HELD_SHARE = (10, 20, 35, 50, 75, 100, 150, 200), 3
 # Tokens of the answer that shows how many fit into the time, and the most that an answer has; how
 # often they are read, of which the median counts.
 TRIED, MOST, ROUNDS = 1000, 100_000, 3
-# Seconds that runs get; that an idle daemon gets to come to rest, and is watched.
-PATIENCE, REST, WATCHED = 300.0, 3.0, 10.0
+# Seconds that runs get; that an idle daemon gets to come to rest, and is watched: PostgreSQL starts
+# a process for autovacuum once a minute.
+PATIENCE, REST, WATCHED = 300.0, 3.0, 60.0
 
 
 class Rows:

@@ -79,6 +79,8 @@ class ApiKeyAdmin(ConsolePages):
     list_filter = (StateFilter, "scope", "owner")
     search_fields = ("name", "prefix", "owner")
     actions = ("revoke",)
+    # What a key allows never changes; keys are revoked, and their rows are kept.
+    denied = frozenset({"change", "delete"})
 
     def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> tuple[str, ...]:
         """Return the fields of the form for a new key, or all fields of an existing one."""
@@ -88,14 +90,6 @@ class ApiKeyAdmin(ConsolePages):
     def get_readonly_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> Any:
         """Return all fields of an existing key: it never changes."""
         return () if obj is None else self.get_fields(request, obj)
-
-    def has_change_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
-        """Return False: what a key allows never changes."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
-        """Return False: keys are revoked, and their rows are kept."""
-        return False
 
     def has_revoke_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("amplifierd.change_apikey")

@@ -21,13 +21,28 @@ def show(label: str, value: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
 
 
 class ConsolePages(admin.ModelAdmin):
-    """An admin whose list has the plain name of its model, and which may have further pages."""
+    """An admin whose list has the plain name of its model, and which may have further pages.
+
+    `render_page` renders these; their templates extend `admin/base_site.html`.
+    """
 
     # Route of a further page below the list → its name; the method NAME_view answers it. Those of
     # the base classes are added.
     pages: ClassVar[dict[str, str]] = {}
     # Each would be a count of all rows.
     show_facets = admin.ShowFacets.NEVER
+
+    # What nobody may do here, whatever the permissions: "add", "change", "delete".
+    denied: ClassVar[frozenset[str]] = frozenset()
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return "add" not in self.denied and super().has_add_permission(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return "change" not in self.denied and super().has_change_permission(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return "delete" not in self.denied and super().has_delete_permission(request, obj)
 
     def get_urls(self) -> list[URLPattern]:
         prefix = f"{self.opts.app_label}_{self.opts.model_name}"

@@ -40,6 +40,8 @@ class CollectionAdmin(ConsolePages):
     )
     readonly_fields = fields
     actions = ("sync",)
+    # `manage.py collections` and the API add and remove them; their contents change at the source.
+    denied = frozenset({"add", "change", "delete"})
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Collection]:
         named = Profile.objects.filter(collection=OuterRef("name")).order_by()
@@ -77,18 +79,6 @@ class CollectionAdmin(ConsolePages):
             "may_sync": self.has_sync_permission(request),
         }
         return super().render_change_form(request, context, *args, **kwargs)
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Return False: `manage.py collections add` and the API add collections."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Collection | None = None) -> bool:
-        """Return False: the contents of a collection change at its source."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Collection | None = None) -> bool:
-        """Return False: `manage.py collections remove` and the API remove collections."""
-        return False
 
     def has_sync_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("profiles_app.change_collection")

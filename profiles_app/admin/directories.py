@@ -120,6 +120,8 @@ class AmplifiedDirectoryAdmin(ConsolePages):
     """Amplified directories as a tree, each with its effective profile."""
 
     form = AmplifiedDirectoryForm
+    # Only the API amplifies directories, because it checks the disk.
+    denied = frozenset({"add"})
     change_list_template = "admin/profiles_app/amplifieddirectory/change_list.html"
     readonly_fields: ClassVar[tuple[str, ...]] = (
         "relative_path",
@@ -161,10 +163,6 @@ class AmplifiedDirectoryAdmin(ConsolePages):
 
     def add_links(self, nodes: list[Node]) -> None:
         """Add links to pages about the nodes; a subclass in another app may have some."""
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Return False: only the API amplifies directories, because it checks the disk."""
-        return False
 
     def has_delete_permission(
         self, request: HttpRequest, obj: AmplifiedDirectory | None = None

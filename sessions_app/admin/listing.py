@@ -37,16 +37,6 @@ NEW = 100
 AFTER, BEFORE, ONLY = "after", "before", "ids"
 
 
-class ConsoleAdmin(ConsolePages):
-    """A list of rows that the console does not create, without unnecessary counting."""
-
-    empty_value_display = NOTHING
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Nobody: only the API makes sessions and runs, with everything that belongs to them."""
-        return False
-
-
 def csv_file(name: str, columns: list[Column], rows: Iterable[Any]) -> StreamingHttpResponse:
     """Return the rows as a CSV file (RFC 4180) in which a spreadsheet computes nothing."""
 
@@ -273,13 +263,16 @@ def _parse_cursor(value: str | None) -> Cursor | None:
         return None
 
 
-class ListingAdmin(ConsoleAdmin):
+class ListingAdmin(ConsolePages):
     """A list by keyset, with counts, files and changes."""
 
     listing: ClassVar[type[Listing]]
     row_template: ClassVar[str]
     columns: ClassVar[list[Column]]
     sortable_by = ()
+    empty_value_display = NOTHING
+    # Only the API makes sessions and runs, with everything that belongs to them.
+    denied = frozenset({"add"})
     pages = {"export/<slug:kind>/": "export", "changes/": "changes"}
 
     def serialize_row(self, row: Any) -> JSON:

@@ -10,7 +10,7 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 
-from sessions_app.admin.listing import ConsoleAdmin
+from amplifierd.common.console import ConsolePages
 from sessions_app.admin.rendering import page_url
 from sessions_app.admin.run_details import RunDetails
 from sessions_app.events import (
@@ -83,20 +83,15 @@ def link_calls(details: RunDetails, pending: PendingActions) -> None:
 
 
 @admin.register(Approval)
-class ApprovalAdmin(ConsoleAdmin):
+class ApprovalAdmin(ConsolePages):
     """Approvals, answered through the service; visible to users who may see sessions."""
+
+    # Approvals are answered, not edited, and deleted with their session.
+    denied = frozenset({"add", "change", "delete"})
 
     def has_view_permission(self, request: HttpRequest, obj: Approval | None = None) -> bool:
         """What a session asks is a part of it."""
         return request.user.has_perm("sessions_app.view_session") or self.may_answer(request)
-
-    def has_change_permission(self, request: HttpRequest, obj: Approval | None = None) -> bool:
-        """Nobody: approvals are answered, not edited."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Approval | None = None) -> bool:
-        """Nobody: approvals are deleted with their session."""
-        return False
 
     def may_answer(self, request: HttpRequest) -> bool:
         return request.user.has_perm("sessions_app.change_session")

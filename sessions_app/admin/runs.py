@@ -5,7 +5,6 @@ from datetime import datetime
 
 from django.contrib import admin
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest
 from django.utils.html import format_html
 
 from amplifierd.common.console import show
@@ -113,6 +112,8 @@ class RunAdmin(ListingAdmin):
     listing = RunList
     row_template = "admin/sessions_app/run/row.html"
     columns = RUN_COLUMNS
+    # Only the worker with the lease changes a run; runs go with their session.
+    denied = frozenset({"add", "change", "delete"})
     fields = (
         *("id", "state", "session_link", "message_id", "attempt", "worked_by", "lease_expires_at"),
         *("created_time", "started_time", "ended_time"),
@@ -123,14 +124,6 @@ class RunAdmin(ListingAdmin):
         """Return a run as in the API, with the time to its first output."""
         seconds = count_seconds(row, row.first_token_at)
         return RunSerializer.serialize(row) | {"secondsToFirstToken": seconds}
-
-    def has_change_permission(self, request: HttpRequest, obj: Run | None = None) -> bool:
-        """Nobody: only the worker with the lease changes a run."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Run | None = None) -> bool:
-        """Runs go with their session."""
-        return False
 
     state = show("status", lambda run: render_badge(run.status))
     session_link = show(

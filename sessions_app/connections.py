@@ -8,6 +8,7 @@ from typing import Any, LiteralString
 
 import psycopg
 from django.db import connections
+from psycopg.pq import TransactionStatus
 
 from amplifierd.common.errors import DATABASE_UNAVAILABLE
 
@@ -65,6 +66,11 @@ class Listener:
         self._on_notification = on_notification
         self._is_free = asyncio.Lock()
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether nothing comes from this connection any more."""
+        return self._lost.done()
+
     async def execute(
         self, statement: LiteralString, parameters: Mapping[str, Any] | None = None
     ) -> list[tuple[Any, ...]]:
@@ -72,12 +78,12 @@ class Listener:
         async with self._is_free:
             self.stop()
             try:
-                rows = await (await self._connection.execute(statement, parameters)).fetchall()
-            except BaseException:
-                self._end(psycopg.OperationalError("A statement was interrupted."))
-                raise
-            self._watch()
-            return rows
+                return await (await self._connection.execute(statement, parameters)).fetchall()
+            finally:
+                if self._connection.info.transaction_status == TransactionStatus.IDLE:
+                    self._watch()
+                else:
+                    self._end(psycopg.OperationalError("A statement was interrupted."))
 
     async def wait(self) -> None:
         """Hand out notifications until the connection is lost; raise what ends it.

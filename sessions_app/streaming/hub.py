@@ -210,8 +210,12 @@ class Hub:
         missing = [session_id for session_id in self._tails if session_id not in self._followed]
         try:
             found = await listener.execute(FOLLOW, {"sessions": missing}) if missing else []
-        except psycopg.Error:
-            # The next connection follows them all.
+        except psycopg.Error as error:
+            # The next connection follows all of them.
+            if not listener.is_lost:
+                logger.warning("Journals could not be followed, trying again: %s", error)
+                await asyncio.sleep(LONGEST_DELAY)
+                self._unfollowed.set()
             return
         for session_id, is_followed in found:
             if is_followed and listener is self._listener:

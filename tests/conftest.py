@@ -51,14 +51,16 @@ def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: N
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+def django_db_setup(
+    django_db_setup: None, django_db_blocker: DjangoDbBlocker
+) -> Iterator[Baseline]:
     """The test database, with the catalogue; whoever holds it lets go before it is dropped."""
     with django_db_blocker.unblock():
         call_command("load_profiles", verbosity=0)
         baseline = Baseline()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TransactionTestCase, "_fixture_teardown", lambda self: baseline.restore())
-        yield
+        yield baseline
     notifier.close()
     with django_db_blocker.unblock(), connection.cursor() as cursor:
         cursor.execute(

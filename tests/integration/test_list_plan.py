@@ -1,14 +1,15 @@
 """Lists are answered from an index, however many sessions there are."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
+from pytest_django import DjangoDbBlocker
 
-from sessions_app.models import Session
-from tests.conftest import Api
+from tests.conftest import Api, session_in
+from tests.harness.databases import Baseline
 
 pytestmark = pytest.mark.django_db
 COUNT = 10_000
@@ -21,24 +22,28 @@ LATERAL jsonb_populate_record(pattern, jsonb_build_object(
     'created_at', pattern.created_at - n * interval '1 second',
     'metadata', jsonb_build_object('n', n, 'at', jsonb_build_object('floor', n))
 )) AS copy;
-UPDATE sessions_app_session SET status = 'active', started_at = now(), message_count = 2
+UPDATE sessions_app_session SET status = 'active', started_at = now(), message_count = 20
 WHERE split_part(name, ' ', 2)::int % 100 = 0;
 INSERT INTO sessions_app_message (id, session_id, seq, role, content, created_at, metadata)
 SELECT id || seq, id, seq, 'user', 'common words and word' || split_part(name, ' ', 2), now(), '{}'
-FROM sessions_app_session, generate_series(1, 2) AS seq WHERE message_count = 2;
+FROM sessions_app_session, generate_series(1, 20) AS seq WHERE message_count = 20;
 SELECT gin_clean_pending_list(name::regclass)
 FROM unnest('{session_by_metadata, session_by_words, message_by_words}'::text[]) AS name;
 ANALYZE sessions_app_session, sessions_app_message
 """
 
 
-@pytest.fixture
-def many(make: Callable[..., Session]) -> None:
-    """10,000 sessions, one in a hundred of them active, with two messages each."""
-    make("created")
-    with connection.cursor() as cursor:
-        for statement in MANY.split(";\n"):
-            cursor.execute(statement, [COUNT] if "%s" in statement else None)
+@pytest.fixture(scope="module")
+def many(django_db_setup: Baseline, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """10,000 sessions, one in a hundred of them active, with twenty messages each."""
+    with django_db_blocker.unblock():
+        with transaction.atomic(), connection.cursor() as cursor:
+            session_in("created")
+            for statement in MANY.split(";\n"):
+                cursor.execute(statement, [COUNT] if "%s" in statement else None)
+    yield
+    with django_db_blocker.unblock():
+        django_db_setup.restore()
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:

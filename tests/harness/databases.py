@@ -72,7 +72,7 @@ class Baseline:
                     )
 
     def _shrink(self, changed: list[str]) -> None:
-        """Remove the rows that a test with many has left dead: each test after it reads past them."""
+        """Remove dead rows where there are many: each later test would read past them."""
         with connection.cursor() as cursor:
             for table in changed:
                 cursor.execute("SELECT pg_relation_size(%s)", [table])

@@ -36,11 +36,10 @@ ANALYZE sessions_app_session, sessions_app_message
 @pytest.fixture(scope="module")
 def many(django_db_setup: Baseline, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
     """10,000 sessions, one in a hundred of them active, with twenty messages each."""
-    with django_db_blocker.unblock():
-        with transaction.atomic(), connection.cursor() as cursor:
-            session_in("created")
-            for statement in MANY.split(";\n"):
-                cursor.execute(statement, [COUNT] if "%s" in statement else None)
+    with django_db_blocker.unblock(), transaction.atomic(), connection.cursor() as cursor:
+        session_in("created")
+        for statement in MANY.split(";\n"):
+            cursor.execute(statement, [COUNT] if "%s" in statement else None)
     yield
     with django_db_blocker.unblock():
         django_db_setup.restore()

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 
+from tests.harness import plain
 from tests.harness.daemon import PATIENCE
 
 # Seconds that one request may take: nothing hangs, whatever has died.
@@ -21,7 +22,7 @@ class Certain:
     """
 
     def __init__(self, url: str) -> None:
-        self.http = httpx.Client(base_url=f"{url}/api/v1/sessions/", timeout=LONGEST)
+        self.http = plain.Client(base_url=f"{url}/api/v1/sessions/", timeout=LONGEST)
         self.answers: Counter[str] = Counter()
 
     def close(self) -> None:

@@ -18,6 +18,8 @@ from schemathesis.openapi.checks import (
     UnsupportedMethodResponse,
 )
 
+from tests.harness import plain
+
 # Parameters and fields whose values come from somewhere: an answer, the disk, a profile.
 NAMING = {"cursor", "settings_overrides", "providers", "tools", "hooks", "agents", "contexts"}
 NAMING |= {"orchestrator", "context", "version", "body", "behaviors"}
@@ -83,7 +85,7 @@ def name_session(case: Any) -> None:
     if not isinstance(given.get("session_id"), str) or not len(given["session_id"]) % 4:
         return
     url = f"{os.environ['AMPLIFIERD_FUZZ_URL']}/api/v1"
-    with httpx.Client(base_url=url, timeout=PATIENCE) as api:
+    with plain.Client(base_url=url, timeout=PATIENCE) as api:
         given["session_id"] = session_id = active(api)
         if "run_id" in given:
             sent = api.post(f"/sessions/{session_id}/send-message", json={"content": "run"})

@@ -1,10 +1,10 @@
 """Barriers of a daemon, which hold a process where a test kills it; and the check afterwards."""
 
-import subprocess
-import sys
 from pathlib import Path
 
-from tests.harness.daemon import ROOT, Daemon
+from amplifierd.postgres import embedded_url
+from tests.acceptance.trouble import checked
+from tests.harness.daemon import Daemon
 from tests.harness.waiting import until
 
 
@@ -28,11 +28,4 @@ class Gates:
 
 def invariants(own: Daemon) -> None:
     """All invariants hold over the whole database."""
-    check = subprocess.run(
-        [sys.executable, "manage.py", "check_invariants"],
-        cwd=ROOT,
-        env=own.environment,
-        capture_output=True,
-        text=True,
-    )
-    assert check.returncode == 0, check.stdout + check.stderr
+    assert checked(own.environment["DATABASE_URL"] or embedded_url(own.home)) == []

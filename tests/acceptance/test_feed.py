@@ -14,6 +14,7 @@ import httpx
 import psutil
 import pytest
 
+from tests.harness import plain
 from tests.harness.daemon import ROOT, Daemon, daemon
 from tests.harness.sse import Frame, frames
 from tests.harness.waiting import PATIENCE, until
@@ -49,7 +50,7 @@ class Reader:
 
     def _connection(self) -> None:
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
-        with httpx.stream("GET", self.url, headers=headers, timeout=60) as response:
+        with plain.stream("GET", self.url, headers=headers, timeout=60) as response:
             if response.status_code != 200:
                 return
             self.connections += 1
@@ -140,11 +141,11 @@ def test_silence_is_kept_alive_and_no_frame_has_an_id(own: Daemon) -> None:
 def test_a_page_that_is_allowed_by_name_hears_the_feed_and_no_other_does(own: Daemon) -> None:
     url = f"{own.url}/api/v1/events/stream"
     headers = {"Origin": ORIGIN, "Sec-Fetch-Site": "cross-site"}
-    with httpx.stream("GET", url, headers=headers) as response:
+    with plain.stream("GET", url, headers=headers) as response:
         assert response.status_code == 200
         assert response.headers.get_list("access-control-allow-origin") == [ORIGIN]
         assert response.headers.get_list("access-control-allow-credentials") == ["true"]
-    refused = httpx.get(url, headers={**headers, "Origin": "https://evil.example.com"})
+    refused = plain.get(url, headers={**headers, "Origin": "https://evil.example.com"})
     assert (refused.status_code, refused.json()["code"]) == (403, "origin_not_allowed")
     assert "access-control-allow-origin" not in refused.headers
 
@@ -174,7 +175,7 @@ def places(web: psutil.Process) -> int:
 def test_two_hundred_clients_that_have_gone_leave_nothing_behind(own: Daemon) -> None:
     # The tests' own connection would be counted too.
     own.api.close()
-    own.api = httpx.Client(base_url=f"{own.url}/api/v1", timeout=PATIENCE)
+    own.api = plain.Client(base_url=f"{own.url}/api/v1", timeout=PATIENCE)
     [web] = own.children("run_web")
     come_and_go(own, web, 3)
     before = (web.num_threads(), web.num_fds(), web.memory_info().rss)

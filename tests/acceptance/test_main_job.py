@@ -2,9 +2,9 @@
 
 import threading
 
-import httpx
 import pytest
 
+from tests.harness import plain
 from tests.harness.daemon import Daemon
 from tests.harness.sse import Follower
 from tests.harness.waiting import until
@@ -110,7 +110,7 @@ def test_strangers_are_refused_on_streams_and_on_rest(
 @pytest.mark.parametrize("cursor", ["-1", "x", "99999", "1.5"])
 def test_a_bad_or_future_cursor_is_refused(running: Daemon, cursor: str) -> None:
     session_id = running.session()
-    refused = httpx.get(
+    refused = plain.get(
         f"{running.url}/api/v1/sessions/{session_id}/stream", headers={"Last-Event-ID": cursor}
     )
     assert (refused.status_code, refused.json()["code"]) == (400, "invalid")

@@ -8,11 +8,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import psutil
 import pytest
 
 from amplifierd.common.program import BASE_DIR
+from tests.harness import plain
 from tests.harness.daemon import Serve, is_alive, serving
 from tests.harness.waiting import until
 
@@ -29,13 +29,13 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
 
 
 def create_session(daemon: Serve) -> str:
-    answer = httpx.post(f"{daemon.address()}/sessions/", json={}, timeout=30)
+    answer = plain.post(f"{daemon.address()}/sessions/", json={}, timeout=30)
     assert answer.status_code == 201, answer.text
     return str(answer.json()["sessionId"])
 
 
 def has_session(daemon: Serve, session_id: str) -> bool:
-    return httpx.get(f"{daemon.address()}/sessions/{session_id}", timeout=30).status_code == 200
+    return plain.get(f"{daemon.address()}/sessions/{session_id}", timeout=30).status_code == 200
 
 
 def kill(*pids: int) -> None:

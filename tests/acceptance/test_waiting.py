@@ -11,8 +11,10 @@ import httpx
 import psycopg
 import pytest
 
+from amplifierd.auth.keys import digest_of
 from amplifierd.postgres import embedded_url
-from tests.acceptance.test_public_address import bearer, key_of
+from tests.acceptance.test_public_address import bearer
+from tests.harness import plain
 from tests.harness.daemon import PATIENCE, Daemon
 from tests.harness.waiting import until
 
@@ -37,7 +39,7 @@ class Waiter:
     def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
         headers = bearer(self.key) | options.pop("headers", {})
         url = f"{self.own.url}/api/v1{path}"
-        return httpx.request(method, url, headers=headers, timeout=PATIENCE, **options)
+        return plain.request(method, url, headers=headers, timeout=PATIENCE, **options)
 
     def session(self) -> str:
         made = self.post("/sessions/", json={"profile_name": "foundation/test"}).json()
@@ -54,6 +56,19 @@ class Waiter:
         return self.post(f"/sessions/{session_id}/{path}", json=body, headers=names)
 
 
+def add_key(own: Daemon, owner: str, scope: str = "write") -> str:
+    """Put a key into the daemon's table, as `apikeys create` does, and return it."""
+    prefix = f"{owner}{scope}"[:8]
+    key = f"amp_{prefix}_{'x' * 43}"
+    with psycopg.connect(embedded_url(own.home)) as connection:
+        connection.execute(
+            "INSERT INTO amplifierd_apikey (prefix, digest, name, owner, scope)"
+            " VALUES (%s, %s, %s, %s, %s)",
+            [prefix, digest_of(key), owner, owner, scope],
+        )
+    return key
+
+
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """A daemon with one web process of two threads, which asks for keys."""
@@ -67,9 +82,9 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     try:
         daemon.start()
         daemon.keys = {
-            "alice": key_of(daemon, "alice"),
-            "bob": key_of(daemon, "bob"),
-            "reader": key_of(daemon, "alice", "read"),
+            "alice": add_key(daemon, "alice"),
+            "bob": add_key(daemon, "bob"),
+            "reader": add_key(daemon, "alice", "read"),
         }
         yield daemon
     finally:
@@ -178,7 +193,7 @@ def test_a_key_gives_the_first_answer_again(alice: Waiter) -> None:
 
 def test_a_retry_while_the_run_is_open_waits_for_the_same_run(alice: Waiter) -> None:
     session_id = alice.session()
-    slow = (session_id, "BENCH tokens=40 delay_ms=50")
+    slow = (session_id, "BENCH tokens=20 delay_ms=50")
     first = alice.send(*slow, "?wait=0.2", Idempotency_Key="slow")
     assert first.status_code == 202
     again = alice.send(*slow, "?wait=30", Idempotency_Key="slow")
@@ -221,7 +236,7 @@ def test_those_who_wait_hold_neither_threads_nor_connections(own: Daemon, alice:
     def wait(session_id: str) -> httpx.Response:
         client = Waiter(own, own.keys["alice"])
         inside.wait()
-        return client.send(session_id, "BENCH tokens=200 delay_ms=50", "?wait=60")
+        return client.send(session_id, "BENCH tokens=2000 delay_ms=50", "?wait=60")
 
     def open_runs() -> int:
         found = alice.get("/sessions/active/list").json()
@@ -241,11 +256,16 @@ def test_those_who_wait_hold_neither_threads_nor_connections(own: Daemon, alice:
             ).fetchall()
         assert held == 0
         assert sum(not future.done() for future in waiting) >= 10
+        # They would wait for a minute.
+        until(lambda: open_runs() == ENOUGH, "all runs to begin")
+        for session_id in session_ids:
+            cancelled = alice.post(f"/sessions/{session_id}/cancel-execution")
+            assert cancelled.status_code in (200, 202)
         assert {future.result().status_code for future in waiting} == {200}
 
 
 def test_those_who_wait_are_answered_when_the_server_drains(tmp_path: Any) -> None:
-    with_own = Daemon(tmp_path / "home", AMPLIFIERD_DRAIN="3")
+    with_own = Daemon(tmp_path / "home", AMPLIFIERD_DRAIN="1")
     try:
         session_id = with_own.start().session()
         path = f"{with_own.url}/api/v1/sessions/{session_id}/send-message?wait=60"

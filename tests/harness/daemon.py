@@ -15,6 +15,7 @@ import httpx
 import psutil
 
 from sessions_app.engine.model_files import SMOLLM2
+from tests.harness import plain
 from tests.harness.cluster import copy_cluster
 from tests.harness.waiting import PATIENCE, until
 
@@ -34,7 +35,7 @@ class Daemon:
         self.home = home
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.api = httpx.Client(base_url=f"{self.url}/api/v1", timeout=PATIENCE)
+        self.api = plain.Client(base_url=f"{self.url}/api/v1", timeout=PATIENCE)
         self.process: subprocess.Popen[bytes] | None = None
         self.log = home.with_name(f"{home.name}.log")
         self.environment = {
@@ -76,7 +77,7 @@ class Daemon:
         assert self.process.poll() is None, self.log.read_text()
         with contextlib.suppress(httpx.TransportError):
             # Each request is a connection of its own, which any of the processes may take.
-            return all(httpx.get(f"{self.url}/readyz").status_code == 200 for _ in range(8))
+            return all(plain.get(f"{self.url}/readyz").status_code == 200 for _ in range(8))
         return False
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> int:
@@ -210,7 +211,7 @@ class Serve(Daemon):
     def answers(self) -> bool:
         """Tell whether a request that needs the database succeeds."""
         try:
-            return httpx.get(f"{self.address()}/sessions/", timeout=10).status_code == 200
+            return plain.get(f"{self.address()}/sessions/", timeout=10).status_code == 200
         except httpx.HTTPError:
             return False
 

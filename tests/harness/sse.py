@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import httpx
 
+from tests.harness import plain
+
 
 class Frame(NamedTuple):
     """An event as it came over the wire; `id` is None if the frame had none."""
@@ -56,7 +58,7 @@ class Follower:
     def _connection(self) -> Iterator[Frame]:
         """Yield what one connection brings, from the cursor on."""
         headers = {"Last-Event-ID": str(self.cursor)}
-        with httpx.stream("GET", self.url, headers=headers, timeout=20) as response:
+        with plain.stream("GET", self.url, headers=headers, timeout=20) as response:
             if response.status_code != 200:
                 time.sleep(0.05)
                 return
@@ -118,7 +120,7 @@ class Watcher:
         """Take what one connection brings."""
         self._cut.clear()
         headers = {"Last-Event-ID": str(self.cursor)}
-        with httpx.stream("GET", self.url, headers=headers, timeout=20) as response:
+        with plain.stream("GET", self.url, headers=headers, timeout=20) as response:
             if response.status_code != 200:
                 self._refused(response)
                 return

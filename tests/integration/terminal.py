@@ -21,7 +21,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import StringIO
 
-import httpx
 import psutil
 import psycopg.conninfo
 import pyte
@@ -30,6 +29,7 @@ from django.core.management import CommandError
 from django.db import connection
 
 from sessions_app.cli.main import main
+from tests.harness import plain
 from tests.harness.daemon import free_port
 
 # Seconds after which what should have happened will not happen any more.
@@ -76,7 +76,7 @@ class WebProcess:
                 pass_fds=[fd],
                 env={**os.environ, "DATABASE_URL": database_url(), "AMPLIFIERD_POOL": "8"},
             )
-        assert httpx.get(f"{self.url}/readyz", timeout=DEADLINE).status_code == 200
+        assert plain.get(f"{self.url}/readyz", timeout=DEADLINE).status_code == 200
 
     def kill(self) -> None:
         if self._process:

@@ -6,12 +6,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx
 import pytest
 
 from amplifierd.common.program import BASE_DIR
 from amplifierd.supervisor.supervisor import PARENT_FD
+from tests.harness import plain
 
 SECONDS = 30
 NO_DATABASE = "postgresql://nobody@/nothing?host=/nonexistent"
@@ -33,7 +35,7 @@ class Web:
         os.close(lifeline)
 
     def get(self, path: str) -> httpx.Response:
-        return httpx.get(f"{self.url}{path}", timeout=SECONDS)
+        return plain.get(f"{self.url}{path}", timeout=SECONDS)
 
     def die_as_parent(self) -> None:
         """Do what the kernel does when the parent dies: close its end of the pipe."""
@@ -47,8 +49,9 @@ class Web:
         self.die_as_parent()
 
 
-@pytest.fixture
-def web() -> Iterator[Web]:
+@contextmanager
+def running() -> Iterator[Web]:
+    """A web process that runs while the block does."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         web = Web(listener)
         try:
@@ -57,26 +60,42 @@ def web() -> Iterator[Web]:
             web.stop()
 
 
-def test_process_without_a_database_is_alive_and_says_what_is_missing(web: Web) -> None:
-    assert web.get("/livez").status_code == 200
-    assert web.get("/api/v1/status").json()["status"] == "running"
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Web]:
+    """A web process that outlives the test."""
+    with running() as web:
+        yield web
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    """A web process that the test may end."""
+    with running() as web:
+        yield web
+
+
+def test_process_without_a_database_is_alive_and_says_what_is_missing(shared: Web) -> None:
+    assert shared.get("/livez").status_code == 200
+    assert shared.get("/api/v1/status").json()["status"] == "running"
     for path in ("/readyz", "/api/v1/sessions/session_0/stream"):
-        answer = web.get(path)
+        answer = shared.get(path)
         assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
         assert answer.headers["Retry-After"] == "1"
 
 
-def test_static_files_of_the_admin_are_served(web: Web) -> None:
-    answer = web.get("/static/admin/css/base.css")
+def test_static_files_of_the_admin_are_served(shared: Web) -> None:
+    answer = shared.get("/static/admin/css/base.css")
     assert answer.status_code == 200
     assert answer.headers["Content-Type"].startswith("text/css")
     assert int(answer.headers["Content-Length"]) == len(answer.content)
 
 
-def test_every_answer_passes_the_security_middleware(web: Web) -> None:
+def test_every_answer_passes_the_security_middleware(shared: Web) -> None:
     stranger = {"Host": "evil.example"}
     for path in ("/livez", "/static/admin/css/base.css", "/api/v1/sessions/session_0/stream"):
-        assert httpx.get(f"{web.url}{path}", headers=stranger, timeout=SECONDS).status_code == 421
+        assert (
+            plain.get(f"{shared.url}{path}", headers=stranger, timeout=SECONDS).status_code == 421
+        )
 
 
 def test_process_ends_in_order_by_a_signal(web: Web) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.harness import plain
+
 SECONDS = 15
 # The largest body that the sample application takes, in bytes.
 LIMIT = 1000
@@ -41,7 +43,7 @@ class Service:
         return process
 
     def pid(self) -> int:
-        return int(httpx.get(f"{self.url}/pid", timeout=SECONDS).text)
+        return int(plain.get(f"{self.url}/pid", timeout=SECONDS).text)
 
     def connect(self, request: bytes) -> socket.socket:
         client = socket.create_connection(self.address, timeout=SECONDS)
@@ -57,7 +59,7 @@ class Service:
             process.communicate()
 
     def flooded(self) -> dict[str, Any]:
-        return httpx.get(f"{self.url}/flooded", timeout=SECONDS).json()
+        return plain.get(f"{self.url}/flooded", timeout=SECONDS).json()
 
 
 @contextmanager
@@ -158,7 +160,7 @@ def test_client_that_does_not_send_its_whole_request_is_cut_each_time(service: S
 
 def test_response_that_breaks_is_cut_not_ended(running: Service) -> None:
     with pytest.raises(httpx.TransportError):
-        httpx.get(f"{running.url}/broken", timeout=SECONDS)
+        plain.get(f"{running.url}/broken", timeout=SECONDS)
     assert running.pid() == running.processes[0].pid
 
 
@@ -200,7 +202,7 @@ def test_second_signal_stops_at_once(service: Service) -> None:
 
 
 def test_upload_over_the_limit_is_refused_and_not_kept(running: Service) -> None:
-    answer = httpx.post(f"{running.url}/length", content=bytes(LIMIT + 1), timeout=SECONDS)
+    answer = plain.post(f"{running.url}/length", content=bytes(LIMIT + 1), timeout=SECONDS)
     assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
 
 
@@ -208,7 +210,7 @@ def test_upload_over_the_limit_is_refused_and_not_kept(running: Service) -> None
 def test_upload_in_chunks_is_counted(running: Service, size: int, status: int) -> None:
     pieces = (bytes(size // 10) for _ in range(10))
     assert (
-        httpx.post(f"{running.url}/length", content=pieces, timeout=SECONDS).status_code == status
+        plain.post(f"{running.url}/length", content=pieces, timeout=SECONDS).status_code == status
     )
 
 

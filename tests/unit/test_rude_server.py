@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
-import httpx
 import pytest
 
+from tests.harness import plain
 from tests.harness.rude import checks
 from tests.harness.rude.behaviours import BEHAVIOURS, parse
 from tests.harness.rude.play import PROTOCOLS
@@ -167,7 +167,7 @@ def test_a_script_is_answered_in_its_order(protocol: str) -> None:
     script = (Answer(calls=(Call("read_file", ARGUMENTS),)), Answer(("Well", " said.")))
     with RudeServer("", *script) as server:
         url = server.root + path_of(protocol)
-        texts = [httpx.post(url, json=bodies()[protocol], headers=HEADERS).text for _ in range(3)]
+        texts = [plain.post(url, json=bodies()[protocol], headers=HEADERS).text for _ in range(3)]
     assert ["read_file" in text for text in texts] == [True, False, False]
     assert all(" said." in text for text in texts[1:])
     assert [each.number for each in server.requests] == [1, 2, 3]

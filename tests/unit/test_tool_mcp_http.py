@@ -128,7 +128,11 @@ def test_a_server_that_is_not_there_or_says_nothing_is_told() -> None:
     assert "cannot be reached" in refused(sends(b""), url="http://127.0.0.1:1/")
 
 
-def test_a_server_that_goes_away_is_an_error_for_the_model_alone() -> None:
+def test_a_server_that_goes_away_is_an_error_for_the_model_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sessions_app.engine.tools.mcp.server.DELAY", 0.05)
+
     async def spoken() -> str:
         async with served(server.streamable_http_app()) as base:
             opening = opened({"url": f"{base}/mcp", "call_timeout": 5})

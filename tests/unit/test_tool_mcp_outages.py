@@ -13,9 +13,16 @@ import pytest
 import uvicorn
 
 from sessions_app.engine.tools.base import ToolError
+from sessions_app.engine.tools.mcp import server
 from tests.harness.mcp_servers.bare import TOOLS
 from tests.harness.mcp_servers.library import server as library
 from tests.harness.mcp_tools import Tools, answer, bare, notes, opened, run
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try a server again after a tenth of the time."""
+    monkeypatch.setattr(server, "DELAY", server.DELAY / 10)
 
 
 async def find(tools: Tools, name: str) -> str:
@@ -54,7 +61,7 @@ def test_a_tool_of_a_server_that_has_come_back_is_found_and_called(tmp_path: Pat
 def test_a_server_that_comes_back_while_it_is_tried_again_is_waited_for(tmp_path: Path) -> None:
     async def used() -> str:
         async with opened(bare(f"needs {tmp_path / 'it'}")) as tools:
-            asyncio.get_running_loop().call_later(4, (tmp_path / "it").touch)
+            asyncio.get_running_loop().call_later(0.4, (tmp_path / "it").touch)
             return await tools.call("echo", text="hello")
 
     assert run(used()) == "hello"
@@ -68,17 +75,17 @@ def test_a_server_that_stays_down_is_told_to_the_model_within_limits() -> None:
 
     said, seconds = run(used())
     assert said.startswith("ToolError: echo cannot be called now. The MCP server ")
-    assert seconds < 20
+    assert seconds < 10
 
 
 def test_a_server_that_says_nothing_is_waited_for_once() -> None:
     async def used() -> tuple[str, float]:
-        async with opened(bare("silent", timeout=1)) as tools:
+        async with opened(bare("silent", timeout=0.3)) as tools:
             begun = time.monotonic()
             return await find(tools, "echo"), time.monotonic() - begun
 
     said, seconds = run(used())
-    assert "was not ready within 1 s" in said
+    assert "was not ready within 0.3 s" in said
     assert seconds < 4
 
 

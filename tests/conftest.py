@@ -1,8 +1,9 @@
 """What every test may use: a session in any state, and the API as a client sees it."""
 
+import gc
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -29,6 +30,17 @@ settings.WHITENOISE_AUTOREFRESH = True
 
 # Folders with slow files first, so that no process has one left when the others are done.
 ORDER = ("browser", "acceptance", "integration", "api", "unit")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, Any, Any]:
+    """Collect without looking for garbage, now and later: what is made here stays to the end."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 # Seconds for a test that is long by its nature.

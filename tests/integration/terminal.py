@@ -231,7 +231,7 @@ def terminal(*arguments: str) -> Iterator[Terminal]:
     # pytest-xdist sets a size, which would count more than that of the terminal.
     inherited = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
     process = subprocess.Popen(
-        [sys.executable, "-c", TAKE_TERMINAL, *command],
+        [sys.executable, "-IS", "-c", TAKE_TERMINAL, *command],
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,

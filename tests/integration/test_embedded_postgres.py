@@ -26,6 +26,7 @@ from amplifierd.postgres import (
     running,
     serving,
 )
+from tests.harness.cluster import copy_cluster
 
 HOLD = """
 import sys
@@ -47,6 +48,13 @@ def home(tmp_path: Path) -> Iterator[Path]:
     if (home / "pgdata" / "postmaster.pid").exists():
         with running(home):
             pass
+
+
+@pytest.fixture
+def made(home: Path) -> Path:
+    """A data folder that has its cluster already, for tests that are not about making one."""
+    copy_cluster(home, durable=True)
+    return home
 
 
 @pytest.fixture
@@ -124,19 +132,19 @@ def test_the_url_is_known_before_anything_is_there(home: Path) -> None:
 
 
 def test_the_port_of_the_environment_does_not_matter(
-    monkeypatch: pytest.MonkeyPatch, home: Path
+    monkeypatch: pytest.MonkeyPatch, made: Path
 ) -> None:
     monkeypatch.setenv("PGPORT", "1")
-    with running(home, durable=False) as postgres:
+    with running(made, durable=False) as postgres:
         assert ask(postgres.url, "SELECT 1") == [(1,)]
 
 
 def test_no_secret_of_the_environment_is_handed_to_the_server(
-    monkeypatch: pytest.MonkeyPatch, home: Path
+    monkeypatch: pytest.MonkeyPatch, made: Path
 ) -> None:
     monkeypatch.setenv("API_KEY", "sk-canary-0123456789")
-    with running(home, durable=False):
-        environment = psutil.Process(postmaster(home)).environ()
+    with running(made, durable=False):
+        environment = psutil.Process(postmaster(made)).environ()
     assert environment["PATH"] == os.environ["PATH"]
     assert "API_KEY" not in environment
 
@@ -148,36 +156,36 @@ def test_six_starts_at_once_share_one_server(home: Path) -> None:
         assert log.count("database system is ready to accept connections") == 1
 
 
-def test_the_last_user_stops_the_server_and_no_other(home: Path) -> None:
-    with users(home, 2) as (first, second):
+def test_the_last_user_stops_the_server_and_no_other(made: Path) -> None:
+    with users(made, 2) as (first, second):
         first.url(), second.url()
         first.leave()
-        assert ask(embedded_url(home), "SELECT 1") == [(1,)]
+        assert ask(embedded_url(made), "SELECT 1") == [(1,)]
         second.leave()
     with pytest.raises(psycopg.OperationalError):
-        ask(embedded_url(home), "SELECT 1")
+        ask(embedded_url(made), "SELECT 1")
 
 
-def test_a_killed_user_does_not_count(home: Path) -> None:
-    with users(home, 2) as (killed, last):
+def test_a_killed_user_does_not_count(made: Path) -> None:
+    with users(made, 2) as (killed, last):
         killed.url(), last.url()
         killed.kill()
         killed.wait()
         last.leave()
-    assert not (home / "pgdata" / "postmaster.pid").exists()
+    assert not (made / "pgdata" / "postmaster.pid").exists()
 
 
 @pytest.mark.parametrize("victims", ["postmaster", "user", "both"])
-def test_committed_rows_survive_kill_9(home: Path, victims: str) -> None:
-    with users(home) as (user,):
+def test_committed_rows_survive_kill_9(made: Path, victims: str) -> None:
+    with users(made) as (user,):
         url = user.url()
         ask(url, "CREATE TABLE kept AS SELECT generate_series(1, 1000) AS n")
         if victims != "user":
-            os.kill(postmaster(home), signal.SIGKILL)
+            os.kill(postmaster(made), signal.SIGKILL)
         if victims != "postmaster":
             user.kill()
             user.wait()
-        with running(home):
+        with running(made):
             assert ask(url, "SELECT count(*), sum(n) FROM kept") == [(1000, 500500)]
 
 
@@ -191,21 +199,21 @@ def test_a_cluster_whose_making_was_killed_is_made_anew(home: Path) -> None:
         assert ask(postgres.url, "SELECT 1") == [(1,)]
 
 
-def test_a_database_that_is_missing_is_made(home: Path) -> None:
-    with running(home, durable=False) as postgres:
+def test_a_database_that_is_missing_is_made(made: Path) -> None:
+    with running(made, durable=False) as postgres:
         ask(postgres.url.replace("/amplifierd?", "/postgres?"), "DROP DATABASE amplifierd")
-    with running(home, durable=False) as postgres:
+    with running(made, durable=False) as postgres:
         assert ask(postgres.url, "SELECT 1") == [(1,)]
 
 
-def test_a_pid_file_that_names_another_program_is_not_believed(home: Path) -> None:
-    with running(home, durable=False):
-        left = (home / "pgdata" / "postmaster.pid").read_text().splitlines()
+def test_a_pid_file_that_names_another_program_is_not_believed(made: Path) -> None:
+    with running(made, durable=False):
+        left = (made / "pgdata" / "postmaster.pid").read_text().splitlines()
     stale = "\n".join([str(os.getpid()), *left[1:]]) + "\n"
-    (home / "pgdata" / "postmaster.pid").write_text(stale)
-    (home / "run").mkdir(exist_ok=True)
-    (home / "run" / ".s.PGSQL.5432.lock").write_text(stale)
-    with running(home, durable=False) as postgres:
+    (made / "pgdata" / "postmaster.pid").write_text(stale)
+    (made / "run").mkdir(exist_ok=True)
+    (made / "run" / ".s.PGSQL.5432.lock").write_text(stale)
+    with running(made, durable=False) as postgres:
         assert ask(postgres.url, "SELECT 1") == [(1,)]
 
 
@@ -273,12 +281,12 @@ def test_missing_programs_are_named_with_what_to_do(
         pass
 
 
-def test_a_server_that_cannot_start_shows_the_end_of_its_log(home: Path) -> None:
-    with running(home, durable=False):
+def test_a_server_that_cannot_start_shows_the_end_of_its_log(made: Path) -> None:
+    with running(made, durable=False):
         pass
-    with (home / "pgdata" / "postgresql.conf").open("a") as configuration:
+    with (made / "pgdata" / "postgresql.conf").open("a") as configuration:
         configuration.write("shared_buffers = 'plenty'\n")
-    with pytest.raises(PostgresError, match="plenty"), running(home, durable=False):
+    with pytest.raises(PostgresError, match="plenty"), running(made, durable=False):
         pass
 
 
@@ -289,21 +297,22 @@ def test_a_socket_folder_of_a_stranger_is_refused(tmp_path: Path, home: Path) ->
         pass
 
 
-def test_a_server_that_dies_in_use_is_revived(home: Path, postgres: EmbeddedPostgres) -> None:
-    said: list[str] = []
-    keep_alive = Revival(postgres, said.append)
-    keep_alive()
-    assert said == []
-    os.kill(postmaster(home), signal.SIGKILL)
-
-    def revived() -> bool:
+def test_a_server_that_dies_in_use_is_revived(made: Path) -> None:
+    with running(made, durable=False) as postgres:
+        said: list[str] = []
+        keep_alive = Revival(postgres, said.append)
         keep_alive()
-        return bool(said) and postgres.answers()
+        assert said == []
+        os.kill(postmaster(made), signal.SIGKILL)
 
-    eventually(revived)
-    assert said == ["PostgreSQL has died; it starts again"]
-    postgres.start()
-    assert ask(postgres.url, "SELECT 1") == [(1,)]
+        def revived() -> bool:
+            keep_alive()
+            return bool(said) and postgres.answers()
+
+        eventually(revived)
+        assert said == ["PostgreSQL has died; it starts again"]
+        postgres.start()
+        assert ask(postgres.url, "SELECT 1") == [(1,)]
 
 
 def test_commands_that_ask_the_database_find_it_running(

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from tests.browser.console import manage
-from tests.browser.talks import REVIEWER, WRITER
+from tests.browser.conversations import REVIEWER, WRITER
 from tests.harness.daemon import Daemon
 
 DIRECTORIES = ("importer", "reports", "site", "site/letters")

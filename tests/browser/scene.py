@@ -40,7 +40,15 @@ from sessions_app.services.journal import (  # noqa: E402
 )
 from sessions_app.services.pending_actions import ActionRequest, ApprovalRequest  # noqa: E402
 from sessions_app.services.sub_sessions import SubSessionRequest  # noqa: E402
-from tests.browser.talks import ASKS, EVERYDAY, SMALL, TALKS, WRITER, Talk, Turn  # noqa: E402
+from tests.browser.conversations import (  # noqa: E402
+    ASKS,
+    CONVERSATIONS,
+    EVERYDAY,
+    SMALL,
+    WRITER,
+    Conversation,
+    Turn,
+)
 
 LONG = 10_000
 MONTH = 30 * 24 * 60
@@ -85,20 +93,20 @@ def long() -> Session:
 
 
 def scene() -> dict[str, str]:
-    """Play the everyday sessions of a month, and then the talks; return the talks' ids."""
+    """Play the everyday sessions of a month, and then the conversations; return their ids."""
     spans = [MONTH] * 40 + [MONTH / 30] * 60
     ages = sorted((span * dice.random() + 100 for span in spans), reverse=True)
     for age in ages:
         play(everyday(age), None)
     made: dict[str, str] = {}
-    for talk in TALKS:
-        made[talk.name] = parent = play(talk, None)
-        for child in talk.children:
+    for conversation in CONVERSATIONS:
+        made[conversation.name] = parent = play(conversation, None)
+        for child in conversation.children:
             made[child.name] = play(child, parent)
     return made
 
 
-def everyday(age: float) -> Talk:
+def everyday(age: float) -> Conversation:
     """Return a short session of that many minutes ago."""
     name, fails = dice.choice(EVERYDAY), dice.random() < 0.06
     answer = "Nothing unusual: " + " ".join(["all is as it was yesterday,"] * dice.randint(3, 30))
@@ -106,27 +114,29 @@ def everyday(age: float) -> Talk:
     status = "failed" if fails else dice.choice(("completed", "completed", "terminated"))
     error = "The provider was away for five minutes." if fails else ""
     count = dice.randint(1, 4)
-    return Talk(name, age, (turn,) * count, status, dice.choice((WRITER, SMALL)), error=error)
+    return Conversation(
+        name, age, (turn,) * count, status, dice.choice((WRITER, SMALL)), error=error
+    )
 
 
-def play(talk: Talk, parent: str | None) -> str:
+def play(conversation: Conversation, parent: str | None) -> str:
     """Live through a session, and date it back; return its id."""
     session = sessions.create(
-        profile_name=talk.profile,
-        name=talk.name,
-        amplified_dir=talk.directory,
+        profile_name=conversation.profile,
+        name=conversation.name,
+        amplified_dir=conversation.directory,
         parent_session_id=parent,
         sees=Everyone(),
     )
-    if talk.status != "created":
+    if conversation.status != "created":
         sessions.start(session.id)
-    for turn in talk.turns:
+    for turn in conversation.turns:
         take(session.id, turn)
-    if talk.status == "failed":
-        sessions.fail(session.id, talk.error, {"retries": 12, "last_status": 429})
-    elif talk.status in ENDS:
-        ENDS[talk.status](session.id)
-    date_back(session.id, timezone.now() - timedelta(minutes=talk.minutes_ago))
+    if conversation.status == "failed":
+        sessions.fail(session.id, conversation.error, {"retries": 12, "last_status": 429})
+    elif conversation.status in ENDS:
+        ENDS[conversation.status](session.id)
+    date_back(session.id, timezone.now() - timedelta(minutes=conversation.minutes_ago))
     return session.id
 
 

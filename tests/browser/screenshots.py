@@ -7,8 +7,8 @@ from pathlib import Path
 
 from tests.browser.chromium import chromium
 from tests.browser.console import Console, add_superuser, page_of
+from tests.browser.conversations import REVIEWER
 from tests.browser.furnish import furnish
-from tests.browser.talks import REVIEWER
 from tests.harness.daemon import ROOT, daemon
 
 PROFILES = "/admin/profiles_app/profile/"

@@ -1,4 +1,4 @@
-"""What must hold is checked: a healthy database has no finding, each kind of damage has its own."""
+"""What must hold is checked: a healthy database has no finding, each corruption has its own."""
 
 from collections.abc import Iterator
 
@@ -19,17 +19,22 @@ from sessions_app.services import (
 from sessions_app.services.attempts import Failure
 from sessions_app.services.pending_actions import ApprovalRequest
 from tests.conftest import claimed, say, session_in, write_events
-from tests.integration import damaged_runs, damaged_secrets, damaged_waits, damages
-from tests.integration.damages import Damage
+from tests.integration import (
+    corruptions,
+    pending_action_corruptions,
+    run_corruptions,
+    secret_corruptions,
+)
+from tests.integration.corruptions import Corruption
 
-DAMAGES = [
-    *damages.SESSIONS,
-    *damages.NUMBERS,
-    *damaged_runs.RUNS,
-    *damaged_runs.OUTCOMES,
-    *damaged_runs.SPEECH,
-    *damaged_waits.WAITS,
-    *damaged_secrets.SECRETS,
+CORRUPTIONS = [
+    *corruptions.SESSIONS,
+    *corruptions.NUMBERS,
+    *run_corruptions.RUNS,
+    *run_corruptions.OUTCOMES,
+    *run_corruptions.OUTPUT,
+    *pending_action_corruptions.PENDING_ACTIONS,
+    *secret_corruptions.SECRETS,
 ]
 TOOL_EVENTS = ("hook:tool:pre", "hook:tool:post")
 USAGE = {"input_tokens": 3, "output_tokens": 2, "requests": 1}
@@ -154,12 +159,12 @@ def test_deleting_a_session_breaks_nothing(db: None, ids: dict[str, str]) -> Non
 
 def test_what_only_looks_like_a_secret_breaks_nothing(db: None, ids: dict[str, str]) -> None:
     with connection.cursor() as cursor:
-        cursor.execute(damaged_secrets.HARMLESS, ids)
+        cursor.execute(secret_corruptions.HARMLESS, ids)
     assert [found.check.name for found in findings()] == []
 
 
 def undone(statement: str, without: str, ids: dict[str, str]) -> int:
-    """Do damage that the test's rollback undoes; return the number of rows that it changed."""
+    """Corrupt rows, which the test's rollback undoes; return how many were changed."""
     with connection.cursor() as cursor:
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
         if without:
@@ -175,17 +180,19 @@ def table_of(constraint: str) -> str:
     return f"sessions_app_{constraint.partition('_')[0]}"
 
 
-@pytest.mark.parametrize("damage", DAMAGES, ids=str)
-def test_damage_is_the_only_finding(db: None, ids: dict[str, str], damage: Damage) -> None:
-    assert undone(damage.statement, damage.without, ids) == 1
-    expected = (damage.check, ids.get(damage.subject, damage.subject))
+@pytest.mark.parametrize("corruption", CORRUPTIONS, ids=str)
+def test_corruption_is_the_only_finding(
+    db: None, ids: dict[str, str], corruption: Corruption
+) -> None:
+    assert undone(corruption.statement, corruption.without, ids) == 1
+    expected = (corruption.check, ids.get(corruption.subject, corruption.subject))
     assert [(found.check.name, found.subject) for found in findings()] == [expected]
 
 
-def test_every_check_is_tried_by_damage() -> None:
+def test_every_check_is_tried_by_corruption() -> None:
     names = [check.name for check in invariants.CHECKS]
     assert len(names) == len(set(names))
-    assert set(names) == {damage.check for damage in DAMAGES}
+    assert set(names) == {corruption.check for corruption in CORRUPTIONS}
 
 
 def test_findings_are_limited(db: None, ids: dict[str, str]) -> None:

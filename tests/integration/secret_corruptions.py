@@ -1,6 +1,6 @@
 """Secrets that came into a session past the services."""
 
-from tests.integration.damages import Damage, append
+from tests.integration.corruptions import Corruption, append
 
 
 def keep(column: str, data: str) -> str:
@@ -11,7 +11,7 @@ def keep(column: str, data: str) -> str:
 
 SECRETS = (
     [
-        Damage("secret-key", "busy", title, keep(column, data))
+        Corruption("secret-key", "busy", title, keep(column, data))
         for title, column, data in (
             ("a key in its overrides", "settings_overrides", '{"llm": [{"apiKey": "sk-1"}]}'),
             ("a key that is a number", "settings_overrides", '{"auth": {"X-Api-Key": 12}}'),
@@ -32,7 +32,7 @@ SECRETS = (
         )
     ]
     + [
-        Damage(
+        Corruption(
             "secret-url",
             "busy",
             "a password in a URL",
@@ -40,7 +40,7 @@ SECRETS = (
         )
     ]
     + [
-        Damage(
+        Corruption(
             "secret-told",
             "busy",
             title,

@@ -24,7 +24,7 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class Talk:
+class Conversation:
     """A session: how long ago it was last at work, and how it ended, if it did."""
 
     name: str
@@ -34,7 +34,7 @@ class Talk:
     profile: str = REVIEWER
     directory: str = "."
     error: str = ""
-    children: tuple["Talk", ...] = field(default=())
+    children: tuple["Conversation", ...] = field(default=())
 
 
 REVIEW = Turn(
@@ -137,9 +137,9 @@ ASKS = Turn(
     ),
 )
 
-TALKS = (
-    Talk("Release notes 2.3", 60 * 26, (LETTER,), "completed", WRITER, "site"),
-    Talk(
+CONVERSATIONS = (
+    Conversation("Release notes 2.3", 60 * 26, (LETTER,), "completed", WRITER, "site"),
+    Conversation(
         "Quarterly reports",
         95,
         (LIMIT,),
@@ -148,22 +148,26 @@ TALKS = (
         "reports",
         error="The provider has refused every request for an hour: the account's limit is reached.",
     ),
-    Talk("Letters to the members", 48, (LETTER, LETTER), "completed", WRITER, "site/letters"),
-    Talk("Move the wiki to Markdown", 33, (AGAIN,), "terminated", SMALL, "site"),
-    Talk(
+    Conversation(
+        "Letters to the members", 48, (LETTER, LETTER), "completed", WRITER, "site/letters"
+    ),
+    Conversation("Move the wiki to Markdown", 33, (AGAIN,), "terminated", SMALL, "site"),
+    Conversation(
         "Slow nightly import",
         0.1,
         (REVIEW, AGAIN, NOW),
         profile=REVIEWER,
         directory="importer",
         children=(
-            Talk("Reads the query plans", 9, (REVIEW,), "completed", REVIEWER, "importer"),
-            Talk("Writes the tests", 2, (AGAIN,), "active", SMALL, "importer"),
+            Conversation("Reads the query plans", 9, (REVIEW,), "completed", REVIEWER, "importer"),
+            Conversation("Writes the tests", 2, (AGAIN,), "active", SMALL, "importer"),
         ),
     ),
-    Talk("Translate the manual", 0.5, (NOW, Turn("Begin with chapter 1.", outcome="queued"))),
-    Talk("Tidy the notes", 12, (LETTER, ASKS), profile=WRITER, directory="site"),
-    Talk("Check the invoices of November", 0.2, (), "created", WRITER),
+    Conversation(
+        "Translate the manual", 0.5, (NOW, Turn("Begin with chapter 1.", outcome="queued"))
+    ),
+    Conversation("Tidy the notes", 12, (LETTER, ASKS), profile=WRITER, directory="site"),
+    Conversation("Check the invoices of November", 0.2, (), "created", WRITER),
 )
 # The everyday sessions behind them, by their names; their dates are spread over a month.
 EVERYDAY = (

@@ -1,9 +1,9 @@
-"""Damage done by hand to runs, their outcomes and what they said."""
+"""Corrupted runs, outcomes and output."""
 
-from tests.integration.damages import SILENT, Damage, append, retype
+from tests.integration.corruptions import SILENT, Corruption, append, retype
 
 RUNS = [
-    Damage(
+    Corruption(
         "run-alone",
         "busy",
         "two runs are running",
@@ -11,28 +11,28 @@ RUNS = [
         " WHERE id = %(queued)s",
         "run_one_under_way_per_session",
     ),
-    Damage(
+    Corruption(
         "run-lease",
         "running",
         "it has no lease",
         "UPDATE sessions_app_run SET lease_expires_at = NULL WHERE id = %(running)s",
         "run_lease_iff_running",
     ),
-    Damage(
+    Corruption(
         "run-lease",
         "failed",
         "it has a lease and is settled",
         "UPDATE sessions_app_run SET lease_expires_at = now() WHERE id = %(failed)s",
         "run_lease_iff_running",
     ),
-    Damage(
+    Corruption(
         "run-end",
         "succeeded",
         "its end is missing",
         "UPDATE sessions_app_run SET ended_at = NULL WHERE id = %(succeeded)s",
         "run_ended_iff_terminal",
     ),
-    Damage(
+    Corruption(
         "run-session",
         "alone",
         "its session has ended",
@@ -41,26 +41,26 @@ RUNS = [
         " INSERT INTO sessions_app_event (session_id, seq, type, data)"
         " SELECT id, last_event_seq, 'session_ended', '{}' FROM s",
     ),
-    Damage(
+    Corruption(
         "run-prompt",
         "failed",
         "its prompt is of another role",
         "UPDATE sessions_app_message m SET role = 'system' FROM sessions_app_run r"
         " WHERE r.id = %(failed)s AND m.id = r.message_id",
     ),
-    Damage(
+    Corruption(
         "run-prompt",
         "failed",
         "its prompt is gone",
         "UPDATE sessions_app_run SET message_id = 'message_gone' WHERE id = %(failed)s",
     ),
-    Damage(
+    Corruption(
         "run-named",
         "run_gone",
         "an event names a run that is not there",
         append("%(busy)s", "noted", "'run_gone'"),
     ),
-    Damage(
+    Corruption(
         "run-named",
         "run_gone",
         "a message names a run that is not there",
@@ -70,25 +70,25 @@ RUNS = [
 ]
 
 OUTCOMES = [
-    Damage(
+    Corruption(
         "run-saved-told",
         "succeeded",
         "its message is not told",
         retype("user_message_saved", "run_id = %(succeeded)s"),
     ),
-    Damage(
+    Corruption(
         "run-saved-told",
         "running",
         "its message is told twice",
         append("%(busy)s", "user_message_saved", "%(running)s"),
     ),
-    Damage(
+    Corruption(
         "run-outcome",
         "failed",
         "its outcome is not told",
         retype("assistant_message_complete", "run_id = %(failed)s"),
     ),
-    Damage(
+    Corruption(
         "run-outcome",
         "cancelled",
         "its outcome is told twice",
@@ -100,37 +100,37 @@ OUTCOMES = [
         ),
         "event_one_outcome_per_run",
     ),
-    Damage(
+    Corruption(
         "run-outcome",
         "running",
         "its outcome is told while it runs",
         append("%(busy)s", "assistant_message_complete", "%(running)s", SILENT),
     ),
-    Damage(
+    Corruption(
         "run-error-told",
         "failed",
         "its error is not told",
         retype("execution_error", "run_id = %(failed)s"),
     ),
-    Damage(
+    Corruption(
         "run-error-told",
         "running",
         "an error is told of it",
         append("%(busy)s", "execution_error", "%(running)s"),
     ),
-    Damage(
+    Corruption(
         "run-cancel-told",
         "cancelled",
         "its cancellation is not told",
         retype("execution_cancelled", "run_id = %(cancelled)s"),
     ),
-    Damage(
+    Corruption(
         "run-cancel-told",
         "running",
         "a cancellation is told of it",
         append("%(busy)s", "execution_cancelled", "%(running)s"),
     ),
-    Damage(
+    Corruption(
         "run-answer",
         "succeeded",
         "it has no answer",
@@ -143,14 +143,14 @@ OUTCOMES = [
         WHERE run_id = %(succeeded)s AND type = 'assistant_message_complete'
         """,
     ),
-    Damage(
+    Corruption(
         "run-answer",
         "alone",
         "it has an answer while it runs",
         "UPDATE sessions_app_message SET role = 'assistant', content = 'so far',"
         " run_id = %(alone)s WHERE session_id = %(other)s AND role = 'system'",
     ),
-    Damage(
+    Corruption(
         "run-answer-told",
         "succeeded",
         "another text is told",
@@ -159,7 +159,7 @@ OUTCOMES = [
         WHERE run_id = %(succeeded)s AND type = 'assistant_message_complete'
         """,
     ),
-    Damage(
+    Corruption(
         "run-answer-told",
         "succeeded",
         "another message is told",
@@ -168,13 +168,13 @@ OUTCOMES = [
         WHERE run_id = %(succeeded)s AND type = 'assistant_message_complete'
         """,
     ),
-    Damage(
+    Corruption(
         "run-ending",
         "succeeded",
         "a cut answer is told as whole",
         "UPDATE sessions_app_run SET finish_reason = 'length' WHERE id = %(succeeded)s",
     ),
-    Damage(
+    Corruption(
         "run-ending",
         "succeeded",
         "a cut answer is kept as whole",
@@ -183,7 +183,7 @@ OUTCOMES = [
         WHERE run_id = %(succeeded)s AND role = 'assistant'
         """,
     ),
-    Damage(
+    Corruption(
         "run-silence",
         "succeeded",
         "an event follows its outcome",
@@ -191,8 +191,8 @@ OUTCOMES = [
     ),
 ]
 
-SPEECH = [
-    Damage(
+OUTPUT = [
+    Corruption(
         "run-attempts",
         "succeeded",
         "its attempt has another number",
@@ -201,50 +201,50 @@ SPEECH = [
         WHERE run_id = %(succeeded)s AND type = 'assistant_message_start'
         """,
     ),
-    Damage(
+    Corruption(
         "run-attempts",
         "succeeded",
         "it counts an attempt that is not told",
         "UPDATE sessions_app_run SET attempt = 2 WHERE id = %(succeeded)s",
     ),
-    Damage(
+    Corruption(
         "run-attempts",
         "succeeded",
         "its attempt begins elsewhere",
         "UPDATE sessions_app_run SET attempt_seq = attempt_seq - 1 WHERE id = %(succeeded)s",
     ),
-    Damage(
+    Corruption(
         "run-attempts",
         "retried",
         "an interruption is not told",
         retype("run_interrupted", "run_id = %(retried)s"),
     ),
-    Damage(
+    Corruption(
         "run-held",
         "running",
         "it goes on after its interruption",
         append("%(busy)s", "run_interrupted", "%(running)s", '{"attempt": 1}'),
     ),
-    Damage(
+    Corruption(
         "run-held",
         "alone",
         "it is queued and was not interrupted",
         "UPDATE sessions_app_run SET status = 'queued', lease_expires_at = NULL"
         " WHERE id = %(alone)s",
     ),
-    Damage(
+    Corruption(
         "run-speech",
         "queued",
         "it speaks before its first attempt",
         append("%(busy)s", "content", "%(queued)s", '{"content": "early"}'),
     ),
-    Damage(
+    Corruption(
         "run-speech",
         "released",
         "it speaks after its interruption",
         append("%(waiting)s", "content", "%(released)s", '{"content": "late"}'),
     ),
-    Damage(
+    Corruption(
         "run-content",
         "succeeded",
         "what it said is another text",
@@ -253,7 +253,7 @@ SPEECH = [
         WHERE run_id = %(succeeded)s AND type = 'content' AND data ->> 'content' = 'one '
         """,
     ),
-    Damage(
+    Corruption(
         "run-content",
         "retried",
         "its answer has what a void attempt said",

@@ -1,9 +1,9 @@
-"""Damage done by hand to what waits: approvals, parked runs, steps, calls of tools."""
+"""Corrupted pending actions: approvals, parked runs, checkpoints, calls of tools."""
 
-from tests.integration.damages import Damage, append
+from tests.integration.corruptions import Corruption, append
 
-WAITS = [
-    Damage(
+PENDING_ACTIONS = [
+    Corruption(
         "approval-pending",
         "resumed",
         "it goes on before it is answered",
@@ -15,7 +15,7 @@ WAITS = [
         WHERE type = 'approval_resolved' AND data ->> 'approval_id' = a.id
         """,
     ),
-    Damage(
+    Corruption(
         "sub-session-pending",
         "parked",
         "its sub-session is gone",
@@ -24,47 +24,47 @@ WAITS = [
         SET kind = 'sub_session', fingerprint = '' WHERE run_id = %(parked)s
         """,
     ),
-    Damage(
+    Corruption(
         "run-parked",
         "parked",
         "what it has asked is gone",
         "DELETE FROM sessions_app_pending_action WHERE run_id = %(parked)s",
     ),
-    Damage(
+    Corruption(
         "approval-told",
         "parked",
         "the question is not told",
         "UPDATE sessions_app_event SET type = 'noted'"
         " WHERE run_id = %(parked)s AND type = 'hook:approval:required'",
     ),
-    Damage(
+    Corruption(
         "approval-told",
         "resumed",
         "the answer is not told",
         "UPDATE sessions_app_event SET type = 'noted'"
         " WHERE run_id = %(resumed)s AND type = 'approval_resolved'",
     ),
-    Damage(
+    Corruption(
         "run-steps",
         "resumed",
         "the first is missing",
         "UPDATE sessions_app_checkpoint SET number = 2 WHERE run_id = %(resumed)s",
     ),
-    Damage(
+    Corruption(
         "run-calls",
         "resumed",
         "a result is told of a call that was not",
         "UPDATE sessions_app_event SET type = 'noted'"
         " WHERE run_id = %(resumed)s AND type = 'hook:tool:pre'",
     ),
-    Damage(
+    Corruption(
         "run-attempts",
         "resumed",
         "it goes on without having been parked",
         "UPDATE sessions_app_event SET type = 'run_interrupted'"
         " WHERE run_id = %(resumed)s AND type = 'run_parked'",
     ),
-    Damage(
+    Corruption(
         "run-speech",
         "parked",
         "it speaks while it waits",

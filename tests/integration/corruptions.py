@@ -1,14 +1,14 @@
-"""Damage that the services, triggers and constraints keep out, done by hand to each invariant."""
+"""Rows that services, triggers and constraints keep out, written by hand, for each invariant."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Damage:
+class Corruption:
     """A statement that breaks one invariant, for one session or run of the world."""
 
     check: str
-    # The name, in the world, of what is damaged; or an id that is not there.
+    # The name, in the world, of what is corrupted; or an id that is not there.
     subject: str
     title: str
     # The names of the world stand for their ids.
@@ -41,85 +41,85 @@ def retype(kind: str, condition: str) -> str:
 
 
 SESSIONS = [
-    Damage(
+    Corruption(
         "session-end",
         "completed",
         "its end is missing",
         "UPDATE sessions_app_session SET ended_at = NULL WHERE id = %(completed)s",
         "session_ended_iff_terminal",
     ),
-    Damage(
+    Corruption(
         "session-end",
         "busy",
         "it has an end before it ended",
         "UPDATE sessions_app_session SET ended_at = now() WHERE id = %(busy)s",
         "session_ended_iff_terminal",
     ),
-    Damage(
+    Corruption(
         "session-start",
         "busy",
         "its start is missing",
         "UPDATE sessions_app_session SET started_at = NULL WHERE id = %(busy)s",
         "session_started_iff_not_created",
     ),
-    Damage(
+    Corruption(
         "session-start",
         "created",
         "it has a start before it was started",
         "UPDATE sessions_app_session SET started_at = now() WHERE id = %(created)s",
         "session_started_iff_not_created",
     ),
-    Damage(
+    Corruption(
         "session-error",
         "completed",
         "it keeps an error though it did not fail",
         "UPDATE sessions_app_session SET error_message = 'it broke' WHERE id = %(completed)s",
         "session_error_only_where_failed",
     ),
-    Damage(
+    Corruption(
         "session-parent",
         "completed",
         "its parent is gone",
         "UPDATE sessions_app_session SET parent_id = 'session_gone' WHERE id = %(completed)s",
     ),
-    Damage(
+    Corruption(
         "session-started-told",
         "completed",
         "its start is not told",
         retype("session_started", "session_id = %(completed)s"),
     ),
-    Damage(
+    Corruption(
         "session-started-told",
         "created",
         "its start is told before it was started",
         append("%(created)s", "session_started"),
     ),
-    Damage(
+    Corruption(
         "session-ended-told",
         "completed",
         "its end is not told",
         retype("session_ended", "session_id = %(completed)s"),
     ),
-    Damage(
+    Corruption(
         "session-ended-told",
         "completed",
         "its end is told twice",
         append("%(completed)s", "session_ended"),
     ),
-    Damage(
+    Corruption(
         "session-ended-last",
         "completed",
         "its journal goes on",
         append("%(completed)s", "noted"),
     ),
-    Damage(
+    Corruption(
         "orphans",
         "session_gone",
         "an event is left",
         "INSERT INTO sessions_app_event (session_id, seq, type, data)"
         " VALUES ('session_gone', 1, 'noted', '{}')",
     ),
-    Damage(
+    Corruption(
         "orphans",
         "session_gone",
         "a message is left",
@@ -130,27 +130,27 @@ SESSIONS = [
 ]
 
 NUMBERS = [
-    Damage(
+    Corruption(
         "message-seq",
         "busy",
         "a message is misplaced",
         "UPDATE sessions_app_message m SET seq = m.seq + 5 FROM sessions_app_session s"
         " WHERE s.id = %(busy)s AND m.session_id = s.id AND m.seq = s.message_count",
     ),
-    Damage(
+    Corruption(
         "message-count",
         "busy",
         "one more is counted",
         "UPDATE sessions_app_session SET message_count = message_count + 1 WHERE id = %(busy)s",
     ),
-    Damage(
+    Corruption(
         "event-seq",
         "completed",
         "an event is misplaced",
         "WITH s AS (UPDATE sessions_app_session SET last_event_seq = 7 WHERE id = %(completed)s)"
         " UPDATE sessions_app_event SET seq = 7 WHERE session_id = %(completed)s AND seq = 2",
     ),
-    Damage(
+    Corruption(
         "event-newest",
         "busy",
         "the counter is ahead",

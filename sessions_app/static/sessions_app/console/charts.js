@@ -74,7 +74,8 @@ function options(place, { bars, lines }) {
   return {
     width: place.clientWidth,
     height: HEIGHT,
-    padding: [8, 4, 0, 0],
+    // To the right there is room for half a label of the time.
+    padding: [8, 20, 0, 0],
     tzDate: (at) => uPlot.tzDate(new Date(at * 1000), "Etc/UTC"),
     cursor: { points: { show: !bars }, drag: { x: false, y: false }, y: false },
     legend: { live: true },

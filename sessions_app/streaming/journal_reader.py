@@ -59,29 +59,31 @@ LEFT JOIN LATERAL (
 ORDER BY wanted.session_id, event.seq
 """
 
-# Where a session stands, and what its open run waits for: the events that asked, oldest first. It
+# Where sessions stand, and what their open runs wait for: the events that asked, oldest first. It
 # is one snapshot: each of these events lies before `last_event_seq`, and its answer after it. What
 # else may be pending joins `pending`: the type of the event that asks for it, and how its data name
 # it. The event is found by its index `event_requires`.
-STATE = """
-WITH parked AS (
-    SELECT id FROM sessions_app_run WHERE session_id = %(session)s AND status = 'parked'
-), pending AS (
-    SELECT approval.run_id, %(required)s::text AS type, 'approval_id' AS key, approval.id
-    FROM parked JOIN sessions_app_pending_action AS approval ON approval.run_id = parked.id
+STATES = """
+WITH pending AS (
+    SELECT run.session_id, approval.run_id, %(required)s::text AS type, 'approval_id' AS key,
+        approval.id
+    FROM unnest(%(sessions)s::text[]) AS wanted (session_id)
+    JOIN sessions_app_run AS run
+        ON run.session_id = wanted.session_id AND run.status = 'parked'
+    JOIN sessions_app_pending_action AS approval ON approval.run_id = run.id
     WHERE approval.status = 'pending' AND approval.kind = 'approval'
 )
-SELECT session.last_event_seq, session.status, session.ended_at IS NOT NULL, event.type,
+SELECT session.id, session.last_event_seq, session.status, session.ended_at IS NOT NULL, event.type,
        event.data::text
-FROM sessions_app_session AS session
+FROM unnest(%(sessions)s::text[]) AS wanted (session_id)
+JOIN sessions_app_session AS session ON session.id = wanted.session_id
 LEFT JOIN (
     pending JOIN sessions_app_event AS event
         ON event.run_id = pending.run_id
         AND event.type LIKE '%%:required'
         AND event.type = pending.type
         AND event.data ->> pending.key = pending.id
-) ON true
-WHERE session.id = %(session)s
+) ON pending.session_id = session.id
 ORDER BY event.seq
 """
 
@@ -182,6 +184,9 @@ class JournalReader:
         self._slots = asyncio.Semaphore(limit)
         self._idle: list[psycopg.AsyncConnection[Any]] = []
         self._closed = False
+        # States that are wanted by clients, and the task that reads them until none is.
+        self._wanted: dict[str, asyncio.Future[State | None]] = {}
+        self._reading: asyncio.Task[None] | None = None
 
     async def read(self, cursors: Mapping[str, int]) -> dict[str, Page | None]:
         """Return a page of each session after its cursor; None for a session that is not there."""
@@ -209,14 +214,44 @@ class JournalReader:
         return (await self.read({session_id: after}))[session_id]
 
     async def read_state(self, session_id: str) -> State | None:
-        """Return where a session stands; None for one that is not there."""
-        parameters = {"session": session_id, "required": ApprovalRequired.meta.name}
-        state = None
-        for last, status, ended, *event in await self._fetch(STATE, parameters):
-            state = state or State(last, status, ended, [])
+        """Return where a session stands now; None for one that is not there.
+
+        Clients that come while a read is under way share the next one.
+        """
+        state = self._wanted.get(session_id)
+        if state is None:
+            state = self._wanted[session_id] = asyncio.get_running_loop().create_future()
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._read_wanted())
+        return await asyncio.shield(state)
+
+    async def _read_wanted(self) -> None:
+        try:
+            while wanted := self._wanted:
+                self._wanted = {}
+                try:
+                    states = await self._read_states(list(wanted))
+                except BaseException as error:
+                    for future in wanted.values():
+                        future.set_exception(error)
+                        # Nobody reads it if all who wanted it have gone.
+                        future.exception()
+                    if not isinstance(error, Exception):
+                        raise
+                else:
+                    for session_id, future in wanted.items():
+                        future.set_result(states.get(session_id))
+        finally:
+            self._reading = None
+
+    async def _read_states(self, sessions: list[str]) -> dict[str, State]:
+        parameters = {"sessions": sessions, "required": ApprovalRequired.meta.name}
+        states: dict[str, State] = {}
+        for session_id, last, status, ended, *event in await self._fetch(STATES, parameters):
+            state = states.setdefault(session_id, State(last, status, ended, []))
             if event[0] is not None:
                 state.pending.append(encode_without_id(*event))
-        return state
+        return states
 
     async def find_tree(self, session_id: str, sees: Visibility) -> list[str]:
         """Return the session and all below it that the caller may see."""

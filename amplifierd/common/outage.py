@@ -9,7 +9,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 from django.db import connection
@@ -28,7 +29,9 @@ HOLD = 1.0
 
 _known_until = 0.0
 _threads = ThreadPoolExecutor(max_workers=6, thread_name_prefix="database")
-_background = ThreadPoolExecutor(max_workers=1, thread_name_prefix="background")
+# For what is not urgent: one call after the other, so that a process that has nothing else to do
+# needs one thread and one connection.
+BACKGROUND = ThreadPoolExecutor(max_workers=1, thread_name_prefix="background")
 
 
 def is_unavailable(error: BaseException) -> bool:
@@ -73,13 +76,9 @@ async def retry(
 
 
 async def call_service(
-    service: Callable[..., Result], *args: Any, is_urgent: bool = True
+    service: Callable[..., Result], *args: Any, threads: Executor = _threads
 ) -> Result:
-    """Call a service in a thread; its connection goes back to the pool afterwards.
-
-    What is not urgent is done one call after the other, so that a process that has nothing else
-    to do needs one thread and one connection.
-    """
+    """Call a service in a thread; its connection goes back to the pool afterwards."""
 
     def call_and_close() -> Result:
         try:
@@ -87,18 +86,20 @@ async def call_service(
         finally:
             connection.close()
 
-    threads = _threads if is_urgent else _background
     return await asyncio.get_running_loop().run_in_executor(threads, call_and_close)
 
 
-async def retry_service(service: Callable[..., Result], *args: Any) -> Result:
+async def retry_service(
+    service: Callable[..., Result], *args: Any, threads: Executor = _threads
+) -> Result:
     """Call a service in a thread until the database answers.
 
     Only for services that may be repeated, because the first call may have been carried out and
     only its answer lost. Each of them says why it may: its attempt no longer holds the run, its
     batch id is there, or what it would write is there.
     """
-    return await retry(call_service, service, *args, doing=f"The call of {service.__name__}")
+    call = partial(call_service, service, *args, threads=threads)
+    return await retry(call, doing=f"The call of {service.__name__}")
 
 
 def note_outage(_pool: Any = None) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
 
@@ -15,6 +16,8 @@ logger = logging.getLogger(__name__)
 
 # Seconds for which tokens are collected before they are written.
 BATCH_SECONDS = 0.02
+# Clients wait for output: it must not queue for a thread behind runs that begin or end.
+_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="output")
 
 
 class AttemptOutput:
@@ -178,7 +181,7 @@ class OutputWriter:
         """
         try:
             events_of = {output.attempt: events for output, events in batch.items()}
-            written = await retry_service(flush, events_of, uuid4())
+            written = await retry_service(flush, events_of, uuid4(), threads=_thread)
         except Exception:
             if len(batch) > 1:
                 for output, events in batch.items():

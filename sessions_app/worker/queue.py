@@ -16,7 +16,7 @@ from django.db import DatabaseError, InterfaceError
 
 from amplifierd.common.errors import DATABASE_UNAVAILABLE
 from amplifierd.common.formats import until_next
-from amplifierd.common.outage import call_service, retry
+from amplifierd.common.outage import BACKGROUND, call_service, retry
 from sessions_app import connections
 from sessions_app.models.daemon import ProcessKind
 from sessions_app.services import attempts, processes
@@ -84,7 +84,7 @@ class Queue:
             self._look.clear()
             if room := self._concurrency - len(self._tasks):
                 try:
-                    found = await call_service(attempts.find_work, room, is_urgent=False)
+                    found = await call_service(attempts.find_work, room, threads=BACKGROUND)
                     for session_id in found:
                         # Those under way are about to look themselves.
                         if session_id not in self._tasks:
@@ -101,7 +101,7 @@ class Queue:
         while True:
             try:
                 beat = (processes.record, self._name, ProcessKind.WORKER)
-                self.workers = await call_service(*beat, is_urgent=False)
+                self.workers = await call_service(*beat, threads=BACKGROUND)
             except (DatabaseError, InterfaceError) as error:
                 logger.debug("The worker's heartbeat was not recorded: %s", error)
             await asyncio.sleep(until_next(processes.HEARTBEAT_SECONDS))

@@ -12,7 +12,7 @@ from django.conf import settings
 
 from amplifierd.common.errors import DATABASE_UNAVAILABLE
 from amplifierd.common.formats import uptime
-from amplifierd.common.outage import call_service
+from amplifierd.common.outage import BACKGROUND, call_service
 from sessions_app.engine.engines import get_engine
 from sessions_app.services import attempts, idempotency, pending_actions, processes
 from sessions_app.worker.executor import Executor
@@ -86,7 +86,7 @@ class Maintenance:
             pending_actions.expire()
             idempotency.forget()
 
-        await call_service(look_after, is_urgent=False)
+        await call_service(look_after, threads=BACKGROUND)
         return True
 
 

@@ -5,7 +5,7 @@ A sender is a function: the receivers of each are looked up once.
 
 from django.dispatch import Signal
 
-# Sent with `session_id: str` and `seq: int`, the seq of the session's newest event, and with
+# Sent with `grown: Mapping[str, int]`, the seq of the newest event of each session, and with
 # `within: float`, the seconds for which it may wait for more.
 # A hint that carries no truth: who misses it finds the event in the journal.
 journal_grew = Signal(use_caching=True)

@@ -349,17 +349,18 @@ def announce(
                 message_count=position.message_count if has_messages else None,
             )
     if grown:
-        transaction.on_commit(lambda: _send_growth(grown, within), robust=True)
+        _send_growth(grown, within)
 
 
 def notify(session_id: str, seq: int) -> None:
     """Tell this process, once the transaction has committed, that a journal has grown."""
-    transaction.on_commit(lambda: _send_growth({session_id: seq}), robust=True)
+    _send_growth({session_id: seq}, 0.0)
 
 
-def _send_growth(grown: Mapping[str, int], within: float = 0.0) -> None:
-    for session_id, seq in grown.items():
-        journal_grew.send(sender=append, session_id=session_id, seq=seq, within=within)
+def _send_growth(grown: Mapping[str, int], within: float) -> None:
+    transaction.on_commit(
+        lambda: journal_grew.send(sender=append, grown=grown, within=within), robust=True
+    )
 
 
 def _write(

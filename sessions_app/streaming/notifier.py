@@ -202,15 +202,16 @@ class Notifier:
         self._closing = False
         self._thread: threading.Thread | None = None
 
-    def notify(self, session_id: str, seq: int, within: float = 0.0) -> None:
-        """Notify all processes, `within` so many seconds, that the session's journal reaches `seq`.
+    def notify(self, grown: Mapping[str, int], within: float = 0.0) -> None:
+        """Notify all processes, `within` so many seconds, of the seqs that journals have reached.
 
         Returns at once.
         """
         with self._changed:
-            if session_id not in self._pending and len(self._pending) >= PENDING_LIMIT:
-                return
-            self._pending[session_id] = max(seq, self._pending.get(session_id, 0))
+            for session_id, seq in grown.items():
+                known = self._pending.get(session_id)
+                if known is not None or len(self._pending) < PENDING_LIMIT:
+                    self._pending[session_id] = max(seq, known or 0)
             self._wake(within)
 
     def call_worker(self, session_id: str) -> None:
@@ -318,8 +319,8 @@ def connect() -> None:
     """Notify of every journal that grows in this process, and send its hints, from now on."""
 
     # Each asks for the notifier when it is called: a fork has replaced it.
-    def on_growth(session_id: str, seq: int, within: float = 0.0, **_: Any) -> None:
-        _notifier.notify(session_id, seq, within)
+    def on_growth(grown: Mapping[str, int], within: float, **_: Any) -> None:
+        _notifier.notify(grown, within)
 
     def on_change(kind: str, session_id: str, owner: str, data: dict[str, Any], **_: Any) -> None:
         _notifier.send_hint(SentHint(kind, session_id, owner, data))

@@ -10,7 +10,7 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from amplifierd import wsgi  # noqa: F401
@@ -34,8 +34,8 @@ def main() -> None:
     turns = itertools.cycle(held)
     commits: list[Commit] = []
 
-    def note(session_id: str, seq: int, **_: Any) -> None:
-        commits.append((session_id, seq, time.monotonic()))
+    def note(grown: Mapping[str, int], **_: Any) -> None:
+        commits.extend((session_id, seq, time.monotonic()) for session_id, seq in grown.items())
 
     journal_grew.connect(note)
     for line in sys.stdin:

@@ -75,16 +75,16 @@ def test_notifications_of_one_session_collapse_to_the_newest(listener: Listener)
     own_notifier = Notifier()
     with database_away():
         for seq in range(1, 101):
-            own_notifier.notify("session_a", seq)
-        own_notifier.notify("session_a", 7)
+            own_notifier.notify({"session_a": seq})
+        own_notifier.notify({"session_a": 7})
     assert notifications(listener, "session_a", 100) == [("session_a", 100)]
     own_notifier.close()
 
 
 def test_a_notification_that_may_wait_goes_along_with_the_next_one(listener: Listener) -> None:
     own_notifier = Notifier()
-    own_notifier.notify("session_a", 1, within=DEADLINE)
-    own_notifier.notify("session_b", 1)
+    own_notifier.notify({"session_a": 1}, within=DEADLINE)
+    own_notifier.notify({"session_b": 1})
     payload = next(listener.notifies(timeout=DEADLINE)).payload
     assert list(unpack(payload)) == [("session_a", 1), ("session_b", 1)]
     own_notifier.close()
@@ -92,23 +92,23 @@ def test_a_notification_that_may_wait_goes_along_with_the_next_one(listener: Lis
 
 def test_a_notification_that_may_wait_is_sent_without_another_one(listener: Listener) -> None:
     own_notifier = Notifier()
-    own_notifier.notify("session_a", 1, within=0.01)
+    own_notifier.notify({"session_a": 1}, within=0.01)
     assert notifications(listener, "session_a", 1) == [("session_a", 1)]
     own_notifier.close()
 
 
 def test_notifying_goes_on_after_the_connection_was_lost(listener: Listener) -> None:
-    journal_grew.send(object, session_id="session_a", seq=1)
+    journal_grew.send(object, grown={"session_a": 1}, within=0.0)
     notifications(listener, "session_a", 1)
     assert terminate("notifier") == 1
-    journal_grew.send(object, session_id="session_a", seq=2)
+    journal_grew.send(object, grown={"session_a": 2}, within=0.0)
     notifications(listener, "session_a", 2)
 
 
 def test_closing_rings_what_is_pending_and_disconnects(listener: Listener) -> None:
     own_notifier = Notifier()
     for number in range(1000):
-        own_notifier.notify(f"session_{number}", 1)
+        own_notifier.notify({f"session_{number}": 1})
     own_notifier.close(DEADLINE)
     notifications(listener, "session_999", 1)
     assert terminate("notifier") == 0
@@ -117,9 +117,9 @@ def test_closing_rings_what_is_pending_and_disconnects(listener: Listener) -> No
 def test_closing_gives_up_on_a_database_that_is_away(listener: Listener) -> None:
     own_notifier = Notifier()
     with database_away():
-        own_notifier.notify("session_a", 1)
+        own_notifier.notify({"session_a": 1})
         own_notifier.close(DEADLINE)
-    own_notifier.notify("session_a", 2)
+    own_notifier.notify({"session_a": 2})
     assert notifications(listener, "session_a", 2) == [("session_a", 2)]
     own_notifier.close(DEADLINE)
 
@@ -127,7 +127,7 @@ def test_closing_gives_up_on_a_database_that_is_away(listener: Listener) -> None
 def test_a_closed_notifier_notifies_again(listener: Listener) -> None:
     own_notifier = Notifier()
     own_notifier.close()
-    own_notifier.notify("session_a", 1)
+    own_notifier.notify({"session_a": 1})
     notifications(listener, "session_a", 1)
     own_notifier.close(DEADLINE)
 
@@ -155,15 +155,15 @@ def in_another_process(script: str) -> None:
 
 
 def test_the_last_notifications_of_a_process_arrive(listener: Listener) -> None:
-    in_another_process("journal_grew.send(object, session_id='session_a', seq=5)")
+    in_another_process("journal_grew.send(object, grown={'session_a': 5}, within=0.0)")
     notifications(listener, "session_a", 5)
 
 
 def test_a_forked_process_has_a_notifier_of_its_own(listener: Listener) -> None:
     in_another_process(
-        "journal_grew.send(object, session_id='session_a', seq=1)\n"
+        "journal_grew.send(object, grown={'session_a': 1}, within=0.0)\n"
         "if os.fork() == 0:\n"
-        "    journal_grew.send(object, session_id='session_a', seq=2)\n"
+        "    journal_grew.send(object, grown={'session_a': 2}, within=0.0)\n"
         "    notifier.close()\n"
         "    os._exit(0)\n"
         "os.wait()\n"

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -222,33 +222,40 @@ def read_earlier(attempt: Attempt, after: int, before: int) -> list[list[Any]]:
     return lines
 
 
-RENEW = """
+# The attempts that are held: not cancelled, not rescued.
+_HELD = """
+FROM sessions_app_run r
+JOIN unnest(%(runs)s::text[], %(attempts)s::bigint[]) AS h(id, attempt)
+    ON h.id = r.id AND h.attempt = r.attempt
+WHERE r.status = 'running'
+"""
+HELD = f"SELECT r.id {_HELD}"
+_RENEW = """
 WITH held AS MATERIALIZED (
-    SELECT r.id FROM sessions_app_run r
-    JOIN unnest(%s::text[], %s::int[]) AS h(id, attempt) ON h.id = r.id AND h.attempt = r.attempt
-    WHERE r.status = 'running'
+    SELECT r.id {held}
     -- in the order in which a flush locks them
     ORDER BY r.session_id FOR NO KEY UPDATE OF r
 )
-UPDATE sessions_app_run r SET lease_expires_at = statement_timestamp() + %s
+UPDATE sessions_app_run r SET lease_expires_at = statement_timestamp() + %(lease)s::interval
 FROM held WHERE r.id = held.id RETURNING r.id
 """
+RENEW = _RENEW.format(held=_HELD)
 
 
 def renew(attempts: list[Attempt]) -> set[str]:
     """Renew the leases; return the ids of the runs that are still held."""
-    lease = timedelta(seconds=settings.LEASE_SECONDS)
-    parameters: list[Any] = [[a.run_id for a in attempts], [a.number for a in attempts], lease]
-    with connection.cursor() as cursor:
-        cursor.execute(RENEW, parameters)
-        return {row[0] for row in cursor.fetchall()}
+    return _find_held(RENEW, attempts, lease=timedelta(seconds=settings.LEASE_SECONDS))
 
 
 def still_held(attempts: list[Attempt]) -> set[str]:
     """Return the ids of those runs whose attempt is still running: not cancelled, not rescued."""
-    running = Run.objects.filter(pk__in=[a.run_id for a in attempts], status=RunStatus.RUNNING)
-    current = set(running.values_list("id", "attempt"))
-    return {a.run_id for a in attempts if (a.run_id, a.number) in current}
+    return _find_held(HELD, attempts)
+
+
+def _find_held(statement: str, attempts: list[Attempt], **more: Any) -> set[str]:
+    runs, numbers = [each.run_id for each in attempts], [each.number for each in attempts]
+    rows = fetch_prepared(statement, {"runs": runs, "attempts": numbers, **more})
+    return {run_id for (run_id,) in rows}
 
 
 def succeed(

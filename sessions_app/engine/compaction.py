@@ -129,10 +129,15 @@ def excess_of(size: int, tokens: float) -> float:
 
 
 class Window:
-    """The size of a model's context window, as far as the attempt has learned it."""
+    """The size of a model's context window, as far as the attempt has learned it.
 
-    def __init__(self, provider: Provider) -> None:
+    Instructions and prompt are what a summary cannot replace.
+    """
+
+    def __init__(self, provider: Provider, instructions: str, prompt: str) -> None:
         self._provider = provider
+        self._instructions, self._prompt = len(instructions), len(prompt)
+        self._fixed = self._instructions + self._prompt
         known = provider.context_window()
         self._is_known = known is not None
         self.tokens: float = known or LEAST
@@ -157,34 +162,29 @@ class Window:
         self._refused_size = size_of(request)
         self.tokens = min(self.tokens, size_of(request) / CHARACTERS) * SMALLER
 
-    def leaves_room(self, instructions: str, prompt: str) -> bool:
+    def leaves_room(self) -> bool:
         """Return whether instructions and prompt leave room for a conversation.
 
         Raises EngineError `too_long` if they cannot even fit by themselves.
         """
-        fixed = len(instructions) + len(prompt)
-        if self._is_known and fixed / CHARACTERS_AT_MOST > self.tokens:
-            raise self._too_long(instructions, prompt, f" ({self.tokens:.0f} tokens)")
-        return fixed / CHARACTERS < HALF * self.tokens
+        if self._is_known and self._fixed / CHARACTERS_AT_MOST > self.tokens:
+            raise self._too_long(f" ({self.tokens:.0f} tokens)")
+        return self._fixed / CHARACTERS < HALF * self.tokens
 
-    def describe_error(
-        self, error: StreamError, request: Request, instructions: str, prompt: str
-    ) -> EngineError:
+    def describe_error(self, error: StreamError, request: Request) -> EngineError:
         """Return the EngineError for a refused request.
 
         If instructions and prompt make up most of it, the error gives their lengths.
         """
-        if error.kind != "too_long" or len(instructions) + len(prompt) < HALF * size_of(request):
+        if error.kind != "too_long" or self._fixed < HALF * size_of(request):
             return describe_error(error, self._provider)
-        return self._too_long(instructions, prompt, "", error.status)
+        return self._too_long("", error.status)
 
-    def _too_long(
-        self, instructions: str, prompt: str, size: str, status: int | None = None
-    ) -> EngineError:
+    def _too_long(self, size: str, status: int | None = None) -> EngineError:
         return EngineError(
             "too_long",
-            f"The profile's instructions ({len(instructions)} characters) and the message "
-            f"({len(prompt)} characters) do not fit into the context of "
+            f"The profile's instructions ({self._instructions} characters) and the message "
+            f"({self._prompt} characters) do not fit into the context of "
             f"{self._provider.module}{size}. Shorten them, or choose a model that reads more.",
             status,
         )

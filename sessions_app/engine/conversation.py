@@ -193,7 +193,7 @@ class Conversation:
         if not self._has_begun and self._messages and not self._turn.continues:
             self._repeat_steps(output)
         self._has_begun = True
-        window = Window(provider)
+        window = Window(provider, self._instructions, self._prompt)
         try:
             with limit:
                 while True:
@@ -305,7 +305,7 @@ class Conversation:
             retries += 1
             if not (self.is_silent and await self._wait_for_retry(error, retries, provider)):
                 output.flush()
-                raise window.describe_error(error, request, self._instructions, self._prompt)
+                raise window.describe_error(error, request)
 
     async def _wait_for_retry(self, error: StreamError, retry: int, provider: Provider) -> bool:
         """Wait before the n-th retry, from 1; return False if there is none."""
@@ -397,7 +397,7 @@ class Conversation:
         if not provider.can.summarizes or not window.excess(request):
             return request, names
         request, names = self._shorten(provider, window)
-        if not window.leaves_room(self._instructions, self._prompt):
+        if not window.leaves_room():
             # A summary would not help.
             return request, names
         if window.excess(request) and (older := compaction.older_messages(self._turn)):

@@ -61,25 +61,19 @@ def describe_error(error: StreamError, provider: Provider) -> EngineError:
     if error.kind in _TIMEOUTS:
         return timeout_error(provider.module, provider.limits, error.kind)
     meaning = _MEANINGS[error.kind]
-    sentence = f"{_subject(error, provider)} {meaning.fact} {meaning.advice}"
-    return EngineError(meaning.code, f"{sentence} {_detail(error, provider)}", error.status)
+    message = describe_fact(error, provider, f" {meaning.advice}")
+    return EngineError(meaning.code, message, error.status)
 
 
-def describe_fact(error: StreamError, provider: Provider) -> str:
-    """Return what happened, without advice: for a failure after which a retry follows."""
+def describe_fact(error: StreamError, provider: Provider, advice: str = "") -> str:
+    """Return what happened; without advice for a failure after which a retry follows."""
     if error.kind in _TIMEOUTS:
         return describe_timeout(provider.module, provider.limits, error.kind)
-    return f"{_subject(error, provider)} {_MEANINGS[error.kind].fact} {_detail(error, provider)}"
-
-
-def _subject(error: StreamError, provider: Provider) -> str:
-    return f"{provider.module} (HTTP {error.status})" if error.status else provider.module
-
-
-def _detail(error: StreamError, provider: Provider) -> str:
+    status = f" (HTTP {error.status})" if error.status else ""
+    fact = f"{provider.module}{status} {_MEANINGS[error.kind].fact}{advice}"
     words = " ".join(make_storable(redact_text(error.message, provider.secrets)).split())
     said = "The reason" if error.kind in _OURS else "It said"
-    return f"{said}: {words[:_DETAIL_LIMIT] or 'unknown'}"
+    return f"{fact} {said}: {words[:_DETAIL_LIMIT] or 'unknown'}"
 
 
 # Seconds to wait before a retry, at most. If a provider asks for more, there is no retry.

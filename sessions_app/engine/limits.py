@@ -10,7 +10,6 @@ of its parent, and of all sessions that come from that parent together. `max_tur
 `max_repeats` have defaults, because a model may call tools for ever.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from itertools import takewhile
@@ -86,7 +85,7 @@ def read_limits(config: Config, module: str) -> Limits:
 
     def read(given: Config, name: str, kind: type) -> int | float:
         value = number(given, module, name, kind)
-        if math.isfinite(value) and (value > 0 or (value == 0 and name == "max_retries")):
+        if value > 0 or (value == 0 and name == "max_retries"):
             return value
         raise bad_config(f"`{name}` of {module} must be above zero, not {value:g}.")
 

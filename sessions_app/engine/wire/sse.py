@@ -8,11 +8,6 @@ one space after the colon is dropped), with three differences that real servers 
 - A body that begins with `{` or `[` is JSON and not a stream of events, whatever its content type
   is. It becomes one event, an array one for each item, JSON Lines one for each line.
 - Events and bodies have limits.
-
-    decoder = EventDecoder()
-    for chunk in body:
-        for event in decoder.feed(chunk): ...
-    for event in decoder.finish(): ...
 """
 
 from typing import NamedTuple

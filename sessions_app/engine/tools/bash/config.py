@@ -111,8 +111,6 @@ def trust_repositories(directory: Path) -> dict[str, str]:
     """
     root = disk.find_root()
     above = [each for each in directory.parents if each.is_relative_to(root)]
-    if not directory.is_relative_to(root):
-        above = []
     # The repository in which the directory is.
     found = [each for each in above if os.path.lexists(each / ".git")][:1]
     found += [directory, *find_repositories(directory)]

@@ -10,6 +10,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, repeat
 from pathlib import Path
 from typing import BinaryIO
 
@@ -115,41 +116,30 @@ def replace_text(text: str, old: str, new: str, limit: int | None) -> tuple[str,
         put = new if flat_old == flat_new else adapt_line_ends(new, find_line_end(text))
         count = text.count(old)
         return (text if limit is not None and count > limit else text.replace(old, put)), count
-    pattern = _BREAK if "\n" in text else _OLD_BREAK
-    ends = [match.group() for match in pattern.finditer(text)]
-    flat = pattern.sub("\n", text)
-    found = re.finditer(re.escape(flat_old), flat) if flat_old else ()
-    spans = [match.span() for match in found]
-    if not spans and len(flat_old) > 1 and flat_old.endswith("\n"):
-        if flat.endswith(flat_old[:-1]):
-            # The last line has no line end, and gets none.
-            spans = [(len(flat) - len(flat_old) + 1, len(flat))]
-            flat_new = flat_new.removesuffix("\n")
-    elif limit is not None and len(spans) > limit:
-        return text, len(spans)
-    pieces, place, count = [], 0, 0
-    for start, end in spans:
-        before = flat[place:start]
-        following = count + before.count("\n")
-        pieces.append(_restore(before, ends[count:following], ""))
-        count = following
-        within = flat[start:end].count("\n")
-        # The line end of that line, or of the one before.
-        near = (ends[count : count + 1] or ends[-1:] or ["\n"])[0]
-        pieces.append(_restore(flat_new, ends[count : count + within], near))
-        count += within
-        place = end
-    pieces.append(_restore(flat[place:], ends[count:], ""))
-    return "".join(pieces), len(spans)
+    line_end = _BREAK if "\n" in text else _OLD_BREAK
+    # A carriage return that ends no line; if one ends lines, there is no other.
+    other_return = r"\r(?!\n)" if "\n" in text else r"(?!)"
+    escaped = re.escape(flat_old).replace(re.escape("\r"), other_return)
+    lines, between = escaped.split(re.escape("\n")), f"({line_end.pattern})"
+    sought = between.join(lines)
+    count = sum(1 for _ in re.finditer(sought, text)) if flat_old else 0
+    if not count and len(flat_old) > 1 and flat_old.endswith("\n"):
+        # The last line may have no line end, and gets none.
+        sought, flat_new = between.join(lines[:-1]) + r"\Z", flat_new.removesuffix("\n")
+        count = sum(1 for _ in re.finditer(sought, text))
+    elif limit is not None and count > limit:
+        return text, count
+    all_ends = line_end.findall(text)
 
+    def restore(match: re.Match[str]) -> str:
+        """Return `new` with the line ends of the match, and more like the one nearest to it."""
+        following = line_end.search(text, match.start())
+        nearest = following[0] if following else all_ends[-1] if all_ends else "\n"
+        first, *rest = flat_new.split("\n")
+        ends = chain(match.groups(), repeat(nearest))
+        return first + "".join(end + line for line, end in zip(rest, ends, strict=False))
 
-def _restore(flat: str, ends: list[str], other: str) -> str:
-    """Return a text with its line ends replaced by `ends` in order, and then by `other`."""
-    lines = flat.split("\n")
-    pieces = [lines[0]]
-    for number, line in enumerate(lines[1:]):
-        pieces += [ends[number] if number < len(ends) else other, line]
-    return "".join(pieces)
+    return (re.sub(sought, restore, text) if count else text), count
 
 
 def read_lines(

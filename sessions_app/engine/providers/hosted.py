@@ -75,7 +75,10 @@ class HostedProvider(Provider):
     @classmethod
     def check(cls, config: Config) -> None:
         super().check(config)
-        check_url(config, cls.module, cls.place_of(config))
+        place = cls.place_of(config)
+        if (url := config.get(place)) and not is_url(str(url), ("http", "https")):
+            problem = "must be a URL, http:// or https://: correct it."
+            raise bad_config(f"`{place}` of {cls.module} {problem}")
 
     @classmethod
     def place_of(cls, config: Config) -> str:
@@ -176,13 +179,6 @@ def without_opaque(request: Request, service: str) -> Request:
         for message in request.messages
     )
     return replace(request, messages=messages)
-
-
-def check_url(config: Config, module: str, key: str) -> None:
-    """Raise EngineError `bad_config` if the value of a key is not a URL."""
-    url = config.get(key)
-    if url and not is_url(str(url), ("http", "https")):
-        raise bad_config(f"`{key}` of {module} must be a URL, http:// or https://: correct it.")
 
 
 def join_url(base: str, path: str, query: str = "") -> str:

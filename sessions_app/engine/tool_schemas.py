@@ -14,8 +14,7 @@ from sessions_app.engine.wire.json_text import as_dict, as_list
 
 Schema = dict[str, Any]
 
-_TYPES = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
-# Type names of programming languages, which some authors write.
+# The types, each with its names in programming languages, which some authors write.
 _SPELLINGS = {
     "string": "str text",
     "integer": "int long",
@@ -341,7 +340,7 @@ def _clean_type(value: Any) -> Any:
 def _type_name(value: Any) -> str | None:
     name = value.lower() if isinstance(value, str) else ""
     name = _ALIASES.get(name, name)
-    return name if name in _TYPES else None
+    return name if name in _SPELLINGS else None
 
 
 def _types(schema: Schema) -> set[str]:

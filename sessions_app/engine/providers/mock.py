@@ -18,10 +18,12 @@ list of `name` and `args`) and `status` (the HTTP status with which the request 
 
 import asyncio
 import json
+import math
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 from uuid import uuid4
 
@@ -169,7 +171,7 @@ class Mock(Provider):
             if bench.status and is_refused:
                 raise _make_error(bench.status, f"BENCH refuses with status {bench.status}.")
             if bench.hang_before:
-                await answer.hang()
+                await answer.wait()
             async for event in answer.play(bench):
                 yield event
         yield Usage(_INPUT_TOKENS, answer.tokens)
@@ -185,7 +187,6 @@ class _Answer:
         self._thoughts: list[str] = []
         self._texts: list[str] = []
         self._calls: list[ToolCall] = []
-        # Its tokens so far.
         self.tokens = 0
 
     def think(self, piece: str) -> Event:
@@ -220,7 +221,7 @@ class _Answer:
             yield self.think(f" think{number}")
         for number in range(script.tokens + 1):
             if number == script.hang_after:
-                await self.hang()
+                await self.wait()
             if number == script.fail_after:
                 message = f"BENCH fails after {number} tokens."
                 raise ProviderError(StreamError("overloaded", message, 503, retry=False))
@@ -229,19 +230,13 @@ class _Answer:
                 await self.wait(delay)
                 yield self.say(f" tok{number}")
 
-    async def wait(self, seconds: float) -> None:
+    async def wait(self, seconds: float = math.inf) -> None:
         """Wait before the next piece; raise ProviderError if the time limit ends first."""
-        limit = self._limit
-        if seconds <= limit:
-            await asyncio.sleep(seconds)
-        else:
-            await self.hang()
-
-    async def hang(self) -> None:
-        """Send nothing until the time limit ends, then raise ProviderError."""
-        await asyncio.sleep(self._limit)
-        name: ErrorKind = "next_token_timeout" if self._has_begun else "first_token_timeout"
-        raise ProviderError(StreamError(name, f"nothing was received for {self._limit:g} s"))
+        name: ErrorKind = "next_token_timeout" if self.tokens else "first_token_timeout"
+        limit = getattr(self._limits, name)
+        await asyncio.sleep(min(seconds, limit))
+        if seconds > limit:
+            raise ProviderError(StreamError(name, f"nothing was received for {limit:g} s"))
 
     def finish(self) -> Finish:
         parts: list[Part] = []
@@ -251,15 +246,6 @@ class _Answer:
             parts.append(Text("".join(self._texts)))
         reason: FinishReason = "tool_calls" if self._calls else "stop"
         return Finish(reason, (*parts, *self._calls), NAME)
-
-    @property
-    def _has_begun(self) -> bool:
-        return bool(self._texts or self._thoughts)
-
-    @property
-    def _limit(self) -> float:
-        limits = self._limits
-        return limits.next_token_timeout if self._has_begun else limits.first_token_timeout
 
     def _count(self, event: Event, text: str) -> Event:
         self._size.add_piece()
@@ -286,11 +272,8 @@ def _next_answer(script: Any, request: Request) -> dict[str, Any]:
             "bad_script",
             f"`script` of provider-mock is a list of answers with {', '.join(sorted(KEYS))}.",
         )
-    count = 0
-    for message in reversed(request.messages):
-        if isinstance(message, UserMessage):
-            break
-        count += isinstance(message, AssistantMessage)
+    newest = takewhile(lambda each: not isinstance(each, UserMessage), reversed(request.messages))
+    count = sum(isinstance(each, AssistantMessage) for each in newest)
     return answers[min(count, len(answers) - 1)]
 
 

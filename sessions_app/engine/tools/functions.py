@@ -88,7 +88,6 @@ def _without_titles(schema: Any) -> Any:
         if key in ("properties", "$defs")
         else _without_titles(item)
         for key, item in schema.items()
-        # Of a class, the docstring is for readers of the source.
         if not (key == "title" and isinstance(item, str))
     }
 

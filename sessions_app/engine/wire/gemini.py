@@ -95,9 +95,7 @@ def build_body(request: Request, options: RequestOptions) -> dict[str, Any]:
         tools.append({**described, **parameters})
     if tools:
         body["tools"] = [{"functionDeclarations": tools}]
-    generation = {
-        _SETTINGS[key]: value for key, value in options.settings.items() if key in _SETTINGS
-    }
+    generation = {_SETTINGS[key]: value for key, value in options.settings.items()}
     config = build_thinking(options.thinking, options.model)
     if config := {key: value for key, value in config.items() if key not in without}:
         generation["thinkingConfig"] = config

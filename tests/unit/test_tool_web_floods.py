@@ -9,7 +9,6 @@ import pytest
 
 from sessions_app.engine.tools.base import ANSWER_LIMIT, ToolError
 from sessions_app.engine.tools.web import client as web_client
-from sessions_app.engine.tools.web import pages as web_pages
 from tests.harness.sites import Answer, Site, drips, says, site
 from tests.harness.web_tool import (
     DEADLINE,
@@ -93,7 +92,7 @@ def test_a_page_that_would_be_parsed_for_ever_is_given_up(
 ) -> None:
     program = tmp_path / "program.py"
     program.write_text("while True: pass")
-    monkeypatch.setattr(web_pages, "_PROGRAM", program)
+    monkeypatch.setattr(web_client, "_PROGRAM", program)
     assert "longer than 1 s" in refused(says("x", "text/html"), timeout=1)
 
 

@@ -1,6 +1,6 @@
 """tool-web: fetches pages from the public internet.
 
-This file is apart from `pages` because importing it must not load the HTTP client.
+This file is apart from `client` because importing it must not load the HTTP client.
 """
 
 from collections.abc import AsyncIterator
@@ -24,6 +24,6 @@ class WebModule(ToolModule):
     @asynccontextmanager
     async def open(cls, config: Config, workplace: Workplace) -> AsyncIterator[Toolbox]:
         """Open `fetch_url`; raise EngineError `bad_tool` for a config that cannot be used."""
-        from sessions_app.engine.tools.web.pages import PageFetcher
+        from sessions_app.engine.tools.web.client import PageFetcher
 
         yield Toolbox([make_tool(PageFetcher(config).fetch_url, idempotent=True)])

@@ -140,3 +140,21 @@ assert can_fork(), threading.enumerate()
 assert "twisted.internet.reactor" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_is_loaded_before_is_all_but_the_commands_and_the_reactor() -> None:
+    code = """
+import django, os, sys
+os.environ["DJANGO_SETTINGS_MODULE"] = "amplifierd.settings"
+django.setup()
+from amplifierd.management.commands import serve
+from amplifierd.supervisor.fork import preload
+preload()
+before = set(sys.modules)
+from amplifierd.management.commands import run_web, run_worker
+print(*sorted(set(sys.modules) - before))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    names = [f"amplifierd.management.commands.{name}" for name in ("run_web", "run_worker")]
+    later = ["amplifierd.server.daphne", "daphne.server", "twisted.internet.reactor"]
+    assert set(done.stdout.split()) == {*names, *later}

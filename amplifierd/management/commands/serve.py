@@ -18,6 +18,7 @@ from amplifierd import __version__, commandline
 from amplifierd.auth import exposure, signin
 from amplifierd.auth.exposure import add_proxy_option
 from amplifierd.common import errors
+from amplifierd.common.migrations import is_migrated
 from amplifierd.common.program import command
 from amplifierd.common.statements import close_connections
 from amplifierd.postgres import (
@@ -104,6 +105,8 @@ class Command(BaseCommand):
         settings.ROOT_DIR.mkdir(parents=True, exist_ok=True)
         call_command("migrate", verbosity=0, interactive=False)
         call_command("load_profiles", verbosity=0)
+        # The processes that are forked know it from here, and need not look at each migration.
+        is_migrated()
 
     def introduce(self, url: str, postgres: EmbeddedPostgres | None) -> None:
         """Print what runs and how to reach it."""

@@ -19,6 +19,7 @@ from amplifierd.asgi import adapter, application
 from amplifierd.auth import exposure
 from amplifierd.auth.exposure import add_proxy_option
 from amplifierd.common.errors import DATABASE_UNAVAILABLE
+from amplifierd.common.program import favour_event_loop
 from amplifierd.common.statements import WEB_PATIENCE, limit_idle_transactions, limit_statements
 from amplifierd.postgres import schema
 from amplifierd.server import health
@@ -41,6 +42,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, fd: int | None, **options: Any) -> None:
         conceal()
+        favour_event_loop()
         allow_many_files()
         limit_statements(settings.STATEMENT_TIMEOUT)
         limit_idle_transactions(WEB_PATIENCE)

@@ -6,6 +6,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
+from amplifierd.common.program import favour_event_loop
 from amplifierd.common.statements import limit_idle_transactions
 from amplifierd.postgres import schema
 from amplifierd.supervisor.supervisor import watch_parent
@@ -21,6 +22,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         conceal()
+        favour_event_loop()
         watch_parent()
         limit_idle_transactions(settings.LEASE_SECONDS // 3)
         schema.wait_until_migrated()

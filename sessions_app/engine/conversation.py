@@ -88,7 +88,9 @@ class ConversationEngine(Engine):
                         if following is None or not may_fall_back:
                             error.usage = conversation.usage()
                             raise
-                        conversation.fall_back(provider, following, error)
+                        names = {"provider": _name(provider), "next": _name(following)}
+                        data = {**names, "error": str(error), "code": error.code}
+                        emit("provider_fallback", data)
             raise AssertionError("a chain has at least one provider")
 
         return await _run_until(cancel, work())
@@ -173,12 +175,6 @@ class Conversation:
     def usage(self) -> dict[str, Any]:
         """Return the usage of the run in all its attempts."""
         return total(self._turn.usage, self._used)
-
-    def fall_back(
-        self, provider: Provider | EngineError, following: object, error: EngineError
-    ) -> None:
-        names = {"provider": _name(provider), "next": _name(following)}
-        self._emit("provider_fallback", {**names, "error": str(error), "code": error.code})
 
     async def converse(self, provider: Provider) -> Outcome:
         """Go on with a provider until the model has no more calls, or all open ones wait.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sessions_app.engine.base import bad_config
@@ -74,16 +75,8 @@ def api_of(config: Config, module: str) -> str:
     return _choice(*APIS)({"api": "chat", **config}, module, "api")
 
 
-def _decimal(config: Config, module: str, key: str) -> float:
-    return number(config, module, key, float)
-
-
-def _whole(config: Config, module: str, key: str) -> int:
-    return int(number(config, module, key, int))
-
-
 def _positive(config: Config, module: str, key: str) -> int:
-    if (value := _whole(config, module, key)) > 0:
+    if (value := int(number(config, module, key, int))) > 0:
         return value
     raise bad_config(f"`{key}` of {module} must be above zero.")
 
@@ -116,11 +109,11 @@ def _choice(*options: str) -> Callable[[Config, str, str], str]:
 
 _KINDS: dict[str, Callable[[Config, str, str], Any]] = {
     "api": _choice(*APIS),
-    "temperature": _decimal,
-    "top_p": _decimal,
+    "temperature": partial(number, kind=float),
+    "top_p": partial(number, kind=float),
     "max_tokens": _positive,
     "stop": _texts,
-    "seed": _whole,
+    "seed": partial(number, kind=int),
     "extended_thinking": _flag,
     "thinking_budget": _positive,
     "reasoning_effort": _choice(*EFFORTS),

@@ -62,11 +62,6 @@ def conceal() -> bool:
     return _prctl(_SET_DUMPABLE, 0)
 
 
-def adopt_orphans() -> bool:
-    """Become the parent of every descendant whose parent ends."""
-    return _prctl(_SET_SUBREAPER, 1)
-
-
 def die_with_parent(number: int) -> bool:
     """Get this signal when the parent ends, unless the process changes its user later."""
     return _prctl(_SET_PDEATHSIG, number)
@@ -135,7 +130,8 @@ def _syscall(number: int, *arguments: object) -> int:
 def main() -> None:
     """Run the command `sys.argv[-1]` with the JSON before it, which is a `tools.bash.Launch`."""
     spec, command = json.loads(sys.argv[-2]), sys.argv[-1]
-    adopt_orphans()
+    # Become the parent of every descendant whose parent ends.
+    _prctl(_SET_SUBREAPER, 1)
     # A descriptor that becomes readable when a child has ended.
     wake, writing = os.pipe()
     os.set_blocking(writing, False)

@@ -108,7 +108,7 @@ class McpConnection:
         `shown` is the name of the tool in errors.
         """
         if self._http:
-            self._http.forget_errors()
+            self._http.error_status = self._http.failure = None
         assert self._session and self._task  # noqa: S101
         calling = asyncio.ensure_future(self._session.call_tool(name, arguments))
         try:

@@ -217,9 +217,6 @@ class HttpConnection:
             incoming, outgoing = await stack.enter_async_context(screen.connect(read, write))
             yield await stack.enter_async_context(McpSession(incoming, outgoing, **options))
 
-    def forget_errors(self) -> None:
-        self.error_status = self.failure = None
-
     @property
     def was_not_done(self) -> bool:
         """Whether the newest request was certainly not done: not sent, or of an unknown session."""

@@ -42,19 +42,16 @@ WHERE m.id IS NULL OR m.role <> 'user' OR m.session_id <> r.session_id
    OR m.run_id IS DISTINCT FROM r.id
 """
 
-NAMED = """
-SELECT e.run_id, 'is no run of ' || e.session_id || ' and ' || count(*) || ' events name it'
-FROM sessions_app_event e
-WHERE e.run_id IS NOT NULL AND NOT EXISTS (
-    SELECT FROM sessions_app_run r WHERE r.id = e.run_id AND r.session_id = e.session_id)
-GROUP BY e.run_id, e.session_id
-UNION ALL
-SELECT m.run_id, 'is no run of ' || m.session_id || ' and ' || count(*) || ' messages name it'
-FROM sessions_app_message m
-WHERE m.run_id IS NOT NULL AND NOT EXISTS (
-    SELECT FROM sessions_app_run r WHERE r.id = m.run_id AND r.session_id = m.session_id)
-GROUP BY m.run_id, m.session_id
-"""
+NAMED = " UNION ALL ".join(
+    f"""
+SELECT o.run_id, 'is no run of ' || o.session_id || ' and ' || count(*) || ' {noun}s name it'
+FROM sessions_app_{noun} o
+WHERE o.run_id IS NOT NULL AND NOT EXISTS (
+    SELECT FROM sessions_app_run r WHERE r.id = o.run_id AND r.session_id = o.session_id)
+GROUP BY o.run_id, o.session_id
+"""  # noqa: S608 - our own names
+    for noun in ("event", "message")
+)
 
 # A run that failed or was cancelled before it said anything has no answer.
 ANSWERED = """
@@ -118,9 +115,7 @@ WITH step AS (
 
 # Beginning and end take turns, and both carry the number of the attempt; only one that was parked
 # is gone on with.
-ATTEMPTS = (
-    STEPS  # noqa: S608 - all of it is constant
-    + """
+ATTEMPTS = f"""{STEPS}
 SELECT r.id, 'has attempt ' || r.attempt || ' since event ' || coalesce(r.attempt_seq, 0)
     || ' and the journal ' || coalesce(told.steps, 'nothing')
 FROM sessions_app_run r LEFT JOIN (
@@ -134,24 +129,18 @@ FROM sessions_app_run r LEFT JOIN (
 ) told ON told.run_id = r.id
 WHERE coalesce(told.beginnings, 0) <> r.attempt OR NOT coalesce(told.in_order, true)
    OR told.newest IS DISTINCT FROM r.attempt_seq
-"""
-)
+"""  # noqa: S608 - all of it is constant
 
-HELD = (
-    STEPS
-    + """
+HELD = f"""{STEPS}
 SELECT r.id, 'is ' || r.status || ' after ' || step.type || ' of attempt ' || step.attempt
 FROM step JOIN sessions_app_run r ON r.id = step.run_id
 WHERE step.following IS NULL AND r.status = ANY(CASE step.type
-    WHEN 'run_interrupted' THEN '{running,succeeded,parked}'::text[]
-    WHEN 'run_parked' THEN '{running,succeeded,failed,queued}'::text[]
-    ELSE '{queued,parked}'::text[] END)
-"""
-)
+    WHEN 'run_interrupted' THEN '{{running,succeeded,parked}}'::text[]
+    WHEN 'run_parked' THEN '{{running,succeeded,failed,queued}}'::text[]
+    ELSE '{{queued,parked}}'::text[] END)
+"""  # noqa: S608 - all of it is constant
 
-WITHIN = (
-    STEPS
-    + """
+WITHIN = f"""{STEPS}
 SELECT e.run_id, 'has ' || count(*) || ' events outside its attempts, the first at ' || min(e.seq)
 FROM sessions_app_event e
 WHERE (e.type = 'content' OR e.type LIKE 'hook:%%') AND e.run_id IS NOT NULL AND NOT EXISTS (
@@ -159,8 +148,7 @@ WHERE (e.type = 'content' OR e.type LIKE 'hook:%%') AND e.run_id IS NOT NULL AND
     WHERE step.run_id = e.run_id AND step.begins
       AND step.seq < e.seq AND (step.following IS NULL OR step.following > e.seq))
 GROUP BY e.run_id
-"""
-)
+"""  # noqa: S608 - all of it is constant
 
 # In the order of the journal's index, so that sorting takes one session at a time.
 ANSWER = """

@@ -77,7 +77,7 @@ class AnswerStream:
         self._limits = limits
         self._silence = silence
         self._silence_kind: ErrorKind = "first_token_timeout"
-        self._chunks: AsyncIterator[bytes] | None = None
+        self._pieces = read_plain(response, silence)
         # Whether the answer has begun, so that `next_token_timeout` counts.
         self._has_begun = False
         # Whether it was read to its end.
@@ -115,22 +115,15 @@ class AnswerStream:
     async def batches(self) -> AsyncGenerator[list[ServerEvent]]:
         """Yield lists of the events that came in one read; raise ProviderError."""
         decoder = EventDecoder()
-        decompress = _make_decompressor(self._response)
-        chunks = self._chunks = self._response.aiter_raw()
         is_first = True
         try:
-            while True:
-                with self._silence:
-                    chunk = await anext(chunks, None)
-                if chunk is None:
-                    break
-                for plain in decompress(chunk):
-                    if is_first and plain.strip():
-                        is_first = False
-                        if is_web_page(plain):
-                            raise ProviderError(_WEB_PAGE)
-                    if events := decoder.feed(plain):
-                        yield events
+            async for plain in self._pieces:
+                if is_first and plain.strip():
+                    is_first = False
+                    if is_web_page(plain):
+                        raise ProviderError(_WEB_PAGE)
+                if events := decoder.feed(plain):
+                    yield events
                 if self._has_begun and self._silence_kind == "first_token_timeout":
                     self._silence_kind = "next_token_timeout"
                     self._silence.restart(self._limits.next_token_timeout)
@@ -151,14 +144,12 @@ class AnswerStream:
 
     async def drain(self) -> None:
         """Read the rest of the body after a whole answer, so that its connection can be kept."""
-        if self._chunks is None:
-            return
         left = _DRAIN_BYTES
         try:
             async with asyncio.timeout(_DRAIN_TIME):
-                while left > 0 and (chunk := await anext(self._chunks, None)) is not None:
-                    left -= len(chunk)
-        except (TimeoutError, httpx2.HTTPError):
+                while left > 0 and (piece := await anext(self._pieces, None)) is not None:
+                    left -= len(piece)
+        except (TimeoutError, httpx2.HTTPError, zlib.error):
             return
 
 
@@ -248,18 +239,25 @@ async def check_response(response: httpx2.Response, silence: TimeLimit, place: s
     body = bytearray()
     # A failure while it is read only makes the body of the error shorter.
     with contextlib.suppress(httpx2.HTTPError, TimeoutError, ProviderError, zlib.error):
-        decompress = _make_decompressor(response)
-        async with aclosing(response.aiter_raw()) as chunks:
-            while len(body) < ERROR_LIMIT:
-                with silence:
-                    chunk = await anext(chunks, None)
-                if chunk is None:
+        async with aclosing(read_plain(response, silence)) as pieces:
+            async for plain in pieces:
+                body += plain[: ERROR_LIMIT - len(body)]
+                if len(body) >= ERROR_LIMIT:
                     break
-                for plain in decompress(chunk):
-                    body += plain[: ERROR_LIMIT - len(body)]
-                    if len(body) >= ERROR_LIMIT:
-                        break
     raise ProviderError(read_error(response.status_code, response.headers, bytes(body)))
+
+
+async def read_plain(response: httpx2.Response, silence: TimeLimit) -> AsyncGenerator[bytes]:
+    """Yield the body of an answer in pieces, decompressed; `silence` limits the time of each."""
+    decompress = _make_decompressor(response)
+    async with aclosing(response.aiter_raw()) as chunks:
+        while True:
+            with silence:
+                chunk = await anext(chunks, None)
+            if chunk is None:
+                return
+            for plain in decompress(chunk):
+                yield plain
 
 
 def _make_decompressor(response: httpx2.Response) -> Callable[[bytes], Iterable[bytes]]:

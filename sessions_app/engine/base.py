@@ -220,6 +220,7 @@ class EngineError(Exception):
     bad_script       a BENCH message to provider-mock, or the script in its config, cannot be read
     bad_tool         a tool of the profile cannot be used: its config, its server, its name
     budget_exhausted the run, or the tree of its sessions, has used its budget
+    repeated_calls   the model made the same calls again and again
     """
 
     def __init__(self, code: str, message: str, status: int | None = None) -> None:

@@ -43,7 +43,8 @@ def make_tool(function: Function, *, idempotent: bool = False) -> Tool:
     return Tool(spec, call, validate, idempotent)
 
 
-@functools.cache
+# Bounded, because a tool may make a new function for each attempt.
+@functools.lru_cache(maxsize=1024)
 def read_signature(function: Function) -> "tuple[ToolSpec, type[BaseModel]]":
     from pydantic import ConfigDict, Field, create_model
 

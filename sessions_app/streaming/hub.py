@@ -43,7 +43,8 @@ FOLLOW_AGAIN = 0.02
 READ_SESSIONS = 256
 # Take the locks of journals, each session's once more; give some back.
 _FOLLOW = """
-SELECT session_id, {function}({lock}) FROM unnest(%(sessions)s::text[]) AS session_id
+SELECT session_id, {function}({lock})
+FROM jsonb_array_elements_text(%(sessions)s::jsonb) AS session_id
 """
 _LOCK = FOLLOWED_LOCK.format(session="session_id")
 FOLLOW = _FOLLOW.format(function="pg_try_advisory_lock_shared", lock=_LOCK)
@@ -209,7 +210,11 @@ class Hub:
             return
         missing = [session_id for session_id in self._tails if session_id not in self._followed]
         try:
-            found = await listener.execute(FOLLOW, {"sessions": missing}) if missing else []
+            found = (
+                await listener.execute(FOLLOW, {"sessions": connections.to_json(missing)})
+                if missing
+                else []
+            )
         except psycopg.Error as error:
             # The next connection follows all of them.
             if not listener.is_lost:
@@ -230,7 +235,7 @@ class Hub:
         if self._listener and (left := [*(self._followed - self._tails.keys())]):
             self._followed.difference_update(left)
             with contextlib.suppress(psycopg.Error):
-                await self._listener.execute(UNFOLLOW, {"sessions": left})
+                await self._listener.execute(UNFOLLOW, {"sessions": connections.to_json(left)})
 
     async def read_scheduled(self) -> None:
         """Wait until sessions are scheduled, then read on for them, with one read for all."""

@@ -38,7 +38,9 @@ PATIENCE = 10.0
 READ = """
 SELECT wanted.session_id, session.last_event_seq, session.status, session.ended_at IS NOT NULL,
        event.seq, event.type, event.data
-FROM unnest(%(sessions)s::text[], %(cursors)s::bigint[]) AS wanted (session_id, after)
+FROM (
+    SELECT key AS session_id, value::bigint AS after FROM jsonb_each_text(%(cursors)s::jsonb)
+) AS wanted
 LEFT JOIN sessions_app_session AS session ON session.id = wanted.session_id
 LEFT JOIN LATERAL (
     SELECT seq, type, data
@@ -67,7 +69,7 @@ STATES = """
 WITH pending AS (
     SELECT run.session_id, approval.run_id, %(required)s::text AS type, 'approval_id' AS key,
         approval.id
-    FROM unnest(%(sessions)s::text[]) AS wanted (session_id)
+    FROM jsonb_array_elements_text(%(sessions)s::jsonb) AS wanted (session_id)
     JOIN sessions_app_run AS run
         ON run.session_id = wanted.session_id AND run.status = 'parked'
     JOIN sessions_app_pending_action AS approval ON approval.run_id = run.id
@@ -75,7 +77,7 @@ WITH pending AS (
 )
 SELECT session.id, session.last_event_seq, session.status, session.ended_at IS NOT NULL, event.type,
        event.data::text
-FROM unnest(%(sessions)s::text[]) AS wanted (session_id)
+FROM jsonb_array_elements_text(%(sessions)s::jsonb) AS wanted (session_id)
 JOIN sessions_app_session AS session ON session.id = wanted.session_id
 LEFT JOIN (
     pending JOIN sessions_app_event AS event
@@ -102,7 +104,9 @@ SELECT id FROM tree LIMIT %(most)s
 # The sessions that have something to read, an end included.
 STALE = """
 SELECT known.session_id
-FROM unnest(%(sessions)s::text[], %(cursors)s::bigint[]) AS known (session_id, last)
+FROM (
+    SELECT key AS session_id, value::bigint AS last FROM jsonb_each_text(%(cursors)s::jsonb)
+) AS known
 LEFT JOIN sessions_app_session AS session ON session.id = known.session_id
 WHERE session.id IS NULL OR session.ended_at IS NOT NULL OR session.last_event_seq > known.last
 """
@@ -190,7 +194,11 @@ class JournalReader:
 
     async def read(self, cursors: Mapping[str, int]) -> dict[str, Page | None]:
         """Return a page of each session after its cursor; None for a session that is not there."""
-        parameters = {**_columns(cursors), "frames": PAGE_FRAMES, "bytes": PAGE_BYTES}
+        parameters = {
+            "cursors": connections.to_json(cursors),
+            "frames": PAGE_FRAMES,
+            "bytes": PAGE_BYTES,
+        }
         pages: dict[str, Page | None] = {}
         for session_id, last, status, ended, *event in await self._fetch(READ, parameters):
             page = pages.get(session_id)
@@ -245,7 +253,10 @@ class JournalReader:
             self._reading = None
 
     async def _read_states(self, sessions: list[str]) -> dict[str, State]:
-        parameters = {"sessions": sessions, "required": ApprovalRequired.meta.name}
+        parameters = {
+            "sessions": connections.to_json(sessions),
+            "required": ApprovalRequired.meta.name,
+        }
         states: dict[str, State] = {}
         for session_id, last, status, ended, *event in await self._fetch(STATES, parameters):
             state = states.setdefault(session_id, State(last, status, ended, []))
@@ -260,7 +271,8 @@ class JournalReader:
 
     async def find_stale(self, known: Mapping[str, int]) -> list[str]:
         """Return the sessions whose journal goes on after what is known of it, or has ended."""
-        return [session_id for (session_id,) in await self._fetch(STALE, _columns(known))]
+        stale = await self._fetch(STALE, {"cursors": connections.to_json(known)})
+        return [session_id for (session_id,) in stale]
 
     async def close(self) -> None:
         """Close the idle connections; one that is in use is closed after its read."""
@@ -295,7 +307,3 @@ class JournalReader:
                             await connection.close()
         except (*DATABASE_UNAVAILABLE, psycopg.errors.UndefinedTable, OSError) as error:
             raise StreamUnavailable from error
-
-
-def _columns(cursors: Mapping[str, int]) -> dict[str, Any]:
-    return {"sessions": list(cursors), "cursors": list(cursors.values())}

@@ -45,7 +45,10 @@ CLOSE_SECONDS = 2.0
 HINTS_LOCK = "1634561651, 0"
 _NOTIFY = """
 SELECT pg_notify(channel, payload)
-FROM unnest(%(channels)s::text[], %(payloads)s::text[]) AS notification (channel, payload)
+FROM (
+    SELECT pair ->> 0 AS channel, pair ->> 1 AS payload
+    FROM jsonb_array_elements(%(pairs)s::jsonb) AS pair
+) AS notification
 WHERE channel <> '{channel}' OR NOT pg_try_advisory_xact_lock({lock})
 """
 NOTIFY = _NOTIFY.format(channel=HINTS_CHANNEL, lock=HINTS_LOCK)
@@ -176,13 +179,12 @@ class Taken(NamedTuple):
     work: dict[str, None]
     hints: list[str]
 
-    def parameters(self) -> dict[str, list[str]]:
+    def parameters(self) -> dict[str, str]:
         # Work first: somebody waits for the answer.
         payloads = [(WORK_CHANNEL, each) for each in _join(self.work, ",")]
         payloads += [(CHANNEL, each) for each in pack(self.newest)]
         payloads += [(HINTS_CHANNEL, each) for each in self.hints]
-        channels, texts = zip(*payloads, strict=True)
-        return {"channels": list(channels), "payloads": list(texts)}
+        return {"pairs": connections.to_json(payloads)}
 
 
 class Notifier:

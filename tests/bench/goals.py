@@ -74,7 +74,6 @@ class Rows:
         # First of all: later it is not the first answer.
         self.first_answer = measure_first_answer(target)
         self.processes = Processes(target)
-        self.memory_at_start = self.processes.megabytes()
         self.origin = fill.make_origin(target)
         fill.add_copies(target, self.origin, 1, SIZES[0] * fill.IDLE)
         self.sessions = [f"{SESSIONS}{each}" for each in fill.active_sessions(target)]
@@ -151,13 +150,6 @@ class Rows:
             _, mock = self._answer(bench_message, 1)
             _, real = self._answer(lambda tokens: Order(tokens).message, 1, overrides)
         return [Figure(mock), Figure(real)]
-
-    def memory(self) -> Values:
-        creating = Operation("create", "", "POST", [SESSIONS], 201, CREATION)
-        with self.open_calls(creating, FEW) as calls, ThreadPoolExecutor(FEW) as pool:
-            # A thread for each connection, which only one may use.
-            list(pool.map(lambda call: [call() for _ in range(SIZES[1] // FEW)], calls))
-        return [Figure(self.memory_at_start), Figure(self.processes.megabytes())]
 
     def open_calls(
         self, operation: Operation, connections: int
@@ -283,8 +275,9 @@ def bench_message(tokens: int) -> str:
     return f"BENCH tokens={tokens}"
 
 
-# Rows that have a daemon of their own, and those which are measured on one that many share.
-SIZED, OWN = ("list", "page", "create"), "hold"
+# Rows that share a daemon which gets more sessions, that have one of their own, and that share one
+# with its usual settings.
+SIZED, OWN = ("list", "page", "create"), ("memory", "hold")
 SHARED = (
     "ready",
     "idle",
@@ -299,10 +292,9 @@ SHARED = (
     "tokens",
     "token",
     "pace",
-    "memory",
 )
 # Rows that a daemon cannot repeat, or in which it has nothing to do.
-ONCE = ("ready", "idle", "memory")
+ONCE = ("ready", "idle")
 
 
 def measure_goals(
@@ -321,9 +313,12 @@ def measure_goals(
             say("Starting a daemon without a worker")
             goals.hello = goals.hello or ask_hello(*hello, FEW, seconds).cpu
             measure_sizes(goals, seconds, sized, say, is_profiled)
-    if OWN in keys:
+    if "memory" in keys:
+        say("Starting a daemon in which sessions are created")
+        goals.note("memory", measure_memory)
+    if "hold" in keys:
         say("Starting a daemon with one worker")
-        goals.note(OWN, lambda: measure_hold(HELD_SHARE * seconds, say))
+        goals.note("hold", lambda: measure_hold(HELD_SHARE * seconds, say))
     return goals
 
 
@@ -367,6 +362,20 @@ def measure_sizes(
                         operations.measure(requests[key], target, 1, seconds)
                     goals.profiles += profiles
     goals.found |= found
+
+
+def measure_memory() -> Values:
+    """Return the megabytes of a new daemon: after its first answer, and with many new sessions."""
+    creating = Operation("create", "", "POST", [SESSIONS], 201, CREATION)
+    with daemon() as target:
+        measure_first_answer(target)
+        processes = Processes(target)
+        at_start = processes.megabytes()
+        opened = operations.opened_calls(creating, target, FEW)
+        with opened as calls, ThreadPoolExecutor(FEW) as pool:
+            # A thread for each connection, which only one may use.
+            list(pool.map(lambda call: [call() for _ in range(SIZES[1] // FEW)], calls))
+        return [Figure(at_start), Figure(processes.megabytes())]
 
 
 def measure_hold(seconds: float, say: Say, sizes: Sequence[int] = HELD) -> Values:

@@ -363,7 +363,7 @@ def test_goals_stand_beside_what_was_measured() -> None:
 
 def test_every_row_of_the_goals_can_be_measured() -> None:
     keys = set(goal_table.KEYS)
-    assert keys == {*goals.SHARED, *goals.SIZED, goals.OWN}
+    assert keys == {*goals.SHARED, *goals.SIZED, *goals.OWN}
     assert all(callable(getattr(goals.Rows, key)) for key in goals.SHARED)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.harness import plain
 
-SECONDS = 15
+SECONDS = 60
 # The largest body that the sample application takes, in bytes.
 LIMIT = 1000
 

@@ -14,10 +14,10 @@ from amplifierd.postgres.cluster import running
 from amplifierd.postgres.data_folder import PostgresError
 
 # `serve` starts the server itself, to keep it running; `doctor` reports what prevents its start.
-NO_DATABASE = {
-    *("check", "collectstatic", "compilemessages", "diffsettings", "doctor", "fetch_model"),
-    *("findstatic", "help", "makemessages", "serve", "startapp", "startproject", "version"),
-}
+NO_DATABASE = frozenset(
+    "check collectstatic compilemessages diffsettings doctor fetch_model findstatic help"
+    " makemessages serve startapp startproject version".split()
+)
 NO_COMMAND = {"-h", "--help", "--version"}
 
 

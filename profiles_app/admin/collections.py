@@ -35,8 +35,15 @@ class CollectionAdmin(ConsolePages):
     list_filter = ("kind",)
     search_fields = ("name", "source", "last_error")
     fields = (
-        *("name", "kind", "address", "commit", "digest"),
-        *("last_error", "synced_at", "created_at", "updated_at"),
+        "name",
+        "kind",
+        "address",
+        "commit",
+        "digest",
+        "last_error",
+        "synced_at",
+        "created_at",
+        "updated_at",
     )
     readonly_fields = fields
     actions = ("sync",)

@@ -37,9 +37,9 @@ POLL_SECONDS = 0.05
 
 # Variables that git needs: to find its programs, a proxy, certificates and ssh's agent.
 KEPT = (
-    *("PATH", "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"),
-    *("SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO", "SSH_AUTH_SOCK"),
-)
+    "PATH HTTPS_PROXY https_proxy NO_PROXY no_proxy SSL_CERT_FILE SSL_CERT_DIR GIT_SSL_CAINFO"
+    " SSH_AUTH_SOCK"
+).split()
 OPTIONS = {
     "core.hooksPath": os.devnull,
     "core.fsmonitor": "false",

@@ -256,7 +256,9 @@ def find_failures() -> list[dict[str, Any]]:
     """
     runs = Run.objects.filter(status=RunStatus.FAILED).order_by("-ended_at")
     rows = runs.values(
-        *("ended_at", "session_id", "error_code"),
+        "ended_at",
+        "session_id",
+        "error_code",
         run_id=F("id"),
         name=F("session__name"),
         profile=F("session__profile_name"),
@@ -264,7 +266,8 @@ def find_failures() -> list[dict[str, Any]]:
     )[:FAILURES]
     ended = Session.objects.filter(status=SessionStatus.FAILED).order_by("-ended_at")
     others = ended.values(
-        *("ended_at", "name"),
+        "ended_at",
+        "name",
         session_id=F("id"),
         profile=F("profile_name"),
         reason=Left("error_message", REASON),

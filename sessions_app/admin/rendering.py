@@ -82,13 +82,11 @@ def message_url(session_id: str, seq: int, newest: int) -> str:
 
 # Languages that are coloured. Each lexer has its own regular expressions; these were tested with
 # text that is made to be slow.
-LANGUAGES = {
-    *("bash", "c", "cpp", "csharp", "css", "diff", "go", "html", "ini", "java", "javascript"),
-    *("json", "kotlin", "lua", "php", "python", "ruby", "rust", "sh", "sql", "swift"),
-    *("toml", "typescript", "xml", "yaml", "console", "docker", "js", "ts", "py", "yml", "shell"),
-    *("py3", "rs", "rb", "c++", "cs", "golang", "dockerfile", "jsonc", "tsx"),
-    *("jsx", "zsh", "python3", "udiff"),
-}
+LANGUAGES = frozenset(
+    "bash c cpp csharp css diff go html ini java javascript json kotlin lua php python ruby rust"
+    " sh sql swift toml typescript xml yaml console docker js ts py yml shell py3 rs rb c++ cs"
+    " golang dockerfile jsonc tsx jsx zsh python3 udiff".split()
+)
 # Code that is longer, or has such gaps or lines, is not coloured: some lexers are slow on it.
 HIGHLIGHT_LIMIT = 10_000
 GAP = re.compile(r"\s{200}|[^\n]{1000}")
@@ -124,10 +122,10 @@ def highlight_json(text: str) -> SafeString:
 # images are links.
 
 SCHEMES = {"http", "https", "mailto"}
-TAGS = {
-    *("p", "br", "hr", "h4", "h5", "h6", "strong", "em", "s", "blockquote", "a"),
-    *("ul", "ol", "li", "pre", "code", "span", "table", "thead", "tbody", "tr", "th", "td"),
-}
+TAGS = set(
+    "p br hr h4 h5 h6 strong em s blockquote a ul ol li pre code span"
+    " table thead tbody tr th td".split()
+)
 ATTRIBUTES = {"a": {"href", "title"}, "ol": {"start"}, "span": {"class"}, "pre": {"class"}}
 # Headings of a message are lower than those of the page.
 LOWER = {"h1": "h4", "h2": "h5", "h3": "h6", "h4": "h6", "h5": "h6"}

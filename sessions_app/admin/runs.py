@@ -115,9 +115,19 @@ class RunAdmin(ListingAdmin):
     # Only the worker with the lease changes a run; runs go with their session.
     denied = frozenset({"add", "change", "delete"})
     fields = (
-        *("id", "state", "session_link", "message_id", "attempt", "worked_by", "lease_expires_at"),
-        *("created_time", "started_time", "ended_time"),
-        *("usage_text", "answer_ended", "whole_error"),
+        "id",
+        "state",
+        "session_link",
+        "message_id",
+        "attempt",
+        "worked_by",
+        "lease_expires_at",
+        "created_time",
+        "started_time",
+        "ended_time",
+        "usage_text",
+        "answer_ended",
+        "whole_error",
     )
 
     def serialize_row(self, row: Run) -> JSON:

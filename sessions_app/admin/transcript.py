@@ -22,10 +22,7 @@ PLAIN_FROM = 100_000
 # Seconds for formatting one window; messages after that are shown unformatted.
 PATIENCE = 2.0
 
-COLUMNS = (
-    *("seq", "role", "created_at", "agent", "token_count", "metadata", "run_id"),
-    "finish_reason",
-)
+COLUMNS = "seq role created_at agent token_count metadata run_id finish_reason".split()
 
 
 # A message for its template: COLUMNS, and what `_complete` adds to them.

@@ -36,9 +36,8 @@ EVENT_STYLES: dict[str, str] = {
 MESSAGES = (EventType.USER_MESSAGE_SAVED, EventType.MESSAGE_ADDED)
 # The most telling part of an event's data: the first of these that it has.
 SUMMARY_KEYS = (
-    *("error", "content", "errorMessage", "hook_data", "prompt", "summary", "attempt"),
-    *("message", "name", "status"),
-)
+    "error content errorMessage hook_data prompt summary attempt message name status"
+).split()
 # Characters shown of a tool's input and result, and of an input that needs an approval.
 SHOWN, SHOWN_INPUT = 160, 4000
 # What to do about an error with this code, in addition to its message.

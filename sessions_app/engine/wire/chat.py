@@ -47,10 +47,18 @@ _CALL_FIELDS = ("extra_content", "thought_signature")
 # `max_completion_tokens` replace each other.
 OPTIONAL_FIELDS = frozenset(
     {
-        *("stream_options", "max_tokens", "max_completion_tokens", "temperature", "top_p", "seed"),
-        *("stop", "reasoning_effort"),
+        "stream_options",
+        "max_tokens",
+        "max_completion_tokens",
+        "temperature",
+        "top_p",
+        "seed",
+        "stop",
+        "reasoning_effort",
         # Fields that a service adds to its messages and calls, and gets back.
-        *(*_THINKING_FIELDS, "reasoning_details", *_CALL_FIELDS),
+        *_THINKING_FIELDS,
+        "reasoning_details",
+        *_CALL_FIELDS,
     }
 )
 _MAX_TOKENS = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}

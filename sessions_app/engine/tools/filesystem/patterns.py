@@ -39,12 +39,9 @@ _SINGLE = re.compile(r"(?<!\\)\{((?:(?!\.\.)[^{},\\])*)\}")
 GIT = ".git"
 # Folders that programs fill with downloads, builds and caches.
 WELL_KNOWN = frozenset(
-    {
-        *("node_modules", "bower_components", ".venv", "venv", "__pycache__", "__pypackages__"),
-        *("site-packages", ".tox", ".nox", ".eggs", ".mypy_cache", ".pytest_cache", ".ruff_cache"),
-        *("target", "dist", ".gradle", ".next", ".nuxt", ".parcel-cache", ".turbo", ".terraform"),
-        *(".cache", ".svn", ".hg"),
-    }
+    "node_modules bower_components .venv venv __pycache__ __pypackages__ site-packages .tox .nox"
+    " .eggs .mypy_cache .pytest_cache .ruff_cache target dist .gradle .next .nuxt .parcel-cache"
+    " .turbo .terraform .cache .svn .hg".split()
 )
 # Bytes and lines of one `.gitignore`.
 _BYTES, _LINES = 256 * 1024, 5000

@@ -1,7 +1,7 @@
 """What runs have done, step by step, read from the journal; and the journals of a whole tree."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -65,8 +65,8 @@ def tree_events(
     return {"events": events, "total": total, "hasMore": offset + len(events) < total}
 
 
-def trace(session_id: str, limit: int) -> JSON:
-    """Return the newest runs of a session, the oldest of them first, with what each has done."""
+def trace(session_id: str, limit: int) -> list[tuple[Run, list[JSON]]]:
+    """Return the newest runs of a session, the oldest of them first, each with its steps."""
     newest = Run.objects.filter(session_id=session_id).newest_first()
     found = list(newest[: limit + 1])
     # The journal is read from where the run before them began: runs do not overlap.
@@ -75,24 +75,7 @@ def trace(session_id: str, limit: int) -> JSON:
     events = Event.objects.in_session(session_id).after(start).filter(type__in=TRACED)
     for event in events.filter(run_id__in=traces).iterator(chunk_size=500):
         traces[event.run_id].take(event)
-    return {
-        "sessionId": session_id,
-        "runs": [
-            {
-                "runId": run.id,
-                "messageId": run.message_id,
-                "status": run.status,
-                "startedAt": stamp(run.started_at) if run.started_at else None,
-                "endedAt": stamp(run.ended_at) if run.ended_at else None,
-                "duration": _seconds(run.started_at, run.ended_at),
-                "attempt": run.attempt,
-                "usage": run.usage,
-                "error": run.error or None,
-                "steps": traces[run.id].steps,
-            }
-            for run in reversed(found)
-        ],
-    }
+    return [(run, traces[run.id].steps) for run in reversed(found)]
 
 
 class _Trace:
@@ -103,7 +86,6 @@ class _Trace:
         self._attempt = 0
 
     def take(self, event: Event) -> None:
-        """Add what an event tells."""
         at, data = event.created_at, event.data
         if kind := SPOKEN.get(event.type):
             text = data.get("content") or data.get("hook_data", {}).get("delta") or ""
@@ -124,7 +106,7 @@ class _Trace:
                     self._add("session", at, **call, sessionId=child, error=error)
         elif event.type == EventType.RUN_INTERRUPTED:
             # What has been said since the run's last start is void.
-            for step in self._open(self.steps):
+            for step in self._open():
                 step["isVoid"] = True
         elif event.type == EventType.RUN_RESUMED:
             self._end(("session",), at)
@@ -133,8 +115,8 @@ class _Trace:
         else:
             self._end(("session", "tool"), at)
 
-    def _open(self, steps: Sequence[JSON]) -> Iterator[JSON]:
-        return (step for step in steps if not step["isVoid"])
+    def _open(self) -> Iterator[JSON]:
+        return (step for step in self.steps if not step["isVoid"])
 
     def _call(self, call: JSON, at: datetime) -> None:
         self._add(
@@ -151,7 +133,7 @@ class _Trace:
         """End the call; one that was journalled without its beginning begins here."""
         same = [
             step
-            for step in self._open(self.steps)
+            for step in self._open()
             if step["type"] == "tool" and step["toolCallId"] == call.get("tool_call_id")
         ]
         if not same or same[-1]["endedAt"]:
@@ -178,10 +160,10 @@ class _Trace:
 
 def _finish(step: JSON, at: datetime) -> None:
     step["endedAt"] = stamp(at)
-    step["duration"] = _seconds(datetime.fromisoformat(step["startedAt"]), at)
+    step["duration"] = count_seconds(datetime.fromisoformat(step["startedAt"]), at)
 
 
-def _seconds(start: datetime | None, end: datetime | None) -> float | None:
+def count_seconds(start: datetime | None, end: datetime | None) -> float | None:
     return round((end - start).total_seconds(), 6) if start and end else None
 
 

@@ -18,16 +18,8 @@ from amplifierd.common.openapi.schema import list_of, ref
 from amplifierd.common.serializers import Nothing, dump, parse_query, validate
 from sessions_app import traces
 from sessions_app.api import queries, serializers, statements
-from sessions_app.api.serializers import (
-    MessageSerializer,
-    MessagesSerializer,
-    ReadMarkSerializer,
-)
-from sessions_app.api.viewsets import (
-    SAME_SESSION,
-    SessionsViewSet,
-    find_session,
-)
+from sessions_app.api.serializers import MessageSerializer, MessagesSerializer, ReadMarkSerializer
+from sessions_app.api.viewsets import SAME_SESSION, SessionsViewSet, find_session
 from sessions_app.exceptions import AppendOnly, MessageNotFound
 from sessions_app.models import Session
 from sessions_app.services import messages, sessions
@@ -74,7 +66,7 @@ class HistoryViewSet(SessionsViewSet):
 
         The newest message of the transcript; 404 where there is none yet.
         """
-        newest = statements.read_messages(session_id, after=None, before=None, limit=1)
+        newest = statements.read_messages(session_id, limit=1)
         if not newest:
             self.require_existing(request, session_id)
             raise MessageNotFound(f"Session {session_id} has no messages yet.")
@@ -130,14 +122,11 @@ class HistoryViewSet(SessionsViewSet):
         query = parse_query(queries.EventsQuery, request.query_params)
         if query["include_children"]:
             self.require_existing(request, session_id)
-            sees, kind = get_caller(request).sees, query.get("type")
-            return Response(
-                traces.tree_events(
-                    session_id, sees, offset=query["offset"], limit=query["limit"], type=kind
-                )
-            )
-        bounds = {"after": query["after"], "limit": query["limit"]}
-        found = statements.read_events(session_id, **bounds, type=query.get("type"))
+            del query["include_children"], query["after"]
+            return Response(traces.tree_events(session_id, get_caller(request).sees, **query))
+        found = statements.read_events(
+            session_id, after=query["after"], limit=query["limit"], type=query.get("type")
+        )
         if not found:
             self.require_existing(request, session_id)
         return Response(found)
@@ -156,8 +145,11 @@ class HistoryViewSet(SessionsViewSet):
         shortened, secrets masked.
         """
         self.require_existing(request, session_id)
-        query = parse_query(queries.TraceQuery, request.query_params)
-        return Response(traces.trace(session_id, query["limit"]))
+        limit = parse_query(queries.TraceQuery, request.query_params)["limit"]
+        traced = traces.trace(session_id, limit)
+        runs = [serializers.RunTraceSerializer.serialize(run, steps=steps) for run, steps in traced]
+        answer = serializers.ExecutionTraceSerializer.serialize(sessionId=session_id, runs=runs)
+        return Response(answer)
 
     @operation({200: ReadMarkSerializer}, operation_id="mark_read")
     @action(detail=True, methods=["post"], url_path="mark-read")
@@ -198,12 +190,7 @@ class HistoryViewSet(SessionsViewSet):
         self, request: Request, session_id: str, bounds: dict[str, Any]
     ) -> list[dict[str, Any]]:
         """Return the first messages after a bound, else the last ones; raise SessionNotFound."""
-        found = statements.read_messages(
-            session_id,
-            after=bounds.get("after"),
-            before=bounds.get("before"),
-            limit=bounds.get("limit", PAGE),
-        )
+        found = statements.read_messages(session_id, **{"limit": PAGE, **bounds})
         if not found:
             self.require_existing(request, session_id)
         return found

@@ -23,6 +23,7 @@ from amplifierd.common.openapi.schema import (
 )
 from amplifierd.common.serializers import Body, Flag, Member, Number, Object, OutputSerializer, Text
 from amplifierd.common.text import is_blank
+from sessions_app import events
 from sessions_app.models import Approval, Message, Run
 from sessions_app.services import cleanup
 from sessions_app.services.pending_actions import Answer
@@ -35,15 +36,12 @@ from sessions_app.states import (
     RunStatus,
     SessionStatus,
 )
+from sessions_app.traces import count_seconds
 
-_SESSION_ID = "session_019c13a5d0f57d3e9a4cb6e07a1b2c3d"
-_RUN_ID = "run_019c13a5d0f57d3e9a4cb6e07a1b2c3d"
-_MESSAGE_ID = "message_019c13a5d0f57d3e9a4cb6e07a1b2c3d"
-_APPROVAL_ID = "approval_019c13a5d0f57d3e9a4cb6e07a1b2c3d"
-SESSION_ID = text(example=_SESSION_ID)
-RUN_ID = text(example=_RUN_ID)
-MESSAGE_ID = text(example=_MESSAGE_ID)
-APPROVAL_ID = text(example=_APPROVAL_ID)
+SESSION_ID = text(example=events.SESSION_ID)
+RUN_ID = text(example=events.RUN_ID)
+MESSAGE_ID = text(example=events.MESSAGE_ID)
+APPROVAL_ID = text(example=events.APPROVAL_ID)
 USAGE = free(
     "`input_tokens`, `output_tokens`, `cached_tokens`, `reasoning_tokens`, `requests`, and `cost`"
     " in US dollars; what nobody knows is left out.",
@@ -84,7 +82,7 @@ class SessionSerializer(OutputSerializer):
     errorDetails = nullable(free())
     metadata = free("What clients keep with it.")
     mountPlanPath = Member(
-        text("URL of its mount plan.", example=f"/api/v1/sessions/{_SESSION_ID}/mount-plan"),
+        text("URL of its mount plan.", example=f"/api/v1/sessions/{events.SESSION_ID}/mount-plan"),
         lambda session: f"{settings.PREFIX}/api/v1/sessions/{session.id}/mount-plan",
         f"'{settings.PREFIX}/api/v1/sessions/' || {{row}}.id || '/mount-plan'",
     )
@@ -246,15 +244,17 @@ class TraceStepSerializer(
 class RunTraceSerializer(OutputSerializer):
     """A run, and what it has done."""
 
-    runId = RUN_ID
-    messageId = text("The message that it answers.", example=_MESSAGE_ID)
+    runId = Member(RUN_ID, "id")
+    messageId = text("The message that it answers.", example=events.MESSAGE_ID)
     status = choice(*RunStatus.values)
     startedAt = nullable(time())
     endedAt = nullable(time())
-    duration = nullable(number("Seconds."))
+    duration = Member(
+        nullable(number("Seconds.")), lambda run: count_seconds(run.started_at, run.ended_at)
+    )
     attempt = whole()
     usage = USAGE
-    error = nullable(text())
+    error = Member(nullable(text()), lambda run: run.error or None)
     steps = list_of(ref(TraceStepSerializer), "In the order in which they began.")
 
 
@@ -471,7 +471,7 @@ class ApprovalResponse(Body):
     """POST /sessions/{id}/approval-response"""
 
     example = {
-        "approval_id": _APPROVAL_ID,
+        "approval_id": events.APPROVAL_ID,
         "response": "deny",
         "reason": "Write it to notes.md instead.",
     }

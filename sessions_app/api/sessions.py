@@ -22,11 +22,7 @@ from amplifierd.common.pagination import (
 from amplifierd.common.redaction import redact
 from amplifierd.common.serializers import Nothing, parse_query, validate
 from sessions_app.api import queries, serializers, statements
-from sessions_app.api.serializers import (
-    ListedSessionSerializer,
-    MatchSerializer,
-    SessionSerializer,
-)
+from sessions_app.api.serializers import ListedSessionSerializer, MatchSerializer, SessionSerializer
 from sessions_app.api.viewsets import (
     NEW_SESSION,
     SAME_SESSION,

@@ -110,7 +110,7 @@ def list_sessions(
 
 
 def read_messages(
-    session_id: str, *, after: int | None, before: int | None, limit: int
+    session_id: str, *, limit: int, after: int | None = None, before: int | None = None
 ) -> list[dict[str, Any]]:
     """Return messages in order: the first ones after a seq, else the last ones."""
     rows = _fetch_messages(

@@ -9,13 +9,14 @@ from rest_framework.response import Response
 from amplifierd.common.callers import Everyone, get_caller
 from amplifierd.common.openapi.schema import Schema, text
 from sessions_app.api import statements
+from sessions_app.events import APPROVAL_ID, RUN_ID, SESSION_ID
 from sessions_app.exceptions import SessionNotFound
 from sessions_app.models import Session
 
 PATH_PARAMETERS: dict[str, Schema] = {
-    "session_id": text("A session.", example="session_019c13a5d0f57d3e9a4cb6e07a1b2c3d"),
-    "run_id": text("A run.", example="run_019c13a5d0f57d3e9a4cb6e07a1b2c3d"),
-    "approval_id": text("An approval.", example="approval_019c13a5d0f57d3e9a4cb6e07a1b2c3d"),
+    "session_id": text("A session.", example=SESSION_ID),
+    "run_id": text("A run.", example=RUN_ID),
+    "approval_id": text("An approval.", example=APPROVAL_ID),
 }
 # Where the next operation's session id is: in the answer, or where it was in this one.
 NEW_SESSION = {"session_id": "$response.body#/sessionId"}

@@ -2,8 +2,8 @@
 
 Each is one class: its annotations are the fields of its data, its keywords say the rest. Streams,
 the feed, the API's description, the console and the terminal take from here what they know of
-events; nothing here needs Django. To add an
-event, add a class and its line in `EventType`, and have a service, or an engine, write it.
+events; nothing here needs Django. To add an event, add a class and its line in `EventType`, and
+have a service, or an engine, write it.
 """
 
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from amplifierd.common.openapi import schema as json_schema
+from amplifierd.common.openapi.schema import MOMENT as NOW
 from amplifierd.common.openapi.schema import Schema
 from sessions_app.states import Choices, FinishReason, Role, SessionStatus
 
 # In examples.
-NOW = "2026-01-31T12:00:00.000000Z"
 SESSION_ID = "session_019c13a5d0f57d3e9a4cb6e07a1b2c3d"
 RUN_ID = "run_019c13a5d0f57d3e9a4cb6e07a1b2c3d"
 MESSAGE_ID = "message_019c13a5d0f57d3e9a4cb6e07a1b2c3d"
@@ -280,18 +280,22 @@ class UserMessageSaved(
 # Events of a run.
 
 
+class AttemptData(Event):
+    """What happens to an attempt of a run."""
+
+    timestamp: Time
+    runId: str
+    attempt: int
+
+
 class AssistantMessageStart(
-    Event,
+    AttemptData,
     name="assistant_message_start",
     hint=RunStartedHint,
     hint_fields={"runId": "runId"},
     label="began",
 ):
     """An attempt of a run begins."""
-
-    timestamp: Time
-    runId: str
-    attempt: int
 
 
 class Content(
@@ -452,7 +456,7 @@ class PendingCall(Payload):
 
 
 class RunParked(
-    Event,
+    AttemptData,
     name="run_parked",
     hint=SessionUpdatedHint,
     hint_fields={"runId": "runId"},
@@ -461,14 +465,11 @@ class RunParked(
 ):
     """The run waits for what its calls of tools need; no worker holds it."""
 
-    timestamp: Time
-    runId: str
-    attempt: int
     waits: Annotated[list[PendingCall], "One for each call that waits."]
 
 
 class RunResumed(
-    Event,
+    AttemptData,
     name="run_resumed",
     hint=RunStartedHint,
     hint_fields={"runId": "runId"},
@@ -476,10 +477,6 @@ class RunResumed(
     example={"timestamp": NOW, "runId": RUN_ID, "attempt": 2},
 ):
     """All that the run waited for is there: it goes on where it stopped, nothing is void."""
-
-    timestamp: Time
-    runId: str
-    attempt: int
 
 
 class ContextCompacted(
@@ -548,7 +545,7 @@ class ExecutionCancelled(Event, name="execution_cancelled"):
 
 
 class RunInterrupted(
-    Event,
+    AttemptData,
     name="run_interrupted",
     hint=RunEndedHint,
     hint_fields={"runId": "runId"},
@@ -557,10 +554,6 @@ class RunInterrupted(
 ):
     """A worker died: what the run said since its last `assistant_message_start` is void,
     the next attempt follows."""
-
-    timestamp: Time
-    runId: str
-    attempt: int
 
 
 class ProviderRetry(Event, name="provider_retry", producer=Producer.ENGINE):

@@ -25,34 +25,27 @@ TAGS = {
     "daemon": "The daemon itself.",
 }
 # Status → the name of the response, its codes, and what it means.
-ERRORS: dict[int, tuple[str, tuple[str, ...], str]] = {
-    400: ("Invalid", ("invalid", "parse_error", "header_not_allowed"), "Malformed or refused."),
-    401: ("NotAuthenticated", ("not_authenticated",), "No or bad credentials."),
-    403: ("NotAllowed", ("permission_denied", "origin_not_allowed"), "Not allowed."),
-    404: ("NotFound", ("not_found",), "Unknown, or not the caller's to see."),
-    406: ("NotAcceptable", ("not_acceptable",), "Only application/json is answered."),
+ERRORS = {
+    400: ("Invalid", "invalid parse_error header_not_allowed", "Malformed or refused."),
+    401: ("NotAuthenticated", "not_authenticated", "No or bad credentials."),
+    403: ("NotAllowed", "permission_denied origin_not_allowed", "Not allowed."),
+    404: ("NotFound", "not_found", "Unknown, or not the caller's to see."),
+    406: ("NotAcceptable", "not_acceptable", "Only application/json is answered."),
     409: (
         "Conflict",
-        (
-            "invalid_transition",
-            "in_progress",
-            "run_in_progress",
-            "conflict",
-            "append_only",
-            "too_large",
-            "already_answered",
-        ),
+        "invalid_transition in_progress run_in_progress conflict append_only too_large"
+        " already_answered",
         "The state of things does not allow it.",
     ),
-    413: ("TooLarge", ("too_large",), "The body is too large."),
-    415: ("UnsupportedMediaType", ("unsupported_media_type",), "Only application/json is read."),
+    413: ("TooLarge", "too_large", "The body is too large."),
+    415: ("UnsupportedMediaType", "unsupported_media_type", "Only application/json is read."),
     422: (
         "IdempotencyMismatch",
-        ("idempotency_mismatch",),
+        "idempotency_mismatch",
         "The Idempotency-Key came with another request before.",
     ),
-    429: ("TooMany", ("too_many",), "Too many streams, or runs that wait."),
-    503: ("Unavailable", ("unavailable",), "The database is away, or too much is asked."),
+    429: ("TooMany", "too_many", "Too many streams, or runs that wait."),
+    503: ("Unavailable", "unavailable", "The database is away, or too much is asked."),
 }
 # Further members of the problem details.
 _MORE: dict[int, dict[str, Schema]] = {
@@ -77,7 +70,8 @@ class Methods(BaseMetadata):
 
 
 def _problem(status: int) -> Schema:
-    _name, codes, meaning = ERRORS[status]
+    _name, words, meaning = ERRORS[status]
+    codes = words.split()
     more = _MORE.get(status, {})
     properties = {
         "type": text(),
@@ -109,27 +103,19 @@ COMPONENTS: dict[str, Schema] = {
     ),
     **{f"{name}Problem": _problem(status) for status, (name, _, _) in ERRORS.items()},
 }
-HEADERS: dict[str, dict[str, Any]] = {
-    "Link": {
-        "description": 'URL of the next page: `<…>; rel="next"`; not there on the last one.',
-        "schema": text(),
-    },
-    "X-Total-Count": {
-        "description": "How many there are in all.",
-        "schema": {"type": "string", "pattern": "^[0-9]+$"},
-    },
-    "X-Search-Incomplete": {
-        "description": "`true` where not all could be searched.",
-        "schema": choice("true"),
-    },
-    "Idempotent-Replayed": {
-        "description": "`true` where this is the first answer to the key, once more.",
-        "schema": choice("true"),
-    },
-    "Retry-After": {
-        "description": "Seconds to wait before asking again.",
-        "schema": {"type": "string", "pattern": "^[0-9]+$"},
-    },
+_COUNT = text(pattern="^[0-9]+$")
+_HEADERS = {
+    "Link": ('URL of the next page: `<…>; rel="next"`; not there on the last one.', text()),
+    "X-Total-Count": ("How many there are in all.", _COUNT),
+    "X-Search-Incomplete": ("`true` where not all could be searched.", choice("true")),
+    "Idempotent-Replayed": (
+        "`true` where this is the first answer to the key, once more.",
+        choice("true"),
+    ),
+    "Retry-After": ("Seconds to wait before asking again.", _COUNT),
+}
+HEADERS = {
+    name: {"description": meaning, "schema": schema} for name, (meaning, schema) in _HEADERS.items()
 }
 
 

@@ -16,7 +16,7 @@ from sessions_app.exceptions import SessionNotFound
 from sessions_app.states import RUN_OPEN, RUN_UNDER_WAY, ActionStatus, RunStatus
 
 if TYPE_CHECKING:
-    from sessions_app.models import Approval, Event, Message, Run, Session  # noqa: F401
+    from sessions_app.models import Session
 
 
 # A part of an id that is long enough to search for.
@@ -141,22 +141,14 @@ class Numbered(models.QuerySet[Any]):
         return self.filter(**{key: seq for key, seq in bounds.items() if seq is not None})
 
 
-class MessageQuerySet(Numbered):
-    """The transcript."""
-
-    def newest(self, count: int) -> list["Message"]:
-        """Return the newest `count`, oldest first."""
-        return list(self.order_by("-seq")[:count])[::-1]
-
-
 # The type checker accepts such a base class only if it has a name.
-_MessageManager = models.Manager.from_queryset(MessageQuerySet)
+_MessageManager = models.Manager.from_queryset(Numbered)
 
 
 class MessageManager(_MessageManager):
     """Messages without the column that only searches need."""
 
-    def get_queryset(self) -> MessageQuerySet:
+    def get_queryset(self) -> Numbered:
         # Of a manager that is made from a queryset, the stub does not know which one it returns.
         return super().get_queryset().defer("words")  # type: ignore[return-value]
 
@@ -171,12 +163,6 @@ class RunQuerySet(Dated):
     def open(self) -> Self:
         """Return those that are not settled, in the order of their execution."""
         return self.filter(status__in=RUN_OPEN).order_by("message__seq")
-
-    def waiting(self) -> Self:
-        """Return the parked runs that have a pending action."""
-        return self.filter(
-            pending_actions__status=ActionStatus.PENDING, status=RunStatus.PARKED
-        ).distinct()
 
     def claimed_by(self, run_id: str, attempt: int) -> Self:
         """Return the run if this attempt still holds it: the fencing token of every write."""

@@ -35,7 +35,6 @@ class ApprovalAnswered(SessionsError, status=409, code="already_answered"):
 
     @classmethod
     def with_(cls, approval: Any) -> "ApprovalAnswered":
-        """Return the refusal of another answer to an approval."""
         by = f" by {approval.answered_by}" if approval.answered_by else ""
         return cls(f"This approval is {approval.status} already{by}; nothing waits for it.")
 
@@ -49,7 +48,6 @@ class ForkBeyondEnd(SessionsError):
 
     @classmethod
     def of(cls, length: int) -> "ForkBeyondEnd":
-        """Return the refusal of a fork of a session with so many messages."""
         return cls(f"The session has {length} messages; give an `after` from 0 to {length}.")
 
 
@@ -58,7 +56,6 @@ class TooMuchToCopy(SessionsError, status=409, code="too_large"):
 
     @classmethod
     def of(cls, sessions: int, messages: int) -> "TooMuchToCopy":
-        """Return the refusal of a copy beyond these numbers."""
         return cls(
             f"At most {sessions} sessions with {messages} messages are copied at a time; "
             "clone a sub-session, or fork at an earlier message."
@@ -70,7 +67,6 @@ class MetadataTooLarge(SessionsError):
 
     @classmethod
     def beyond(cls, limit: int) -> "MetadataTooLarge":
-        """Return the refusal of metadata of more bytes than this, once they are merged."""
         detail = f"Have at most {limit} bytes of JSON in all; send null for keys to be removed."
         return cls(
             f"metadata: {detail}",
@@ -83,7 +79,6 @@ class InvalidTransition(SessionsError, status=409, code="invalid_transition"):
 
     @classmethod
     def between(cls, source: str, target: str) -> "InvalidTransition":
-        """Return the refusal of a step that the table of transitions does not have."""
         allowed = [str(status) for status in SESSION_TRANSITIONS[source]]
         choices = " or ".join(allowed) or "nothing: it has ended"
         return cls(
@@ -93,7 +88,6 @@ class InvalidTransition(SessionsError, status=409, code="invalid_transition"):
 
     @classmethod
     def not_active(cls, source: str, does: str = "takes messages") -> "InvalidTransition":
-        """Return the refusal of what only an active session does."""
         hint = "start it first" if SESSION_TRANSITIONS[source] else "it has ended"
         allowed = [str(status) for status in SESSION_TRANSITIONS[source]]
         return cls(

@@ -227,7 +227,6 @@ class Hit(NamedTuple):
 
     @property
     def created_at(self) -> datetime:
-        """Return when the session was created."""
         return EPOCH + timedelta(microseconds=self.micros)
 
     @property

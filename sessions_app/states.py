@@ -16,7 +16,6 @@ class ChoicesType(EnumType):
 
     @property
     def choices(cls) -> list[tuple[str, str]]:
-        """Return each value with its label."""
         return [(value, value.replace("_", " ").title()) for value in cls.values]
 
 

@@ -225,7 +225,6 @@ def permission_denied(request: HttpRequest, exception: Exception) -> HttpRespons
 
 
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    """Answer a URL that nothing serves."""
     return _respond_or_page(request, NOT_FOUND, defaults.page_not_found, exception or Http404())
 
 

@@ -354,14 +354,12 @@ class OutputSerializer:
 
     @classmethod
     def schema(cls) -> Schema:
-        """Return the component that describes the answer."""
         description = " ".join((cls.__doc__ or "").split())
         properties = {name: member.schema for name, member in cls._members.items()}
         return record(description, properties, example=cls._example, optional=cls._optional)
 
     @classmethod
     def subclasses(cls) -> "Iterator[type[OutputSerializer]]":
-        """Yield all classes that describe answers."""
         for subclass in cls.__subclasses__():
             yield subclass
             yield from subclass.subclasses()

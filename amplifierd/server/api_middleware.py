@@ -39,7 +39,6 @@ class IdempotencyMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """Answer the request."""
         key = request.META.get(HEADER)
         if key is None or request.method != "POST":
             return self.get_response(request)
@@ -109,7 +108,6 @@ class APIMiddleware(BaseHandler):
         return found
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """Answer the request."""
         if not request.path_info.startswith(API):
             return self.get_console_response(request)
         response = self.get_api_response(request)
@@ -120,5 +118,4 @@ class APIMiddleware(BaseHandler):
 
 @lru_cache(maxsize=256)
 def resolve(path: str) -> ResolverMatch:
-    """Return the view of a path; raise Resolver404."""
     return get_resolver().resolve(path)

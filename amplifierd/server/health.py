@@ -36,7 +36,6 @@ class Liveness:
         self.other = other
 
     async def __call__(self, scope: ConnectionScope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
         if scope["method"] != "GET":
             return await self.other(scope, receive, send)
         body = json.dumps(ALIVE).encode()

@@ -88,7 +88,6 @@ class SecurityMiddleware:
         self.hsts = (b"strict-transport-security", b"max-age=%d" % hsts) if hsts else None
 
     async def __call__(self, scope: ConnectionScope, receive: Receive, send: Send) -> None:
-        """Pass one request on, or answer it with a problem."""
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008, "reason": "no websockets here"})
         if scope["type"] != "http":
@@ -146,7 +145,6 @@ class SecuredSend:
         self.began = False
 
     async def __call__(self, message: Message) -> None:
-        """Send the message, the first one with the middleware's headers."""
         if message["type"] == "http.response.start":
             self.began = True
             headers = [*message.get("headers", ()), *self.headers]
@@ -314,7 +312,6 @@ def is_navigation(scope: ConnectionScope, headers: Headers) -> bool:
 
 
 def foreign_page_error(origin: bytes, behind_proxy: bool = False) -> Refused:
-    """Return the error for a request of a foreign page."""
     # If a proxy changes the Host header, our own pages look foreign.
     hint = (
         " If that is the daemon's own address, have the proxy pass on the header Host unchanged"
@@ -331,7 +328,6 @@ def foreign_page_error(origin: bytes, behind_proxy: bool = False) -> Refused:
 
 
 def too_large_error(limit: int) -> Refused:
-    """Return the error for a body over the limit."""
     return Refused(
         413,
         "too_large",

@@ -39,7 +39,6 @@ class SendAndWait:
         self.seconds = seconds
 
     async def __call__(self, scope: ConnectionScope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
         query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         parameter = query.get("wait", [None])[-1]
         prefer = [value for name, value in scope["headers"] if name.lower() == b"prefer"]
@@ -103,7 +102,6 @@ class HeldResponse:
         self.body = b""
 
     async def take(self, message: Message) -> None:
-        """Store a message of the application."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             self.headers = list(message["headers"])

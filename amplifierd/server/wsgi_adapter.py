@@ -62,7 +62,6 @@ class WSGIAdapter:
         self.work: set[Future[Any]] = set()
 
     async def __call__(self, scope: ConnectionScope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
         body = await read_body(receive)
         if body is None:
             return

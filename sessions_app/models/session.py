@@ -139,5 +139,4 @@ class Session(models.Model):
 
     @property
     def is_unread(self) -> bool:
-        """Return whether the session has changed since it was last read."""
         return self.last_read_at is None or self.updated_at > self.last_read_at

@@ -47,7 +47,6 @@ def begin(key: str, fingerprint: bytes, owner: str = "") -> IdempotencyKey | Non
 def keep(
     key: str, fingerprint: bytes, status: int, content_type: str, body: bytes, owner: str = ""
 ) -> None:
-    """Keep the answer of a request that was carried out."""
     IdempotencyKey.objects.create(
         owner=owner,
         key=key,

@@ -54,7 +54,6 @@ def add(
 
 
 def why_not(session_id: str) -> SessionNotFound | InvalidTransition:
-    """Return the reason why a session took no message."""
     status = Session.objects.filter(pk=session_id).values_list("status", flat=True).first()
     if status is None:
         return SessionNotFound.of(session_id)

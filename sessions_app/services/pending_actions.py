@@ -55,7 +55,6 @@ class ActionRequest:
         raise NotImplementedError
 
     def create(self, run: Run, checkpoint: int, **columns: Any) -> PendingAction:
-        """Write the row of the pending action."""
         return PendingAction.objects.create(
             kind=self.kind,
             session_id=run.session_id,
@@ -82,7 +81,6 @@ class ApprovalRequest(ActionRequest):
     visible_input: dict[str, Any] | None = None
 
     def ask(self, run: Run, checkpoint: int) -> tuple[dict[str, Any], list[Entry]]:
-        """Ask a person."""
         seconds = self.timeout or settings.APPROVAL_DAYS * 86_400
         id_ = new_approval_id()
         expires_at = timezone.now() + timedelta(seconds=seconds)

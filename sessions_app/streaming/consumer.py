@@ -163,7 +163,6 @@ class StreamConsumer(Streamer):
         )
 
     def is_complete(self, frames: Subscription) -> bool:
-        """Say whether the client's cursor is at the end of a session that has ended."""
         return _parse_cursor(self.scope) is not None and frames.is_at_end
 
     def greet(self, frames: Subscription) -> bytes:
@@ -193,7 +192,6 @@ class TreeConsumer(Streamer):
         return tree
 
     def is_complete(self, frames: Tree) -> bool:
-        """Say whether the session at the top has ended."""
         return frames.is_at_end
 
     def greet(self, frames: Tree) -> bytes:

@@ -59,12 +59,10 @@ class OwnerChannels(ChannelManagerBase):
     """
 
     def get_channels_for_request(self, request: HttpRequest, view_kwargs: dict[str, Any]) -> Any:
-        """Return the channels of the request's caller."""
         # A request of django-eventstream has a caller where Django's type says a user.
         return channels_of(cast("Caller", request.user).sees)
 
     def can_read_channel(self, user: Any, channel: str) -> bool:
-        """Tell whether the caller may hear the channel."""
         return channel in channels_of(user.sees)
 
     def is_channel_reliable(self, channel: str) -> bool:
@@ -111,7 +109,6 @@ class Place:
         self._listener.aevent.set()
 
     def stop(self) -> None:
-        """Have the iteration end."""
         self._is_over = True
         self._listener.aevent.set()
 
@@ -137,7 +134,6 @@ class Feed:
 
     @property
     def clients(self) -> int:
-        """How many clients have a place."""
         return len(self._places)
 
     async def enter(self, channels: set[str], keepalive: float) -> Place:
@@ -174,7 +170,6 @@ class Feed:
             get_listener_manager().add_to_queues(channel, Event(channel, "hints", "".join(encoded)))
 
     def reread(self) -> None:
-        """Tell every client to read the list."""
         for place in self._places:
             place.reread()
 

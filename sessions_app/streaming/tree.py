@@ -87,12 +87,10 @@ class Tree:
             yield frames
 
     def stop(self) -> None:
-        """Have the iteration end."""
         for subscription in self._subscriptions.values():
             subscription.stop()
 
     def close(self) -> None:
-        """Leave all sessions."""
         for task in self._tasks:
             task.cancel()
         for subscription in self._subscriptions.values():

@@ -51,6 +51,15 @@ class ActionStatus(Choices):
     WITHDRAWN = "withdrawn"
 
 
+class Answer(Choices):
+    """What a person may say to a call of a tool."""
+
+    APPROVE = "approve"
+    DENY = "deny"
+    # Yes, and do not ask about this tool again in this session, as long as it stays as it is.
+    ALWAYS = "always"
+
+
 class RunStatus(Choices):
     """The life of a run: one execution of one message."""
 

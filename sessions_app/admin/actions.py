@@ -12,9 +12,8 @@ from amplifierd.common.callers import Everyone
 from sessions_app.admin.rendering import page_url, visible
 from sessions_app.models import Run, Session
 from sessions_app.services import clone_fork, pending_actions, runs, sessions
-from sessions_app.services.pending_actions import Answer
 from sessions_app.services.runs import Strategy
-from sessions_app.states import SESSION_TRANSITIONS, SessionStatus
+from sessions_app.states import SESSION_TRANSITIONS, Answer, SessionStatus
 
 
 class FailForm(forms.Form):
@@ -121,7 +120,7 @@ class AnswerForm(forms.Form):
     """The answer to an approval."""
 
     approval = forms.CharField(max_length=64)
-    response = forms.ChoiceField(choices=[(word, word) for word in Answer.ALL])
+    response = forms.ChoiceField(choices=[(word, word) for word in Answer.values])
     reason = forms.CharField(max_length=10_000, required=False)
     # Sent by the inbox, which is shown again.
     inbox = forms.BooleanField(required=False)

@@ -24,13 +24,13 @@ from amplifierd.common.openapi.schema import (
 from amplifierd.common.serializers import Body, Flag, Member, Number, Object, OutputSerializer, Text
 from amplifierd.common.text import is_blank
 from sessions_app import events
-from sessions_app.models import Approval, Message, Run
+from sessions_app.models import Message, Run
 from sessions_app.services import cleanup
-from sessions_app.services.pending_actions import Answer
 from sessions_app.services.runs import Strategy
 from sessions_app.states import (
     APPROVAL_STATUSES,
     RUN_UNDER_WAY,
+    Answer,
     FinishReason,
     Role,
     RunStatus,
@@ -295,8 +295,8 @@ class ApprovalSerializer(OutputSerializer):
     )
     prompt = text("The question, for people.", example="Allow write_file?")
     options = Member(
-        list_of(choice(*Approval.OPTIONS), "What may be answered.", example=list(Approval.OPTIONS)),
-        lambda approval: list(approval.OPTIONS),
+        list_of(choice(*Answer.values), "What may be answered.", example=Answer.values),
+        lambda _: Answer.values,
     )
     status = choice(*APPROVAL_STATUSES)
     reason = Member(
@@ -433,17 +433,15 @@ class Cleanup(Body):
     dry_run = Flag(default=False)
 
 
-# How clients answer an approval → what they mean; the last ones as older clients write it.
-ANSWERS = {
+# How clients answer an approval → what they mean; the last ones as older clients say it.
+MEANINGS = {
     "approve": Answer.APPROVE,
     "deny": Answer.DENY,
     "always": Answer.ALWAYS,
     "allow": Answer.APPROVE,
-    "Allow once": Answer.APPROVE,
-    "Allow always": Answer.ALWAYS,
-    "Deny": Answer.DENY,
+    "allow once": Answer.APPROVE,
+    "allow always": Answer.ALWAYS,
 }
-MEANINGS = {word.lower(): meaning for word, meaning in ANSWERS.items()}
 
 
 class AnswerField(serializers.RegexField):

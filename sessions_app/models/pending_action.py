@@ -117,9 +117,6 @@ class PendingAction(models.Model):
 class Approval(PendingAction):
     """A question to a person: may this tool be called with this input?"""
 
-    # The possible answers.
-    OPTIONS = ("approve", "deny", "always")
-
     objects: ClassVar[KindManager] = KindManager(ActionKind.APPROVAL)
 
     class Meta:

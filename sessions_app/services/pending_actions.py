@@ -20,21 +20,11 @@ from sessions_app.exceptions import ApprovalAnswered, ApprovalNotFound, SessionN
 from sessions_app.models import Approval, PendingAction, Run, Session, SubSessionCall
 from sessions_app.services import hints, journal
 from sessions_app.services.journal import Entry
-from sessions_app.states import ActionKind, ActionStatus, RunStatus
+from sessions_app.states import ActionKind, ActionStatus, Answer, RunStatus
 
 SENT_INSTEAD = "The user has sent a new message instead of answering."
 NOT_IN_TIME = "Nobody answered in time."
 WITHDRAWN = "The run was cancelled."
-
-
-class Answer:
-    """What a person may say to a call of a tool."""
-
-    APPROVE = "approve"
-    DENY = "deny"
-    # Yes, and do not ask about this tool again in this session, as long as it stays as it is.
-    ALWAYS = "always"
-    ALL = (APPROVE, DENY, ALWAYS)
 
 
 @dataclass(frozen=True)
@@ -103,7 +93,7 @@ class ApprovalRequest(ActionRequest):
             "expiresAt": stamp(expires_at),
             "prompt": approval.prompt,
         }
-        question = {**data, "options": list(Approval.OPTIONS)}
+        question = {**data, "options": Answer.values}
         return data, [Entry(EventType.APPROVAL_REQUIRED, question, run.id)]
 
 

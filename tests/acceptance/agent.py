@@ -10,8 +10,7 @@ from typing import Any
 
 import httpx
 
-from sessions_app.services.pending_actions import Answer
-from sessions_app.states import RUN_TERMINAL, SESSION_TERMINAL, ActionStatus
+from sessions_app.states import RUN_TERMINAL, SESSION_TERMINAL, ActionStatus, Answer
 from tests.acceptance.agents import BOSS
 from tests.acceptance.effects import Row, disagreements, effects, faults_of, tally
 from tests.acceptance.known import Known
@@ -114,7 +113,7 @@ class Agent(Known):
     def _settled(self) -> bool:
         # One after the other: `always` answers others, too.
         while questions := self.questions():
-            self.answer(questions[0], self.dice.choice(Answer.ALL))
+            self.answer(questions[0], self.dice.choice(Answer.values))
         return super()._settled()
 
     def _check(self, given: list[tuple[Row, str]], answers: list[httpx.Response]) -> None:

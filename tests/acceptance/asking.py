@@ -7,9 +7,8 @@ from typing import Any
 import httpx
 from hypothesis import strategies as st
 
-from sessions_app.services.pending_actions import Answer
 from sessions_app.services.runs import Strategy
-from sessions_app.states import SessionStatus
+from sessions_app.states import Answer, SessionStatus
 from tests.acceptance.agent import Agent
 from tests.acceptance.agents import SCRIPTS, make_folder
 from tests.acceptance.known import Known
@@ -44,7 +43,7 @@ def ask(dice: random.Random) -> tuple[Any, ...]:
     """Return the name of something to be done with an agent, and how."""
     (name,) = dice.choices([*ASKS], [*ASKS.values()])
     places = [dice.randrange(8) for _ in range(2)]
-    responses = dice.choices(Answer.ALL, k=2)
+    responses = dice.choices(Answer.values, k=2)
     arguments: dict[str, tuple[Any, ...]] = {
         "answer": (places[0], responses[0]),
         "answer_at_once": (*places, *responses),

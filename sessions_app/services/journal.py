@@ -239,17 +239,8 @@ def add_one(statement: str, session_id: str, entry: Entry, **more: Any) -> Posit
         **more,
     }
     if line := entry.message:
-        parameters |= {
-            "message": line.id,
-            "role": line.role,
-            "content": line.content,
-            "at": line.at,
-            "agent": line.agent,
-            "token_count": line.token_count,
-            "metadata": encode(line.metadata),
-            "finish_reason": line.finish_reason,
-            "run": line.run_id,
-        }
+        ids = {"message": line.id, "run": line.run_id}
+        parameters |= {**vars(line), **ids, "metadata": encode(line.metadata)}
     rows = fetch_prepared(statement, parameters)
     if not rows:
         return None
@@ -349,15 +340,11 @@ def announce(
                 message_count=position.message_count if has_messages else None,
             )
     if grown:
-        _send_growth(grown, within)
+        notify(grown, within)
 
 
-def notify(session_id: str, seq: int) -> None:
-    """Tell this process, once the transaction has committed, that a journal has grown."""
-    _send_growth({session_id: seq}, 0.0)
-
-
-def _send_growth(grown: Mapping[str, int], within: float) -> None:
+def notify(grown: Mapping[str, int], within: float = 0.0) -> None:
+    """Tell this process, once the transaction has committed, how far journals have grown."""
     transaction.on_commit(
         lambda: journal_grew.send(sender=append, grown=grown, within=within), robust=True
     )

@@ -16,6 +16,7 @@ from django.utils import timezone
 from amplifierd.common.callers import Nobody, Visibility
 from amplifierd.common.formats import stamp
 from amplifierd.common.statements import fetch_prepared
+from profiles_app.models import Profile
 from profiles_app.services.directories import find_default_profile, require_directory
 from profiles_app.services.mount_plans import build_mount_plan
 from profiles_app.services.profiles import resolve_profile
@@ -59,14 +60,7 @@ def create(
         settings_overrides=settings_overrides or {},
         metadata=metadata or {},
     )
-    session.mount_plan = build_mount_plan(
-        profile,
-        session_id=session.id,
-        parent_session_id=parent_session_id,
-        amplified_dir=session.amplified_dir,
-        settings_overrides=session.settings_overrides,
-        created_at=session.created_at,
-    )
+    session.mount_plan = _build_plan(session, profile)
     if parent_session_id is None:
         _insert(session)
         return session
@@ -75,6 +69,17 @@ def create(
             raise SessionNotFound(f"There is no parent session {parent_session_id!r}.")
         _insert(session)
     return session
+
+
+def _build_plan(session: Session, profile: Profile) -> dict[str, Any]:
+    return build_mount_plan(
+        profile,
+        session_id=session.id,
+        parent_session_id=session.parent_id,
+        amplified_dir=session.amplified_dir,
+        settings_overrides=session.settings_overrides,
+        created_at=session.created_at,
+    )
 
 
 def _insert(session: Session) -> None:
@@ -149,14 +154,7 @@ def change_profile(session_id: str, profile_name: str) -> Session:
             raise InvalidTransition.not_active(session.status, "changes its profile")
         profile = resolve_profile(profile_name)
         session.profile_name = str(profile)
-        session.mount_plan = build_mount_plan(
-            profile,
-            session_id=session.id,
-            parent_session_id=session.parent_id,
-            amplified_dir=session.amplified_dir,
-            settings_overrides=session.settings_overrides,
-            created_at=session.created_at,
-        )
+        session.mount_plan = _build_plan(session, profile)
         session.save(update_fields=["profile_name", "mount_plan"])
         changed = Entry(EventType.SESSION_UPDATED, {"profileName": session.profile_name})
         session.last_event_seq = journal.append(session_id, [changed]).last_event_seq
@@ -214,7 +212,7 @@ def delete(session_id: str) -> None:
 
 
 def _announce_deletion(session_id: str, last_event_seq: int, owner: str) -> None:
-    journal.notify(session_id, last_event_seq + 1)
+    journal.notify({session_id: last_event_seq + 1})
     hints.send(SessionDeletedHint, session_id, owner)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
@@ -58,6 +58,11 @@ class Problem:
     retry_after: int = 1
     more_headers: dict[str, str] = field(default_factory=dict)
 
+    @classmethod
+    def unavailable(cls, detail: str, retry_after: int = 1) -> Self:
+        """Return the problem of what passes by itself, in about so many seconds."""
+        return cls(503, "unavailable", detail, retry_after=retry_after)
+
     @property
     def headers(self) -> dict[str, str]:
         retry = {"Retry-After": str(self.retry_after)} if self.status in PASSING else {}
@@ -76,19 +81,13 @@ class Problem:
 
 
 INTERNAL = Problem(500, "internal", "The server failed; its log says why.")
-UNAVAILABLE = Problem(503, "unavailable", "The database does not answer; try again in a moment.")
-DISK_FULL = Problem(
-    503, "unavailable", "The database's disk is full; make room on it, then try again."
-)
-TOO_SLOW = Problem(
-    503,
-    "unavailable",
+UNAVAILABLE = Problem.unavailable("The database does not answer; try again in a moment.")
+DISK_FULL = Problem.unavailable("The database's disk is full; make room on it, then try again.")
+TOO_SLOW = Problem.unavailable(
     "The query took too long and was stopped; ask for less, by a limit or a filter, or raise"
     " AMPLIFIERD_STATEMENT_TIMEOUT.",
 )
-NOT_MIGRATED = Problem(
-    503,
-    "unavailable",
+NOT_MIGRATED = Problem.unavailable(
     f"The database does not have its tables yet; run `{command('migrate')}`, or start `serve`.",
     retry_after=5,
 )
@@ -98,9 +97,7 @@ MISSING = (
     psycopg.errors.UndefinedColumn,
     psycopg.errors.UndefinedFunction,
 )
-READ_ONLY = Problem(
-    503,
-    "unavailable",
+READ_ONLY = Problem.unavailable(
     "The database takes no writes at the moment (it is read-only or in recovery); reading works, so"
     " try again in a moment.",
     retry_after=5,

@@ -26,10 +26,8 @@ FILE_PIECE = 64 * 1024
 
 Result = TypeVar("Result")
 
-BUSY = Problem(503, "unavailable", "Too many requests are waiting; try again in a second.")
-LATE = Problem(
-    503,
-    "unavailable",
+BUSY = Problem.unavailable("Too many requests are waiting; try again in a second.")
+LATE = Problem.unavailable(
     "There was no answer in time. What was asked for may still be done: look before asking again.",
     retry_after=5,
 )

@@ -6,7 +6,7 @@ import logging
 import random
 import re
 from collections import defaultdict
-from collections.abc import AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncIterable
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Protocol
@@ -19,6 +19,7 @@ from django.core.handlers.asgi import ASGIRequest
 from django.urls import re_path
 from django_eventstream.utils import get_channelmanager
 
+from amplifierd.common.asgi import ConnectionScope, Headers, Message, Receive, Send
 from amplifierd.common.callers import Caller, Nobody
 from amplifierd.common.formats import stamp
 from amplifierd.common.problems import log_failure, problem_of, send_problem
@@ -36,8 +37,6 @@ from sessions_app.streaming.subscription import Subscription
 from sessions_app.streaming.tree import Tree, parse_patterns
 
 logger = logging.getLogger(__name__)
-
-Headers = list[tuple[bytes, bytes]]
 
 HEADERS: Headers = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -70,12 +69,7 @@ class Streamer(AsyncHttpConsumer):
 
     _stream: asyncio.Task[None] | None = None
 
-    async def __call__(
-        self,
-        scope: dict[str, Any],
-        receive: Callable[[], Awaitable[dict[str, Any]]],
-        send: Callable[[dict[str, Any]], Awaitable[None]],
-    ) -> None:
+    async def __call__(self, scope: ConnectionScope, receive: Receive, send: Send) -> None:
         """Serve one request; whatever ends it, its task ends with it."""
         try:
             await super().__call__(scope, receive, send)
@@ -84,7 +78,7 @@ class Streamer(AsyncHttpConsumer):
                 self._stream.cancel()
                 await asyncio.gather(self._stream, return_exceptions=True)
 
-    async def dispatch(self, message: dict[str, Any]) -> None:
+    async def dispatch(self, message: Message) -> None:
         """Handle a message of the server.
 
         Streams use none of Django's connections, so none are closed here; the base class would take
@@ -95,12 +89,12 @@ class Streamer(AsyncHttpConsumer):
         elif message["type"] == "http.disconnect":
             await self.http_disconnect(message)
 
-    async def http_request(self, message: dict[str, Any]) -> None:
+    async def http_request(self, message: Message) -> None:
         """Start the stream once the request is complete."""
         if not message.get("more_body"):
             self._stream = asyncio.create_task(self._serve())
 
-    async def http_disconnect(self, message: dict[str, Any]) -> None:
+    async def http_disconnect(self, message: Message) -> None:
         """The client has gone, or the answer is complete."""
         raise StopConsumer
 
@@ -219,7 +213,7 @@ class FeedConsumer(Streamer):
         return encode_notice(FeedConnected, feed.greeting())
 
 
-def _parse_cursor(scope: dict[str, Any]) -> int | None:
+def _parse_cursor(scope: ConnectionScope) -> int | None:
     """Return the id of the last event that the client has; None if it names none.
 
     The header wins over the query, because a browser that reconnects sends both.
@@ -233,7 +227,7 @@ def _parse_cursor(scope: dict[str, Any]) -> int | None:
     return int(given)
 
 
-def _parse_query(scope: dict[str, Any]) -> defaultdict[str, str]:
+def _parse_query(scope: ConnectionScope) -> defaultdict[str, str]:
     """Return the last value of each parameter; empty for one that is not there."""
     query = parse_qs(scope["query_string"].decode("latin-1"))
     return defaultdict(str, {name: values[-1] for name, values in query.items()})

@@ -202,14 +202,6 @@ SET LOCAL jit = off
 """
 
 
-@dataclass(frozen=True)
-class Query:
-    """SQL, and what it is to be given."""
-
-    sql: str
-    parameters: dict[str, Any]
-
-
 class Hit(NamedTuple):
     """A session that was found, and its message that fits best; no message: the name alone.
 
@@ -253,10 +245,10 @@ def find(sessions: "SessionQuerySet", words: Words) -> Found:
     named = sessions.annotate(name_words=search_vector("name"))
     rows = named.values("id", "created_at", "message_count", "name_words").newest_first()
     try:
-        newest = _query(RECENT, words, sessions=rows)
+        sql, parameters = _query(RECENT, words, sessions=rows)
     except EmptyResultSet:
         return Found([], True)
-    found = _among(newest, FEW)
+    found = _among(sql, parameters | {"count": FEW})
     if found.is_whole or len(found.hits) >= ENOUGH:
         return found
     with connection.cursor() as cursor:
@@ -268,14 +260,15 @@ def find(sessions: "SessionQuerySet", words: Words) -> Found:
         if indexed.is_whole:
             return indexed
     # As many sessions as probably have enough hits, going by the first ones.
-    return _among(newest, min(MANY, FEW * ENOUGH // max(1, len(found.hits))))
+    count = min(MANY, FEW * ENOUGH // max(1, len(found.hits)))
+    return _among(sql, parameters | {"count": count})
 
 
-def _among(newest: Query, count: int) -> Found:
-    """Look through so many of the newest sessions."""
-    rows = _rows(Query(newest.sql, {**newest.parameters, "count": count}))
+def _among(sql: str, parameters: dict[str, Any]) -> Found:
+    """Look through the newest sessions, as many as the `count` of the parameters."""
+    rows = _rows(sql, parameters)
     looked_at, longest = rows[0][:2]
-    return Found(_to_hits(rows), looked_at < count and longest <= NEWEST)
+    return Found(_to_hits(rows), looked_at < parameters["count"] and longest <= NEWEST)
 
 
 def _by_index(sessions: "SessionQuerySet", words: Words) -> Found:
@@ -286,12 +279,12 @@ def _by_index(sessions: "SessionQuerySet", words: Words) -> Found:
     template = INDEX.replace("{within}", WITHIN if sessions.query.where else "")
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(BY_INDEX_ALONE)
-        rows = _rows(_query(template, words, named=named, sessions=ids))
+        rows = _rows(*_query(template, words, named=named, sessions=ids))
     return Found(_to_hits(rows), rows[0][0] <= INDEXED)
 
 
-def _query(template: str, words: Words, **parts: QuerySet[Any, Any]) -> Query:
-    """Return a template that is filled with queries of sessions."""
+def _query(template: str, words: Words, **parts: QuerySet[Any, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the SQL of a template that is filled with queries of sessions, and its parameters."""
     phrased = [word for phrase in words.phrases for word in phrase]
     parameters: dict[str, Any] = {
         "query": words.tsquery,
@@ -307,12 +300,12 @@ def _query(template: str, words: Words, **parts: QuerySet[Any, Any]) -> Query:
         named = {f"{part}{number}": value for number, value in enumerate(values)}
         parameters |= named
         filled[part] = sql % tuple(f"%({name})s" for name in named)
-    return Query(template.format(**filled), parameters)
+    return template.format(**filled), parameters
 
 
-def _rows(query: Query) -> list[Any]:
+def _rows(sql: str, parameters: dict[str, Any]) -> list[Any]:
     with connection.cursor() as cursor:
-        cursor.execute(query.sql, query.parameters)
+        cursor.execute(sql, parameters)
         return cursor.fetchall()
 
 

@@ -166,6 +166,11 @@ def read_only(apart: Apart) -> Iterator[None]:
             admin.execute("SELECT pg_reload_conf()")
 
 
+def is_refused(apart: Apart) -> bool:
+    """Tell whether a request that would write is refused."""
+    return apart.own.api.post("/sessions/", json={}).status_code == 503
+
+
 def test_a_read_only_database_refuses_writes_and_everything_goes_on_afterwards(
     apart: Apart,
 ) -> None:
@@ -174,7 +179,8 @@ def test_a_read_only_database_refuses_writes_and_everything_goes_on_afterwards(
     waiting = apart.own.session()
     workers, web = apart.workers(), [child.pid for child in apart.own.children("run_web")]
     with read_only(apart):
-        until(lambda: apart.own.api.post("/sessions/", json={}).status_code == 503, "no writes")
+        # The server tells its processes one after the other.
+        until(lambda: all(is_refused(apart) for _ in range(20)), "no writes")
         writes: list[Callable[[], httpx.Response]] = [
             lambda: apart.own.api.post("/sessions/", json={"profile_name": "foundation/test"}),
             lambda: apart.own.api.post(f"{path}/messages", json={"content": "not now"}),

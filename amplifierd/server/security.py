@@ -7,6 +7,7 @@ Exceptions behind this middleware, before a response has begun, are answered her
 
 import ipaddress
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from django.http.request import split_domain_port, validate_host
 
@@ -129,20 +130,15 @@ class SecurityMiddleware:
             await send_error(answer, problem, scope, headers)
 
 
+@dataclass(eq=False)
 class SecuredSend:
     """`send` for the application: adds headers, and records whether the response has begun."""
 
-    def __init__(
-        self,
-        send: Send,
-        headers: list[tuple[bytes, bytes]],
-        defaults: list[tuple[bytes, bytes]],
-    ) -> None:
-        self.send = send
-        self.headers = headers
-        # Added if the application has not set them itself.
-        self.defaults = defaults
-        self.began = False
+    send: Send
+    headers: list[tuple[bytes, bytes]]
+    # Added if the application has not set them itself.
+    defaults: list[tuple[bytes, bytes]]
+    began: bool = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -159,13 +155,13 @@ class SecuredSend:
         await self({"type": "http.response.body", "body": b""})
 
 
+@dataclass(eq=False)
 class LimitedReceive:
     """`receive` for the application: refuses a body of more than `limit` bytes."""
 
-    def __init__(self, receive: Receive, limit: int) -> None:
-        self.receive = receive
-        self.limit = limit
-        self.size = 0
+    receive: Receive
+    limit: int
+    size: int = 0
 
     async def __call__(self) -> Message:
         """Return the next message; raise Refused once the limit is passed."""

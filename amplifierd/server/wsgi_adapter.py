@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TypeVar
 from wsgiref.types import WSGIApplication
@@ -103,27 +104,20 @@ class WSGIAdapter:
         return not self.work
 
 
+@dataclass(eq=False)
 class Exchange:
     """One request and its response, which live in one thread of the pool; it opens and closes
     them there, because Django's database connections belong to threads."""
 
-    def __init__(
-        self,
-        wsgi: WSGIApplication,
-        environ: dict[str, Any],
-        receive: Receive,
-        send: Send,
-        deadline: asyncio.Timeout,
-    ) -> None:
-        self.wsgi = wsgi
-        self.environ = environ
-        self.receive = receive
-        self.send = send
-        self.deadline = deadline
-        self.loop = asyncio.get_running_loop()
-        # Empty until Django has begun its response.
-        self.head: Message = {}
-        self.gone = threading.Event()
+    wsgi: WSGIApplication
+    environ: dict[str, Any]
+    receive: Receive
+    send: Send
+    deadline: asyncio.Timeout
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+    # Empty until Django has begun its response.
+    head: Message = field(default_factory=dict)
+    gone: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> list[Message]:
         """Have the request answered; return what is still to be sent.

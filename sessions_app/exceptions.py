@@ -1,7 +1,5 @@
 """What the services refuse. The docstring is the default message; one handler maps it to HTTP."""
 
-from typing import Any
-
 from amplifierd.common.errors import ServiceError
 from sessions_app.states import SESSION_TRANSITIONS
 
@@ -33,11 +31,6 @@ class ApprovalNotFound(SessionsError, status=404):
 class ApprovalAnswered(SessionsError, status=409, code="already_answered"):
     """This approval has been answered already."""
 
-    @classmethod
-    def with_(cls, approval: Any) -> "ApprovalAnswered":
-        by = f" by {approval.answered_by}" if approval.answered_by else ""
-        return cls(f"This approval is {approval.status} already{by}; nothing waits for it.")
-
 
 class AppendOnly(SessionsError, status=409, code="append_only"):
     """A transcript only grows. To go on without its last messages, fork the session before them."""
@@ -53,13 +46,6 @@ class ForkBeyondEnd(SessionsError):
 
 class TooMuchToCopy(SessionsError, status=409, code="too_large"):
     """There is too much to copy at a time."""
-
-    @classmethod
-    def of(cls, sessions: int, messages: int) -> "TooMuchToCopy":
-        return cls(
-            f"At most {sessions} sessions with {messages} messages are copied at a time; "
-            "clone a sub-session, or fork at an earlier message."
-        )
 
 
 class MetadataTooLarge(SessionsError):

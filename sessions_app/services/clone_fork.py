@@ -24,6 +24,10 @@ from sessions_app.services import hints
 # What is copied at a time; more is refused.
 MOST_SESSIONS = 1000
 MOST_MESSAGES = 50_000
+TOO_MUCH = (
+    f"At most {MOST_SESSIONS} sessions with {MOST_MESSAGES} messages are copied at a time; clone a"
+    " sub-session, or fork at an earlier message."
+)
 # Messages, and whole sessions, that one statement copies: a fraction of a second's work.
 MESSAGES_AT_A_TIME = 1_000
 SESSIONS_AT_A_TIME = 50
@@ -87,7 +91,7 @@ def clone(session_id: str, sees: Visibility) -> Session:
         while level:
             ids += level
             if len(ids) > MOST_SESSIONS:
-                raise TooMuchToCopy.of(MOST_SESSIONS, MOST_MESSAGES)
+                raise TooMuchToCopy(TOO_MUCH)
             children = Session.objects.visible_to(sees).filter(parent__in=level)
             in_order = children.order_by("created_at", "id").values_list("id", flat=True)
             level = list(in_order[: MOST_SESSIONS + 1])
@@ -178,7 +182,7 @@ FROM line
 def _copy(originals: Sequence[Original]) -> Session:
     """Make a copy of each, its parent being the copy of its parent; return that of the first."""
     if sum(original.length for original in originals) > MOST_MESSAGES:
-        raise TooMuchToCopy.of(MOST_SESSIONS, MOST_MESSAGES)
+        raise TooMuchToCopy(TOO_MUCH)
     ids = {original.id: new_session_id() for original in originals}
     now = timezone.now()
     for first in range(0, len(originals), SESSIONS_AT_A_TIME):

@@ -114,7 +114,10 @@ def answer(
                 f"Nothing in session {session_id} waits for the approval {approval_id!r}."
             )
         if approval.status != ActionStatus.PENDING:
-            raise ApprovalAnswered.with_(approval)
+            who = f" by {approval.answered_by}" if approval.answered_by else ""
+            raise ApprovalAnswered(
+                f"This approval is {approval.status} already{who}; nothing waits for it."
+            )
         denies = response == Answer.DENY
         status = ActionStatus.DENIED if denies else ActionStatus.APPROVED
         always = response == Answer.ALWAYS and approval.fingerprint != ""

@@ -25,7 +25,7 @@ from amplifierd.common.serializers import Body, Flag, Member, Number, Object, Ou
 from amplifierd.common.text import is_blank
 from sessions_app import events
 from sessions_app.models import Message, Run
-from sessions_app.services import cleanup
+from sessions_app.services import sessions
 from sessions_app.services.runs import Strategy
 from sessions_app.states import (
     APPROVAL_STATUSES,
@@ -420,13 +420,15 @@ class Cleanup(Body):
 
     example = {"older_than_days": 30, "dry_run": True}
 
-    older_than_days = Number(default=cleanup.DEFAULT_DAYS, min_value=0, max_value=cleanup.MOST_DAYS)
+    older_than_days = Number(
+        default=sessions.CLEANUP_DAYS, min_value=0, max_value=sessions.MOST_DAYS
+    )
     status = serializers.ChoiceField(
-        choices=cleanup.REMOVABLE,
+        choices=sessions.REMOVABLE,
         default=None,
         allow_null=True,
         error_messages={
-            "invalid_choice": f"Give one of {', '.join(cleanup.REMOVABLE)}; an active session is "
+            "invalid_choice": f"Give one of {', '.join(sessions.REMOVABLE)}; an active session is "
             "never removed: end it first."
         },
     )

@@ -33,7 +33,7 @@ from sessions_app.api.viewsets import (
 from sessions_app.models import Session
 from sessions_app.models.querysets import SessionQuerySet
 from sessions_app.search import Hit, Words, find, find_snippets, mark_words, parse_words
-from sessions_app.services import cleanup, clone_fork, sessions
+from sessions_app.services import clone_fork, sessions
 from sessions_app.states import SessionStatus
 
 METADATA_KEY = OpenApiParameter(
@@ -264,8 +264,8 @@ class SessionViewSet(SessionsViewSet):
         """
         wanted = validate(serializers.Cleanup, request.data)
         is_dry = wanted.pop("dry_run")
-        found = cleanup.removable(get_caller(request).sees, **wanted)
-        count = found.count() if is_dry else cleanup.remove(found)
+        found = sessions.find_removable(get_caller(request).sees, **wanted)
+        count = found.count() if is_dry else sessions.remove(found)
         return Response({"removed_count": count, "removedCount": count, "dryRun": is_dry})
 
 

@@ -1,15 +1,16 @@
-"""Sessions: created, taken from status to status, renamed, deleted.
+"""Sessions: created, taken from status to status, renamed, deleted, cleaned up.
 
 A status changes together with its event, or not at all.
 """
 
 import json
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
-from django.db.models import F
+from django.db.models import F, Q
 from django.db.models.functions import Greatest, Now
 from django.utils import timezone
 
@@ -23,6 +24,7 @@ from profiles_app.services.profiles import resolve_profile
 from sessions_app.events import EventType, SessionDeletedHint, SessionUpdatedHint
 from sessions_app.exceptions import InvalidTransition, MetadataTooLarge, SessionNotFound
 from sessions_app.models import Checkpoint, Event, Message, Run, Session, SubSessionCall
+from sessions_app.models.querysets import SessionQuerySet
 from sessions_app.models.triggers import PURGE_SETTING
 from sessions_app.services import hints, journal, runs, statements
 from sessions_app.services.journal import Entry
@@ -249,6 +251,51 @@ def purge(session: Session) -> None:
     Run.objects.filter(session=session)._raw_delete("default")
     Session.objects.filter(pk=session.id)._raw_delete("default")
     _announce_deletion(session.id, session.last_event_seq, session.owner)
+
+
+# Days after which a cleanup removes sessions, and at most: no session is a hundred years old.
+CLEANUP_DAYS, MOST_DAYS = 30, 36_500
+# Statuses of sessions that a cleanup removes; never an active one.
+REMOVABLE = (str(SessionStatus.CREATED), *(str(status) for status in SESSION_TERMINAL))
+# Sessions that a cleanup looks for at a time.
+BATCH = 500
+
+
+def find_removable(
+    sees: Visibility, older_than_days: int = CLEANUP_DAYS, status: str | None = None
+) -> SessionQuerySet:
+    """Return the sessions that ended so many days ago, or that were created then and never started.
+
+    Only those in `status`, if one is given, and of what the caller `sees`.
+    """
+    cutoff = Now() - timedelta(days=older_than_days)
+    old = Q(status__in=SESSION_TERMINAL, ended_at__lt=cutoff) | Q(status=SessionStatus.CREATED)
+    # What ended before then was created before then: the index on status begins with that.
+    found = Session.objects.visible_to(sees).filter(
+        old, status__in=[status] if status else REMOVABLE, created_at__lt=cutoff
+    )
+    return found.defer("mount_plan", "settings_overrides", "metadata", "error_details")
+
+
+def remove(found: SessionQuerySet) -> int:
+    """Delete what was found, each session in a transaction of its own; return how many.
+
+    What is done is done, whatever comes in between. One that was started, touched or deleted
+    meanwhile is left to whoever did so; children of what is removed stay, without a parent.
+    """
+    ids, last, removed = found.order_by("id").values_list("id", flat=True), "", 0
+    while batch := list(ids.filter(id__gt=last)[:BATCH]):
+        for session_id in batch:
+            # What it gave to sub-sessions has ended with it, even if no worker has come to that.
+            end_sub_sessions(session_id)
+            with transaction.atomic():
+                # Whoever copies it holds it, and is not waited for.
+                free = found.select_for_update(skip_locked=True)
+                if session := free.filter(pk=session_id).first():
+                    purge(session)
+                    removed += 1
+        last = batch[-1]
+    return removed
 
 
 def _transition(

@@ -16,7 +16,7 @@ from sessions_app import search, traces
 from sessions_app.api.viewsets import find_session, require_session
 from sessions_app.exceptions import SessionNotFound
 from sessions_app.models import Approval, Session
-from sessions_app.services import cleanup, clone_fork, sessions
+from sessions_app.services import clone_fork, sessions
 from sessions_app.streaming.feed import channels_of
 from sessions_app.streaming.journal_reader import JournalReader
 from tests.conftest import MOCK
@@ -27,7 +27,7 @@ from tests.integration.test_stream_tree import TreeClient
 READERS = [
     Session.objects.visible_to,
     Approval.objects.visible_to,
-    cleanup.removable,
+    sessions.find_removable,
     clone_fork.clone,
     traces.tree_events,
     JournalReader.find_tree,
@@ -54,7 +54,7 @@ def test_none_is_not_everyone(session: Session) -> None:
     with pytest.raises(TypeError):
         Session.objects.visible_to()
     with pytest.raises(TypeError):
-        cleanup.removable()
+        sessions.find_removable()
 
 
 @pytest.mark.django_db
@@ -79,7 +79,7 @@ def test_nobody_finds_nothing(make: Callable[..., Session]) -> None:
     assert search.find(nothing, words).hits == []
     assert pagination.count_total(nothing) == 0
     assert not nothing.is_held(session.id)
-    assert cleanup.removable(Nobody(), 0).count() == 0
+    assert sessions.find_removable(Nobody(), 0).count() == 0
     assert channels_of(Nobody()) == set()
 
 

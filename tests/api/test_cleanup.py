@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from amplifierd.common.callers import Everyone, Owner
 from sessions_app.models import Event, Message, Session
-from sessions_app.services import cleanup, messages
+from sessions_app.services import messages, sessions
 from sessions_app.states import SessionStatus
 from tests.conftest import Api
 
@@ -110,15 +110,15 @@ def test_what_makes_no_sense_is_refused(api: Api, aged: Make, body: Any) -> None
 def test_only_sessions_of_the_owner_are_removed(aged: Make) -> None:
     mine, other = aged("completed", 40), aged("completed", 40)
     Session.objects.filter(pk=mine.id).update(owner="me")
-    assert cleanup.remove(cleanup.removable(Owner("me"))) == 1
+    assert sessions.remove(sessions.find_removable(Owner("me"))) == 1
     assert left() == {other.id}
 
 
 def test_batches_reach_all(aged: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cleanup, "BATCH", 2)
+    monkeypatch.setattr(sessions, "BATCH", 2)
     for _ in range(5):
         aged("completed", 40)
-    assert cleanup.remove(cleanup.removable(Everyone())) == 5
+    assert sessions.remove(sessions.find_removable(Everyone())) == 5
 
 
 def test_a_session_that_was_started_meanwhile_is_left(aged: Make) -> None:
@@ -131,5 +131,5 @@ def test_a_session_that_was_started_meanwhile_is_left(aged: Make) -> None:
         return execute(sql, *rest)
 
     with connection.execute_wrapper(start):
-        assert cleanup.remove(cleanup.removable(Everyone())) == 0
+        assert sessions.remove(sessions.find_removable(Everyone())) == 0
     assert left() == {session.id}

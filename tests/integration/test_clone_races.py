@@ -14,15 +14,7 @@ from amplifierd.common.callers import Everyone
 from sessions_app import invariants
 from sessions_app.exceptions import SessionNotFound
 from sessions_app.models import Event, Message, Session
-from sessions_app.services import (
-    attempts,
-    checkpoints,
-    cleanup,
-    clone_fork,
-    messages,
-    runs,
-    sessions,
-)
+from sessions_app.services import attempts, checkpoints, clone_fork, messages, runs, sessions
 from sessions_app.worker.turns import read_turn
 from tests.conftest import Api, claimed, say, started
 from tests.harness.racing import race
@@ -124,7 +116,7 @@ def test_two_cleanups_at_once_remove_each_session_once(make: Make) -> None:
     ids = [make("completed").id for _ in range(20)]
     long_ago = timezone.now() - timedelta(days=40)
     Session.objects.filter(pk__in=ids).update(created_at=long_ago, ended_at=long_ago)
-    counts = race([lambda: cleanup.remove(cleanup.removable(Everyone()))] * 3)
+    counts = race([lambda: sessions.remove(sessions.find_removable(Everyone()))] * 3)
     assert sum(counts) == 20
     assert not Session.objects.exists()
 
@@ -136,10 +128,12 @@ def test_a_cleanup_does_not_wait_for_a_copy(make: Make) -> None:
     removed: list[int] = []
     with transaction.atomic():
         clone_fork.clone(session.id, Everyone())
-        with elsewhere(lambda: removed.append(cleanup.remove(cleanup.removable(Everyone())))):
+        with elsewhere(
+            lambda: removed.append(sessions.remove(sessions.find_removable(Everyone())))
+        ):
             pass
     assert removed == [0]
-    assert cleanup.remove(cleanup.removable(Everyone())) == 1
+    assert sessions.remove(sessions.find_removable(Everyone())) == 1
 
 
 def test_a_key_makes_one_cleanup_of_two(make: Make, api: Api) -> None:

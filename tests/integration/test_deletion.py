@@ -10,7 +10,7 @@ from django.db.backends.utils import CursorWrapper
 
 from amplifierd.common.callers import Everyone
 from sessions_app.models import Event, Run, Session, SubSessionCall
-from sessions_app.services import attempts, cleanup, clone_fork, runs, sessions
+from sessions_app.services import attempts, clone_fork, runs, sessions
 from sessions_app.services.sub_sessions import SubSessionRequest
 from tests.conftest import claimed, say
 from tests.harness.waiting import until
@@ -87,7 +87,8 @@ def test_a_sub_session_ends_when_its_parent_is_cleaned_up(make: Make) -> None:
     # No worker is there to do what the end of the parent asks for.
     sessions.terminate(parent.id)
     assert (
-        cleanup.remove(cleanup.removable(Everyone(), older_than_days=0).filter(pk=parent.id)) == 1
+        sessions.remove(sessions.find_removable(Everyone(), older_than_days=0).filter(pk=parent.id))
+        == 1
     )
     child.refresh_from_db()
     assert (child.status, child.parent_id) == ("terminated", None)

@@ -9,15 +9,7 @@ from django.db import transaction
 
 from amplifierd.common.callers import Everyone, Owner
 from sessions_app.models import Attempt, Session
-from sessions_app.services import (
-    attempts,
-    cleanup,
-    clone_fork,
-    messages,
-    pending_actions,
-    runs,
-    sessions,
-)
+from sessions_app.services import attempts, clone_fork, messages, pending_actions, runs, sessions
 from sessions_app.services.attempts import Failure
 from sessions_app.services.journal import Entry, append
 from sessions_app.streaming import notifier
@@ -91,7 +83,7 @@ def test_a_cleanup_is_told_of_exactly_what_it_removed(make: Callable[..., Sessio
     old = {make("completed").id for _ in range(3)}
     kept = make("active")
     hints = receive_hints(
-        lambda: cleanup.remove(cleanup.removable(Everyone(), 0)),
+        lambda: sessions.remove(sessions.find_removable(Everyone(), 0)),
         lambda: messages.add(kept.id, "x"),
         last="session_updated",
     )

@@ -125,17 +125,13 @@ def list_response(
     request: Request, rows: list[Any], total: int, following: Cursor | None
 ) -> Response:
     """Return the answer of a list; `following` is where the next page begins, if there is one."""
-    url = None
+    headers = {"X-Total-Count": str(total)}
     if following:
         parameters = request.query_params.copy()
         parameters["cursor"] = str(following)
         url = f"{request.build_absolute_uri(request.path)}?{parameters.urlencode()}"
-    return Response(rows, headers=page_headers(total, url))
-
-
-def page_headers(total: int, next_url: str | None) -> dict[str, str]:
-    link = {"Link": f'<{next_url}>; rel="next"'} if next_url else {}
-    return {"X-Total-Count": str(total), **link}
+        headers["Link"] = f'<{url}>; rel="next"'
+    return Response(rows, headers=headers)
 
 
 def count_total(found: QuerySet[Any]) -> int:

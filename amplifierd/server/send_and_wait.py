@@ -7,6 +7,7 @@ ended, a short call in a thread reads the answer.
 
 import asyncio
 import json
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
@@ -26,6 +27,7 @@ from sessions_app.streaming.hub import wait_for_run
 REPLAYED = (b"idempotent-replayed", b"true")
 
 
+@dataclass(eq=False)
 class SendAndWait:
     """An ASGI application before the WSGI adapter, for requests that send a message.
 
@@ -33,17 +35,16 @@ class SendAndWait:
     202 if the message was accepted. If the client disconnects, its run goes on.
     """
 
-    def __init__(self, adapter: WSGIAdapter, seconds: float | None = None) -> None:
-        self.adapter = adapter
-        # How long a request waits that has neither the parameter nor the header.
-        self.seconds = seconds
+    adapter: WSGIAdapter
+    # How long a request waits that has neither the parameter nor the header.
+    seconds: float = 0
 
     async def __call__(self, scope: ConnectionScope, receive: Receive, send: Send) -> None:
         query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         parameter = query.get("wait", [None])[-1]
         prefer = [value for name, value in scope["headers"] if name.lower() == b"prefer"]
         wait = queries.parse_wait(parameter, b",".join(prefer).decode("latin-1"))
-        wait = wait or queries.Wait(self.seconds or 0)
+        wait = wait or queries.Wait(self.seconds)
         if scope["method"] != "POST" or not wait.seconds:
             return await self.adapter(scope, receive, send)
         deadline = asyncio.get_running_loop().time() + wait.seconds

@@ -49,12 +49,8 @@ def add(
         # One statement, and so one transaction unless the caller has one.
         position = journal.append(session_id, [Entry(EventType.MESSAGE_ADDED, {}, message=line)])
     except journal.NotAppended:
-        raise why_not(session_id) from None
+        status = Session.objects.filter(pk=session_id).values_list("status", flat=True).first()
+        if status is None:
+            raise SessionNotFound.of(session_id) from None
+        raise InvalidTransition.not_active(status) from None
     return AddedMessage(**vars(line), seq=position.message_count)
-
-
-def why_not(session_id: str) -> SessionNotFound | InvalidTransition:
-    status = Session.objects.filter(pk=session_id).values_list("status", flat=True).first()
-    if status is None:
-        return SessionNotFound.of(session_id)
-    return InvalidTransition.not_active(status)

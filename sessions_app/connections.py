@@ -28,11 +28,7 @@ def parameters(purpose: str) -> dict[str, Any]:
     if options := settings.get("options"):
         # The time limit for the statements of requests is not for streams, which have their own.
         settings["options"] = f"{options} -c statement_timeout=0"
-    return {
-        **settings,
-        "autocommit": True,
-        "application_name": f"amplifierd {purpose}",
-    }
+    return {**settings, "autocommit": True, "application_name": f"amplifierd {purpose}"}
 
 
 def to_json(value: Mapping[str, int] | Sequence[object]) -> str:

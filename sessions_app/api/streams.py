@@ -116,10 +116,7 @@ TREE = _describe_frame(
 )
 FEED = _describe_frame(
     {name: ref(f"{title(name)}Hint") for name in Hint.registry},
-    {
-        "event": "session_updated",
-        "data": f'{{"sessionId": "{SESSION_ID}", "status": "active"}}',
-    },
+    {"event": "session_updated", "data": f'{{"sessionId": "{SESSION_ID}", "status": "active"}}'},
 )
 
 

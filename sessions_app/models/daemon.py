@@ -50,9 +50,7 @@ class IdempotencyKey(models.Model):
     created_at = models.DateTimeField(db_default=Now())
 
     class Meta:
-        constraints = [
-            models.UniqueConstraint("owner", "key", name="idempotency_key_of_owner"),
-        ]
+        constraints = [models.UniqueConstraint("owner", "key", name="idempotency_key_of_owner")]
         indexes = [
             # the oldest keys, to delete them
             models.Index("created_at", name="idempotency_oldest"),

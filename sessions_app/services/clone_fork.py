@@ -67,10 +67,7 @@ class Original:
             parent_id=parent_id,
             settings_overrides=source.settings_overrides,
             mount_plan=readdress(
-                source.mount_plan,
-                session_id=id,
-                parent_session_id=parent_id,
-                created_at=born,
+                source.mount_plan, session_id=id, parent_session_id=parent_id, created_at=born
             ),
             metadata={**source.metadata, **self.origin},
             created_at=born,

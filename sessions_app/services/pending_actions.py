@@ -122,9 +122,7 @@ def answer(
         status = ActionStatus.DENIED if denies else ActionStatus.APPROVED
         always = response == Answer.ALWAYS and approval.fingerprint != ""
         same = Approval.objects.filter(
-            session_id=session_id,
-            tool_name=approval.tool_name,
-            fingerprint=approval.fingerprint,
+            session_id=session_id, tool_name=approval.tool_name, fingerprint=approval.fingerprint
         )
         asked = same.pending() if always else [approval]
         _settle(asked, status, reason=reason, always=always, by=by)

@@ -1,8 +1,8 @@
 """Points at which a test may hold a process, to kill it just there.
 
-A barrier does nothing unless AMPLIFIERD_BARRIERS names a folder and the test has put a file with
-the barrier's name into it. Who gets there first takes the file, and waits until the test removes
-what it became.
+A failpoint does nothing unless AMPLIFIERD_BARRIERS names a folder, and a test has put a file with
+the failpoint's name into it. The process that reaches it first renames the file, and waits until
+the test removes it.
 """
 
 import time
@@ -29,21 +29,9 @@ BEFORE_SETTLING = "before-settling"
 # The outcome is told, the worker not yet done with the session.
 SETTLED = "settled"
 
-ALL = (
-    SEND_BEFORE_COMMIT,
-    ANSWER_KEPT,
-    CLAIMED,
-    WRITTEN,
-    KEPT,
-    CALLED,
-    PARKED,
-    BEFORE_SETTLING,
-    SETTLED,
-)
-
 
 def reach(name: str) -> None:
-    """Pass a barrier; wait there if it is closed."""
+    """Pass a failpoint; wait there if a test holds it."""
     if not settings.BARRIERS:
         return
     closed = Path(settings.BARRIERS) / name

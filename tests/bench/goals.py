@@ -61,6 +61,8 @@ HELD, HELD_SHARE = (10, 20, 35, 50, 75, 100, 150, 200), 3
 # Tokens of the answer that shows how many fit into the time, and the most that an answer has; how
 # often they are read, of which the median counts.
 TRIED, MOST, ROUNDS = 1000, 100_000, 3
+# Seconds for which hello is asked before and after a row.
+HELLO_SECONDS = 1.0
 # Seconds that runs get; that an idle daemon gets to come to rest, and is watched: PostgreSQL starts
 # a process for autovacuum once a minute.
 PATIENCE, REST, WATCHED = 300.0, 3.0, 60.0
@@ -303,16 +305,18 @@ def measure_goals(
     """Measure the rows of these keys, those of one daemon together, and then profile them."""
     goals = Goals()
     with serving(HELLO_MODULE) as hello:
+
+        def ask() -> float:
+            return ask_hello(*hello, FEW, HELLO_SECONDS).cpu or 0.0
+
         if shared := [key for key in SHARED if key in keys]:
             say("Starting a daemon")
             with daemon() as target:
                 rows = Rows(target, seconds)
-                goals.hello = ask_hello(*hello, FEW, seconds).cpu
-                measure_shared(goals, rows, shared, say, is_profiled)
+                measure_shared(goals, rows, shared, say, is_profiled, ask)
         if sized := [key for key in SIZED if key in keys]:
             say("Starting a daemon without a worker")
-            goals.hello = goals.hello or ask_hello(*hello, FEW, seconds).cpu
-            measure_sizes(goals, seconds, sized, say, is_profiled)
+            measure_sizes(goals, seconds, sized, say, is_profiled, ask)
     if "memory" in keys:
         say("Starting a daemon in which sessions are created")
         goals.note("memory", measure_memory)
@@ -323,12 +327,19 @@ def measure_goals(
 
 
 def measure_shared(
-    goals: Goals, rows: Rows, keys: Sequence[str], say: Say, is_profiled: bool
+    goals: Goals,
+    rows: Rows,
+    keys: Sequence[str],
+    say: Say,
+    is_profiled: bool,
+    ask: Callable[[], float],
 ) -> None:
     """Measure rows on the daemon that they share; only then profile it, which slows it down."""
     for key in keys:
         say(f"Measuring {key}")
+        before = ask()
         goals.note(key, getattr(rows, key))
+        goals.hellos[key] = (before + ask()) / 2
     for key in keys if is_profiled else ():
         if key not in ONCE:
             say(f"Profiling {key}")
@@ -338,7 +349,12 @@ def measure_shared(
 
 
 def measure_sizes(
-    goals: Goals, seconds: float, keys: Sequence[str], say: Say, is_profiled: bool
+    goals: Goals,
+    seconds: float,
+    keys: Sequence[str],
+    say: Say,
+    is_profiled: bool,
+    ask: Callable[[], float],
 ) -> None:
     """Measure `list`, `page` and `create` on a daemon without a worker that gets more sessions."""
     requests = {
@@ -347,6 +363,7 @@ def measure_sizes(
         "create": Operation("create", "", "POST", [SESSIONS], 201, CREATION),
     }
     found: dict[str, Values] = defaultdict(list)
+    hellos: dict[str, list[float]] = defaultdict(list)
     with daemon(AMPLIFIERD_WORKERS="0") as target:
         origin, filled, cpu = fill.make_origin(target), 0, Processes(target).cpu_seconds
         for size in SIZES if "list" in keys else SIZES[1:2]:
@@ -357,11 +374,13 @@ def measure_sizes(
                 say(f"Measuring {key} at {size:,} sessions")
                 figures = operations.measure(requests[key], target, 1, seconds, cpu)
                 found[key].append(Figure(figures.p50, figures.cpu))
+                hellos[key].append(ask())
                 if is_profiled and size == SIZES[1]:
                     with profiling(target, key) as profiles:
                         operations.measure(requests[key], target, 1, seconds)
                     goals.profiles += profiles
     goals.found |= found
+    goals.hellos |= {key: sum(each) / len(each) for key, each in hellos.items()}
 
 
 def measure_memory() -> Values:

@@ -351,14 +351,15 @@ def test_goals_stand_beside_what_was_measured() -> None:
     }
     failed = {"pace": "A run failed."}
     report = Report(
-        {"cores": 2, "load before": 0.0}, goals=goal_table.Goals(found, failed, hello=0.5)
+        {"cores": 2, "load before": 0.0},
+        goals=goal_table.Goals(found, failed, hellos=dict.fromkeys(found, 0.5)),
     )
     page = render_page(report)
     assert "| - | - | 3.8 (16 x) | ≤ 5 x hello | 2 (4 x) | yes | - | - |" in page
     assert "| 650 · 950 · 1,200 | 700 · 951 · 900 | no | 1,458 · 1,982 · 1,875: yes |" in page
     assert "| ≤ 25 | 21.0 | yes | 10.1: yes | 20.0 (40.0 x) |" in page
     assert "pace was not measured: A run failed." in page
-    assert json.loads(json.dumps(as_json(report)))["goals"]["hello"] == 0.5
+    assert json.loads(json.dumps(as_json(report)))["goals"]["hellos"]["get"] == 0.5
 
 
 def test_every_row_of_the_goals_can_be_measured() -> None:

@@ -19,7 +19,14 @@ from tests.bench.client import BenchError
 from tests.bench.daemon import Daemon, daemon
 from tests.bench.load import Figures, Measured
 from tests.bench.operations import measure_first_content
-from tests.bench.report import Report, as_json, conditions, print_tables, render_page
+from tests.bench.report import (
+    Report,
+    as_json,
+    conditions,
+    describe_failures,
+    print_tables,
+    render_page,
+)
 
 PARTS = ("goals", "limits", "requests", "lists", "streams", "engine")
 # There are many lists: each is measured for so much less of the time.
@@ -75,8 +82,6 @@ class Command(BaseCommand):
         try:
             with leaving_on_signals():
                 report = self.measure(options)
-        except (BenchError, PostgresError, psycopg.Error, psutil.Error, OSError) as error:
-            raise CommandError(f"Nothing was measured. {error}") from None
         except KeyboardInterrupt:
             raise CommandError("Interrupted; the daemon is gone.", returncode=130) from None
         if options["write"]:
@@ -85,13 +90,22 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(as_json(report), indent=2))
         else:
             print_tables(report, Console(file=sys.stdout, highlight=False, markup=False))
+        if report.failed:
+            raise CommandError("\n".join(describe_failures(report)))
 
     def measure(self, options: dict[str, Any]) -> Report:
-        """Measure what was asked for, each part on a daemon of its own, and remove the daemons."""
+        """Measure what was asked for, each part on daemons of its own, and remove the daemons.
+
+        A part that fails leaves the others.
+        """
         chosen = ("connections", "web", "seconds", "sessions")
         report = Report(conditions(**{name: options[name] for name in chosen}))
         for part in options["parts"] or PARTS:
-            report = replace(report, **getattr(self, f"measure_{part}")(report, options))
+            try:
+                report = replace(report, **getattr(self, f"measure_{part}")(report, options))
+            except (BenchError, PostgresError, psycopg.Error, psutil.Error, OSError) as error:
+                # What has taken minutes to measure is not thrown away.
+                report.failed[part] = str(error)
         return report
 
     def measure_goals(self, report: Report, options: dict[str, Any]) -> dict[str, Any]:

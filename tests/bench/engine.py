@@ -328,7 +328,7 @@ def approve_call(daemon: Daemon, sender: Client) -> list[float]:
 
 TOKENS = 20_000
 # What its daemon needs: a place for each run.
-SETTINGS = {"AMPLIFIERD_CONCURRENCY": str(SIZES[-1])}
+SETTINGS = {"AMPLIFIERD_CONCURRENCY": str(SIZES[-1]), "AMPLIFIERD_WORKERS": "1"}
 
 
 @dataclass(frozen=True)

@@ -401,7 +401,7 @@ def measure_hold(seconds: float, say: Say, sizes: Sequence[int] = HELD) -> Value
     """Return the most runs that one worker holds, of a daemon with a place for each of them."""
     most = 0
     with (
-        daemon(None, **SETTINGS, AMPLIFIERD_WORKERS="1") as target,
+        daemon(None, **SETTINGS) as target,
         serving("tests.bench.provider") as (port, provider),
     ):
         meters = Meters(target, provider)

@@ -3,7 +3,7 @@
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,13 @@ class Report:
     goals: Goals | None = None
     full: Sequence[Full] = ()
     grown: Sequence[Grown] = ()
+    # The error of each part that failed.
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def describe_failures(report: Report) -> list[str]:
+    """Return a sentence on each part that was not measured."""
+    return [f"{part} was not measured: {error}" for part, error in report.failed.items()]
 
 
 def conditions(**chosen: str | int | float) -> dict[str, str | int | float]:
@@ -73,6 +80,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "goals": goals_json(report.goals) if report.goals else None,
         "full": [asdict(each) for each in report.full],
         "grown": [asdict(each) for each in report.grown],
+        "failed": report.failed,
     }
 
 
@@ -346,7 +354,8 @@ def machine(report: Report) -> list[str]:
         f"- {processor()}, {memory:.0f} GiB, {platform.system()} {platform.release()}",
         f"- {pairs}",
     ]
-    return [*lines, f"- **{BUSY}**", ""] if was_busy(report.conditions) else [*lines, ""]
+    busy = [BUSY] if was_busy(report.conditions) else []
+    return [*lines, *(f"- **{line}**" for line in [*busy, *describe_failures(report)]), ""]
 
 
 def processor() -> str:

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from tests.bench import goal_table, goals, limits
 from tests.bench.client import BenchError, Client, Response, Streams, check_status, frames, stream
+from tests.bench.command import Command
 from tests.bench.daemon import environment, read_port, read_tail
 from tests.bench.lists import Growth, Size, Written
 from tests.bench.load import Figures, Load, Measured, drive, percentile, repeat
@@ -406,3 +407,16 @@ def test_what_ten_times_as_much_costs_is_a_ratio_for_each_figure() -> None:
     report = Report({}, grown=[grown])
     assert sections(report)[0].rows == [["sse", "2", "3", "1.50"]]
     assert json.loads(json.dumps(as_json(report)))["grown"][0]["key"] == "sse"
+
+
+def test_a_part_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> dict[str, object]:
+        raise BenchError("no daemon")
+
+    full = [limits.Full("get", web, 500.0, 1.5, 0.25, 0.1) for web in limits.WEB]
+    monkeypatch.setattr(Command, "measure_engine", fail)
+    monkeypatch.setattr(Command, "measure_limits", lambda *_: {"full": full})
+    options = {"connections": 4, "web": 1, "seconds": 1.0, "sessions": 100}
+    report = Command().measure({**options, "parts": ["engine", "limits"]})
+    assert report.full == full
+    assert "- **engine was not measured: no daemon**" in render_page(report)

@@ -62,8 +62,9 @@ class Listener:
         self, connection: psycopg.AsyncConnection[Any], on_notification: Callable[[str], None]
     ) -> None:
         self._connection = connection
-        # Kept, because a connection that is lost has none any more.
-        self._descriptor = connection.fileno()
+        # The descriptor that is read from; None as soon as that ends, because the number of one
+        # that is closed may be that of a client's connection a moment later.
+        self._descriptor: int | None = None
         self._loop = asyncio.get_running_loop()
         self._lost: asyncio.Future[None] = self._loop.create_future()
         # Notifications that come with the answer to a statement are handed out by psycopg.
@@ -81,6 +82,8 @@ class Listener:
     ) -> list[tuple[Any, ...]]:
         """Execute a statement, and return its rows; raise psycopg.Error."""
         async with self._is_free:
+            if self.is_lost:
+                raise psycopg.OperationalError("The connection is lost.")
             self.stop()
             try:
                 return await (await self._connection.execute(statement, parameters)).fetchall()
@@ -101,9 +104,12 @@ class Listener:
 
     def stop(self) -> None:
         """Hand out nothing for now."""
-        self._loop.remove_reader(self._descriptor)
+        if self._descriptor is not None:
+            self._loop.remove_reader(self._descriptor)
+            self._descriptor = None
 
     def _watch(self) -> None:
+        self._descriptor = self._connection.fileno()
         self._loop.add_reader(self._descriptor, self._receive)
         # What is here already does not make the socket readable.
         self._receive()

@@ -1,5 +1,8 @@
 """The notifier: it tells after the commit, and is never in anybody's way."""
 
+import asyncio
+import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -103,6 +106,36 @@ def test_notifying_goes_on_after_the_connection_was_lost(listener: Listener) -> 
     assert terminate("notifier") == 1
     journal_grew.send(object, grown={"session_a": 2}, within=0.0)
     notifications(listener, "session_a", 2)
+
+
+def test_a_lost_connection_leaves_the_next_owner_of_its_descriptor_alone() -> None:
+    async def test() -> None:
+        loop, taken = asyncio.get_running_loop(), asyncio.Event()
+        connection = await connections.connect("test")
+        listening = connections.Listener(connection, lambda _: None)
+        await listening.execute("SELECT 1")
+        number = connection.fileno()
+        [(pid,)] = await listening.execute("SELECT pg_backend_pid()")
+        waiting = asyncio.create_task(listening.wait())
+        ours, theirs = socket.socketpair()
+        with psycopg.connect(**connections.parameters("test")) as other:
+            other.execute("SELECT pg_terminate_backend(%s, 10000)", [pid])
+        with pytest.raises(psycopg.OperationalError):
+            await waiting
+        # A client connects meanwhile.
+        with ours, theirs:
+            os.dup2(ours.fileno(), number)
+            loop.add_reader(number, taken.set)
+            listening.stop()
+            with pytest.raises(psycopg.OperationalError):
+                await listening.execute("SELECT 1")
+            theirs.send(b"x")
+            await asyncio.wait_for(taken.wait(), DEADLINE)
+            loop.remove_reader(number)
+            os.close(number)
+        await connection.close()
+
+    asyncio.run(test())
 
 
 def test_closing_rings_what_is_pending_and_disconnects(listener: Listener) -> None:

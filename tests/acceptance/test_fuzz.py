@@ -61,6 +61,8 @@ def schemathesis(at: Daemon, folder: Path, *options: str) -> tuple[str, int]:
     tool = Path(sys.executable).with_name("schemathesis")
     command = [tool, "--config-file", config, "run", ROOT / "docs" / "openapi.json"]
     command += ["--url", at.url, "--checks", "all", "--no-color", *options]
+    # An answer may wait for that of the local model.
+    command += ["--max-response-time", "120"]
     done = subprocess.run(
         command,
         cwd=ROOT,

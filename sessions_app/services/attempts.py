@@ -202,14 +202,13 @@ def read_opening(attempt: Attempt) -> dict[str, Any]:
     and whether its exchange with a model has checkpoints. Raises LeaseLost for a session that was
     deleted.
     """
-    found: dict[str, Any]
-    if attempt.opening:
-        found = json.loads(attempt.opening)
-        return found
-    rows = fetch_prepared(OPENING, {"run": attempt.run_id})
-    if not rows:
-        raise LeaseLost(f"Session {attempt.session_id} was deleted.")
-    found = json.loads(rows[0][0])
+    opening = attempt.opening
+    if not opening:
+        rows = fetch_prepared(OPENING, {"run": attempt.run_id})
+        if not rows:
+            raise LeaseLost(f"Session {attempt.session_id} was deleted.")
+        [(opening,)] = rows
+    found: dict[str, Any] = json.loads(opening)
     return found
 
 

@@ -204,17 +204,12 @@ class Hub:
         """Wait until a journal is to be followed, and follow it; read on what came before that."""
         await self._unfollowed.wait()
         self._unfollowed.clear()
-        listener = self._listener
-        if listener is None:
-            # Asked for again once there is one.
+        listener, missing = self._listener, [*(self._tails.keys() - self._followed)]
+        if listener is None or not missing:
+            # Asked for again once there is a connection.
             return
-        missing = [session_id for session_id in self._tails if session_id not in self._followed]
         try:
-            found = (
-                await listener.execute(FOLLOW, {"sessions": connections.to_json(missing)})
-                if missing
-                else []
-            )
+            found = await listener.execute(FOLLOW, {"sessions": connections.to_json(missing)})
         except psycopg.Error as error:
             # The next connection follows all of them.
             if not listener.is_lost:

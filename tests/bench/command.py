@@ -84,6 +84,9 @@ class Command(BaseCommand):
                 report = self.measure(options)
         except KeyboardInterrupt:
             raise CommandError("Interrupted; the daemon is gone.", returncode=130) from None
+        if report.failed.keys() >= {*(options["parts"] or PARTS)}:
+            # A page with nothing in it would replace one that has something.
+            raise CommandError("\n".join(["Nothing was measured.", *describe_failures(report)]))
         if options["write"]:
             options["write"].write_text(render_page(report))
         if options["json"]:

@@ -29,12 +29,16 @@ class DatabaseWrapper(PostgreSQLWrapper):
         """
         while True:
             connection = super().get_new_connection(conn_params)
-            # The size of a number must not make a new prepared statement.
-            connection.adapters.register_dumper(int, Int8Dumper)
             if self.pool is None or not _has_input(connection) or _is_alive(connection):
                 return connection
             # It replaces a broken one.
             self.pool.putconn(connection)
+
+    def _configure_connection(self, connection: psycopg.Connection[Any]) -> bool:
+        """Prepare a connection that has just been opened, also one of the pool's."""
+        # The size of a number must not make a new prepared statement.
+        connection.adapters.register_dumper(int, Int8Dumper)
+        return super()._configure_connection(connection)  # type: ignore[misc]
 
     def connect(self) -> None:
         self.is_stale = False

@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.harness.sites import listening
+
 
 @dataclass
 class FakeProvider:
@@ -59,8 +61,7 @@ async def fake_provider(*answers: Answer, accepts: bool = True) -> AsyncIterator
         finally:
             writer.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        fake.port = server.sockets[0].getsockname()[1]
+    async with listening(serve) as fake.port:
         yield fake
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 # Writes an answer; what is raised by a client that hangs up ends it.
 Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
+# Serves one connection.
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @dataclass
@@ -49,9 +51,24 @@ async def site(
             made.left.set()
             writer.close()
 
-    async with await asyncio.start_server(serve, address, 0, ssl=tls) as server:
-        made.port = server.sockets[0].getsockname()[1]
+    async with listening(serve, address, tls) as made.port:
         yield made
+
+
+@asynccontextmanager
+async def listening(
+    serve: Serve, address: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+) -> AsyncIterator[int]:
+    """Accept connections while the block runs; give the port.
+
+    Unlike `async with` of an asyncio server, which from Python 3.12 on waits until every client has
+    closed its connection, this waits for nobody.
+    """
+    server = await asyncio.start_server(serve, address, 0, ssl=tls)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
 
 
 def says(body: bytes | str, kind: str = "text/plain", *more: str, status: int = 200) -> Answer:

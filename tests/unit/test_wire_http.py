@@ -40,6 +40,7 @@ from tests.harness.providers import (
     sends,
     streams,
 )
+from tests.harness.sites import listening
 
 DEADLINE = 20
 
@@ -300,8 +301,8 @@ async def server(
         finally:
             writer.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
-        yield listening.sockets[0].getsockname()[1]
+    async with listening(serve) as port:
+        yield port
 
 
 async def take(reader: asyncio.StreamReader) -> str:

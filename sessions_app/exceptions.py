@@ -110,6 +110,26 @@ class BadCursor(SessionsError):
     """The cursor is not the id of an event; send the id of the last event that you have."""
 
 
+class JournalWasReset(SessionsError, status=410, code="journal_reset"):
+    """The database was set back since you got this cursor, so events that you have may be lost.
+    Reload the session, and read on from its lastEventId with its new epoch."""
+
+    @classmethod
+    def to(cls, epoch: str, last: int | None = None) -> "JournalWasReset":
+        """Say which epoch it is now and, if known, where the journal of the session ends."""
+        more = {} if last is None else {"lastEventId": last}
+        return cls(" ".join((cls.__doc__ or "").split()), epoch=epoch, **more)
+
+
+class RunWasLost(SessionsError, status=410, code="journal_reset"):
+    """The database was set back after it had accepted your message, which is lost. Reload the
+    session, and send the message again if it is not there."""
+
+    @classmethod
+    def to(cls, epoch: str) -> "RunWasLost":
+        return cls(" ".join((cls.__doc__ or "").split()), epoch=epoch)
+
+
 class BadStreamQuery(SessionsError):
     """Name the session to follow: `?session=session_…`; for hints of all, use /events/stream."""
 

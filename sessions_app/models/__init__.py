@@ -1,6 +1,6 @@
 """The tables: a session, its messages, its runs and its journal."""
 
-from sessions_app.models.daemon import IdempotencyKey, Process
+from sessions_app.models.daemon import IdempotencyKey, Installation, Process
 from sessions_app.models.event import Event
 from sessions_app.models.message import Message
 from sessions_app.models.pending_action import Approval, PendingAction, SubSessionCall
@@ -13,6 +13,7 @@ __all__ = [
     "Checkpoint",
     "Event",
     "IdempotencyKey",
+    "Installation",
     "Message",
     "PendingAction",
     "Process",

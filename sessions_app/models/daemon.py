@@ -1,4 +1,4 @@
-"""Rows of the daemon itself, which belong to no session: its processes, and idempotency keys."""
+"""Rows of the daemon itself: of the installation, its processes, and idempotency keys."""
 
 from django.db import models
 from django.db.models.functions import Now
@@ -58,3 +58,20 @@ class IdempotencyKey(models.Model):
 
     def __str__(self) -> str:
         return self.key
+
+
+class Installation(models.Model):
+    """The one row about the whole database; `services.epoch` replaces its value."""
+
+    id = models.BooleanField(primary_key=True, default=True)
+    # A part of the epoch of the journals: chosen at random when a history of the database begins.
+    value = models.UUIDField()
+    began_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=models.Q(id=True), name="installation_only_one")
+        ]
+
+    def __str__(self) -> str:
+        return str(self.value)

@@ -102,6 +102,11 @@ class Listener:
             self._watch()
         await self._lost
 
+    def close(self) -> None:
+        """Have `wait` end, as if the connection were lost."""
+        self.stop()
+        self._end(psycopg.OperationalError("The server may not be the right one any more."))
+
     def stop(self) -> None:
         """Hand out nothing for now."""
         if self._descriptor is not None:
@@ -109,6 +114,8 @@ class Listener:
             self._descriptor = None
 
     def _watch(self) -> None:
+        if self.is_lost:
+            return
         self._descriptor = self._connection.fileno()
         self._loop.add_reader(self._descriptor, self._receive)
         # What is here already does not make the socket readable.

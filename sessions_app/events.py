@@ -20,6 +20,7 @@ from sessions_app.states import Choices, FinishReason, Role, SessionStatus
 SESSION_ID = "session_019c13a5d0f57d3e9a4cb6e07a1b2c3d"
 RUN_ID = "run_019c13a5d0f57d3e9a4cb6e07a1b2c3d"
 MESSAGE_ID = "message_019c13a5d0f57d3e9a4cb6e07a1b2c3d"
+EPOCH = "3f9c1a7be204"
 APPROVAL_ID = "approval_019c13a5d0f57d3e9a4cb6e07a1b2c3d"
 
 Time = Annotated[str, {"format": "date-time"}]
@@ -611,19 +612,42 @@ class ProviderFallback(
 class Connected(
     Notice,
     name="connected",
-    example={"session_id": SESSION_ID, "timestamp": NOW, "lastEventId": 7},
+    example={"session_id": SESSION_ID, "timestamp": NOW, "lastEventId": 7, "epoch": EPOCH},
 ):
     """The first frame of a stream."""
 
     session_id: str
     timestamp: Time
     lastEventId: int
+    epoch: Annotated[str, "That of the journals; send it beside the cursor."]
 
 
 class Keepalive(Notice, name="keepalive"):
     """Nothing has happened for a while; with an id it is a client's first cursor."""
 
     timestamp: Time
+
+
+class JournalReset(
+    Notice,
+    name="journal_reset",
+    example={
+        "session_id": SESSION_ID,
+        "timestamp": NOW,
+        "epoch": EPOCH,
+        "lastEventId": 5,
+        "detail": "The database was set back, and events that you have may be lost: reload the"
+        " session.",
+    },
+):
+    """The database was set back (a failover that lost transactions, a restore): the client's events
+    and its cursor may be of a history that is lost. Reload the session; the stream closes."""
+
+    session_id: str
+    timestamp: Time
+    epoch: Annotated[str, "The new one."]
+    lastEventId: Annotated[int | None, "Where the journal ends now; null: it is not there."]
+    detail: Annotated[str, "For people."]
 
 
 class EventType(Choices):

@@ -20,8 +20,10 @@ from amplifierd.auth.callers import find_caller, require_scope, required_scope
 from amplifierd.common.problems import log_failure, problem_of, respond
 from sessions_app import failpoints
 from sessions_app.services import idempotency
+from sessions_app.services.epoch import EPOCH_HEADER, get_epoch
 
 API = "/api/"
+SESSIONS = "/api/v1/sessions/"
 HEADER = "HTTP_IDEMPOTENCY_KEY"
 REPLAYED = "Idempotent-Replayed"
 # The path of a session, and what follows its id; the id that stands for all.
@@ -53,12 +55,16 @@ class IdempotencyMiddleware:
             place = f"{request.path.rstrip('/')}?{query}".rstrip("?")
             fingerprint = idempotency.fingerprint_of("POST", place, request.body)
             with transaction.atomic():
+                # Before the answer is read, as for any other.
+                epoch = get_epoch() if request.path_info.startswith(SESSIONS) else None
                 if first := idempotency.begin(key, fingerprint, caller.maker):
                     replayed = HttpResponse(bytes(first.body), status=first.status)
                     del replayed["Content-Type"]
                     if first.content_type:
                         replayed["Content-Type"] = first.content_type
                     replayed[REPLAYED] = "true"
+                    if epoch:
+                        replayed[EPOCH_HEADER] = epoch
                     return replayed
                 response = self.get_response(request)
                 if response.status_code >= 400 or not isinstance(response, HttpResponse):

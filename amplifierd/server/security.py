@@ -38,14 +38,14 @@ CORS = [
     (
         b"access-control-expose-headers",
         b"Link, X-Total-Count, X-Search-Incomplete, Retry-After, Idempotent-Replayed, "
-        b"Preference-Applied",
+        b"Preference-Applied, Journal-Epoch",
     ),
 ]
 PREFLIGHT = [
     (b"access-control-allow-methods", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
     (
         b"access-control-allow-headers",
-        b"Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Prefer",
+        b"Authorization, Content-Type, Idempotency-Key, Journal-Epoch, Last-Event-ID, Prefer",
     ),
     (b"access-control-max-age", b"600"),
 ]

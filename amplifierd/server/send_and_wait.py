@@ -7,6 +7,7 @@ ended, a short call in a thread reads the answer.
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,12 +20,14 @@ from amplifierd.common.asgi import ConnectionScope, Message, Receive, Send
 from amplifierd.server.wsgi_adapter import Busy, WSGIAdapter, body_message, wait_for_disconnect
 from sessions_app.api import queries
 from sessions_app.api.serializers import OutcomeSerializer
-from sessions_app.exceptions import SessionNotFound
+from sessions_app.exceptions import RunWasLost, SessionNotFound
 from sessions_app.models import Run
+from sessions_app.services.epoch import EPOCH_HEADER, read_epoch
 from sessions_app.states import RUN_TERMINAL
 from sessions_app.streaming.hub import wait_for_run
 
 REPLAYED = (b"idempotent-replayed", b"true")
+EPOCH = EPOCH_HEADER.lower().encode()
 
 
 @dataclass(eq=False)
@@ -73,23 +76,21 @@ class SendAndWait:
         """Return the answer for the run; None if it has not ended at the deadline."""
         accepted = json.loads(answer.body)
         session_id, run_id = accepted["sessionId"], accepted["runId"]
+        epoch = dict(answer.headers).get(EPOCH, b"").decode()
+        read = partial(read_outcome, scope, session_id, run_id, epoch)
         # The first answer to a key may be old, and the events of its run may be gone.
-        if REPLAYED in answer.headers and (
-            outcome := await self._read_outcome(scope, session_id, run_id)
-        ):
+        if REPLAYED in answer.headers and (outcome := await self._read_outcome(read)):
             return outcome
         try:
             async with asyncio.timeout_at(deadline):
-                await wait_for_run(session_id, run_id, accepted["lastEventId"])
+                await wait_for_run(session_id, run_id, accepted["lastEventId"], epoch)
         except TimeoutError:
             return None
-        return await self._read_outcome(scope, session_id, run_id)
+        return await self._read_outcome(read)
 
-    async def _read_outcome(
-        self, scope: ConnectionScope, session_id: str, run_id: str
-    ) -> bytes | None:
+    async def _read_outcome(self, read: Callable[[], bytes | None]) -> bytes | None:
         try:
-            return await self.adapter.call(partial(read_outcome, scope, session_id, run_id))
+            return await self.adapter.call(read)
         except Busy:
             return None
 
@@ -123,17 +124,21 @@ class HeldResponse:
             await send(body_message(self.body))
 
 
-def read_outcome(scope: ConnectionScope, session_id: str, run_id: str) -> bytes | None:
+def read_outcome(scope: ConnectionScope, session_id: str, run_id: str, epoch: str) -> bytes | None:
     """Return the run and its message as JSON; None for a run that is open.
 
-    Raises SessionNotFound if it was deleted, and what `authenticate` raises: the caller's rights
-    are checked again.
+    Raises SessionNotFound if it was deleted, RunWasLost if the database is not of the `epoch` any
+    more in which the message was accepted, and what `authenticate` raises: the caller's rights are
+    checked again.
     """
     try:
         # As a GET: the form with the CSRF token was read already.
         authenticate({**scope, "method": "GET"})
         run = Run.objects.filter(session_id=session_id, pk=run_id).first()
         if run is None:
+            current = read_epoch()
+            if epoch and current and current != epoch:
+                raise RunWasLost.to(current)
             raise SessionNotFound("The session was deleted while its answer was waited for.")
         if run.status not in RUN_TERMINAL:
             return None

@@ -7,6 +7,7 @@ from typing import Any
 from django.db.models import Count
 from django.http import StreamingHttpResponse
 from django.http.response import HttpResponseBase
+from drf_spectacular.utils import OpenApiParameter
 from rest_framework import status
 from rest_framework.decorators import action
 from rest_framework.request import Request
@@ -20,12 +21,21 @@ from sessions_app import traces
 from sessions_app.api import queries, serializers, statements
 from sessions_app.api.serializers import MessageSerializer, MessagesSerializer, ReadMarkSerializer
 from sessions_app.api.viewsets import SAME_SESSION, SessionsViewSet, find_session
-from sessions_app.exceptions import AppendOnly, MessageNotFound
+from sessions_app.exceptions import (
+    AppendOnly,
+    JournalWasReset,
+    MessageNotFound,
+    StreamUnavailable,
+)
 from sessions_app.models import Session
 from sessions_app.services import messages, sessions
+from sessions_app.services.epoch import EPOCH_HEADER, get_epoch
 
 # Messages that a list has at most if its query does not say.
 PAGE = 500
+JOURNAL_EPOCH = OpenApiParameter(
+    EPOCH_HEADER, str, OpenApiParameter.HEADER, description=queries.EPOCH
+)
 
 
 class HistoryViewSet(SessionsViewSet):
@@ -33,7 +43,13 @@ class HistoryViewSet(SessionsViewSet):
 
     tag = "history"
 
-    @operation({200: MessagesSerializer}, operation_id="list_messages", query=queries.HistoryQuery)
+    @operation(
+        {200: MessagesSerializer},
+        operation_id="list_messages",
+        query=queries.HistoryQuery,
+        parameters=[JOURNAL_EPOCH],
+        errors=[410],
+    )
     @action(detail=True, methods=["get"], url_path="messages")
     def list_messages(self, request: Request, session_id: str) -> Response:
         """List messages
@@ -41,7 +57,9 @@ class HistoryViewSet(SessionsViewSet):
         The last ones, or the first ones after a bound.
         """
         bounds = parse_query(queries.HistoryQuery, request.query_params)
+        bounds.pop("epoch", None)
         found = self.read_messages(request, session_id, bounds)
+        self.require_epoch(request)
         return Response(MessagesSerializer.serialize(sessionId=session_id, messages=found))
 
     @operation(
@@ -86,7 +104,11 @@ class HistoryViewSet(SessionsViewSet):
         )
 
     @operation(
-        {200: [MessageSerializer]}, operation_id="get_transcript", query=queries.HistoryQuery
+        {200: [MessageSerializer]},
+        operation_id="get_transcript",
+        query=queries.HistoryQuery,
+        parameters=[JOURNAL_EPOCH],
+        errors=[410],
     )
     @action(detail=True)
     def transcript(self, request: Request, session_id: str) -> HttpResponseBase:
@@ -95,22 +117,28 @@ class HistoryViewSet(SessionsViewSet):
         Oldest first; `limit` gives the last ones. Without it all, written as it is read.
         """
         bounds = parse_query(queries.HistoryQuery, request.query_params)
+        bounds.pop("epoch", None)
         if "limit" in bounds:
-            return Response(self.read_messages(request, session_id, bounds))
+            found = self.read_messages(request, session_id, bounds)
+            self.require_epoch(request)
+            return Response(found)
         pages = statements.read_transcript(session_id, bounds.get("after"), bounds.get("before"))
         first = next(pages, [])
         if not first:
             self.require_existing(request, session_id)
+        self.require_epoch(request)
         if len(first) < statements.PAGE:
             # Whole: to be streamed costs more than to be read.
             return Response(first)
-        pieces = write_array(chain([first], pages))
+        pieces = write_array(chain([first], keep_epoch(pages, self.epoch)))
         return StreamingHttpResponse(pieces, content_type="application/json")
 
     @operation(
         {200: {"oneOf": [list_of(ref("Event")), ref("TreeEvents")]}},
         operation_id="list_events",
         query=queries.EventsQuery,
+        parameters=[JOURNAL_EPOCH],
+        errors=[410],
     )
     @action(detail=True)
     def events(self, request: Request, session_id: str) -> Response:
@@ -122,13 +150,17 @@ class HistoryViewSet(SessionsViewSet):
         query = parse_query(queries.EventsQuery, request.query_params)
         if query["include_children"]:
             self.require_existing(request, session_id)
-            del query["include_children"], query["after"]
-            return Response(traces.tree_events(session_id, get_caller(request).sees, **query))
+            for name in ("include_children", "after", "epoch"):
+                query.pop(name, None)
+            tree = traces.tree_events(session_id, get_caller(request).sees, **query)
+            self.require_epoch(request)
+            return Response(tree)
         found = statements.read_events(
             session_id, after=query["after"], limit=query["limit"], type=query.get("type")
         )
         if not found:
             self.require_existing(request, session_id)
+        self.require_epoch(request)
         return Response(found)
 
     @operation(
@@ -194,6 +226,16 @@ class HistoryViewSet(SessionsViewSet):
         if not found:
             self.require_existing(request, session_id)
         return found
+
+
+def keep_epoch(
+    pages: Iterable[list[dict[str, Any]]], epoch: str | None
+) -> Iterator[list[dict[str, Any]]]:
+    """Yield the pages as long as all are of one history; break the answer off otherwise."""
+    for page in pages:
+        if epoch and epoch != (current := get_epoch()):
+            raise JournalWasReset.to(current or "") if current else StreamUnavailable
+        yield page
 
 
 def write_array(pages: Iterable[list[dict[str, Any]]]) -> Iterator[bytes]:

@@ -24,6 +24,10 @@ NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,99})(\.[0-9]{1,99})?([eE][+-]?[0-9]{1,3}
 CONSTANTS = {"true": True, "false": False, "null": None}
 SEQ_MAX = 2**53
 AFTER = "Only what comes after this number."
+EPOCH = (
+    "The epoch of the cursor: of the answer, or the stream, that it was read from. If the database"
+    " was set back since then, the answer is 410."
+)
 # Seconds; a client that asks for more gets these.
 LONGEST_WAIT = 300.0
 # Any number from 0 on, as JSON writes it: NaN is none.
@@ -107,6 +111,7 @@ class HistoryQuery(serializers.Serializer):
     before = filter_by(
         Digits, "Only what comes before this number.", min_value=0, max_value=SEQ_MAX
     )
+    epoch = filter_by(Text, EPOCH, max_length=64)
 
 
 class EventsQuery(serializers.Serializer):
@@ -125,6 +130,7 @@ class EventsQuery(serializers.Serializer):
         max_value=SEQ_MAX,
         help_text="With `include_children`: skip so many.",
     )
+    epoch = filter_by(Text, EPOCH, max_length=64)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Refuse more than a page of one session's events."""

@@ -36,7 +36,7 @@ class RunViewSet(SessionsViewSet):
         operation_id="send_message",
         request=serializers.SendMessage,
         query=queries.SendQuery,
-        errors=[429],
+        errors=[410, 429],
         links=NEW_RUN,
     )
     @action(detail=True, methods=["post"], url_path="send-message")
@@ -46,7 +46,8 @@ class RunViewSet(SessionsViewSet):
         202: there will be one outcome in the journal, whatever dies. The answer comes over the
         stream. With `wait` (or `Prefer: wait=N`) the request waits for it: 200 with the run and its
         message if the run ends in time, otherwise 202 as usual. 409 where the session is not
-        active, or has a run and the strategy is `reject`; 429 where too many runs wait.
+        active, or has a run and the strategy is `reject`; 429 where too many runs wait. 410 with
+        `wait` if the database was set back meanwhile, and with it the message was lost.
         """
         # `amplifierd.server.send_and_wait` holds the request that waits.
         parse_query(queries.SendQuery, request.query_params)
@@ -61,7 +62,7 @@ class RunViewSet(SessionsViewSet):
         operation_id="execute",
         request=serializers.SendMessage,
         query=queries.SendQuery,
-        errors=[429],
+        errors=[410, 429],
         links=NEW_RUN,
     )
     @action(detail=True, methods=["post"])

@@ -20,8 +20,10 @@ from amplifierd.common.openapi.schema import (
     time,
     whole,
 )
+from sessions_app.api.queries import EPOCH
 from sessions_app.api.viewsets import PATH_PARAMETERS
 from sessions_app.events import NOW, RUN_ID, SESSION_ID, Event, Frame, Hint, Notice
+from sessions_app.services.epoch import EPOCH_HEADER
 
 
 def title(name: str) -> str:
@@ -135,18 +137,22 @@ describe_stream(
     " everything after it and then what is new; without one only what is new. `connected` comes"
     " first; a client without a cursor then gets a `keepalive` with its first one, and without an"
     " id what a run waits for. `keepalive` comes after 15 s of silence, `session_ended` last. 204"
-    " where the session has ended and the cursor is at its end.",
+    " where the session has ended and the cursor is at its end. `journal_reset`, after which the"
+    " stream closes, says that the database was set back: reload the session.",
     path_schemas=PATH_PARAMETERS,
     parameters=[
         parameter(
             "Last-Event-ID",
             "header",
             "The last event that the client has; browsers send it by themselves.",
-            text(pattern="^[0-9]{0,18}$"),
+            text(pattern="^([0-9]{1,18}(-[0-9a-f]{12})?)?$"),
         ),
         parameter("after", "query", "Only what comes after this number.", {"type": "integer"}),
+        parameter(EPOCH_HEADER, "header", EPOCH, text()),
+        parameter("epoch", "query", f"{EPOCH} For an `EventSource`, which has no headers.", text()),
     ],
-    errors=[429],
+    errors=[410, 429],
+    headers=[EPOCH_HEADER],
 )
 describe_stream(
     "/events",
@@ -166,6 +172,7 @@ describe_stream(
         ),
     ],
     errors=[404, 429],
+    headers=[EPOCH_HEADER],
 )
 describe_stream(
     "/events/stream",

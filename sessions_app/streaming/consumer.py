@@ -45,8 +45,8 @@ HEADERS: Headers = [
 ]
 # The part of its lifetime by which a stream may end early, so that not all come back at once.
 JITTER = 0.1
-# A cursor that PostgreSQL's bigint can hold.
-CURSOR = re.compile("[0-9]{1,18}")
+# A cursor that PostgreSQL's bigint can hold; its epoch may follow it.
+CURSOR = re.compile("([0-9]{1,18})(?:-([0-9a-f]{12}))?")
 
 
 class Frames(AsyncIterable[bytes], Protocol):
@@ -111,6 +111,11 @@ class Streamer(AsyncHttpConsumer):
         raise NotImplementedError
 
     @property
+    def headers(self) -> Headers:
+        """Those of the answer."""
+        return HEADERS
+
+    @property
     def caller(self) -> Caller:
         """Who is streaming; without stream authentication a caller that sees nothing."""
         return self.scope.get("caller") or Caller()
@@ -130,9 +135,9 @@ class Streamer(AsyncHttpConsumer):
         end = asyncio.get_running_loop().call_later(lifetime, frames.stop)
         try:
             if self.is_complete(frames):
-                await self.send_response(HTTPStatus.NO_CONTENT, b"")
+                await self.send_response(HTTPStatus.NO_CONTENT, b"", headers=self.headers)
                 return
-            await self.send_headers(headers=HEADERS)
+            await self.send_headers(headers=self.headers)
             try:
                 await self.send_body(self.greet(frames), more_body=True)
                 async for some in frames:
@@ -145,19 +150,28 @@ class Streamer(AsyncHttpConsumer):
             frames.close()
 
 
-class StreamConsumer(Streamer):
+class JournalStreamer(Streamer):
+    """A stream of journals, whose answer says which epoch they are of."""
+
+    @property
+    def headers(self) -> Headers:
+        return [*HEADERS, (b"journal-epoch", hub.get_hub().epoch.encode())]
+
+
+class StreamConsumer(JournalStreamer):
     """One client's stream of a session's journal: GET /api/v1/sessions/{id}/stream"""
 
     async def subscribe(self) -> Subscription:
         # Stream authentication has looked whether this caller may see this session.
         if self.caller.sees == Nobody():
             raise SessionNotFound.of(self._session_id)
+        after, epoch = _parse_cursor(self.scope)
         return await hub.get_hub().subscribe(
-            self._session_id, _parse_cursor(self.scope), settings.STREAM_KEEPALIVE
+            self._session_id, after, settings.STREAM_KEEPALIVE, epoch
         )
 
     def is_complete(self, frames: Subscription) -> bool:
-        return _parse_cursor(self.scope) is not None and frames.is_at_end
+        return _parse_cursor(self.scope)[0] is not None and frames.is_at_end
 
     def greet(self, frames: Subscription) -> bytes:
         """Return where the journal stands; to a client without a cursor, what it has to know."""
@@ -165,6 +179,7 @@ class StreamConsumer(Streamer):
             "session_id": self._session_id,
             "timestamp": stamp(datetime.now(UTC)),
             "lastEventId": frames.last,
+            "epoch": hub.get_hub().epoch,
         }
         return encode_notice(Connected, connected) + frames.preface
 
@@ -173,7 +188,7 @@ class StreamConsumer(Streamer):
         return self.scope["url_route"]["kwargs"]["session_id"]
 
 
-class TreeConsumer(Streamer):
+class TreeConsumer(JournalStreamer):
     """One client's stream of a session and its sub-sessions: GET /api/v1/events?session=…"""
 
     async def subscribe(self) -> Tree:
@@ -189,7 +204,11 @@ class TreeConsumer(Streamer):
         return frames.is_at_end
 
     def greet(self, frames: Tree) -> bytes:
-        connected = {"session_id": frames.session_id, "timestamp": stamp(datetime.now(UTC))}
+        connected = {
+            "session_id": frames.session_id,
+            "timestamp": stamp(datetime.now(UTC)),
+            "epoch": hub.get_hub().epoch,
+        }
         return encode_notice(Connected, connected)
 
 
@@ -213,18 +232,21 @@ class FeedConsumer(Streamer):
         return encode_notice(FeedConnected, feed.greeting())
 
 
-def _parse_cursor(scope: ConnectionScope) -> int | None:
-    """Return the id of the last event that the client has; None if it names none.
+def _parse_cursor(scope: ConnectionScope) -> tuple[int | None, str]:
+    """Return the id of the last event that the client has, None if it names none, and its epoch.
 
-    The header wins over the query, because a browser that reconnects sends both.
+    The header wins over the query, because a browser that reconnects sends both; the epoch may also
+    follow the id, after a hyphen.
     """
-    headers = dict(scope["headers"])
-    given = headers.get(b"last-event-id", b"").decode("latin-1") or _parse_query(scope)["after"]
+    headers, query = dict(scope["headers"]), _parse_query(scope)
+    given = headers.get(b"last-event-id", b"").decode("latin-1") or query["after"]
+    epoch = headers.get(b"journal-epoch", b"").decode("latin-1") or query["epoch"]
     if not given:
-        return None
-    if not CURSOR.fullmatch(given):
+        return None, epoch
+    found = CURSOR.fullmatch(given)
+    if not found:
         raise BadCursor(f"The cursor {given!r} is not the id of an event; send a whole number.")
-    return int(given)
+    return int(found[1]), found[2] or epoch
 
 
 def _parse_query(scope: ConnectionScope) -> defaultdict[str, str]:

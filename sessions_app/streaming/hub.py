@@ -12,16 +12,20 @@ import contextlib
 import itertools
 import logging
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from functools import partial
 
 import psycopg
 from django.conf import settings
 
 from amplifierd.common.callers import Visibility
+from amplifierd.common.formats import stamp
 from amplifierd.common.outage import LONGEST_DELAY, retry
+from amplifierd.common.program import command
 from sessions_app import connections
-from sessions_app.events import AssistantMessageComplete
+from sessions_app.events import AssistantMessageComplete, JournalReset
 from sessions_app.exceptions import (
+    JournalWasReset,
     SessionNotFound,
     SessionsError,
     StreamUnavailable,
@@ -29,7 +33,13 @@ from sessions_app.exceptions import (
 )
 from sessions_app.signals import FOLLOWED_LOCK
 from sessions_app.streaming import notifier
-from sessions_app.streaming.journal_reader import JournalReader, Page, decode
+from sessions_app.streaming.journal_reader import (
+    Epoch,
+    JournalReader,
+    Page,
+    decode,
+    encode_notice,
+)
 from sessions_app.streaming.subscription import Subscription, Tail
 
 logger = logging.getLogger(__name__)
@@ -53,6 +63,10 @@ UNFOLLOW = _FOLLOW.format(function="pg_advisory_unlock_shared", lock=_LOCK)
 CATCH_UP_CONNECTIONS = 3
 # Every outcome of a run ends with this event.
 END = AssistantMessageComplete.meta.name
+RESET = (
+    "The database was set back to an earlier state, by a failover or a restore, and events that you"
+    " have may be lost: reload the session, and read on from its lastEventId with the new epoch."
+)
 # Longer than a request waits: it needs no keepalive.
 LONGEST_WAIT = 3600.0
 # Seconds that streams get to end by themselves when the hub is closed.
@@ -77,8 +91,9 @@ class Hub:
         self._followed: set[str] = set()
         self._unfollowed = asyncio.Event()
         self._left = asyncio.Event()
-        self._tails_reader = JournalReader(1)
-        self._clients_reader = JournalReader(CATCH_UP_CONNECTIONS)
+        self._epoch = Epoch(self.on_reset)
+        self._tails_reader = JournalReader(1, self._epoch)
+        self._clients_reader = JournalReader(CATCH_UP_CONNECTIONS, self._epoch)
         self._tasks: list[asyncio.Task[None]] = []
         self._closing = False
 
@@ -92,11 +107,19 @@ class Hub:
         """How many sessions have a tail."""
         return len(self._tails)
 
-    async def subscribe(self, session_id: str, after: int | None, keepalive: float) -> Subscription:
+    @property
+    def epoch(self) -> str:
+        """The epoch of the journals as the newest read found it; empty before the first."""
+        return self._epoch.current
+
+    async def subscribe(
+        self, session_id: str, after: int | None, keepalive: float, epoch: str = ""
+    ) -> Subscription:
         """Return the session's events after the cursor and from then on, or new ones only.
 
-        Raises SessionNotFound; BadCursor for one that the journal has not reached; TooManyStreams;
-        StreamUnavailable if the journal cannot be read or the hub is closing.
+        Raises SessionNotFound; JournalWasReset if the cursor is of another `epoch`; BadCursor for
+        one that the journal has not reached; TooManyStreams; StreamUnavailable if the journal
+        cannot be read or the hub is closing.
         """
         if self._closing:
             raise StreamUnavailable
@@ -123,9 +146,18 @@ class Hub:
         try:
             # PostgreSQL has no NUL in texts, so no session has such an id.
             is_possible = "\0" not in session_id
+            known = tail.last
             state = await self._clients_reader.read_state(session_id) if is_possible else None
+            if state and state.last < known:
+                self._lose(tail)
+            if tail.is_lost:
+                # What this client is sent comes from a new one.
+                subscription.close()
+                return await self.subscribe(session_id, after, keepalive, epoch)
             if state is None:
                 raise SessionNotFound.of(session_id)
+            if epoch and epoch != self.epoch:
+                raise JournalWasReset.to(self.epoch, state.last)
             was_open = tail.is_open
             subscription.begin(state, after)
         except BaseException:
@@ -146,7 +178,25 @@ class Hub:
 
     async def read_page(self, session_id: str, after: int) -> Page | None:
         """Return a page of the journal for a client that is behind; None for no such session."""
-        return await self._clients_reader.read_page(session_id, after)
+        tail = self._tails.get(session_id)
+        page = await self._clients_reader.read_page(session_id, after)
+        if page and tail and page.last < after:
+            self._lose(tail)
+        return page
+
+    async def describe_reset(self, session_id: str) -> bytes:
+        """Return the notice that the session's journal was set back, and where it ends now."""
+        state = None
+        with contextlib.suppress(StreamUnavailable):
+            state = await self._clients_reader.read_state(session_id)
+        data = {
+            "session_id": session_id,
+            "timestamp": stamp(datetime.now(UTC)),
+            "epoch": self.epoch,
+            "lastEventId": state and state.last,
+            "detail": RESET,
+        }
+        return encode_notice(JournalReset, data)
 
     def remove(self, subscription: Subscription) -> None:
         """Forget a subscription that is closed, and the tail of a session without others."""
@@ -155,6 +205,28 @@ class Hub:
         if not tail.followers and self._tails.get(tail.session_id) is tail:
             del self._tails[tail.session_id]
         self._left.set()
+
+    def on_reset(self) -> None:
+        """Forget all that was read in the epoch before, and end the streams that had it."""
+        for tail in [*self._tails.values()]:
+            tail.lose()
+        self._tails.clear()
+        if self._listener:
+            # It may lead to a server that was left, which notifies of nothing.
+            self._listener.close()
+
+    def _lose(self, tail: Tail) -> None:
+        """End the streams of a journal that has less than was read of it, in the same epoch."""
+        logger.error(
+            "The journal of %s ends before its event %d, which streams were sent. If the database"
+            " was set back, run `%s`.",
+            tail.session_id,
+            tail.last,
+            command("new_epoch"),
+        )
+        tail.lose()
+        if self._tails.get(tail.session_id) is tail:
+            del self._tails[tail.session_id]
 
     async def on_connect(self, listener: connections.Listener) -> None:
         """Follow all journals by a new connection, and read what was missed meanwhile."""
@@ -245,9 +317,13 @@ class Hub:
         if not tails:
             return
         try:
-            pages = await self._tails_reader.read({id_: tail.last for id_, tail in tails.items()})
+            cursors = {session_id: tail.last for session_id, tail in tails.items()}
+            pages = await self._tails_reader.read(cursors)
             for session_id, page in pages.items():
-                tails[session_id].take(page)
+                tail = tails[session_id]
+                if page and page.last < cursors[session_id] and not tail.is_lost:
+                    self._lose(tail)
+                tail.take(page)
                 # After a page without frames there is nothing to read at once; the next poll will
                 # see.
                 if page and page.frames:
@@ -293,15 +369,15 @@ def open_streams() -> int:
     return _shared[1].streams if _shared else 0
 
 
-async def wait_for_run(session_id: str, run_id: str, after: int) -> None:
+async def wait_for_run(session_id: str, run_id: str, after: int, epoch: str) -> None:
     """Return when the run has ended, or when that cannot be noticed here.
 
-    `after` is the seq of an event of the session from before the end. This holds neither a thread
-    nor a database connection; the caller has to read what has become of the run.
+    `after` is the seq of an event of the session from before the end, in this `epoch`. This holds
+    neither a thread nor a database connection; the caller has to read what has become of the run.
     """
-    # Too many streams, or an outage of the database.
+    # Too many streams, an outage of the database, or a journal that was set back.
     with contextlib.suppress(SessionsError):
-        subscription = await get_hub().subscribe(session_id, after, LONGEST_WAIT)
+        subscription = await get_hub().subscribe(session_id, after, LONGEST_WAIT, epoch)
         with contextlib.closing(subscription):
             async for frames in subscription:
                 # Most batches have no end of a run: they need not be decoded.

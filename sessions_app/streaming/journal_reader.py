@@ -7,10 +7,10 @@ and a thread for every stream.
 import asyncio
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -32,12 +32,17 @@ PAGE_BYTES = 64 * 1024
 TREE_SESSIONS = 100
 # Seconds until a read counts as failed.
 PATIENCE = 10.0
+# What a statement meets before the migrations.
+NOT_MIGRATED = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction)
 
+# Each statement returns the epoch of its snapshot first, and a row in any case.
+#
 # One snapshot shows for each session whether it exists, how far its journal goes, and what
 # follows the cursor. The lengths are of the text that is sent, not of what is stored.
 READ = """
-SELECT wanted.session_id, session.last_event_seq, session.status, session.ended_at IS NOT NULL,
-       event.seq, event.type, event.data
+SELECT (SELECT sessions_app_epoch()),
+       wanted.session_id, session.last_event_seq, session.status,
+       session.ended_at IS NOT NULL, event.seq, event.type, event.data
 FROM (
     SELECT key AS session_id, value::bigint AS after FROM jsonb_each_text(%(cursors)s::jsonb)
 ) AS wanted
@@ -75,10 +80,11 @@ WITH pending AS (
     JOIN sessions_app_pending_action AS approval ON approval.run_id = run.id
     WHERE approval.status = 'pending' AND approval.kind = 'approval'
 )
-SELECT session.id, session.last_event_seq, session.status, session.ended_at IS NOT NULL, event.type,
-       event.data::text
+SELECT (SELECT sessions_app_epoch()),
+       wanted.session_id, session.last_event_seq, session.status,
+       session.ended_at IS NOT NULL, event.type, event.data::text
 FROM jsonb_array_elements_text(%(sessions)s::jsonb) AS wanted (session_id)
-JOIN sessions_app_session AS session ON session.id = wanted.session_id
+LEFT JOIN sessions_app_session AS session ON session.id = wanted.session_id
 LEFT JOIN (
     pending JOIN sessions_app_event AS event
         ON event.run_id = pending.run_id
@@ -98,17 +104,17 @@ WITH RECURSIVE tree AS (
     SELECT child.id FROM sessions_app_session AS child JOIN tree ON child.parent_id = tree.id
     WHERE %(sees_all)s OR child.owner = %(owner)s
 )
-SELECT id FROM tree LIMIT %(most)s
+SELECT (SELECT sessions_app_epoch()), ARRAY(SELECT id FROM tree LIMIT %(most)s)
 """
 
-# The sessions that have something to read, an end included.
+# The sessions that have something to read, an end included, or less than before.
 STALE = """
-SELECT known.session_id
+SELECT (SELECT sessions_app_epoch()), coalesce(array_agg(known.session_id), '{}')
 FROM (
     SELECT key AS session_id, value::bigint AS last FROM jsonb_each_text(%(cursors)s::jsonb)
 ) AS known
 LEFT JOIN sessions_app_session AS session ON session.id = known.session_id
-WHERE session.id IS NULL OR session.ended_at IS NOT NULL OR session.last_event_seq > known.last
+WHERE session.id IS NULL OR session.ended_at IS NOT NULL OR session.last_event_seq <> known.last
 """
 
 # The statements are always the same: planning them anew would take longer than they do. And a page
@@ -177,16 +183,59 @@ class State:
     pending: list[bytes]
 
 
+class Epoch:
+    """The epoch of the journals that the streams of a process serve; its readers share it.
+
+    What a read returns is of the epoch that its own snapshot had, so no rule about connections has
+    to hold: a failover may also happen behind a pooler that keeps them open.
+    """
+
+    def __init__(self, on_change: Callable[[], None]) -> None:
+        # Empty until the first read.
+        self.current = ""
+        # How often it has changed.
+        self.changes = 0
+        self._on_change = on_change
+
+    def check(self, found: str | None, changes: int) -> None:
+        """Note the epoch that a read found that began after so many changes.
+
+        Raises StreamUnavailable if nothing of that read may be used: on a server in recovery, which
+        may be behind, or on one that was left meanwhile.
+        """
+        if found is None:
+            raise StreamUnavailable
+        if found == self.current:
+            return
+        if not self.current:
+            self.current = found
+            return
+        if changes != self.changes:
+            raise StreamUnavailable
+        logger.warning(
+            "The database was set back (a failover or a restore): the epoch of its journals was %s"
+            " and is %s. Clients of streams are told to reload.",
+            self.current,
+            found,
+        )
+        self.current, self.changes = found, changes + 1
+        self._on_change()
+
+
 class JournalReader:
     """Reads on at most `limit` connections, which are opened when needed and kept.
 
-    Every method raises StreamUnavailable if the database does not answer, or has no tables yet. It
-    does so as soon as a new connection fails, because nothing here waits for a pool to recover.
+    Every method raises StreamUnavailable if the database does not answer, is in recovery, or has no
+    tables yet. It does so as soon as a new connection fails, because nothing here waits for a pool
+    to recover. When the epoch changes, connections are opened anew: the old ones may lead to a
+    server that was left.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, epoch: Epoch) -> None:
         self._slots = asyncio.Semaphore(limit)
-        self._idle: list[psycopg.AsyncConnection[Any]] = []
+        self._epoch = epoch
+        # Each with the number of changes of the epoch after which it was opened.
+        self._idle: list[tuple[psycopg.AsyncConnection[Any], int]] = []
         self._closed = False
         # States that are wanted by clients, and the task that reads them until none is.
         self._wanted: dict[str, asyncio.Future[State | None]] = {}
@@ -259,6 +308,8 @@ class JournalReader:
         }
         states: dict[str, State] = {}
         for session_id, last, status, ended, *event in await self._fetch(STATES, parameters):
+            if last is None:
+                continue
             state = states.setdefault(session_id, State(last, status, ended, []))
             if event[0] is not None:
                 state.pending.append(encode_without_id(*event))
@@ -267,43 +318,54 @@ class JournalReader:
     async def find_tree(self, session_id: str, sees: Visibility) -> list[str]:
         """Return the session and all below it that the caller may see."""
         parameters = {"session": session_id, **sql_visibility(sees), "most": TREE_SESSIONS}
-        return [found for (found,) in await self._fetch(TREE, parameters)]
+        [(found,)] = await self._fetch(TREE, parameters)
+        return list(found)
 
     async def find_stale(self, known: Mapping[str, int]) -> list[str]:
-        """Return the sessions whose journal goes on after what is known of it, or has ended."""
-        stale = await self._fetch(STALE, {"cursors": connections.to_json(known)})
-        return [session_id for (session_id,) in stale]
+        """Return the sessions whose journal ends elsewhere than is known, or which have ended."""
+        [(stale,)] = await self._fetch(STALE, {"cursors": connections.to_json(known)})
+        return list(stale)
 
     async def close(self) -> None:
         """Close the idle connections; one that is in use is closed after its read."""
         self._closed = True
         while self._idle:
-            await self._idle.pop().close()
+            await self._idle.pop()[0].close()
 
-    async def _fetch(self, statement: str, parameters: dict[str, Any]) -> Sequence[Any]:
+    async def _fetch(self, statement: LiteralString, parameters: dict[str, Any]) -> list[Any]:
+        """Return the rows of a statement without the epoch that each begins with."""
         try:
             async with asyncio.timeout(PATIENCE), self._slots:
                 while True:
-                    kept = is_ready = bool(self._idle)
-                    connection = (
-                        self._idle.pop()
-                        if kept
-                        else await connections.connect("journal", prepare_threshold=0)
-                    )
+                    changes = self._epoch.changes
+                    connection, kept = await self._take()
+                    is_ready = kept
                     try:
                         if not is_ready:
                             await connection.execute(SETTINGS)
                             is_ready = True
-                        return await (await connection.execute(statement, parameters)).fetchall()
+                        rows = await (await connection.execute(statement, parameters)).fetchall()
+                        self._epoch.check(rows[0][0], changes)
+                        return [row[1:] for row in rows]
                     except DATABASE_UNAVAILABLE:
                         # A kept one may have died with its server; a new one shows if it is back.
                         if not kept:
                             raise
                     finally:
                         status = connection.info.transaction_status
-                        if is_ready and status == TransactionStatus.IDLE and not self._closed:
-                            self._idle.append(connection)
+                        is_usable = is_ready and status == TransactionStatus.IDLE
+                        if is_usable and changes == self._epoch.changes and not self._closed:
+                            self._idle.append((connection, changes))
                         else:
                             await connection.close()
-        except (*DATABASE_UNAVAILABLE, psycopg.errors.UndefinedTable, OSError) as error:
+        except (*DATABASE_UNAVAILABLE, *NOT_MIGRATED, OSError) as error:
             raise StreamUnavailable from error
+
+    async def _take(self) -> tuple[psycopg.AsyncConnection[Any], bool]:
+        """Return a connection, and whether it is a kept one, of which there may be none."""
+        while self._idle:
+            connection, changes = self._idle.pop()
+            if changes == self._epoch.changes:
+                return connection, True
+            await connection.close()
+        return await connections.connect("journal", prepare_threshold=0), False

@@ -45,6 +45,8 @@ class Tail:
         # The seq that the journal of an ended session stops at.
         self.end: int | None = None
         self.deleted = False
+        # Whether its frames may be of a history of the database that is lost.
+        self.is_lost = False
         self._ring: deque[bytes] = deque()
         self._size = 0
 
@@ -58,6 +60,8 @@ class Tail:
 
     def take(self, page: Page | None) -> None:
         """Add the page that follows `last`; None: the session has been deleted."""
+        if self.is_lost:
+            return
         if page is None:
             self.deleted = True
         else:
@@ -69,6 +73,12 @@ class Tail:
             ):
                 self._size -= len(self._ring.popleft())
             self.open(page)
+        self.wake()
+
+    def lose(self) -> None:
+        """Forget all frames: the journal was set back, so they may never have happened."""
+        self.is_lost = True
+        self._ring.clear()
         self.wake()
 
     def after(self, cursor: int) -> list[bytes]:
@@ -101,6 +111,9 @@ class PageSource(Protocol):
     async def read_page(self, session_id: str, after: int) -> Page | None:
         """Return a page of the journal; None for a session that is not there."""
 
+    async def describe_reset(self, session_id: str) -> bytes:
+        """Return the notice that the session's journal was set back."""
+
     def remove(self, subscription: "Subscription") -> None:
         """Forget a subscription that is closed."""
 
@@ -109,10 +122,11 @@ class Subscription:
     """An async iterator of bytes: frames in batches, each event once and in order.
 
     It yields `keepalive` after so many seconds of silence, and ends with the session, with its
-    deletion, or when it is stopped. A client without a cursor gets one first (`preface`), and what
-    happened before it came: what the session waits for, or how it has ended. The subscription
-    holds only its position: for a slow client it reads again, from the tail if that reaches back so
-    far, from the journal otherwise. The caller must `close()` it.
+    deletion, with `journal_reset` if its journal was set back, or when it is stopped. A client
+    without a cursor gets one first (`preface`), and what happened before it came: what the session
+    waits for, or how it has ended. The subscription holds only its position: for a slow client it
+    reads again, from the tail if that reaches back so far, from the journal otherwise. The caller
+    must `close()` it.
     """
 
     def __init__(self, tail: Tail, source: PageSource, keepalive: float) -> None:
@@ -174,7 +188,7 @@ class Subscription:
     async def __anext__(self) -> bytes:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._keepalive
-        while not (self._stopped or self.tail.deleted or self.is_at_end):
+        while not (self._stopped or self.tail.is_lost or self.tail.deleted or self.is_at_end):
             self._woken.clear()
             frames = self.tail.after(self.cursor)
             is_behind = self.cursor < self.tail.last
@@ -182,6 +196,8 @@ class Subscription:
                 # The journal has what the tail no longer has, but not during an outage.
                 with contextlib.suppress(StreamUnavailable):
                     page = await self._source.read_page(self.tail.session_id, self.cursor)
+                    if self.tail.is_lost:
+                        continue
                     frames = page.frames if page else []
                     if page is None:
                         self.tail.take(None)
@@ -201,7 +217,10 @@ class Subscription:
             await self._woken.wait()
             if loop.time() >= deadline:
                 return encode_keepalive()
-        if self.tail.deleted and not self._explained:
+        if not self._explained and not self._stopped:
             self._explained = True
-            return DELETED
+            if self.tail.is_lost:
+                return await self._source.describe_reset(self.tail.session_id)
+            if self.tail.deleted:
+                return DELETED
         raise StopAsyncIteration

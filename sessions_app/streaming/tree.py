@@ -9,7 +9,7 @@ from typing import Any
 
 from amplifierd.common.callers import Visibility
 from amplifierd.common.formats import dump_line, stamp
-from sessions_app.events import Keepalive, RunParked
+from sessions_app.events import JournalReset, Keepalive, RunParked
 from sessions_app.exceptions import SessionNotFound, SessionsError
 from sessions_app.streaming import hub
 from sessions_app.streaming.journal_reader import decode, encode_keepalive, encode_without_id
@@ -26,8 +26,8 @@ SILENT = 86_400.0
 class Tree:
     """What happens in a session and its sub-sessions; iterate over it for frames.
 
-    The events of one session come in their order, each once. It ends with the session at the top.
-    The caller must `close()` it.
+    The events of one session come in their order, each once. It ends with the session at the top,
+    or with `journal_reset` of any. The caller must `close()` it.
     """
 
     def __init__(
@@ -103,12 +103,15 @@ class Tree:
 
         async def pump() -> None:
             async for frames in subscription:
-                wanted = []
+                wanted, is_reset = [], False
                 for seq, name, data in decode(frames):
                     if name == RunParked.meta.name:
                         self._look.set()
+                    is_reset = name == JournalReset.meta.name
                     if name != Keepalive.meta.name and (
-                        not patterns or any(fnmatchcase(name, each) for each in patterns)
+                        is_reset
+                        or not patterns
+                        or any(fnmatchcase(name, each) for each in patterns)
                     ):
                         happened = data.get("timestamp") or stamp(datetime.now(UTC))
                         whole = {"event": name, "ts": happened, "data": data}
@@ -116,6 +119,8 @@ class Tree:
                         wanted.append(encode_without_id(name, dump_line(whole)))
                 if wanted:
                     await self._frames.put(b"".join(wanted))
+                if is_reset:
+                    await self._frames.put(None)
             if session_id == self.session_id:
                 await self._frames.put(None)
 

@@ -18,7 +18,7 @@ from sessions_app.exceptions import SessionNotFound
 from sessions_app.models import Approval, Session
 from sessions_app.services import clone_fork, sessions
 from sessions_app.streaming.feed import channels_of
-from sessions_app.streaming.journal_reader import JournalReader
+from sessions_app.streaming.journal_reader import Epoch, JournalReader
 from tests.conftest import MOCK
 from tests.harness.streams import Client, run, serving
 from tests.integration.test_stream_tree import TreeClient
@@ -118,7 +118,7 @@ def test_a_stream_without_authentication_has_no_session(make: Callable[..., Sess
 
 
 async def _tree(session_id: str, sees: Any) -> list[str]:
-    journal = JournalReader(1)
+    journal = JournalReader(1, Epoch(lambda: None))
     try:
         return await journal.find_tree(session_id, sees)
     finally:

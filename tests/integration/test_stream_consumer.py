@@ -12,6 +12,7 @@ from pytest_django import Settings
 from amplifierd.common.formats import stamp
 from sessions_app.models import Approval, Event, Session
 from sessions_app.services import attempts, pending_actions, sessions
+from sessions_app.services.epoch import read_epoch
 from sessions_app.streaming import subscription as subscription_module
 from sessions_app.streaming.subscription import Subscription
 from tests.conftest import claimed
@@ -63,7 +64,11 @@ def test_the_first_frame_says_where_the_journal_stands_and_has_no_id(
     assert first.event == "connected"
     assert first.data["timestamp"].endswith("Z")
     del first.data["timestamp"]
-    assert first.data == {"session_id": session.id, "lastEventId": newest(session.id)}
+    assert first.data == {
+        "session_id": session.id,
+        "lastEventId": newest(session.id),
+        "epoch": read_epoch(),
+    }
 
 
 @pytest.mark.parametrize("status", ["created", "active"])
@@ -168,6 +173,7 @@ def test_the_headers_keep_proxies_from_holding_the_stream_back(session: Session)
         "content-type": "text/event-stream; charset=utf-8",
         "cache-control": "no-store, no-transform",
         "x-accel-buffering": "no",
+        "journal-epoch": read_epoch(),
     }
 
 

@@ -231,7 +231,7 @@ def test_page_that_was_let_in_may_read_answers_with_credentials() -> None:
     assert answer.all("access-control-allow-credentials") == ["true"]
     assert answer.all("access-control-expose-headers") == [
         "Link, X-Total-Count, X-Search-Incomplete, Retry-After, Idempotent-Replayed, "
-        "Preference-Applied"
+        "Preference-Applied, Journal-Epoch"
     ]
     assert answer.all("vary") == ["Origin"]
 
@@ -246,7 +246,7 @@ def test_preflight_allows_our_headers_and_does_not_reach_the_application() -> No
     answer = ask(*ASKING, method="OPTIONS")
     assert answer.body == b""
     assert answer.all("access-control-allow-headers") == [
-        "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Prefer"
+        "Authorization, Content-Type, Idempotency-Key, Journal-Epoch, Last-Event-ID, Prefer"
     ]
     assert "PATCH" in answer.all("access-control-allow-methods")[0]
 

@@ -5,7 +5,16 @@ from typing import Any
 from rest_framework.metadata import BaseMetadata
 from rest_framework.request import Request
 
-from amplifierd.common.openapi.schema import Schema, choice, list_of, nullable, record, ref, text
+from amplifierd.common.openapi.schema import (
+    Schema,
+    choice,
+    list_of,
+    nullable,
+    record,
+    ref,
+    text,
+    whole,
+)
 
 # The groups of operations, in the order of the documentation.
 TAGS = {
@@ -37,6 +46,11 @@ ERRORS = {
         " already_answered",
         "The state of things does not allow it.",
     ),
+    410: (
+        "JournalReset",
+        "journal_reset",
+        "The database was set back since then: reload the session.",
+    ),
     413: ("TooLarge", "too_large", "The body is too large."),
     415: ("UnsupportedMediaType", "unsupported_media_type", "Only application/json is read."),
     422: (
@@ -54,6 +68,10 @@ _MORE: dict[int, dict[str, Schema]] = {
         "from": text("Where the session stands."),
         "to": text("Where it was to go."),
         "allowed": list_of(text(), "Where it can go from here."),
+    },
+    410: {
+        "epoch": text("That of the journals now."),
+        "lastEventId": whole("Where the journal of the session ends now."),
     },
 }
 _DETAILS = {
@@ -111,6 +129,11 @@ _HEADERS = {
     "Idempotent-Replayed": (
         "`true` where this is the first answer to the key, once more.",
         choice("true"),
+    ),
+    "Journal-Epoch": (
+        "The epoch of the journals: send it beside a cursor, and you are told if the database was"
+        " set back.",
+        text(),
     ),
     "Retry-After": ("Seconds to wait before asking again.", _COUNT),
 }

@@ -143,7 +143,8 @@ class Description(AutoSchema):
         return body
 
     def _get_response_bodies(self, direction: str = "response") -> dict[str, Any]:
-        return describe_responses(self.own, self.method, self.path)
+        headers = getattr(self.view, "answer_headers", ())
+        return describe_responses(self.own, self.method, self.path, headers)
 
 
 def path_parameters(path: str, described: dict[str, Schema]) -> list[dict[str, Any]]:
@@ -163,12 +164,14 @@ def describe_query(parameter: dict[str, Any]) -> dict[str, Any]:
     return {**parameter, "allowEmptyValue": True} if is_optional else parameter
 
 
-def describe_responses(own: Operation, method: str, path: str) -> dict[str, Any]:
+def describe_responses(
+    own: Operation, method: str, path: str, more_headers: Sequence[str] = ()
+) -> dict[str, Any]:
     statuses = {*ALWAYS, *own.errors}
     statuses |= {404} if "{" in path else set()
     statuses |= set(WITH_BODY) if method != "GET" else set()
     statuses |= set(OF_POST) if method == "POST" else set()
-    headers = [*own.headers, *(["Idempotent-Replayed"] if method == "POST" else [])]
+    headers = [*own.headers, *more_headers, *(["Idempotent-Replayed"] if method == "POST" else [])]
     answers: dict[str, Any] = {}
     for status, answer in own.answers.items():
         described: dict[str, Any] = {"description": DONE[status]}
@@ -228,9 +231,10 @@ def describe_stream(
     path_schemas: dict[str, Schema],
     parameters: Sequence[dict[str, Any]] = (),
     errors: Sequence[int] = (),
+    headers: Sequence[str] = (),
     **texts: str,
 ) -> None:
-    own = Operation(answers, errors, media_type=EVENT_STREAM)
+    own = Operation(answers, errors, headers, media_type=EVENT_STREAM)
     in_query = [describe_query(parameter) for parameter in parameters]
     STREAMS[path] = {
         **texts,

@@ -364,6 +364,11 @@ def rescue(limit: int = 100) -> int:
     return rescued
 
 
+def expire_leases() -> None:
+    """End the leases of all runs: after a restore no worker holds one, whatever the rows say."""
+    Run.objects.filter(status=RunStatus.RUNNING).update(lease_expires_at=Now())
+
+
 def _interrupt(run: Run, broken_off: int) -> None:
     """Void the current attempt of a run, under the lock of its session.
 

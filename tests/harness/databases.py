@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 import psycopg
 from django.db import connection, transaction
+from django.db import connections as django_connections
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from amplifierd.common.statements import close_connections
 from sessions_app import connections
 
 TABLES = """
@@ -100,3 +102,17 @@ def empty_database(encoding: str = "UTF8", **others: str) -> Iterator[str]:
         finally:
             drop = sql.SQL("DROP DATABASE {} WITH (FORCE)")
             admin.execute(drop.format(sql.Identifier(name)))
+
+
+@contextlib.contextmanager
+def switched_to(url: str) -> Iterator[None]:
+    """Have this process use another database of the tests' server while the block runs."""
+    settings = django_connections["default"].settings_dict
+    kept = settings["NAME"]
+    close_connections()
+    settings["NAME"] = conninfo_to_dict(url)["dbname"]
+    try:
+        yield
+    finally:
+        close_connections()
+        settings["NAME"] = kept

@@ -1,0 +1,1 @@
+"""Backups of an installation: everything that its database has, in one file."""

@@ -12,6 +12,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from dotenv import load_dotenv
 
+from amplifierd.common.outbound import parse_exceptions
 from amplifierd.common.program import env_file
 
 # With these a lost server or network is noticed within some ten seconds. TCP alone would wait for
@@ -56,6 +57,15 @@ def flag(name: str, default: bool = False) -> bool:
 def words(name: str) -> list[str]:
     """Return the variable split at commas, without blanks."""
     return [word.strip() for word in text(name).split(",") if word.strip()]
+
+
+def hosts(name: str) -> list[str]:
+    """Return the variable as a list of hosts; raise ImproperlyConfigured for another entry."""
+    try:
+        parse_exceptions(tuple(words(name)))
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name}: {error}") from None
+    return words(name)
 
 
 def url_prefix(name: str, taken: Collection[str]) -> str:

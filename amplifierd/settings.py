@@ -30,8 +30,10 @@ REQUIRE_KEYS = env.flag("AMPLIFIERD_REQUIRE_KEYS", default=PUBLIC)
 # The root of all amplified directories.
 ROOT_DIR = env.folder("AMPLIFIERD_ROOT", HOME / "root")
 MODELS_DIR = env.folder("AMPLIFIERD_MODELS", HOME / "models")
-# Hosts on private networks from which collections may be fetched, beside all public ones.
-COLLECTION_HOSTS = env.words("AMPLIFIERD_COLLECTION_HOSTS")
+# Hosts, besides all public ones, to which the daemon may connect if somebody names them.
+OUTBOUND_HOSTS = env.hosts("AMPLIFIERD_OUTBOUND_HOSTS")
+# The same for collections only: the former name.
+COLLECTION_HOSTS = env.hosts("AMPLIFIERD_COLLECTION_HOSTS")
 # Whether file:// is a git URL, too; only for tests.
 COLLECTIONS_FROM_FILE_URLS = False
 # Whether `serve` downloads the local model if it is missing.

@@ -15,6 +15,7 @@ from profiles_app.models.directory import ROOT
 from profiles_app.modules import locate
 from profiles_app.services import overrides
 from profiles_app.services.directories import require_directory, strip_root
+from profiles_app.services.overrides_rules import has_address
 from profiles_app.services.profiles import resolve_profile
 
 FORMAT_VERSION = "1.0"
@@ -75,13 +76,20 @@ def list_modules(mount_plan: dict[str, Any]) -> dict[str, Any]:
     """Return a plan as engines read it: the instruction, the mounted modules, each kind in the
     order of the profile, the context and the session's settings.
 
-    The lists are taken from `mountPoints`: PostgreSQL keeps the order of a list, not of keys.
+    The lists are taken from `mountPoints`: PostgreSQL keeps the order of a list, not of keys. A
+    provider whose address comes from the overrides has `is_foreign`.
     """
     mounts = mount_plan.get("mountPoints", [])
     lists = {
         name: [mount["metadata"] for mount in mounts if mount["moduleType"] == kind]
         for name, kind in MODULE_LISTS.items()
     }
+    given = mount_plan.get("session", {}).get("settings", {}).get("providers")
+    foreign = {each["module"] for each in given or () if has_address(each)}
+    lists["providers"] = [
+        {**each, "is_foreign": True} if each["module"] in foreign else each
+        for each in lists["providers"]
+    ]
     context = {
         mount["metadata"]["name"]: mount["content"]
         for mount in mounts

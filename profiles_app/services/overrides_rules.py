@@ -241,6 +241,11 @@ def _reach(value: Any, where: str) -> Iterator[tuple[str, Any]]:
             yield from _reach(item, place)
 
 
+def has_address(entry: Any) -> bool:
+    """Tell whether a module of overrides says where it reaches, or by which key."""
+    return isinstance(entry, dict) and any(True for _ in _reach(entry.get("config"), ""))
+
+
 def _has_reference(value: Any) -> bool:
     if isinstance(value, str):
         return bool(REFERENCE.search(value))

@@ -71,6 +71,10 @@ def describe_fact(error: StreamError, provider: Provider, advice: str = "") -> s
         return describe_timeout(provider.module, provider.limits, error.kind)
     status = f" (HTTP {error.status})" if error.status else ""
     fact = f"{provider.module}{status} {_MEANINGS[error.kind].fact}{advice}"
+    is_sent = error.kind != "bad_config" or error.status
+    if provider.is_foreign and is_sent:
+        # Otherwise a caller could read any server that the daemon reaches, by way of its errors.
+        return f"{fact} Its address comes from overrides, so its answer is not shown."
     words = " ".join(make_storable(redact_text(error.message, provider.secrets)).split())
     said = "The reason" if error.kind in _OURS else "It said"
     return f"{fact} {said}: {words[:_DETAIL_LIMIT] or 'unknown'}"

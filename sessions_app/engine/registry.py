@@ -228,7 +228,9 @@ def _try_to_build(mount: dict[str, Any]) -> Provider | EngineError:
         if key := config.get("api_key"):
             resolver.keep(str(key), secret=True)
         provider.check(config)
-        return provider(config, resolver.secrets, resolver.keys)
+        built = provider(config, resolver.secrets, resolver.keys)
+        built.is_foreign = bool(mount.get("is_foreign"))
+        return built
     except EngineError as error:
         return error
     except Exception as error:

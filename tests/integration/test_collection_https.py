@@ -14,8 +14,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from amplifierd.common import outbound
 from profiles_app.exceptions import SourceUnreadable
-from profiles_app.sources import git, hosts
+from profiles_app.sources import git
 from profiles_app.sources.location import Location, parse
 
 # No name server knows it: whoever gets there was sent to the checked address.
@@ -83,9 +84,9 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Any) -> It
         monkeypatch.setenv("GIT_SSL_CAINFO", str(chain))
         for name in ("HTTPS_PROXY", "https_proxy"):
             monkeypatch.delenv(name, raising=False)
-        monkeypatch.setattr(hosts, "is_public", lambda _: True)
+        monkeypatch.setattr(outbound, "is_public", lambda _: True)
         answer = [(0, 0, 0, "", ("127.0.0.1", server.server_port))]
-        monkeypatch.setattr(hosts.socket, "getaddrinfo", lambda *_, **__: answer)
+        monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: answer)
         yield server
         server.shutdown()
         thread.join()

@@ -121,7 +121,7 @@ def test_a_host_on_a_private_network_is_refused(
 ) -> None:
     answer = [(0, 0, 0, "", ("1.1.1.1", 443)), (0, 0, 0, "", (address, 443))]
     monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: answer)
-    with pytest.raises(SourceUnreadable, match="private network"):
+    with pytest.raises(SourceUnreadable, match="AMPLIFIERD_OUTBOUND_HOSTS"):
         hosts.pin_addresses("https://host/a")
 
 
@@ -133,9 +133,15 @@ def test_git_connects_to_the_address_that_was_checked(monkeypatch: pytest.Monkey
     assert "-o HostName=1.1.1.1 -o HostKeyAlias=host" in environment["GIT_SSH_COMMAND"]
 
 
-def test_a_host_that_the_operator_names_is_asked_wherever_it_is(settings: Any) -> None:
-    settings.COLLECTION_HOSTS = ["Git.internal"]
-    assert hosts.pin_addresses("https://git.internal/a")[0] == []
+@pytest.mark.parametrize("name", ["OUTBOUND_HOSTS", "COLLECTION_HOSTS"])
+def test_a_host_that_the_operator_names_is_asked_wherever_it_is(
+    name: str, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = [(0, 0, 0, "", ("10.0.0.1", 443))]
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: answer)
+    setattr(settings, name, ["Git.internal"])
+    options, _ = hosts.pin_addresses("https://git.internal/a")
+    assert options == ["-c", "http.curloptResolve=git.internal:443:10.0.0.1"]
 
 
 def test_a_host_that_is_not_found_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,5 +165,5 @@ def test_a_proxy_opens_no_private_network(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy:3128")
     answer = [(0, 0, 0, "", ("10.0.0.1", 443))]
     monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: answer)
-    with pytest.raises(SourceUnreadable, match="private network"):
+    with pytest.raises(SourceUnreadable, match="AMPLIFIERD_OUTBOUND_HOSTS"):
         hosts.pin_addresses("https://host/a")

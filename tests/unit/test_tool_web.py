@@ -120,7 +120,7 @@ def test_five_redirects_are_followed(status: int, network: Network) -> None:
             return await fetch_from(here, f"/{hops}")
 
     assert asyncio.run(run(5)) == "there"
-    assert network.looked_up == [OPEN] * 6
+    assert network.connected == [OPEN] * 6
     with pytest.raises(ToolError, match="more than 5 times"):
         asyncio.run(run(6))
 

@@ -40,6 +40,8 @@ class Provider(ABC):
         self.secrets = secrets
         self.keys = keys
         self.limits = read_limits(config, self.module)
+        # Whether the caller has chosen its address: then errors do not repeat what it sends.
+        self.is_foreign = False
         # Sentences for people about its requests, such as that a field was left out. The caller
         # of `stream` takes them from here.
         self.notices: list[str] = []

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 from urllib.parse import urlsplit, urlunsplit
 
+from amplifierd.common.outbound import AddressRefused, rules_for_profiles
 from sessions_app.engine.base import bad_config
 from sessions_app.engine.capabilities import ProviderCapabilities
 from sessions_app.engine.config import Config, is_url
@@ -79,6 +80,10 @@ class HostedProvider(Provider):
         if (url := config.get(place)) and not is_url(str(url), ("http", "https")):
             problem = "must be a URL, http:// or https://: correct it."
             raise bad_config(f"`{place}` of {cls.module} {problem}")
+        try:
+            rules_for_profiles().check_url(str(url or ""))
+        except AddressRefused as error:
+            raise bad_config(f"`{place}` of {cls.module} cannot be used. {error}") from None
 
     @classmethod
     def place_of(cls, config: Config) -> str:

@@ -22,6 +22,8 @@ from typing import Any
 
 import httpx2
 
+from amplifierd.common.outbound import AddressRefused, rules_for_profiles
+from amplifierd.common.outbound_http import PinnedTransport
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.limits import Limits
 from sessions_app.engine.time_limit import JUMP, TimeLimit
@@ -218,6 +220,8 @@ async def send_request(
                 text = f"{_through_proxy(url)}no connection within {limits.connect_timeout:g} s"
                 raise ProviderError(StreamError("connect_timeout", text)) from error
             may_have_slept = False
+        except AddressRefused as error:
+            raise ProviderError(StreamError("bad_config", str(error))) from None
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise ProviderError(_explain_failure(error, url)) from error
 
@@ -359,22 +363,23 @@ async def shared_client(url: str) -> httpx2.AsyncClient:
     """Return this event loop's client for a URL, which uses the proxy for that URL.
 
     It keeps connections, and closes them when the loop shuts down. It follows no redirects, keeps
-    no cookies, and takes nothing but the proxy from the environment. Raises EngineError
-    `bad_config` for a proxy that cannot be used.
+    no cookies, and takes nothing but the proxy from the environment. It connects only where
+    `rules_for_profiles` allows. Raises EngineError `bad_config` for a proxy that cannot be used.
     """
     proxy = find_proxy(url)
     clients = _clients.setdefault(asyncio.get_running_loop(), {})
     if proxy not in clients:
+        limits = httpx2.Limits(
+            max_connections=None, max_keepalive_connections=50, keepalive_expiry=_KEEP_ALIVE
+        )
         client = httpx2.AsyncClient(
-            verify=get_tls_context(),
-            proxy=proxy,
+            transport=PinnedTransport(
+                rules_for_profiles, verify=get_tls_context(), proxy=proxy, limits=limits
+            ),
             trust_env=False,
             timeout=httpx2.Timeout(None),
             # A small compressed answer could be very large.
             headers={"Accept-Encoding": "identity", "User-Agent": "amplifierd"},
-            limits=httpx2.Limits(
-                max_connections=None, max_keepalive_connections=50, keepalive_expiry=_KEEP_ALIVE
-            ),
         )
 
         async def close_with_loop() -> AsyncGenerator[httpx2.AsyncClient]:

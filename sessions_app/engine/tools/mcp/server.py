@@ -98,6 +98,8 @@ class McpConnection:
             await self.close()
             if isinstance(self._failure, EngineError):
                 raise self._failure
+            if self._http and self._http.refusal:
+                raise bad_tool(f"{self.server} is not called. {self._http.refusal}")
             reason = self._reason or await self._explain(self._failure)
             keys = "`command`, `args` and `env`" if self.server.command else "`url` and `headers`"
             raise ServerDown(f"{reason} Check {keys}.")

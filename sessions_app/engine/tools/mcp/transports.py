@@ -19,6 +19,8 @@ from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.message import SessionMessage
 
+from amplifierd.common.outbound import AddressRefused, rules_for_profiles
+from amplifierd.common.outbound_http import PinnedTransport
 from sessions_app.engine.base import bad_tool
 from sessions_app.engine.tools import sandbox
 from sessions_app.engine.tools.mcp import McpServer
@@ -196,6 +198,8 @@ class HttpConnection:
         self.error_status: int | None = None
         # The failure of the newest request, if it got no answer.
         self.failure: httpx2.TransportError | None = None
+        # Why the daemon must not connect to it; empty if it may.
+        self.refusal = ""
         # Whether the newest request belongs to a session.
         self.has_session = False
 
@@ -236,8 +240,9 @@ class HttpConnection:
 
         return FailureRecordingClient(
             self,
-            verify=get_tls_context(),
-            proxy=find_proxy(self.server.url),
+            transport=PinnedTransport(
+                rules_for_profiles, verify=get_tls_context(), proxy=find_proxy(self.server.url)
+            ),
             trust_env=False,
             # A small compressed answer could be very large.
             headers={**self.server.headers, "Accept-Encoding": "identity"},
@@ -262,6 +267,10 @@ class FailureRecordingClient(httpx2.AsyncClient):
         request.extensions["trace"] = Handshake().trace
         try:
             return await super().send(request, **options)
+        except AddressRefused as error:
+            connection.refusal = str(error)
+            connection.failure = httpx2.ConnectError(str(error))
+            raise connection.failure from None
         except httpx2.TransportError as error:
             if request.method == "POST" or connection.is_sse:
                 connection.failure = error

@@ -1,7 +1,7 @@
 """Pages as text for a model: from the public internet, and from hosts that the operator allows.
 
-A name is resolved once, and the connection goes to one of the addresses that were checked, so a DNS
-answer that changes afterwards has no effect. Redirects are followed here, each with the full check.
+The transport checks each connection (`amplifierd.common.outbound`). Redirects are followed here,
+each with the full check.
 Nothing comes from the environment: no proxy, no certificates, no passwords. Cookies are not kept.
 
 Strangers write pages, and to parse one may take minutes or gigabytes. So a process of its own
@@ -17,30 +17,32 @@ import ssl
 import sys
 import zlib
 from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
+from django.conf import settings
 
-from profiles_app.sources.hosts import Address, is_public, resolve_host
+from amplifierd.common.outbound import (
+    PORTS,
+    AddressRefused,
+    OutboundRules,
+    normalize_host,
+    rules_for_callers,
+)
+from amplifierd.common.outbound_http import PinnedTransport
 from sessions_app.engine.base import EngineError, bad_tool
 from sessions_app.engine.config import Config
 from sessions_app.engine.tools.base import ToolError, fill_blank, shorten
 from sessions_app.engine.wire.http import Handshake
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-PORTS = {"http": 80, "https": 443}
 # Characters of a URL at most.
 URL_LIMIT = 4_000
 REDIRECTS = 5
 # Bytes of an answer that are read, and bytes after decompression.
 LIMIT = 2_000_000
-# Addresses of one host that are tried, one after the other.
-TRIES = 4
 
 # Seconds for a whole call, and for one connection, by the config's keys.
 TIMES = {"timeout": 30.0, "connect_timeout": 10.0}
@@ -56,8 +58,6 @@ _HEADERS = {
     "Accept": "text/html, application/json, text/*;q=0.9",
     "Accept-Encoding": "gzip, identity",
 }
-# Own threads, so that slow DNS servers delay nothing else.
-_LOOK_UPS = ThreadPoolExecutor(4, thread_name_prefix="tool-web")
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,18 @@ class AccessRules:
     # None for any host; `*.suffix` stands for every name below the suffix.
     hosts: tuple[str, ...] | None
     ports: frozenset[int]
-    # Hosts and networks that are allowed although they are not public.
-    private_hosts: frozenset[str]
-    private_networks: tuple[Network, ...]
+    # Hosts and networks that are reached although they are not public.
+    private: tuple[str, ...]
 
-    async def find_addresses(self, url: httpx2.URL) -> list[Address]:
-        """Return the addresses for a URL; raise ToolError if the rules forbid it."""
+    def outbound_rules(self) -> OutboundRules:
+        """Return the rules for connections.
+
+        If several people share the daemon, a profile opens nothing: only the daemon's list does.
+        """
+        return rules_for_callers(() if settings.REQUIRE_KEYS else self.private)
+
+    def check(self, url: httpx2.URL) -> None:
+        """Raise ToolError for a host or a port that the profile does not allow."""
         host, port = get_host(url), url.port or PORTS[url.scheme]
         if port not in self.ports:
             ports = ", ".join(map(str, sorted(self.ports))) or "none"
@@ -97,22 +103,11 @@ class AccessRules:
             for known in self.hosts
         ):
             raise ToolError(f"The host {host!r} is not among those that may be fetched from.")
-        loop = asyncio.get_running_loop()
-        addresses = await loop.run_in_executor(_LOOK_UPS, resolve_host, host, port)
-        if not addresses:
-            raise ToolError(f"The host {host!r} is not found; check the URL.")
-        if host not in self.private_hosts and not all(
-            is_public(address) or any(address in network for network in self.private_networks)
-            for address in addresses
-        ):
-            raise ToolError(f"The host {host!r} is not on the public internet; it is closed.")
-        return addresses
 
 
 def parse_rules(config: Config) -> AccessRules:
     """Return the rules of a config; raise EngineError `bad_tool` for a wrong one."""
     private = _parse_texts(config, "allow_private") or ()
-    networks = {text: parse_network(text) for text in private}
     hosts = _parse_texts(config, "allow_hosts")
     ports = config.get("allow_ports")
     if ports is None:
@@ -124,8 +119,7 @@ def parse_rules(config: Config) -> AccessRules:
     return AccessRules(
         hosts=None if hosts is None else tuple(map(parse_host, hosts)),
         ports=frozenset(ports),
-        private_hosts=frozenset(_parse_name(text) for text in private if networks[text] is None),
-        private_networks=tuple(filter(None, networks.values())),
+        private=tuple(map(parse_private, private)),
     )
 
 
@@ -155,14 +149,14 @@ def _parse_name(text: str) -> str:
     return name
 
 
-def parse_network(text: str) -> Network | None:
-    """Return the network or the single address in a text; None if it is a host name."""
+def parse_private(text: str) -> str:
+    """Return a network, an address or a host name in its usual form."""
     try:
-        return ipaddress.ip_network(text.strip())
+        return str(ipaddress.ip_network(text.strip()))
     except ValueError as error:
         if "/" in text:
             raise wrong_rule(f"{text!r} is no network: {error}.") from None
-        return None
+        return _parse_name(text)
 
 
 def parse_url(text: str, base: httpx2.URL | None = None) -> httpx2.URL:
@@ -184,16 +178,16 @@ def parse_url(text: str, base: httpx2.URL | None = None) -> httpx2.URL:
 
 def get_host(url: httpx2.URL) -> str:
     """Return the host of a URL in the form in which it is resolved and compared."""
-    return url.raw_host.decode().rstrip(".").lower()
+    return normalize_host(url.raw_host.decode())
 
 
 async def fetch(text: str, rules: AccessRules, connect_timeout: float) -> FetchedPage:
     """Return the page at a URL; raise ToolError if it cannot, or must not, be fetched."""
     url = parse_url(text)
     for _ in range(REDIRECTS + 1):
-        addresses = await rules.find_addresses(url)
+        rules.check(url)
         try:
-            async with send_request(url, addresses[:TRIES], connect_timeout) as response:
+            async with send_request(url, rules, connect_timeout) as response:
                 if not response.has_redirect_location:
                     return await read_page(url, response)
                 url = parse_url(response.headers["location"], url)
@@ -210,32 +204,26 @@ def tls() -> ssl.SSLContext:
 
 @asynccontextmanager
 async def send_request(
-    url: httpx2.URL, addresses: Sequence[Address], connect_timeout: float
+    url: httpx2.URL, rules: AccessRules, connect_timeout: float
 ) -> AsyncIterator[httpx2.Response]:
-    """Connect to the first address that accepts, and give the head of its answer.
-
-    TLS uses the host name of the URL, also to check the certificate.
-    """
+    """Send a request, and give the head of the answer."""
     host = get_host(url)
-    named = url.copy_with(host=host).netloc.decode()
     timeout = httpx2.Timeout(None, connect=connect_timeout)
-    failure: Exception | None = None
-    async with httpx2.AsyncClient(verify=tls(), trust_env=False, timeout=timeout) as client:
-        for address in addresses:
-            request = client.build_request(
-                "GET",
-                url.copy_with(host=str(address)),
-                headers={**_HEADERS, "Host": named},
-                extensions={"sni_hostname": host, "trace": Handshake().trace},
-            )
-            try:
-                response = await client.send(request, stream=True)
-                break
-            except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-                failure = error
-        else:
-            reason = str(failure) or "it does not answer"
-            raise ToolError(f"{host} cannot be connected to: {reason}.")
+    transport = PinnedTransport(rules.outbound_rules, verify=tls())
+    async with httpx2.AsyncClient(transport=transport, trust_env=False, timeout=timeout) as client:
+        request = client.build_request(
+            "GET",
+            url.copy_with(host=host),
+            headers=_HEADERS,
+            extensions={"trace": Handshake().trace},
+        )
+        try:
+            response = await client.send(request, stream=True)
+        except AddressRefused as error:
+            raise ToolError(str(error)) from None
+        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+            reason = (str(error) or "it does not answer").rstrip(".")
+            raise ToolError(f"{host} cannot be connected to: {reason}.") from None
         try:
             yield response
         finally:

@@ -15,10 +15,19 @@ from cryptography import x509
 from django.conf import settings
 
 from amplifierd.auth import exposure
+from amplifierd.common.outbound import (
+    PORTS,
+    VARIABLE,
+    AddressRefused,
+    HostNotFound,
+    rules_for_profiles,
+)
 from amplifierd.common.program import command
 from amplifierd.doctor import CheckResult, error, machine, ok, warning
 from amplifierd.models import ApiKey
 from amplifierd.supervisor import instance
+from profiles_app.models import Profile
+from sessions_app.engine.registry import list_addresses
 from sessions_app.engine.wire.proxies import find_bad_variables, find_variables
 
 # Seconds for an answer of the daemon.
@@ -93,6 +102,31 @@ def proxies() -> Iterator[CheckResult]:
     if not bad:
         used = find_variables()
         yield ok("proxies", f"{', '.join(used)} can be used" if used else "none are named")
+
+
+def outbound() -> Iterator[CheckResult]:
+    """Check that the services and the MCP servers that profiles name may be connected to."""
+    rules, refused, known = rules_for_profiles(), [], set()
+    for profile in Profile.objects.order_by("collection", "name"):
+        for module, url in list_addresses(profile.definition):
+            parts = urlsplit(url)
+            place = (parts.hostname or "", parts.port or PORTS.get(parts.scheme, 0))
+            if place in known:
+                continue
+            known.add(place)
+            try:
+                rules.resolve(*place)
+            except AddressRefused as refusal:
+                refused.append((f"{profile}, {module}", str(refusal)))
+            except (HostNotFound, ValueError):
+                continue
+    for where, says in refused:
+        todo = f"List the host in {VARIABLE} for web processes and workers, or change the profile."
+        yield warning("outbound", f"{where}: {says}", todo)
+    if not refused:
+        listed = ", ".join(settings.OUTBOUND_HOSTS) or "none"
+        scope = "profiles may name them" if rules.allows_private else f"open are {listed}"
+        yield ok("outbound", f"private addresses: {scope}")
 
 
 def api_keys() -> Iterator[CheckResult]:

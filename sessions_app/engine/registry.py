@@ -14,7 +14,8 @@ import logging
 import math
 import os
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
@@ -29,7 +30,9 @@ from sessions_app.engine.base import Engine, EngineError, bad_config
 from sessions_app.engine.capabilities import ProviderCapabilities, ToolCapabilities
 from sessions_app.engine.config import Config, Resolver, missing_key, number
 from sessions_app.engine.providers.base import Provider
+from sessions_app.engine.providers.hosted import HostedProvider
 from sessions_app.engine.tools.base import ToolModule
+from sessions_app.engine.tools.mcp import McpModule, parse_servers
 
 logger = logging.getLogger(__name__)
 
@@ -201,6 +204,25 @@ def find_config_errors(mounts: list[dict[str, Any]]) -> list[ConfigError]:
         by_mount.append([ConfigError(index, error.code, str(error)) for error in errors])
     ignored = {"unknown_module", "missing_key" if [] in by_mount else ""}
     return [error for errors in by_mount for error in errors if error.code not in ignored]
+
+
+def list_addresses(definition: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield module and URL of each service and MCP server that a profile names.
+
+    A module that cannot be used in this process is left out.
+    """
+    for mount in definition.get("providers") or []:
+        with suppress(EngineError):
+            name = str(mount.get("module"))
+            config = Resolver(name).resolve(_fill_defaults(mount))
+            if issubclass(each := PROVIDERS.find(name), HostedProvider):
+                yield name, str(config.get(each.place_of(config)) or "")
+    for mount in definition.get("tools") or []:
+        with suppress(EngineError):
+            if mount.get("module") == McpModule.module:
+                config = Resolver(McpModule.module).resolve(mount.get("config") or {})
+                own = {k: v for k, v in config.items() if k != "approval_timeout"}
+                yield from ((McpModule.module, server.url) for server in parse_servers(own))
 
 
 def find_variables(mounts: list[dict[str, Any]]) -> set[str]:

@@ -18,6 +18,7 @@ from amplifierd.auth import keys
 from amplifierd.doctor import CheckResult, Level, database, machine, reach
 from amplifierd.postgres import schema
 from profiles_app.models import Profile
+from profiles_app.services import profiles
 from sessions_app.engine.model_files import ModelFile
 from sessions_app.models import Process, Run, Session
 from sessions_app.models.daemon import ProcessKind
@@ -362,6 +363,24 @@ def test_keys_are_counted_where_they_are_demanded(settings: Settings) -> None:
     assert only(reach.api_keys()).level is Level.ERROR
     keys.create(name="a", owner="a", scope="read", expires_at=None)
     assert only(reach.api_keys()).says == "1 that let in"
+
+
+@pytest.mark.usefixtures("catalogue")
+def test_private_addresses_in_profiles_are_told_where_keys_are_demanded(
+    settings: Settings,
+) -> None:
+    ollama = {"module": "provider-ollama", "config": {"default_model": "m"}}
+    config = {"servers": {"a": {"url": "http://10.1.2.3:8000/mcp"}}, "approval_timeout": 60}
+    sections = {"providers": [ollama], "tools": [{"module": "tool-mcp", "config": config}]}
+    profiles.create("local-servers", sections=sections)
+    assert only(reach.outbound()).says == "private addresses: profiles may name them"
+    settings.REQUIRE_KEYS = True
+    findings = list(reach.outbound())
+    assert {each.level for each in findings} == {Level.WARNING}
+    assert ["127.0.0.1" in findings[0].says, "10.1.2.3" in findings[1].says] == [True, True]
+    assert all("local/local-servers" in each.says for each in findings)
+    settings.OUTBOUND_HOSTS = ["127.0.0.1:11434", "10.1.0.0/16"]
+    assert only(reach.outbound()).says.endswith("open are 127.0.0.1:11434, 10.1.0.0/16")
 
 
 def test_what_is_wrong_is_shown_on_a_terminal(whole: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
+from unittest.mock import MagicMock
 
 import anyio
 import pytest
@@ -22,6 +23,7 @@ from amplifierd.common.outbound import (
     rules_for_callers,
     rules_for_profiles,
 )
+from amplifierd.management.commands import run_worker
 from profiles_app.exceptions import InvalidDefinition, InvalidSource, SourceUnreadable
 from profiles_app.services import overrides
 from profiles_app.services.mount_plans import list_modules
@@ -435,6 +437,28 @@ def test_a_metadata_service_is_closed_also_without_keys(
 
     assert "the metadata service of a cloud" in asyncio.run(run())
     assert internet.connected == []
+
+
+@pytest.mark.parametrize(
+    ("given", "supposes_keys"), [({}, True), ({"AMPLIFIERD_REQUIRE_KEYS": "0"}, False)]
+)
+def test_a_worker_on_its_own_supposes_that_others_may_call(
+    given: dict[str, str], supposes_keys: bool, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.REQUIRE_KEYS = False
+    found = []
+
+    async def work() -> None:
+        found.append(settings.REQUIRE_KEYS)
+
+    monkeypatch.delenv("AMPLIFIERD_REQUIRE_KEYS", raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    for name in ("conceal", "favour_event_loop", "limit_idle_transactions", "schema", "notifier"):
+        monkeypatch.setattr(run_worker, name, MagicMock())
+    monkeypatch.setattr(run_worker, "work", work)
+    run_worker.Command().handle()
+    assert found == [supposes_keys]
 
 
 # --- What a caller gets to read of a server of its choice ---

@@ -37,6 +37,7 @@ WITH_DATABASE: tuple[Check, ...] = (
     database.queue,
     database.leases,
     machine.variables,
+    reach.outbound,
     reach.api_keys,
 )
 STYLES = {Level.OK: ("✓", "green"), Level.WARNING: ("!", "yellow"), Level.ERROR: ("✗", "red")}

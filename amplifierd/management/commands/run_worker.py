@@ -1,6 +1,7 @@
 """`manage.py run_worker`: one worker process."""
 
 import asyncio
+import os
 from typing import Any
 
 from django.conf import settings
@@ -9,7 +10,7 @@ from django.core.management.base import BaseCommand
 from amplifierd.common.program import favour_event_loop
 from amplifierd.common.statements import limit_idle_transactions
 from amplifierd.postgres import schema
-from amplifierd.supervisor.supervisor import watch_parent
+from amplifierd.supervisor.supervisor import PARENT_FD, watch_parent
 from sessions_app.engine.tools.sandbox import conceal
 from sessions_app.streaming import notifier
 from sessions_app.worker.worker import work
@@ -23,6 +24,9 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         conceal()
         favour_event_loop()
+        if PARENT_FD not in os.environ and not os.environ.get("AMPLIFIERD_REQUIRE_KEYS"):
+            # Only `serve` tells a worker who may call. One on its own supposes that others may.
+            settings.REQUIRE_KEYS = True
         watch_parent()
         limit_idle_transactions(settings.LEASE_SECONDS // 3)
         schema.wait_until_migrated()

@@ -24,8 +24,16 @@ VIGILANCE = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
-# With these the server notices a lost client, whose transaction may hold the lock of a session.
-SERVER_VIGILANCE = "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
+# Of several hosts the next one is tried after so many seconds.
+CONNECT_SECONDS_EACH = 3
+# With these the server notices a lost client, whose transaction may hold the lock of a session, and
+# ends a statement whose client waits no longer.
+SERVER_VIGILANCE = (
+    "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
+    " -c client_connection_check_interval=1s"
+)
+# The variable with the URL that no proxy is behind.
+DIRECT_NAME = "AMPLIFIERD_LISTEN_URL"
 # A prepared statement, and one of a trigger, is planned once for each connection. By itself
 # PostgreSQL plans the first five executions anew, which takes longer than they do.
 PLANNING = "-c plan_cache_mode=force_generic_plan"
@@ -111,29 +119,49 @@ def secret_key(home: Path) -> str:
 
 
 def database(
-    url: str, pool_size: int, absent: Callable[[Any], None] | None = None
+    url: str,
+    pool_size: int,
+    absent: Callable[[Any], None] | None = None,
+    *,
+    name: str = "DATABASE_URL",
+    direct: str = "",
 ) -> dict[str, Any]:
     """Return Django's settings for a PostgreSQL URL, with a pool of at most `pool_size`.
 
-    The URL is libpq's (`postgresql://user@host/name?sslmode=…`). Parameters for which Django has
-    no setting go to the connection unchanged, and win over `VIGILANCE`. `absent` is called when the
-    pool has failed to connect.
+    The URL, that of the variable `name`, is libpq's (`postgresql://user@host/name?sslmode=…`). It
+    may have several hosts; then connections go to the one that takes writes. Parameters for which
+    Django has no setting go to the connection unchanged, and win over `VIGILANCE`. `absent` is
+    called when the pool has failed to connect.
+
+    If the URL leads to a proxy that pools transactions, `direct` is the URL without it; what
+    differs for that is in the settings as `DIRECT`. Such a proxy takes no options of connections.
     """
     # Imported here, so that the terminal's commands, which use this module, start without it.
     import psycopg.conninfo
 
+    from amplifierd.common.deadlines import Connection
+
     try:
         parts = psycopg.conninfo.conninfo_to_dict(url)
     except psycopg.ProgrammingError as error:
-        raise ImproperlyConfigured(f"DATABASE_URL cannot be read: {error}") from None
+        # Some of its messages quote the URL, which may have a password.
+        reason = str(error).strip().replace(url, "…")
+        raise ImproperlyConfigured(f"{name} cannot be read: {reason}") from None
     names = {"NAME": "dbname", **{key.upper(): key for key in ("user", "password", "host", "port")}}
     known = {key: str(parts.pop(name, "") or "") for key, name in names.items()}
-    options = f"{SERVER_VIGILANCE} {PLANNING} {parts.pop('options', '')}".strip()
+    vigilance: dict[str, Any] = dict(VIGILANCE)
+    if "," in known["HOST"] or "," in str(parts.get("hostaddr", "")):
+        vigilance |= {"target_session_attrs": "read-write", "connect_timeout": CONNECT_SECONDS_EACH}
+    own_options = "" if direct else f"{SERVER_VIGILANCE} {PLANNING}"
+    options = f"{own_options} {parts.pop('options', '')}".strip()
+    if options:
+        parts["options"] = options
     # A larger CONN_MAX_AGE would keep a connection per thread outside the pool.
     # There are more connections than threads, so a thread waits for one only during an outage.
     # The pool's own retries would become rarer the longer an outage lasts, and its end would be
     # noticed late; the next request tries again instead.
     pool: dict[str, Any] = {
+        "connection_class": Connection,
         "min_size": 1,
         "max_size": pool_size,
         # One that has not been needed for so long is closed; each takes 3 to 8 MB of the server.
@@ -151,7 +179,10 @@ def database(
         "CONN_MAX_AGE": 0,
         # The project's backend checks itself whether a connection of the pool still works.
         "CONN_HEALTH_CHECKS": False,
-        "OPTIONS": {**VIGILANCE, **parts, "options": options, "pool": pool},
+        # A cursor of the server would outlive its transaction, on another client's connection.
+        "DISABLE_SERVER_SIDE_CURSORS": bool(direct),
+        "DIRECT": database(direct, pool_size, absent, name=DIRECT_NAME) if direct else {},
+        "OPTIONS": {**vigilance, **parts, "pool": pool},
     }
 
 

@@ -103,9 +103,12 @@ SECRET_KEY = env.secret_key(HOME)
 DATABASE_URL = env.text("DATABASE_URL") or embedded_url(HOME)
 # The most connections of one process.
 DATABASE_POOL = env.number("AMPLIFIERD_POOL", WEB_THREADS + 4)
-# Whether the statements of the hot paths are prepared; a proxy that pools transactions forbids it.
-PREPARED_STATEMENTS = env.flag("AMPLIFIERD_PREPARED_STATEMENTS", default=True)
-DATABASES = {"default": env.database(DATABASE_URL, DATABASE_POOL, note_outage)}
+# The same database without the proxy that DATABASE_URL leads to, such as pgbouncer, which pools
+# transactions: for notifications, migrations, and whatever else needs one connection to itself.
+LISTEN_URL = env.text("AMPLIFIERD_LISTEN_URL")
+# Whether the statements of the hot paths are prepared; most proxies of this kind forbid it.
+PREPARED_STATEMENTS = env.flag("AMPLIFIERD_PREPARED_STATEMENTS", default=not LISTEN_URL)
+DATABASES = {"default": env.database(DATABASE_URL, DATABASE_POOL, note_outage, direct=LISTEN_URL)}
 
 INSTALLED_APPS = [
     "amplifierd",

@@ -13,6 +13,7 @@ from django.urls import get_script_prefix, reverse
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
+from psycopg.errors import ReadOnlySqlTransaction
 from rest_framework.decorators import api_view, authentication_classes, permission_classes
 from rest_framework.exceptions import APIException, MethodNotAllowed
 from rest_framework.request import Request
@@ -25,6 +26,7 @@ from amplifierd.common.openapi.schema import choice, number, text
 from amplifierd.common.problems import problem_of, respond
 from amplifierd.common.program import command
 from amplifierd.common.serializers import OutputSerializer
+from amplifierd.postgres.schema import TAKES_WRITES
 
 STARTED = time.monotonic()
 ALIVE = {"status": "alive"}
@@ -143,6 +145,10 @@ def docs(request: HttpRequest) -> HttpResponse:
 
 
 def ask_database() -> None:
-    """Raise OperationalError unless the database answers."""
+    """Raise OperationalError unless the database answers and takes writes."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT 1")
+        cursor.execute(TAKES_WRITES)
+        if cursor.fetchone() != (True,):
+            # As a write would, so that this connection is not used again.
+            with connection.wrap_database_errors:
+                raise ReadOnlySqlTransaction("it is read-only or in recovery")

@@ -2,33 +2,46 @@
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, LiteralString
 
 import orjson
 import psycopg
 from django.db import connections
+from django.db.backends.postgresql.base import DatabaseWrapper
 from psycopg.pq import TransactionStatus
 
-from amplifierd.common.errors import DATABASE_UNAVAILABLE
+from amplifierd.common.deadlines import AsyncConnection
+from amplifierd.common.formats import until_next
 
-logger = logging.getLogger(__name__)
+# Seconds for the answer to one statement.
+PATIENCE = 7.0
+# Seconds between two looks whether a connection that only listens is still one.
+LIVENESS = 5.0
 
 
-def parameters(purpose: str) -> dict[str, Any]:
+def parameters(purpose: str, direct: bool = False) -> dict[str, Any]:
     """Return the arguments of `connect()` for Django's database as it is set at this moment.
 
     `purpose` is what PostgreSQL shows as the connection's application name. The connection
-    commits each statement by itself.
+    commits each statement by itself. It is `direct` if it keeps what a proxy that pools
+    transactions does not keep: what it listens to, its locks and its settings.
     """
-    settings = connections["default"].get_connection_params()
+    wrapper = connections["default"]
+    if direct and is_pooled():
+        wrapper = DatabaseWrapper({**wrapper.settings_dict, **wrapper.settings_dict["DIRECT"]})
+    settings = wrapper.get_connection_params()
     for django_only in ("cursor_factory", "context", "prepare_threshold"):
         settings.pop(django_only, None)
     if options := settings.get("options"):
         # The time limit for the statements of requests is not for streams, which have their own.
         settings["options"] = f"{options} -c statement_timeout=0"
     return {**settings, "autocommit": True, "application_name": f"amplifierd {purpose}"}
+
+
+def is_pooled() -> bool:
+    """Tell whether a proxy may give each transaction to another session of the server."""
+    return bool(connections.settings["default"].get("DIRECT"))
 
 
 def to_json(value: Mapping[str, int] | Sequence[object]) -> str:
@@ -39,28 +52,32 @@ def to_json(value: Mapping[str, int] | Sequence[object]) -> str:
     return orjson.dumps(value).decode()
 
 
-async def connect(purpose: str, **options: Any) -> psycopg.AsyncConnection[Any]:
+async def connect(purpose: str, direct: bool = False, **options: Any) -> AsyncConnection:
     """Return a new connection; a caller that is cancelled meanwhile leaves none behind.
 
     Raises psycopg.OperationalError if the database cannot be reached.
     """
-    settings = {**parameters(purpose), **options}
-    opening = asyncio.create_task(psycopg.AsyncConnection.connect(**settings))
+    settings = {**parameters(purpose, direct), **options}
+    opening = asyncio.create_task(AsyncConnection.connect(**settings))
     try:
-        return await asyncio.shield(opening)
+        connection = await asyncio.shield(opening)
     except asyncio.CancelledError:
         # If it were cancelled too, it would stay open until the garbage is collected.
-        with contextlib.suppress(psycopg.Error):
-            await (await opening).close()
+        opening.add_done_callback(_close_opened)
         raise
+    connection.patience = PATIENCE
+    return connection
+
+
+def _close_opened(opening: "asyncio.Task[AsyncConnection]") -> None:
+    if not opening.cancelled() and not opening.exception():
+        opening.result().pgconn.finish()
 
 
 class Listener:
     """A connection that listens to a channel; it may have other statements executed meanwhile."""
 
-    def __init__(
-        self, connection: psycopg.AsyncConnection[Any], on_notification: Callable[[str], None]
-    ) -> None:
+    def __init__(self, connection: AsyncConnection, on_notification: Callable[[str], None]) -> None:
         self._connection = connection
         # The descriptor that is read from; None as soon as that ends, because the number of one
         # that is closed may be that of a client's connection a moment later.
@@ -96,11 +113,16 @@ class Listener:
     async def wait(self) -> None:
         """Hand out notifications until the connection is lost; raise what ends it.
 
-        `connection.notifies()` would wake up ten times a second although nothing comes.
+        `connection.notifies()` would wake up ten times a second although nothing comes. A network
+        that drops packets looks the same as silence, so the server is asked now and then.
         """
         async with self._is_free:
             self._watch()
-        await self._lost
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(until_next(LIVENESS)):
+                    await asyncio.shield(self._lost)
+            await self.execute("SELECT 1")
 
     def close(self) -> None:
         """Have `wait` end, as if the connection were lost."""
@@ -134,6 +156,8 @@ class Listener:
     def _end(self, error: Exception) -> None:
         if not self._lost.done():
             self._lost.set_exception(error)
+            # Nobody need be waiting for it.
+            self._lost.exception()
 
 
 async def listen(
@@ -145,10 +169,9 @@ async def listen(
     """Call `on_notification(payload)` for each notification, until the connection is lost.
 
     `on_connect` is awaited once the channel is listened to; notifications before that may have been
-    missed. The connection must be a direct one: a proxy that pools transactions forwards no
-    notifications. Raises psycopg.OperationalError if the database cannot be reached.
+    missed. Raises psycopg.Error if the database cannot be reached, and when it no longer can.
     """
-    connection = await connect(purpose)
+    connection = await connect(purpose, direct=True)
     try:
         listener = Listener(connection, on_notification)
         await connection.execute(f"LISTEN {channel}")
@@ -157,7 +180,5 @@ async def listen(
             await listener.wait()
         finally:
             listener.stop()
-    except DATABASE_UNAVAILABLE as error:
-        logger.warning("No notifications arrive until there is a new connection: %s", error)
     finally:
         await connection.close()

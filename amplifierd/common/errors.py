@@ -1,7 +1,8 @@
 """The base of all errors that clients get, and the errors of an unavailable database.
 
-PostgreSQL may be stopped, starting, shutting down, in recovery or read-only. All of this passes, so
-code that meets it answers 503 or tries again. Only this module knows which exceptions mean it.
+PostgreSQL may be stopped, starting, shutting down, in recovery, read-only or out of reach. All of
+this passes, so code that meets it answers 503 or tries again. Only this module knows which errors
+mean it: it decides by their SQLSTATE.
 """
 
 from typing import Any, ClassVar
@@ -10,14 +11,36 @@ import psycopg
 from django.db import InterfaceError, OperationalError
 from psycopg import errors
 
-# Django has InternalError for these, although only the state of the session or the server is wrong,
-# and that passes. The project's database backend raises them as OperationalError.
-READ_ONLY = (errors.ReadOnlySqlTransaction,)
-# The server ended the transaction because this process did nothing in it.
-TIMED_OUT = (errors.IdleInTransactionSessionTimeout, errors.TransactionTimeout)
-TRANSIENT_STATES = (*READ_ONLY, *TIMED_OUT)
+# SQLSTATEs, and classes of them, that pass by themselves.
+UNAVAILABLE_STATES = (
+    "08",  # the connection is lost, or a pooler has none to the server
+    "25006",  # read-only: a standby, or a primary that was told to be
+    "25P03",  # the server ended the transaction because this process did nothing in it
+    "25P04",
+    "40",  # a standby's replay, or another transaction, was in the way
+    "53",  # too many connections; no disk space, no memory
+    "55P03",  # a lock was not free in time
+    "57",  # cancelled, shut down, crashed, starting, idle for too long
+    "58000",  # the server's system, its disks
+    "58030",
+    "72",  # a snapshot is too old
+)
+# These say so only in their message: what a server in recovery cannot do has no state of its own.
+RECOVERY_STATES = ("55000", "XX000")
+# What PostgreSQL does not take however often it is asked: rows, keys and statements too large.
+LIMIT_STATES = "54"
 
-# For `except`: Django's errors, and psycopg's own on connections that Django does not open.
+READ_ONLY = (errors.ReadOnlySqlTransaction,)
+# Classes of such states that psycopg does not have as OperationalError.
+TRANSIENT_STATES = (
+    *READ_ONLY,
+    errors.IdleInTransactionSessionTimeout,
+    errors.TransactionTimeout,
+    errors.SnapshotTooOld,
+)
+
+# For `except`: Django's errors, and psycopg's own on connections that Django does not open. The
+# project's database backend raises OperationalError for whatever `is_unavailable` says it of.
 DATABASE_UNAVAILABLE = (
     OperationalError,
     InterfaceError,
@@ -25,6 +48,19 @@ DATABASE_UNAVAILABLE = (
     psycopg.InterfaceError,
     *TRANSIENT_STATES,
 )
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Tell whether the error, or the one that it was raised from, means an outage."""
+    for each in (error.__cause__, error):
+        if isinstance(each, psycopg.Error) and each.sqlstate:
+            if each.sqlstate in RECOVERY_STATES:
+                return "recovery" in str(each)
+            return each.sqlstate.startswith(UNAVAILABLE_STATES)
+        if isinstance(each, DATABASE_UNAVAILABLE):
+            # Without a state: it did not come from a server.
+            return True
+    return False
 
 
 def is_read_only(error: BaseException) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from django.db import connection
 
-from amplifierd.common.errors import DATABASE_UNAVAILABLE
+from amplifierd.common.errors import is_unavailable
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -29,16 +29,19 @@ HOLD = 1.0
 
 _known_until = 0.0
 _threads = ThreadPoolExecutor(max_workers=6, thread_name_prefix="database")
+# Seconds for a statement of what is not urgent, which may be about many rows.
+BACKGROUND_PATIENCE = 60.0
+
+
+def _be_patient() -> None:
+    connection.patience = BACKGROUND_PATIENCE  # type: ignore[attr-defined]  # of our own backend
+
+
 # For what is not urgent: one call after the other, so that a process that has nothing else to do
 # needs one thread and one connection.
-BACKGROUND = ThreadPoolExecutor(max_workers=1, thread_name_prefix="background")
-
-
-def is_unavailable(error: BaseException) -> bool:
-    """Tell whether the error, or the one that it was raised from, means an outage."""
-    return isinstance(error, DATABASE_UNAVAILABLE) or isinstance(
-        error.__cause__, DATABASE_UNAVAILABLE
-    )
+BACKGROUND = ThreadPoolExecutor(
+    max_workers=1, thread_name_prefix="background", initializer=_be_patient
+)
 
 
 def delays() -> Iterator[float]:

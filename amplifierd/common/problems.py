@@ -28,7 +28,7 @@ from rest_framework.views import set_rollback
 
 from amplifierd.common import migrations
 from amplifierd.common.asgi import Send
-from amplifierd.common.errors import DATABASE_UNAVAILABLE, ServiceError
+from amplifierd.common.errors import DATABASE_UNAVAILABLE, ServiceError, is_unavailable
 from amplifierd.common.program import command
 
 logger = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ def problem_of(error: BaseException) -> Problem:
         )
     # Django puts an error of its own around that of psycopg.
     cause = error.__cause__ or error
-    if isinstance(error, DATABASE_UNAVAILABLE):
+    if is_unavailable(error):
         return NOT_AWAY.get(type(cause), UNAVAILABLE)
     if isinstance(cause, MISSING):
         is_migrated = False

@@ -1,7 +1,8 @@
 """Statements on Django's connections: prepared ones of the hot paths, and limits of their time."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar
 
@@ -10,8 +11,12 @@ from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connection, connections, models
 from django.db.backends.postgresql.base import DatabaseWrapper
 
+from amplifierd.common.deadlines import Limits
+
 # The shortest limit, in seconds, for idle transactions of a worker.
 LEAST_PATIENCE = 5
+# Seconds beside PostgreSQL's own limit for a statement, until this process waits no longer.
+MARGIN = 2
 # The limit of a web process: some requests with an Idempotency-Key fetch a collection inside their
 # transaction.
 WEB_PATIENCE = 120
@@ -87,11 +92,26 @@ def _read_columns(model: type[models.Model]) -> tuple[list[str], list[int], str]
 def limit_statements(seconds: int) -> None:
     """Limit the statements of this process to so many seconds; 0 is no limit.
 
-    To be called before the first connection is opened. It is for web processes: migrations,
-    workers and commands have no limit.
+    To be called before the first connection is opened. It is for web processes: migrations and
+    commands have no limit, and workers that of `limit_waiting`.
     """
     if seconds:
         _set("statement_timeout", seconds)
+        limit_waiting(seconds + MARGIN)
+
+
+def limit_waiting(seconds: float) -> None:
+    """Have this process wait so many seconds for the answer to a statement.
+
+    PostgreSQL need not be there to end it: the connection is given up (`deadlines`).
+    """
+    Limits.process_patience = seconds
+
+
+def allow_statements(seconds: float) -> None:
+    """Limit the statements of this thread otherwise, until it returns its connection."""
+    connection.ensure_connection()
+    connection.connection.patience = seconds
 
 
 def limit_idle_transactions(seconds: int) -> None:
@@ -111,7 +131,24 @@ def close_connections() -> None:
         wrapper.close_pool()
 
 
+@contextmanager
+def direct_connection() -> Iterator[None]:
+    """Have Django's connections bypass a proxy that pools transactions while the block runs."""
+    used = connections.settings["default"]
+    before = dict(used)
+    close_connections()
+    used.update(before["DIRECT"])
+    try:
+        yield
+    finally:
+        close_connections()
+        used.update(before)
+
+
 def _set(name: str, seconds: int) -> None:
+    if connections.settings["default"].get("DIRECT"):
+        # The proxy takes no options; the role has to have these limits (`postgres.schema`).
+        return
     options = connections.settings["default"]["OPTIONS"]
     given = options.get("options", "")
     options["options"] = f"{given} -c {name}={seconds * 1000}".strip()

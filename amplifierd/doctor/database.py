@@ -73,6 +73,16 @@ def migrations() -> Iterator[CheckResult]:
         yield ok("migrations", f"all {len(loader.disk_migrations)} applied")
 
 
+def protections() -> Iterator[CheckResult]:
+    """Check what a proxy between the daemon and PostgreSQL takes away."""
+    with psycopg.connect(**parameters("doctor")) as reached:
+        weaknesses = list(schema.find_weaknesses(reached))
+    for says, todo in weaknesses:
+        yield warning("protections", says, f"{todo}.")
+    if not weaknesses:
+        yield ok("protections", "limits of statements and transactions are in force")
+
+
 def clock() -> Iterator[CheckResult]:
     """Compare this machine's clock with the database's, which decides when leases expire."""
     before = datetime.now(UTC)

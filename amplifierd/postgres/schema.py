@@ -4,15 +4,18 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psycopg
+from django.conf import settings
 from django.core.management.base import CommandError
 from django.db import connection
 
+from amplifierd.common.deadlines import Connection
 from amplifierd.common.errors import DATABASE_UNAVAILABLE, describe
 from amplifierd.common.migrations import is_migrated
 from amplifierd.common.program import command
-from sessions_app.connections import parameters
+from sessions_app.connections import is_pooled, parameters
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +32,16 @@ SELECT current_database(), pg_encoding_to_char(encoding),
        current_setting('server_version_num')::int / 10000, current_setting('server_version')
 FROM pg_database WHERE datname = current_database()
 """
+# What limits sessions; and whether this is the process that the connection was opened to.
+PROTECTIONS = """
+SELECT pg_backend_pid(), current_setting('statement_timeout'),
+       current_setting('idle_in_transaction_session_timeout'), quote_ident(current_user)
+"""
+# Limits for a role whose connections have none of their own; all processes share them.
+LIMITS = {"statement_timeout": "60s", "idle_in_transaction_session_timeout": "120s"}
+TAKES_WRITES = (
+    "SELECT NOT pg_is_in_recovery() AND NOT current_setting('transaction_read_only')::bool"
+)
 
 
 def find_faults(major: int, version: str, encoding: str, name: str) -> Iterator[tuple[str, str]]:
@@ -43,15 +56,57 @@ def find_faults(major: int, version: str, encoding: str, name: str) -> Iterator[
         )
 
 
+def find_weaknesses(connection: psycopg.Connection[Any]) -> Iterator[tuple[str, str]]:
+    """Yield each protection that is not in force on connections like this, with what to do."""
+    [(pid, statement, idle, role)] = connection.execute(PROTECTIONS)
+    if not is_pooled():
+        if pid != connection.info.backend_pid:
+            yield (
+                "DATABASE_URL leads to a proxy that pools connections",
+                "Set AMPLIFIERD_LISTEN_URL to PostgreSQL itself: a proxy that pools transactions"
+                " loses notifications and locks",
+            )
+        return
+    limits = {
+        "statement_timeout": bool(settings.STATEMENT_TIMEOUT) and statement == "0",
+        "idle_in_transaction_session_timeout": idle == "0",
+    }
+    for limit in (name for name, is_missing in limits.items() if is_missing):
+        yield (
+            f"{limit} is not in force, because the proxy of DATABASE_URL takes no options",
+            f"Set it for the role: ALTER ROLE {role} SET {limit} = '{LIMITS[limit]}'",
+        )
+
+
 def check_database() -> None:
-    """Raise CommandError, with what to do, if the database cannot be used.
+    """Raise CommandError, with what to do, if the database cannot be used; log what is weak.
 
     Raises psycopg.OperationalError if it does not answer.
     """
-    with psycopg.connect(**parameters("check")) as direct:
-        [(name, encoding, major, version)] = direct.execute(FACTS)
+    with Connection.connect(**parameters("check")) as reached:
+        [(name, encoding, major, version)] = reached.execute(FACTS)
+        weaknesses = list(find_weaknesses(reached))
     for reason, todo in find_faults(major, version, encoding, name):
         raise CommandError(f"amplifierd cannot use this database: {reason}. {todo}.")
+    for reason, todo in weaknesses:
+        logger.warning("%s. %s.", reason, todo)
+
+
+def wait_until_writable(announce: Callable[[str], None]) -> None:
+    """Return once the database answers and takes writes; `announce` what it is waited for."""
+    announced = ""
+    while True:
+        try:
+            with Connection.connect(**parameters("check")) as reached:
+                if reached.execute(TAKES_WRITES).fetchone() == (True,):
+                    return
+            found = "takes no writes at the moment (it is read-only or in recovery)"
+        except DATABASE_UNAVAILABLE as error:
+            found = describe(error)
+        if found != announced:
+            announce(f"Waiting: the database {found}")
+            announced = found
+        time.sleep(POLL)
 
 
 @contextmanager
@@ -62,10 +117,10 @@ def migration_lock(announce: Callable[[str], None]) -> Iterator[None]:
     however that dies, and it also works through a proxy that pools transactions.
     """
     # The transaction is idle for as long as the migrations take.
-    settings = parameters("migrations")
+    arguments = parameters("migrations", direct=True)
     limits = "-c idle_in_transaction_session_timeout=0 -c lock_timeout=0"
-    settings |= {"autocommit": False, "options": f"{settings.get('options', '')} {limits}"}
-    with psycopg.connect(**settings) as holder:
+    arguments |= {"autocommit": False, "options": f"{arguments.get('options', '')} {limits}"}
+    with psycopg.connect(**arguments) as holder:
         locked = holder.execute("SELECT pg_try_advisory_xact_lock(%s)", [LOCK]).fetchone()
         if locked != (True,):
             announce("Waiting for another process that migrates this database")

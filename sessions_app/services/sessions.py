@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from amplifierd.common.callers import Nobody, Visibility
 from amplifierd.common.formats import stamp
-from amplifierd.common.statements import fetch_prepared
+from amplifierd.common.statements import allow_statements, fetch_prepared
 from profiles_app.models import Profile
 from profiles_app.services.directories import find_default_profile, require_directory
 from profiles_app.services.mount_plans import build_mount_plan
@@ -229,11 +229,16 @@ def end_sub_sessions(session_id: str) -> None:
             terminate(child_id)
 
 
+# Seconds for each statement that deletes a long history.
+PURGE_SECONDS = 600.0
+
+
 def purge(session: Session) -> None:
     """Delete a session that is locked whole, in the caller's transaction.
 
     A long history takes its time: what limits the statements of requests does not count here.
     """
+    allow_statements(PURGE_SECONDS)
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT set_config(%s, %s, true), set_config('statement_timeout', '0', true)",

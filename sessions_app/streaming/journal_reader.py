@@ -5,6 +5,7 @@ and a thread for every stream.
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -13,9 +14,11 @@ from datetime import UTC, datetime
 from typing import Any, LiteralString
 
 import psycopg
+from django.conf import settings
 from psycopg.pq import TransactionStatus
 
 from amplifierd.common.callers import Visibility, sql_visibility
+from amplifierd.common.deadlines import AsyncConnection, StatementTimeout
 from amplifierd.common.errors import DATABASE_UNAVAILABLE
 from amplifierd.common.formats import dump_line, stamp
 from amplifierd.common.text import escape_line_ends
@@ -121,8 +124,8 @@ WHERE session.id IS NULL OR session.ended_at IS NOT NULL OR session.last_event_s
 # is to be read along the index, however wrong the statistics are about one long session among
 # many short ones: a bitmap would fetch all the rest of the journal for each page.
 SETTINGS = """
-SELECT set_config('plan_cache_mode', 'force_generic_plan', false),
-       set_config('enable_bitmapscan', 'off', false)
+SELECT set_config('plan_cache_mode', 'force_generic_plan', %(local)s),
+       set_config('enable_bitmapscan', 'off', %(local)s)
 """
 
 
@@ -235,7 +238,7 @@ class JournalReader:
         self._slots = asyncio.Semaphore(limit)
         self._epoch = epoch
         # Each with the number of changes of the epoch after which it was opened.
-        self._idle: list[tuple[psycopg.AsyncConnection[Any], int]] = []
+        self._idle: list[tuple[AsyncConnection, int]] = []
         self._closed = False
         # States that are wanted by clients, and the task that reads them until none is.
         self._wanted: dict[str, asyncio.Future[State | None]] = {}
@@ -334,6 +337,7 @@ class JournalReader:
 
     async def _fetch(self, statement: LiteralString, parameters: dict[str, Any]) -> list[Any]:
         """Return the rows of a statement without the epoch that each begins with."""
+        is_pooled = connections.is_pooled()
         try:
             async with asyncio.timeout(PATIENCE), self._slots:
                 while True:
@@ -341,12 +345,18 @@ class JournalReader:
                     connection, kept = await self._take()
                     is_ready = kept
                     try:
-                        if not is_ready:
-                            await connection.execute(SETTINGS)
-                            is_ready = True
-                        rows = await (await connection.execute(statement, parameters)).fetchall()
+                        async with contextlib.AsyncExitStack() as stack:
+                            if is_pooled:
+                                await stack.enter_async_context(connection.transaction())
+                            if is_pooled or not is_ready:
+                                await connection.execute(SETTINGS, {"local": is_pooled})
+                                is_ready = True
+                            cursor = await connection.execute(statement, parameters)
+                            rows = await cursor.fetchall()
                         self._epoch.check(rows[0][0], changes)
                         return [row[1:] for row in rows]
+                    except StatementTimeout:
+                        raise
                     except DATABASE_UNAVAILABLE:
                         # A kept one may have died with its server; a new one shows if it is back.
                         if not kept:
@@ -361,11 +371,12 @@ class JournalReader:
         except (*DATABASE_UNAVAILABLE, *NOT_MIGRATED, OSError) as error:
             raise StreamUnavailable from error
 
-    async def _take(self) -> tuple[psycopg.AsyncConnection[Any], bool]:
+    async def _take(self) -> tuple[AsyncConnection, bool]:
         """Return a connection, and whether it is a kept one, of which there may be none."""
         while self._idle:
             connection, changes = self._idle.pop()
-            if changes == self._epoch.changes:
+            if changes == self._epoch.changes and not connection.is_distrusted:
                 return connection, True
             await connection.close()
-        return await connections.connect("journal", prepare_threshold=0), False
+        prepare = 0 if settings.PREPARED_STATEMENTS else None
+        return await connections.connect("journal", prepare_threshold=prepare), False

@@ -17,8 +17,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-import psycopg
-
+from amplifierd.common.deadlines import Connection
 from amplifierd.common.outage import delays
 from sessions_app import connections
 from sessions_app.signals import WORK_CHANNEL, journal_grew, session_changed, work_queued
@@ -294,12 +293,13 @@ class Sender(threading.Thread):
 
     def run(self) -> None:
         """Send until closed, and connect again whenever the connection is lost."""
-        connection: psycopg.Connection[Any] | None = None
+        connection: Connection | None = None
         pauses = delays()
         while any(taken := self._source.take()):
             try:
                 if connection is None:
-                    connection = psycopg.connect(**connections.parameters("notifier"))
+                    connection = Connection.connect(**connections.parameters("notifier", True))
+                    connection.patience = connections.PATIENCE
                     # A notification need not reach the disk: it is about what is there already.
                     connection.execute("SET synchronous_commit = off")
                 connection.execute(NOTIFY, taken.parameters(), prepare=True)

@@ -182,7 +182,7 @@ def database_away() -> Iterator[None]:
     """Take the database away from streams and notifications, not from the services."""
     real = own_connections.parameters
 
-    def refused(purpose: str) -> dict[str, Any]:
+    def refused(purpose: str, direct: bool = False) -> dict[str, Any]:
         return {**real(purpose), "host": "127.0.0.1", "port": 1}
 
     with pytest.MonkeyPatch.context() as patch:

@@ -31,6 +31,7 @@ BEFORE: tuple[Check, ...] = (
 )
 WITH_DATABASE: tuple[Check, ...] = (
     database.migrations,
+    database.protections,
     database.clock,
     database.connections,
     database.workers,

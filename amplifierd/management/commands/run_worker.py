@@ -8,7 +8,11 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 
 from amplifierd.common.program import favour_event_loop
-from amplifierd.common.statements import limit_idle_transactions
+from amplifierd.common.statements import (
+    LEAST_PATIENCE,
+    limit_idle_transactions,
+    limit_waiting,
+)
 from amplifierd.postgres import schema
 from amplifierd.supervisor.supervisor import PARENT_FD, watch_parent
 from sessions_app.engine.tools.sandbox import conceal
@@ -29,6 +33,7 @@ class Command(BaseCommand):
             settings.REQUIRE_KEYS = True
         watch_parent()
         limit_idle_transactions(settings.LEASE_SECONDS // 3)
+        limit_waiting(max(LEAST_PATIENCE, settings.LEASE_SECONDS / 3))
         schema.wait_until_migrated()
         try:
             asyncio.run(work())

@@ -29,6 +29,7 @@ from amplifierd.postgres import (
     leaving_on_signals,
     running,
 )
+from amplifierd.postgres.schema import wait_until_writable
 from amplifierd.supervisor import instance
 from amplifierd.supervisor.fork import can_fork, preload
 from amplifierd.supervisor.supervisor import GRACE, Child, Supervisor
@@ -74,7 +75,7 @@ class Command(BaseCommand):
             url = instance.address(listener, "https" if settings.TLS_CERT else "http")
             claim.note(url, settings.PREFIX)
             postgres = stack.enter_context(self.database())
-            self.prepare()
+            self.prepare(waits=postgres is None)
             exposure.check_keys(settings.HOST)
             self.introduce(url, postgres)
             self.supervise(listener, postgres)
@@ -100,13 +101,26 @@ class Command(BaseCommand):
         with running(settings.HOME, announce=self.say) as postgres:
             yield postgres
 
-    def prepare(self) -> None:
-        """Migrate the database, load the shipped profiles, and create the root directory."""
+    def prepare(self, waits: bool) -> None:
+        """Migrate the database, load the shipped profiles, and create the root directory.
+
+        If it `waits`, a database that is away, starting or a standby may come back at any time.
+        """
         settings.ROOT_DIR.mkdir(parents=True, exist_ok=True)
-        call_command("migrate", verbosity=0, interactive=False)
-        call_command("load_profiles", verbosity=0)
-        # The processes that are forked know it from here, and need not look at each migration.
-        is_migrated()
+        while True:
+            if waits:
+                wait_until_writable(self.say)
+            try:
+                call_command("migrate", verbosity=0, interactive=False)
+                call_command("load_profiles", verbosity=0)
+                # The processes that are forked know it from here, and need not look at each
+                # migration.
+                is_migrated()
+                return
+            except errors.DATABASE_UNAVAILABLE:
+                if not waits:
+                    raise
+                close_connections()
 
     def introduce(self, url: str, postgres: EmbeddedPostgres | None) -> None:
         """Print what runs and how to reach it."""

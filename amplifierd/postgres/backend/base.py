@@ -1,25 +1,46 @@
-"""Django's PostgreSQL backend, with one more case in which the database counts as unavailable."""
+"""Django's PostgreSQL backend, with limits of its own and more cases of an unavailable database."""
 
 import select
 from types import TracebackType
 from typing import Any
 
 import psycopg
-from django.db import OperationalError
+from django.db import DatabaseError, DataError, OperationalError
 from django.db.backends.postgresql.base import DatabaseWrapper as PostgreSQLWrapper
 from django.db.utils import DatabaseErrorWrapper
 from django.utils.functional import cached_property
 from psycopg.types.numeric import Int8Dumper
 from psycopg_pool import ConnectionPool
 
-from amplifierd.common.errors import DATABASE_UNAVAILABLE, READ_ONLY, TRANSIENT_STATES
+from amplifierd.common.deadlines import Connection, Limits, distrust_connections
+from amplifierd.common.errors import (
+    DATABASE_UNAVAILABLE,
+    LIMIT_STATES,
+    READ_ONLY,
+    is_unavailable,
+)
+
+
+class Psycopg:
+    """Django's view of psycopg, which opens our connections."""
+
+    connect = Connection.connect
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(psycopg, name)
 
 
 class DatabaseWrapper(PostgreSQLWrapper):
-    """A connection on which a read-only database raises OperationalError, as a stopped one does."""
+    """A connection on which a read-only database raises OperationalError, as a stopped one does.
 
+    Statements have a deadline (`amplifierd.common.deadlines`).
+    """
+
+    Database = Psycopg()  # type: ignore[assignment]
     # Set once the connection has refused a write: it must not serve another request.
     is_stale = False
+    # Seconds for each statement of this thread; None is the limit of the process.
+    patience: float | None = None
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """Return a connection of the pool that the server has not closed meanwhile.
@@ -28,11 +49,17 @@ class DatabaseWrapper(PostgreSQLWrapper):
         a connection says so on its socket, and otherwise sends nothing that nobody asked for.
         """
         while True:
-            connection = super().get_new_connection(conn_params)
-            if self.pool is None or not _has_input(connection) or _is_alive(connection):
-                return connection
+            connection: Connection = super().get_new_connection(conn_params)
+            if self.pool is None:
+                break
+            if connection.is_distrusted:
+                connection.close()
+            elif not _has_input(connection) or _is_alive(connection):
+                break
             # It replaces a broken one.
             self.pool.putconn(connection)
+        connection.patience = self.patience or Limits.process_patience
+        return connection
 
     def _configure_connection(self, connection: psycopg.Connection[Any]) -> bool:
         """Prepare a connection that has just been opened, also one of the pool's."""
@@ -57,7 +84,10 @@ class DatabaseWrapper(PostgreSQLWrapper):
 
 
 class ErrorWrapper(DatabaseErrorWrapper):
-    """Raises OperationalError, not Django's InternalError: that could also mean damaged data."""
+    """Raises OperationalError for what passes, not Django's InternalError, which is a bug.
+
+    And DataError for what PostgreSQL has no room for, which does not pass.
+    """
 
     def __exit__(
         self,
@@ -65,12 +95,21 @@ class ErrorWrapper(DatabaseErrorWrapper):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if isinstance(error, TRANSIENT_STATES):
-            # Have the connection checked before it is used again.
+        if isinstance(error, READ_ONLY):
             wrapper: DatabaseWrapper = self.wrapper  # type: ignore[attr-defined]  # left out as well
-            wrapper.errors_occurred = True
-            wrapper.is_stale = isinstance(error, READ_ONLY)
-            raise OperationalError(*error.args).with_traceback(traceback) from error
+            wrapper.is_stale = True
+            # Those beside it were most likely opened to the same server.
+            distrust_connections()
+        if isinstance(error, psycopg.Error):
+            raised_as: type[DatabaseError] | None = None
+            if (error.sqlstate or "").startswith(LIMIT_STATES):
+                raised_as = DataError
+            elif isinstance(error, psycopg.InternalError) and is_unavailable(error):
+                raised_as = OperationalError
+            if raised_as:
+                # Have the connection checked before it is used again.
+                self.wrapper.errors_occurred = True  # type: ignore[attr-defined]
+                raise raised_as(*error.args).with_traceback(traceback) from error
         super().__exit__(kind, error, traceback)
 
 

@@ -63,6 +63,10 @@ DRAIN_SECONDS = env.number("AMPLIFIERD_DRAIN", 20)
 # Hours for which the answer to a request with an Idempotency-Key is kept.
 IDEMPOTENCY_HOURS = env.number("AMPLIFIERD_IDEMPOTENCY_HOURS", 24)
 
+# Days for which failed logins, and what was done in the console, are kept.
+LOGIN_DAYS = env.number("AMPLIFIERD_LOGIN_DAYS", 30)
+CONSOLE_LOG_DAYS = env.number("AMPLIFIERD_CONSOLE_LOG_DAYS", 365)
+
 # A folder with which tests stop processes at certain points; empty except in tests.
 BARRIERS = env.text("AMPLIFIERD_BARRIERS")
 

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -94,6 +94,11 @@ class EmbeddedPostgres:
         """
         return self._server is not None and not self._server.is_gone()
 
+    def limit_log(self) -> None:
+        """Keep the server's log from growing without end; raises OSError."""
+        if self._server:
+            self._server.limit_log()
+
     def revive(self) -> bool:
         """Start the server, without waiting for it, if none of its processes is left.
 
@@ -171,7 +176,10 @@ def running(
 
 
 class Revival:
-    """Restarts a server that has died. To be called about once per second; it never waits."""
+    """Restarts a server that has died, and limits its log.
+
+    To be called about once per second; it never waits.
+    """
 
     def __init__(
         self,
@@ -189,6 +197,9 @@ class Revival:
         """Start the server again if all its processes have died."""
         if self._postgres.answers():
             self._delay = FIRST_DELAY
+            # On a full disk the log cannot be copied, and the next call tries again.
+            with suppress(OSError):
+                self._postgres.limit_log()
             return
         if self._clock() < self._due_at:
             return

@@ -113,6 +113,16 @@ class PostgresServer:
                 return
         raise PostgresError(f"PostgreSQL does not end: see {self._layout.log}.")
 
+    def limit_log(self) -> None:
+        """Move the log aside once it is long; the server, which has it open, goes on writing."""
+        with contextlib.suppress(FileNotFoundError):
+            if self._layout.log.stat().st_size > LOG_LIMIT:
+                # Truncated in place: it is opened to append, so the next line is the first one.
+                former = self._layout.log.with_suffix(".log.1")
+                former.touch(0o600)
+                shutil.copyfile(self._layout.log, former)
+                os.truncate(self._layout.log, 0)
+
     def log_tail(self) -> str:
         """Return the newest lines of the server's log, for an error message."""
         if not self._layout.log.exists():
@@ -179,8 +189,7 @@ class PostgresServer:
         for name, value in settings.items():
             command += ["-c", f"{name}={value}"]
         path = self._layout.log
-        if path.exists() and path.stat().st_size > LOG_LIMIT:
-            path.rename(path.with_suffix(".log.1"))
+        self.limit_log()
         # Only its owner may read the log.
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
             process: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603

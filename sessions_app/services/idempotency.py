@@ -1,12 +1,9 @@
 """One effect per idempotency key (draft-ietf-httpapi-idempotency-key-header)."""
 
 import hashlib
-from datetime import timedelta
 
-from django.conf import settings
 from django.db import connection
 
-from amplifierd.common.statements import fetch_prepared
 from sessions_app.exceptions import (
     IdempotencyInProgress,
     IdempotencyMismatch,
@@ -55,22 +52,3 @@ def keep(
         content_type=content_type,
         body=body,
     )
-
-
-FORGET = """
-WITH forgotten AS (
-    DELETE FROM sessions_app_idempotencykey WHERE id IN (
-        SELECT id FROM sessions_app_idempotencykey
-        WHERE created_at < statement_timestamp() - %(age)s::interval
-        ORDER BY created_at LIMIT %(limit)s::bigint
-    ) RETURNING id
-)
-SELECT count(*) FROM forgotten
-"""
-
-
-def forget(limit: int = 10_000) -> int:
-    """Forget the oldest keys that have been kept for long enough; return how many."""
-    age = timedelta(hours=settings.IDEMPOTENCY_HOURS)
-    [(forgotten,)] = fetch_prepared(FORGET, {"age": age, "limit": limit})
-    return forgotten

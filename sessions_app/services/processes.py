@@ -14,15 +14,10 @@ from sessions_app.models import Process
 # worker looks at its queue at the same moments.
 HEARTBEAT_SECONDS = 4.0
 GONE_SECONDS = 15.0
-# Seconds for which the row of a process that is gone is kept.
-KEPT_SECONDS = 3600.0
 
-# Records a process, deletes the rows of others that are long gone, and returns the living workers.
+# Records a process, and returns the living workers.
 RECORD = """
-WITH old AS (
-    DELETE FROM sessions_app_process
-    WHERE seen_at < statement_timestamp() - %(kept)s::interval AND name <> %(name)s::text
-), recorded AS (
+WITH recorded AS (
 INSERT INTO sessions_app_process (name, kind, started_at, seen_at, streams, feeds)
 VALUES (%(name)s::text, %(kind)s::text, statement_timestamp(), statement_timestamp(),
     %(streams)s::int, %(feeds)s::int)
@@ -49,15 +44,11 @@ def own_name() -> str:
 
 
 def record(name: str, kind: str, streams: int = 0, feeds: int = 0) -> list[str]:
-    """Record that a process is running, and delete the rows of those that are long gone.
-
-    Return the names of the workers that are running, in order.
-    """
+    """Record that a process is running; return the names of the running workers, in order."""
     parameters = {
         "name": name,
         "kind": kind,
         "gone": timedelta(seconds=GONE_SECONDS),
-        "kept": timedelta(seconds=KEPT_SECONDS),
         "streams": streams,
         "feeds": feeds,
     }

@@ -14,11 +14,14 @@ from amplifierd.common.errors import DATABASE_UNAVAILABLE
 from amplifierd.common.formats import uptime
 from amplifierd.common.outage import BACKGROUND, call_service
 from sessions_app.engine.engines import get_engine
-from sessions_app.services import attempts, idempotency, pending_actions, processes
+from sessions_app.services import attempts, pending_actions, processes, pruning
 from sessions_app.worker.executor import Executor
 from sessions_app.worker.queue import Queue
 
 logger = logging.getLogger(__name__)
+
+# Seconds between two looks for what is too old to be kept.
+PRUNE_SECONDS = 60.0
 
 
 class StandstillDetector:
@@ -55,6 +58,7 @@ class Maintenance:
     def __init__(self, executor: Executor, standstill: StandstillDetector) -> None:
         self._executor = executor
         self._standstill = standstill
+        self._prune_at = 0.0
 
     async def run(self) -> None:
         """Do maintenance until cancelled."""
@@ -68,7 +72,7 @@ class Maintenance:
             await asyncio.sleep(settings.LEASE_SECONDS / 3)
 
     async def run_once(self) -> bool:
-        """Rescue runs whose lease has expired; end pending actions that are too old, and old keys.
+        """Rescue runs whose lease has expired; end pending actions that are too old; prune.
 
         Return False if the database did not answer.
         """
@@ -84,7 +88,9 @@ class Maintenance:
                 if rescued:
                     logger.warning("Rescued %d runs whose worker had gone.", rescued)
             pending_actions.expire()
-            idempotency.forget()
+            if uptime() >= self._prune_at:
+                self._prune_at = uptime() + PRUNE_SECONDS
+                pruning.prune()
 
         await call_service(look_after, threads=BACKGROUND)
         return True

@@ -1,13 +1,11 @@
 """Idempotency-Key: a retry gets the first answer, and has no second effect."""
 
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import transaction
 from django.test import Client
-from django.utils import timezone
 
 from sessions_app.models import IdempotencyKey, Message, Run, Session
 from sessions_app.services import idempotency
@@ -73,15 +71,6 @@ def test_a_key_that_is_none_is_refused(api: Api, session: Session, key: str) -> 
     refused = api("post", f"/sessions/{session.id}/messages", {"content": "x"}, **headers)
     assert (refused.status_code, refused.json()["code"]) == (400, "invalid")
     assert not Message.objects.exists()
-
-
-def test_old_keys_are_forgotten(db: None) -> None:
-    for key in ("old", "new"):
-        idempotency.keep(key, b"", 204, "", b"")
-    past = timezone.now() - timedelta(hours=25)
-    IdempotencyKey.objects.filter(key="old").update(created_at=past)
-    assert idempotency.forget() == 1
-    assert [kept.key for kept in IdempotencyKey.objects.all()] == ["new"]
 
 
 @pytest.mark.django_db(transaction=True)

@@ -1,5 +1,6 @@
 """The embedded PostgreSQL under every kind of sudden death, and in awkward places."""
 
+import contextlib
 import os
 import signal
 import stat
@@ -24,6 +25,7 @@ from amplifierd.postgres import (
     embedded_url,
     programs,
     running,
+    server,
     serving,
 )
 from tests.harness.cluster import copy_cluster
@@ -313,6 +315,25 @@ def test_a_server_that_dies_in_use_is_revived(made: Path) -> None:
         assert said == ["PostgreSQL has died; it starts again"]
         postgres.start()
         assert ask(postgres.url, "SELECT 1") == [(1,)]
+
+
+def test_the_log_of_a_server_that_runs_is_limited(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "LOG_LIMIT", 1000)
+    log = made / "postgres.log"
+    with running(made, durable=False) as postgres:
+        keep_alive = Revival(postgres, print)
+        with contextlib.suppress(psycopg.Error):
+            ask(postgres.url, f"SELECT '{'x' * 2000}'::int")
+        eventually(lambda: log.stat().st_size > 1000)
+        keep_alive()
+        assert log.stat().st_size == 0
+        assert "xxx" in log.with_suffix(".log.1").read_text()
+        with contextlib.suppress(psycopg.Error):
+            ask(postgres.url, "SELECT 'next'::int")
+        eventually(lambda: "next" in log.read_text())
+        assert log.read_bytes()[:1] != b"\0"
 
 
 def test_commands_that_ask_the_database_find_it_running(

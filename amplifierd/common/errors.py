@@ -71,6 +71,8 @@ def is_read_only(error: BaseException) -> bool:
 def describe(error: BaseException) -> str:
     """Return what is wrong with the database, as the clause after "the database"."""
     first_line = str(error).strip().partition("\n")[0]
+    if "startup parameter" in first_line:
+        return f"is behind a pooler that needs AMPLIFIERD_LISTEN_URL ({first_line})"
     state = "takes no writes at the moment" if is_read_only(error) else "does not answer"
     return f"{state} ({first_line})"
 

@@ -26,6 +26,8 @@ TLS_KEY = env.text("AMPLIFIERD_TLS_KEY")
 # Whether programs of other machines can reach it.
 PUBLIC = BEHIND_PROXY or not env.is_loopback(HOST)
 # Whether callers must send an API key; a key that is sent is always checked.
+# Finds the rights of sessions by their owners, for code below the keys.
+FIND_RIGHTS = "amplifierd.auth.keys.find_rights"
 REQUIRE_KEYS = env.flag("AMPLIFIERD_REQUIRE_KEYS", default=PUBLIC)
 # The root of all amplified directories.
 ROOT_DIR = env.folder("AMPLIFIERD_ROOT", HOME / "root")

@@ -70,6 +70,19 @@ class DirectoryNotFound(ProfilesError, status=404):
     """Not found: the directory is not amplified. GET /api/v1/amplified-directories/ lists all."""
 
 
+class RootReserved(ProfilesError, status=403):
+    """The root directory is the operator's. Name a directory of yours as `amplified_dir`:
+    GET /api/v1/amplified-directories/ lists those that you may use; an admin can make you one."""
+
+
+class SharedReadOnly(ProfilesError, status=403):
+    """The directory is shared with you read-only. Ask its owner for write access."""
+
+
+class NotYours(ProfilesError, status=403):
+    """Only the owner of the directory, or an admin, may do this."""
+
+
 class DirectoryExists(ProfilesError):
     """The directory is already amplified. Change it with PATCH."""
 

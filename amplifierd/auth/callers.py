@@ -15,7 +15,7 @@ from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
 from amplifierd.auth import keys
-from amplifierd.common.callers import Caller, Everyone, Owner, get_caller
+from amplifierd.common.callers import Caller, Everyone, Nobody, Owner, Visibility, get_caller
 from amplifierd.models import Scope
 
 CHALLENGE = "Bearer"
@@ -32,6 +32,7 @@ BY_PERMISSION = {
 }
 # POST, PATCH and DELETE below these change sessions; everywhere else they change the catalogue.
 OF_SESSIONS = {"sessions", "approvals", "mount-plans"}
+OF_DIRECTORIES = {"amplified-directories", "directories"}
 READING = {"GET", "HEAD", "OPTIONS"}
 # Files in directories of sessions: only for callers whose tools could read them as well.
 OF_FILES = ("/api/v1/directories/file/", "/api/v1/directories/files")
@@ -58,8 +59,9 @@ class HasScope(BasePermission):
     """REST framework's permission: the caller has the scope that the request needs."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        plain = request._request
-        require_scope(get_caller(request), required_scope(plain.method or "", plain.path_info))
+        plain, caller = request._request, get_caller(request)
+        needed = required_scope(plain.method or "", plain.path_info, caller.sees)
+        require_scope(caller, needed)
         return True
 
 
@@ -96,12 +98,14 @@ def require_scope(caller: Caller, needed: Scope) -> None:
         raise PermissionDenied(f"This needs the scope {needed}; what you sent has {caller.scope}.")
 
 
-def required_scope(method: str, path: str) -> Scope:
+def required_scope(method: str, path: str, sees: Visibility = Nobody()) -> Scope:
     """Return the scope that a request of the API needs; for an unknown path, the highest."""
     if method in READING:
         return Scope.WRITE if path.startswith(OF_FILES) else Scope.READ
     place = path.removeprefix("/api/v1/").partition("/")[0]
-    return Scope.WRITE if place in OF_SESSIONS else Scope.ADMIN
+    # An owner changes its own directories: the services look whose they are.
+    is_own = place in OF_DIRECTORIES and isinstance(sees, Owner) and settings.REQUIRE_KEYS
+    return Scope.WRITE if place in OF_SESSIONS or is_own else Scope.ADMIN
 
 
 def _answer_nothing(request: HttpRequest) -> HttpResponse:

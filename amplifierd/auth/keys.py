@@ -13,6 +13,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from amplifierd.common.callers import Everyone, Owner, Visibility
 from amplifierd.common.errors import DATABASE_UNAVAILABLE
 from amplifierd.common.program import command
 from amplifierd.models import ApiKey, Scope
@@ -75,6 +76,19 @@ def revoke(prefix: str) -> ApiKey | None:
     """Revoke a key and return its row; None if there is none. A second time changes nothing."""
     ApiKey.objects.not_revoked().filter(prefix=prefix).update(revoked_at=Now())
     return ApiKey.objects.filter(prefix=prefix).first()
+
+
+def find_rights(owner: str) -> Visibility:
+    """Return with whose rights the sessions of an owner work: see `common.callers.find_rights`.
+
+    Those of an owner with a valid admin key work with an admin's, and so do sessions that were made
+    without a key: by the operator, on this machine or in the console.
+    """
+    if not owner:
+        return Everyone()
+    valid = Q(expires_at=None) | Q(expires_at__gt=Now())
+    admins = ApiKey.objects.not_revoked().filter(valid, owner=owner, scope=Scope.ADMIN)
+    return Everyone() if admins.exists() else Owner(owner)
 
 
 def digest_of(key: str) -> str:

@@ -4,8 +4,11 @@ Without a caller no session is visible. Code that works for all owners, such as 
 commands of this machine, passes `Everyone()`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from django.conf import settings
+from django.utils.module_loading import import_string
 from rest_framework.request import Request
 
 
@@ -53,6 +56,15 @@ class Caller:
     def is_authenticated(self) -> bool:
         """Whether it may do anything at all."""
         return bool(self.scope)
+
+
+def find_rights(owner: str) -> Visibility:
+    """Return with whose rights a session of an owner works while no caller is there.
+
+    `FIND_RIGHTS` in the settings names the function that knows the API keys.
+    """
+    find: Callable[[str], Visibility] = import_string(settings.FIND_RIGHTS)
+    return find(owner)
 
 
 def get_caller(request: Request) -> Caller:

@@ -13,6 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils import timezone
 
+from amplifierd.common.callers import Everyone
 from amplifierd.common.console import ConsolePages
 from amplifierd.common.redaction import MASK, redact
 from profiles_app import definition
@@ -88,20 +89,31 @@ def build_tree(profiles: Mapping[str, str], shown: Iterable[str]) -> list[Node]:
 
 
 class AmplifiedDirectoryForm(forms.ModelForm):
-    """A directory's default profile, and its metadata with their secrets redacted."""
+    """A directory's default profile, owner and shares, and its metadata with secrets redacted."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.initial["metadata"] = redact(self.initial.get("metadata"))
-        if field := self.fields.get("metadata"):
+        for name in {"metadata", "shares"} & self.fields.keys():
             # Compare with the row, not with a hidden field that the browser sends back.
-            field.show_hidden_initial = False
+            self.fields[name].show_hidden_initial = False
 
     def clean_default_profile(self) -> str:
         """Return the full name of the profile; empty for the nearest parent's."""
         name = self.cleaned_data["default_profile"]
         try:
             return str(resolve_profile(name)) if name else ""
+        except ProfilesError as error:
+            raise ValidationError(str(error)) from error
+
+    def clean_owner(self) -> str | None:
+        """Return the owner; None, for an empty field, is the operator."""
+        return self.cleaned_data["owner"] or None
+
+    def clean_shares(self) -> dict[str, str]:
+        try:
+            sent = definition.require_mapping(self.cleaned_data["shares"] or {}, "shares")
+            return directories.merge_shares({}, sent)
         except ProfilesError as error:
             raise ValidationError(str(error)) from error
 
@@ -131,6 +143,8 @@ class AmplifiedDirectoryAdmin(ConsolePages):
     )
     fields: ClassVar[tuple[str, ...]] = (
         "relative_path",
+        "owner",
+        "shares",
         "default_profile",
         "effective_profile",
         "metadata",
@@ -181,7 +195,7 @@ class AmplifiedDirectoryAdmin(ConsolePages):
         obj.updated_at = timezone.now()
         obj.save(update_fields=[*form.changed_data, "updated_at"])
         try:
-            directories.rewrite_marker(obj)
+            directories.rewrite_marker(obj, Everyone())
         except ProfilesError as error:
             self.message_user(
                 request, f"The marker on the disk was not changed. {error}", messages.WARNING
@@ -189,7 +203,7 @@ class AmplifiedDirectoryAdmin(ConsolePages):
 
     def delete_model(self, request: HttpRequest, obj: AmplifiedDirectory) -> None:
         """Deregister the directory; its files stay."""
-        directories.deregister(obj.relative_path)
+        directories.deregister(obj.relative_path, sees=Everyone())
 
     @admin.display(description="effective profile")
     def effective_profile(self, directory: AmplifiedDirectory) -> str:

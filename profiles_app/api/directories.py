@@ -5,6 +5,7 @@ from rest_framework import status, viewsets
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from amplifierd.common.callers import get_caller
 from amplifierd.common.openapi.operation import operation
 from amplifierd.common.openapi.schema import text
 from amplifierd.common.serializers import Nothing, parse_query, validate
@@ -44,18 +45,11 @@ class AmplifiedDirectoryViewSet(viewsets.ViewSet):
     def list(self, request: Request) -> Response:
         """List amplified directories
 
-        All of them, in order of their paths.
+        All that the caller may read, in order of their paths.
         """
-        found = [*AmplifiedDirectory.objects.all()]
-        # All are in memory, so the nearest parent needs no query.
-        defaults = {item.relative_path: item.default_profile for item in found}
         rows = [
-            serialize_directory(
-                item,
-                AmplifiedDirectorySerializer,
-                directories.find_nearest_profile(item.relative_path, defaults),
-            )
-            for item in found
+            serialize_directory(item, AmplifiedDirectorySerializer, profile)
+            for item, profile in directories.list_readable(get_caller(request).sees)
         ]
         answer = AmplifiedDirectoriesSerializer.serialize(directories=rows, total=len(rows))
         return Response(answer)
@@ -70,12 +64,14 @@ class AmplifiedDirectoryViewSet(viewsets.ViewSet):
     def create(self, request: Request) -> Response:
         """Amplify a directory
 
-        Creates the directory if it is missing. 400 for one that is already amplified, an absolute
-        path, `..`, or a link that leaves the root.
+        Creates the directory if it is missing. It has the owner and the shares of the nearest one
+        above it; an admin may name another `owner`. 400 for one that is already amplified, an
+        absolute path, `..`, or a link that leaves the root; 404 where the caller may not be.
         """
         values = validate(requests.AmplifyDirectory, request.data)
-        directory = directories.amplify(values.pop("relative_path"), **values)
-        return self.answer(directory, status.HTTP_201_CREATED)
+        path, sees = values.pop("relative_path"), get_caller(request).sees
+        directory = directories.amplify(path, **values, sees=sees)
+        return self.answer(request, directory, status.HTTP_201_CREATED)
 
     @operation({200: AmplifiedDirectoryDetailSerializer}, operation_id="get_amplified_directory")
     def retrieve(self, request: Request, path: str) -> Response:
@@ -83,7 +79,8 @@ class AmplifiedDirectoryViewSet(viewsets.ViewSet):
 
         One directory in full; `root` is the root directory.
         """
-        return self.answer(directories.find_directory(resolve_path(path)))
+        directory = directories.find_directory(resolve_path(path), get_caller(request).sees)
+        return self.answer(request, directory)
 
     @operation(
         {200: AmplifiedDirectoryDetailSerializer},
@@ -93,10 +90,12 @@ class AmplifiedDirectoryViewSet(viewsets.ViewSet):
     def partial_update(self, request: Request, path: str = ROOT) -> Response:
         """Change an amplified directory
 
-        Sets its default profile, merges into its metadata.
+        Sets its default profile, merges into its metadata and its `shares`. Its owner shares it;
+        only an admin gives it another `owner`.
         """
         changes = validate(requests.ChangeDirectory, request.data)
-        return self.answer(directories.change(resolve_path(path), changes))
+        directory = directories.change(resolve_path(path), changes, get_caller(request).sees)
+        return self.answer(request, directory)
 
     @operation(
         {200: AmplifiedDirectoryDetailSerializer},
@@ -125,7 +124,7 @@ class AmplifiedDirectoryViewSet(viewsets.ViewSet):
         """
         validate(Nothing, request.data)
         query = parse_query(requests.RemoveDirectory, request.query_params)
-        directories.deregister(resolve_path(path), **query)
+        directories.deregister(resolve_path(path), **query, sees=get_caller(request).sees)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
     @operation(
@@ -139,12 +138,19 @@ class AmplifiedDirectoryViewSet(viewsets.ViewSet):
         Replaces the directory's instructions for agents.
         """
         content = validate(requests.AgentsContent, request.data)["content"]
-        directories.write_agents_content(resolve_path(path.removesuffix("/agents")), content)
+        place = resolve_path(path.removesuffix("/agents"))
+        directories.write_agents_content(place, content, get_caller(request).sees)
         message = "AGENTS.md updated successfully"
         return Response(AgentsWrittenSerializer.serialize(success=True, message=message))
 
-    def answer(self, directory: AmplifiedDirectory, code: int = status.HTTP_200_OK) -> Response:
-        return Response(serialize_directory(directory, AmplifiedDirectoryDetailSerializer), code)
+    def answer(
+        self, request: Request, directory: AmplifiedDirectory, code: int = status.HTTP_200_OK
+    ) -> Response:
+        agents = directories.read_agents_content(directory, get_caller(request).sees)
+        answer = serialize_directory(
+            directory, AmplifiedDirectoryDetailSerializer, agents_content=agents
+        )
+        return Response(answer, code)
 
 
 class DirectoryViewSet(viewsets.ViewSet):
@@ -164,7 +170,7 @@ class DirectoryViewSet(viewsets.ViewSet):
         The directories in a directory below the root, amplified or not, in order of their names.
         """
         query = parse_query(requests.BrowseDirectories, request.query_params)
-        found = directory_browser.list_directories(query["path"])
+        found = directory_browser.list_directories(query["path"], get_caller(request).sees)
         return Response(DirectoryListSerializer.serialize(found))
 
     @operation(
@@ -180,7 +186,7 @@ class DirectoryViewSet(viewsets.ViewSet):
         ones are left out. Needs the scope `write`, as everything that reads files.
         """
         query = parse_query(requests.BrowseDirectories, request.query_params)
-        found = directory_browser.list_entries(query["path"])
+        found = directory_browser.list_entries(query["path"], get_caller(request).sees)
         return Response(FileListSerializer.serialize(found))
 
     @operation(
@@ -195,7 +201,7 @@ class DirectoryViewSet(viewsets.ViewSet):
         The text of a file below the root, at most its first MiB.
         """
         query = parse_query(requests.ReadFile, request.query_params)
-        found = directory_browser.read_content(query["path"])
+        found = directory_browser.read_content(query["path"], get_caller(request).sees)
         return Response(FileContentSerializer.serialize(found))
 
     @operation(
@@ -212,7 +218,8 @@ class DirectoryViewSet(viewsets.ViewSet):
         """
         # As an attachment, so that no browser shows the file as a page of the daemon.
         query = parse_query(requests.ReadFile, request.query_params)
-        file, name, media_type = directory_browser.open_download(query["path"])
+        found = directory_browser.open_download(query["path"], get_caller(request).sees)
+        file, name, media_type = found
         return FileResponse(
             file,
             as_attachment=True,
@@ -232,7 +239,8 @@ class DirectoryViewSet(viewsets.ViewSet):
         Creates a directory below the root, with its parents.
         """
         values = validate(requests.CreateDirectory, request.data)
-        path = directory_browser.create_directory(values["relative_path"])
+        sees = get_caller(request).sees
+        path = directory_browser.create_directory(values["relative_path"], sees)
         answer = DirectoryCreatedSerializer.serialize(
             created_path=path, absolute_path=str(directories.absolute_path(path))
         )

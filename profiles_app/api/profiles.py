@@ -7,6 +7,7 @@ from rest_framework import status, viewsets
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from amplifierd.common.callers import get_caller
 from amplifierd.common.openapi.operation import operation
 from amplifierd.common.openapi.schema import nullable, ref, text, whole
 from amplifierd.common.pagination import PageQuery, paginate
@@ -219,5 +220,6 @@ class MountPlanViewSet(viewsets.ViewSet):
 
         The plan that a session would get now; nothing is stored.
         """
-        plan = mount_plans.preview_mount_plan(**validate(requests.GenerateMountPlan, request.data))
+        wanted = validate(requests.GenerateMountPlan, request.data)
+        plan = mount_plans.preview_mount_plan(**wanted, sees=get_caller(request).sees)
         return Response(redact(plan), status.HTTP_201_CREATED)

@@ -14,6 +14,7 @@ from profiles_app import definition
 from profiles_app.definition import BEHAVIORS, MODULE_LISTS
 from profiles_app.exceptions import InvalidDefinition
 from profiles_app.front_matter import FILE_LIMIT
+from profiles_app.services.directories import OWNER_LIMIT
 from profiles_app.services.profiles import FIRST_VERSION
 from profiles_app.sources.location import LIMIT as SOURCE_LIMIT
 
@@ -164,6 +165,8 @@ class AmplifyDirectory(Body):
     )
     metadata = Object(default=dict, allow_null=True)
     create_marker = Flag(default=True)
+    owner = Text(default=None, allow_null=True, max_length=OWNER_LIMIT)
+    shares = Object(default=dict, allow_null=True)
 
 
 class ChangeDirectory(Body):
@@ -173,6 +176,8 @@ class ChangeDirectory(Body):
 
     default_profile = Text(required=False, allow_null=True, max_length=PROFILE_LIMIT)
     metadata = Object(required=False, allow_null=True)
+    owner = Text(required=False, allow_null=True, max_length=OWNER_LIMIT)
+    shares = Object(required=False, allow_null=True)
 
 
 class AgentsContent(Body):

@@ -26,6 +26,7 @@ from amplifierd.common.openapi.schema import (
 )
 from amplifierd.common.redaction import redact
 from amplifierd.common.serializers import Member, OutputSerializer
+from profiles_app.access import SHARED
 from profiles_app.definition import BEHAVIORS, TEXTS
 from profiles_app.models import AmplifiedDirectory, Profile, ProfileVersion
 from profiles_app.models.profile import Source
@@ -216,14 +217,14 @@ class AmplifiedDirectorySerializer(OutputSerializer, both_casings=True):
     updated_at = time()
     default_profile = text("The profile of sessions here: its own, or the nearest parent's.")
     is_amplified = Member(flag(), lambda directory: True)
+    owner = nullable(text("Whose keys may use it, if keys are required; null: only admins."))
+    shares = by_name(choice(*SHARED), "Who else: the name of an owner, or `*` for every one.")
 
 
 class AmplifiedDirectoryDetailSerializer(AmplifiedDirectorySerializer, both_casings=True):
     """An amplified directory with its instructions for agents, in both casings."""
 
-    agents_content = Member(
-        nullable(text("What its AGENTS.md says.")), directories.read_agents_content
-    )
+    agents_content = nullable(text("What its AGENTS.md says."))
 
 
 class AmplifiedDirectoriesSerializer(OutputSerializer):
@@ -503,12 +504,15 @@ def serialize_modules(definition: dict[str, Any]) -> dict[str, Any]:
 
 
 def serialize_directory(
-    directory: AmplifiedDirectory, kind: type[OutputSerializer], profile: str | None = None
+    directory: AmplifiedDirectory,
+    kind: type[OutputSerializer],
+    profile: str | None = None,
+    **extra: Any,
 ) -> dict[str, Any]:
     """Return a directory; `profile` is its effective profile, if the caller knows it."""
     profile = profile or directories.find_default_profile(directory)
     metadata = redact(directory.metadata) | {"default_profile": profile}
-    return kind.serialize(directory, metadata=metadata, default_profile=profile)
+    return kind.serialize(directory, metadata=metadata, default_profile=profile, **extra)
 
 
 def serialize_sync(results: list[SyncResult]) -> dict[str, Any]:

@@ -5,8 +5,11 @@ from typing import Self
 
 import pgtrigger
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Func, Q, Value
 from django.utils import timezone
+
+from amplifierd.common.callers import Everyone, Owner, Visibility
+from profiles_app.access import EVERYONE, Access
 
 ROOT = "."
 
@@ -42,6 +45,20 @@ class AmplifiedDirectory(models.Model):
     # `collection/name`; the profile need not exist. Empty: that of the nearest parent.
     default_profile = models.CharField(max_length=200, blank=True, default="")
     metadata = models.JSONField(default=dict, blank=True)
+    # Whose it is, where keys are required; null: the operator's, so for admins only.
+    owner = models.CharField(  # noqa: DJ001 - null: nobody's name
+        max_length=64,
+        null=True,
+        blank=True,
+        help_text="The owner of API keys that may use it; empty: only admins.",
+    )
+    # Who else may use it: an owner's name, or `*` for everyone, → `read` or `write`.
+    shares = models.JSONField(
+        default=dict,
+        db_default=Value({}, models.JSONField()),
+        blank=True,
+        help_text='Who else: {"bob": "read", "carol": "write"}; the name * is every owner.',
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(default=timezone.now, editable=False)
 
@@ -60,6 +77,17 @@ class AmplifiedDirectory(models.Model):
             models.CheckConstraint(
                 condition=~Q(relative_path=ROOT) | ~Q(default_profile=""),
                 name="directory_root_has_profile",
+            ),
+            models.CheckConstraint(condition=~Q(owner=""), name="directory_owner_named"),
+            models.CheckConstraint(
+                condition=Func(
+                    F("shares"),
+                    template="(jsonb_typeof(%(expressions)s) = 'object' AND NOT jsonb_path_exists("
+                    """%(expressions)s, 'strict $.* ? (@.type() != "string" """
+                    """|| @ != "read" && @ != "write")'))""",
+                    output_field=models.BooleanField(),
+                ),
+                name="directory_shares_known",
             ),
         ]
         triggers = [
@@ -83,3 +111,14 @@ class AmplifiedDirectory(models.Model):
 
     def __str__(self) -> str:
         return self.relative_path
+
+    def access(self, sees: Visibility) -> Access:
+        """Return what a caller may do in this directory, and below up to the next one."""
+        if isinstance(sees, Everyone):
+            return Access.WRITE
+        if not isinstance(sees, Owner):
+            return Access.NONE
+        if sees.name and sees.name == self.owner:
+            return Access.WRITE
+        shared = (self.shares.get(name) for name in {sees.name, EVERYONE} if name)
+        return max((Access.parse(each) for each in shared if each), default=Access.NONE)

@@ -13,10 +13,12 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from amplifierd.common.callers import Everyone, Nobody, Owner, Visibility
 from amplifierd.common.program import command
 from amplifierd.common.redaction import find_secret
 from amplifierd.common.statements import find_prepared
 from profiles_app import definition
+from profiles_app.access import EVERYONE, SHARED, Access
 from profiles_app.exceptions import (
     DirectoryExists,
     DirectoryNotAmplified,
@@ -24,41 +26,68 @@ from profiles_app.exceptions import (
     FolderNotFound,
     InvalidDefinition,
     InvalidPath,
+    NotYours,
     ProfileNotFound,
     ProfilesError,
+    RootReserved,
     RootStays,
+    SharedReadOnly,
 )
 from profiles_app.models import AmplifiedDirectory
 from profiles_app.models.directory import ROOT, lineage
-from profiles_app.services import disk
+from profiles_app.services import access, disk
 from profiles_app.services.profiles import resolve_profile
 
 PROFILE = "default_profile"
 # The name of the root in URLs, because browsers cannot send `.`.
 ROOT_NAME = "root"
+# Owners with whom a directory is shared by name, at most, and characters of such a name.
+SHARES_LIMIT, OWNER_LIMIT = 200, 64
 NO_ROOT = f"The root directory is missing; run {command('load_profiles')}."
 
 
-def require_directory(relative_path: str) -> AmplifiedDirectory:
-    """Return the amplified directory of a session.
+def require_directory(relative_path: str, sees: Visibility = Nobody()) -> AmplifiedDirectory:
+    """Return the amplified directory of a session that this caller creates.
 
-    Raises InvalidPath, or DirectoryNotAmplified if exactly this directory is not amplified.
+    Raises InvalidPath, RootReserved, or DirectoryNotAmplified if exactly this directory is not
+    amplified, or not for the caller.
     """
     path = clean_path(relative_path)
-    if found := find_prepared(AmplifiedDirectory, "relative_path = %(path)s::text", {"path": path}):
+    found = find_prepared(AmplifiedDirectory, "relative_path = %(path)s::text", {"path": path})
+    if found and _find_access(found[0], sees):
         return found[0]
     if path == ROOT:
-        raise DirectoryNotAmplified(NO_ROOT)
+        raise RootReserved if found else DirectoryNotAmplified(NO_ROOT)
+    other = "one of yours" if settings.REQUIRE_KEYS else "the root `.`"
     raise DirectoryNotAmplified(
-        f"The directory {path!r} is not amplified. Amplify it first, or use the root `.`."
+        f"The directory {path!r} is not amplified. Amplify it first, or use {other}."
     )
 
 
-def find_directory(relative_path: str) -> AmplifiedDirectory:
-    """Return the directory of this path, or raise InvalidPath or DirectoryNotFound."""
-    if directory := AmplifiedDirectory.objects.at(clean_path(relative_path)):
+def find_directory(relative_path: str, sees: Visibility = Nobody()) -> AmplifiedDirectory:
+    """Return the directory of this path; raise InvalidPath.
+
+    Raises DirectoryNotFound also for one that the caller may not read.
+    """
+    directory = AmplifiedDirectory.objects.at(clean_path(relative_path))
+    if directory and _find_access(directory, sees):
         return directory
     raise DirectoryNotFound
+
+
+def list_readable(sees: Visibility) -> list[tuple[AmplifiedDirectory, str]]:
+    """Return the directories that the caller may read, each with its effective default profile.
+
+    They are in order of their paths.
+    """
+    found, is_unlimited = [*AmplifiedDirectory.objects.all()], access.is_unlimited(sees)
+    # All are in memory, so the nearest parent needs no query.
+    defaults = {row.relative_path: row.default_profile for row in found}
+    return [
+        (row, find_nearest_profile(row.relative_path, defaults))
+        for row in found
+        if is_unlimited or row.access(sees)
+    ]
 
 
 def find_default_profile(directory: AmplifiedDirectory) -> str:
@@ -110,11 +139,17 @@ def amplify(
     profile: str | None = None,
     metadata: dict[str, Any] | None = None,
     create_marker: bool = True,
+    owner: str | None = None,
+    shares: dict[str, Any] | None = None,
+    sees: Visibility = Nobody(),
 ) -> AmplifiedDirectory:
     """Amplify a directory, created if it is missing; a marker on the disk is adopted.
 
-    The caller's values win over those of the marker. Raises InvalidPath, DirectoryExists,
-    ProfileNotFound, InvalidDefinition for metadata, or an error of the disk; then there is no row.
+    The caller's values win over those of the marker. It has the owner and the shares of the nearest
+    directory above it, so that nobody gains or loses anything; an admin may name another owner, and
+    whoever owns it may share it. Raises InvalidPath, DirectoryExists, ProfileNotFound,
+    InvalidDefinition, what `access.require` raises unless the caller may write there, NotYours, or
+    an error of the disk; then there is no row.
     """
     path = clean_path(relative_path)
     if path == ROOT:
@@ -123,9 +158,12 @@ def amplify(
         raise InvalidPath("`root` is the root directory's name in URLs; choose another name.")
     if disk.FOLDER in PurePosixPath(path).parts:
         raise InvalidPath(f"A path has no {disk.FOLDER} in it: that is where markers are.")
-    with disk.open_folder(PurePosixPath(path), create=True) as folder, transaction.atomic():
+    place = PurePosixPath(path)
+    check = access.require(sees, place, Access.WRITE)
+    with disk.open_folder(place, create=True, check=check) as folder, transaction.atomic():
         found = disk.read_metadata(folder)
         directory = _new_directory(path, found, profile, metadata or {})
+        _set_owner(directory, sees, owner, shares)
         try:
             with transaction.atomic():
                 directory.save(force_insert=True)
@@ -136,15 +174,29 @@ def amplify(
     return directory
 
 
-def change(relative_path: str, changes: dict[str, Any]) -> AmplifiedDirectory:
-    """Change the default profile, and merge into the metadata; a value of None removes a key.
+def provide(relative_path: str, owner: str) -> AmplifiedDirectory:
+    """Return a directory of this owner, amplified if it is not yet.
 
-    `changes` has `default_profile`, `metadata` or both; a profile of None means the nearest
-    parent's. Raises InvalidPath, DirectoryNotFound, ProfileNotFound, InvalidDefinition, or an error
-    of the disk; then nothing is changed.
+    Raises what `amplify` raises, and DirectoryExists for a directory of somebody else.
+    """
+    found = AmplifiedDirectory.objects.at(clean_path(relative_path))
+    if found and found.owner == owner:
+        return found
+    return amplify(relative_path, owner=owner, sees=Everyone())
+
+
+def change(
+    relative_path: str, changes: dict[str, Any], sees: Visibility = Nobody()
+) -> AmplifiedDirectory:
+    """Change the default profile, and merge into metadata and shares; a value of None removes.
+
+    `changes` has some of `default_profile`, `metadata`, `shares` and `owner`; a profile of None
+    means the nearest parent's, an owner of None the operator. Raises InvalidPath,
+    DirectoryNotFound, SharedReadOnly, NotYours, ProfileNotFound, InvalidDefinition, or an error of
+    the disk; then nothing is changed.
     """
     with transaction.atomic():
-        directory = _lock(clean_path(relative_path))
+        directory = _lock(clean_path(relative_path), sees)
         given = dict(changes.get("metadata") or {})
         # Clients send back the metadata that they got, which has the effective profile.
         if PROFILE in given and given[PROFILE] == find_default_profile(directory):
@@ -156,53 +208,68 @@ def change(relative_path: str, changes: dict[str, Any]) -> AmplifiedDirectory:
         directory.metadata = validate_metadata(kept)
         if directory.relative_path == ROOT and not directory.default_profile:
             raise InvalidDefinition("default_profile: the root directory must have one.")
+        if "shares" in changes:
+            require_owner(directory, sees)
+            directory.shares = merge_shares(directory.shares, changes["shares"] or {})
+        if "owner" in changes:
+            directory.owner = _choose_owner(changes["owner"], sees)
         directory.updated_at = timezone.now()
-        directory.save(update_fields=[PROFILE, "metadata", "updated_at"])
-        rewrite_marker(directory)
+        directory.save(update_fields=[PROFILE, "metadata", "owner", "shares", "updated_at"])
+        rewrite_marker(directory, sees)
     return directory
 
 
-def deregister(relative_path: str, *, remove_marker: bool = False) -> None:
+def deregister(
+    relative_path: str, *, remove_marker: bool = False, sees: Visibility = Nobody()
+) -> None:
     """Remove a directory from the catalogue; its files stay, `remove_marker` removes the marker.
 
-    Sessions in it go on; new ones cannot be created there. Directories below it that inherited its
-    profile inherit that of the next parent. Raises InvalidPath, DirectoryNotFound, RootStays, or an
-    error of the disk; then nothing is changed.
+    Sessions in it go on, with what the next directory above allows; new ones cannot be created
+    there. Directories below it that inherited its profile inherit that of the next parent. Raises
+    InvalidPath, DirectoryNotFound, NotYours, RootStays, or an error of the disk; then nothing is
+    changed.
     """
     path = clean_path(relative_path)
-    if path == ROOT:
-        raise RootStays
     with transaction.atomic():
-        _lock(path).delete()
+        directory = _lock(path, sees)
+        require_owner(directory, sees)
+        if path == ROOT:
+            raise RootStays
+        directory.delete()
         if not remove_marker:
             return
         try:
-            with disk.open_folder(PurePosixPath(path)) as folder:
+            place = PurePosixPath(path)
+            check = access.require(sees, place, Access.WRITE)
+            with disk.open_folder(place, check=check) as folder:
                 disk.remove_marker(folder)
         except FolderNotFound:
             return
 
 
-def read_agents_content(directory: AmplifiedDirectory) -> str | None:
+def read_agents_content(directory: AmplifiedDirectory, sees: Visibility = Nobody()) -> str | None:
     try:
-        with disk.open_folder(PurePosixPath(directory.relative_path)) as folder:
+        place = PurePosixPath(directory.relative_path)
+        with disk.open_folder(place, check=access.require(sees, place)) as folder:
             return disk.read_agents(folder)
     except ProfilesError:
         return None
 
 
-def write_agents_content(relative_path: str, content: str) -> None:
+def write_agents_content(relative_path: str, content: str, sees: Visibility = Nobody()) -> None:
     """Replace the directory's instructions for agents.
 
-    Raises InvalidPath, DirectoryNotFound, InvalidDefinition, or an error of the disk.
+    Raises InvalidPath, DirectoryNotFound, SharedReadOnly, InvalidDefinition, or an error of the
+    disk.
     """
     if not content.strip():
         raise InvalidDefinition("content: must not be empty.")
     if len(content.encode()) >= disk.LIMIT:
         raise InvalidDefinition(f"content: has less than {disk.LIMIT} bytes.")
     with transaction.atomic():
-        directory = _lock(clean_path(relative_path))
-        with disk.open_folder(PurePosixPath(directory.relative_path), create=True) as folder:
+        place = PurePosixPath(_lock(clean_path(relative_path), sees).relative_path)
+        check = access.require(sees, place, Access.WRITE)
+        with disk.open_folder(place, create=True, check=check) as folder:
             disk.write_agents(folder, content if content.endswith("\n") else f"{content}\n")
 
 
@@ -221,14 +288,79 @@ def validate_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def rewrite_marker(directory: AmplifiedDirectory) -> None:
+def rewrite_marker(directory: AmplifiedDirectory, sees: Visibility) -> None:
     """Write the marker again if the directory has one; raise an error of the disk."""
+    place = PurePosixPath(directory.relative_path)
     try:
-        with disk.open_folder(PurePosixPath(directory.relative_path)) as folder:
+        check = access.require(sees, place, Access.WRITE)
+        with disk.open_folder(place, check=check) as folder:
             if disk.marker_exists(folder):
                 disk.write_metadata(folder, _marker_content(directory))
     except FolderNotFound:
         return
+
+
+def require_owner(directory: AmplifiedDirectory, sees: Visibility) -> None:
+    """Raise NotYours unless the caller owns the directory, or is an admin."""
+    is_owner = isinstance(sees, Owner) and sees.name and sees.name == directory.owner
+    if not (is_owner or access.is_unlimited(sees)):
+        raise NotYours
+
+
+def merge_shares(shares: dict[str, str], changes: dict[str, Any]) -> dict[str, str]:
+    """Return the shares with changes: an owner, or `*`, → `read`, `write`, or None for nothing.
+
+    Raises InvalidDefinition.
+    """
+    for name, word in changes.items():
+        if not name.strip() or len(name) > OWNER_LIMIT:
+            raise InvalidDefinition(
+                f"shares: a key is the name of an owner, of at most {OWNER_LIMIT} characters, or "
+                f"`{EVERYONE}` for everyone."
+            )
+        if word is not None and word not in SHARED:
+            raise InvalidDefinition(f"shares.{name}: is `read`, `write`, or null for nothing.")
+    merged = {name: word for name, word in {**shares, **changes}.items() if word is not None}
+    if len(merged) > SHARES_LIMIT:
+        raise InvalidDefinition(
+            f"shares: a directory is shared with at most {SHARES_LIMIT} owners; `{EVERYONE}` is "
+            "everyone."
+        )
+    return merged
+
+
+def _choose_owner(name: str | None, sees: Visibility) -> str | None:
+    """Return the owner that an admin chooses; raise NotYours for other callers."""
+    if not access.is_unlimited(sees):
+        raise NotYours("Only an admin may give a directory another owner.")
+    return name or None
+
+
+def _set_owner(
+    directory: AmplifiedDirectory,
+    sees: Visibility,
+    owner: str | None,
+    shares: dict[str, Any] | None,
+) -> None:
+    """Give a new directory its owner and its shares; raise NotYours."""
+    nearest = access.find_nearest(PurePosixPath(directory.relative_path))
+    if nearest:
+        directory.owner, directory.shares = nearest.owner, nearest.shares
+    if owner is not None and owner != directory.owner:
+        directory.owner, directory.shares = _choose_owner(owner, sees), {}
+    if shares:
+        require_owner(directory, sees)
+        directory.shares = merge_shares(directory.shares, shares)
+
+
+def _find_access(directory: AmplifiedDirectory, sees: Visibility) -> Access:
+    """Return what a caller may do in a directory, also if a link in its path leads elsewhere."""
+    if access.is_unlimited(sees):
+        return Access.WRITE
+    place = PurePosixPath(directory.relative_path)
+    target = disk.resolve_links(place)
+    found = directory.access(sees)
+    return found if target == place else min(found, access.find_access(sees, target))
 
 
 def _new_directory(
@@ -260,11 +392,17 @@ def _full_name(name: Any) -> str:
     return str(resolve_profile(name))
 
 
-def _lock(path: str) -> AmplifiedDirectory:
-    """Return the directory, locked until the commit; raise DirectoryNotFound."""
+def _lock(path: str, sees: Visibility) -> AmplifiedDirectory:
+    """Return the directory, locked until the commit, for a change that the caller makes.
+
+    Raises DirectoryNotFound, or SharedReadOnly.
+    """
     found = AmplifiedDirectory.objects.select_for_update().at(path)
-    if found is None:
+    allowed = _find_access(found, sees) if found else Access.NONE
+    if found is None or not allowed:
         raise DirectoryNotFound
+    if allowed < Access.WRITE:
+        raise SharedReadOnly
     return found
 
 

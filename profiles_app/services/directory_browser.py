@@ -5,13 +5,16 @@ import heapq
 import mimetypes
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import IO, Generic, TypeVar
 
-from profiles_app.exceptions import FolderNotFound, InvalidPath
-from profiles_app.services import disk
+from amplifierd.common.callers import Nobody, Visibility
+from profiles_app.access import Access
+from profiles_app.exceptions import FileNotFound, FolderNotFound, InvalidPath, ProfilesError
+from profiles_app.services import access, disk
 
 # How many names a listing has at most.
 LIMIT = 1000
@@ -61,59 +64,63 @@ class FileContent:
     is_truncated: bool
 
 
-def list_directories(path: str) -> DirectoryListing[str]:
+def list_directories(path: str, sees: Visibility = Nobody()) -> DirectoryListing[str]:
     """Return the names of the directories in a directory, and of links to directories.
 
-    Raises InvalidPath, FolderNotFound, or an error of the disk.
+    What the caller may not read is left out. Raises InvalidPath, FolderNotFound, or an error of the
+    disk.
     """
     place = _parse_visible(path)
-    with disk.open_folder(place) as folder, os.scandir(folder) as scan:
+    with _open_visible(place, sees) as (folder, target), os.scandir(folder) as scan:
         names = [
             entry.name
             for entry in scan
             if not entry.name.startswith(".")
             and (
                 entry.is_dir(follow_symlinks=False)
-                or (entry.is_symlink() and disk.leads_inside(place / entry.name))
+                or (entry.is_symlink() and _find_target(place / entry.name, sees, is_folder=True))
             )
         ]
-    return _make_listing(place, names)
+    return _make_listing(place, _select_visible(sees, place, target, names))
 
 
-def create_directory(path: str) -> str:
+def create_directory(path: str, sees: Visibility = Nobody()) -> str:
     """Create a directory with its parents if it is missing, and return its path.
 
-    Raises InvalidPath, or an error of the disk.
+    Raises InvalidPath, FolderNotFound or SharedReadOnly if the caller may not write there, or an
+    error of the disk.
     """
     place = disk.parse_path(path)
     if not place.parts:
         raise InvalidPath("Give the new directory a name; the root directory is there already.")
     if disk.is_hidden(place):
         raise InvalidPath("A name must not begin with a dot: such directories are hidden.")
-    with disk.open_folder(place, create=True):
+    check = access.require(sees, place, Access.WRITE)
+    with disk.open_folder(place, create=True, check=check):
         return str(place)
 
 
-def list_entries(path: str) -> DirectoryListing[DirectoryEntry]:
+def list_entries(path: str, sees: Visibility = Nobody()) -> DirectoryListing[DirectoryEntry]:
     """Return the files and directories in a directory; links count as their targets.
 
-    A link that leaves the root is left out. Raises InvalidPath, FolderNotFound, or an error of the
-    disk.
+    A link that leaves the root, and what the caller may not read, is left out. Raises InvalidPath,
+    FolderNotFound, or an error of the disk.
     """
     place = _parse_visible(path)
-    with disk.open_folder(place) as folder:
+    with _open_visible(place, sees) as (folder, target):
         with os.scandir(folder) as scan:
             names = [entry.name for entry in scan if not entry.name.startswith(".")]
-        listing = _make_listing(place, names)
+        listing = _make_listing(place, _select_visible(sees, place, target, names))
         entries = []
         for name in listing.entries:
             # A file that was removed meanwhile, and a link without a target, are left out.
             with contextlib.suppress(OSError):
                 status = os.stat(name, dir_fd=folder, follow_symlinks=False)
                 if stat.S_ISLNK(status.st_mode):
-                    if not disk.stays_inside(place / name):
+                    linked = _find_target(place / name, sees)
+                    if linked is None:
                         continue
-                    status = os.stat(name, dir_fd=folder)
+                    status = linked.lstat()
                 is_directory = stat.S_ISDIR(status.st_mode)
                 if is_directory or stat.S_ISREG(status.st_mode):
                     size = None if is_directory else status.st_size
@@ -125,13 +132,13 @@ def list_entries(path: str) -> DirectoryListing[DirectoryEntry]:
     )
 
 
-def read_content(path: str) -> FileContent:
+def read_content(path: str, sees: Visibility = Nobody()) -> FileContent:
     """Return the text of a file, up to TEXT_LIMIT bytes.
 
-    Raises InvalidPath, FileNotFound, or an error of the disk.
+    Raises InvalidPath, FileNotFound, also if the caller may not read it, or an error of the disk.
     """
     place = disk.parse_path(path)
-    with disk.open_file(place) as file, disk.translate_errors():
+    with _open_readable(place, sees) as file, disk.translate_errors():
         status = os.fstat(file)
         with os.fdopen(file, "rb", closefd=False) as stream:
             data = stream.read(TEXT_LIMIT + 1)
@@ -152,19 +159,68 @@ def read_content(path: str) -> FileContent:
     )
 
 
-def open_download(path: str) -> tuple[IO[bytes], str, str]:
+def open_download(path: str, sees: Visibility = Nobody()) -> tuple[IO[bytes], str, str]:
     """Return an open file, its name and its media type; the caller closes it.
 
-    Raises InvalidPath, FileNotFound, or an error of the disk.
+    Raises InvalidPath, FileNotFound, also if the caller may not read it, or an error of the disk.
     """
     place = disk.parse_path(path)
-    with disk.open_file(place) as file:
+    with _open_readable(place, sees) as file:
         return os.fdopen(os.dup(file), "rb"), place.name, guess_media_type(place)
 
 
 def guess_media_type(path: PurePosixPath) -> str:
     kind, encoding = mimetypes.guess_type(path.name)
     return kind if kind and not encoding else UNKNOWN
+
+
+@contextlib.contextmanager
+def _open_readable(place: PurePosixPath, sees: Visibility) -> Iterator[int]:
+    """Open a file that the caller may read; raise FileNotFound for any other."""
+    try:
+        check = access.require(sees, place)
+        with disk.open_file(place, check=check) as file:
+            yield file
+    except FolderNotFound:
+        raise FileNotFound from None
+
+
+@contextlib.contextmanager
+def _open_visible(place: PurePosixPath, sees: Visibility) -> Iterator[tuple[int, PurePosixPath]]:
+    """Open a folder that the caller may read, or that leads to one; yield its resolved path too."""
+    resolved: list[PurePosixPath] = []
+
+    def check(target: PurePosixPath) -> None:
+        if not all(access.leads_to_visible(sees, each) for each in {place, target}):
+            raise FolderNotFound
+        resolved.append(target)
+
+    with disk.open_folder(place, check=check) as folder:
+        yield folder, resolved[0]
+
+
+def _find_target(link: PurePosixPath, sees: Visibility, *, is_folder: bool = False) -> Path | None:
+    """Return where a link leads; None if that is elsewhere, hidden, or not for the caller."""
+    try:
+        target = disk.resolve_links(link)
+        if disk.is_hidden(target) and not is_folder:
+            return None
+        if not (access.find_access(sees, target) or access.leads_to_visible(sees, target)):
+            return None
+    except ProfilesError:
+        return None
+    found = disk.find_root() / target
+    return found if found.is_dir() or not is_folder else None
+
+
+def _select_visible(
+    sees: Visibility, place: PurePosixPath, target: PurePosixPath, names: list[str]
+) -> list[str]:
+    """Return the names in a folder that the caller may see, whichever way it is reached."""
+    seen = access.find_visible(sees, place, names)
+    if target != place:
+        seen &= access.find_visible(sees, target, names)
+    return [name for name in names if name in seen]
 
 
 def _parse_visible(path: str) -> PurePosixPath:

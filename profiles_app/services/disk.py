@@ -12,7 +12,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -42,6 +42,14 @@ _DRAFT = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
+# Is called with a path whose links are resolved, before it is opened; raises ProfilesError.
+Check = Callable[[PurePosixPath], None]
+
+_SEVERAL_NAMES = (
+    "The file has several names (hard links). On a daemon that requires keys, such files are "
+    "neither read nor written, as another name may be in somebody else's directory: replace it by "
+    "a copy."
+)
 _LEAVES = "The path leaves the root directory by a symbolic link."
 _ERRORS: dict[int, ProfilesError] = {
     errno.ENOENT: FolderNotFound(),
@@ -81,11 +89,16 @@ def parse_path(path: str) -> PurePosixPath:
 
 
 @contextlib.contextmanager
-def open_folder(path: PurePosixPath, *, create: bool = False) -> Iterator[int]:
+def open_folder(
+    path: PurePosixPath, *, create: bool = False, check: Check | None = None
+) -> Iterator[int]:
     """Open a directory below the root, and yield its descriptor; `create` creates what is missing.
 
-    Raises InvalidPath, FolderNotFound, or an error of the disk.
+    Raises InvalidPath, FolderNotFound, an error of the disk, or what `check` raises.
     """
+    target = resolve_links(path)
+    if check:
+        check(target)
     with translate_errors():
         root = find_root()
         try:
@@ -94,7 +107,7 @@ def open_folder(path: PurePosixPath, *, create: bool = False) -> Iterator[int]:
             root.mkdir(parents=True, exist_ok=True)
             folder = os.open(root, _FOLDER)
         try:
-            for name in resolve_links(path).parts:
+            for name in target.parts:
                 if create:
                     with contextlib.suppress(FileExistsError):
                         os.mkdir(name, dir_fd=folder)
@@ -107,26 +120,42 @@ def open_folder(path: PurePosixPath, *, create: bool = False) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def open_file(path: PurePosixPath) -> Iterator[int]:
+def open_file(path: PurePosixPath, *, check: Check | None = None) -> Iterator[int]:
     """Open a regular file below the root for reading, and yield its descriptor.
 
-    Raises InvalidPath, FileNotFound, also for a hidden file and a link to one, or an error of the
-    disk.
+    `check` gets the folder of the file. Raises InvalidPath, FileNotFound, also for a hidden file
+    and a link to one, an error of the disk, or what `check` raises.
     """
     target = resolve_links(path)
     if not target.parts or is_hidden(path) or is_hidden(target):
         raise FileNotFound
     try:
-        with open_folder(target.parent) as folder, translate_errors():
+        with open_folder(target.parent, check=check) as folder, translate_errors():
             file = os.open(target.name, _FILE, dir_fd=folder)
     except FolderNotFound:
         raise FileNotFound from None
     try:
-        if not stat.S_ISREG(os.fstat(file).st_mode):
+        found = os.fstat(file)
+        if not stat.S_ISREG(found.st_mode):
             raise InvalidPath("The path is that of a directory or a device, not of a file.")
+        check_names(found)
         yield file
     finally:
         os.close(file)
+
+
+def check_names(found: os.stat_result) -> None:
+    """Raise InvalidPath for a file with several names, on a daemon that requires keys."""
+    if has_closed_names(found):
+        raise InvalidPath(_SEVERAL_NAMES)
+
+
+def has_closed_names(found: os.stat_result) -> bool:
+    """Tell whether a file has several names (hard links) that must not be followed.
+
+    Whether another one is in somebody else's directory cannot be found out.
+    """
+    return settings.REQUIRE_KEYS and stat.S_ISREG(found.st_mode) and found.st_nlink > 1
 
 
 def is_hidden(path: PurePosixPath) -> bool:
@@ -157,22 +186,6 @@ def relative_to_root(directory: Path) -> PurePosixPath | None:
         if directory.is_relative_to(root := find()):
             return PurePosixPath(directory.relative_to(root))
     return None
-
-
-def leads_inside(path: PurePosixPath) -> bool:
-    """Tell whether a path, with its links resolved, is a directory below the root."""
-    try:
-        return (find_root() / resolve_links(path)).is_dir()
-    except (ProfilesError, OSError):
-        return False
-
-
-def stays_inside(path: PurePosixPath) -> bool:
-    """Tell whether a path, with its links resolved, is below the root and not hidden."""
-    try:
-        return not is_hidden(resolve_links(path))
-    except (ProfilesError, OSError):
-        return False
 
 
 def resolve_links(path: PurePosixPath) -> PurePosixPath:
@@ -266,8 +279,10 @@ def _read_text(folder: int, name: str, path: str) -> str:
             f"{path} in the directory is a symbolic link, which is not followed; put a file there."
         ) from None
     try:
-        if not stat.S_ISREG(os.fstat(file).st_mode):
+        found = os.fstat(file)
+        if not stat.S_ISREG(found.st_mode):
             raise InvalidPath(f"{path} in the directory is no regular file; remove it.")
+        check_names(found)
         content = os.read(file, LIMIT + 1)
     finally:
         os.close(file)

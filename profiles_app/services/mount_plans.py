@@ -7,6 +7,7 @@ from uuid import uuid4
 
 from django.utils import timezone
 
+from amplifierd.common.callers import Nobody, Visibility
 from amplifierd.common.redaction import find_secret
 from profiles_app.definition import MODULE_LISTS, SESSION_MODULES, TEXTS, short_name
 from profiles_app.exceptions import InvalidDefinition
@@ -121,8 +122,9 @@ def preview_mount_plan(
     amplified_dir: str = ROOT,
     session_id: str | None = None,
     settings_overrides: dict[str, Any] | None = None,
+    sees: Visibility = Nobody(),
 ) -> dict[str, Any]:
-    """Return the plan that a session would get now; nothing is stored, and the id stays free.
+    """Return the plan that a session of the caller would get now; nothing is stored.
 
     Raises what `resolve_profile` and `require_directory` raise, and InvalidDefinition for wrong
     overrides.
@@ -131,7 +133,7 @@ def preview_mount_plan(
         resolve_profile(profile_id),
         session_id=session_id or f"session_{uuid4().hex}",
         parent_session_id=None,
-        amplified_dir=require_directory(strip_root(amplified_dir)).relative_path,
+        amplified_dir=require_directory(strip_root(amplified_dir), sees).relative_path,
         settings_overrides=settings_overrides or {},
         created_at=timezone.now(),
     )

@@ -19,6 +19,7 @@ from django.db.models.functions import Left
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.utils import timezone
 
+from amplifierd.common.callers import Everyone
 from amplifierd.common.errors import ServiceError
 from sessions_app.admin.rendering import page_url
 from sessions_app.models import Approval, Process, Run, Session
@@ -318,7 +319,7 @@ def try_it(request: HttpRequest, admin: Any) -> HttpResponse:
     if not request.user.has_perm("sessions_app.change_session"):
         raise PermissionDenied
     try:
-        made = sessions.create(name="First session")
+        made = sessions.create(name="First session", sees=Everyone())
         sessions.start(made.id)
     except ServiceError as error:
         messages.error(request, f"No session was made. {error}")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from profiles_app.access import EVERYTHING, Reach
 from sessions_app.engine.capabilities import EngineCapabilities
 
 # Takes an event's type and data, and never blocks. An engine emits each piece at once; the worker
@@ -132,6 +133,8 @@ class Turn:
     session_id: str = ""
     # The session's amplified directory on the disk; tools must not leave it.
     directory: Path | None = None
+    # Which files there the session may use.
+    reach: Reach = EVERYTHING
     # Checkpoints of earlier attempts of this run, and the calls of the newest one.
     checkpoints: tuple[dict[str, Any], ...] = ()
     calls: Mapping[str, Call] = field(default_factory=dict)
@@ -219,6 +222,7 @@ class EngineError(Exception):
     bad_answer       the provider's answer cannot be used
     bad_script       a BENCH message to provider-mock, or the script in its config, cannot be read
     bad_tool         a tool of the profile cannot be used: its config, its server, its name
+    forbidden        the session's owner may not use its directory, or not in this way
     budget_exhausted the run, or the tree of its sessions, has used its budget
     repeated_calls   the model made the same calls again and again
     """

@@ -6,6 +6,7 @@ security, the worst case counts.
 
 from dataclasses import dataclass
 
+from profiles_app.access import Reach
 from profiles_app.modules import Capabilities
 
 
@@ -13,6 +14,8 @@ from profiles_app.modules import Capabilities
 class EngineCapabilities(Capabilities):
     """The capabilities of an engine; see also `runs_known_modules`."""
 
+    # Whether its tools use only the files that `Turn.reach` allows.
+    keeps_reach: bool = False
     # Whether it stops a run that has used its `session.budget`.
     keeps_budget: bool = False
 
@@ -24,6 +27,14 @@ class ToolCapabilities(Capabilities):
     needs_key: bool = False
     has_address: bool = False
     is_scripted: bool = False
+    # Whether it uses only the files that `Workplace.reach` allows.
+    keeps_reach: bool = False
+
+    def may_open(self, reach: Reach) -> bool:
+        """Return whether a module can be trusted with a directory: programs need all of it."""
+        if reach.is_whole or not (self.executes_code or self.touches_files):
+            return True
+        return self.keeps_reach and not self.executes_code
 
 
 @dataclass(frozen=True)

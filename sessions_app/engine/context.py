@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import PurePosixPath
 
 from profiles_app.exceptions import FolderNotFound, ProfilesError
 from profiles_app.services import disk
@@ -67,19 +68,27 @@ def build_instructions(turn: Turn) -> str:
     """Return the system prompt: instruction and context of the profile, then of the directories.
 
     Parents come before the directory itself, so the nearest instructions come last. In each
-    directory, those beside the marker come before those that the daemon was given. May read from
-    the disk; if something there cannot be read, the text says so.
+    directory, those beside the marker come before those that the daemon was given. Those of other
+    owners are left out. May read from the disk; if something there cannot be read, the text says
+    so.
     """
     plan = turn.mount_plan
     context = (_section(*item) for item in (plan.get("context") or {}).items())
     parts = [plan.get("instruction") or "", *context]
     place = disk.relative_to_root(turn.directory) if turn.directory else None
+    place = turn.reach.place or place
+    allowed = turn.reach.instructed_by
+
+    def check(target: PurePosixPath) -> None:
+        if allowed is not None and target not in allowed:
+            raise FolderNotFound
+
     for each in reversed([place, *place.parents]) if place is not None else ():
         name = f"`{each}`" if each.parts else "the root directory"
         beside = f"`{each / disk.AGENTS}`"
         for source, read in ((beside, disk.read_agents_beside), (name, disk.read_agents)):
             try:
-                with disk.open_folder(each) as folder:
+                with disk.open_folder(each, check=check) as folder:
                     text = read(folder) or ""
             except FolderNotFound:
                 continue
@@ -104,7 +113,7 @@ def attach_files(turn: Turn) -> str:
     left = ALL_LIMIT
     for mention in find_mentions(turn.prompt):
         try:
-            text = read_text(turn.directory, mention.path, FILE_LIMIT)
+            text = read_text(turn.directory, mention.path, FILE_LIMIT, turn.reach)
         except ToolError as error:
             if not mention.is_certain and isinstance(error, MissingPath):
                 continue

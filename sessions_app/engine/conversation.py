@@ -58,6 +58,11 @@ FALLS_BACK = {
 }
 # Keys that every tool module's config may have.
 COMMON_CONFIG = ("require_approval", "approval_timeout")
+LEFT_OUT = (
+    "The tools of {} are left out: programs and unknown tools need a directory in which the "
+    "session's owner may read and write everything. This one is shared read-only, or has others' "
+    "directories in it."
+)
 # Ten years, in seconds.
 LONGEST_APPROVAL = 10 * 365 * 86_400
 
@@ -66,7 +71,7 @@ class ConversationEngine(Engine):
     """Runs turns with the built-in loop over providers and tools; keeps no state between them."""
 
     module = BUILTIN_ENGINE
-    capabilities = EngineCapabilities(runs_known_modules=True, keeps_budget=True)
+    capabilities = EngineCapabilities(runs_known_modules=True, keeps_budget=True, keeps_reach=True)
 
     def prepare(self, turn: Turn) -> Turn:
         """Return the turn with its instructions and its prompt: both read files."""
@@ -126,7 +131,12 @@ async def _open_conversation(
         mounts = turn.mount_plan.get("tools") or [] if offers_tools else []
         if mounts and turn.directory is None:
             raise EngineError("bad_tool", "The session has no directory for its tools.")
-        workplace = Workplace(turn.directory, turn.session_id, turn.host)  # type: ignore[arg-type]
+        workplace = Workplace(
+            turn.directory,  # type: ignore[arg-type]
+            turn.session_id,
+            turn.host,
+            turn.reach,
+        )
         modules: list[OpenedModule] = []
         for mount in mounts:
             module = str(mount.get("module"))
@@ -134,7 +144,11 @@ async def _open_conversation(
             config = resolver.resolve(mount.get("config") or {})
             gate, timeout = parse_approval(config), read_approval_timeout(config)
             own = {key: value for key, value in config.items() if key not in COMMON_CONFIG}
-            box = await stack.enter_async_context(TOOLS.find(module).open(own, workplace))
+            found = TOOLS.find(module)
+            if not found.capabilities.may_open(turn.reach):
+                emit("run_notice", {"code": "tools_left_out", "message": LEFT_OUT.format(module)})
+                continue
+            box = await stack.enter_async_context(found.open(own, workplace))
             modules.append(OpenedModule(mount, box, gate, timeout, resolver.keys | box.secrets))
         for note in (note for module in modules for note in module.box.notes):
             emit("run_notice", {"code": "tools_left_out", "message": note})

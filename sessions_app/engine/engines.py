@@ -36,7 +36,8 @@ class Engines(Engine):
         """Answer the turn; see `Engine.run`.
 
         Raises EngineError `bad_config` for an engine that does not exist, cannot be used, or keeps
-        no budget although the profile sets one.
+        no budget although the profile sets one, and `forbidden` for one that cannot keep to a part
+        of the directory.
         """
         session = turn.mount_plan.get("session") or {}
         name = name_engine(session)
@@ -55,6 +56,12 @@ class Engines(Engine):
         if session.get("budget") and not engine.capabilities.keeps_budget:
             # Otherwise its author would believe that the budget holds.
             raise bad_config(f"The engine {name!r} keeps no budget: remove `session.budget`.")
+        if not (turn.reach.is_whole or engine.capabilities.keeps_reach):
+            raise EngineError(
+                "forbidden",
+                f"The engine {name!r} needs a directory in which the session's owner may read and "
+                "write everything; this one is shared read-only, or has others' directories in it.",
+            )
         return await engine.run(turn, emit, cancel)
 
 

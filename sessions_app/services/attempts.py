@@ -63,6 +63,7 @@ _END = 2**31
 _OPENING = """
 SELECT json_build_object(
     'prompt', m.content, 'seq', m.seq, 'usage', r.usage, 'directory', s.amplified_dir,
+    'owner', s.owner,
     'summary', s.summary, 'summarised_seq', s.summarised_seq,
     'has_checkpoints', EXISTS (SELECT FROM sessions_app_checkpoint c WHERE c.run_id = r.id),
     'always', ARRAY(

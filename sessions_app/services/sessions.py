@@ -48,10 +48,10 @@ def create(
     """Create a session in `created`, with its own copy of the mount plan.
 
     Without a profile the directory's default is taken. Raises what profiles_app refuses
-    (directory or profile), and SessionNotFound for a parent that is unknown, or that the caller
-    may not see.
+    (directory or profile), also a directory that the caller may not read, and SessionNotFound for a
+    parent that is unknown, or that the caller may not see.
     """
-    directory = require_directory(amplified_dir)
+    directory = require_directory(amplified_dir, sees)
     profile = resolve_profile(profile_name or find_default_profile(directory))
     session = Session(
         name=name,

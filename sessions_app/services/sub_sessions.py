@@ -5,7 +5,7 @@ from typing import Any
 
 from django.db import transaction
 
-from amplifierd.common.callers import Owner
+from amplifierd.common.callers import find_rights
 from amplifierd.common.statements import fetch_prepared
 from profiles_app.exceptions import ProfilesError
 from sessions_app.exceptions import InvalidTransition, SessionNotFound, SessionsError
@@ -48,7 +48,7 @@ class SubSessionRequest(ActionRequest):
                     parent_session_id=parent.pk,
                     name=f"Task of {parent.name or parent.pk}"[:200],
                     owner=parent.owner,
-                    sees=Owner(parent.owner),
+                    sees=find_rights(parent.owner),
                 )
                 sessions.start(session.pk)
                 runs.send(session.pk, self.message)

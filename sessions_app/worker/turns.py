@@ -4,9 +4,23 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
+from django.conf import settings
+
+from amplifierd.common.callers import find_rights
+from profiles_app.access import EVERYTHING, Reach
+from profiles_app.exceptions import ProfilesError
+from profiles_app.services.access import find_reach
 from profiles_app.services.directories import absolute_path
 from profiles_app.services.mount_plans import list_modules
-from sessions_app.engine.base import Call, Decision, HistoryMessage, MessageRole, Turn
+from sessions_app.engine.base import (
+    Call,
+    Decision,
+    EngineError,
+    HistoryMessage,
+    MessageRole,
+    Turn,
+    bad_tool,
+)
 from sessions_app.engine.compaction import history_room
 from sessions_app.events import EventType
 from sessions_app.models import Approval, Attempt, Checkpoint, Event, Run, SubSessionCall
@@ -52,8 +66,13 @@ class HistoryRow(NamedTuple):
 
 
 def read_turn(attempt: Attempt) -> Turn:
-    """Return the prompt of the attempt's run, and what was said before it; raise LeaseLost."""
+    """Return the prompt of the attempt's run, and what was said before it.
+
+    Raises LeaseLost, or EngineError `forbidden` if the session's owner may no longer read its
+    directory.
+    """
     opening = attempts.read_opening(attempt)
+    reach = _find_reach(opening["owner"], opening["directory"])
     has_checkpoints = opening["has_checkpoints"]
     checkpoints = list(Checkpoint.objects.filter(run=attempt.run_id)) if has_checkpoints else []
     run = Run(id=attempt.run_id, session_id=attempt.session_id)
@@ -77,6 +96,7 @@ def read_turn(attempt: Attempt) -> Turn:
         seq=opening["seq"],
         session_id=attempt.session_id,
         directory=absolute_path(opening["directory"]),
+        reach=reach,
         checkpoints=tuple(each.data for each in checkpoints),
         calls=calls,
         decisions=decisions,
@@ -87,6 +107,23 @@ def read_turn(attempt: Attempt) -> Turn:
         usage=opening["usage"],
         summary=opening["summary"],
     )
+
+
+def _find_reach(owner: str, directory: str) -> Reach:
+    """Return the files that a session may use now; what was allowed before does not count."""
+    if not settings.REQUIRE_KEYS:
+        return EVERYTHING
+    try:
+        reach = find_reach(find_rights(owner), directory)
+    except ProfilesError as error:
+        raise bad_tool(str(error)) from None
+    if not reach.access:
+        raise EngineError(
+            "forbidden",
+            f"The directory {directory!r} is not shared with the session's owner any more. Ask its "
+            "owner to share it again, or create a session in a directory of yours.",
+        )
+    return reach
 
 
 def find_newest_response(session_id: str, tool: str) -> str | None:

@@ -41,8 +41,9 @@ def manage(daemon: Daemon, *command: str, **changes: str) -> subprocess.Complete
 
 
 def key_of(daemon: Daemon, owner: str, scope: str = "write") -> str:
-    """Make a key as a person does."""
-    done = manage(daemon, "apikeys", "create", owner, "--scope", scope)
+    """Make a key as a person does, and a directory for an owner who is no admin."""
+    own = () if scope == "admin" else ("--directory", owner)
+    done = manage(daemon, "apikeys", "create", owner, "--scope", scope, *own)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -112,6 +113,9 @@ def test_two_owners_work_side_by_side_and_see_nothing_of_one_another(public: Dae
     for owner in ("alice", "bob"):
         headers = bearer(public.keys[owner])
         body = {"profile_name": "foundation/test"}
+        refused = public.api.post("/sessions/", json=body, headers=headers)
+        assert (refused.status_code, "amplified_dir" in refused.json()["detail"]) == (403, True)
+        body["amplified_dir"] = owner
         created = public.api.post("/sessions/", json=body, headers=headers)
         sessions[owner] = created.json()["sessionId"]
         path = f"/sessions/{sessions[owner]}"
@@ -221,7 +225,7 @@ def test_tls_without_a_proxy(tmp_path: Path) -> None:
     daemon = TlsDaemon(tmp_path / "home", *certify(tmp_path))
     try:
         assert manage(daemon, "migrate").returncode == 0
-        daemon.api.headers.update(bearer(key_of(daemon, "alice")))
+        daemon.api.headers.update(bearer(key_of(daemon, "alice", "admin")))
         daemon.start()
         session_id = daemon.session()
         long = "BENCH tokens=300"

@@ -42,7 +42,8 @@ class Waiter:
         return plain.request(method, url, headers=headers, timeout=PATIENCE, **options)
 
     def session(self) -> str:
-        made = self.post("/sessions/", json={"profile_name": "foundation/test"}).json()
+        body = {"profile_name": "foundation/test", "amplified_dir": "alice"}
+        made = self.post("/sessions/", json=body).json()
         self.post(f"/sessions/{made['sessionId']}/start").raise_for_status()
         return str(made["sessionId"])
 
@@ -65,6 +66,13 @@ def add_key(own: Daemon, owner: str, scope: str = "write") -> str:
             "INSERT INTO amplifierd_apikey (prefix, digest, name, owner, scope)"
             " VALUES (%s, %s, %s, %s, %s)",
             [prefix, digest_of(key), owner, owner, scope],
+        )
+        connection.execute(
+            "INSERT INTO profiles_app_amplifieddirectory (relative_path, owner, default_profile,"
+            " metadata, created_at, updated_at) VALUES (%s, %s, 'foundation/base', '{}', now(),"
+            " now())"
+            " ON CONFLICT DO NOTHING",
+            [owner, owner],
         )
     return key
 
@@ -156,7 +164,7 @@ def test_a_run_that_fails_or_is_cancelled_is_an_answer_too(alice: Waiter) -> Non
 
 
 def test_what_is_not_accepted_is_answered_as_without_waiting(alice: Waiter) -> None:
-    made = alice.post("/sessions/", json={}).json()["sessionId"]
+    made = alice.post("/sessions/", json={"amplified_dir": "alice"}).json()["sessionId"]
     assert alice.send(made, "hello", "?wait=30").status_code == 409
     assert alice.send("session_none", "hello", "execute").status_code == 404
     path, kind = f"/sessions/{made}/execute/", {"Content-Type": "application/json"}

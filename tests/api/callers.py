@@ -4,9 +4,11 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from django.conf import settings
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from amplifierd.auth import keys
+from profiles_app.models import AmplifiedDirectory
 from tests.conftest import Api
 
 # What views with no `actions` of their own answer.
@@ -25,9 +27,19 @@ class Caller:
         """Send a request with the key."""
         return self.api(method, path, body, **self.headers, **headers)
 
+    @property
+    def directory(self) -> str:
+        """Where the caller may create sessions: a directory of its own, if keys are required."""
+        if self.made.scope == "admin" or not settings.REQUIRE_KEYS:
+            return "."
+        owner = self.made.owner
+        AmplifiedDirectory.objects.get_or_create(relative_path=owner, defaults={"owner": owner})
+        return owner
+
     def session(self, **body: Any) -> str:
         """Create a session; return its id."""
-        created = self("post", "/sessions/", {"profile_name": "foundation/test", **body})
+        given = {"profile_name": "foundation/test", "amplified_dir": self.directory, **body}
+        created = self("post", "/sessions/", given)
         assert created.status_code == 201, created.content
         return created.json()["sessionId"]
 

@@ -66,7 +66,9 @@ def shared(settings: Any) -> None:
 @pytest.mark.parametrize("casing", ["settings_overrides", "settingsOverrides"])
 def test_an_attack_is_refused(api: Api, path: str, casing: str, overrides: dict[str, Any]) -> None:
     name = "profile_id" if "mount" in path else "profile_name"
-    answer = Caller(api, "eve")("post", path, {name: "foundation/test", casing: overrides})
+    eve = Caller(api, "eve")
+    body = {name: "foundation/test", "amplified_dir": eve.directory, casing: overrides}
+    answer = eve("post", path, body)
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid"), answer.content
     assert answer.json()["detail"].startswith("settings_overrides.")
     assert not Session.objects.exists()

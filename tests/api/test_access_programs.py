@@ -56,7 +56,8 @@ def test_no_other_way_to_a_profile_is_open_to_less(api: Api, path: str, body: An
 @pytest.mark.parametrize("scope", ["write", "admin"])
 @pytest.mark.parametrize("sections", RUNNING)
 def test_no_session_brings_programs_with_it(api: Api, scope: str, sections: dict[str, Any]) -> None:
-    body = {"profile_name": "foundation/test", "settings_overrides": sections}
-    answer = Caller(api, "caller", scope)("post", "/sessions/", body)
+    caller = Caller(api, "caller", scope)
+    body = {"profile_name": "foundation/test", "amplified_dir": caller.directory}
+    answer = caller("post", "/sessions/", body | {"settings_overrides": sections})
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid")
     assert "cannot add" in answer.json()["detail"]

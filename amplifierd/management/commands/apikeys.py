@@ -13,6 +13,8 @@ from amplifierd.auth import keys
 from amplifierd.common.command import ConsoleCommand
 from amplifierd.common.formats import stamp
 from amplifierd.models import ApiKey, Scope
+from profiles_app.exceptions import ProfilesError
+from profiles_app.services import directories
 from sessions_app.cli.output import format_time, print_table, put
 
 HEADINGS = ("prefix", "name", "owner", "scope", "state", "last used", "expires", "created")
@@ -33,6 +35,7 @@ class Command(ConsoleCommand):
             default=Scope.WRITE,
             help="read, write (default), or admin: the catalogue, and the sessions of all owners",
         )
+        create.add_argument("--directory", metavar="PATH", help="a directory that its owner gets")
         create.add_argument("--days", type=parse_days, help="until it expires; default: never")
         create.set_defaults(run=self.create)
         text = "List keys, newest first."
@@ -54,10 +57,16 @@ class Command(ConsoleCommand):
         owner: str | None,
         scope: str,
         days: timedelta | None,
+        directory: str | None,
         as_json: bool,
         **_: Any,
     ) -> None:
         wanted = {"name": _label(name), "owner": _label(owner or name), "scope": scope}
+        if directory:
+            try:
+                directories.provide(directory, wanted["owner"])
+            except ProfilesError as error:
+                raise CommandError(f"No key was created: {error}") from None
         made, key = keys.create(**wanted, expires_at=timezone.now() + days if days else None)
         if as_json:
             put(self.screen, json.dumps({**_as_json(made), "key": key}, indent=2))

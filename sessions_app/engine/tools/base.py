@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from amplifierd.common.text import is_blank
+from profiles_app.access import EVERYTHING, Reach
 from sessions_app.engine.base import RunHost, bad_tool
 from sessions_app.engine.capabilities import ToolCapabilities
 from sessions_app.engine.messages import ToolSpec
@@ -37,6 +38,8 @@ class Workplace:
     directory: Path
     session_id: str = ""
     host: RunHost = field(default_factory=RunHost, compare=False, repr=False)
+    # Which files there they may use.
+    reach: Reach = EVERYTHING
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,9 @@ class FilesystemModule(ToolModule):
     """The module of the tools for files."""
 
     module = "tool-filesystem"
-    capabilities = ToolCapabilities(executes_code=False, touches_files=True, reaches_network=False)
+    capabilities = ToolCapabilities(
+        executes_code=False, touches_files=True, reaches_network=False, keeps_reach=True
+    )
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -27,7 +29,8 @@ class FilesystemModule(ToolModule):
 
         Raises EngineError `bad_tool` if the directory does not exist.
         """
-        directory = await asyncio.to_thread(WorkingDirectory, workplace.directory)
+        place = (workplace.directory, workplace.reach)
+        directory = await asyncio.to_thread(WorkingDirectory, *place)
         files = Files(directory)
         try:
             yield Toolbox(

@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from profiles_app.exceptions import ProfilesError
+from profiles_app.access import EVERYTHING, Access, Reach
+from profiles_app.exceptions import FolderNotFound, ProfilesError
 from profiles_app.services import disk
 from sessions_app.engine.base import bad_tool
 from sessions_app.engine.tools.base import ToolError
@@ -45,6 +46,8 @@ _REASONS = {
     errno.ENAMETOOLONG: "has a name in it that is too long; most disks take 255 bytes",
     errno.EACCES: "may not be reached: the daemon has no right to it",
     errno.EPERM: "may not be reached: the daemon has no right to it",
+    errno.EMLINK: "has several names (hard links), which this daemon does not follow, as another "
+    "may be in somebody else's directory: replace it by a copy",
     errno.EBUSY: "cannot be replaced: it is mounted, or in use",
     errno.EXDEV: "cannot be replaced: it is mounted, or in use",
     errno.EROFS: "cannot be written: the disk is read-only",
@@ -62,13 +65,20 @@ class MissingPath(ToolError):
 class WorkingDirectory:
     """The directory that tools work in. Paths are relative to it, or absolute and below it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, reach: Reach = EVERYTHING) -> None:
         """Open the directory; raise EngineError `bad_tool` if that cannot be done."""
+        self.reach = reach
+
+        def check(target: PurePosixPath) -> None:
+            # A link that was created since the rights were found out may lead elsewhere.
+            if reach.place not in (None, target):
+                raise FolderNotFound
+
         try:
             place = disk.relative_to_root(directory)
             if place is not None:
                 # A link above it must not lead out of the root directory.
-                with disk.open_folder(place) as folder:
+                with disk.open_folder(place, check=check) as folder:
                     self.root = os.dup(folder)
             else:
                 self.root = os.open(os.path.realpath(directory), _FOLDER)
@@ -98,12 +108,22 @@ class WorkingDirectory:
             )
         return pure.parts
 
+    def require(self, parts: Parts, needed: Access) -> None:
+        """Raise ToolError unless the session may do this at a path."""
+        found = self.reach.at(parts)
+        path = "/".join(parts) or "."
+        if found == Access.NONE:
+            raise MissingPath(f"`{path}` {_REASONS[errno.ENOENT]}.")
+        if found < needed:
+            raise ToolError(f"`{path}` is shared with this session read-only.")
+
     @contextlib.contextmanager
     def open_folder(self, parts: Parts, *, create: bool = False) -> Iterator[int]:
         """Give the descriptor of a folder; `create` makes missing folders of its path.
 
-        Raises ToolError if a name of the path is not a folder.
+        Raises ToolError if a name of the path is not a folder, or if it is another owner's.
         """
+        self.require(parts, Access.WRITE if create else Access.READ)
         with explain_errors(parts):
             folder = os.dup(self.root)
             for part in parts:
@@ -151,6 +171,8 @@ def open_regular(folder: int, name: str) -> int:
 
 
 def check_regular(found: os.stat_result) -> None:
+    if disk.has_closed_names(found):
+        raise OSError(errno.EMLINK, "")
     if stat.S_ISREG(found.st_mode):
         return
     kinds = {stat.S_IFDIR: errno.EISDIR, stat.S_IFLNK: errno.ELOOP}

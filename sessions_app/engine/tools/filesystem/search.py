@@ -87,6 +87,7 @@ class FolderWalk:
         self, directory: WorkingDirectory, base: Parts, include_ignored: bool, budget: SearchBudget
     ) -> None:
         self.budget = budget
+        self.reach = directory.reach
         # The folder in which it begins, below the session's directory.
         self.base = base
         off = IgnoreRules(is_off=True)
@@ -118,6 +119,8 @@ class FolderWalk:
                 continue
             entry = FolderEntry(folder, name, (*parts, name), found)
             place, may_enter = self.base + entry.parts, deep and name != patterns.GIT
+            if not self.reach.at(place):
+                continue
             if may_enter and rules.covers(place, entry.is_folder):
                 if entry.is_folder:
                     self.ignored_folders.append(f"{entry.path}/")

@@ -14,6 +14,7 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import BinaryIO
 
+from profiles_app.access import EVERYTHING, Access, Reach
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.tools.base import ANSWER_LIMIT, ToolError
 from sessions_app.engine.tools.filesystem import paths
@@ -251,14 +252,14 @@ def _hide_nul(text: str) -> str:
     return text.replace("\0", "\ufffd")
 
 
-def read_text(directory: Path, path: str, limit: int) -> str:
+def read_text(directory: Path, path: str, limit: int, reach: Reach = EVERYTHING) -> str:
     """Return the text of a file of `limit` bytes at most; `path` is relative to the directory.
 
     Raises MissingPath if the file or the directory does not exist, and ToolError if the file is
     outside the directory, not regular, too large, or not a text.
     """
     try:
-        opened = WorkingDirectory(directory)
+        opened = WorkingDirectory(directory, reach)
     except EngineError as error:
         raise paths.MissingPath(str(error)) from None
     with contextlib.closing(opened):
@@ -327,6 +328,7 @@ def _split_writable(directory: WorkingDirectory, path: str) -> Parts:
         raise ToolError(f"`{path}` is a folder.")
     if paths.is_reserved(parts):
         raise ToolError(f"`{path}` belongs to the daemon; tools do not write there.")
+    directory.require(parts, Access.WRITE)
     return parts
 
 

@@ -121,10 +121,15 @@ def migration_lock(announce: Callable[[str], None]) -> Iterator[None]:
     limits = "-c idle_in_transaction_session_timeout=0 -c lock_timeout=0"
     arguments |= {"autocommit": False, "options": f"{arguments.get('options', '')} {limits}"}
     with psycopg.connect(**arguments) as holder:
-        locked = holder.execute("SELECT pg_try_advisory_xact_lock(%s)", [LOCK]).fetchone()
-        if locked != (True,):
+        # An index that is built concurrently waits for all older snapshots. A statement that waits
+        # for the lock would have one, and so would a transaction whose statement had parameters.
+        statement = f"SELECT pg_try_advisory_xact_lock({LOCK})"
+        if holder.execute(statement).fetchone() != (True,):
             announce("Waiting for another process that migrates this database")
-            holder.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+            holder.rollback()
+            while holder.execute(statement).fetchone() != (True,):
+                holder.rollback()
+                time.sleep(POLL)
         yield
 
 

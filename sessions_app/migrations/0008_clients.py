@@ -2,15 +2,19 @@
 
 from django.db import migrations, models
 
+from amplifierd.common.migrations import AddIndexConcurrently
+
 
 class Migration(migrations.Migration):
+
+    atomic = False
 
     dependencies = [
         ('sessions_app', '0007_agents'),
     ]
 
     operations = [
-        migrations.AddIndex(
+        AddIndexConcurrently(
             model_name='event',
             index=models.Index(models.F('run'), condition=models.Q(('type__endswith', ':required')), name='event_requires'),
         ),

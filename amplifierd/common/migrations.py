@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from django.contrib.postgres import operations as postgres
 from django.contrib.postgres.operations import NotInTransactionMixin
@@ -21,6 +21,7 @@ from django.core.management.base import CommandError
 from django.db import OperationalError, connections, migrations, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.executor import MigrationExecutor
+from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.operations.base import Operation
 from psycopg import errors, sql
 
@@ -64,6 +65,30 @@ def forget() -> None:
     """Have the next call ask the database again; for tests."""
     global _is_migrated
     _is_migrated = False
+
+
+class SchemaState(NamedTuple):
+    """How the tables differ from those of this version: names such as `sessions_app.0012_…`."""
+
+    unapplied: list[str]
+    # Of a newer version.
+    unknown: list[str]
+    is_empty: bool
+    known: int
+
+
+def read_schema(connection: BaseDatabaseWrapper) -> SchemaState:
+    """Compare the migrations that the database has with those of this version."""
+    loader = MigrationLoader(connection)
+    applied, known = loader.applied_migrations, loader.disk_migrations
+    unapplied = [key for key in loader.graph.nodes if key not in applied]
+    unknown = [
+        key
+        for key in applied
+        if key not in known and key[0] in loader.migrated_apps and key not in loader.replacements
+    ]
+    names = [sorted(".".join(key) for key in keys) for keys in (unapplied, unknown)]
+    return SchemaState(*names, is_empty=not applied, known=len(known))
 
 
 @contextlib.contextmanager

@@ -8,10 +8,10 @@ from typing import Any
 import psycopg
 from django.conf import settings
 from django.db import connection
-from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Count, Max, Min, Q
 from django.utils import timezone
 
+from amplifierd.common.migrations import read_schema
 from amplifierd.common.program import command
 from amplifierd.common.statements import close_connections
 from amplifierd.doctor import CheckResult, error, machine, ok, warning
@@ -53,24 +53,17 @@ def open_database() -> Iterator[CheckResult]:
 
 def migrations() -> Iterator[CheckResult]:
     """Check that the tables are those of this version."""
-    loader = MigrationExecutor(connection).loader
-    unapplied = [key for key in loader.graph.nodes if key not in loader.applied_migrations]
-    known = set(loader.disk_migrations)
-    unknown = [
-        key
-        for key in loader.applied_migrations
-        if key not in known and key[0] in loader.migrated_apps and key not in loader.replacements
-    ]
-    if unapplied:
-        says = f"{len(unapplied)} are not applied, the first is {'.'.join(sorted(unapplied)[0])}"
+    state = read_schema(connection)
+    if state.unapplied:
+        says = f"{len(state.unapplied)} are not applied, the first is {state.unapplied[0]}"
         todo = f"Run `{command('migrate')}`, or start the daemon, which does it."
         yield error("migrations", says, todo)
-    elif unknown:
-        says = f"the database has {'.'.join(unknown[0])}, which this version does not know"
-        todo = "Another version has used this database: install that one, or a newer one."
+    elif state.unknown:
+        says = f"the database has {state.unknown[0]}, which this version does not know"
+        todo = "A newer version has used this database: install that one before the one after it."
         yield warning("migrations", says, todo)
     else:
-        yield ok("migrations", f"all {len(loader.disk_migrations)} applied")
+        yield ok("migrations", f"all {state.known} applied")
 
 
 def protections() -> Iterator[CheckResult]:

@@ -13,7 +13,7 @@ from django.db import connection
 
 from amplifierd.common.deadlines import Connection
 from amplifierd.common.errors import DATABASE_UNAVAILABLE, describe
-from amplifierd.common.migrations import is_migrated
+from amplifierd.common.migrations import is_migrated, read_schema
 from amplifierd.common.program import command
 from sessions_app.connections import is_pooled, parameters
 
@@ -26,6 +26,13 @@ ENCODING = "UTF8"
 LOCK = 5_203_841_097
 # Seconds between two checks whether another process has migrated the database.
 POLL = 1.0
+
+# Whether anybody holds the lock.
+IS_MIGRATING = """
+SELECT FROM pg_locks
+WHERE locktype = 'advisory' AND classid = %s AND objid = %s AND objsubid = 1
+  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
 
 FACTS = """
 SELECT current_database(), pg_encoding_to_char(encoding),
@@ -131,6 +138,29 @@ def migration_lock(announce: Callable[[str], None]) -> Iterator[None]:
                 holder.rollback()
                 time.sleep(POLL)
         yield
+
+
+def check_schema() -> None:
+    """Refuse tables of an older version, and warn of those of a newer one.
+
+    An empty database, and one that another process migrates at this moment, will have them soon.
+    Raises CommandError, or OperationalError if the database does not answer.
+    """
+    state = read_schema(connection)
+    with connection.cursor() as cursor:
+        cursor.execute(IS_MIGRATING, [LOCK >> 32, LOCK & 0xFFFFFFFF])
+        is_migrating = cursor.fetchone() is not None
+    if state.unapplied and not state.is_empty and not is_migrating:
+        raise CommandError(
+            f"The database has the tables of an older version: {state.unapplied[0]} is not applied."
+            f" Run `{command('migrate')}`, then start this again."
+        )
+    if state.unknown:
+        logger.warning(
+            "The database was migrated by a newer version (%s is not known here). It works with the"
+            " version before it, and with none that is older: update this one soon",
+            state.unknown[-1],
+        )
 
 
 def wait_until_migrated() -> None:

@@ -51,13 +51,12 @@ class Migration(migrations.Migration):
     atomic = False
     # Processes of 0.1 ask for the tables by their old names: `docs/upgrading.md` says to stop them.
     reasons = {
-        "RunSQL": "Renames are instant. Tasks are few, and their rows are moved without a lock.",
-        "RemoveField approval.*": "Not rolling: the tables have other names.",
-        "RenameField pendingaction.step": "Not rolling: the table has another name.",
-        "RenameModel": "Not rolling: processes of 0.1 are stopped.",
-        "DeleteModel Task": "Not rolling: processes of 0.1 are stopped.",
-        "AddField pendingaction.kind": "Not rolling: nobody else inserts rows.",
-        "AddField pendingaction.sub_session": "A unique index of a small table.",
+        "SeparateDatabaseAndState": "Not rolling: the tables get other names, in an instant.",
+        "RenameField": "Not rolling: the table has another name.",
+        "DeleteModel": "Not rolling: processes of 0.1 are stopped.",
+        "AddField": "Not rolling: nobody else inserts rows. A unique index of a small table.",
+        "locks": "Of checkpoints and steps: that is one table.",
+        "RunSQL": "Tasks are few, and their rows are moved without an exclusive lock.",
     }
     dependencies = [
         ("sessions_app", "0011_batch_ids"),

@@ -10,5 +10,6 @@ USUAL = "ALTER TABLE sessions_app_session RESET (fillfactor)"
 
 
 class Migration(migrations.Migration):
+    reasons = {"RunSQL": "It holds back neither reads nor writes."}
     dependencies = [("sessions_app", "0012_pending_actions")]
     operations = [migrations.RunSQL(ROOM, USUAL)]

@@ -37,6 +37,7 @@ $$
 
 
 class Migration(migrations.Migration):
+    reasons = {"RunSQL": "A row of a new table, and a function."}
     dependencies = [("sessions_app", "0013_room_for_versions")]
     operations = [
         migrations.CreateModel(

@@ -51,6 +51,7 @@ class Command(BaseCommand):
             # Start although the database is unavailable: requests are answered with 503.
             with contextlib.suppress(*DATABASE_UNAVAILABLE):
                 schema.check_database()
+                schema.check_schema()
             exposure.check_keys(settings.HOST)
         server = Server(
             application,

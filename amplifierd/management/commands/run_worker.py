@@ -1,12 +1,14 @@
 """`manage.py run_worker`: one worker process."""
 
 import asyncio
+import contextlib
 import os
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
+from amplifierd.common.errors import DATABASE_UNAVAILABLE
 from amplifierd.common.program import favour_event_loop
 from amplifierd.common.statements import (
     LEAST_PATIENCE,
@@ -34,6 +36,8 @@ class Command(BaseCommand):
         watch_parent()
         limit_idle_transactions(settings.LEASE_SECONDS // 3)
         limit_waiting(max(LEAST_PATIENCE, settings.LEASE_SECONDS / 3))
+        with contextlib.suppress(*DATABASE_UNAVAILABLE):
+            schema.check_schema()
         schema.wait_until_migrated()
         try:
             asyncio.run(work())

@@ -29,7 +29,7 @@ from amplifierd.postgres import (
     leaving_on_signals,
     running,
 )
-from amplifierd.postgres.schema import wait_until_writable
+from amplifierd.postgres.schema import check_schema, wait_until_writable
 from amplifierd.supervisor import instance
 from amplifierd.supervisor.fork import can_fork, preload
 from amplifierd.supervisor.supervisor import GRACE, Child, Supervisor
@@ -112,6 +112,7 @@ class Command(BaseCommand):
                 wait_until_writable(self.say)
             try:
                 call_command("migrate", verbosity=0, interactive=False)
+                check_schema()
                 call_command("load_profiles", verbosity=0)
                 # The processes that are forked know it from here, and need not look at each
                 # migration.

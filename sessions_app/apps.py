@@ -13,10 +13,15 @@ class SessionsConfig(AppConfig):
         """Connect the notifier; register providers, tools and engines as modules of profiles."""
         from profiles_app import modules
         from sessions_app.engine.engines import ENGINES
-        from sessions_app.engine.registry import PROVIDERS, TOOLS, find_config_errors
+        from sessions_app.engine.registry import (
+            PROVIDERS,
+            TOOLS,
+            find_config_errors,
+            find_tool_errors,
+        )
         from sessions_app.streaming import notifier
 
         modules.register("provider", PROVIDERS.list_modules, find_config_errors)
-        modules.register("tool", TOOLS.list_modules)
+        modules.register("tool", TOOLS.list_modules, find_tool_errors)
         modules.register("engine", ENGINES.list_modules)
         notifier.connect()

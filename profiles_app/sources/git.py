@@ -8,10 +8,12 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 from django.conf import settings
@@ -23,6 +25,8 @@ from profiles_app.sources.tree import FOLDERS, SourceFile, SourceTree, collect_t
 
 COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 FETCHED = "refs/fetched/it"
+# The first version of git that connects only to given addresses (http.curloptResolve).
+PINS = (2, 37)
 # Seconds that finding the newest commit may take.
 LOOK_SECONDS = 8
 # Seconds after which a cache counts as left behind by a killed process.
@@ -57,7 +61,7 @@ OPTIONS = {
 
 def read_repository(location: Location) -> SourceTree:
     """Return the contents of the repository at its ref; raise SourceUnreadable."""
-    pinned = hosts.pin_addresses(location.url)
+    pinned = _pin(location)
     with _make_repository() as folder:
         refspec = f"+{location.ref or 'HEAD'}:{FETCHED}"
         options = ("--quiet", "--depth=1", "--no-tags", "--no-recurse-submodules")
@@ -92,7 +96,7 @@ def find_newest_commit(location: Location) -> str:
     """Return the commit to which the ref points now; raise SourceUnreadable."""
     if COMMIT.fullmatch(location.ref):
         return location.ref
-    pinned = hosts.pin_addresses(location.url)
+    pinned = _pin(location)
     wanted = location.ref or "HEAD"
     with _make_repository() as folder:
         arguments = ("ls-remote", "--quiet", "--", location.url, wanted, f"{wanted}^{{}}")
@@ -104,6 +108,31 @@ def find_newest_commit(location: Location) -> str:
         if commit := found.get(f"{name}^{{}}") or found.get(name):
             return commit
     raise SourceUnreadable(f"The repository has no branch or tag {wanted!r}.")
+
+
+def _pin(location: Location) -> tuple[list[str], dict[str, str]]:
+    """Return options and environment that bind git to checked addresses.
+
+    An older git would ignore the option, and look the name up again.
+    """
+    pinned = hosts.pin_addresses(location.url)
+    if pinned[0] and _find_version() < PINS:
+        raise SourceUnreadable(
+            f"git {'.'.join(map(str, PINS))} or newer is needed to fetch over https; update it, or "
+            "give the folder of a clone."
+        )
+    return pinned
+
+
+@cache
+def _find_version() -> tuple[int, ...]:
+    """Return the version of git; the newest one if there is none, which is told later."""
+    if (git := shutil.which("git")) is None:
+        return (sys.maxsize,)
+    printed = subprocess.run(  # noqa: S603 - a fixed command
+        [git, "version"], capture_output=True, check=False, text=True, timeout=LOOK_SECONDS
+    ).stdout
+    return tuple(map(int, re.findall(r"\d+", printed)[:2]))
 
 
 @contextmanager

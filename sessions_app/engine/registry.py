@@ -23,6 +23,7 @@ from itertools import groupby
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
+from amplifierd.common.outbound import AddressRefused, rules_for_profiles
 from profiles_app.modules import Capabilities, ConfigError, Module
 from sessions_app.engine import config as configs
 from sessions_app.engine import providers, tools
@@ -204,6 +205,19 @@ def find_config_errors(mounts: list[dict[str, Any]]) -> list[ConfigError]:
         by_mount.append([ConfigError(index, error.code, str(error)) for error in errors])
     ignored = {"unknown_module", "missing_key" if [] in by_mount else ""}
     return [error for errors in by_mount for error in errors if error.code not in ignored]
+
+
+def find_tool_errors(mounts: list[dict[str, Any]]) -> list[ConfigError]:
+    """Return which MCP servers of a profile may not be connected to, without a look-up."""
+    errors = []
+    for index, mount in enumerate(mounts):
+        for module, url in list_addresses({"tools": [mount]}):
+            try:
+                rules_for_profiles().check_url(url)
+            except AddressRefused as error:
+                detail = f"`url` of {module} cannot be used. {error}"
+                errors.append(ConfigError(index, "bad_tool", detail))
+    return errors
 
 
 def list_addresses(definition: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -31,7 +31,7 @@ from profiles_app.sources import git
 from profiles_app.sources.location import parse
 from sessions_app.engine.base import EngineError, Turn
 from sessions_app.engine.engines import get_engine
-from sessions_app.engine.registry import TOOLS
+from sessions_app.engine.registry import TOOLS, find_tool_errors
 from sessions_app.engine.tools.base import ToolError, Workplace
 from tests.harness.mcp_tools import opened
 from tests.harness.providers import DONE, STOP, chunk
@@ -335,6 +335,17 @@ def test_git_is_bound_to_the_only_look_up(internet: Internet) -> None:
     assert internet.looked_up == ["rebound.test"] * 2
 
 
+@pytest.mark.usefixtures("internet")
+def test_a_git_that_would_look_the_name_up_again_is_not_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(git, "_find_version", lambda: (2, 30))
+    monkeypatch.setattr(git, "run_git", MagicMock(side_effect=AssertionError))
+    for read in (git.find_newest_commit, git.read_repository):
+        with pytest.raises(SourceUnreadable, match=r"git 2\.37 or newer"):
+            read(parse("https://public.test/a"))
+
+
 def test_a_connection_that_is_kept_is_not_resolved_again(internet: Internet) -> None:
     """Two requests, one connection, one look-up."""
     text = chunk("One") + STOP + DONE
@@ -459,6 +470,22 @@ def test_a_worker_on_its_own_supposes_that_others_may_call(
     monkeypatch.setattr(run_worker, "work", work)
     run_worker.Command().handle()
     assert found == [supposes_keys]
+
+
+@pytest.mark.usefixtures("shared")
+def test_a_profile_with_a_private_mcp_server_says_so_when_it_is_compiled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PLACE", "http://127.1:9")
+    mounts = [
+        {"module": "tool-todo", "config": {}},
+        {"module": "tool-mcp", "config": {"url": "${PLACE}/mcp", "approval_timeout": 9}},
+        {"module": "tool-mcp", "config": {"url": "https://public.test/mcp"}},
+        {"module": "tool-mcp", "config": {"url": "${NOT_SET}/mcp"}},
+    ]
+    [error] = find_tool_errors(mounts)
+    assert (error.index, error.code) == (1, "bad_tool")
+    assert "AMPLIFIERD_OUTBOUND_HOSTS" in error.detail
 
 
 # --- What a caller gets to read of a server of its choice ---

@@ -5,6 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
 
+    reasons = {"AddConstraint": "Directories are few."}
     dependencies = [
         ('profiles_app', '0003_collections'),
     ]

@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 from django.conf import settings
-from django.db import connection
+from django.db import DatabaseError, connection
 from django.db.models import Count, Max, Min, Q
 from django.utils import timezone
 
@@ -21,6 +21,7 @@ from sessions_app.connections import parameters
 from sessions_app.models import Run
 from sessions_app.models.daemon import ProcessKind
 from sessions_app.services import processes
+from sessions_app.services.epoch import read_epoch
 from sessions_app.states import RunStatus
 
 # Seconds by which the clocks may differ: from the first on a warning, from the second an error.
@@ -92,6 +93,33 @@ def clock() -> Iterator[CheckResult]:
         yield warning("clock", says, todo)
     else:
         yield ok("clock", f"within {SKEW:.0f} s of the database's")
+
+
+# Function → a call of it: what the epoch of the journals is made of.
+EPOCH_PARTS = {
+    "pg_control_system()": "SELECT system_identifier FROM pg_control_system()",
+    "pg_walfile_name(pg_lsn)": "SELECT pg_walfile_name(pg_current_wal_insert_lsn())",
+}
+
+
+def epoch() -> Iterator[CheckResult]:
+    """Check that a failover changes the epoch of the journals, so that clients are told."""
+    refused = {}
+    for function, call in EPOCH_PARTS.items():
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(call)
+        except DatabaseError as reason:
+            refused[function] = str(reason).partition("\n")[0]
+    if refused:
+        says = f"{', '.join(refused)} cannot be called: {next(iter(refused.values()))}"
+        todo = (
+            "Grant EXECUTE on it to the role of DATABASE_URL. Without it, clients are not told if a"
+            f" failover loses transactions: run `{command('new_epoch')}` after one."
+        )
+        yield warning("epoch", says, todo)
+    else:
+        yield ok("epoch", f"{read_epoch()}, and a failover begins a new one")
 
 
 def connections() -> Iterator[CheckResult]:

@@ -31,6 +31,7 @@ from sessions_app.admin.transcript import read_message, read_transcript
 from sessions_app.exceptions import SessionNotFound
 from sessions_app.models import Run, Session
 from sessions_app.services import sessions
+from sessions_app.services.epoch import get_epoch
 from sessions_app.states import CUT_OFF
 
 # Columns that are read with the head of a session only.
@@ -96,7 +97,8 @@ class FragmentsAdmin(SessionActionsAdmin):
             name: self.render_piece(request, session, name, context)
             for name in ("head", "side", "end", "composer")
         }
-        return JsonResponse({**pieces, "status": session.status, "newest": session.message_count})
+        state = {"status": session.status, "newest": session.message_count, "epoch": get_epoch()}
+        return JsonResponse({**pieces, **state})
 
     def render_piece(
         self, request: HttpRequest, session: Session, name: str, context: dict[str, Any]
@@ -148,13 +150,15 @@ class SessionAdmin(FragmentsAdmin):
     ) -> HttpResponse:
         if obj is None:
             raise Http404("Sessions are not made in the console.")
-        obj.refresh_from_db(fields=LARGE)
+        epoch = get_epoch() or ""
+        obj.refresh_from_db(fields=[*LARGE, "last_event_seq"])
         tab = session_page.choose_tab(request.GET)
         context |= {
             **session_page.build_head(obj),
             "subtitle": None,
             "actions": self.list_actions(request, obj),
             "may_change": self.has_change_permission(request, obj),
+            "epoch": epoch,
             "tab": tab,
             "tabs": session_page.TABS,
             "stream_events": json.dumps(session_page.STREAM_EVENTS),

@@ -126,7 +126,8 @@ class SessionViewSet(SessionsViewSet):
 
         One session.
         """
-        return Response(statements.read_session(session_id, get_caller(request).sees))
+        found, self.epoch = statements.read_session(session_id, get_caller(request).sees)
+        return Response(found)
 
     @operation(
         {200: SessionSerializer}, operation_id="update_session", request=serializers.UpdateSession

@@ -26,9 +26,9 @@ IS_VISIBLE = """
 SELECT 1 FROM sessions_app_session s
 WHERE s.id = %(session)s::text AND (%(sees_all)s::boolean OR s.owner = %(owner)s::text)
 """
-# A session as the API shows it, to a caller that may see it.
+# A session as the API shows it, to a caller that may see it, and the epoch of its journal.
 SESSION = """
-SELECT {columns} FROM sessions_app_session s
+SELECT {columns}, sessions_app_epoch() FROM sessions_app_session s
 WHERE s.id = %(session)s::text AND (%(sees_all)s::boolean OR s.owner = %(owner)s::text)
 """.format(columns=", ".join(SessionSerializer.columns("s")))
 # Sessions of a list, in its order; `where` is what the ORM makes of filters.
@@ -62,12 +62,15 @@ def is_visible(session_id: str, sees: Visibility) -> bool:
     return bool(_fetch(IS_VISIBLE, session_id, **sql_visibility(sees)))
 
 
-def read_session(session_id: str, sees: Visibility) -> dict[str, Any]:
-    """Return a session as the API shows it; raise SessionNotFound."""
+def read_session(session_id: str, sees: Visibility) -> tuple[dict[str, Any], str | None]:
+    """Return a session as the API shows it, and the epoch of the journals; raise SessionNotFound.
+
+    It is what clients reload when the database was set back, so both are of one snapshot.
+    """
     rows = _fetch(SESSION, session_id, **sql_visibility(sees))
     if not rows:
         raise SessionNotFound.of(session_id)
-    return SessionSerializer.load(rows)[0]
+    return SessionSerializer.load(rows)[0], rows[0][-1]
 
 
 class SessionRow(tuple[Any, ...]):

@@ -19,6 +19,7 @@ from sessions_app.cli.client import (
     BACK,
     JSON,
     LOST,
+    RESET,
     ApiError,
     Client,
     EventStream,
@@ -39,6 +40,8 @@ POLL, IDLE = 0.5, 3.0
 PATIENCE = 3.0
 # Seconds for which a line of a pipe waits for earlier events.
 CATCH_UP = 10.0
+# Events before the end of a journal among which an outcome is looked for.
+RECENT = 1000
 # Messages that are shown of a session that is continued.
 RECALLED = 6
 QUESTION = "[a]pprove, a[l]ways, [d]eny> "
@@ -143,6 +146,8 @@ class Chat:
         silent_since = monotonic()
         while True:
             events = await self._receive(POLL)
+            if any(event.name == RESET for event in events):
+                await self._find_outcome()
             if self._outcome:
                 return self._outcome
             if self._stops > 1:
@@ -208,8 +213,35 @@ class Chat:
                 self._outcome = event
             case EventType.SESSION_ENDED:
                 self.ended = True
+            case _ if event.name == RESET:
+                self._cursor = event.data["lastEventId"]
+                self._questions.clear()
+                self.ended = event.data["endedAt"] is not None
+                self._is_lost = False
             case _:
                 self._is_lost = event.name == LOST or (self._is_lost and event.name != BACK)
+
+    async def _find_outcome(self) -> None:
+        """Take the outcome of the run from the journal, if it has one, after a reset.
+
+        Raises ApiError if the run is lost. What the journal had before is not shown again.
+        """
+        try:
+            run = await self._call("get", f"{self._path}/runs/{self._run_id}")
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            raise ApiError("Your message is lost, too; send it again.", 410) from None
+        if run["endedAt"] is not None:
+            for event in await asyncio.to_thread(
+                self._client.get,
+                f"{self._path}/events",
+                type=EventType.ASSISTANT_MESSAGE_COMPLETE,
+                after=max(0, self._cursor - RECENT),
+            ):
+                at = datetime.fromisoformat(event["createdAt"])
+                if event["data"].get("runId") == self._run_id:
+                    self._take(StreamEvent(None, event["event"], event["data"], at))
 
     async def _catch_up(self) -> None:
         """Show all events up to now."""

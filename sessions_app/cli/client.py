@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx2
 
 from amplifierd.common.program import command, data_folder
-from sessions_app.events import EventType, Keepalive
+from sessions_app.events import EventType, JournalReset, Keepalive
 
 JSON = dict[str, Any]
 # Parameters of a list, in their order; a name may occur twice.
@@ -37,8 +37,11 @@ REPEATS = 4
 # Rows of a page; an installation may allow fewer than the usual 1,000.
 PAGE = 100
 
-# Our own events in a stream: the connection was lost, and is there again.
-LOST, BACK = "connection_lost", "connection_back"
+# Our own events in a stream: the connection was lost, and is there again; and the database was set
+# back, so that the stream goes on at the event `lastEventId` of the session as it is now.
+LOST, BACK, RESET = "connection_lost", "connection_back", "database_set_back"
+# The epoch of the journals, in answers and beside cursors.
+EPOCH = "Journal-Epoch"
 
 
 class ApiError(Exception):
@@ -60,7 +63,7 @@ class UnreachableError(ApiError):
 
 
 class StreamEvent(NamedTuple):
-    """An event of a session's journal; or LOST or BACK, without a number."""
+    """An event of a session's journal; or LOST, BACK or RESET, without a number."""
 
     seq: int | None
     name: str
@@ -105,7 +108,11 @@ def find_local_url() -> str:
 
 
 class Client:
-    """Sends requests to one daemon; every failure is an ApiError with a clear message."""
+    """Sends requests to one daemon; every failure is an ApiError with a clear message.
+
+    All cursors that it sends are taken to be of the epoch that its first answer had. After a 410
+    call `reload`.
+    """
 
     def __init__(self, daemon: Daemon) -> None:
         self.daemon = daemon
@@ -182,7 +189,17 @@ class Client:
         is_json = answer.headers.get("content-type", "").startswith("application/json")
         if answer.content and not is_json:
             raise self.describe_answer(answer)
+        self.note_epoch(answer)
         return answer
+
+    def note_epoch(self, answer: httpx2.Response) -> None:
+        if EPOCH in answer.headers and EPOCH not in self.http.headers:
+            self.http.headers[EPOCH] = answer.headers[EPOCH]
+
+    def reload(self, session_id: str) -> JSON:
+        """Return the session as it is now, and send cursors of its epoch from now on."""
+        self.http.headers.pop(EPOCH, None)
+        return self.get(f"sessions/{session_id}")
 
     def describe_failure(self, error: Exception) -> UnreachableError:
         """Return why no answer came, and what to do."""
@@ -225,8 +242,6 @@ class Client:
             )
         elif status == 403:
             text += f" `{command('apikeys create NAME --scope …')}` makes a key that may do more."
-        elif status == 410:
-            text += " Read the session again."
         elif status == 503:
             text += f" Try again in {seconds:.0f} s." if seconds else " Try again in a moment."
         return ApiError(text, status, seconds)
@@ -236,7 +251,7 @@ class EventStream:
     """A session's events after a cursor, each once and in order; it reconnects if necessary.
 
     Ends with the session. Yields LOST if the first attempt to reconnect fails, and BACK once a
-    later one succeeds.
+    later one succeeds; RESET if the database was set back, after which it goes on with what is new.
     """
 
     def __init__(self, client: Client, session_id: str, after: int) -> None:
@@ -244,6 +259,7 @@ class EventStream:
         self._session_id = session_id
         self._cursor = after
         self._closed = threading.Event()
+        self._is_reset = False
         self._socket: socket.socket | None = None
 
     def close(self) -> None:
@@ -266,13 +282,14 @@ class EventStream:
                         is_lost = False
                         yield StreamEvent(None, BACK, {}, datetime.now(UTC))
                     failures = 0
-                    if event.seq is not None:
+                    if event.seq is not None or event.name == RESET:
                         yield event
                     if event.name == EventType.SESSION_ENDED:
                         return
                 wait = 0.0
             except ApiError as error:
-                if not error.is_passing:
+                self._is_reset |= error.status == 410
+                if not (error.is_passing or error.status == 410):
                     raise
                 wait = error.retry_after
                 if failures and not is_lost and not self._closed.is_set():
@@ -285,6 +302,10 @@ class EventStream:
     def _open(self) -> Iterator[StreamEvent]:
         """Yield the events of one connection; an event without a number shows that it works."""
         client = self._client
+        if self._is_reset:
+            session = client.reload(self._session_id)
+            self._cursor, self._is_reset = session["lastEventId"], False
+            yield StreamEvent(None, RESET, session, datetime.now(UTC))
         headers = {"Last-Event-ID": str(self._cursor)}
         path = f"sessions/{self._session_id}/stream"
         try:
@@ -297,11 +318,15 @@ class EventStream:
                 if answer.status_code != 200:
                     answer.read()
                     raise client.describe_answer(answer)
+                client.note_epoch(answer)
                 for frame in source:
                     data = json.loads(frame.data)
                     seq = int(frame.id) if frame.id else None
                     if frame.event == EventType.SESSION_ENDED and data.get("status") == "deleted":
                         raise ApiError("The session has been deleted.", 404)
+                    if frame.event == JournalReset.meta.name:
+                        self._is_reset = True
+                        return
                     # A keepalive repeats the id of the last event.
                     if frame.event == Keepalive.meta.name or seq is None or seq <= self._cursor:
                         yield StreamEvent(None, "notice", {}, datetime.now(UTC))

@@ -9,7 +9,7 @@ from rich.console import Console
 from amplifierd.common.program import command
 from amplifierd.common.redaction import redact
 from amplifierd.common.text import excerpt
-from sessions_app.cli.client import BACK, JSON, LOST, StreamEvent
+from sessions_app.cli.client import BACK, JSON, LOST, RESET, StreamEvent
 from sessions_app.cli.output import harmless, one_line, printable, put, shorten
 from sessions_app.events import EventType
 from sessions_app.states import CUT_OFF
@@ -100,6 +100,12 @@ def describe_run(event: StreamEvent) -> Iterator[tuple[str, str]]:
             yield f"{data['error']} Waiting for it.", "yellow"
         case _ if event.name == BACK:
             yield "The connection is back.", "yellow"
+        case _ if event.name == RESET:
+            yield (
+                "The database was set back to an earlier state: the newest messages may be lost."
+                f" The session goes on after event {data['lastEventId']}.",
+                "yellow",
+            )
 
 
 def describe_tool(event: StreamEvent) -> Iterator[tuple[str, str]]:

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from sessions_app.cli.approvals import print_approvals
-from sessions_app.cli.client import BACK, JSON, LOST, ApiError, Client, EventStream, Query
+from sessions_app.cli.client import BACK, JSON, LOST, RESET, ApiError, Client, EventStream, Query
 from sessions_app.cli.lookup import SESSION_PREFIX, find_id, find_ids, find_session
 from sessions_app.cli.output import (
     STATUS_STYLES,
@@ -252,21 +252,29 @@ def follow_session(
                 return True
         return False
 
-    if print_news() or not follow:
-        return
+    try:
+        if print_news() or not follow:
+            return
+    except ApiError as error:
+        # The stream says that the database was set back, and goes on.
+        if error.status != 410 or not follow:
+            raise
     # The stream signals new events; the list of events has their times too.
     for event in EventStream(client, session_id, cursor):
-        if event.name in (LOST, BACK):
+        if event.name in (LOST, BACK, RESET):
             for text, style in describe_run(event):
                 put(notes, text, style)
+        if event.name == RESET:
+            cursor = event.data["lastEventId"]
         if event.name == LOST or (event.seq is not None and event.seq <= cursor):
             continue
         try:
             if print_news():
                 return
         except ApiError as error:
-            # The stream is interrupted too, and yields BACK when it has a connection again.
-            if not error.is_passing:
+            # The stream is interrupted too, and yields BACK when it has a connection again, or
+            # RESET.
+            if not (error.is_passing or error.status == 410):
                 raise
 
 

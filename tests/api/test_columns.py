@@ -32,7 +32,7 @@ def as_json(answer: Any) -> Any:
 def as_shown(session_id: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the session as a statement reads it, and as the model's object makes it."""
     model = Session.objects.with_active_run().get(pk=session_id)
-    read = as_json(statements.read_session(session_id, Everyone()))
+    read = as_json(statements.read_session(session_id, Everyone())[0])
     made = SessionSerializer.serialize(model)
     # Of a session that goes on, it grows from one to the other.
     for answer in (read, made):

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import psycopg
 import pytest
 from channels.routing import URLRouter
-from django.db import connection
+from django.db import connection, transaction
 
 from amplifierd.common.callers import Caller, Everyone, Visibility
 from sessions_app import connections as own_connections
@@ -90,6 +90,18 @@ def grow(session_id: str, *texts: str) -> int:
     """Journal pieces of text in one commit; return the seq of the last."""
     entries = [Entry(EventType.CONTENT, {"content": text}) for text in texts]
     return journal.append(session_id, entries).last_event_seq
+
+
+def set_back(session_id: str, last: int) -> None:
+    """Make the journal end at an earlier event, as it does on a standby that missed the others."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL session_replication_role = replica")
+        cursor.execute(
+            "DELETE FROM sessions_app_event WHERE session_id = %s AND seq > %s", [session_id, last]
+        )
+        cursor.execute(
+            "UPDATE sessions_app_session SET last_event_seq = %s WHERE id = %s", [last, session_id]
+        )
 
 
 async def append(session_id: str, *texts: str) -> int:

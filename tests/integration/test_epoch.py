@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 from django.core.management import call_command
-from django.db import connection, transaction
+from django.db import connection
 
 from sessions_app.exceptions import JournalWasReset
 from sessions_app.models import Session
@@ -27,23 +27,12 @@ from tests.harness.streams import (
     run,
     running,
     serving,
+    set_back,
     subscribed,
     until,
 )
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def set_back(session_id: str, last: int) -> None:
-    """Make the journal end at an earlier event, as it does on a standby that missed the others."""
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SET LOCAL session_replication_role = replica")
-        cursor.execute(
-            "DELETE FROM sessions_app_event WHERE session_id = %s AND seq > %s", [session_id, last]
-        )
-        cursor.execute(
-            "UPDATE sessions_app_session SET last_event_seq = %s WHERE id = %s", [last, session_id]
-        )
 
 
 def test_the_epoch_stays_until_a_new_one_begins(db: None) -> None:

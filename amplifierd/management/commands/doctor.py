@@ -34,6 +34,7 @@ WITH_DATABASE: tuple[Check, ...] = (
     database.protections,
     database.clock,
     database.connections,
+    database.epoch,
     database.workers,
     database.queue,
     database.leases,

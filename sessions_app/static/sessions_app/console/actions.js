@@ -25,7 +25,7 @@ export function markRead(url) {
   return post(url, new FormData()).catch(() => {});
 }
 
-function showMessage(text, level) {
+export function showMessage(text, level) {
   let list = document.querySelector("ul.messagelist");
   if (!list) {
     list = document.createElement("ul");

@@ -1,7 +1,7 @@
 // A session's page: its conversation grows as the session goes on, over the same stream that any
 // client reads. Events have ids and each is applied once; a new connection begins after the last one.
 
-import { handleForms, markRead } from "./actions.js";
+import { handleForms, markRead, showMessage } from "./actions.js";
 import { isAtEnd, scrollToEnd } from "./dom.js";
 import { LiveRuns } from "./live.js";
 import { RequestError, formatDuration, listen, request, showStateIn, throttle } from "./shared.js";
@@ -34,6 +34,7 @@ const refresh = throttle(async () => {
   try {
     const stick = isAtEnd();
     const found = await request(page.dataset.head);
+    if (found.epoch && page.dataset.epoch && found.epoch !== page.dataset.epoch) return reload();
     const isOther = found.status !== page.dataset.status;
     page.dataset.status = found.status;
     if (isOther) document.activeElement?.closest?.("#session-head")?.querySelector(":focus")?.blur();
@@ -75,7 +76,30 @@ function gone() {
   document.getElementById("session-composer")?.replaceChildren();
 }
 
+// The database was set back, and what the page shows may be lost. A message that somebody has begun
+// to write is kept.
+const KEPT = `set-back ${location.pathname}`;
+
+function reload() {
+  if (isGone) return;
+  finish("Reloading");
+  sessionStorage.setItem(KEPT, page.querySelector("[name=content]")?.value ?? "");
+  location.reload();
+}
+
+const kept = sessionStorage.getItem(KEPT);
+if (kept !== null) {
+  sessionStorage.removeItem(KEPT);
+  const field = page.querySelector("[name=content]");
+  if (field && !field.value) field.value = kept;
+  showMessage(
+    "The database was set back to an earlier state: the newest messages may be lost. This is the session as it is now.",
+    "error",
+  );
+}
+
 function handleEvent(name, data, id) {
+  if (name === "journal_reset") return reload();
   if (name === "session_ended") {
     if (data?.status === "deleted") return gone();
     finish("Ended");
@@ -92,14 +116,15 @@ const showState = showStateIn(place);
 
 function state(word) {
   showState(word);
-  // If the session was deleted meanwhile, there is no stream to reconnect to.
+  // If the session was deleted meanwhile, or the database set back, there is no stream to reconnect to.
   if (word === "waiting") refresh();
 }
 
 function follow() {
   if (isGone || stream) return;
-  const names = Object.keys(JSON.parse(page.dataset.events));
-  stream = listen(page.dataset.stream, names, handleEvent, { after: last, state });
+  const names = [...Object.keys(JSON.parse(page.dataset.events)), "journal_reset"];
+  const { stream: url, epoch } = page.dataset;
+  stream = listen(url, names, handleEvent, { after: last, epoch, state });
 }
 
 let unseen = 0;

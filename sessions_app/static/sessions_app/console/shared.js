@@ -52,8 +52,9 @@ const SILENCE = 60_000;
 //
 // `names`: the events to handle; `onEvent(name, data, id)` is called with each, its data parsed.
 // `after`: the cursor to begin after; a new connection begins after the last id received.
+// `epoch`: that of the cursor; the daemon refuses one of another epoch.
 // `state(word)`: is called with "connecting", "live" or "waiting" (to reconnect) as that changes.
-export function listen(url, names, onEvent, { after = null, state = () => {} } = {}) {
+export function listen(url, names, onEvent, { after = null, epoch = "", state = () => {} } = {}) {
   let source = null;
   let timer = 0;
   let silence = 0;
@@ -80,6 +81,7 @@ export function listen(url, names, onEvent, { after = null, state = () => {} } =
     setState("connecting");
     const target = new URL(url, location.href);
     if (cursor !== null) target.searchParams.set("after", cursor);
+    if (epoch) target.searchParams.set("epoch", epoch);
     source = new EventSource(target);
     source.onopen = () => {
       wait = FIRST_WAIT;

@@ -34,7 +34,9 @@ WHERE datname = current_database() AND usename = current_user
     AND application_name IN ('amplifierd listen', 'amplifierd feed')
 """
 
+# Connection → its epoch, and when it was read; the newest one that any connection has read.
 _known: "WeakKeyDictionary[Any, tuple[str, float]]" = WeakKeyDictionary()
+_newest: str | None = None
 
 
 def begin_epoch() -> None:
@@ -54,7 +56,13 @@ def begin_epoch() -> None:
 
 def read_epoch() -> str | None:
     """Return the epoch of the journals; None in recovery, where they may be behind."""
-    return fetch_prepared(READ, {})[0][0]
+    global _newest
+    epoch: str | None = fetch_prepared(READ, {})[0][0]
+    if epoch != _newest:
+        # What the other connections know is no longer worth its second.
+        _newest = epoch
+        _known.clear()
+    return epoch
 
 
 def get_epoch() -> str | None:

@@ -53,6 +53,14 @@ WORKER_CONCURRENCY = env.number("AMPLIFIERD_CONCURRENCY", 150)
 
 # Runs of one session that may wait; one more is refused with 429.
 MAX_QUEUED_RUNS = env.number("AMPLIFIERD_MAX_QUEUED_RUNS", 20)
+# What one owner may use if keys are required, and no row of its own says otherwise; 0 is no limit.
+# Runs at once over all workers: half of what one worker holds, so that there is room for others.
+OWNER_RUNS = env.number("AMPLIFIERD_OWNER_RUNS", max(1, WORKER_CONCURRENCY // 2))
+# Runs that wait for a place.
+OWNER_QUEUED = env.number("AMPLIFIERD_OWNER_QUEUED", 1000)
+OWNER_SESSIONS = env.number("AMPLIFIERD_OWNER_SESSIONS", 100_000)
+# Bytes of messages and events.
+OWNER_BYTES = env.number("AMPLIFIERD_OWNER_BYTES", 10 * 1024**3)
 # Seconds without a sign of a worker after which another one takes over its run.
 LEASE_SECONDS = env.number("AMPLIFIERD_LEASE", 30)
 # How often a run is tried before it fails, if its workers die.
@@ -79,6 +87,9 @@ MAX_STREAMS = env.number("AMPLIFIERD_MAX_STREAMS", 2000)
 MAX_SESSION_STREAMS = env.number("AMPLIFIERD_MAX_SESSION_STREAMS", 200)
 # Feeds of all sessions in one web process; one more is refused with 429.
 MAX_FEEDS = env.number("AMPLIFIERD_MAX_FEEDS", 50)
+# Streams of one owner's sessions, and feeds of one owner, in one web process, if keys are required.
+OWNER_STREAMS = env.number("AMPLIFIERD_OWNER_STREAMS", max(1, MAX_STREAMS // 2))
+OWNER_FEEDS = env.number("AMPLIFIERD_OWNER_FEEDS", max(1, MAX_FEEDS // 2))
 # Seconds after which a stream ends; its client reconnects with its cursor.
 STREAM_LIFETIME = env.number("AMPLIFIERD_STREAM_LIFETIME", 3600)
 # Bytes that are kept for a client that does not read, and the seconds until it is cut.

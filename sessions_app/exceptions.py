@@ -90,6 +90,18 @@ class TooManyRuns(SessionsError, status=429):
     """Too many runs of this session are waiting; send again when some have finished."""
 
 
+class OwnerLimitReached(SessionsError, status=429):
+    """You use as much of this daemon as you may; end or delete something, or ask an admin."""
+
+    def __init__(self, message: str | None = None, *, retry_after: int = 10) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class OwnerBusy(SessionsError, status=429):
+    """As many runs of this owner are under way as may be; the message names the owner."""
+
+
 class LeaseLost(SessionsError, status=409, code="lease_lost"):
     """This attempt no longer holds the lease of its run: nothing was written."""
 

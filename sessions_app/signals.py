@@ -15,10 +15,11 @@ journal_grew = Signal(use_caching=True)
 FOLLOWED, BUCKETS = 1634561650, 256
 FOLLOWED_LOCK = f"{FOLLOWED}, hashtext({{session}}) & {BUCKETS - 1}"
 
-# Sent with `session_id: str`: a worker may have something to do for the session. A hint as well:
-# workers look for themselves now and then.
+# Sent with `session_id: str` and `owner: str`: a worker may have something to do for the session.
+# A hint as well: workers look for themselves now and then.
 work_queued = Signal(use_caching=True)
-# The channel on which workers of all processes hear of it; the payload is ids with commas between.
+# The channel on which workers of all processes hear of it; the payload is ids with commas between,
+# each with a colon and its owner, quoted as in URLs, if it has one.
 WORK_CHANNEL = "amplifierd_work"
 
 # Sent with `kind: str`, `session_id: str`, `owner: str` (whose session it is) and `data: dict`, the

@@ -68,6 +68,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "AmplifiedDirectory": "Directories",
         "Collection": "Collections",
         "ApiKey": "API keys",
+        "OwnerLimits": "Owner limits",
     },
     "People": {"User": "Users", "Group": "Groups"},
     "Other": {},

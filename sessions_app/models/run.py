@@ -46,6 +46,8 @@ class Run(models.Model):
         "Session", on_delete=models.CASCADE, related_name="runs", db_index=False
     )
     message = models.OneToOneField("Message", on_delete=models.CASCADE, related_name="+")
+    # That of its session, which never changes: the runs of one owner are counted at every claim.
+    owner = models.CharField(max_length=64, blank=True, default="", db_default="", editable=False)
     status = models.CharField(max_length=16, choices=RunStatus.choices, default=RunStatus.QUEUED)
     # 0 before the first claim; every claim adds one.
     attempt = models.PositiveIntegerField(default=0)
@@ -86,6 +88,13 @@ class Run(models.Model):
             models.Index("session", "created_at", name="run_of_session"),
             # the next run of a session, and all that are not settled
             models.Index("session", condition=Q(status__in=RUN_OPEN), name="run_open"),
+            # how many runs of an owner are running, and wait
+            models.Index(
+                "owner",
+                "status",
+                condition=Q(status__in=(RunStatus.QUEUED, RunStatus.RUNNING)),
+                name="run_of_owner",
+            ),
             # leases that have expired
             models.Index(
                 "lease_expires_at", condition=Q(status=RunStatus.RUNNING), name="run_leases"

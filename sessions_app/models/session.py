@@ -49,6 +49,8 @@ class Session(models.Model):
 
     message_count = models.PositiveIntegerField(default=0)
     last_event_seq = models.BigIntegerField(default=0)
+    # Bytes of its messages, and of the data of its events, as they were sent to the database.
+    stored_bytes = models.BigIntegerField(default=0, db_default=0, editable=False)
     agent_invocations = models.PositiveIntegerField(default=0)
     token_usage = models.BigIntegerField(default=0)
     # The sum of the usage of its settled runs, with the same keys.

@@ -20,12 +20,12 @@ from amplifierd.common.formats import stamp
 from amplifierd.common.statements import fetch_prepared
 from sessions_app import failpoints
 from sessions_app.events import EventType
-from sessions_app.exceptions import LeaseLost, SessionNotFound
+from sessions_app.exceptions import LeaseLost, OwnerBusy, SessionNotFound
 from sessions_app.models import Attempt, Checkpoint, Run, Session
-from sessions_app.services import hints, journal, runs
-from sessions_app.services.journal import Addition, Entry, Position
+from sessions_app.services import hints, journal, owner_limits, runs
+from sessions_app.services.journal import ROW_BYTES, Addition, Entry, Position
 from sessions_app.services.pending_actions import ActionRequest
-from sessions_app.services.statements import IS_FOLLOWED
+from sessions_app.services.statements import IS_FOLLOWED, has_places, is_below_limit
 from sessions_app.states import ActionKind, FinishReason, RunStatus
 
 
@@ -106,7 +106,7 @@ EARLIER = "SELECT array_to_json(ARRAY({history}))::text".format(
 # nothing is taken. Only the first run in the order of the messages is ever taken.
 _CLAIM = """
 WITH session AS MATERIALIZED (
-    SELECT id, last_event_seq FROM sessions_app_session
+    SELECT id, last_event_seq, owner FROM sessions_app_session
     WHERE id = %(session)s::text AND status = 'active' FOR NO KEY UPDATE
 ), next AS MATERIALIZED (
     SELECT r.id, r.status = 'parked' AS continues, session.last_event_seq
@@ -120,6 +120,7 @@ WITH session AS MATERIALIZED (
         AND (r.status = 'queued' OR NOT EXISTS (
             SELECT FROM sessions_app_pending_action a WHERE a.run_id = r.id AND a.status = 'pending'
         ))
+        AND {has_places}
     ORDER BY m.seq LIMIT 1
 ), taken AS (
     UPDATE sessions_app_run r
@@ -133,7 +134,8 @@ WITH session AS MATERIALIZED (
     RETURNING r.session_id, r.id, r.attempt, next.continues
 ), grown AS (
     UPDATE sessions_app_session s
-    SET last_event_seq = s.last_event_seq + 1, updated_at = statement_timestamp()
+    SET last_event_seq = s.last_event_seq + 1, updated_at = statement_timestamp(),
+        stored_bytes = s.stored_bytes + {row_bytes}
     FROM taken WHERE s.id = taken.session_id
     RETURNING s.id, s.message_count, s.last_event_seq, s.owner, s.mount_plan, s.parent_id
 ), event AS (
@@ -156,14 +158,23 @@ CLAIM = _CLAIM.format(
         condition=" AND s.last_event_seq = grown.last_event_seq - 1",
     ),
     is_followed=IS_FOLLOWED.format(session="grown.id"),
+    has_places=has_places("session.owner"),
+    row_bytes=ROW_BYTES,
 )
+# The owner of an active session, if that owner may have no further run under way.
+_BUSY = """
+SELECT s.owner FROM sessions_app_session s
+WHERE s.id = %(session)s::text AND s.status = 'active' AND NOT ({has_places})
+"""
+BUSY = _BUSY.format(has_places=has_places("s.owner"))
 
 
 def claim(session_id: str, worker: str) -> Attempt | None:
     """Take the session's parked run if all that it waited for is there, else its next queued one.
 
     With a lease. None if nothing is to do, another run is under way, or the session is not active
-    (or gone).
+    (or gone). Raises OwnerBusy if its owner has as many runs under way as it may; at the same
+    moment as many more may be claimed as there are threads that claim.
     """
     at = stamp(timezone.now())
     parameters = {
@@ -173,9 +184,12 @@ def claim(session_id: str, worker: str) -> Attempt | None:
         "resumed": EventType.RUN_RESUMED,
         "started": EventType.ASSISTANT_MESSAGE_START,
         "at": at,
+        **owner_limits.parameters(),
     }
     rows = fetch_prepared(CLAIM, parameters)
     if not rows:
+        if settings.REQUIRE_KEYS and (busy := fetch_prepared(BUSY, parameters)):
+            raise OwnerBusy(busy[0][0])
         return None
     [(run_id, number, continues, mount_plan, is_sub_session, opening, *position)] = rows
     kind = EventType.RUN_RESUMED if continues else EventType.ASSISTANT_MESSAGE_START
@@ -360,8 +374,8 @@ def rescue(limit: int = 100) -> int:
             if run := held.with_expired_lease().first():
                 _interrupt(run, run.interruptions + 1)
                 rescued += 1
-    for (session_id,) in fetch_prepared(UNENDED, {"limit": limit}):
-        hints.call_worker(session_id)
+    for session_id, owner in fetch_prepared(UNENDED, {"limit": limit}):
+        hints.call_worker(session_id, owner)
     return rescued
 
 
@@ -381,7 +395,7 @@ def _interrupt(run: Run, broken_off: int) -> None:
     if broken_off < settings.MAX_ATTEMPTS:
         Run.objects.filter(pk=run.pk).update(status=RunStatus.QUEUED, lease_expires_at=None)
         journal.append(run.session_id, [interrupted])
-        hints.call_worker(run.session_id)
+        hints.call_worker(run.session_id, run.owner)
         return
     failure = Failure(
         "too_many_attempts",
@@ -392,21 +406,34 @@ def _interrupt(run: Run, broken_off: int) -> None:
     journal.append(run.session_id, [interrupted, *_error(given_up, failure, "")])
 
 
-# The queue: sessions with a run that can be claimed, the one that has waited longest first.
-QUEUED = """
-SELECT r.session_id FROM sessions_app_run r
-WHERE r.status IN ('queued', 'parked')
-    AND CASE r.status WHEN 'queued' THEN NOT EXISTS (
+# The queue: sessions with a run that can be claimed, with their owners. First each owner's oldest,
+# that of the owner with the fewest running runs before the others; then each owner's second, and so
+# on, as far as the owner may have runs.
+_QUEUED = """
+WITH running AS MATERIALIZED (
+    SELECT owner, count(*) AS runs FROM sessions_app_run WHERE status = 'running' GROUP BY owner
+), queued AS (
+    SELECT r.session_id, r.owner, min(r.created_at) AS since FROM sessions_app_run r
+    WHERE r.status IN ('queued', 'parked')
+        AND CASE r.status WHEN 'queued' THEN NOT EXISTS (
         SELECT FROM sessions_app_run o
         WHERE o.session_id = r.session_id AND o.status IN ('running', 'parked')
     ) ELSE NOT EXISTS (
         SELECT FROM sessions_app_pending_action a WHERE a.run_id = r.id AND a.status = 'pending'
     ) END
-GROUP BY r.session_id ORDER BY min(r.created_at) LIMIT %(limit)s::bigint
+    GROUP BY r.session_id, r.owner
+), placed AS (
+    SELECT session_id, owner, since, coalesce(runs, 0)
+        + row_number() OVER (PARTITION BY owner ORDER BY since, session_id) AS place
+    FROM queued LEFT JOIN running USING (owner)
+)
+SELECT session_id, owner FROM placed WHERE {may_run}
+ORDER BY place, since, session_id LIMIT %(limit)s::bigint
 """
+QUEUED = _QUEUED.format(may_run=is_below_limit("runs", "placed.owner", "place - 1"))
 # Sub-sessions whose work is done, and that are still to be ended.
 UNENDED = """
-SELECT s.id FROM sessions_app_session s
+SELECT s.id, s.owner FROM sessions_app_session s
 JOIN sessions_app_pending_action a ON a.sub_session_id = s.id
 WHERE s.status = 'active' AND NOT EXISTS (
     SELECT FROM sessions_app_run o
@@ -415,9 +442,10 @@ LIMIT %(limit)s::bigint
 """
 
 
-def find_work(limit: int) -> list[str]:
-    """Return sessions with a run that can be claimed, the one that has waited longest first."""
-    return [session_id for (session_id,) in fetch_prepared(QUEUED, {"limit": limit})]
+def find_work(limit: int) -> list[tuple[str, str]]:
+    """Return sessions with a run that can be claimed, each with its owner, owners in turns."""
+    parameters = {"limit": limit, **owner_limits.parameters()}
+    return [(session_id, owner) for session_id, owner in fetch_prepared(QUEUED, parameters)]
 
 
 def _settle_failed(attempt: Attempt, failure: Failure) -> Run:

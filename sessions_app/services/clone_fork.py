@@ -19,7 +19,7 @@ from sessions_app.events import EventType
 from sessions_app.exceptions import ForkBeyondEnd, SessionNotFound, TooMuchToCopy
 from sessions_app.models import Session
 from sessions_app.models.triggers import COPY_SETTING
-from sessions_app.services import hints
+from sessions_app.services import hints, owner_limits
 
 # What is copied at a time; more is refused.
 MOST_SESSIONS = 1000
@@ -79,7 +79,7 @@ def clone(session_id: str, sees: Visibility) -> Session:
     """Copy a session and the tree of its sub-sessions, with their transcripts, to new sessions.
 
     All copies are `created` and belong to the original's owner. Sub-sessions that the caller
-    may not see are left out. Raises SessionNotFound, or TooMuchToCopy.
+    may not see are left out. Raises SessionNotFound, TooMuchToCopy, or OwnerLimitReached.
     """
     ids: list[str] = []
     level = [session_id]
@@ -100,7 +100,7 @@ def fork(session_id: str, after: int | None = None) -> Session:
     """Copy a session up to the message `after`, without it all of it; its sub-sessions are not.
 
     The copy's metadata says where it comes from: `forkedFrom: {sessionId, after}`. Raises
-    SessionNotFound, ForkBeyondEnd, or TooMuchToCopy.
+    SessionNotFound, ForkBeyondEnd, TooMuchToCopy, or OwnerLimitReached.
     """
     with transaction.atomic():
         [original] = _lock_originals([session_id])
@@ -158,7 +158,9 @@ WITH line AS (
 ), copy AS (
     UPDATE sessions_app_session
     SET message_count = message_count + cardinality(%(ids)s::text[]),
-        last_event_seq = last_event_seq + cardinality(%(ids)s::text[])
+        last_event_seq = last_event_seq + cardinality(%(ids)s::text[]),
+        -- as `journal.measure` does
+        stored_bytes = stored_bytes + (SELECT sum(300 + 2 * octet_length(content)) FROM line)
     WHERE id = %(copy)s
 ), message AS (
     INSERT INTO sessions_app_message
@@ -180,6 +182,9 @@ def _copy(originals: Sequence[Original]) -> Session:
     """Make a copy of each, its parent being the copy of its parent; return that of the first."""
     if sum(original.length for original in originals) > MOST_MESSAGES:
         raise TooMuchToCopy(TOO_MUCH)
+    # All copies belong to the owner of the first.
+    owner = Session.objects.filter(pk=originals[0].id).values_list("owner", flat=True).get()
+    owner_limits.require_room(owner, sessions=len(originals))
     ids = {original.id: new_session_id() for original in originals}
     now = timezone.now()
     for first in range(0, len(originals), SESSIONS_AT_A_TIME):

@@ -19,10 +19,11 @@ from sessions_app.models import Session
 from sessions_app.signals import session_changed, work_queued
 
 
-def call_worker(session_id: str) -> None:
-    """Have a worker look at the session, once the transaction has committed."""
+def call_worker(session_id: str, owner: str) -> None:
+    """Have a worker look at the session of this owner, once the transaction has committed."""
     transaction.on_commit(
-        lambda: work_queued.send(sender=call_worker, session_id=session_id), robust=True
+        lambda: work_queued.send(sender=call_worker, session_id=session_id, owner=owner),
+        robust=True,
     )
 
 

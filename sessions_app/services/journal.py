@@ -90,6 +90,7 @@ WITH {held}, grown AS (
     UPDATE sessions_app_session s
     SET last_event_seq = s.last_event_seq + held.events,
         message_count = s.message_count + held.lines,
+        stored_bytes = s.stored_bytes + held.size,
         last_batch = {batch},
         updated_at = statement_timestamp(){counters}
     FROM held
@@ -110,7 +111,7 @@ SELECT session_id, message_count, last_event_seq, owner, {is_followed}{result}
 FREE_PARTS = {
     "held": """held AS (
         SELECT %(session)s::text AS session_id, %(event_count)s::int AS events,
-            %(line_count)s::int AS lines
+            %(line_count)s::int AS lines, %(size)s::bigint AS size
     )""",
     "batch": "s.last_batch",
     "condition": "(held.lines = 0 OR s.status = 'active')",
@@ -146,7 +147,8 @@ LEASE_PARTS = FREE_PARTS | {
             t.has_output AND r.first_token_at IS NULL AS is_first,
             s.last_batch IS NOT DISTINCT FROM %(batch)s::uuid AS is_written
         FROM jsonb_to_recordset(%(attempts)s::jsonb) AS t(
-            session_id text, events int, lines int, run_id text, attempt int, has_output bool
+            session_id text, events int, lines int, size bigint, run_id text, attempt int,
+            has_output bool
         )
         JOIN sessions_app_session s ON s.id = t.session_id
         JOIN sessions_app_run r ON r.id = t.run_id AND r.attempt = t.attempt
@@ -205,6 +207,8 @@ WITH_LEASES = APPEND.format(**LEASE_PARTS)
 SUCCEED = APPEND.format(**SUCCEED_PARTS)
 
 ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+# About what a row takes beside its texts.
+ROW_BYTES = 100
 # What counts as the first output of an attempt.
 OUTPUT = {name for name, event in Event.registry.items() if event.meta.is_output}
 
@@ -231,10 +235,12 @@ def add_one(statement: str, session_id: str, entry: Entry, **more: Any) -> Posit
 
     Return where the history now stands; None if the statement has written nothing.
     """
+    data = _data(entry)
     parameters = {
         "session": session_id,
         "type": str(entry.type),
-        "data": encode(_data(entry)),
+        "data": encode(data),
+        "size": measure(data, entry.message),
         "run": entry.run_id,
         **more,
     }
@@ -316,6 +322,20 @@ def encode(data: dict[str, Any] | list[dict[str, Any]]) -> str:
     return text
 
 
+def measure(data: Mapping[str, Any], line: Line | None = None) -> int:
+    """Return about how many bytes an event takes, and its message, which repeats its content.
+
+    It is for the limits of owners, and cheap: strings are not encoded again.
+    """
+    size = ROW_BYTES
+    for value in data.values():
+        if isinstance(value, str):
+            size += len(value) if value.isascii() else len(value.encode(errors="replace"))
+        else:
+            size += len(json.dumps(value)) if isinstance(value, (dict, list)) else 8
+    return size + (ROW_BYTES + measure({"": line.content, " ": line.metadata}) if line else 0)
+
+
 def announce(
     additions: Sequence[Addition], positions: Mapping[str, Position], within: float = 0.0
 ) -> None:
@@ -375,10 +395,11 @@ def _build_parameters(additions: Sequence[Addition], batch_id: UUID | None) -> d
     events: list[dict[str, Any]] = []
     for addition in additions:
         session_id, entries = addition.session_id, addition.entries
-        line_count = 0
+        line_count = size = 0
         for place, entry in enumerate(entries, 1):
             event = {"session_id": session_id, "place": place, "type": entry.type}
             event |= {"data": _data(entry), "run_id": entry.run_id}
+            size += measure(event["data"], entry.message)
             if line := entry.message:
                 line_count += 1
                 event["line_place"] = line_count
@@ -386,6 +407,7 @@ def _build_parameters(additions: Sequence[Addition], batch_id: UUID | None) -> d
                 lines.append({**row, "session_id": session_id, "place": line_count})
             events.append(event)
         counts = {"session_id": session_id, "events": len(entries), "lines": line_count}
+        counts["size"] = size
         if attempt := addition.attempt:
             has_output = any(entry.type in OUTPUT for entry in entries)
             lease = {"run_id": attempt.run_id, "attempt": attempt.number, "has_output": has_output}
@@ -396,6 +418,7 @@ def _build_parameters(additions: Sequence[Addition], batch_id: UUID | None) -> d
     return parameters | {
         "batch": batch_id,
         "session": session_id,
+        "size": size,
         "event_count": len(entries),
         "line_count": line_count,
     }

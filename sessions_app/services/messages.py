@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from django.utils import timezone
@@ -9,8 +10,9 @@ from django.utils import timezone
 from sessions_app.events import EventType
 from sessions_app.exceptions import InvalidTransition, SessionNotFound
 from sessions_app.models import Session
-from sessions_app.services import journal
+from sessions_app.services import journal, owner_limits, statements
 from sessions_app.services.journal import Entry, Line
+from sessions_app.states import SessionStatus
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ def add(
 ) -> AddedMessage:
     """Add a message to an active session's transcript; it is not executed.
 
-    Raises SessionNotFound, or InvalidTransition if the session is not active.
+    Raises SessionNotFound, InvalidTransition if the session is not active, or OwnerLimitReached.
     """
     line = Line(
         role,
@@ -45,12 +47,16 @@ def add(
         token_count=token_count,
         metadata=metadata or {},
     )
-    try:
-        # One statement, and so one transaction unless the caller has one.
-        position = journal.append(session_id, [Entry(EventType.MESSAGE_ADDED, {}, message=line)])
-    except journal.NotAppended:
-        status = Session.objects.filter(pk=session_id).values_list("status", flat=True).first()
-        if status is None:
-            raise SessionNotFound.of(session_id) from None
-        raise InvalidTransition.not_active(status) from None
+    entry, limits = Entry(EventType.MESSAGE_ADDED, {}, message=line), owner_limits.parameters()
+    # One statement, and so one transaction unless the caller has one.
+    write = partial(journal.add_one, statements.ADD_CALLERS_MESSAGE, session_id, entry, **limits)
+    while (position := write()) is None:
+        found = Session.objects.filter(pk=session_id).values_list("status", "owner").first()
+        if found is None:
+            raise SessionNotFound.of(session_id)
+        status, owner = found
+        if status != SessionStatus.ACTIVE:
+            raise InvalidTransition.not_active(status)
+        owner_limits.require_room(owner)
+        # Meanwhile there is room again, or the session was started: it is tried again.
     return AddedMessage(**vars(line), seq=position.message_count)

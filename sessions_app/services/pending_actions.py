@@ -172,15 +172,15 @@ def answer_for_sub_session(session_id: str, **changes: Any) -> bool:
     the parent was first. A call of a run that was cancelled is left to `withdraw`.
     """
     call = SubSessionCall.objects.filter(sub_session_id=session_id)
-    parent_id = call.values_list("session_id", flat=True).first()
-    if parent_id is None:
+    parent = call.values_list("session_id", "session__owner").first()
+    if parent is None:
         return False
     call.filter(status=ActionStatus.PENDING, run__status=RunStatus.PARKED).update(
         status=ActionStatus.ANSWERED, answered_at=timezone.now()
     )
     if changes:
         call.update(**changes)
-    hints.call_worker(parent_id)
+    hints.call_worker(*parent)
     return True
 
 
@@ -219,5 +219,6 @@ def _settle(
             entry = Entry(EventType.APPROVAL_RESOLVED, data, action.run_id)
             journal.append(action.session_id, [entry])
     if actions:
-        hints.call_worker(actions[0].session_id)
+        session = Session.objects.filter(pk=actions[0].session_id)
+        hints.call_worker(actions[0].session_id, session.values_list("owner", flat=True).get())
     return settled

@@ -90,6 +90,8 @@ PERMANENT = {
     "profiles_app_profile": "the catalogue",
     "profiles_app_profileversion": "the history of a profile is deleted with it",
     "sessions_app_installation": "one row",
+    "sessions_app_ownerlimits": "set by people",
+    "sessions_app_ownerusage": "one row for each owner of sessions",
 }
 
 OLD = """

@@ -1,5 +1,6 @@
 """Runs as callers see them: a message is sent, its run waits, is executed, or is cancelled."""
 
+from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from typing import Any
 
@@ -19,7 +20,7 @@ from sessions_app.exceptions import (
     TooManyRuns,
 )
 from sessions_app.models import Event, PendingAction, Run, Session, SubSessionCall
-from sessions_app.services import hints, journal, pending_actions, statements
+from sessions_app.services import hints, journal, owner_limits, pending_actions, statements
 from sessions_app.services.journal import Entry, Line, Position
 from sessions_app.states import ActionKind, FinishReason, Role, RunStatus, SessionStatus
 from sessions_app.usage import number, total
@@ -44,7 +45,7 @@ def send(
     """Accept a message for execution: message, queued run and event commit together.
 
     Return the run, and the seq of the event that tells of the message. Raises SessionNotFound,
-    InvalidTransition (not active), RunInProgress (`reject`) or TooManyRuns.
+    InvalidTransition (not active), RunInProgress (`reject`), TooManyRuns or OwnerLimitReached.
     """
     run = Run(id=new_run_id(), session_id=session_id)
     line = Line(Role.USER, content, timezone.now(), run_id=run.id, metadata=metadata or {})
@@ -52,18 +53,21 @@ def send(
     entry = Entry(EventType.USER_MESSAGE_SAVED, {"runId": run.id}, run.id, message=line)
     # One statement is a transaction; a failpoint holds one that has not been committed yet.
     with transaction.atomic() if settings.BARRIERS else nullcontext():
-        position = _add_run(session_id, entry, besides=strategy == Strategy.ENQUEUE)
+        limits = owner_limits.parameters()
+        position = _add_run(session_id, entry, limits, besides=strategy == Strategy.ENQUEUE)
         if position is None:
             position = _add_run_under_lock(session_id, entry, strategy)
-        hints.call_worker(session_id)
+        hints.call_worker(session_id, position.owner)
         failpoints.reach(failpoints.SEND_BEFORE_COMMIT)
     return run, position.last_event_seq
 
 
-def _add_run(session_id: str, entry: Entry, *, besides: bool) -> Position | None:
+def _add_run(
+    session_id: str, entry: Entry, limits: Mapping[str, int | None], *, besides: bool
+) -> Position | None:
     """Add a message and its run by one statement; None if there is more to do first, or less."""
     room = settings.MAX_QUEUED_RUNS
-    return journal.add_one(statements.SEND, session_id, entry, room=room, besides=besides)
+    return journal.add_one(statements.SEND, session_id, entry, room=room, besides=besides, **limits)
 
 
 def _add_run_under_lock(session_id: str, entry: Entry, strategy: str) -> Position:
@@ -80,8 +84,10 @@ def _add_run_under_lock(session_id: str, entry: Entry, strategy: str) -> Positio
         waiting = open_runs.filter(status=RunStatus.QUEUED).count()
         if waiting >= settings.MAX_QUEUED_RUNS:
             raise TooManyRuns(f"{waiting} runs of this session are waiting; send again later.")
+        owner_limits.require_room(session.owner, runs=1)
         pending_actions.deny_for_message(session_id)
-        position = _add_run(session_id, entry, besides=True)
+        # What the owner may use was looked at just now; others of its sessions may have used it.
+        position = _add_run(session_id, entry, owner_limits.UNLIMITED, besides=True)
     if position is None:
         raise RuntimeError(f"Session {session_id} is locked and takes no run.")
     return position
@@ -133,7 +139,8 @@ def answer_parent_call(session_id: str) -> None:
     if pending_actions.answer_for_sub_session(session_id):
         # Workers have been called to the parent there. This is for the sub-session itself: a worker
         # ends one whose work is done.
-        hints.call_worker(session_id)
+        owner = Session.objects.filter(pk=session_id).values_list("owner", flat=True).get()
+        hints.call_worker(session_id, owner)
 
 
 def forget_actions(session_id: str) -> None:

@@ -26,7 +26,7 @@ from sessions_app.exceptions import InvalidTransition, MetadataTooLarge, Session
 from sessions_app.models import Checkpoint, Event, Message, Run, Session, SubSessionCall
 from sessions_app.models.querysets import SessionQuerySet
 from sessions_app.models.triggers import PURGE_SETTING
-from sessions_app.services import hints, journal, runs, statements
+from sessions_app.services import hints, journal, owner_limits, runs, statements
 from sessions_app.services.journal import Entry
 from sessions_app.states import SESSION_TERMINAL, SESSION_TRANSITIONS, SessionStatus
 
@@ -48,8 +48,8 @@ def create(
     """Create a session in `created`, with its own copy of the mount plan.
 
     Without a profile the directory's default is taken. Raises what profiles_app refuses
-    (directory or profile), also a directory that the caller may not read, and SessionNotFound for a
-    parent that is unknown, or that the caller may not see.
+    (directory or profile), also a directory that the caller may not read, OwnerLimitReached, and
+    SessionNotFound for a parent that is unknown, or that the caller may not see.
     """
     directory = require_directory(amplified_dir, sees)
     profile = resolve_profile(profile_name or find_default_profile(directory))
@@ -90,7 +90,10 @@ def _insert(session: Session) -> None:
     values = {name: getattr(session, name) for name in (*plain, "updated_at")}
     for name in ("settings_overrides", "mount_plan", "metadata"):
         values[name] = json.dumps(getattr(session, name), ensure_ascii=False)
-    fetch_prepared(statements.INSERT_SESSION, {**values, "status": str(session.status)})
+    values |= {"status": str(session.status), **owner_limits.parameters()}
+    while not fetch_prepared(statements.INSERT_SESSION, values):
+        # Unless this raises there is room again meanwhile.
+        owner_limits.require_room(session.owner, sessions=1)
     hints.send_created(session)
 
 

@@ -17,6 +17,52 @@ from sessions_app.states import RUN_OPEN
 # and the answer holds until the commit: who begins to follow has to wait for that, and reads then.
 IS_FOLLOWED = f"NOT pg_try_advisory_xact_lock({FOLLOWED_LOCK})"
 
+# Conditions: what an owner uses is below its limit. The parameter is the setting, or null on a
+# daemon that requires no keys: then nothing is counted. A row of the owner's own wins; 0 is no
+# limit.
+_BELOW_LIMIT = """CASE WHEN %(owner_{limit})s::bigint IS NULL THEN true
+    ELSE coalesce(({used}) < nullif(coalesce(
+        (SELECT l.{limit} FROM sessions_app_ownerlimits l WHERE l.owner = {owner}),
+        %(owner_{limit})s::bigint), 0), true)
+    END"""
+_RUNS = """SELECT count(*) FROM sessions_app_run o
+    WHERE o.owner = {owner} AND o.status = '{status}'"""
+_BYTES = "SELECT u.stored_bytes FROM sessions_app_ownerusage u WHERE u.owner = {owner}"
+# To the sessions that were counted come those that are newer. Those that were deleted since then
+# still count.
+_SESSIONS = """SELECT coalesce(
+        (SELECT u.sessions FROM sessions_app_ownerusage u WHERE u.owner = {owner}), 0
+    ) + count(*) + {more} - 1
+    FROM sessions_app_session n WHERE n.owner = {owner} AND n.created_at > coalesce(
+        (SELECT u.counted_at FROM sessions_app_ownerusage u WHERE u.owner = {owner}), '-infinity'
+    )"""
+
+
+def is_below_limit(limit: str, owner: str, used: str) -> str:
+    """Return the condition that what an owner uses is below a limit; all three are SQL."""
+    return _BELOW_LIMIT.format(limit=limit, owner=owner, used=used)
+
+
+def has_places(owner: str) -> str:
+    """Return the condition that one more run of the owner may be running."""
+    return is_below_limit("runs", owner, _RUNS.format(owner=owner, status="running"))
+
+
+def has_room_in_queue(owner: str) -> str:
+    """Return the condition that one more run of the owner may wait."""
+    return is_below_limit("queued", owner, _RUNS.format(owner=owner, status="queued"))
+
+
+def has_bytes(owner: str) -> str:
+    """Return the condition that the owner may store more, as far as it was counted."""
+    return is_below_limit("stored_bytes", owner, _BYTES.format(owner=owner))
+
+
+def has_sessions(owner: str, more: str) -> str:
+    """Return the condition that the owner may have so many more sessions."""
+    return is_below_limit("sessions", owner, _SESSIONS.format(owner=owner, more=more))
+
+
 # The parameters of the new event's message.
 _INSERT_MESSAGE = """message AS (
     INSERT INTO sessions_app_message
@@ -29,16 +75,17 @@ _INSERT_MESSAGE = """message AS (
 ),"""
 _INSERT_RUN = """ run AS (
     INSERT INTO sessions_app_run
-        (id, session_id, message_id, status, attempt, interruptions, worker, created_at, usage,
-        error_code, error)
-    SELECT %(run)s::text, %(session)s::text, %(message)s::text, 'queued', 0, 0, '',
+        (id, session_id, owner, message_id, status, attempt, interruptions, worker, created_at,
+        usage, error_code, error)
+    SELECT %(run)s::text, %(session)s::text, owner, %(message)s::text, 'queued', 0, 0, '',
         %(at)s::timestamptz, '{}', '', ''
     FROM grown
 ),"""
 _ONE_EVENT = """
 WITH {seen}grown AS (
     UPDATE sessions_app_session s
-    SET last_event_seq = s.last_event_seq + 1, updated_at = statement_timestamp(){changes}
+    SET last_event_seq = s.last_event_seq + 1, updated_at = statement_timestamp(),
+        stored_bytes = s.stored_bytes + %(size)s::bigint{changes}
     {joined}WHERE s.id = %(session)s::text{condition}
     RETURNING s.message_count, s.last_event_seq, s.owner
 ), {others} event AS (
@@ -80,17 +127,19 @@ _MOVE_PARTS = _PARTS | {
 }
 
 _SEEN_ROOM = """seen AS MATERIALIZED (
-    SELECT last_event_seq FROM sessions_app_session WHERE id = %(session)s::text AND (
+    SELECT last_event_seq FROM sessions_app_session own WHERE id = %(session)s::text AND (
         SELECT count(*) FILTER (WHERE status = 'queued') < %(room)s::bigint
             AND (%(besides)s::boolean OR count(*) = 0)
         FROM sessions_app_run WHERE session_id = %(session)s::text AND status IN ({open})
     ) AND NOT EXISTS (
         SELECT FROM sessions_app_pending_action
         WHERE session_id = %(session)s::text AND status = 'pending' AND kind = 'approval'
-    )
+    ) AND {has_room} AND {has_bytes}
 ), """
 _SEND_PARTS = _MESSAGE_PARTS | {
-    "seen": _SEEN_ROOM.format(open=_OPEN),
+    "seen": _SEEN_ROOM.format(
+        open=_OPEN, has_room=has_room_in_queue("own.owner"), has_bytes=has_bytes("own.owner")
+    ),
     "joined": "FROM seen ",
     "condition": " AND s.last_event_seq = seen.last_event_seq AND s.status = 'active'",
     "others": _INSERT_MESSAGE + _INSERT_RUN,
@@ -100,23 +149,29 @@ _SEND_PARTS = _MESSAGE_PARTS | {
 ADD_EVENT = _ONE_EVENT.format(**_PARTS)
 # A message is added to an active session.
 ADD_MESSAGE = _ONE_EVENT.format(**_MESSAGE_PARTS)
+# The same, for a caller: only while its owner may store more.
+ADD_CALLERS_MESSAGE = _ONE_EVENT.format(
+    **_MESSAGE_PARTS | {"condition": f"{_MESSAGE_PARTS['condition']} AND {has_bytes('s.owner')}"}
+)
 # A session without an open run goes from one status to another.
 MOVE = _ONE_EVENT.format(**_MOVE_PARTS)
 # A message is added to an active session, with the run that is to answer it: if fewer runs than
-# `room` are queued, if no other run is open unless it may be `besides` one, and if no approval is
-# pending.
+# `room` are queued, if no other run is open unless it may be `besides` one, if no approval is
+# pending, and if its owner has room.
 SEND = _ONE_EVENT.format(**_SEND_PARTS)
 
+# A session is created if its owner may have one more.
 INSERT_SESSION = """
 INSERT INTO sessions_app_session
     (id, name, status, owner, profile_name, amplified_dir, parent_id, settings_overrides,
     mount_plan, metadata, created_at, updated_at, message_count, last_event_seq, agent_invocations,
     token_usage, usage, summary, summarised_seq)
-VALUES (%(id)s, %(name)s, %(status)s, %(owner)s, %(profile_name)s, %(amplified_dir)s, %(parent_id)s,
-    %(settings_overrides)s::jsonb, %(mount_plan)s::jsonb, %(metadata)s::jsonb,
-    %(created_at)s::timestamptz, %(updated_at)s::timestamptz, 0, 0, 0, 0, '{}', '', 0)
-RETURNING id
-"""
+SELECT %(id)s::text, %(name)s::text, %(status)s::text, %(owner)s::text, %(profile_name)s::text,
+    %(amplified_dir)s::text, %(parent_id)s::text, %(settings_overrides)s::jsonb,
+    %(mount_plan)s::jsonb, %(metadata)s::jsonb, %(created_at)s::timestamptz,
+    %(updated_at)s::timestamptz, 0, 0, 0, 0, '{}', '', 0
+WHERE """
+INSERT_SESSION += f"{has_sessions('%(owner)s::text', '1')} RETURNING id"
 
 # A session is deleted with its history, unless the history is long, a run is open, or another
 # session has to do with it. The foreign keys are checked at the commit: what another transaction

@@ -148,6 +148,12 @@ class Feed:
                 "Too many feeds are open; close one, or connect again in a few seconds."
             )
         await self._wait_for_hints()
+        # After the wait, so that none that waits is missed.
+        taken = sum(not channels.isdisjoint(each.channels) for each in self._places.values())
+        if settings.REQUIRE_KEYS and 0 < settings.OWNER_FEEDS <= taken:
+            raise TooManyStreams(
+                "Too many of your feeds are open; close one, or connect again in a few seconds."
+            )
         listener = Listener()
         listener.channels = channels
         listener.assign_loop()

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -37,6 +38,7 @@ from sessions_app.streaming.journal_reader import (
     Epoch,
     JournalReader,
     Page,
+    State,
     decode,
     encode_notice,
 )
@@ -83,6 +85,8 @@ class Hub:
         self._poll = poll
         self._tails: dict[str, Tail] = {}
         self._subscriptions: set[Subscription] = set()
+        # How many of them are of sessions of which owner.
+        self._owners: Counter[str] = Counter()
         # Sessions to read on, in the order of their notifications, so that none is starved.
         self._scheduled: dict[str, None] = {}
         self._work = asyncio.Event()
@@ -158,6 +162,12 @@ class Hub:
                 raise SessionNotFound.of(session_id)
             if epoch and epoch != self.epoch:
                 raise JournalWasReset.to(self.epoch, state.last)
+            if self._has_too_many(state):
+                raise TooManyStreams(
+                    "Too many streams of sessions of this owner are open; close one of them."
+                )
+            self._owners[state.owner] += 1
+            subscription.owner = state.owner
             was_open = tail.is_open
             subscription.begin(state, after)
         except BaseException:
@@ -200,6 +210,10 @@ class Hub:
 
     def remove(self, subscription: Subscription) -> None:
         """Forget a subscription that is closed, and the tail of a session without others."""
+        if subscription in self._subscriptions and subscription.owner is not None:
+            self._owners[subscription.owner] -= 1
+            if not self._owners[subscription.owner]:
+                del self._owners[subscription.owner]
         self._subscriptions.discard(subscription)
         tail = subscription.tail
         if not tail.followers and self._tails.get(tail.session_id) is tail:
@@ -227,6 +241,11 @@ class Hub:
         tail.lose()
         if self._tails.get(tail.session_id) is tail:
             del self._tails[tail.session_id]
+
+    def _has_too_many(self, state: State) -> bool:
+        """Tell whether the session's owner has as many streams here as it may."""
+        most = state.most_streams if settings.REQUIRE_KEYS else None
+        return most is not None and self._owners[state.owner] >= most
 
     async def on_connect(self, listener: connections.Listener) -> None:
         """Follow all journals by a new connection, and read what was missed meanwhile."""

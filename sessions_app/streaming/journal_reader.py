@@ -85,9 +85,12 @@ WITH pending AS (
 )
 SELECT (SELECT sessions_app_epoch()),
        wanted.session_id, session.last_event_seq, session.status,
-       session.ended_at IS NOT NULL, event.type, event.data::text
+       session.ended_at IS NOT NULL, session.owner,
+       nullif(coalesce(limits.streams, %(owner_streams)s::bigint), 0),
+       event.type, event.data::text
 FROM jsonb_array_elements_text(%(sessions)s::jsonb) AS wanted (session_id)
 LEFT JOIN sessions_app_session AS session ON session.id = wanted.session_id
+LEFT JOIN sessions_app_ownerlimits AS limits ON limits.owner = session.owner
 LEFT JOIN (
     pending JOIN sessions_app_event AS event
         ON event.run_id = pending.run_id
@@ -183,6 +186,9 @@ class State:
     last: int
     status: str
     ended: bool
+    owner: str
+    # How many streams of the owner's sessions one process may have; None is no limit.
+    most_streams: int | None
     pending: list[bytes]
 
 
@@ -308,12 +314,14 @@ class JournalReader:
         parameters = {
             "sessions": connections.to_json(sessions),
             "required": ApprovalRequired.meta.name,
+            "owner_streams": settings.OWNER_STREAMS,
         }
         states: dict[str, State] = {}
-        for session_id, last, status, ended, *event in await self._fetch(STATES, parameters):
-            if last is None:
+        for session_id, *where, type_, data in await self._fetch(STATES, parameters):
+            if where[0] is None:
                 continue
-            state = states.setdefault(session_id, State(last, status, ended, []))
+            state = states.setdefault(session_id, State(*where, pending=[]))
+            event = (type_, data)
             if event[0] is not None:
                 state.pending.append(encode_without_id(*event))
         return states

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from amplifierd.common.deadlines import Connection
 from amplifierd.common.outage import delays
@@ -84,6 +85,15 @@ def unpack(payload: str) -> Iterator[tuple[str, int]]:
         session_id, _, seq = pair.rpartition(":")
         if session_id and seq.isdecimal():
             yield session_id, int(seq)
+
+
+def pack_work(owners: Mapping[str, str]) -> list[str]:
+    """Return payloads `session:owner,session`; an owner is quoted, and left out if it is empty."""
+    parts = (
+        f"{session_id}:{quote(owner, safe='')}" if owner else session_id
+        for session_id, owner in owners.items()
+    )
+    return _join(parts, ",")
 
 
 def pack_hints(hints: list[SentHint]) -> list[str]:
@@ -175,12 +185,13 @@ class Taken(NamedTuple):
     """What is sent together: journals with their newest seqs, sessions with work, packed hints."""
 
     newest: dict[str, int]
-    work: dict[str, None]
+    # Sessions with their owners.
+    work: dict[str, str]
     hints: list[str]
 
     def parameters(self) -> dict[str, str]:
         # Work first: somebody waits for the answer.
-        payloads = [(WORK_CHANNEL, each) for each in _join(self.work, ",")]
+        payloads = [(WORK_CHANNEL, each) for each in pack_work(self.work)]
         payloads += [(CHANNEL, each) for each in pack(self.newest)]
         payloads += [(HINTS_CHANNEL, each) for each in self.hints]
         return {"pairs": connections.to_json(payloads)}
@@ -195,7 +206,7 @@ class Notifier:
 
     def __init__(self) -> None:
         self._pending: dict[str, int] = {}
-        self._work: dict[str, None] = {}
+        self._work: dict[str, str] = {}
         # When these are to be sent, by the monotonic clock; infinity if there are none.
         self._due = math.inf
         self._hints = HintBuffer()
@@ -215,11 +226,11 @@ class Notifier:
                     self._pending[session_id] = max(seq, known or 0)
             self._wake(within)
 
-    def call_worker(self, session_id: str) -> None:
+    def call_worker(self, session_id: str, owner: str) -> None:
         """Notify the workers that they may have something to do for a session; return at once."""
         with self._changed:
             if len(self._work) < PENDING_LIMIT:
-                self._work[session_id] = None
+                self._work[session_id] = owner
             self._wake(0.0)
 
     def send_hint(self, hint: SentHint) -> None:
@@ -327,8 +338,8 @@ def connect() -> None:
     def on_change(kind: str, session_id: str, owner: str, data: dict[str, Any], **_: Any) -> None:
         _notifier.send_hint(SentHint(kind, session_id, owner, data))
 
-    def on_work(session_id: str, **_: Any) -> None:
-        _notifier.call_worker(session_id)
+    def on_work(session_id: str, owner: str, **_: Any) -> None:
+        _notifier.call_worker(session_id, owner)
 
     # Signals keep weak references otherwise.
     journal_grew.connect(on_growth, weak=False, dispatch_uid="notifier")

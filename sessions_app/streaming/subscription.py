@@ -136,6 +136,8 @@ class Subscription:
         self.last = 0
         # What a client without a cursor is sent before any event.
         self.preface = b""
+        # Whose session it is; None until the hub knows.
+        self.owner: str | None = None
         self.tail = tail
         self._source = source
         self._keepalive = keepalive

@@ -80,10 +80,10 @@ class Executor:
         self.worker = worker
         self.writer = OutputWriter()
 
-    async def advance(self, session_id: str) -> None:
-        """Resume the session's parked run if all is answered, then execute the queued ones.
+    async def advance(self, session_id: str) -> bool:
+        """Resume the session's parked run if all is answered, or else execute its next queued one.
 
-        Ends if no run is left or another worker has one.
+        Return whether the session may have a further run for this worker. Raises OwnerBusy.
         """
 
         def claim() -> tuple[Attempt, Turn | None] | None:
@@ -98,12 +98,11 @@ class Executor:
                 logger.debug("The turn of run %s could not be read", attempt.run_id, exc_info=True)
                 return attempt, None
 
-        may_be_more = may_be_sub_session = True
-        while may_be_more and (claimed := await retry_service(claim)):
-            may_be_sub_session = claimed[0].is_sub_session
-            may_be_more = await self.execute(*claimed)
-        if may_be_sub_session:
+        claimed = await retry_service(claim)
+        may_be_more = claimed is not None and await self.execute(*claimed)
+        if not may_be_more and (claimed is None or claimed[0].is_sub_session):
             await retry_service(sub_sessions.close, session_id)
+        return may_be_more
 
     async def execute(self, attempt: Attempt, turn: Turn | None) -> bool:
         """Execute one attempt up to its outcome; release the run if this worker has to stop.

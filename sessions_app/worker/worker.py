@@ -14,7 +14,7 @@ from amplifierd.common.errors import DATABASE_UNAVAILABLE
 from amplifierd.common.formats import uptime
 from amplifierd.common.outage import BACKGROUND, call_service
 from sessions_app.engine.engines import get_engine
-from sessions_app.services import attempts, pending_actions, processes, pruning
+from sessions_app.services import attempts, owner_limits, pending_actions, processes, pruning
 from sessions_app.worker.executor import Executor
 from sessions_app.worker.queue import Queue
 
@@ -74,6 +74,8 @@ class Maintenance:
     async def run_once(self) -> bool:
         """Rescue runs whose lease has expired; end pending actions that are too old; prune.
 
+        And count what owners have stored.
+
         Return False if the database did not answer.
         """
         # The runs that are executed here are not orphaned, even after an outage of a whole lease.
@@ -91,6 +93,7 @@ class Maintenance:
             if uptime() >= self._prune_at:
                 self._prune_at = uptime() + PRUNE_SECONDS
                 pruning.prune()
+            owner_limits.count()
 
         await call_service(look_after, threads=BACKGROUND)
         return True

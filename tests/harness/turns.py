@@ -6,6 +6,7 @@ from typing import Any
 
 from sessions_app.engine.base import EngineError, Turn
 from sessions_app.engine.engines import get_engine
+from sessions_app.worker.executor import Executor
 from tests.harness.protocols import Protocol
 from tests.harness.providers import Answer, FakeProvider, fake_provider
 
@@ -13,6 +14,12 @@ from tests.harness.providers import Answer, FakeProvider, fake_provider
 DEADLINE = 60
 MODULE = "provider-openai-compatible"
 Events = list[tuple[str, dict[str, Any]]]
+
+
+async def advance_all(executor: Executor, session_id: str) -> None:
+    """Execute all runs of a session that are to be executed, as a worker does."""
+    while await executor.advance(session_id):
+        pass
 
 
 def turn(fake: FakeProvider, protocol: Protocol | None = None, **config: Any) -> Turn:

@@ -47,7 +47,7 @@ def test_a_send_calls_a_worker_once_it_has_committed(session: Session) -> None:
         runs.send(session.id, "hello")
         assert called == []
     assert called == [session.id]
-    assert attempts.find_work(10) == [session.id]
+    assert attempts.find_work(10) == [(session.id, "")]
 
 
 def test_runs_are_claimed_in_the_order_of_their_messages(session: Session) -> None:
@@ -257,11 +257,11 @@ def test_after_the_last_attempt_the_run_fails(session: Session, attempt: Attempt
 def test_a_queued_run_is_found_until_it_is_claimed(session: Session) -> None:
     runs.send(session.id, "hello")
     runs.send(session.id, "and another")
-    assert attempts.find_work(10) == [session.id]
+    assert attempts.find_work(10) == [(session.id, "")]
     attempt = attempts.claim(session.id, "worker-1")
     assert attempts.find_work(10) == []
     attempts.succeed(attempt, "ok", {})
-    assert attempts.find_work(10) == [session.id]
+    assert attempts.find_work(10) == [(session.id, "")]
 
 
 def test_an_end_settles_what_is_open_before_it(session: Session, attempt: Attempt) -> None:

@@ -14,6 +14,7 @@ from sessions_app.states import RunStatus, SessionStatus
 from sessions_app.worker.executor import Executor
 from sessions_app.worker.turns import find_newest_response
 from tests.conftest import claimed, write_events
+from tests.harness.turns import advance_all
 from tests.harness.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -41,7 +42,7 @@ def execute(session: Session, then: Callable[[Executor], object] | None = None) 
     async def run() -> None:
         executor = Executor(get_engine(), "worker-1")
         beside = [then(executor)] if then else []
-        await working(executor, executor.advance(session.id), *beside)
+        await working(executor, advance_all(executor, session.id), *beside)
 
     asyncio.run(run())
 
@@ -109,7 +110,7 @@ def test_a_worker_that_has_to_stop_gives_its_run_back(session: Session) -> None:
 
     async def stop() -> None:
         executor = Executor(get_engine(), "worker-1")
-        job = asyncio.create_task(executor.advance(session.id))
+        job = asyncio.create_task(advance_all(executor, session.id))
 
         async def cancel() -> None:
             await asyncio.to_thread(speaking, session)
@@ -155,7 +156,7 @@ def test_what_the_journal_refuses_fails_its_own_run_and_no_other(
 
     async def both() -> None:
         executor = Executor(Unspeakable(), "worker-1")
-        await working(executor, executor.advance(session.id), executor.advance(other.id))
+        await working(executor, advance_all(executor, session.id), advance_all(executor, other.id))
 
     asyncio.run(both())
     refused.refresh_from_db()

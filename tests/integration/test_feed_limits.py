@@ -58,6 +58,22 @@ def answered(**options: str) -> FeedClient:
     return run(test())
 
 
+def test_an_owner_has_so_many_feeds_and_another_one_its_own(settings: Settings) -> None:
+    settings.REQUIRE_KEYS, settings.OWNER_FEEDS = True, 2
+
+    async def test() -> FeedClient:
+        alice, bob = Owner("alice"), Owner("bob")
+        async with feeding(), clients(2, sees=alice), clients(1, sees=bob):
+            return await refused(sees=alice)
+
+    async def refused(**options: Owner) -> FeedClient:
+        async with FeedClient(**options) as client:
+            return await client.complete()
+
+    client = run(test())
+    assert (client.start["status"], json.loads(client.body)["code"]) == (429, "too_many")
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "HEAD"])
 def test_other_methods_than_get_are_refused(method: str) -> None:
     client = answered(method=method)

@@ -25,6 +25,7 @@ from sessions_app.services.attempts import Failure
 from sessions_app.states import CUT_OFF, FINISHED, FinishReason, SessionStatus
 from sessions_app.worker.executor import Executor
 from tests.conftest import Api, claimed, say
+from tests.harness.turns import advance_all
 from tests.integration.terminal import run_command
 from tests.integration.test_execution import working
 
@@ -129,7 +130,7 @@ def execute(session: Session, reason: str) -> Run:
 
     async def main() -> None:
         executor = Executor(Ended(), "worker-1")
-        await working(executor, executor.advance(session.id))
+        await working(executor, advance_all(executor, session.id))
 
     asyncio.run(main())
     run.refresh_from_db()

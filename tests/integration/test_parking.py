@@ -24,6 +24,7 @@ from tests.conftest import claimed, say
 from tests.harness.agents import called, calls, register
 from tests.harness.parked import fingerprint
 from tests.harness.racing import race
+from tests.harness.turns import advance_all
 from tests.integration.test_execution import working
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -82,7 +83,7 @@ def advance(*sessions_: Session) -> None:
     async def run() -> None:
         executor = Executor(get_engine(), "worker-1")
         for session in sessions_:
-            await working(executor, executor.advance(session.pk))
+            await working(executor, advance_all(executor, session.pk))
 
     asyncio.run(run())
 
@@ -295,7 +296,7 @@ def test_an_answered_run_is_found_by_a_worker_that_nobody_called(session: Sessio
     parked(session)
     assert attempts.find_work(10) == []
     pending_actions.answer(session.id, asked(session).id, "approve")
-    assert attempts.find_work(10) == [session.id]
+    assert attempts.find_work(10) == [(session.id, "")]
 
 
 def test_a_sub_session_whose_worker_died_after_its_outcome_is_ended_all_the_same(
@@ -305,7 +306,7 @@ def test_a_sub_session_whose_worker_died_after_its_outcome_is_ended_all_the_same
     attempt = attempts.claim(child.pk, "worker-1")
     attempts.succeed(attempt, "done", USAGE)
     called: list[str] = []
-    monkeypatch.setattr(hints, "call_worker", called.append)
+    monkeypatch.setattr(hints, "call_worker", lambda session_id, owner: called.append(session_id))
     attempts.rescue()
     assert child.pk in called
     advance(child)

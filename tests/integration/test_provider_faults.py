@@ -29,6 +29,7 @@ from tests.harness.providers import (
     sends,
     streams,
 )
+from tests.harness.turns import advance_all
 from tests.integration.workers import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -67,7 +68,7 @@ def execute(session: Session, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
             tasks = [asyncio.create_task(side) for side in sides]
             try:
                 others = [beside(fake)] if beside else []
-                await asyncio.gather(executor.advance(session.id), *others)
+                await asyncio.gather(advance_all(executor, session.id), *others)
             finally:
                 for task in tasks:
                     task.cancel()

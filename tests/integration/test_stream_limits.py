@@ -9,7 +9,7 @@ import pytest
 from pytest_django import Settings
 
 from sessions_app.exceptions import TooManyStreams
-from sessions_app.models import Session
+from sessions_app.models import OwnerLimits, Session
 from sessions_app.states import SessionStatus
 from sessions_app.streaming.hub import Hub
 from tests.harness.streams import (
@@ -63,6 +63,30 @@ def test_one_stream_too_many_of_the_process_is_refused_whatever_its_session(
             return await client.complete()
 
     assert run(test()).start["status"] == 429
+
+
+def test_one_stream_too_many_of_an_owner_is_refused_and_not_of_another(
+    make: Callable[..., Session], settings: Settings
+) -> None:
+    settings.REQUIRE_KEYS, settings.OWNER_STREAMS = True, 2
+    first, second = (make(SessionStatus.ACTIVE, owner="alice") for _ in range(2))
+    other, free = (make(SessionStatus.ACTIVE, owner=owner) for owner in ("bob", "carol"))
+    OwnerLimits.objects.create(owner="bob", streams=1)
+    OwnerLimits.objects.create(owner="carol", streams=0)
+
+    async def status(session: Session) -> int:
+        async with Client(session.id) as client:
+            return (await client.complete()).start["status"]
+
+    async def test() -> None:
+        async with serving(), connected(other.id, 1), connected(free.id, 3):
+            async with connected(first.id, 1), connected(second.id, 1):
+                assert [await status(each) for each in (first, second, other)] == [429] * 3
+            # A place is free again with the end of its stream.
+            async with connected(first.id, 2):
+                pass
+
+    run(test())
 
 
 def test_a_session_with_all_its_streams_leaves_room_for_another(

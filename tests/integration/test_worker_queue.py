@@ -120,7 +120,7 @@ def test_without_a_notification_the_run_is_found(
     failures = [OperationalError("the database was away")]
     find = attempts.find_work
 
-    def find_after_a_fault(limit: int) -> list[str]:
+    def find_after_a_fault(limit: int) -> list[tuple[str, str]]:
         if failures:
             raise failures.pop()
         return find(limit)

@@ -200,6 +200,9 @@ AXES_DISABLE_ACCESS_LOG = True
 AXES_ENABLE_ADMIN = False
 AXES_VERBOSE = False
 
+# The only pages for people are the console's.
+LOGIN_URL, LOGIN_REDIRECT_URL = "admin:login", "admin:index"
+
 # Pages load only what the daemon serves; they cannot be in a frame and run no inline code.
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {

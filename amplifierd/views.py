@@ -6,6 +6,7 @@ from collections.abc import Callable
 from csp.constants import SELF
 from csp.decorators import csp_update
 from django.conf import settings
+from django.contrib.auth.views import redirect_to_login
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import render
@@ -20,12 +21,15 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from amplifierd import __version__
+from amplifierd.auth.callers import find_caller, require_scope
 from amplifierd.common import migrations
+from amplifierd.common.callers import get_caller
 from amplifierd.common.openapi.operation import document, operation
 from amplifierd.common.openapi.schema import choice, number, text
 from amplifierd.common.problems import problem_of, respond
 from amplifierd.common.program import command
 from amplifierd.common.serializers import OutputSerializer
+from amplifierd.models import Scope
 from amplifierd.postgres.schema import TAKES_WRITES
 
 STARTED = time.monotonic()
@@ -41,12 +45,12 @@ class MigrationsPending(APIException):
 
 
 def for_anybody(view: Callable[[Request], Response]) -> Callable[[Request], Response]:
-    """Have a view require no key, and check none."""
+    """Have a view require no key, and check none: it tells strangers nothing of the daemon."""
     return authentication_classes([])(permission_classes([])(view))
 
 
-class ServerStatusSerializer(OutputSerializer):
-    """The daemon."""
+class ServerStatusSerializer(OutputSerializer, optional="version uptimeSeconds rootDir"):
+    """The daemon; without the key that it requires, only that it runs."""
 
     status = choice("running")
     version = text()
@@ -62,12 +66,14 @@ class HealthSerializer(OutputSerializer):
 
 @operation({200: ServerStatusSerializer}, operation_id="get_status", tags=["daemon"])
 @api_view(["GET", "HEAD"])
-@for_anybody
+@permission_classes([])
 def status(request: Request) -> Response:
     """Show the daemon
 
-    Version and age.
+    Version and age; without the key that the daemon requires, only that it runs.
     """
+    if not get_caller(request).is_authenticated:
+        return Response(ServerStatusSerializer.serialize(status="running"))
     answer = ServerStatusSerializer.serialize(
         status="running",
         version=__version__,
@@ -113,10 +119,12 @@ def index(request: HttpRequest) -> HttpResponse:
         answer: HttpResponse = HttpResponseRedirect(reverse("admin:index"))
     else:
         prefix = get_script_prefix().rstrip("/")
+        # For strangers the version is an advice which of its faults to try.
+        version = {} if settings.REQUIRE_KEYS else {"version": __version__}
         answer = JsonResponse(
             {
                 "name": "amplifierd",
-                "version": __version__,
+                **version,
                 "status": "running",
                 "api": f"{prefix}/api/v1",
                 "docs": f"{prefix}/docs",
@@ -130,17 +138,26 @@ def index(request: HttpRequest) -> HttpResponse:
 
 @csrf_exempt
 def openapi_json(request: HttpRequest) -> HttpResponse:
-    """Answer with the description of the API; it needs no key."""
-    if request.method not in ("GET", "HEAD"):
+    """Answer with the description of the API, which has the daemon's version, to who may read."""
+    try:
+        if request.method not in ("GET", "HEAD"):
+            raise MethodNotAllowed(request.method or "")
+        require_scope(find_caller(request), Scope.READ)
+    except APIException as error:
         # Not by `require_safe`: below /api/ errors are problem details.
-        return respond(problem_of(MethodNotAllowed(request.method or "")))
+        return respond(problem_of(error))
     return HttpResponse(document(), content_type="application/json")
 
 
 @require_safe
 @csp_update({"img-src": [SELF, "data:"]})
 def docs(request: HttpRequest) -> HttpResponse:
-    """Show the API to people; every file that the page loads comes from the daemon."""
+    """Show the API to people; every file that the page loads comes from the daemon.
+
+    If keys are required, to those who have signed in: the page reads the description as they.
+    """
+    if settings.REQUIRE_KEYS and not request.user.is_staff:
+        return redirect_to_login(request.get_full_path())
     return render(request, "amplifierd/docs.html")
 
 

@@ -125,7 +125,7 @@ def signed_in(outside: Outside) -> httpx.Client:
     # The cookies are for TLS alone, which our own proxy only pretends.
     keep(browser, login)
     form = {"username": NAME, "password": PASSWORD, "csrfmiddlewaretoken": token}
-    form["next"] = f"{PREFIX}/admin/"
+    # Without `next` it leads to the console.
     headers = {"Referer": f"{outside.origin}{PREFIX}/admin/login/"}
     answer = browser.post(f"{PREFIX}/admin/login/", data=form, headers=headers)
     assert answer.status_code == 302, answer.text

@@ -11,6 +11,7 @@ from django.contrib import admin as console
 from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
 from django.contrib.auth.models import Permission, User
 from django.test import Client
+from django.urls import clear_script_prefix, set_script_prefix
 from django.utils import timezone
 
 from amplifierd.auth import keys
@@ -183,3 +184,33 @@ def test_no_password_is_kept_of_a_failure(root: User) -> None:
 def test_there_is_no_account_to_begin_with(catalogue: None) -> None:
     assert Profile.objects.exists()
     assert not User.objects.exists()
+
+
+@pytest.mark.parametrize("prefix", ["", "/amplifierd"])
+@pytest.mark.parametrize(
+    ("wanted", "leads_to"),
+    [
+        (None, "/admin/"),
+        ("{prefix}/docs", "/docs"),
+        ("https://elsewhere.example/admin/", "/admin/"),
+        ("//elsewhere.example/admin/", "/admin/"),
+        ("javascript:alert(1)", "/admin/"),
+    ],
+)
+def test_who_signs_in_lands_in_the_console_or_at_a_page_of_this_host(
+    client: Client,
+    django_user_model: type[User],
+    prefix: str,
+    wanted: str | None,
+    leads_to: str,
+) -> None:
+    django_user_model.objects.create_superuser("ada", "", "secret")
+    form = {"username": "ada", "password": "secret"}
+    form |= {"next": wanted.format(prefix=prefix)} if wanted else {}
+    # As the server does for each request.
+    set_script_prefix(f"{prefix}/")
+    try:
+        answer = client.post(LOGIN, form)
+    finally:
+        clear_script_prefix()
+    assert (answer.status_code, answer.headers["Location"]) == (302, f"{prefix}{leads_to}")

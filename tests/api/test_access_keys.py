@@ -6,18 +6,20 @@ from io import StringIO
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import Permission, User
 from django.core.management import CommandError, call_command
 from django.db import ProgrammingError, connection
 from django.test import Client
 from django.utils import timezone
 
+from amplifierd import __version__
 from amplifierd.auth import keys
 from amplifierd.models import ApiKey
 from tests.api.callers import Caller, endpoints
 from tests.conftest import Api
 
-OPEN = {"/status", "/health", "/openapi.json"}
+OPEN = {"/status", "/health"}
 
 
 @pytest.fixture
@@ -50,6 +52,32 @@ def test_every_endpoint_demands_a_key_but_those_that_tell_of_the_daemon_alone(
         assert answer.status_code == 200
     else:
         assert refused(answer)
+
+
+def test_a_stranger_is_told_nothing_of_the_daemon(
+    api: Api, admin_client: Client, demanded: None
+) -> None:
+    assert api("get", "/status").json() == {"status": "running"}
+    assert refused(api("get", "/status", Authorization="Bearer x"))
+    assert refused(api("get", "/openapi.json"))
+    told = [api.client.get(path) for path in ("/", "/livez", "/readyz", "/nothing", "/docs")]
+    told += [api("get", path) for path in ("/status", "/health", "/nothing", "/sessions/")]
+    for answer in told:
+        head = " ".join(f"{name}: {value}" for name, value in answer.headers.items())
+        for known in (__version__, str(settings.ROOT_DIR), "Python", "Django"):
+            assert known not in answer.content.decode() + head
+    assert told[4].headers["Location"] == "/admin/login/?next=/docs"
+    reader = Caller(api, "alice", "read")
+    assert reader("get", "/status").json().keys() == {
+        "status",
+        "version",
+        "uptimeSeconds",
+        "rootDir",
+    }
+    assert reader("get", "/openapi.json").status_code == 200
+    # The page of the description reads it with the console's cookie.
+    for path in ("/docs", "/api/v1/openapi.json"):
+        assert admin_client.get(path).status_code == 200
 
 
 def test_on_loopback_nobody_is_asked(api: Api) -> None:

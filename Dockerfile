@@ -29,10 +29,11 @@ RUN pip install --no-deps .
 
 FROM python:3.13-slim
 
-# llama.cpp computes with libgomp1; collections come by git, over https or ssh.
+# llama.cpp computes with libgomp1; collections come by git, over https or ssh; bubblewrap is the sandbox
+# of commands where user namespaces are allowed.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends \
-        ca-certificates git libgomp1 openssh-client \
+        bubblewrap ca-certificates git libgomp1 openssh-client \
     && rm -rf /var/lib/apt/lists/*
 
 ENV PYTHONUNBUFFERED=1 \

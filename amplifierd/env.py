@@ -62,6 +62,15 @@ def flag(name: str, default: bool = False) -> bool:
     return text(name, str(default)).lower() in {"1", "true", "yes", "on"}
 
 
+def choice(name: str, choices: Collection[str]) -> str:
+    """Return the variable, which must be one of the choices; raise ImproperlyConfigured."""
+    value = text(name).lower()
+    if value not in choices:
+        known = ", ".join(filter(None, choices))
+        raise ImproperlyConfigured(f"{name} must be one of {known}, not {value!r}.")
+    return value
+
+
 def words(name: str) -> list[str]:
     """Return the variable split at commas, without blanks."""
     return [word.strip() for word in text(name).split(",") if word.strip()]

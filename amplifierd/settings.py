@@ -31,6 +31,9 @@ FIND_RIGHTS = "amplifierd.auth.keys.find_rights"
 REQUIRE_KEYS = env.flag("AMPLIFIERD_REQUIRE_KEYS", default=PUBLIC)
 # The root of all amplified directories.
 ROOT_DIR = env.folder("AMPLIFIERD_ROOT", HOME / "root")
+# Whether commands of tool-bash need a sandbox: `auto` uses what there is, `required` refuses them
+# without one. If it is empty, a sandbox is required where keys are.
+SANDBOX = env.choice("AMPLIFIERD_SANDBOX", ("", "auto", "required", "off"))
 MODELS_DIR = env.folder("AMPLIFIERD_MODELS", HOME / "models")
 # Hosts, besides all public ones, to which the daemon may connect if somebody names them.
 OUTBOUND_HOSTS = env.hosts("AMPLIFIERD_OUTBOUND_HOSTS")

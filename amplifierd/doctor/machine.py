@@ -1,5 +1,6 @@
 """Checks of this machine: versions, the data folder, space on the disk, the model's file."""
 
+import asyncio
 import json
 import os
 import shutil
@@ -19,9 +20,12 @@ from amplifierd import __version__, env
 from amplifierd.common.program import command
 from amplifierd.doctor import CheckResult, error, ok, warning
 from profiles_app.models import Profile
+from sessions_app.engine.base import EngineError
 from sessions_app.engine.engines import REGISTRIES
 from sessions_app.engine.model_files import SMOLLM2, find_damage
 from sessions_app.engine.registry import find_variables
+from sessions_app.engine.tools.bash import probe
+from sessions_app.engine.tools.protection import Layer
 
 OLDEST = (3, 11, 2)
 REQUIREMENTS = settings.BASE_DIR / "requirements.txt"
@@ -125,6 +129,38 @@ def model() -> Iterator[CheckResult]:
     else:
         todo = f"Fetch it: `{command('fetch_model')}`. Other providers work without it."
         yield warning("model", f"{path} {wrong}; foundation/base needs it", todo)
+
+
+def commands() -> Iterator[CheckResult]:
+    """Check what protects this machine from commands of tool-bash, by commands that try."""
+    try:
+        layer, escapes = asyncio.run(probe.find_escapes())
+    except EngineError as refusal:
+        yield error("commands", "are refused: there is no sandbox", str(refusal))
+        return
+    if escapes and layer != Layer.BASIC:
+        says = f"in {layer} they {', '.join(escapes)}"
+        yield error("commands", says, "Update it and the kernel; until then use no tool-bash.")
+    elif escapes:
+        says = f"there is no sandbox: they {', '.join(escapes)}"
+        yield warning("commands", says, NO_CHOICE if settings.SANDBOX == "off" else STRONGER)
+    elif layer == Layer.LANDLOCK:
+        says = "Landlock and seccomp keep them to the session's directory, without a network"
+        if settings.REQUIRE_KEYS:
+            says += "; but they can change modes and times of other owners' files"
+            yield warning("commands", says, BUBBLEWRAP)
+        else:
+            yield ok("commands", f"{says}; bubblewrap would hide everything else, too")
+    else:
+        yield ok("commands", "bubblewrap keeps them to the session's directory, without a network")
+
+
+NO_CHOICE = "Unset AMPLIFIERD_SANDBOX, which turns the sandbox off."
+BUBBLEWRAP = (
+    "Install bubblewrap and allow user namespaces (sysctl user.max_user_namespaces,"
+    " kernel.apparmor_restrict_unprivileged_userns)."
+)
+STRONGER = f"{BUBBLEWRAP} Or use Linux 6.12 or newer with Landlock."
 
 
 def _mode(path: Path) -> int:

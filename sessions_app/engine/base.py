@@ -135,6 +135,7 @@ class Turn:
     directory: Path | None = None
     # Which files there the session may use.
     reach: Reach = EVERYTHING
+    owner: str = ""
     # Checkpoints of earlier attempts of this run, and the calls of the newest one.
     checkpoints: tuple[dict[str, Any], ...] = ()
     calls: Mapping[str, Call] = field(default_factory=dict)

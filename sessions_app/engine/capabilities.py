@@ -31,10 +31,11 @@ class ToolCapabilities(Capabilities):
     keeps_reach: bool = False
 
     def may_open(self, reach: Reach) -> bool:
-        """Return whether a module can be trusted with a directory: programs need all of it."""
+        """Return whether a module can be trusted with a directory and its rules."""
         if reach.is_whole or not (self.executes_code or self.touches_files):
             return True
-        return self.keeps_reach and not self.executes_code
+        # Rules for folders below the directory cannot be told to programs.
+        return self.keeps_reach and not (self.executes_code and reach.below)
 
 
 @dataclass(frozen=True)

@@ -136,6 +136,7 @@ async def _open_conversation(
             turn.session_id,
             turn.host,
             turn.reach,
+            turn.owner,
         )
         modules: list[OpenedModule] = []
         for mount in mounts:

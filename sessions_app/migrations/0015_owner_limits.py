@@ -11,6 +11,10 @@ WHERE s.id = r.session_id AND r.status IN ('queued', 'running', 'parked') AND s.
 
 class Migration(migrations.Migration):
 
+    reasons = {
+        "RunSQL": "It changes only the open runs, which are few.",
+        "locks": "Each gets a column with a constant default, which takes no time.",
+    }
     dependencies = [
         ('sessions_app', '0014_epoch'),
     ]

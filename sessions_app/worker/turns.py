@@ -97,6 +97,7 @@ def read_turn(attempt: Attempt) -> Turn:
         session_id=attempt.session_id,
         directory=absolute_path(opening["directory"]),
         reach=reach,
+        owner=opening["owner"],
         checkpoints=tuple(each.data for each in checkpoints),
         calls=calls,
         decisions=decisions,

@@ -287,15 +287,17 @@ def test_tools_for_files_keep_to_what_is_shared(root: Path, bob: Caller) -> None
         (ToolCapabilities(executes_code=False, touches_files=False), True),
         (ToolCapabilities(executes_code=False, touches_files=True), False),
         (ToolCapabilities(executes_code=False, touches_files=True, keeps_reach=True), True),
-        (ToolCapabilities(executes_code=True, touches_files=True, keeps_reach=True), False),
+        (ToolCapabilities(executes_code=True, touches_files=True, keeps_reach=True), True),
         (ToolCapabilities(), False),
     ],
 )
-def test_programs_and_unknown_tools_need_the_whole_directory(
+def test_programs_and_unknown_tools_must_keep_to_what_is_shared(
     can: ToolCapabilities, opens: bool
 ) -> None:
     assert can.may_open(Reach(access=Access.READ)) == opens
-    assert can.may_open(Reach(below={("alice",): Access.NONE})) == opens
+    # Programs cannot be told the rules of folders below.
+    is_allowed = (opens and not can.executes_code) or not can.touches_files
+    assert can.may_open(Reach(below={("alice",): Access.NONE})) == is_allowed
     assert can.may_open(Reach(below={("alice",): Access.WRITE}))
 
 

@@ -20,6 +20,8 @@ from amplifierd.postgres import schema
 from profiles_app.models import Profile
 from profiles_app.services import profiles
 from sessions_app.engine.model_files import ModelFile
+from sessions_app.engine.tools import bash
+from sessions_app.engine.tools.protection import Layer, can_use_landlock
 from sessions_app.models import Process, Run, Session
 from sessions_app.models.daemon import ProcessKind
 from sessions_app.services import runs
@@ -406,3 +408,34 @@ def test_a_proxy_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch) -
     finding = only(reach.proxies())
     assert finding.level is Level.ERROR
     assert "HTTPS_PROXY" in finding.says
+
+
+@pytest.mark.parametrize(
+    ("layer", "sandbox", "requires_keys", "level", "says"),
+    [
+        (None, "auto", False, Level.OK, "keep"),
+        (Layer.LANDLOCK, "auto", False, Level.OK, "Landlock and seccomp keep"),
+        (Layer.LANDLOCK, "auto", True, Level.WARNING, "modes and times"),
+        (Layer.BASIC, "auto", False, Level.WARNING, "read files of the machine, "),
+        (Layer.BASIC, "", True, Level.ERROR, "are refused"),
+        (None, "off", False, Level.WARNING, "connect to services of this machine"),
+    ],
+)
+def test_commands_try_to_get_out_and_the_protection_is_named(
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    layer: Layer | None,
+    sandbox: str,
+    requires_keys: bool,
+    level: Level,
+    says: str,
+) -> None:
+    if layer == Layer.LANDLOCK and not can_use_landlock():
+        pytest.skip("the kernel has no Landlock that scopes signals")
+    settings.SANDBOX, settings.REQUIRE_KEYS = sandbox, requires_keys
+    if layer:
+        monkeypatch.setattr(bash, "find_layer", lambda user: (layer, ""))
+    [finding] = machine.commands()
+    assert (finding.level, finding.topic) == (level, "commands")
+    assert says in finding.says
+    assert (level == Level.OK) == (finding.todo == "")

@@ -181,7 +181,7 @@ def test_what_an_owner_may_not_is_refused_with_what_to_do(api: Api, settings: An
         assert int(answer["Retry-After"]) >= 1
         return answer.json()["detail"]
 
-    wanted = {"profile_name": MOCK}
+    wanted = {"profile_name": MOCK, "amplified_dir": alice.directory}
     assert "AMPLIFIERD_OWNER_SESSIONS" in refuse("/sessions/", wanted)
     assert "AMPLIFIERD_OWNER_SESSIONS" in refuse(f"{first}/clone")
     assert "AMPLIFIERD_OWNER_SESSIONS" in refuse(f"{first}/fork")

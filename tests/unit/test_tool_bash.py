@@ -82,7 +82,7 @@ def test_the_environment_is_made_of_nothing(here: Path, monkeypatch: pytest.Monk
     names = {line.split("=")[0] for line in bash(here, "env").splitlines()[:-1]}
     # The shell itself adds three.
     git = {each for each in names if each.startswith("GIT_CONFIG_")} | {"GIT_TERMINAL_PROMPT"}
-    own = {"PATH", "HOME", "LANG", "TERM", *config.XDG}
+    own = {"PATH", "HOME", "TMPDIR", "LANG", "TERM", *config.XDG}
     assert names - {"PWD", "SHLVL", "_"} == own | git
     assert bash(here, "echo $TERM").startswith("dumb\n")
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from sessions_app.engine.tools.base import ANSWER_LIMIT, ToolError
+from sessions_app.engine.tools.bash import config
 from sessions_app.engine.tools.filesystem import Files
 from sessions_app.engine.tools.filesystem.paths import WorkingDirectory
 from sessions_app.engine.tools.filesystem.patterns import Glob
@@ -524,7 +525,10 @@ def test_git_works_in_a_repository_of_another_user(owner: int, place: str, setti
             directory.mkdir()
         # Commands run as another user than the repository's.
         os.chown(directory, 4444, 4444) if place != "." else directory.chmod(0o777)
-        answer = bash(directory, f"cd {repository} && id -u && git status && git log --oneline")
+        # The sandbox does not show what is around the directory.
+        around = [str(repository)] if place == "within" else []
+        work = f"cd {repository} && id -u && git status && git log --oneline"
+        answer = bash(directory, work, readable=around)
         assert "dubious" not in answer
         assert "Begin" in answer and "[exit code 0; " in answer
     finally:
@@ -539,25 +543,23 @@ def test_no_other_repository_is_trusted(tmp_path: Path, here: Path) -> None:
     commit(other)
     os.chown(other, 4321, 4321)
     os.chown(other / ".git", 4321, 4321)
-    assert "dubious ownership" in bash(here, f"git -C {other} status")
+    assert "dubious ownership" in bash(here, f"git -C {other} status", readable=[str(other)])
 
 
-@as_root
-def test_what_stands_in_the_place_of_a_home_is_not_used(here: Path) -> None:
-    home = Path(bash(here, "echo $HOME").splitlines()[0])
-    shutil.rmtree(home)
-    home.symlink_to(here)
-    try:
-        other = Path(bash(here, "echo $HOME; touch ~/a").splitlines()[0])
-        assert other != home
-        assert not (here / "a").exists()
-        shutil.rmtree(other)
-    finally:
-        home.unlink()
+@pytest.mark.parametrize("part", ["the folder", "one in it"])
+def test_what_stands_in_the_place_of_a_home_is_not_used(here: Path, part: str) -> None:
+    home = Path(config.make_private_folders(here, None)[0])
+    replaced = home if part == "one in it" else home.parent
+    shutil.rmtree(replaced)
+    replaced.symlink_to(here)
+    assert Path(config.make_private_folders(here, None)[0]) != home
+    assert bash(here, "touch ~/a; ls ~").startswith("a\n[exit code 0; ")
+    assert not (here / "a").exists()
 
 
 def test_a_command_runs_where_there_is_no_place_for_a_home(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", "/dev/null/nowhere")
-    assert bash(here, "echo $HOME; true").startswith("/nonexistent\n[exit code 0; ")
+    answer = bash(here, "echo $HOME; true")
+    assert answer.startswith(("/session\n[exit code 0; ", "/nonexistent/home\n[exit code 0; "))

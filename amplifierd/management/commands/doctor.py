@@ -25,6 +25,7 @@ BEFORE: tuple[Check, ...] = (
     machine.home,
     machine.disk,
     machine.model,
+    machine.commands,
     reach.port,
     reach.address,
     reach.proxies,

@@ -40,6 +40,8 @@ class Workplace:
     host: RunHost = field(default_factory=RunHost, compare=False, repr=False)
     # Which files there they may use.
     reach: Reach = EVERYTHING
+    # Of the session.
+    owner: str = ""
 
 
 @dataclass(frozen=True)

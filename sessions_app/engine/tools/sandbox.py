@@ -1,7 +1,8 @@
 """The sandbox of a command: rights that a process on Linux can give up for ever, and a launcher.
 
 The launcher (`main`) is a process between the worker and a command. It starts the command, and
-leaves nothing of it running. It uses only the standard library and has the command's environment.
+leaves nothing of it running. What protects the machine from the command is in `protection`.
+The launcher uses only the standard library and has the command's environment.
 The worker holds the launcher's standard input open; when that ends, also because the worker died,
 the command is stopped. The command's output goes to the standard output; on the standard error, the
 launcher sends lines of JSON to the worker: which shell it started, and how that ended.
@@ -18,25 +19,19 @@ import os
 import resource
 import select
 import signal
-import struct
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, NoReturn
+
+from sessions_app.engine.tools import protection
+from sessions_app.engine.tools.protection import BUBBLEWRAP_PROCESSES, Confinement, Layer
 
 _SET_PDEATHSIG, _SET_DUMPABLE, _CAPBSET_DROP, _SET_SUBREAPER, _NO_NEW_PRIVS = 1, 4, 24, 36, 38
 _LAST_CAPABILITY = 63
 
-_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
-_VERSION, _PATH_BENEATH = 1, 1
-_WRITE_FILE, _REFER, _TRUNCATE = 1 << 1, 1 << 13, 1 << 14
-# The rights to remove entries, and to make entries of every kind.
-_ENTRIES = sum(1 << bit for bit in range(4, 13))
-_SIGNALS_AND_ABSTRACT_SOCKETS = 3
-_SCOPES_SINCE, _TRUNCATE_SINCE, _REFER_SINCE, _NETWORK_SINCE = 6, 3, 2, 4
-
-DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts")
-
+# Bytes that a command may use on a disk that has less than the minimum free.
+SOME_WORK = 64 * 1024 * 1024
 # Seconds between two counts of the processes.
 COUNT_INTERVAL = 0.1
 # Seconds in which the kernel should end killed processes: for hundreds of them, a busy machine took
@@ -74,59 +69,6 @@ def renounce() -> bool:
     return _prctl(_NO_NEW_PRIVS, 1)
 
 
-def landlock_version() -> int:
-    """Return the version of Landlock in the kernel; 0 if there is none."""
-    libc = _libc()
-    return max(libc.syscall(_CREATE_RULESET, None, 0, _VERSION), 0) if libc else 0
-
-
-def confine(folders: Iterable[int | str]) -> bool:
-    """Let this process write only below these folders and to harmless devices.
-
-    It cannot signal or inspect processes outside, not even of the same user (signals: from version
-    6 on). `renounce` must come first. Raises OSError if a kernel with Landlock refuses.
-    """
-    version = landlock_version()
-    if not version:
-        return False
-    rights = _WRITE_FILE | _ENTRIES
-    rights |= _REFER if version >= _REFER_SINCE else 0
-    rights |= _TRUNCATE if version >= _TRUNCATE_SINCE else 0
-    # A new set of rules forbids these rights everywhere, until rules allow them.
-    words = [rights]
-    if version >= _NETWORK_SINCE:
-        words.append(0)
-    if version >= _SCOPES_SINCE:
-        words.append(_SIGNALS_AND_ABSTRACT_SOCKETS)
-    attributes = struct.pack(f"={len(words)}Q", *words)
-    ruleset = _syscall(_CREATE_RULESET, attributes, len(attributes), 0)
-    for folder in folders:
-        _allow(ruleset, folder, rights)
-    for name in DEVICES:
-        _allow(ruleset, f"/dev/{name}", rights & (_WRITE_FILE | _TRUNCATE))
-    _syscall(_RESTRICT_SELF, ruleset, 0)
-    os.close(ruleset)
-    return True
-
-
-def _allow(ruleset: int, folder: int | str, rights: int) -> None:
-    """Allow the rights below a folder, or on a file; a missing one is skipped."""
-    with contextlib.suppress(FileNotFoundError):
-        opened = os.open(folder, os.O_PATH) if isinstance(folder, str) else os.dup(folder)
-        try:
-            _syscall(_ADD_RULE, ruleset, _PATH_BENEATH, struct.pack("=Qi", rights, opened), 0)
-        finally:
-            os.close(opened)
-
-
-def _syscall(number: int, *arguments: object) -> int:
-    libc = _libc()
-    result = libc.syscall(number, *arguments) if libc else -1
-    if result < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return result
-
-
 def main() -> None:
     """Run the command `sys.argv[-1]` with the JSON before it, which is a `tools.bash.Launch`."""
     spec, command = json.loads(sys.argv[-2]), sys.argv[-1]
@@ -155,24 +97,46 @@ def run_shell(spec: dict[str, Any], command: str) -> NoReturn:
     """Replace this process by the shell, after it has given up its rights."""
     try:
         os.setsid()
-        os.fchdir(spec["directory"])
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(1, 2)
         set_limits(spec)
-        if user := spec["user"]:
-            os.setgroups([])
-            os.setresgid(user[1], user[1], user[1])
-            os.setresuid(user[0], user[0], user[0])
-        die_with_parent(signal.SIGKILL)
-        renounce()
-        confine([spec["directory"], *spec["writable"]])
-        for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGCHLD):
-            signal.signal(number, signal.SIG_DFL)
-        os.set_inheritable(spec["directory"], False)
-        os.execv(spec["shell"], [spec["shell"], "-c", command])  # noqa: S606
+        enter(spec, [spec["shell"], "-c", command])
     except BaseException as error:
         os.write(2, f"The command could not be started: {error}.\n".encode())
     os._exit(126)
+
+
+def enter(spec: dict[str, Any], command: list[str]) -> NoReturn:
+    """Replace this process by a program that has only the rights of the `tools.bash.Launch`.
+
+    Raises OSError if a right cannot be taken away.
+    """
+    directory, confinement = spec["directory"], Confinement(**spec["confinement"])
+    os.fchdir(directory)
+    if user := spec["user"]:
+        os.setgroups([])
+        os.setresgid(user[1], user[1], user[1])
+        os.setresuid(user[0], user[0], user[0])
+    die_with_parent(signal.SIGKILL)
+    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    os.set_inheritable(directory, False)
+    if confinement.layer == Layer.BUBBLEWRAP:
+        # It needs its capabilities, and takes them all away itself.
+        _prctl(_NO_NEW_PRIVS, 1)
+        protection.restrict_processes()
+        command = protection.wrap_command(confinement, directory, command)
+    else:
+        renounce()
+    if confinement.layer == Layer.LANDLOCK:
+        protection.restrict_reads_and_writes(confinement, directory)
+        protection.restrict_system_calls(
+            protection.make_filter(is_isolated=False, network=confinement.network)
+        )
+    elif confinement.layer == Layer.BASIC:
+        folders = [confinement.home, confinement.temporary, *confinement.writable]
+        protection.restrict_writes([*([] if confinement.is_read_only else [directory]), *folders])
+    os.execv(command[0], command)  # noqa: S606
 
 
 def set_limits(spec: dict[str, Any]) -> None:
@@ -205,6 +169,18 @@ class ShellWatcher:
     def __init__(self, shell: int, spec: dict[str, Any], wake: int) -> None:
         self.shell, self.spec, self.wake = shell, spec, wake
         self.code: int | None = None
+        # Bubblewrap, whose end would be that of the command, also without a warning to it.
+        self.is_wrapped = spec["confinement"]["layer"] == Layer.BUBBLEWRAP
+        self.processes = spec["processes"] + BUBBLEWRAP_PROCESSES * self.is_wrapped
+        # Bytes that must stay free. On a disk that was full before, some work is still possible.
+        self.free = min(spec["free"], self._count_free() - SOME_WORK)
+
+    def _count_free(self) -> int:
+        """Return the bytes that are free on the disks to which the command writes."""
+        found = [os.statvfs(self.spec["directory"])]
+        with contextlib.suppress(OSError):
+            found.append(os.statvfs(self.spec["confinement"]["temporary"]))
+        return min(each.f_bavail * each.f_frsize for each in found)
 
     def watch(self) -> dict[str, Any]:
         """Wait until the shell ends, must stop, or has too many processes; then end all."""
@@ -216,8 +192,10 @@ class ShellWatcher:
                 reason = ""
             elif 0 in readable:
                 reason = "stopped"
-            elif len(list_descendants(os.getpid())) > self.spec["processes"]:
+            elif len(list_descendants(os.getpid())) > self.processes:
                 reason = "processes"
+            elif self._count_free() < self.free:
+                reason = "disk"
         if reason:
             self._signal_all(signal.SIGTERM)
             self._wait_for_children(self.spec["grace"] if reason == "stopped" else 0)
@@ -256,7 +234,9 @@ class ShellWatcher:
 
     def _signal_all(self, number: int) -> None:
         for pid in list_descendants(os.getpid()) or [self.shell]:
-            if pid == self.shell and self.code is not None:
+            if pid == self.shell and (
+                self.code is not None or (self.is_wrapped and number == signal.SIGTERM)
+            ):
                 continue
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, number)

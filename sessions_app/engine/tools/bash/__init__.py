@@ -5,8 +5,10 @@ import contextlib
 import json
 import math
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import time
 from codecs import getincrementaldecoder
 from collections.abc import AsyncIterator
@@ -14,12 +16,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
+
+from sessions_app.engine.base import bad_tool
 from sessions_app.engine.capabilities import ToolCapabilities
-from sessions_app.engine.tools import sandbox
+from sessions_app.engine.tools import protection, sandbox
 from sessions_app.engine.tools.base import Toolbox, ToolError, ToolModule, Workplace
 from sessions_app.engine.tools.bash import config as configs
 from sessions_app.engine.tools.filesystem.paths import WorkingDirectory
 from sessions_app.engine.tools.functions import make_tool
+from sessions_app.engine.tools.protection import Confinement, Layer
 
 # Bytes of a command; the kernel takes 128 KB in one argument.
 COMMAND_LIMIT = 100_000
@@ -29,6 +35,23 @@ FLOOD = 64 * 1024 * 1024
 # to kill its processes. It has the same time to start.
 GRACE = 2.0
 LAUNCHER_TIMEOUT = 35.0
+
+SHELL = "/bin/bash" if Path("/bin/bash").exists() else "/bin/sh"
+# Seconds after which bubblewrap is tried again if it did not work.
+RETRY = 300.0
+NO_SANDBOX = (
+    "This daemon executes commands only in a sandbox, and this machine offers none. Install "
+    "bubblewrap and allow user namespaces, or use Linux 6.12 or newer with Landlock; `doctor` "
+    "shows what is missing. AMPLIFIERD_SANDBOX=auto executes them without one."
+)
+DATA_INSIDE = (
+    "The session's directory contains the daemon's data folder, which commands must not reach. "
+    "Use a directory below it for the session, or move the data folder (AMPLIFIERD_HOME)."
+)
+NOT_READ_ONLY = (
+    "The tool bash is left out: the session's directory is shared read-only, and only bubblewrap, "
+    "which is not in use here, keeps commands from changing it."
+)
 
 _PIECE = 64 * 1024
 _ROOT = str(Path(__file__).resolve().parents[4])
@@ -40,6 +63,7 @@ _REASONS = {
     "time-out": "stopped at its time-out of {limit:g} s",
     "output": "stopped: more than 64 MB of output",
     "processes": "killed: more than {processes} processes at a time",
+    "disk": "killed: it left less than {free} MB of the disk free",
 }
 
 
@@ -47,7 +71,9 @@ class BashModule(ToolModule):
     """The module of the tool `bash`."""
 
     module = "tool-bash"
-    capabilities = ToolCapabilities(executes_code=True, touches_files=True, reaches_network=True)
+    capabilities = ToolCapabilities(
+        executes_code=True, touches_files=True, reaches_network=True, keeps_reach=True
+    )
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -57,10 +83,20 @@ class BashModule(ToolModule):
         Raises EngineError `bad_tool` for a config that cannot be used.
         """
         sandbox.conceal()
-        directory = await asyncio.to_thread(WorkingDirectory, workplace.directory)
+        place = (workplace.directory, workplace.reach)
+        directory = await asyncio.to_thread(WorkingDirectory, *place)
         try:
-            shell = await asyncio.to_thread(Bash, config, directory)
-            yield Toolbox([make_tool(shell.bash)], secrets=shell.secrets)
+            shell = await asyncio.to_thread(
+                Bash,
+                config,
+                directory,
+                owner=workplace.owner,
+                is_read_only=not workplace.reach.is_whole,
+            )
+            if shell.launch.confinement.keeps_read_only:
+                yield Toolbox([make_tool(shell.bash)], secrets=shell.secrets)
+            else:
+                yield Toolbox(notes=[NOT_READ_ONLY])
         finally:
             directory.close()
 
@@ -72,31 +108,124 @@ class Launch:
     # The descriptor of the directory in which the command begins.
     directory: int
     shell: str
-    # Other folders in which the command may write.
-    writable: tuple[str, ...]
+    confinement: Confinement
     # By the names of `resource`.
     limits: dict[str, int]
     # Processes at a time.
     processes: int
+    # Bytes of the disk that the command must leave free.
+    free: int
     # The user and the group of the command, if they are not the worker's.
     user: tuple[int, int] | None = None
     grace: float = GRACE
 
 
+def make_confinement(
+    config: dict[str, Any],
+    directory: Path,
+    user: tuple[int, int] | None,
+    *,
+    owner: str,
+    is_read_only: bool,
+) -> Confinement:
+    """Return what commands in a directory may reach; raise EngineError `bad_tool`."""
+    sandbox, home = configs.parse_sandbox(config), os.path.realpath(settings.HOME)
+    layer, program = (Layer.BASIC, "") if sandbox == "off" else find_layer(user)
+    if sandbox == "required":
+        if layer == Layer.BASIC:
+            raise bad_tool(NO_SANDBOX)
+        if Path(home).is_relative_to(directory):
+            raise bad_tool(DATA_INSIDE)
+    writable = configs.parse_folders(config, "writable")
+    if layer == Layer.BASIC and config.get("writable") is None:
+        writable = configs.TEMPORARY
+    private = configs.make_private_folders(directory, user, owner)
+    return Confinement(
+        layer=layer,
+        directory=str(directory),
+        is_read_only=is_read_only,
+        home=private[0],
+        temporary=private[1],
+        readable=configs.parse_folders(config, "readable"),
+        writable=writable,
+        hidden=tuple({home, os.path.realpath(settings.MODELS_DIR)}),
+        network=configs.parse_network(config),
+        program=program,
+    )
+
+
+# By user: whether bubblewrap works, and when that was tried.
+_tried: dict[tuple[int, int] | None, tuple[bool, float]] = {}
+
+
+def find_layer(user: tuple[int, int] | None) -> tuple[Layer, str]:
+    """Return the strongest protection from commands of a user, and the program that it needs."""
+    program = shutil.which("bwrap", path=configs.PATH)
+    if program:
+        works, when = _tried.get(user, (False, -RETRY))
+        if not works and time.monotonic() - when >= RETRY:
+            works = asyncio.run(can_use_bubblewrap(program, user))
+            _tried[user] = (works, time.monotonic())
+        if works:
+            return Layer.BUBBLEWRAP, program
+    return (Layer.LANDLOCK if protection.can_use_landlock() else Layer.BASIC), ""
+
+
+async def can_use_bubblewrap(program: str, user: tuple[int, int] | None) -> bool:
+    """Execute a command in bubblewrap, as any other one would be."""
+    settings = configs.BashSettings()
+    try:
+        with tempfile.TemporaryDirectory(dir="/tmp" if user else None) as made:  # noqa: S108
+            folder = str(await asyncio.to_thread(Path(made).resolve))
+            os.chown(folder, *(user or (-1, -1)))
+            directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                launch = Launch(
+                    directory=directory,
+                    shell=SHELL,
+                    confinement=Confinement(
+                        Layer.BUBBLEWRAP, folder, False, folder, folder, program=program
+                    ),
+                    limits=settings.limits,
+                    processes=settings.processes,
+                    free=0,
+                    user=user,
+                )
+                running = await start_command(launch, "exit 42", {}, CommandOutput(1000))
+                return (await running.wait(LAUNCHER_TIMEOUT)).get("code") == 42
+            finally:
+                os.close(directory)
+    except (OSError, ToolError):
+        return False
+
+
 class Bash:
     """The tool, for one directory and one config."""
 
-    def __init__(self, config: dict[str, Any], directory: WorkingDirectory) -> None:
+    def __init__(
+        self,
+        config: dict[str, Any],
+        directory: WorkingDirectory,
+        *,
+        owner: str = "",
+        is_read_only: bool = False,
+    ) -> None:
+        """Prepare the launch of commands; raise EngineError `bad_tool`. It may take a second."""
         self.settings = configs.parse_settings(config)
         user = configs.choose_user(directory.path, directory.root)
-        home = configs.make_home(directory.path, user)
-        self.environment, self.secrets = configs.make_environment(config, directory.path, home)
+        confinement = make_confinement(
+            config, directory.path, user, owner=owner, is_read_only=is_read_only
+        )
+        self.environment, self.secrets = configs.make_environment(
+            config, directory.path, *confinement.folders
+        )
         self.launch = Launch(
             directory=directory.root,
-            shell="/bin/bash" if Path("/bin/bash").exists() else "/bin/sh",
-            writable=(*configs.parse_writable(config), str(home)),
+            shell=SHELL,
+            confinement=confinement,
             limits=self.settings.limits,
             processes=self.settings.processes,
+            free=self.settings.free_mb * configs.MEGABYTE,
             user=user,
         )
         # Tasks of cancelled calls, until their commands have ended.
@@ -108,7 +237,8 @@ class Bash:
         It begins in the working directory, with an empty standard input and few environment
         variables; each call starts anew, so `cd` and variables do not last. The time that it may
         take, its memory, its processes and its output are limited, and whatever it leaves running
-        is killed when it ends. Expect that it can write to the working directory and to /tmp only.
+        is killed when it ends. Expect that it has no network, and that it can write only to the
+        working directory, $HOME and $TMPDIR.
 
         Args:
             command: The command, or a script of several lines.
@@ -155,7 +285,7 @@ class Bash:
         reason = running.reason or report.get("reason") or ""
         took = f"{time.monotonic() - started:.1f} s"
         outcome = _REASONS.get(reason, reason or took).format(
-            limit=seconds, processes=self.settings.processes
+            limit=seconds, processes=self.settings.processes, free=self.settings.free_mb
         )
         text, code = output.text(), report.get("code")
         line_end = "" if not text or text.endswith("\n") else "\n"
@@ -269,7 +399,8 @@ async def start_command(
 ) -> RunningCommand:
     """Start the launcher with a command; raise ToolError if that fails."""
     # Isolated, so that neither the environment nor the folder changes what is imported.
-    options = ["-I", "-S", "-B", "-c", _START, _ROOT, json.dumps(asdict(launch)), command]
+    spec = asdict(launch) | {"confinement": launch.confinement._asdict()}
+    options = ["-I", "-S", "-B", "-c", _START, _ROOT, json.dumps(spec), command]
     pipe = asyncio.subprocess.PIPE
     try:
         process = await asyncio.create_subprocess_exec(

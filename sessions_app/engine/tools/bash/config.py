@@ -11,6 +11,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
+
 from amplifierd.common.redaction import find_secret
 from profiles_app.services import disk
 from sessions_app.engine.base import bad_tool
@@ -26,6 +28,10 @@ XDG = {
 # Repositories below a directory that git may trust, levels of folders that are searched for them,
 # and entries that are checked.
 REPOSITORIES, NESTED, ENTRIES = 50, 2, 2000
+# Whether commands need a sandbox: if there is one, always, never.
+SANDBOX_CHOICES = ("auto", "required", "off")
+# What commands without a sandbox may write to, unless `writable` says something else.
+TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -45,6 +51,8 @@ class BashSettings:
     open_files: int = 1024
     # At a time, of one command.
     processes: int = 256
+    # MB of the disk that a command must leave free.
+    free_mb: int = 500
 
     @property
     def limits(self) -> dict[str, int]:
@@ -78,7 +86,7 @@ def parse_settings(config: dict[str, Any]) -> BashSettings:
 
 
 def make_environment(
-    config: dict[str, Any], directory: Path, home: Path
+    config: dict[str, Any], directory: Path, home: str, temporary: str
 ) -> tuple[dict[str, str], frozenset[str]]:
     """Return the environment of a command, and the secrets in it.
 
@@ -91,8 +99,9 @@ def make_environment(
     passed = {name: os.environ[name] for name in names}
     own = {
         "PATH": PATH,
-        "HOME": str(home),
-        **{name: str(home / folder) for name, folder in XDG.items()},
+        "HOME": home,
+        "TMPDIR": temporary,
+        **{name: f"{home}/{folder}" for name, folder in XDG.items()},
         "LANG": "C.UTF-8",
         "TERM": "dumb",
         # Nobody can type a password.
@@ -140,40 +149,76 @@ def find_repositories(directory: Path) -> list[Path]:
     return found[:REPOSITORIES]
 
 
-def make_home(directory: Path, user: tuple[int, int] | None) -> Path:
-    """Return a private folder as `HOME` of commands, the same for each call.
+def make_private_folders(
+    directory: Path, user: tuple[int, int] | None, name: str = ""
+) -> tuple[str, str]:
+    """Return private folders for `HOME` and temporary files.
 
-    It is outside the directory, which may be a repository. If there is something else in its place,
-    or if others may write there, another folder is made. If none can be made, the path does not
-    exist.
+    They are the same for each command of sessions of an owner, whose name is given, in a directory.
+    Another owner could leave settings in them that execute programs.
+
+    They are outside the directory, which may be a repository, and in a folder that commands cannot
+    change. If there is something else in its place, or if others may write there, another one is
+    made. If none can be made, the paths do not exist.
     """
     owner = user or (os.geteuid(), os.getegid())
-    digest = hashlib.sha256(os.fsencode(directory)).hexdigest()[:16]
+    digest = hashlib.sha256(os.fsencode(directory) + f"\0{name}".encode()).hexdigest()[:16]
     # The folder of another user must be in a place that everybody can access.
     temporary = "/tmp" if user else tempfile.gettempdir()  # noqa: S108
-    home = Path(temporary, f"amplifierd-home-{owner[0]}-{digest}")
+    top = Path(temporary, f"amplifierd-session-{owner[0]}-{digest}")
+    names = ("home", "tmp")
     try:
-        with contextlib.suppress(FileExistsError):
-            home.mkdir(0o700)
-            os.chown(home, *owner, follow_symlinks=False)
-        found = os.lstat(home)
-        if stat.S_ISDIR(found.st_mode) and found.st_uid == owner[0] and not found.st_mode & 0o022:
-            return home
-        other = Path(tempfile.mkdtemp(prefix="amplifierd-home-", dir=temporary))
-        os.chown(other, *owner)
-        return other
+        if not all(_make_private(path, owner) for path in (top, *(top / name for name in names))):
+            top = Path(tempfile.mkdtemp(prefix="amplifierd-session-", dir=temporary))
+            os.chown(top, *owner)
+            for name in names:
+                _make_private(top / name, owner)
     except OSError:
-        return Path("/nonexistent")
+        top = Path("/nonexistent")
+    return str(top / names[0]), str(top / names[1])
 
 
-def parse_writable(config: dict[str, Any]) -> tuple[str, ...]:
-    """Return the folders that commands may write to besides the directory; raise EngineError."""
-    if config.get("writable") is None:
-        return ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
-    paths = _parse_texts(config, "writable")
+def _make_private(folder: Path, owner: tuple[int, int]) -> bool:
+    """Make a folder of the owner, if nothing is there; tell whether there is one of its own."""
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(0o700)
+        os.chown(folder, *owner, follow_symlinks=False)
+    found = os.lstat(folder)
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == owner[0] and not found.st_mode & 0o022
+
+
+def parse_folders(config: dict[str, Any], name: str) -> tuple[str, ...]:
+    """Return the absolute paths that a config lists; raise EngineError `bad_tool`."""
+    paths = _parse_texts(config, name)
     if any(not path.startswith("/") or "\0" in path for path in paths):
-        raise bad_tool("`writable` of tool-bash is a list of absolute paths.")
-    return paths
+        raise bad_tool(f"`{name}` of tool-bash is a list of absolute paths.")
+    return tuple(os.path.normpath(path) for path in paths)
+
+
+def parse_network(config: dict[str, Any]) -> bool:
+    value = config.get("network", False)
+    if not isinstance(value, bool):
+        raise bad_tool("`network` of tool-bash is true or false.")
+    return value
+
+
+def parse_sandbox(config: dict[str, Any]) -> str:
+    """Return `auto`, `required` or `off`: the stricter one of the daemon's and the profile's.
+
+    Raises EngineError `bad_tool`.
+    """
+    # YAML reads `off` as false.
+    value = config.get("sandbox", "auto")
+    value = {False: "off", True: "required"}.get(value, value) if value in (True, False) else value
+    if value not in SANDBOX_CHOICES:
+        raise bad_tool("`sandbox` of tool-bash is auto, required or off.")
+    daemon = settings.SANDBOX or ("required" if settings.REQUIRE_KEYS else "auto")
+    if value == "off" and daemon == "required":
+        raise bad_tool(
+            "The profile turns the sandbox of tool-bash off, but this daemon requires it "
+            "(AMPLIFIERD_SANDBOX). Remove `sandbox: off` from the profile."
+        )
+    return value if value != "auto" else daemon
 
 
 def _parse_texts(config: dict[str, Any], name: str) -> tuple[str, ...]:

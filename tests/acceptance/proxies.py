@@ -1,8 +1,7 @@
-"""Proxies before a daemon: real ones as docs/proxies.md has them, and a small one of our own."""
+"""Proxies before a daemon: real ones with the files of deploy/, and a small one of our own."""
 
 import contextlib
 import getpass
-import re
 import shutil
 import subprocess
 import threading
@@ -14,15 +13,9 @@ from pathlib import Path
 from amplifierd.common.program import BASE_DIR
 from tests.harness.daemon import free_port
 
-PAGE = BASE_DIR / "docs" / "proxies.md"
+DEPLOY = BASE_DIR / "deploy"
 PREFIX = "/amplifierd"
 HOST = "daemon.example"
-
-
-def block(language: str) -> str:
-    """Return the one block of the page in that language."""
-    (found,) = re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    return str(found)
 
 
 def localized(text: str, daemon_port: int, certificate: Path, key: Path) -> str:
@@ -40,9 +33,9 @@ def localized(text: str, daemon_port: int, certificate: Path, key: Path) -> str:
 
 @contextlib.contextmanager
 def nginx(folder: Path, daemon_port: int, certificate: Path, key: Path) -> Iterator[int]:
-    """Run nginx with the block of the page; give its port."""
+    """Run nginx with the file of deploy/; give its port."""
     port = free_port()
-    text = localized(block("nginx"), daemon_port, certificate, key)
+    text = localized((DEPLOY / "nginx.conf").read_text(), daemon_port, certificate, key)
     text = text.replace("listen 443 ssl", f"listen 127.0.0.1:{port} ssl")
     (folder / "nginx.conf").write_text(
         f"daemon off; user {getpass.getuser()}; pid {folder}/nginx.pid;\n"
@@ -60,9 +53,9 @@ def nginx(folder: Path, daemon_port: int, certificate: Path, key: Path) -> Itera
 
 @contextlib.contextmanager
 def caddy(folder: Path, daemon_port: int, certificate: Path, key: Path) -> Iterator[int]:
-    """Run Caddy with the block of the page; give its port."""
+    """Run Caddy with the file of deploy/; give its port."""
     port = free_port()
-    text = localized(block("caddy"), daemon_port, certificate, key)
+    text = localized((DEPLOY / "Caddyfile").read_text(), daemon_port, certificate, key)
     text = text.replace("daemon.example {", f"https://daemon.example:{port} {{", 1)
     options = "{\nadmin off\nauto_https disable_redirects\nskip_install_trust\n}\n"
     (folder / "Caddyfile").write_text(options + text)

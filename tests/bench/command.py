@@ -14,7 +14,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 
 from amplifierd.postgres import PostgresError, leaving_on_signals
-from tests.bench import engine, fill, goal_table, goals, limits, lists, operations, streams
+from tests.bench import engine, fill, goal_table, goals, limits, lists, operations, scale, streams
 from tests.bench.client import BenchError
 from tests.bench.daemon import Daemon, daemon
 from tests.bench.load import Figures, Measured
@@ -28,7 +28,7 @@ from tests.bench.report import (
     render_page,
 )
 
-PARTS = ("goals", "limits", "requests", "lists", "streams", "engine")
+PARTS = ("goals", "limits", "requests", "lists", "streams", "scale", "engine")
 # There are many lists: each is measured for so much less of the time.
 LIST_SHARE = 3
 # Runs at once are watched for so many times as long: what is slow shows only after a while.
@@ -145,6 +145,10 @@ class Command(BaseCommand):
     def measure_streams(self, report: Report, options: dict[str, Any]) -> dict[str, Any]:
         """Measure streams, the rescue of a run and its cancel."""
         return {"streams": streams.measure_streams(options["seconds"], self.say)}
+
+    def measure_scale(self, report: Report, options: dict[str, Any]) -> dict[str, Any]:
+        """Measure a crowd of idle streams, and a session of a hundred thousand events."""
+        return {"scale": scale.measure_scale(options["seconds"], self.say)}
 
     def measure_engine(self, report: Report, options: dict[str, Any]) -> dict[str, Any]:
         """Measure what a token costs, how many runs a worker holds, and approvals."""

@@ -35,6 +35,7 @@ class Report:
     console: Sequence[Figures] = ()
     writes: Sequence[Written] = ()
     streams: Sequence[Line] = ()
+    scale: Sequence[Line] = ()
     engine: EngineFigures | None = None
     goals: Goals | None = None
     full: Sequence[Full] = ()
@@ -76,6 +77,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "console": [asdict(page) for page in report.console],
         "writes": [asdict(written) for written in report.writes],
         "streams": [asdict(line) for line in report.streams],
+        "scale": [asdict(line) for line in report.scale],
         "engine": asdict(report.engine) if report.engine else None,
         "goals": goals_json(report.goals) if report.goals else None,
         "full": [asdict(each) for each in report.full],
@@ -153,6 +155,9 @@ def sections(report: Report) -> list[Section]:
     if report.streams:
         rows = [[line.what, line.found] for line in report.streams]
         found.append(Section("Streams, rescue and cancel", STREAM_HEADINGS, rows))
+    if report.scale:
+        rows = [[line.what, line.found] for line in report.scale]
+        found.append(Section("Many streams, and a long session", ["scale", "measured"], rows))
     if report.engine:
         found += engine_sections(report.engine)
     return found

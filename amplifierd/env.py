@@ -105,6 +105,14 @@ def url_prefix(name: str, taken: Collection[str]) -> str:
     return f"/{value}"
 
 
+def cell(name: str) -> str:
+    """Return the variable, two hex digits or nothing; raise ImproperlyConfigured for others."""
+    value = text(name)
+    if value and not re.fullmatch("[0-9a-f]{2}", value):
+        raise ImproperlyConfigured(f"{name} must be two hex digits such as 0a, not {value!r}.")
+    return value
+
+
 def folder(name: str, default: Path) -> Path:
     """Return the variable as an absolute path, `~` expanded; the folder need not exist."""
     return Path(text(name, str(default))).expanduser().absolute()

@@ -17,6 +17,8 @@ HOST = env.text("AMPLIFIERD_HOST", "127.0.0.1")
 PORT = env.number("AMPLIFIERD_PORT", 8420)
 # Whether a proxy that ends TLS is in front; then its X-Forwarded-For and -Proto are trusted.
 BEHIND_PROXY = env.flag("AMPLIFIERD_BEHIND_PROXY")
+# The cell that this installation is, if there are several: ids and keys that it makes carry it.
+CELL = env.cell("AMPLIFIERD_CELL")
 # The path below which a proxy serves the daemon, without a slash at its end; empty for none.
 OWN_PATHS = ("admin", "api", "docs", "favicon.ico", "livez", "readyz", "static")
 PREFIX = env.url_prefix("AMPLIFIERD_PREFIX", OWN_PATHS)

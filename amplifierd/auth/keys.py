@@ -9,6 +9,7 @@ import string
 from datetime import datetime, timedelta
 from typing import ClassVar
 
+from django.conf import settings
 from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -38,8 +39,11 @@ class InvalidKey(Exception):
 def create(
     *, name: str, owner: str, scope: str = Scope.WRITE, expires_at: datetime | None = None
 ) -> tuple[ApiKey, str]:
-    """Create a key; return its row, and the key itself, which cannot be read again."""
-    prefix = "".join(secrets.choice(ALPHABET) for _ in range(8))
+    """Create a key; return its row, and the key itself, which cannot be read again.
+
+    It begins with the cell, if there are several: a proxy finds the cell of a request by it.
+    """
+    prefix = settings.CELL + "".join(secrets.choice(ALPHABET) for _ in range(8 - len(settings.CELL)))
     key = f"amp_{prefix}_{secrets.token_urlsafe(32)}"
     made = ApiKey.objects.create(
         prefix=prefix,

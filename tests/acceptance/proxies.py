@@ -34,8 +34,15 @@ def localized(text: str, daemon_port: int, certificate: Path, key: Path) -> str:
 @contextlib.contextmanager
 def nginx(folder: Path, daemon_port: int, certificate: Path, key: Path) -> Iterator[int]:
     """Run nginx with the file of deploy/; give its port."""
-    port = free_port()
     text = localized((DEPLOY / "nginx.conf").read_text(), daemon_port, certificate, key)
+    with serve_nginx(folder, text) as port:
+        yield port
+
+
+@contextlib.contextmanager
+def serve_nginx(folder: Path, text: str) -> Iterator[int]:
+    """Run nginx with this in its `http` block, on a port of its own; give the port."""
+    port = free_port()
     text = text.replace("listen 443 ssl", f"listen 127.0.0.1:{port} ssl")
     (folder / "nginx.conf").write_text(
         f"daemon off; user {getpass.getuser()}; pid {folder}/nginx.pid;\n"

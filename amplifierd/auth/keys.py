@@ -43,7 +43,9 @@ def create(
 
     It begins with the cell, if there are several: a proxy finds the cell of a request by it.
     """
-    prefix = settings.CELL + "".join(secrets.choice(ALPHABET) for _ in range(8 - len(settings.CELL)))
+    prefix = settings.CELL + "".join(
+        secrets.choice(ALPHABET) for _ in range(8 - len(settings.CELL))
+    )
     key = f"amp_{prefix}_{secrets.token_urlsafe(32)}"
     made = ApiKey.objects.create(
         prefix=prefix,

@@ -34,11 +34,11 @@ case "${1:-}" in
     echo "This server is the primary. Start the other one again, then run promote.sh --pair here."
     ;;
 --pair)
-    until [ "$(ask "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'")" -gt 0 ]; do
+    until [ "$(ask "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND application_name = 'standby'")" -gt 0 ]; do
         echo "Waiting for the standby to stream." >&2
         sleep 1
     done
-    set_standbys "*"
+    set_standbys "standby"
     echo "The standby is synchronous: what is acknowledged is on both disks."
     ;;
 *)

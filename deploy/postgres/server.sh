@@ -42,7 +42,9 @@ make_cluster() {
     } >>"$PGDATA/pg_hba.conf"
     cat >>"$PGDATA/postgresql.conf" <<CONF
 max_connections = 300
-# A lost peer is noticed within a minute; its segments are kept for as long as there is space.
+# A lost standby is noticed within a minute. What it has not got is kept for it, and what a former
+# primary needs that comes back without a slot.
+wal_keep_size = 1GB
 wal_level = replica
 max_wal_senders = 10
 max_replication_slots = 10
@@ -51,7 +53,8 @@ hot_standby = on
 wal_log_hints = on
 # Acknowledged means: on the disks of both. Nothing is acknowledged while there is no standby.
 synchronous_commit = on
-synchronous_standby_names = '*'
+# By its name: the copy that a new standby begins with is no standby yet.
+synchronous_standby_names = 'standby'
 # A cut connection does not leave its transaction behind.
 tcp_keepalives_idle = 5
 tcp_keepalives_interval = 2
@@ -62,6 +65,11 @@ CONF
     pg_ctl --pgdata="$PGDATA" --wait --silent start \
         --options="-c listen_addresses='' -c unix_socket_directories='$sockets' -c port=$port -c synchronous_standby_names=''" >/dev/null
     createdb --host="$sockets" --port="$port" --username=amplifierd amplifierd
+    # What the daemon sets for each connection, where PgBouncer does not pass it on.
+    psql --host="$sockets" --port="$port" --username=amplifierd --dbname=postgres --no-psqlrc -qc \
+        "ALTER ROLE amplifierd SET statement_timeout = '60s'" -c \
+        "ALTER ROLE amplifierd SET idle_in_transaction_session_timeout = '120s'" -c \
+        "ALTER ROLE amplifierd SET client_connection_check_interval = '1s'"
     pg_ctl --pgdata="$PGDATA" --wait --silent stop
 }
 
@@ -72,25 +80,29 @@ copy_peer() {
     # A slot of an earlier attempt stands for nothing.
     psql "$peer" --no-psqlrc -qtAc "SELECT pg_drop_replication_slot(slot_name)
         FROM pg_replication_slots WHERE slot_name = '$NODE' AND NOT active" >/dev/null
-    pg_basebackup --dbname="$peer application_name=$NODE" --pgdata="$PGDATA" --wal-method=stream \
-        --checkpoint=fast --create-slot --slot="$NODE" --write-recovery-conf
+    pg_basebackup --dbname="$peer application_name=copy" --pgdata="$PGDATA" --wal-method=stream \
+        --checkpoint=fast --create-slot --slot="$NODE"
     chmod 0700 "$PGDATA"
+    configure_standby
 }
 
-# Drops what the other one does not have. pg_rewind needs a cluster that was stopped in order.
+# The password comes from the environment.
+configure_standby() {
+    touch "$PGDATA/standby.signal"
+    printf "%s\n" "primary_slot_name = '$NODE'" \
+        "primary_conninfo = '$peer application_name=standby'" >>"$PGDATA/postgresql.auto.conf"
+}
+
+# Drops what the other one does not have.
 follow_peer() {
     say "becoming a standby of $PEER"
-    rm -f "$PGDATA/standby.signal"
-    if [ -f "$PGDATA/postmaster.pid" ] || [ "$(pg_controldata "$PGDATA" | sed -n 's/^Database cluster state: *//p')" != "shut down" ]; then
-        rm -f "$PGDATA/postmaster.pid"
-        postgres --single -D "$PGDATA" -c synchronous_standby_names='' postgres </dev/null >/dev/null 2>&1 || true
-    fi
+    rm -f "$PGDATA/postmaster.pid"
     psql "$peer" --no-psqlrc -qtAc "SELECT pg_create_physical_replication_slot('$NODE', true)
         WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '$NODE')" >/dev/null
-    if pg_rewind --target-pgdata="$PGDATA" --source-server="$peer" --write-recovery-conf >&2; then
-        # pg_rewind writes neither the name nor the slot. The password comes from the environment.
-        printf "%s\n" "primary_slot_name = '$NODE'" \
-            "primary_conninfo = '$peer application_name=$NODE'" >>"$PGDATA/postgresql.auto.conf"
+    # Until its first checkpoint a new primary does not show that it has left the old timeline.
+    psql "$peer" --no-psqlrc -qc CHECKPOINT
+    if pg_rewind --target-pgdata="$PGDATA" --source-server="$peer" >&2; then
+        configure_standby
     else
         copy_peer
     fi

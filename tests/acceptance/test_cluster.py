@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -212,11 +213,10 @@ class Cluster:
 
 
 @pytest.fixture
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    folder = tmp_path_factory.mktemp("cluster")
-    # The account of the servers must get through.
-    for parent in (folder, *folder.parents[:2]):
-        parent.chmod(0o755)
+def cluster() -> Iterator[Cluster]:
+    # Not pytest's folder, through which the account of the servers does not get.
+    folder = Path(tempfile.mkdtemp(prefix="amplifierd-cluster-"))
+    folder.chmod(0o755)
     own = Cluster(folder)
     try:
         own.start_server("postgres-a")
@@ -248,9 +248,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     finally:
         for name in [*own.processes]:
             own.kill(name)
-        if sys.exc_info()[0]:
-            for log in folder.glob("*.log"):
-                print(f"== {log.name}\n{log.read_text()[-4000:]}")
+        # Shown if the test fails.
+        for log in folder.glob("*.log"):
+            print(f"== {log.name}\n{log.read_text()[-6000:]}")
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def talk(own: Cluster, session: str, content: str) -> str:

@@ -2,10 +2,10 @@
 
 import re
 from typing import Any
+from unittest import mock
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from unittest import mock
 
 from amplifierd import env
 from amplifierd.common.formats import new_id, new_session_id

@@ -33,7 +33,7 @@ def keys_and_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dic
 
     def start(cell: str) -> str:
         assert manage(daemons[cell], "migrate").returncode == 0
-        key = key_of(daemons[cell], f"owner-{cell}")
+        key = key_of(daemons[cell], f"owner-{cell}", "admin")
         daemons[cell].start()
         return key
 

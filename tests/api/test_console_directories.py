@@ -105,3 +105,18 @@ def test_letting_one_go_keeps_the_root(admin: Client) -> None:
 def test_who_may_not_look_sees_nothing(client: Client, catalogue: None) -> None:
     client.force_login(User.objects.create_user("nobody", is_staff=True))
     assert client.get(LIST).status_code == 403
+
+
+def test_owner_and_shares_are_changed_with_a_check(admin: Client) -> None:
+    add("app")
+    row = AmplifiedDirectory.objects.get(relative_path="app")
+    url, form = f"{LIST}{row.pk}/change/", {"default_profile": "", "metadata": "{}"}
+    wrong = admin.post(url, form | {"owner": "alice", "shares": '{"bob": "all"}'})
+    assert "is `read`, `write`, or null for nothing" in wrong.content.decode()
+    right = form | {"owner": "alice", "shares": '{"bob": "read", "*": null}'}
+    assert admin.post(url, right).status_code == 302
+    row.refresh_from_db()
+    assert (row.owner, row.shares) == ("alice", {"bob": "read"})
+    assert admin.post(url, form | {"owner": "", "shares": ""}).status_code == 302
+    row.refresh_from_db()
+    assert (row.owner, row.shares) == (None, {})

@@ -48,7 +48,12 @@ QUESTION = "[a]pprove, a[l]ways, [d]eny> "
 WHY = "Why not? "
 KEYS = {"a": "approve", "l": "always", "d": "deny"}
 ANSWERS = KEYS | {answer: answer for answer in KEYS.values()}
-WAYS = "SESSION, --last, --choose and --profile each say which session; give one of them."
+WAYS = (
+    "SESSION, --last, --choose, and a new one (--profile, --directory) each say which session; "
+    "give one of them."
+)
+# The options of a new session, and their names in the API.
+OF_NEW = {"profile": "profile_name", "directory": "amplified_dir"}
 # In the inbox: Ctrl-C or Escape was pressed.
 STOP = "stop"
 
@@ -390,7 +395,7 @@ def run_chat(terminal: Terminal, options: Namespace) -> None:
 def find_chat(terminal: Terminal, options: Namespace) -> str | None:
     """Return the id of the session to continue, None for a new one."""
     text, client = options.session, terminal.client
-    if sum([text is not None, options.last, options.choose, options.profile is not None]) > 1:
+    if sum([text is not None, options.last, options.choose, bool(describe_new(options))]) > 1:
         raise ApiError(WAYS)
     can_choose = sys.stdin.isatty() and terminal.screen.is_terminal
     if options.choose and not can_choose:
@@ -431,11 +436,16 @@ def choose(terminal: Terminal, found: list[JSON]) -> str:
     return found[0]["sessionId"]
 
 
+def describe_new(options: Namespace) -> JSON:
+    """Return what the options say of a new session, as the API takes it."""
+    given = {key: getattr(options, name) for name, key in OF_NEW.items()}
+    return {key: value for key, value in given.items() if value is not None}
+
+
 def open_session(client: Client, session_id: str | None, options: Namespace) -> JSON:
     """Return the session, a copy of it with --fork, or a new one; start it if necessary."""
     if session_id is None:
-        body = {} if options.profile is None else {"profile_name": options.profile}
-        session_id = client.post("sessions/", body)["sessionId"]
+        session_id = client.post("sessions/", describe_new(options))["sessionId"]
     elif options.fork:
         session_id = client.post(f"sessions/{session_id}/fork")["sessionId"]
     session = client.get(f"sessions/{session_id}")

@@ -102,6 +102,7 @@ def add_chat(parser: ArgumentParser) -> None:
     parser.add_argument("--last", action="store_true", help="the session that changed last")
     parser.add_argument("--choose", action="store_true", help="choose one from a list")
     parser.add_argument("--profile", metavar="NAME", help="the profile of a new session")
+    parser.add_argument("--directory", metavar="PATH", help="its directory; default: the root `.`")
     parser.add_argument("--fork", action="store_true", help="talk to a copy of it instead")
     parser.add_argument("--message", metavar="TEXT", help="send this, print the answer and exit")
     parser.add_argument("--thinking", action="store_true", help="show all of its reasoning")

@@ -14,6 +14,7 @@ from django.core.management import CommandError
 from django.db import connection
 from rich.console import Console
 
+from profiles_app.models import AmplifiedDirectory
 from sessions_app.cli import chat
 from sessions_app.cli.blocks import LiveBlock
 from sessions_app.cli.client import Client, Daemon
@@ -68,6 +69,13 @@ def test_without_a_session_one_is_created_and_started(catalogue: None) -> None:
     assert (session.status, session.profile_name) == ("active", MOCK)
 
 
+def test_a_new_session_is_in_the_directory_that_is_given(catalogue: None) -> None:
+    AmplifiedDirectory.objects.create(relative_path="app")
+    with worker(answer("hi")):
+        ask("--profile", MOCK, "--directory", "app", "--message", "hello")
+    assert Session.objects.get().amplified_dir == "app"
+
+
 def test_a_created_session_is_started(make: Callable[..., Session]) -> None:
     session = make("created")
     with worker(answer("hi")):
@@ -83,6 +91,8 @@ def test_an_ended_session_is_refused_with_the_reason(make: Callable[..., Session
 def test_a_session_and_a_profile_do_not_go_together(session: Session) -> None:
     with pytest.raises(CommandError, match="give one of them"):
         ask(session.id, "--profile", MOCK)
+    with pytest.raises(CommandError, match="give one of them"):
+        ask("--last", "--directory", "app")
 
 
 def test_a_part_of_the_name_is_enough(make: Callable[..., Session]) -> None:

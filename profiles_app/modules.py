@@ -94,8 +94,8 @@ def list_usable(kind: str) -> dict[str, Module]:
 
 def find_capabilities(kind: str, module: str) -> Capabilities | None:
     """Return what a module of a kind can do; None if the daemon does not have it."""
-    usable = list_usable(kind)
-    return usable[module].capabilities if module in usable else None
+    found = _find_modules(kind).get(module)
+    return None if found is None or found.error else found.capabilities
 
 
 def find_settings(kind: str, module: str = "") -> frozenset[str]:

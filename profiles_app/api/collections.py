@@ -36,7 +36,7 @@ from profiles_app.api.serializers import (
 from profiles_app.exceptions import ModuleNotFound, ProfileNotFound
 from profiles_app.models import Collection
 from profiles_app.services import collections, collections_sync
-from profiles_app.services.profile_validation import list_modules
+from profiles_app.services.known_modules import list_modules
 
 NAME = text("A name.", example="foundation")
 

@@ -16,6 +16,7 @@ from profiles_app.models.directory import ROOT
 from profiles_app.modules import locate
 from profiles_app.services import overrides
 from profiles_app.services.directories import require_directory, strip_root
+from profiles_app.services.known_modules import require_known
 from profiles_app.services.overrides_rules import has_address
 from profiles_app.services.profiles import resolve_profile
 
@@ -39,7 +40,8 @@ def build_mount_plan(
     `mountPoints` keeps the profile's order; `providers`, `tools`, `hooks`, `agents` and `context`
     are the same mounts by their `moduleId`. `settings` are those of the session: the profile's
     `session` and the overrides that are not modules; `session.settings` are the caller's overrides.
-    References `${NAME}` stay. Raises InvalidDefinition for wrong overrides.
+    References `${NAME}` stay. Raises InvalidDefinition for wrong overrides, and for a module that
+    the daemon does not have.
     """
     modules = {key: item for key, item in profile.definition.items() if key not in TEXTS}
     if place := find_secret(modules, str(profile)):
@@ -47,6 +49,7 @@ def build_mount_plan(
             f"{place}: the profile has a secret, which is never stored; write ${{NAME}} there."
         )
     sections = overrides.apply(profile.definition, settings_overrides)
+    require_known(sections, where=f"{profile}: ")
     mounts = list(_list_mounts(str(profile), sections))
     kinds = MODULE_LISTS | TEXTS
     return {

@@ -11,26 +11,22 @@ from typing import Any
 
 from amplifierd.common.redaction import list_parts
 from profiles_app import definition, modules, profile_format
-from profiles_app.definition import MODULE_LISTS, SESSION_MODULES
+from profiles_app.definition import MODULE_LISTS
 from profiles_app.exceptions import InvalidDefinition, NotCompilable, ProfileExists
 from profiles_app.front_matter import locate_error
-from profiles_app.models import Collection, Profile
+from profiles_app.models import Profile
 from profiles_app.profile_format import ProfileFile
 from profiles_app.services import profiles
-from profiles_app.services.overrides_rules import ASKS, ENGINE, is_approval
+from profiles_app.services.known_modules import find_new_unknown, find_unknown, list_entries
+from profiles_app.services.overrides_rules import ASKS, is_approval
 from profiles_app.services.profiles import find_version, resolve_profile
 
-TYPES = ("provider", "tool", "hook", "orchestrator", "context-manager")
 # The beginning of a reference that is not valid.
 NO_REFERENCE = re.compile(r"\$\{(?![A-Za-z_][A-Za-z0-9_]*\})")
 # The `source` of a module: a collection, a folder or a repository.
 SOURCE = re.compile(r"(git\+)?[a-z][a-z0-9+]*:\S+|[A-Za-z0-9@~./][^\s:]*")
-# The types of which only the daemon's own modules run, whatever `source` a profile gives.
-OWN = ("provider", "tool")
-NO_OTHERS = {"tool": " The daemon executes its own tools and MCP servers."}
-# The most errors of one answer, and the most modules that one of them lists.
+# The most errors of one answer.
 ERRORS = 100
-LISTED = 20
 # Bytes of front matter in the editor: more than in a file, because a copy contains its texts.
 FRONT_LIMIT = 64 * 1024
 
@@ -44,30 +40,6 @@ class Mistake:
     line: int
     detail: str
     is_grave: bool = True
-
-
-def list_modules() -> list[dict[str, Any]]:
-    """Return all known modules, the daemon's own first.
-
-    Each has an id, type, name, location, collection (null: the daemon's own) and description.
-    Modules of collections are only listed, never executed.
-    """
-    own = [
-        {
-            "id": name,
-            "type": kind,
-            "name": name,
-            "location": modules.locate(kind, name),
-            "collection": None,
-            "description": None,
-        }
-        for kind in TYPES
-        for name in modules.list_usable(kind)
-    ]
-    contents = Collection.objects.order_by("name").values_list("name", "contents")
-    return own + [
-        module | {"collection": name} for name, held in contents for module in held["modules"]
-    ]
 
 
 def compile_profile(name: str) -> Profile:
@@ -95,50 +67,23 @@ def find_errors(sections: dict[str, Any]) -> list[Error]:
 
 
 def _find_module_errors(sections: dict[str, Any]) -> Iterator[Error]:
-    session = sections["session"]
-    engine = modules.name_engine(session)
-    if error := modules.find_error("engine", engine):
-        yield _error(f"session.{ENGINE}", "unknown_module", _explain("engine", engine, error))
-    if not modules.has_known_modules(session):
+    for where, detail in find_unknown(sections):
+        yield _error(where, "unknown_module", detail)
+    if not modules.has_known_modules(sections["session"]):
         # The modules of another engine are not known here.
         return
-    # The names by which a profile may name the modules of each type.
-    known: dict[str, set[str]] = {kind: set() for kind in TYPES}
-    for module in list_modules():
-        if module["type"] in known and not (module["type"] in OWN and module["collection"]):
-            known[module["type"]] |= {module["id"], module["name"]}
-    for key, kind in SESSION_MODULES.items():
-        if entry := session.get(key):
-            yield from _check_module(kind, f"session.{key}", entry, sorted(known[kind]))
-    for section, kind in MODULE_LISTS.items():
-        for index, entry in enumerate(sections[section]):
-            yield from _check_module(kind, f"{section}[{index}]", entry, sorted(known[kind]))
+    for kind, where, entry in list_entries(sections):
+        source, approval = entry["source"], entry["config"].get(ASKS)
+        if source is not None and not SOURCE.fullmatch(source):
+            yield _error(
+                f"{where}.source", "reference", "This is not a collection, folder or repository."
+            )
+        if kind == "tool" and not (approval is None or is_approval(approval)):
+            detail = f"`{ASKS}` is true, or a list of names of the tool's functions."
+            yield _error(f"{where}.config.{ASKS}", "invalid", detail)
     for section, kind in MODULE_LISTS.items():
         for index, code, detail in modules.find_config_errors(kind, sections[section]):
             yield _error(f"{section}[{index}].config", code, detail)
-
-
-def _check_module(
-    kind: str, where: str, entry: dict[str, Any], known: list[str]
-) -> Iterator[Error]:
-    module, source = entry["module"], entry["source"]
-    if source is not None and not SOURCE.fullmatch(source):
-        yield _error(
-            f"{where}.source", "reference", "This is not a collection, folder or repository."
-        )
-    if error := modules.find_error(kind, module):
-        detail = _explain(f"{kind} module", module, error)
-        yield _error(f"{where}.module", "unknown_module", detail)
-    elif module not in known and (source is None or kind in OWN):
-        more = ", …" if len(known) > LISTED else ""
-        listed = ", ".join(known[:LISTED]) or "none"
-        hint = NO_OTHERS.get(kind, "") if kind in OWN else " Give the `source` of another."
-        detail = f"There is no {kind} module {module!r}; known are: {listed}{more}.{hint}"
-        yield _error(f"{where}.module", "unknown_module", detail)
-    approval = entry["config"].get(ASKS)
-    if kind == "tool" and not (approval is None or is_approval(approval)):
-        detail = f"`{ASKS}` is true, or a list of names of the tool's functions."
-        yield _error(f"{where}.config.{ASKS}", "invalid", detail)
 
 
 def _find_false_references(value: Any, where: str) -> Iterator[Error]:
@@ -147,12 +92,6 @@ def _find_false_references(value: Any, where: str) -> Iterator[Error]:
         yield from _find_false_references(item, place)
     if isinstance(value, str) and ".config" in where and NO_REFERENCE.search(value):
         yield _error(where, "reference", "A reference is written ${NAME}: letters, digits and _.")
-
-
-def _explain(noun: str, name: str, error: str) -> str:
-    return (
-        f"The {noun} {name!r} cannot be used. Correct or remove its package, and restart: {error}"
-    )
 
 
 def _error(field: str, code: str, detail: str) -> Error:
@@ -171,8 +110,14 @@ def find_mistakes(text: str, name: str | None) -> list[Mistake]:
         return [Mistake(*locate_error(content, str(error)))]
     except ProfileExists as error:
         return [Mistake(*locate_error(content, f"profile.name: {error}"))]
+    saved = Profile.objects.filter(collection=profiles.LOCAL, name=name).first()
+    before = saved.definition if saved else None
+    refused = {place for place, _ in find_new_unknown(file.definition, before)}
     return [
-        Mistake(*locate_error(content, f"{error['field']}: {error['detail']}"), is_grave=False)
+        Mistake(
+            *locate_error(content, f"{error['field']}: {error['detail']}"),
+            is_grave=error["field"] in refused,
+        )
         for error in find_errors(file.definition)
     ]
 

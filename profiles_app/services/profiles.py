@@ -28,6 +28,7 @@ from profiles_app.exceptions import (
 )
 from profiles_app.models import Profile, ProfileVersion, Source
 from profiles_app.profile_format import require_name
+from profiles_app.services.known_modules import require_known
 
 LOCAL = "local"
 FIRST_VERSION = "1.0.0"
@@ -107,9 +108,11 @@ def create(
     """Create `local/<name>` and return it.
 
     `sections` are those of a definition, `modules` the session's own (`orchestrator`, `context`).
-    Raises InvalidDefinition, LiteralSecret, ProfileExists.
+    Raises InvalidDefinition, also for a module that the daemon does not have, LiteralSecret,
+    ProfileExists.
     """
     content = _merge_sections(definition.empty_definition(), sections, modules)
+    require_known(content)
     return _create(
         name, version=version, description=description, instruction=instruction, definition=content
     )
@@ -143,8 +146,8 @@ def update(
 
     A section replaces the old one; so does a module of the session, and None removes it. `texts`
     are `version`, `description` and `instruction`. `expected_version` is the number that the caller
-    has seen. Raises ProfileNotFound, ProfileReadOnly, StaleVersion,
-    InvalidDefinition, LiteralSecret.
+    has seen. Raises ProfileNotFound, ProfileReadOnly, StaleVersion, LiteralSecret, and
+    InvalidDefinition, also for a new module that the daemon does not have.
     """
     with transaction.atomic():
         profile = _lock_local(name)
@@ -162,6 +165,7 @@ def update(
                     for name, text in sections[section].items()
                 )
             changed["definition"] = _merge_sections(base, sections, modules)
+            require_known(changed["definition"], before=base)
         for field, value in changed.items():
             setattr(profile, field, value)
         # PostgreSQL compares and counts versions: for Python, true and 1 are equal.

@@ -11,6 +11,7 @@ from django.http import HttpResponse
 from django.test import Client
 from pytest_django import DjangoAssertNumQueries
 
+from profiles_app.definition import validate_definition
 from profiles_app.models import Profile
 from profiles_app.services import profiles
 
@@ -175,7 +176,7 @@ MISTAKES = {
     "no reference": ("temperature: 0.2", "base_url: ${1}", 10, "A reference is written ${NAME}"),
 }
 # The text can be saved all the same: what it needs may come later.
-MILD = ("unknown module", "no reference")
+MILD = ("no reference",)
 
 
 def wrong(name: str) -> str:
@@ -390,7 +391,8 @@ def test_buttons_activate_and_deactivate(admin_client: Client, mine: Profile) ->
 
 def test_compiling_shows_all_that_is_missing(admin_client: Client, mine: Profile) -> None:
     assert "A session would find all that local/mine names." in step(admin_client, mine, "check")
-    save(admin_client, mine, wrong("unknown module"))
+    content = mine.definition | {"providers": [{"module": "provider-mok"}]}
+    Profile.objects.filter(pk=mine.pk).update(definition=validate_definition(content))
     assert "There is no provider module &#x27;provider-mok&#x27;" in step(
         admin_client, mine, "check"
     )

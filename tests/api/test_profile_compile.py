@@ -6,6 +6,7 @@ import pytest
 from django.http import HttpResponse
 from django.test import Client
 
+from profiles_app.definition import validate_definition
 from profiles_app.models import Profile
 from profiles_app.services import profiles
 
@@ -19,8 +20,11 @@ def post(client: Client, url: str) -> HttpResponse:
 
 
 def compiled(client: Client, **sections: Any) -> HttpResponse:
-    modules = sections.pop("modules", None)
-    profiles.create("mine", sections=sections, modules=modules)
+    """Compile a profile as it may be in the database, whatever can be made now."""
+    session = sections.pop("modules", {})
+    profiles.create("mine")
+    content = validate_definition({"session": session, **sections})
+    Profile.objects.filter(name="mine").update(definition=content)
     return post(client, f"{BASE}/local/mine/compile")
 
 

@@ -173,9 +173,12 @@ def test_a_literal_secret_is_refused(client: Client, config: dict[str, Any]) -> 
 @pytest.mark.parametrize(
     "module",
     [
-        {"module": "p", "config": {"api_key": "${KEY}", "headers": {"token": "Bearer ${T}"}}},
-        {"module": "p", "config": {"base_url": "https://${USER}@host/v1"}},
-        {"module": "p", "source": "git+ssh://git@host/module@main"},
+        {
+            "module": "provider-openai",
+            "config": {"api_key": "${KEY}", "headers": {"token": "Bearer ${T}"}},
+        },
+        {"module": "provider-mock", "config": {"base_url": "https://${USER}@host/v1"}},
+        {"module": "provider-mock", "source": "git+ssh://git@host/module@main"},
     ],
 )
 def test_references_and_users_that_are_no_secrets_are_kept(

@@ -42,10 +42,12 @@ def test_of_editors_that_saw_the_same_version_one_wins() -> None:
 
 
 def test_editors_of_different_sections_keep_each_others_change(mine: Profile) -> None:
-    module = {"module": "m"}
+    names = {"providers": "provider-mock", "tools": "tool-todo", "hooks": "hooks-mine"}
     calls = [
-        lambda key=key: profiles.update("mine", sections={key: [module]})
-        for key in ("providers", "tools", "hooks")
+        lambda key=key, name=name: profiles.update(
+            "mine", sections={key: [{"module": name, "source": "git+https://host/mine"}]}
+        )
+        for key, name in names.items()
     ]
     race(calls)
     mine.refresh_from_db()

@@ -9,6 +9,7 @@ from profiles_app import modules
 from profiles_app.definition import validate_definition
 from profiles_app.exceptions import InvalidDefinition
 from profiles_app.models import Profile
+from profiles_app.services import mount_plans
 from profiles_app.services.mount_plans import build_mount_plan
 
 DEFINITION = {
@@ -21,6 +22,12 @@ DEFINITION = {
     "agents": {"critic": "Find the flaw."},
     "context": {"house-rules": "Be kind."},
 }
+
+
+@pytest.fixture(autouse=True)
+def no_module_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The modules of these profiles count as known, though they are made up."""
+    monkeypatch.setattr(mount_plans, "require_known", lambda *_, **__: None)
 
 
 def plan(**overrides: Any) -> dict[str, Any]:

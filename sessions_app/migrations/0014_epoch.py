@@ -12,17 +12,22 @@ ROW = "INSERT INTO sessions_app_installation (id, value) VALUES (true, gen_rando
 FUNCTION = """
 CREATE FUNCTION sessions_app_epoch() RETURNS text LANGUAGE plpgsql STABLE AS $$
 DECLARE
-    cluster text := '';
+    -- To read the control file takes longer than all the rest, and the cluster of a server process
+    -- never changes. So its session keeps it, whoever the clients of that session are.
+    cluster text := coalesce(current_setting('amplifierd.cluster', true), '');
     timeline text := '';
 BEGIN
     IF pg_is_in_recovery() THEN
         RETURN NULL;
     END IF;
-    BEGIN
-        SELECT system_identifier INTO cluster FROM pg_control_system();
-    EXCEPTION WHEN insufficient_privilege OR undefined_function OR feature_not_supported THEN
-        NULL;
-    END;
+    IF cluster = '' THEN
+        BEGIN
+            SELECT system_identifier INTO cluster FROM pg_control_system();
+        EXCEPTION WHEN insufficient_privilege OR undefined_function OR feature_not_supported THEN
+            cluster := 'unknown';
+        END;
+        PERFORM set_config('amplifierd.cluster', cluster, false);
+    END IF;
     BEGIN
         -- Unlike the control file, it is right as soon as a promotion is over.
         timeline := left(pg_walfile_name(pg_current_wal_insert_lsn()), 8);

@@ -5,14 +5,17 @@ from io import StringIO
 from typing import Any
 
 import orjson
+import psycopg
 import pytest
 from django.core.management import call_command
 from django.db import connection
 
-from sessions_app.exceptions import JournalWasReset
+from sessions_app import connections
+from sessions_app.exceptions import JournalWasReset, StreamUnavailable
 from sessions_app.models import Session
 from sessions_app.services.epoch import EPOCH_HEADER, begin_epoch, read_epoch
 from sessions_app.streaming.hub import Hub, wait_for_run
+from sessions_app.streaming.journal_reader import Epoch
 from tests.conftest import Api
 from tests.harness.streams import (
     Client,
@@ -221,3 +224,37 @@ def test_waiting_for_a_run_ends_with_the_epoch(session: Session) -> None:
             await asyncio.wait_for(wait_for_run(session.id, "run_lost", 1, epoch), 10)
 
     run(test())
+
+
+def test_without_the_right_to_see_the_timeline_there_is_an_epoch_all_the_same(db: None) -> None:
+    """As on a managed service whose role may not call these functions."""
+    functions = "pg_control_system(), pg_walfile_name(pg_lsn)"
+    with psycopg.connect(**connections.parameters("test")) as other:
+        other.autocommit = False
+        other.execute("CREATE ROLE stranger")
+        other.execute(f"REVOKE EXECUTE ON FUNCTION {functions} FROM PUBLIC")
+        other.execute("GRANT SELECT ON sessions_app_installation TO stranger")
+        other.execute("SET LOCAL ROLE stranger")
+        read = "SELECT sessions_app_epoch(), current_setting('amplifierd.cluster')"
+        [(epoch, cluster)] = other.execute(read).fetchall()
+        assert cluster == "unknown"
+        assert epoch not in (None, read_epoch())
+        other.rollback()
+
+
+def test_what_a_server_that_was_left_says_is_not_used() -> None:
+    """A read that began on it ends after others have found the new one."""
+    changes: list[int] = []
+    epoch = Epoch(lambda: changes.append(epoch.changes))
+    epoch.check("old", 0)
+    epoch.check("old", 0)
+    epoch.check("new", 0)
+    with pytest.raises(StreamUnavailable):
+        epoch.check("old", 0)
+    assert (epoch.current, changes) == ("new", [1])
+    # In recovery nothing is used either.
+    with pytest.raises(StreamUnavailable):
+        epoch.check(None, 1)
+    # If the address leads there again, on purpose, that counts.
+    epoch.check("old", 1)
+    assert (epoch.current, changes) == ("old", [1, 2])

@@ -149,6 +149,10 @@ class Pair:
             self.primary.configure(synchronous_standby_names="*")
             synced = "SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'"
             until(lambda: self.primary.query(synced), "the standby to be synchronous")
+            # All processes wait for it by now, and it has what was committed before.
+            position = self.primary.query("SELECT pg_current_wal_insert_lsn()::text")
+            caught_up = "SELECT flush_lsn >= %s::pg_lsn FROM pg_stat_replication"
+            until(lambda: self.primary.query(caught_up, position), "the standby to have all")
 
     def hold_back(self) -> None:
         """Have the standby receive nothing more: what is committed from now on can be lost."""
@@ -223,7 +227,9 @@ class Proxy:
         async def abort() -> None:
             for writer in list(self._flows):
                 own = writer.get_extra_info("socket")
-                own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                # It may be closed already.
+                with contextlib.suppress(OSError):
+                    own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 writer.transport.abort()
 
         self._call(abort)

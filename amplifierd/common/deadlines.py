@@ -9,11 +9,12 @@ most likely no better: they are distrusted, and whoever keeps some discards them
 
 import asyncio
 import logging
+import threading
 import time
 from typing import Any, ClassVar, Self, TypeVar
 
 import psycopg
-from psycopg import errors, waiting
+from psycopg import capabilities, errors, generators, waiting
 from psycopg.abc import PQGen
 
 logger = logging.getLogger(__name__)
@@ -24,6 +25,9 @@ INTERVAL = 0.1
 # Seconds for which connections are not distrusted again. A database that is read-only for an hour
 # would otherwise have every connection opened anew for each write that it refuses.
 CALM = 2.0
+# Seconds for a request to cancel a statement, and how many are made at once.
+CANCEL_SECONDS = 5.0
+_cancelling = threading.BoundedSemaphore(4)
 
 _distrusted_before = -float("inf")
 # The host and port of several that took the last connection: the next one is tried there first.
@@ -40,6 +44,22 @@ def distrust_connections() -> None:
     now = time.monotonic()
     if now - _distrusted_before > CALM:
         _distrusted_before = now
+
+
+def _cancel(cancelling: psycopg.pq.abc.PGcancelConn) -> None:
+    """Ask the server, if it can be reached, to end what it does for a connection given up.
+
+    It would notice the closed connection itself, but not while a commit waits for a synchronous
+    standby: such processes would use up all connections.
+    """
+    try:
+        cancelling.start()
+        waiting.wait_conn(generators.cancel(cancelling), INTERVAL, CANCEL_SECONDS)
+    except psycopg.Error as error:
+        logger.debug("A statement could not be cancelled: %s", error)
+    finally:
+        cancelling.finish()
+        _cancelling.release()
 
 
 class Limits:
@@ -62,6 +82,9 @@ class Limits:
 
     def give_up(self) -> StatementTimeout:
         """Close the connection without waiting for the server; return the error to be raised."""
+        if capabilities.has_cancel_safe() and _cancelling.acquire(blocking=False):
+            arguments = (self.pgconn.cancel_conn(),)
+            threading.Thread(target=_cancel, args=arguments, daemon=True, name="cancel").start()
         self.pgconn.finish()
         distrust_connections()
         logger.warning("The database has not answered for %g s.", self.patience)

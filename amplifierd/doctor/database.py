@@ -17,7 +17,6 @@ from amplifierd.common.statements import close_connections
 from amplifierd.doctor import CheckResult, error, machine, ok, warning
 from amplifierd.postgres import PostgresError, embedded_url, leaving_on_signals, running, schema
 from amplifierd.postgres.data_folder import Layout
-from sessions_app.connections import parameters
 from sessions_app.models import Run
 from sessions_app.models.daemon import ProcessKind
 from sessions_app.services import processes
@@ -69,7 +68,7 @@ def migrations() -> Iterator[CheckResult]:
 
 def protections() -> Iterator[CheckResult]:
     """Check what a proxy between the daemon and PostgreSQL takes away."""
-    with psycopg.connect(**parameters("doctor")) as reached:
+    with schema.open_connection("doctor") as reached:
         weaknesses = list(schema.find_weaknesses(reached))
     for says, todo in weaknesses:
         yield warning("protections", says, f"{todo}.")
@@ -141,7 +140,7 @@ def connections() -> Iterator[CheckResult]:
 def _examine_server(which: str, todo: str) -> CheckResult:
     """Check the database on a new connection: a pool would not report why it cannot connect."""
     try:
-        with psycopg.connect(**parameters("doctor")) as reached:
+        with schema.open_connection("doctor") as reached:
             [(name, encoding, major, version)] = reached.execute(schema.FACTS)
             [(size,)] = reached.execute(SIZE)
             [(in_recovery, is_read_only)] = reached.execute(WRITES)

@@ -15,7 +15,7 @@ from amplifierd.common.deadlines import Connection
 from amplifierd.common.errors import DATABASE_UNAVAILABLE, describe
 from amplifierd.common.migrations import is_migrated, read_schema
 from amplifierd.common.program import command
-from sessions_app.connections import is_pooled, parameters
+from sessions_app.connections import PATIENCE, is_pooled, parameters
 
 logger = logging.getLogger(__name__)
 
@@ -85,12 +85,19 @@ def find_weaknesses(connection: psycopg.Connection[Any]) -> Iterator[tuple[str, 
         )
 
 
+def open_connection(purpose: str) -> Connection:
+    """Return a new connection on which every statement is a short one."""
+    connection = Connection.connect(**parameters(purpose))
+    connection.patience = PATIENCE
+    return connection
+
+
 def check_database() -> None:
     """Raise CommandError, with what to do, if the database cannot be used; log what is weak.
 
     Raises psycopg.OperationalError if it does not answer.
     """
-    with Connection.connect(**parameters("check")) as reached:
+    with open_connection("check") as reached:
         [(name, encoding, major, version)] = reached.execute(FACTS)
         weaknesses = list(find_weaknesses(reached))
     for reason, todo in find_faults(major, version, encoding, name):
@@ -104,7 +111,7 @@ def wait_until_writable(announce: Callable[[str], None]) -> None:
     announced = ""
     while True:
         try:
-            with Connection.connect(**parameters("check")) as reached:
+            with open_connection("check") as reached:
                 if reached.execute(TAKES_WRITES).fetchone() == (True,):
                     return
             found = "takes no writes at the moment (it is read-only or in recovery)"

@@ -12,6 +12,10 @@ from sessions_app.exceptions import (
 from sessions_app.models import IdempotencyKey
 
 KEY_LENGTH = 255
+# What was committed can be seen, although the synchronous standby may not have it yet: then the
+# client of the first request had no answer, and its retry must not have one before. A transaction
+# that writes, if only a message to nobody, waits for all that was committed earlier.
+WAIT_FOR_STANDBY = "SELECT pg_logical_emit_message(true, 'amplifierd', '')"
 
 
 def fingerprint_of(method: str, path: str, body: bytes) -> bytes:
@@ -38,6 +42,9 @@ def begin(key: str, fingerprint: bytes, owner: str = "") -> IdempotencyKey | Non
     found = IdempotencyKey.objects.filter(owner=owner, key=key).first()
     if found and bytes(found.fingerprint) != fingerprint:
         raise IdempotencyMismatch
+    if found:
+        with connection.cursor() as cursor:
+            cursor.execute(WAIT_FOR_STANDBY)
     return found
 
 

@@ -1,10 +1,8 @@
 """The main job through a real pgbouncer, which gives each transaction to another session."""
 
 import contextlib
-import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from django.db import connections
 
 from amplifierd.common.errors import describe
 from amplifierd.postgres import schema
@@ -19,7 +18,7 @@ from amplifierd.postgres.data_folder import Layout
 from amplifierd.postgres.programs import account_for
 from tests.acceptance.trouble import checked
 from tests.harness.cluster import copy_cluster
-from tests.harness.daemon import ROOT, Daemon, daemon, free_port
+from tests.harness.daemon import Daemon, daemon, free_port
 from tests.harness.sse import Watcher
 from tests.harness.standby import HOST, NAME, Server, url_of
 from tests.harness.waiting import until
@@ -103,19 +102,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         server.stop()
 
 
-def run_doctor(site: Site) -> list[dict[str, Any]]:
-    """Return what `doctor` finds about the protections."""
-    done = subprocess.run(
-        [sys.executable, "manage.py", "doctor", "--json"],
-        cwd=ROOT,
-        env=site.own.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert any(each["topic"] == "migrations" for each in found), done.stdout + done.stderr
-    return [each for each in found if each["topic"] == "protections"]
+def find_weaknesses(site: Site) -> list[tuple[str, str]]:
+    """Return what is not in force on connections of the daemon, as `doctor` tells it."""
+    with psycopg.connect(site.own.environment["DATABASE_URL"], autocommit=True) as client:
+        return list(schema.find_weaknesses(client))
 
 
 def test_the_main_job_works(site: Site) -> None:
@@ -171,22 +161,25 @@ def test_no_session_of_the_server_keeps_anything_of_a_client(site: Site) -> None
             assert kept == (0, 0, "auto", "on", 0)
 
 
-def test_limits_that_are_not_in_force_are_told_until_the_role_has_them(site: Site) -> None:
+def test_limits_that_are_not_in_force_are_told_until_the_role_has_them(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log = site.own.log.read_text()
     for limit in LIMITS:
         assert f"{limit} is not in force" in log
-    found = run_doctor(site)
-    assert [each["level"] for each in found] == ["warning", "warning"]
-    for limit, each in zip(LIMITS, found, strict=True):
-        assert f"ALTER ROLE {NAME} SET {limit} = " in each["todo"]
-        site.server.query(each["todo"].partition(": ")[2].rstrip("."))
+    monkeypatch.setitem(connections.settings["default"], "DIRECT", {"HOST": HOST})
+    found = find_weaknesses(site)
+    for limit, (says, todo) in zip(LIMITS, found, strict=True):
+        assert says.startswith(f"{limit} is not in force")
+        assert f"ALTER ROLE {NAME} SET {limit} = " in todo
+        site.server.query(todo.partition(": ")[2])
     # As long as the sessions that there are live, they have none.
     site.server.query(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
     )
     until(site.own.ready, "the daemon to be ready")
-    assert [each["level"] for each in run_doctor(site)] == ["ok"]
+    assert find_weaknesses(site) == []
 
 
 def test_a_pooler_without_a_direct_address_is_told(site: Site) -> None:

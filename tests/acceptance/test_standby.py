@@ -1,6 +1,7 @@
 """The database's address leads to a standby, to nothing, or into a black hole, and back again."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -170,6 +171,31 @@ def test_a_listener_in_a_black_hole_is_replaced(site: Site) -> None:
         return any(pid != old for pid in site.pair.primary.query(listeners) or ())
 
     until(is_replaced, "another connection that listens", 20)
+
+
+@pytest.mark.long
+def test_a_retry_is_acknowledged_only_when_the_synchronous_standby_has_it(site: Site) -> None:
+    key, body = {"Idempotency-Key": "durable"}, {"profile_name": "foundation/test"}
+    committed = "SELECT count(*) = 1 FROM sessions_app_idempotencykey WHERE key = 'durable'"
+    waiting = "SELECT count(*) = 0 FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+    site.pair.primary.configure(synchronous_standby_names="*")
+    site.pair.standby.send_signal(signal.SIGSTOP)
+    try:
+        # The second time the effect of the first is there, and can be read.
+        for _ in range(2):
+            answer = site.own.api.post("/sessions/", headers=key, json=body)
+            assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+            until(lambda: site.pair.primary.query(committed), "the effect")
+            until(lambda: site.pair.primary.query(waiting), "no commit to wait any longer")
+    finally:
+        site.pair.standby.send_signal(signal.SIGCONT)
+
+    def is_replayed() -> bool:
+        answer = site.own.api.post("/sessions/", headers=key, json=body)
+        return answer.status_code == 201 and answer.headers["Idempotent-Replayed"] == "true"
+
+    until(is_replayed, "the first answer")
+    site.pair.primary.configure(synchronous_standby_names="")
 
 
 def test_serve_waits_for_a_database_that_takes_writes(site: Site, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_a_database_that_is_away_ends_the_look_with_its_reason(
     whole: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     away = {"host": "127.0.0.1", "port": 1, "dbname": "x", "user": "nobody", "password": "hush"}
-    monkeypatch.setattr(database, "parameters", lambda purpose: away)
+    monkeypatch.setattr(schema, "parameters", lambda purpose: away)
     with pytest.raises(CommandError):
         call_command("doctor", stdout=(out := StringIO()), stderr=StringIO())
     last = out.getvalue().splitlines()[-1]
@@ -115,9 +115,9 @@ def test_a_database_that_is_away_ends_the_look_with_its_reason(
 def test_a_database_that_takes_no_writes_is_an_error(
     whole: None, monkeypatch: pytest.MonkeyPatch, options: str, says: str, todo: str
 ) -> None:
-    known = database.parameters("doctor")
+    known = schema.parameters("doctor")
     known["options"] = f"{known.get('options', '')} {options}"
-    monkeypatch.setattr(database, "parameters", lambda purpose: known)
+    monkeypatch.setattr(schema, "parameters", lambda purpose: known)
     with database.open_database() as finding:
         assert finding.level is (Level.ERROR if says else Level.OK)
         assert says in finding.says
@@ -129,7 +129,7 @@ def test_a_database_of_another_encoding_is_an_error(
     whole: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with empty_database("LATIN1") as other:
-        monkeypatch.setattr(database, "parameters", lambda purpose: {"conninfo": other})
+        monkeypatch.setattr(schema, "parameters", lambda purpose: {"conninfo": other})
         with database.open_database() as finding:
             assert finding.level is Level.ERROR
             assert "has the encoding LATIN1" in finding.says

@@ -9,7 +9,6 @@ from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
@@ -17,6 +16,7 @@ from django.utils.safestring import SafeString
 from amplifierd.auth import keys
 from amplifierd.common.console import ConsolePages, show
 from amplifierd.common.formats import format_duration, format_time
+from amplifierd.common.statements import read_clock
 from amplifierd.common.text import visible
 from amplifierd.models import ApiKey, Scope
 
@@ -43,7 +43,7 @@ class ApiKeyForm(forms.ModelForm):
 
     def clean_expires_at(self) -> Any:
         expires_at = self.cleaned_data["expires_at"]
-        if expires_at and expires_at <= timezone.now():
+        if expires_at and expires_at <= read_clock():
             raise ValidationError("This has passed; such a key would be of no use.")
         return expires_at
 
@@ -90,6 +90,9 @@ class ApiKeyAdmin(ConsolePages):
     def get_readonly_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> Any:
         """Return all fields of an existing key: it never changes."""
         return () if obj is None else self.get_fields(request, obj)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ApiKey]:
+        return ApiKey.objects.with_clock()
 
     def has_revoke_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("amplifierd.change_apikey")
@@ -165,5 +168,5 @@ class ApiKeyAdmin(ConsolePages):
         """Return how long ago the key was last used, to the minute."""
         if key.last_used_at is None:
             return "never"
-        seconds = (timezone.now() - key.last_used_at).total_seconds()
+        seconds = (key.now - key.last_used_at).total_seconds()
         return "now" if seconds < 60 else f"{format_duration(seconds)} ago"

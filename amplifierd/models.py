@@ -1,10 +1,13 @@
 """The table of API keys."""
 
+from datetime import datetime
+
 import pgtrigger
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
-from django.utils import timezone
+
+from amplifierd.common.statements import read_clock
 
 
 class Scope(models.TextChoices):
@@ -21,6 +24,10 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
     def not_revoked(self) -> "ApiKeyQuerySet":
         """Return the keys that were not revoked; they may have expired."""
         return self.filter(revoked_at=None)
+
+    def with_clock(self) -> "ApiKeyQuerySet":
+        """Read the time of the database with each key, as its `clock`."""
+        return self.annotate(clock=Now())
 
 
 class ApiKey(models.Model):
@@ -87,5 +94,10 @@ class ApiKey(models.Model):
         """The state of the key: usable, expired or revoked."""
         if self.revoked_at is not None:
             return "revoked"
-        is_over = self.expires_at is not None and self.expires_at <= timezone.now()
+        is_over = self.expires_at is not None and self.expires_at <= self.now
         return "expired" if is_over else "usable"
+
+    @property
+    def now(self) -> datetime:
+        """The time of the database: when the key was read, if it was read `with_clock`."""
+        return getattr(self, "clock", None) or read_clock()

@@ -140,3 +140,25 @@ def test_the_terminal_starts_without_django() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (ended.stdout, ended.stderr) == ("[]\n", "")
+
+
+# Where times are stored, or compared with stored ones.
+TIMED = ("amplifierd/auth", "amplifierd/models.py", "profiles_app", "sessions_app/models")
+TIMED += ("sessions_app/services", "sessions_app/worker")
+
+
+@pytest.mark.parametrize("place", TIMED)
+def test_stored_times_are_those_of_the_database(place: str) -> None:
+    """`read_clock`, `Now` and `statement_timestamp` are: the clocks of machines differ."""
+    where = ROOT / place
+    wrong = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in ([where] if where.is_file() else where.rglob("*.py"))
+        if "migrations" not in path.parts
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and (node.value.id, node.attr)
+        in {("timezone", "now"), ("datetime", "now"), ("datetime", "utcnow")}
+    ]
+    assert wrong == []

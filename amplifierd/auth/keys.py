@@ -12,7 +12,6 @@ from typing import ClassVar
 from django.conf import settings
 from django.db.models import Q
 from django.db.models.functions import Now
-from django.utils import timezone
 
 from amplifierd.common.callers import Everyone, Owner, Visibility
 from amplifierd.common.errors import DATABASE_UNAVAILABLE
@@ -61,17 +60,17 @@ def create(
 def check(key: str) -> ApiKey:
     """Return the row of a key, and record that it is used; raise InvalidKey if it is not valid."""
     match = KEY.fullmatch(key)
-    found = ApiKey.objects.filter(prefix=match[1]).first() if match else None
+    found = ApiKey.objects.with_clock().filter(prefix=match[1]).first() if match else None
     # A prefix that does not exist takes as long: the time must not show which ones do.
     expected = found.digest if found else "0" * 64
     if not hmac.compare_digest(expected, digest_of(key)) or found is None:
         raise InvalidKey
     if found.revoked_at is not None:
         raise InvalidKey("This API key has been revoked; ask for another one.")
-    if found.expires_at is not None and found.expires_at <= timezone.now():
+    if found.state == "expired":
         raise InvalidKey("This API key has expired; ask for another one.")
     # A caller that only reads must not fail because the database takes no writes.
-    if found.last_used_at is None or found.last_used_at < timezone.now() - USED:
+    if found.last_used_at is None or found.last_used_at < found.now - USED:
         stale = Q(last_used_at=None) | Q(last_used_at__lt=Now() - USED)
         with contextlib.suppress(*DATABASE_UNAVAILABLE):
             ApiKey.objects.filter(stale, pk=found.pk).update(last_used_at=Now())

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any, TypeVar
 
@@ -21,6 +22,9 @@ MARGIN = 2
 # transaction.
 WEB_PATIENCE = 120
 
+CLOCK = "SELECT statement_timestamp()"
+# The time of a statement as text, as `formats.stamp` writes it.
+STAMP = """to_char(statement_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
 READ = "SELECT {columns} FROM {table}"
 Row = TypeVar("Row", bound=models.Model)
 
@@ -87,6 +91,17 @@ def _read_columns(model: type[models.Model]) -> tuple[list[str], list[int], str]
     statement = READ.format(columns=", ".join(columns), table=model._meta.db_table)
     places = [place for place, json_field in enumerate(is_json) if json_field]
     return [field.attname for field in fields], places, statement
+
+
+def read_clock() -> datetime:
+    """Return the time by the database's clock: that of every stored time.
+
+    The clocks of several machines differ. What a process stores, or compares with what is stored,
+    is therefore never its own time. Statements take it from PostgreSQL themselves (`Now()`,
+    `statement_timestamp()`); this is for the few places that need it before.
+    """
+    [(now,)] = fetch_prepared(CLOCK, {})
+    return now.astimezone(UTC)
 
 
 def limit_statements(seconds: int) -> None:

@@ -9,11 +9,10 @@ import psycopg
 from django.conf import settings
 from django.db import DatabaseError, connection
 from django.db.models import Count, Max, Min, Q
-from django.utils import timezone
 
 from amplifierd.common.migrations import read_schema
 from amplifierd.common.program import command
-from amplifierd.common.statements import close_connections
+from amplifierd.common.statements import close_connections, read_clock
 from amplifierd.doctor import CheckResult, error, machine, ok, warning
 from amplifierd.postgres import PostgresError, embedded_url, leaving_on_signals, running, schema
 from amplifierd.postgres.data_folder import Layout
@@ -237,7 +236,7 @@ def _runs() -> dict[str, Any]:
 
 
 def _since(then: datetime | None) -> float:
-    return max(0.0, (timezone.now() - then).total_seconds()) if then else 0.0
+    return max(0.0, (read_clock() - then).total_seconds()) if then else 0.0
 
 
 def _long(seconds: float) -> str:

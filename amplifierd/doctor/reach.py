@@ -15,7 +15,6 @@ from cryptography import x509
 from django.conf import settings
 
 from amplifierd.auth import exposure
-from amplifierd.common.callers import Owner
 from amplifierd.common.outbound import (
     PORTS,
     VARIABLE,
@@ -25,17 +24,14 @@ from amplifierd.common.outbound import (
 )
 from amplifierd.common.program import command
 from amplifierd.doctor import CheckResult, error, machine, ok, warning
-from amplifierd.models import ApiKey, Scope
+from amplifierd.models import ApiKey
 from amplifierd.supervisor import instance
 from profiles_app.models import Profile
-from profiles_app.services.directories import list_readable
 from sessions_app.engine.registry import list_addresses
 from sessions_app.engine.wire.proxies import find_bad_variables, find_variables
 
 # Seconds for an answer of the daemon.
 PATIENCE = 5.0
-# Owners that a finding names.
-NAMED = 5
 # Days before the end of a certificate from which on it should be renewed.
 RENEWAL = 21
 
@@ -134,22 +130,15 @@ def outbound() -> Iterator[CheckResult]:
 
 
 def api_keys() -> Iterator[CheckResult]:
-    """Check that there is a key if keys are required, and that owners have directories."""
+    """Check that there is a key if keys are required."""
     if not settings.REQUIRE_KEYS:
         return
-    found = ApiKey.objects.not_revoked()
-    if count := found.count():
+    count = ApiKey.objects.not_revoked().count()
+    if count:
         yield ok("API keys", f"{count} that let in")
     else:
         todo = f"Make one: `{command('apikeys create NAME --owner OWNER')}`."
         yield error("API keys", "there is none, so nobody can call", todo)
-    owners = set(found.filter(scope=Scope.WRITE).values_list("owner", flat=True))
-    owners -= set(found.filter(scope=Scope.ADMIN).values_list("owner", flat=True))
-    if without := sorted(owner for owner in owners if not list_readable(Owner(owner))):
-        names = ", ".join(without[:NAMED])
-        says = f"no directory for sessions of {names}{', …' if without[NAMED:] else ''}"
-        todo = "Give each one: PATCH /api/v1/amplified-directories/PATH, the console, or `apikeys`."
-        yield warning("directories", says, todo)
 
 
 def _ask_readiness(url: str) -> tuple[int, str]:

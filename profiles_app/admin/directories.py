@@ -11,11 +11,11 @@ from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
-from django.utils import timezone
 
 from amplifierd.common.callers import Everyone
 from amplifierd.common.console import ConsolePages
 from amplifierd.common.redaction import MASK, redact
+from amplifierd.common.statements import read_clock
 from profiles_app import definition
 from profiles_app.exceptions import ProfilesError
 from profiles_app.models import AmplifiedDirectory
@@ -192,7 +192,7 @@ class AmplifiedDirectoryAdmin(ConsolePages):
         change: bool,
     ) -> None:
         """Save the changes and the time; warn if the marker on the disk cannot be written."""
-        obj.updated_at = timezone.now()
+        obj.updated_at = read_clock()
         obj.save(update_fields=[*form.changed_data, "updated_at"])
         try:
             directories.rewrite_marker(obj, Everyone())

@@ -6,7 +6,7 @@ from typing import Any, Self
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db import models
 from django.db.models import OuterRef, Q
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from profiles_app.definition import NAME
 from profiles_app.models import triggers
@@ -67,8 +67,8 @@ class Collection(models.Model):
     # When its source was last stored, and why the last attempt failed.
     synced_at = models.DateTimeField(null=True, blank=True)
     last_error = models.TextField(blank=True, default="")
-    created_at = models.DateTimeField(default=timezone.now, editable=False)
-    updated_at = models.DateTimeField(default=timezone.now, editable=False)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)
 
     objects = CollectionQuerySet.as_manager()
 

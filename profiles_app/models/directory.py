@@ -6,7 +6,7 @@ from typing import Self
 import pgtrigger
 from django.db import models
 from django.db.models import F, Func, Q, Value
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from amplifierd.common.callers import Everyone, Owner, Visibility
 from profiles_app.access import EVERYONE, Access
@@ -59,8 +59,8 @@ class AmplifiedDirectory(models.Model):
         blank=True,
         help_text='Who else: {"bob": "read", "carol": "write"}; the name * is every owner.',
     )
-    created_at = models.DateTimeField(default=timezone.now, editable=False)
-    updated_at = models.DateTimeField(default=timezone.now, editable=False)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)
 
     objects = AmplifiedDirectoryQuerySet.as_manager()
 

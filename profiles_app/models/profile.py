@@ -5,7 +5,7 @@ from typing import Self
 
 from django.db import models
 from django.db.models import Q
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from profiles_app import definition
 from profiles_app.definition import NAME, SCHEMA_VERSION
@@ -67,8 +67,8 @@ class Profile(models.Model):
     is_active = models.BooleanField(default=False)
     # The number of its newest version; PostgreSQL counts it, whatever is written here.
     version_number = models.PositiveIntegerField(default=1, editable=False)
-    created_at = models.DateTimeField(default=timezone.now, editable=False)
-    updated_at = models.DateTimeField(default=timezone.now, editable=False)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)
 
     objects = ProfileQuerySet.as_manager()
 
@@ -144,7 +144,7 @@ class ProfileVersion(models.Model):
     definition = models.JSONField()
     instruction = models.TextField(blank=True)
     digest = models.CharField(max_length=64, blank=True)
-    created_at = models.DateTimeField(default=timezone.now)
+    created_at = models.DateTimeField(db_default=Now())
 
     objects = ProfileVersionQuerySet.as_manager()
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
-from django.utils import timezone
 
+from amplifierd.common.statements import read_clock
 from profiles_app import collection_contents, profile_format
 from profiles_app.collection_contents import Contents
 from profiles_app.definition import NAME
@@ -70,7 +70,7 @@ def load_shipped(folder: Path = SHIPPED) -> Loaded:
         AmplifiedDirectory.objects.get_or_create(
             relative_path=ROOT, defaults={"default_profile": DEFAULT_PROFILE}
         )
-        now = timezone.now()
+        now = read_clock()
         dates = {"created_at": now, "updated_at": now}
         Collection.objects.get_or_create(name=LOCAL, defaults={"kind": Kind.LOCAL, **dates})
         names = set()
@@ -153,7 +153,7 @@ def add(name: str, source: str) -> tuple[Collection, Loaded]:
     fields = {"source": place.url, "ref": place.ref, "subdirectory": place.subdirectory}
     with transaction.atomic():
         lock_catalogue()
-        now = timezone.now()
+        now = read_clock()
         try:
             with transaction.atomic():
                 made = Collection.objects.create(

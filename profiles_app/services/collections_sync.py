@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from django.db import transaction
-from django.utils import timezone
 
+from amplifierd.common.statements import read_clock
 from profiles_app.collection_contents import Contents
 from profiles_app.exceptions import (
     CollectionBusy,
@@ -143,7 +143,7 @@ def store_reading(seen: Collection, reading: Reading) -> SyncResult:
                 if collection is None:
                     raise CollectionNotFound("The collection was removed meanwhile.")
                 if collection.synced_at == seen.synced_at:
-                    now = timezone.now()
+                    now = read_clock()
                     loaded = collections.replace_contents(collection, tree, found, now)
                 elif (collection.digest, collection.commit) != version:
                     raise CollectionBusy
@@ -153,7 +153,7 @@ def store_reading(seen: Collection, reading: Reading) -> SyncResult:
             result.error = str(error)
     # Store the reason with the collection, unless that was synced meanwhile.
     unchanged = Collection.objects.filter(pk=seen.pk, synced_at=seen.synced_at)
-    unchanged.update(last_error=result.error, updated_at=timezone.now())
+    unchanged.update(last_error=result.error, updated_at=read_clock())
     return result
 
 

@@ -11,12 +11,11 @@ from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.utils import timezone
 
 from amplifierd.common.callers import Everyone, Nobody, Owner, Visibility
 from amplifierd.common.program import command
 from amplifierd.common.redaction import find_secret
-from amplifierd.common.statements import find_prepared
+from amplifierd.common.statements import find_prepared, read_clock
 from profiles_app import definition
 from profiles_app.access import EVERYONE, SHARED, Access
 from profiles_app.exceptions import (
@@ -213,7 +212,7 @@ def change(
             directory.shares = merge_shares(directory.shares, changes["shares"] or {})
         if "owner" in changes:
             directory.owner = _choose_owner(changes["owner"], sees)
-        directory.updated_at = timezone.now()
+        directory.updated_at = read_clock()
         directory.save(update_fields=[PROFILE, "metadata", "owner", "shares", "updated_at"])
         rewrite_marker(directory, sees)
     return directory

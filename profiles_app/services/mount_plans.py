@@ -5,10 +5,9 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from django.utils import timezone
-
 from amplifierd.common.callers import Nobody, Visibility
 from amplifierd.common.redaction import find_secret
+from amplifierd.common.statements import read_clock
 from profiles_app.definition import MODULE_LISTS, SESSION_MODULES, TEXTS, short_name
 from profiles_app.exceptions import InvalidDefinition
 from profiles_app.models import Profile
@@ -138,7 +137,7 @@ def preview_mount_plan(
         parent_session_id=None,
         amplified_dir=require_directory(strip_root(amplified_dir), sees).relative_path,
         settings_overrides=settings_overrides or {},
-        created_at=timezone.now(),
+        created_at=read_clock(),
     )
 
 

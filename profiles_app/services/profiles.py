@@ -10,10 +10,9 @@ import re
 from typing import Any
 
 from django.db import connection, transaction
-from django.utils import timezone
 
 from amplifierd.common.redaction import find_secret
-from amplifierd.common.statements import find_prepared
+from amplifierd.common.statements import find_prepared, read_clock
 from profiles_app import definition
 from profiles_app.definition import NAME
 from profiles_app.exceptions import (
@@ -169,7 +168,7 @@ def update(
         for field, value in changed.items():
             setattr(profile, field, value)
         # PostgreSQL compares and counts versions: for Python, true and 1 are equal.
-        profile.updated_at = timezone.now()
+        profile.updated_at = read_clock()
         profile.save(update_fields=[*changed, "updated_at"])
         profile.refresh_from_db()
     return profile

@@ -17,10 +17,10 @@ from django.db import connection
 from django.db.models import Count, F, Min, Q
 from django.db.models.functions import Left
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
-from django.utils import timezone
 
 from amplifierd.common.callers import Everyone
 from amplifierd.common.errors import ServiceError
+from amplifierd.common.statements import read_clock
 from sessions_app.admin.rendering import page_url
 from sessions_app.models import Approval, Process, Run, Session
 from sessions_app.models.daemon import ProcessKind
@@ -130,7 +130,7 @@ def read_series(window: TimeRange) -> Series:
     began = time.monotonic()
     size = int(window.step.total_seconds())
     # The last step is the one that is under way.
-    last = int(datetime.now(UTC).timestamp()) // size
+    last = int(read_clock().timestamp()) // size
     numbers = range(last - window.steps + 1, last + 1)
     times = [datetime.fromtimestamp(number * size, UTC) for number in numbers]
     given: dict[str, Any] = {
@@ -303,7 +303,7 @@ def build_context(request: HttpRequest) -> dict[str, Any]:
         "queue": count_queue(),
         "pending_approvals": count_approvals(),
         "processes": find_processes(),
-        "now": timezone.now(),
+        "now": read_clock(),
         "failures": find_failures(),
         # For the first steps: the URL of the API, and whether it requires a key.
         "api": request.build_absolute_uri(f"{settings.PREFIX}/api/v1"),

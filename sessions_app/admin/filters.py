@@ -13,6 +13,7 @@ from django.db.models import QuerySet
 from django.http import QueryDict
 from django.utils import timezone
 
+from amplifierd.common.statements import read_clock
 from sessions_app.api.queries import SEARCH_LIMIT
 from sessions_app.states import RunStatus, SessionStatus
 
@@ -154,7 +155,7 @@ class Filters(forms.Form):
         """Return from when, and until when, rows were made; None is no bound."""
         period = self.cleaned_data.get("period")
         if period in PERIODS:
-            return timezone.now() - PERIODS[period][1], None
+            return read_clock() - PERIODS[period][1], None
         if period != CHOSEN:
             return None, None
         return self.cleaned_data.get("since"), self.cleaned_data.get("until")

@@ -8,9 +8,9 @@ from operator import itemgetter
 from typing import Any
 
 from django.db import connection
-from django.utils import timezone
 from django.utils.safestring import SafeString
 
+from amplifierd.common.statements import read_clock
 from sessions_app.admin.rendering import format_wait, highlight_json, visible
 from sessions_app.events import Event, EventType
 from sessions_app.models import Run
@@ -198,7 +198,7 @@ def read_timed_runs(session_id: str) -> TimedRuns:
             cursor.execute(ATTEMPTS, [list(LABELS), waited, session_id])
             for run_id, *attempt in cursor.fetchall():
                 attempts[run_id].append(AttemptEvent(*attempt))
-    now = timezone.now()
+    now = read_clock()
     longest = max((_seconds(run.created_at, run.ended_at or now) for run in rows), default=0)
     shown = []
     for run in rows:

@@ -2,7 +2,6 @@
 
 from django.db import models
 from django.db.models.functions import Now
-from django.utils import timezone
 
 
 class ProcessKind(models.TextChoices):
@@ -17,8 +16,8 @@ class Process(models.Model):
 
     name = models.CharField(primary_key=True, max_length=200)
     kind = models.CharField(max_length=16, choices=ProcessKind.choices)
-    started_at = models.DateTimeField(default=timezone.now)
-    seen_at = models.DateTimeField(default=timezone.now)
+    started_at = models.DateTimeField(db_default=Now())
+    seen_at = models.DateTimeField(db_default=Now())
     # Open streams of sessions, and feeds of all sessions, of a web process.
     streams = models.PositiveIntegerField(default=0)
     feeds = models.PositiveIntegerField(default=0)

@@ -4,7 +4,7 @@ from django.contrib.postgres.indexes import GinIndex
 from django.contrib.postgres.search import SearchVectorField
 from django.db import models
 from django.db.models import Q
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from amplifierd.common.formats import new_message_id
 from sessions_app.models import triggers
@@ -23,7 +23,7 @@ class Message(models.Model):
     seq = models.PositiveIntegerField()
     role = models.CharField(max_length=16, choices=Role.choices)
     content = models.TextField()
-    created_at = models.DateTimeField(default=timezone.now)
+    created_at = models.DateTimeField(db_default=Now())
     agent = models.CharField(max_length=200, null=True, blank=True)  # noqa: DJ001 - null: no agent
     token_count = models.PositiveIntegerField(null=True, blank=True)
     # The run that executes a user's message, or that answered with an assistant's. It is deleted

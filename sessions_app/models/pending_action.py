@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from django.db import models
 from django.db.models import Q
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from amplifierd.common.formats import new_action_id
 from amplifierd.common.redaction import redact
@@ -40,7 +40,7 @@ class PendingAction(models.Model):
     status = models.CharField(
         max_length=16, choices=ActionStatus.choices, default=ActionStatus.PENDING
     )
-    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
     # Null: it never expires.
     expires_at = models.DateTimeField(null=True, blank=True)
     answered_at = models.DateTimeField(null=True, blank=True)

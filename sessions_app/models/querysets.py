@@ -116,12 +116,15 @@ class SessionQuerySet(Owned):
     def with_active_run(self) -> Self:
         """Return the sessions as the API shows them, without large columns.
 
-        Each has `active_run_id` and `active_run_status`.
+        Each has `active_run_id` and `active_run_status`, and the time as `clock`.
         """
         # At most one: a constraint ensures it.
         active = FilteredRelation("runs", condition=Q(runs__status__in=RUN_UNDER_WAY))
         return self.defer("mount_plan", "settings_overrides", "summary").annotate(
-            active=active, active_run_id=F("active__id"), active_run_status=F("active__status")
+            active=active,
+            active_run_id=F("active__id"),
+            active_run_status=F("active__status"),
+            clock=Now(),
         )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.db import models
 from django.db.models import Q
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from amplifierd.common.formats import new_run_id
 from sessions_app.models import triggers
@@ -58,7 +58,7 @@ class Run(models.Model):
     attempt_seq = models.BigIntegerField(null=True, blank=True)
     worker = models.CharField(max_length=200, blank=True)
     lease_expires_at = models.DateTimeField(null=True, blank=True)
-    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
     started_at = models.DateTimeField(null=True, blank=True)
     # When the journal got the first text or thinking of the current attempt.
     first_token_at = models.DateTimeField(null=True, blank=True, editable=False)

@@ -3,9 +3,10 @@
 from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.db import models
 from django.db.models import Q
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from amplifierd.common.formats import new_session_id
+from amplifierd.common.statements import read_clock
 from sessions_app.models import triggers
 from sessions_app.models.querysets import SessionQuerySet
 from sessions_app.search import search_vector
@@ -41,10 +42,10 @@ class Session(models.Model):
     mount_plan = models.JSONField(default=dict, blank=True)
     metadata = models.JSONField(default=dict, blank=True)
 
-    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
     started_at = models.DateTimeField(null=True, blank=True)
     ended_at = models.DateTimeField(null=True, blank=True)
-    updated_at = models.DateTimeField(default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)
     last_read_at = models.DateTimeField(null=True, blank=True)
 
     message_count = models.PositiveIntegerField(default=0)
@@ -137,7 +138,9 @@ class Session(models.Model):
         """Return the seconds from start to end, or to now; None before the start."""
         if self.started_at is None:
             return None
-        return ((self.ended_at or timezone.now()) - self.started_at).total_seconds()
+        # Lists have read the clock of the database with their rows.
+        until = self.ended_at or getattr(self, "clock", None) or read_clock()
+        return (until - self.started_at).total_seconds()
 
     @property
     def is_unread(self) -> bool:

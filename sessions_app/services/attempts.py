@@ -14,10 +14,8 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
-from django.utils import timezone
 
-from amplifierd.common.formats import stamp
-from amplifierd.common.statements import fetch_prepared
+from amplifierd.common.statements import STAMP, fetch_prepared
 from sessions_app import failpoints
 from sessions_app.events import EventType
 from sessions_app.exceptions import LeaseLost, OwnerBusy, SessionNotFound
@@ -142,7 +140,7 @@ WITH session AS MATERIALIZED (
     INSERT INTO sessions_app_event (session_id, seq, type, data, run_id)
     SELECT grown.id, grown.last_event_seq,
         CASE WHEN continues THEN %(resumed)s::text ELSE %(started)s::text END,
-        jsonb_build_object('timestamp', %(at)s::text, 'runId', taken.id, 'attempt', attempt),
+        jsonb_build_object('timestamp', {stamp}, 'runId', taken.id, 'attempt', attempt),
         taken.id
     FROM grown JOIN taken ON taken.session_id = grown.id
 )
@@ -160,6 +158,7 @@ CLAIM = _CLAIM.format(
     is_followed=IS_FOLLOWED.format(session="grown.id"),
     has_places=has_places("session.owner"),
     row_bytes=ROW_BYTES,
+    stamp=STAMP,
 )
 # The owner of an active session, if that owner may have no further run under way.
 _BUSY = """
@@ -176,14 +175,12 @@ def claim(session_id: str, worker: str) -> Attempt | None:
     (or gone). Raises OwnerBusy if its owner has as many runs under way as it may; at the same
     moment as many more may be claimed as there are threads that claim.
     """
-    at = stamp(timezone.now())
     parameters = {
         "session": session_id,
         "worker": worker,
         "lease": timedelta(seconds=settings.LEASE_SECONDS),
         "resumed": EventType.RUN_RESUMED,
         "started": EventType.ASSISTANT_MESSAGE_START,
-        "at": at,
         **owner_limits.parameters(),
     }
     rows = fetch_prepared(CLAIM, parameters)
@@ -193,7 +190,7 @@ def claim(session_id: str, worker: str) -> Attempt | None:
         return None
     [(run_id, number, continues, mount_plan, is_sub_session, opening, *position)] = rows
     kind = EventType.RUN_RESUMED if continues else EventType.ASSISTANT_MESSAGE_START
-    entry = Entry(kind, {"timestamp": at, "runId": run_id, "attempt": number}, run_id)
+    entry = Entry(kind, {"runId": run_id, "attempt": number}, run_id)
     here = Position(*position)
     journal.announce([Addition(session_id, [entry])], {session_id: here}, within=UNTIL_OUTPUT)
     failpoints.reach(failpoints.CLAIMED)
@@ -333,7 +330,7 @@ def park(attempt: Attempt, requests: Sequence[ActionRequest], usage: dict[str, A
             data, more = request.ask(run, checkpoint)
             waits.append(data)
             entries += more
-        data = {"timestamp": stamp(timezone.now()), "runId": run.id, "attempt": run.attempt}
+        data = {"runId": run.id, "attempt": run.attempt}
         entries.append(Entry(EventType.RUN_PARKED, {**data, "waits": waits}, run.id))
         journal.append(run.session_id, entries)
     failpoints.reach(failpoints.PARKED)
@@ -389,7 +386,7 @@ def _interrupt(run: Run, broken_off: int) -> None:
 
     It has then been broken off so many times.
     """
-    data = {"timestamp": stamp(timezone.now()), "runId": run.id, "attempt": run.attempt}
+    data = {"runId": run.id, "attempt": run.attempt}
     interrupted = Entry(EventType.RUN_INTERRUPTED, data, run.id)
     Run.objects.filter(pk=run.pk).update(interruptions=broken_off)
     if broken_off < settings.MAX_ATTEMPTS:

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.db import transaction
-from django.utils import timezone
 
-from amplifierd.common.formats import stamp
 from sessions_app import failpoints
 from sessions_app.events import EventType
 from sessions_app.models import Attempt, Checkpoint, Session
@@ -48,7 +46,6 @@ def keep_summary(attempt: Attempt, upto: int, summary: str, usage: dict[str, Any
             return
         Session.objects.filter(pk=session.pk).update(summary=summary, summarised_seq=upto)
         data = {
-            "timestamp": stamp(timezone.now()),
             "runId": attempt.run_id,
             "upto": upto,
             "summary": summary,

@@ -10,10 +10,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection, transaction
-from django.utils import timezone
 
 from amplifierd.common.callers import Visibility
 from amplifierd.common.formats import new_message_id, new_session_id
+from amplifierd.common.statements import read_clock
 from profiles_app.services.mount_plans import readdress
 from sessions_app.events import EventType
 from sessions_app.exceptions import ForkBeyondEnd, SessionNotFound, TooMuchToCopy
@@ -186,7 +186,7 @@ def _copy(originals: Sequence[Original]) -> Session:
     owner = Session.objects.filter(pk=originals[0].id).values_list("owner", flat=True).get()
     owner_limits.require_room(owner, sessions=len(originals))
     ids = {original.id: new_session_id() for original in originals}
-    now = timezone.now()
+    now = read_clock()
     for first in range(0, len(originals), SESSIONS_AT_A_TIME):
         portion = originals[first : first + SESSIONS_AT_A_TIME]
         found = Session.objects.in_bulk([original.id for original in portion])

@@ -9,14 +9,14 @@ the journal: a reader that has seen seq n has seen all events before it.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, get_type_hints
 from uuid import UUID, uuid4
 
 from django.db import transaction
 
-from amplifierd.common.formats import new_message_id, stamp
-from amplifierd.common.statements import fetch_prepared
+from amplifierd.common.formats import new_message_id
+from amplifierd.common.statements import STAMP, fetch_prepared
 from amplifierd.common.text import UNSTORABLE, make_json_storable
 from sessions_app import failpoints
 from sessions_app.events import Event
@@ -32,11 +32,10 @@ class NotAppended(Exception):
 
 @dataclass(frozen=True)
 class Line:
-    """A message to be added to the transcript."""
+    """A message to be added to the transcript; its time is that of the statement that adds it."""
 
     role: str
     content: str
-    at: datetime
     run_id: str | None = None
     agent: str | None = None
     token_count: int | None = None
@@ -48,7 +47,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Entry:
-    """An event to be added to the journal.
+    """An event to be added to the journal; PostgreSQL adds its `timestamp`, if its class has one.
 
     If the event announces a message of the same append, `message` is that message: its fields, its
     id and its seq become part of the data.
@@ -71,6 +70,8 @@ class Position:
     is_followed: bool = True
     # Whether a run of the session is queued; known after `succeed` only.
     has_queued: bool = False
+    # The time of the append, by the database's clock; known after `add_one` only.
+    at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -102,11 +103,14 @@ WITH {held}, grown AS (
     INSERT INTO sessions_app_event (session_id, seq, type, data, run_id)
     SELECT e.session_id, g.events_before + e.place, e.type, {data}, e.run_id
     FROM grown g JOIN jsonb_to_recordset(%(events)s::jsonb)
-        AS e(session_id text, place int, type text, data jsonb, run_id text, line_place int)
+        AS e(session_id text, place int, type text, data jsonb, run_id text, line_place int,
+            timed bool)
         USING (session_id)
 )
 SELECT session_id, message_count, last_event_seq, owner, {is_followed}{result}
 """
+TIMED_DATA = f"""CASE WHEN e.timed THEN e.data || jsonb_build_object('timestamp', {STAMP})
+        ELSE e.data END"""
 # For anybody who has, or needs, no lease.
 FREE_PARTS = {
     "held": """held AS (
@@ -117,7 +121,7 @@ FREE_PARTS = {
     "condition": "(held.lines = 0 OR s.status = 'active')",
     "counters": "",
     "others": "",
-    "data": "e.data",
+    "data": TIMED_DATA,
     "is_followed": statements.IS_FOLLOWED.format(session="session_id"),
     "result": " FROM grown",
 }
@@ -127,15 +131,17 @@ MESSAGE_PARTS = FREE_PARTS | {
         INSERT INTO sessions_app_message
             (id, session_id, seq, role, content, created_at, run_id, agent, token_count, metadata,
             finish_reason)
-        SELECT l.id, l.session_id, g.messages_before + l.place, l.role, l.content, l.at, l.run_id,
-            l.agent, l.token_count, l.metadata, l.finish_reason
+        SELECT l.id, l.session_id, g.messages_before + l.place, l.role, l.content,
+            statement_timestamp(), l.run_id, l.agent, l.token_count, l.metadata, l.finish_reason
         FROM grown g JOIN jsonb_to_recordset(%(lines)s::jsonb) AS l(
-            session_id text, place int, id text, role text, content text, at timestamptz,
-            run_id text, agent text, token_count int, metadata jsonb, finish_reason text
+            session_id text, place int, id text, role text, content text, run_id text,
+            agent text, token_count int, metadata jsonb, finish_reason text
         ) USING (session_id)
     ),""",
-    "data": """CASE WHEN e.line_place IS NULL THEN e.data
-        ELSE e.data || jsonb_build_object('seq', g.messages_before + e.line_place) END""",
+    "data": f"""CASE WHEN e.line_place IS NULL THEN {TIMED_DATA}
+        ELSE e.data || jsonb_build_object(
+            'seq', g.messages_before + e.line_place, 'timestamp', {STAMP}
+        ) END""",
 }
 # For attempts. Sessions are locked before runs, and by id: the order of every lock. Runs are locked
 # as well, because only a locked row is read again after a wait: an attempt that was voided
@@ -209,6 +215,8 @@ SUCCEED = APPEND.format(**SUCCEED_PARTS)
 ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 # About what a row takes beside its texts.
 ROW_BYTES = 100
+# Events that have a time.
+TIMED = {name for name, event in Event.registry.items() if "timestamp" in get_type_hints(event)}
 # What counts as the first output of an attempt.
 OUTPUT = {name for name, event in Event.registry.items() if event.meta.is_output}
 
@@ -242,6 +250,7 @@ def add_one(statement: str, session_id: str, entry: Entry, **more: Any) -> Posit
         "data": encode(data),
         "size": measure(data, entry.message),
         "run": entry.run_id,
+        "timed": entry.type in TIMED,
         **more,
     }
     if line := entry.message:
@@ -250,7 +259,8 @@ def add_one(statement: str, session_id: str, entry: Entry, **more: Any) -> Posit
     rows = fetch_prepared(statement, parameters)
     if not rows:
         return None
-    position = Position(*rows[0])
+    message_count, last_event_seq, owner, is_followed, at = rows[0]
+    position = Position(message_count, last_event_seq, owner, is_followed, at=at.astimezone(UTC))
     announce([Addition(session_id, [entry])], {session_id: position})
     return position
 
@@ -397,14 +407,16 @@ def _build_parameters(additions: Sequence[Addition], batch_id: UUID | None) -> d
         session_id, entries = addition.session_id, addition.entries
         line_count = size = 0
         for place, entry in enumerate(entries, 1):
+            data = _data(entry)
             event = {"session_id": session_id, "place": place, "type": entry.type}
-            event |= {"data": _data(entry), "run_id": entry.run_id}
-            size += measure(event["data"], entry.message)
+            event |= {"data": data, "run_id": entry.run_id}
+            size += measure(data, entry.message)
+            if entry.type in TIMED:
+                event["timed"] = True
             if line := entry.message:
                 line_count += 1
                 event["line_place"] = line_count
-                row = {**vars(line), "at": stamp(line.at)}
-                lines.append({**row, "session_id": session_id, "place": line_count})
+                lines.append({**vars(line), "session_id": session_id, "place": line_count})
             events.append(event)
         counts = {"session_id": session_id, "events": len(entries), "lines": line_count}
         counts["size"] = size
@@ -431,7 +443,6 @@ def _data(entry: Entry) -> dict[str, Any]:
     message = {
         "role": line.role,
         "content": line.content,
-        "timestamp": stamp(line.at),
         "messageId": line.id,
     }
     return {**message, **entry.data}

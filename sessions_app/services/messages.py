@@ -5,8 +5,6 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from django.utils import timezone
-
 from sessions_app.events import EventType
 from sessions_app.exceptions import InvalidTransition, SessionNotFound
 from sessions_app.models import Session
@@ -17,13 +15,10 @@ from sessions_app.states import SessionStatus
 
 @dataclass(frozen=True)
 class AddedMessage(Line):
-    """A message that was added, with its seq: what a row of the transcript is to readers."""
+    """A message that was added, with its seq and its time: a row of the transcript to readers."""
 
     seq: int = 0
-
-    @property
-    def created_at(self) -> datetime:
-        return self.at
+    created_at: datetime | None = None
 
 
 def add(
@@ -42,7 +37,6 @@ def add(
     line = Line(
         role,
         content,
-        timezone.now(),
         agent=agent,
         token_count=token_count,
         metadata=metadata or {},
@@ -59,4 +53,4 @@ def add(
             raise InvalidTransition.not_active(status)
         owner_limits.require_room(owner)
         # Meanwhile there is room again, or the session was started: it is tried again.
-    return AddedMessage(**vars(line), seq=position.message_count)
+    return AddedMessage(**vars(line), seq=position.message_count, created_at=position.at)

@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 
 from django.conf import settings
 from django.db import transaction
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from amplifierd.common.formats import new_approval_id, stamp
-from amplifierd.common.statements import fetch_prepared
+from amplifierd.common.statements import fetch_prepared, read_clock
 from sessions_app.events import EventType
 from sessions_app.exceptions import ApprovalAnswered, ApprovalNotFound, SessionNotFound
 from sessions_app.models import Approval, PendingAction, Run, Session, SubSessionCall
@@ -73,7 +73,7 @@ class ApprovalRequest(ActionRequest):
     def ask(self, run: Run, checkpoint: int) -> tuple[dict[str, Any], list[Entry]]:
         seconds = self.timeout or settings.APPROVAL_DAYS * 86_400
         id_ = new_approval_id()
-        expires_at = timezone.now() + timedelta(seconds=seconds)
+        expires_at = read_clock() + timedelta(seconds=seconds)
         self.create(
             run,
             checkpoint,
@@ -176,7 +176,7 @@ def answer_for_sub_session(session_id: str, **changes: Any) -> bool:
     if parent is None:
         return False
     call.filter(status=ActionStatus.PENDING, run__status=RunStatus.PARKED).update(
-        status=ActionStatus.ANSWERED, answered_at=timezone.now()
+        status=ActionStatus.ANSWERED, answered_at=Now()
     )
     if changes:
         call.update(**changes)
@@ -187,7 +187,7 @@ def answer_for_sub_session(session_id: str, **changes: Any) -> bool:
 def answer_at_once(action: PendingAction) -> None:
     """Mark a call as answered that nobody works for: its reason is the answer."""
     PendingAction.objects.filter(pk=action.pk, status=ActionStatus.PENDING).update(
-        status=ActionStatus.ANSWERED, answered_at=timezone.now()
+        status=ActionStatus.ANSWERED, answered_at=Now()
     )
 
 
@@ -204,11 +204,10 @@ def _settle(
     actions = list(actions)
     for action in actions:
         settled += PendingAction.objects.filter(pk=action.pk, status=ActionStatus.PENDING).update(
-            status=status, reason=reason, always=always, answered_at=timezone.now(), answered_by=by
+            status=status, reason=reason, always=always, answered_at=Now(), answered_by=by
         )
         if action.kind == ActionKind.APPROVAL:
             data = {
-                "timestamp": stamp(timezone.now()),
                 "runId": action.run_id,
                 "approval_id": action.id,
                 "tool_name": action.tool_name,

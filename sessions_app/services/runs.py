@@ -7,9 +7,9 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 from django.db.models import F
-from django.utils import timezone
+from django.db.models.functions import Now
 
-from amplifierd.common.formats import new_run_id, stamp
+from amplifierd.common.formats import new_run_id
 from sessions_app import failpoints
 from sessions_app.events import EventType
 from sessions_app.exceptions import (
@@ -48,8 +48,8 @@ def send(
     InvalidTransition (not active), RunInProgress (`reject`), TooManyRuns or OwnerLimitReached.
     """
     run = Run(id=new_run_id(), session_id=session_id)
-    line = Line(Role.USER, content, timezone.now(), run_id=run.id, metadata=metadata or {})
-    run.message_id, run.created_at = line.id, line.at
+    line = Line(Role.USER, content, run_id=run.id, metadata=metadata or {})
+    run.message_id = line.id
     entry = Entry(EventType.USER_MESSAGE_SAVED, {"runId": run.id}, run.id, message=line)
     # One statement is a transaction; a failpoint holds one that has not been committed yet.
     with transaction.atomic() if settings.BARRIERS else nullcontext():
@@ -59,6 +59,8 @@ def send(
             position = _add_run_under_lock(session_id, entry, strategy)
         hints.call_worker(session_id, position.owner)
         failpoints.reach(failpoints.SEND_BEFORE_COMMIT)
+    if position.at:
+        run.created_at = position.at
     return run, position.last_event_seq
 
 
@@ -159,7 +161,7 @@ def _cancel(session: Session, run: Run) -> bool:
         .open()
         .update(
             status=RunStatus.CANCELLED,
-            ended_at=timezone.now(),
+            ended_at=Now(),
             lease_expires_at=None,
             finish_reason=FinishReason.CANCELLED,
         )
@@ -231,10 +233,9 @@ def build_end_events(
 
     What was said becomes a message of the transcript, marked with the outcome if it is not whole.
     """
-    now = timezone.now()
     entries = []
     if ending:
-        entries.append(Entry(ending, {"timestamp": stamp(now), "runId": run.id, **reason}, run.id))
+        entries.append(Entry(ending, {"runId": run.id, **reason}, run.id))
     marks = {} if ending is None else {"outcome": OUTCOMES[ending]}
     used = run.usage
     line = None
@@ -244,14 +245,13 @@ def build_end_events(
         line = Line(
             Role.ASSISTANT,
             content,
-            now,
             run_id=run.id,
             token_count=tokens,
             metadata=kept,
             finish_reason=run.finish_reason,
         )
     whole = {"runId": run.id, "usage": used, "finishReason": run.finish_reason, **marks}
-    silent = {"role": "assistant", "content": "", "timestamp": stamp(now), "messageId": None}
+    silent = {"role": "assistant", "content": "", "messageId": None}
     data = whole if line else {**silent, **whole}
     entries.append(Entry(EventType.ASSISTANT_MESSAGE_COMPLETE, data, run.id, message=line))
     return entries

@@ -5,14 +5,13 @@ A status changes together with its event, or not at all.
 
 import json
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Greatest, Now
-from django.utils import timezone
 
 from amplifierd.common.callers import Nobody, Visibility
 from amplifierd.common.formats import stamp
@@ -62,7 +61,8 @@ def create(
         settings_overrides=settings_overrides or {},
         metadata=metadata or {},
     )
-    session.mount_plan = _build_plan(session, profile)
+    # The statement that inserts it writes the time, into the plan as well.
+    session.mount_plan = _build_plan(session, profile, datetime.min.replace(tzinfo=UTC))
     if parent_session_id is None:
         _insert(session)
         return session
@@ -73,27 +73,29 @@ def create(
     return session
 
 
-def _build_plan(session: Session, profile: Profile) -> dict[str, Any]:
+def _build_plan(session: Session, profile: Profile, created_at: datetime) -> dict[str, Any]:
     return build_mount_plan(
         profile,
         session_id=session.id,
         parent_session_id=session.parent_id,
         amplified_dir=session.amplified_dir,
         settings_overrides=session.settings_overrides,
-        created_at=session.created_at,
+        created_at=created_at,
     )
 
 
 def _insert(session: Session) -> None:
     """Insert a new session, and announce it after the commit."""
-    plain = ("id", "name", "owner", "profile_name", "amplified_dir", "parent_id", "created_at")
-    values = {name: getattr(session, name) for name in (*plain, "updated_at")}
+    plain = ("id", "name", "owner", "profile_name", "amplified_dir", "parent_id")
+    values = {name: getattr(session, name) for name in plain}
     for name in ("settings_overrides", "mount_plan", "metadata"):
         values[name] = json.dumps(getattr(session, name), ensure_ascii=False)
     values |= {"status": str(session.status), **owner_limits.parameters()}
-    while not fetch_prepared(statements.INSERT_SESSION, values):
+    while not (created := fetch_prepared(statements.INSERT_SESSION, values)):
         # Unless this raises there is room again meanwhile.
         owner_limits.require_room(session.owner, sessions=1)
+    session.created_at = session.updated_at = created[0][0].astimezone(UTC)
+    session.mount_plan["session"]["createdAt"] = stamp(session.created_at)
     hints.send_created(session)
 
 
@@ -159,7 +161,7 @@ def change_profile(session_id: str, profile_name: str) -> Session:
             raise InvalidTransition.not_active(session.status, "changes its profile")
         profile = resolve_profile(profile_name)
         session.profile_name = str(profile)
-        session.mount_plan = _build_plan(session, profile)
+        session.mount_plan = _build_plan(session, profile, session.created_at)
         session.save(update_fields=["profile_name", "mount_plan"])
         changed = Entry(EventType.SESSION_UPDATED, {"profileName": session.profile_name})
         session.last_event_seq = journal.append(session_id, [changed]).last_event_seq
@@ -317,15 +319,13 @@ def _transition(
     An end settles the session's open runs first, so that their outcome is told before it.
     """
     is_end = target in SESSION_TERMINAL
-    now = timezone.now()
-    data: dict[str, Any] = {"status": str(target), "timestamp": stamp(now)}
+    data: dict[str, Any] = {"status": str(target)}
     if is_end:
         data |= {"errorMessage": error_message, "errorDetails": error_details}
     entry = Entry(EventType.SESSION_ENDED if is_end else EventType.SESSION_STARTED, data)
     values: dict[str, Any] = {
         "status": str(target),
-        "started_at": None if is_end else now,
-        "ended_at": now if is_end else None,
+        "is_end": is_end,
         "error_message": error_message,
         "error_details": None if error_details is None else journal.encode(error_details),
         "from": [str(source) for source, to in SESSION_TRANSITIONS.items() if target in to],

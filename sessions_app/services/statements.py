@@ -9,6 +9,7 @@ that matters here happens to a session without an event. If another transaction 
 row is read again after the wait, the numbers differ, and nothing is written.
 """
 
+from amplifierd.common.statements import STAMP
 from sessions_app.models.triggers import PURGE_SETTING
 from sessions_app.signals import FOLLOWED_LOCK
 from sessions_app.states import RUN_OPEN
@@ -69,7 +70,7 @@ _INSERT_MESSAGE = """message AS (
         (id, session_id, seq, role, content, created_at, run_id, agent, token_count, metadata,
         finish_reason)
     SELECT %(message)s::text, %(session)s::text, message_count, %(role)s::text, %(content)s::text,
-        %(at)s::timestamptz, %(run)s::text, %(agent)s::text, %(token_count)s::int,
+        statement_timestamp(), %(run)s::text, %(agent)s::text, %(token_count)s::int,
         %(metadata)s::jsonb, %(finish_reason)s::text
     FROM grown
 ),"""
@@ -78,7 +79,7 @@ _INSERT_RUN = """ run AS (
         (id, session_id, owner, message_id, status, attempt, interruptions, worker, created_at,
         usage, error_code, error)
     SELECT %(run)s::text, %(session)s::text, owner, %(message)s::text, 'queued', 0, 0, '',
-        %(at)s::timestamptz, '{}', '', ''
+        statement_timestamp(), '{}', '', ''
     FROM grown
 ),"""
 _ONE_EVENT = """
@@ -92,7 +93,7 @@ WITH {seen}grown AS (
     INSERT INTO sessions_app_event (session_id, seq, type, data, run_id)
     SELECT %(session)s::text, last_event_seq, %(type)s::text, {data}, %(run)s::text FROM grown
 )
-SELECT message_count, last_event_seq, owner, {is_followed} FROM grown
+SELECT message_count, last_event_seq, owner, {is_followed}, statement_timestamp() FROM grown
 """
 _PARTS = {
     "seen": "",
@@ -100,7 +101,10 @@ _PARTS = {
     "joined": "",
     "condition": "",
     "others": "",
-    "data": "%(data)s::jsonb",
+    # The time of the event is the database's.
+    "data": f"""CASE WHEN %(timed)s::boolean
+        THEN %(data)s::jsonb || jsonb_build_object('timestamp', {STAMP})
+        ELSE %(data)s::jsonb END""",
     "is_followed": IS_FOLLOWED.format(session="%(session)s::text"),
 }
 _MESSAGE_PARTS = _PARTS | {
@@ -108,7 +112,8 @@ _MESSAGE_PARTS = _PARTS | {
     "condition": " AND s.status = 'active'",
     "others": _INSERT_MESSAGE,
     # Its seq is part of the data of the event.
-    "data": "%(data)s::jsonb || jsonb_build_object('seq', message_count)",
+    "data": f"""%(data)s::jsonb
+        || jsonb_build_object('seq', message_count, 'timestamp', {STAMP})""",
 }
 _OPEN = ", ".join(f"'{status}'" for status in RUN_OPEN)
 _SEEN_QUIET = """seen AS MATERIALIZED (
@@ -121,9 +126,9 @@ _MOVE_PARTS = _PARTS | {
     "joined": "FROM seen ",
     "condition": " AND s.last_event_seq = seen.last_event_seq AND s.status = ANY(%(from)s::text[])",
     "changes": """, status = %(status)s::text,
-        started_at = coalesce(%(started_at)s::timestamptz, s.started_at),
-        ended_at = %(ended_at)s::timestamptz, error_message = %(error_message)s::text,
-        error_details = %(error_details)s::jsonb""",
+        started_at = CASE WHEN %(is_end)s::boolean THEN s.started_at ELSE statement_timestamp() END,
+        ended_at = CASE WHEN %(is_end)s::boolean THEN statement_timestamp() END,
+        error_message = %(error_message)s::text, error_details = %(error_details)s::jsonb""",
 }
 
 _SEEN_ROOM = """seen AS MATERIALIZED (
@@ -168,10 +173,11 @@ INSERT INTO sessions_app_session
     token_usage, usage, summary, summarised_seq)
 SELECT %(id)s::text, %(name)s::text, %(status)s::text, %(owner)s::text, %(profile_name)s::text,
     %(amplified_dir)s::text, %(parent_id)s::text, %(settings_overrides)s::jsonb,
-    %(mount_plan)s::jsonb, %(metadata)s::jsonb, %(created_at)s::timestamptz,
-    %(updated_at)s::timestamptz, 0, 0, 0, 0, '{}', '', 0
+    jsonb_set(%(mount_plan)s::jsonb, '{session,createdAt}', to_jsonb({stamp})),
+    %(metadata)s::jsonb, statement_timestamp(), statement_timestamp(), 0, 0, 0, 0, '{}', '', 0
 WHERE """
-INSERT_SESSION += f"{has_sessions('%(owner)s::text', '1')} RETURNING id"
+INSERT_SESSION = INSERT_SESSION.replace("{stamp}", STAMP)
+INSERT_SESSION += f"{has_sessions('%(owner)s::text', '1')} RETURNING created_at"
 
 # A session is deleted with its history, unless the history is long, a run is open, or another
 # session has to do with it. The foreign keys are checked at the commit: what another transaction

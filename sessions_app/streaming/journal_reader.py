@@ -317,11 +317,12 @@ class JournalReader:
             "owner_streams": settings.OWNER_STREAMS,
         }
         states: dict[str, State] = {}
-        for session_id, *where, type_, data in await self._fetch(STATES, parameters):
-            if where[0] is None:
+        for row in await self._fetch(STATES, parameters):
+            session_id, last, status, ended, owner, most_streams, *event = row
+            if last is None:
                 continue
-            state = states.setdefault(session_id, State(*where, pending=[]))
-            event = (type_, data)
+            new = State(last, status, ended, owner, most_streams, [])
+            state = states.setdefault(session_id, new)
             if event[0] is not None:
                 state.pending.append(encode_without_id(*event))
         return states

@@ -61,7 +61,7 @@ class Queue:
         self.workers = [name]
         self._look = asyncio.Event()
         self._is_closed = False
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._tasks: dict[str, asyncio.Future[object]] = {}
         # Those that wait: owners in turns, their sessions in the order of their notifications.
         self._waiting: dict[str, dict[str, None]] = {}
         # How many of the tasks are for which owner.

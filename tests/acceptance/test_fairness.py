@@ -46,7 +46,7 @@ class Client:
     """The API with the key of one owner."""
 
     def __init__(self, daemon: Daemon, owner: str, scope: str = "write") -> None:
-        self.daemon = daemon
+        self.daemon, self.owner = daemon, owner
         self.headers = bearer(key_of(daemon, owner, scope))
 
     def ask(self, method: str, path: str, body: Any = None, status: int = 200) -> Any:
@@ -57,7 +57,8 @@ class Client:
 
     def session(self, profile: str) -> str:
         """Create and start a session; return its path."""
-        created = self.ask("POST", "/sessions/", {"profile_name": profile}, 201)
+        body = {"profile_name": profile, "amplified_dir": self.owner}
+        created = self.ask("POST", "/sessions/", body, 201)
         path = f"/sessions/{created['sessionId']}"
         self.ask("POST", f"{path}/start", status=204)
         return path

@@ -40,10 +40,10 @@ def manage(daemon: Daemon, *command: str, **changes: str) -> subprocess.Complete
     )
 
 
-def key_of(daemon: Daemon, owner: str, scope: str = "write") -> str:
+def key_of(daemon: Daemon, owner: str, scope: str = "write", *options: str) -> str:
     """Make a key as a person does, and a directory for an owner who is no admin."""
     own = () if scope == "admin" else ("--directory", owner)
-    done = manage(daemon, "apikeys", "create", owner, "--scope", scope, *own)
+    done = manage(daemon, "apikeys", "create", owner, "--scope", scope, *own, *options)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

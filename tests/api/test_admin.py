@@ -8,7 +8,6 @@ import pytest
 from django.contrib.admin.models import CHANGE, DELETION, LogEntry
 from django.contrib.auth.models import Permission, User
 from django.test import Client
-from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from sessions_app.admin.actions import LIFECYCLE_ACTIONS
@@ -49,7 +48,7 @@ def act(client: Client, action: str, *selected: Session, **answers: str) -> str:
 
 
 def fill(session: Session, count: int) -> None:
-    lines = [Line("user", f"line {number}", timezone.now()) for number in range(1, count + 1)]
+    lines = [Line("user", f"line {number}") for number in range(1, count + 1)]
     journal.append(session.id, [Entry(EventType.MESSAGE_ADDED, {}, message=one) for one in lines])
 
 

@@ -218,7 +218,7 @@ def test_the_page_costs_the_same_however_much_there_is(
         make("failed")
         settled(session, "failed")
         processes.record(f"a:{number}", ProcessKind.WORKER)
-    with django_assert_max_num_queries(10):
+    with django_assert_max_num_queries(12):
         text(admin, "30d")
 
 
@@ -265,6 +265,7 @@ def test_the_navigation_has_what_a_user_may_see_in_its_order(admin: Client) -> N
         "Directories",
         "Collections",
         "API keys",
+        "Owner limits",
         "Users",
         "Groups",
     ]

@@ -8,7 +8,6 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.test import Client
-from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from amplifierd.common.redaction import MASK
@@ -51,7 +50,7 @@ def act(client: Client, session: Session, tail: str, **fields: Any) -> tuple[int
 
 
 def fill(session: Session, count: int) -> None:
-    lines = [Line("user", f"line {number}", timezone.now()) for number in range(1, count + 1)]
+    lines = [Line("user", f"line {number}") for number in range(1, count + 1)]
     journal.append(session.id, [Entry(EventType.MESSAGE_ADDED, {}, message=one) for one in lines])
 
 

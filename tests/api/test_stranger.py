@@ -19,8 +19,6 @@ from profiles_app.models import AmplifiedDirectory
 from profiles_app.services import profiles
 from sessions_app.engine.base import EngineError
 from sessions_app.engine.engines import get_engine
-from sessions_app.engine.tools.bash import find_layer
-from sessions_app.engine.tools.protection import Layer
 from sessions_app.models import Event, Session
 from sessions_app.services import attempts, runs
 from sessions_app.services.attempts import Failure
@@ -105,17 +103,6 @@ FROM_BOB = (
     "to-root/alice/secretplan.txt",
     "hard.txt",
     "{root}/alice/secretplan.txt",
-)
-# Commands of a session in Bob's own directory. They could read his hard link, which is his file,
-# too; that they cannot make one is among them.
-COMMANDS = (
-    "cat ../alice/secretplan.txt",
-    "cat to-alice/secretplan.txt to-file to-root/secretplan.txt",
-    "cat {root}/alice/*.txt {root}/operator/*.txt {root}/pool/private/* {root}/*.txt",
-    "ls -R .. to-root",
-    "echo Bob was here | tee ../alice/secretplan.txt ../alice/AGENTS.md to-file ../AGENTS.md",
-    "ln ../alice/secretplan.txt mine.txt && cat mine.txt",
-    "rm -rf ../alice to-alice/src; mv ../alice ../bobs",
 )
 PLACES = ("alice", "alice/new", "team/alice", "bob/to-alice/new", "operator", "new", ".", "team")
 
@@ -233,7 +220,7 @@ def run_session(
 
 
 FILESYSTEM = [{"module": "tool-filesystem"}]
-SHELL = [{"module": "tool-bash"}, {"module": "tool-filesystem"}]
+BASH = [{"module": "tool-bash"}, {"module": "tool-filesystem"}]
 
 
 def call(directory: str, name: str, **arguments: Any) -> Callable[[World], tuple[str, str]]:
@@ -245,7 +232,7 @@ def call(directory: str, name: str, **arguments: Any) -> Callable[[World], tuple
             for key, item in arguments.items()
         }
         script = [{"tools": [{"name": name, "args": given}]}]
-        tools = SHELL if name == "bash" else FILESYSTEM
+        tools = BASH if name == "bash" else FILESYSTEM
         return run_session(world, directory, "Go.", tools, script)
 
     return do
@@ -420,16 +407,11 @@ def list_attempts() -> dict[str, list[Attempt]]:
         ("post", "/cache/update", {"force": True}),
     ]
     given += [Attempt(f"{m.upper()} {path}", ask(m, path, body)) for m, path, body in catalogue]
-    shell = [
-        Attempt(f"bob: {command}", call("bob", "bash", command=command), ("ran",))
-        for command in COMMANDS
-    ]
     return {
         "browse": browse,
         "change": change,
         "create": create,
         "tools": tools,
-        "shell": shell,
         "overrides": given,
     }
 
@@ -462,13 +444,11 @@ def try_it(world: World, attempt: Attempt) -> list[str]:
 
 
 def test_there_are_enough_attempts() -> None:
-    assert sum(map(len, ATTEMPTS.values())) >= 250
+    assert sum(map(len, ATTEMPTS.values())) >= 110
 
 
 @pytest.mark.parametrize("group", ATTEMPTS)
 def test_no_attempt_of_a_stranger_succeeds(group: str, world: World, table: list[str]) -> None:
-    if group == "shell" and find_layer(None)[0] == Layer.BASIC:
-        pytest.skip("no sandbox here holds commands back from files of others")
     gains = []
     for attempt in ATTEMPTS[group]:
         gained = try_it(world, attempt)

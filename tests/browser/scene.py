@@ -83,9 +83,8 @@ def long() -> Session:
     """Make a session of 10,000 messages."""
     session = sessions.create(profile_name=SMALL, name="A long talk")
     sessions.start(session.id)
-    at = timezone.now()
     lines = [
-        Line("assistant" if n % 2 == 0 else "user", f"message number {n}", at)
+        Line("assistant" if n % 2 == 0 else "user", f"message number {n}")
         for n in range(1, LONG + 1)
     ]
     journal.append(session.id, [Entry(EventType.MESSAGE_ADDED, {}, message=one) for one in lines])

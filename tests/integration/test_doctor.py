@@ -17,7 +17,7 @@ from pytest_django.fixtures import Settings
 from amplifierd.auth import keys
 from amplifierd.doctor import CheckResult, Level, database, machine, reach
 from amplifierd.postgres import schema
-from profiles_app.models import AmplifiedDirectory, Profile
+from profiles_app.models import Profile
 from profiles_app.services import profiles
 from sessions_app.engine.model_files import ModelFile
 from sessions_app.engine.tools import bash
@@ -365,19 +365,6 @@ def test_keys_are_counted_where_they_are_demanded(settings: Settings) -> None:
     assert only(reach.api_keys()).level is Level.ERROR
     keys.create(name="a", owner="a", scope="read", expires_at=None)
     assert only(reach.api_keys()).says == "1 that let in"
-
-
-def test_owners_without_a_directory_are_named(settings: Settings) -> None:
-    settings.REQUIRE_KEYS = True
-    for owner, scope in [("alice", "write"), ("root", "write"), ("root", "admin")]:
-        keys.create(name=owner, owner=owner, scope=scope)
-    found = list(reach.api_keys())[1]
-    assert (found.level, found.says) == (
-        Level.WARNING,
-        "no directory for sessions of alice",
-    )
-    AmplifiedDirectory.objects.create(relative_path="alice", owner="alice")
-    assert only(reach.api_keys()).level is Level.OK
 
 
 @pytest.mark.usefixtures("catalogue")

@@ -7,11 +7,11 @@ from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import CommandError
-from django.utils import timezone
 
 from amplifierd.auth import keys
 from amplifierd.common.command import ConsoleCommand
 from amplifierd.common.formats import stamp
+from amplifierd.common.statements import read_clock
 from amplifierd.models import ApiKey, Scope
 from profiles_app.exceptions import ProfilesError
 from profiles_app.services import directories
@@ -67,7 +67,7 @@ class Command(ConsoleCommand):
                 directories.provide(directory, wanted["owner"])
             except ProfilesError as error:
                 raise CommandError(f"No key was created: {error}") from None
-        made, key = keys.create(**wanted, expires_at=timezone.now() + days if days else None)
+        made, key = keys.create(**wanted, expires_at=read_clock() + days if days else None)
         if as_json:
             put(self.screen, json.dumps({**_as_json(made), "key": key}, indent=2))
             return

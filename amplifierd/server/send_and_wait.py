@@ -81,12 +81,16 @@ class SendAndWait:
         # The first answer to a key may be old, and the events of its run may be gone.
         if REPLAYED in answer.headers and (outcome := await self._read_outcome(read)):
             return outcome
-        try:
-            async with asyncio.timeout_at(deadline):
-                await wait_for_run(session_id, run_id, accepted["lastEventId"], epoch)
-        except TimeoutError:
-            return None
-        return await self._read_outcome(read)
+        # If the database was set back meanwhile and has the run, it is waited for once more.
+        for after, known in ((accepted["lastEventId"], epoch), (0, "")):
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await wait_for_run(session_id, run_id, after, known)
+            except TimeoutError:
+                return None
+            if outcome := await self._read_outcome(read):
+                return outcome
+        return None
 
     async def _read_outcome(self, read: Callable[[], bytes | None]) -> bytes | None:
         try:

@@ -10,6 +10,7 @@ from django.db import transaction
 
 from sessions_app import failpoints
 from sessions_app.events import EventType
+from sessions_app.exceptions import LeaseLost
 from sessions_app.models import Attempt, Checkpoint, Session
 from sessions_app.services import journal
 from sessions_app.services.attempts import update_held
@@ -21,10 +22,15 @@ def keep(
 ) -> None:
     """Keep checkpoints, numbered from `first`, and what the run has used so far.
 
-    May be repeated: what is there stays. Raises LeaseLost if the attempt no longer holds.
+    May be repeated: what is there stays. Raises LeaseLost if the attempt no longer holds, or if
+    what it kept before is lost, because the database was set back: the next one begins with the
+    checkpoints that are there.
     """
     with transaction.atomic():
         session = update_held(attempt, usage=usage)
+        before = Checkpoint.objects.filter(run_id=attempt.run_id, number=first - 1)
+        if first > 1 and not before.exists():
+            raise LeaseLost
         rows = [
             Checkpoint(
                 run_id=attempt.run_id, number=number, data=data, event_seq=session.last_event_seq

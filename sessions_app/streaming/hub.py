@@ -231,6 +231,8 @@ class Hub:
 
     def _lose(self, tail: Tail) -> None:
         """End the streams of a journal that has less than was read of it, in the same epoch."""
+        if tail.is_lost:
+            return
         logger.error(
             "The journal of %s ends before its event %d, which streams were sent. If the database"
             " was set back, run `%s`.",
@@ -340,7 +342,7 @@ class Hub:
             pages = await self._tails_reader.read(cursors)
             for session_id, page in pages.items():
                 tail = tails[session_id]
-                if page and page.last < cursors[session_id] and not tail.is_lost:
+                if page and page.last < cursors[session_id]:
                     self._lose(tail)
                 tail.take(page)
                 # After a page without frames there is nothing to read at once; the next poll will

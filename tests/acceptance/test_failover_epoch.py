@@ -2,6 +2,8 @@
 
 import contextlib
 import random
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ import psycopg
 import pytest
 
 from tests.harness import plain
-from tests.harness.daemon import Daemon, daemon
+from tests.harness.daemon import ROOT, Daemon, daemon
 from tests.harness.sse import Frame, frames
 from tests.harness.standby import Pair, Proxy, proxied
 from tests.harness.waiting import until
@@ -31,6 +33,8 @@ INSERT INTO sessions_app_event (session_id, seq, type, data)
 SELECT %(session)s, seq, 'content', '{"type": "content", "content": "new"}'
 FROM grown, generate_series(last_event_seq - %(count)s + 1, last_event_seq) seq
 """
+# Of an answer that takes longer than the failover.
+TOKENS = 300
 STANDS_AT = "SELECT last_event_seq FROM sessions_app_session WHERE id = %s"
 
 
@@ -48,6 +52,10 @@ class Site:
     def post(self, session_id: str, text: str, **headers: str) -> httpx.Response:
         url = f"{self.own.url}/api/v1/sessions/{session_id}/messages"
         return plain.post(url, json={"content": text}, headers=headers)
+
+    def ask(self, session_id: str, text: str) -> httpx.Response:
+        url = f"{self.own.url}/api/v1/sessions/{session_id}/send-message?wait=60"
+        return plain.post(url, json={"content": text}, timeout=90)
 
     def add(self, session_id: str, *texts: str) -> int:
         """Add messages; return the seq of the last event."""
@@ -120,21 +128,24 @@ def test_a_lost_history_is_never_served_and_everybody_is_told(site: Site) -> Non
     assert site.post(other_id, "kept", **with_key).status_code == 201
     until(lambda: site.pair.standby.query(STANDS_AT, other_id) == 2, "the standby", 20)
 
+    # A run that goes on.
+    pool = ThreadPoolExecutor()
+    running_id = own.session()
+    kept_answer = pool.submit(site.ask, running_id, f"BENCH tokens={TOKENS} delay_ms=20")
+    until(lambda: site.pair.standby.query(STANDS_AT, running_id) >= 4, "the standby", 20)
+
     site.pair.hold_back()
     assert site.post(other_id, "lost", **{"Idempotency-Key": "lost"}).status_code == 201
     last = site.add(session_id, "lost", "lost", "lost")
     lost_id = own.session()
     vanished = Reader(f"{stream}/{lost_id}/stream")
     until(lambda: live.events[-1][0] == last, "what is lost later", 20)
-    with ThreadPoolExecutor() as pool:
-        path = f"{stream}/{session_id}/send-message?wait=60"
-        body = {"content": "BENCH tokens=2000 delay_ms=20"}
-        waiting = pool.submit(plain.post, path, json=body, timeout=90)
-        until(lambda: "assistant_message_start" in [name for _, name in live.events], "a run", 20)
-        # The journal of the new history is longer than the old one ever was.
-        length = 5000
-        site.fail_over(**{session_id: length})
-        assert refusal(waiting.result()) == (410, "journal_reset")
+    waiting = pool.submit(site.ask, session_id, "BENCH tokens=2000 delay_ms=20")
+    until(lambda: "assistant_message_start" in [name for _, name in live.events], "a run", 20)
+    # The journal of the new history is longer than the old one ever was.
+    length = 5000
+    site.fail_over(**{session_id: length})
+    assert refusal(waiting.result()) == (410, "journal_reset")
     now = kept + length
 
     until(lambda: live.has_ended and tree.has_ended and quiet.has_ended, "the end of streams", 30)
@@ -176,6 +187,12 @@ def test_a_lost_history_is_never_served_and_everybody_is_told(site: Site) -> Non
     assert [answer.headers.get("Idempotent-Replayed") for answer in retried] == ["true", None]
     assert {answer.headers["Journal-Epoch"] for answer in retried} == {new}
     assert [message["content"] for message in own.transcript(other_id)] == ["kept", "lost"]
+    # A run that the standby had is waited for all the same.
+    finished = kept_answer.result()
+    assert finished.status_code == 200, finished.text
+    assert finished.json()["message"]["content"] == "".join(f" tok{n}" for n in range(TOKENS))
+    pool.shutdown()
+    assert "new_epoch" not in own.log.read_text()
     # Who has reloaded goes on.
     again = Reader(f"{stream}/{session_id}/stream?after={now}&epoch={new}")
     added = site.add(session_id, "after the failover")
@@ -291,6 +308,8 @@ def test_of_twenty_clients_none_is_misled_by_three_failovers(site: Site) -> None
     resets, refusals = sum(each.resets for each in clients), sum(each.refusals for each in clients)
     print(f"\n{last} events, {lost} lost; {resets} notices, {refusals} times 410, none misled")
     assert lost > 0
+    command = [sys.executable, "manage.py", "check_invariants"]
+    subprocess.run(command, cwd=ROOT, env=site.own.environment, check=True)
     assert all(each.texts == journal for each in clients)
     # Each was told of each failover, in one way or the other.
     assert all(each.resets + each.refusals >= 3 for each in clients)

@@ -8,11 +8,12 @@ import orjson
 import psycopg
 import pytest
 from django.core.management import call_command
-from django.db import connection
+from django.db import connection, transaction
 
 from sessions_app import connections
-from sessions_app.exceptions import JournalWasReset, StreamUnavailable
-from sessions_app.models import Session
+from sessions_app.exceptions import JournalWasReset, LeaseLost, StreamUnavailable
+from sessions_app.models import Attempt, Checkpoint, Session
+from sessions_app.services import checkpoints
 from sessions_app.services.epoch import EPOCH_HEADER, begin_epoch, read_epoch
 from sessions_app.streaming.hub import Hub, wait_for_run
 from sessions_app.streaming.journal_reader import Epoch
@@ -258,3 +259,15 @@ def test_what_a_server_that_was_left_says_is_not_used() -> None:
     # If the address leads there again, on purpose, that counts.
     epoch.check("old", 1)
     assert (epoch.current, changes) == ("old", [1, 2])
+
+
+def test_an_attempt_whose_checkpoints_are_lost_keeps_no_others(attempt: Attempt) -> None:
+    """Otherwise the next attempt would begin with a history that has a gap."""
+    checkpoints.keep(attempt, 1, [{}, {}], {})
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL session_replication_role = replica")
+        cursor.execute("DELETE FROM sessions_app_checkpoint WHERE number = 2")
+    with pytest.raises(LeaseLost):
+        checkpoints.keep(attempt, 3, [{}], {})
+    checkpoints.keep(attempt, 2, [{}], {})
+    assert list(Checkpoint.objects.values_list("number", flat=True)) == [1, 2]

@@ -76,5 +76,5 @@ def test_a_session_lives_in_the_cell_of_its_owners_key(
         assert [each["sessionId"] for each in own.get("/sessions/").json()] == [session]
         # The other cell has neither this session nor this key.
         other = next(each for each in CELLS if each != cell)
-        elsewhere = session.replace(session[20:22], other, 1)
+        elsewhere = f"{session[:20]}{other}{session[22:]}"
         assert own.get(f"/sessions/{elsewhere}").status_code == 401

@@ -89,18 +89,18 @@ def test_what_is_too_long_is_not_compared_line_by_line() -> None:
 
 
 def test_a_long_version_is_written_in_time() -> None:
-    began = time.monotonic()
+    began = time.process_time()
     assert (
         unified_diff(*(version({"agents": {"a": f"{word} word\n" * 30_000}}) for word in "ab"))
         is None
     )
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10
 
 
 def test_the_longest_texts_are_compared_in_time() -> None:
     """Every other line differs: the worst that there is for comparing."""
     one = "\n".join(f"line {n}" for n in range(1900))
     two = "\n".join(f"line {n}" if n % 2 else f"other {n}" for n in range(1900))
-    began = time.monotonic()
+    began = time.process_time()
     assert unified_diff(version({}, instruction=one), version({}, instruction=two))
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5

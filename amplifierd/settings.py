@@ -82,6 +82,9 @@ IDEMPOTENCY_HOURS = env.number("AMPLIFIERD_IDEMPOTENCY_HOURS", 24)
 LOGIN_DAYS = env.number("AMPLIFIERD_LOGIN_DAYS", 30)
 CONSOLE_LOG_DAYS = env.number("AMPLIFIERD_CONSOLE_LOG_DAYS", 365)
 
+# Days after the end of a session until its journal is compacted; 0: never.
+COMPACT_AFTER_DAYS = env.number("AMPLIFIERD_COMPACT_AFTER_DAYS", 0)
+
 # A folder with which tests stop processes at certain points; empty except in tests.
 BARRIERS = env.text("AMPLIFIERD_BARRIERS")
 

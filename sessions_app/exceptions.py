@@ -118,6 +118,10 @@ class IdempotencyMismatch(SessionsError, status=422, code="idempotency_mismatch"
     """This Idempotency-Key came with another request before; choose a new key for a new request."""
 
 
+class SessionNotEnded(SessionsError, status=409, code="session_not_ended"):
+    """Only the journal of a session that has ended can be compacted."""
+
+
 class BadCursor(SessionsError):
     """The cursor is not the id of an event; send the id of the last event that you have."""
 
@@ -131,6 +135,16 @@ class JournalWasReset(SessionsError, status=410, code="journal_reset"):
         """Say which epoch it is now and, if known, where the journal of the session ends."""
         more = {} if last is None else {"lastEventId": last}
         return cls(" ".join((cls.__doc__ or "").split()), epoch=epoch, **more)
+
+
+class JournalWasCompacted(SessionsError, status=410, code="journal_reset"):
+    """The events around this cursor were joined to one after the session had ended. Reload the
+    session, or read on from the cursor `after`, where the joined event begins."""
+
+    @classmethod
+    def to(cls, after: int) -> "JournalWasCompacted":
+        """Say which cursor before the joined event is good."""
+        return cls(" ".join((cls.__doc__ or "").split()), after=after)
 
 
 class RunWasLost(SessionsError, status=410, code="journal_reset"):

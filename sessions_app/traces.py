@@ -87,11 +87,12 @@ class _Trace:
 
     def take(self, event: Event) -> None:
         at, data = event.created_at, event.data
+        began = event.began_at or at
         if kind := SPOKEN.get(event.type):
             text = data.get("content") or data.get("hook_data", {}).get("delta") or ""
             last = self.steps[-1] if self.steps else None
             if last is None or last["type"] != kind or last["attempt"] != self._attempt:
-                last = self._add(kind, at, content="")
+                last = self._add(kind, began, content="")
             last["content"] = _shorten(last["content"] + text)
             _finish(last, at)
         elif event.type == EventType.TOOL_PRE:

@@ -6,7 +6,7 @@ and if anything fails before that, it stays so.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -15,14 +15,15 @@ import psycopg
 from django.core.management.sql import emit_post_migrate_signal
 from django.db import connection, connections, transaction
 from django.db.backends.utils import CursorWrapper
-from django.db.migrations.executor import MigrationExecutor
 from psycopg import sql
 
 from amplifierd.backup import archive, schema
 from amplifierd.backup.archive import DamagedArchive, Manifest, Table
+from amplifierd.common.migrations import Executor
 from amplifierd.common.program import command
-from amplifierd.common.statements import close_connections
+from amplifierd.common.statements import close_connections, direct_connection
 from amplifierd.postgres.schema import check_database, migration_lock
+from sessions_app.connections import is_pooled
 from sessions_app.services import attempts
 from sessions_app.services.epoch import begin_epoch
 
@@ -104,7 +105,9 @@ def restore(
     All or nothing. Runs that were open go on as after a crash, and a new epoch begins. `advance` is
     called with the number of rows that were restored. Raises RestoreRefused.
     """
-    with _own_connection(), migration_lock(announce):
+    # A proxy that pools transactions would not keep the schema in which all is built.
+    direct = direct_connection() if is_pooled() else nullcontext()
+    with direct, _own_connection(), migration_lock(announce):
         with connection.cursor() as cursor:
             cursor.execute(CURRENT)
             [place] = cursor.fetchone()
@@ -113,9 +116,9 @@ def restore(
             cursor.execute(f"CREATE SCHEMA {DRAFT}")
         try:
             with _own_connection(f"-c search_path={DRAFT}"):
-                MigrationExecutor(connection).migrate(schema.find_targets(manifest.migrations))
+                Executor(connection).migrate(schema.find_targets(manifest.migrations))
                 _fill(path, manifest, advance)
-                executor = MigrationExecutor(connection)
+                executor = Executor(connection)
                 executor.migrate(executor.loader.graph.leaf_nodes())
                 emit_post_migrate_signal(verbosity=0, interactive=False, db="default")
                 # As after a crash: no worker of then has its run, and cursors may be ahead.

@@ -95,18 +95,21 @@ def read_journal(
 ) -> JournalPage:
     """Return the newest events; only those before a seq, around one, or of one type."""
     newest = session.last_event_seq
-    before = event + PAGE // 2 if before is None and event is not None else before
+    if before is None and event is not None:
+        holder = Event.objects.in_session(session.id).after(event - 1).first()
+        before = (holder.seq if holder else event) + PAGE // 2
     end = newest + 1 if before is None else min(before, newest + 1)
     found = Event.objects.in_session(session.id).order_by("-seq")
-    # One more event than is shown, to know whether there are older ones; likewise one character.
-    found = found.between(None if kind else end - PAGE - 2, end)
+    # One more event than is shown, to know whether there are older ones; likewise one character. In
+    # a compacted journal an event may stand for any number.
+    found = found.between(None if kind or session.compacted_at else end - PAGE - 2, end)
     if kind:
         found = found.filter(type=kind)
     data = Left(Cast("data", TextField()), EVENT_LIMIT + 1)
-    columns = list(found.values("seq", "type", "created_at", text=data)[: PAGE + 1])
+    columns = list(found.values("seq", "span", "type", "created_at", text=data)[: PAGE + 1])
     rows = columns[:PAGE]
     for row in rows:
-        text = row["text"]
+        text, row["first"] = row["text"], row["seq"] - row["span"] + 1
         row["is_cut"] = len(text) > EVENT_LIMIT
         whole = visible(text[:EVENT_LIMIT]) if row["is_cut"] else format_json(json.loads(text))
         row["html"] = highlight_json(whole)

@@ -13,7 +13,7 @@ from amplifierd.common.formats import stamp
 from amplifierd.common.pagination import compile_filters
 from amplifierd.common.statements import fetch_prepared
 from sessions_app.api.serializers import MessageSerializer, SessionSerializer
-from sessions_app.exceptions import SessionNotFound
+from sessions_app.exceptions import JournalWasCompacted, SessionNotFound
 from sessions_app.models.querysets import SessionQuerySet
 
 # Messages that are read in one query.
@@ -48,7 +48,7 @@ ORDER BY m.seq {order} LIMIT %(limit)s::bigint
 MESSAGE_COLUMNS = ", ".join(MessageSerializer.columns("m"))
 # Events after a seq, of all types or of one.
 EVENTS = """
-SELECT e.seq, e.type, e.data::text, e.created_at FROM sessions_app_event e
+SELECT e.seq, e.span, e.type, e.data::text, e.created_at FROM sessions_app_event e
 WHERE e.session_id = %(session)s::text AND e.seq > %(after)s::bigint
     AND (%(type)s::text IS NULL OR e.type = %(type)s::text)
 ORDER BY e.seq LIMIT %(limit)s::bigint
@@ -142,8 +142,13 @@ def read_transcript(
 def read_events(
     session_id: str, *, after: int, limit: int, type: str | None
 ) -> list[dict[str, Any]]:
-    """Return events of the journal in order: what frames of the stream carry."""
+    """Return events of the journal in order: what frames of the stream carry.
+
+    Raises JournalWasCompacted for a cursor within an event that several were joined to.
+    """
     rows = _fetch(EVENTS, session_id, after=after, limit=limit, type=type)
+    if rows and (start := rows[0][0] - rows[0][1]) < after:
+        raise JournalWasCompacted.to(start)
     return [
         {
             "id": seq,
@@ -151,7 +156,7 @@ def read_events(
             "data": orjson.Fragment(data),
             "createdAt": stamp(created_at),
         }
-        for seq, event_type, data, created_at in rows
+        for seq, _, event_type, data, created_at in rows
     ]
 
 

@@ -47,10 +47,14 @@ EPOCH = "Journal-Epoch"
 class ApiError(Exception):
     """A request failed; the message says why and what to do."""
 
-    def __init__(self, message: str, status: int = 0, retry_after: float = 0) -> None:
+    def __init__(
+        self, message: str, status: int = 0, retry_after: float = 0, after: int | None = None
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.retry_after = retry_after
+        # The cursor to go on with, if the one of the request is within a joined event.
+        self.after = after
 
     @property
     def is_passing(self) -> bool:
@@ -242,6 +246,8 @@ class Client:
             )
         elif status == 403:
             text += f" `{command('apikeys create NAME --scope …')}` makes a key that may do more."
+        elif status == 410 and isinstance(problem.get("after"), int):
+            return ApiError(text, status, after=problem["after"])
         elif status == 503:
             text += f" Try again in {seconds:.0f} s." if seconds else " Try again in a moment."
         return ApiError(text, status, seconds)

@@ -240,10 +240,19 @@ def follow_session(
 ) -> None:
     client, notes = terminal.client, terminal.notes
 
+    def read_events(after: int) -> list[JSON]:
+        """Return the events after a cursor; if it is within a joined event, from there."""
+        try:
+            return client.events(session_id, after)
+        except ApiError as error:
+            if error.after is None:
+                raise
+            return client.events(session_id, error.after)
+
     def print_news() -> bool:
         """Print the events after the cursor; return whether the session ended."""
         nonlocal cursor
-        while events := client.events(session_id, cursor):
+        while events := read_events(cursor):
             for event in events:
                 if not options.types or event["event"] in options.types:
                     print_event(terminal.screen, event, options.as_json)

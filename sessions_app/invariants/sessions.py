@@ -2,6 +2,7 @@
 
 from sessions_app.events import EventType
 from sessions_app.invariants.check import Check, told_once
+from sessions_app.models.event import JOINABLE
 from sessions_app.states import SESSION_TERMINAL, SessionStatus
 
 ENDED = """
@@ -55,14 +56,23 @@ MESSAGE_SEQ, EVENT_SEQ = (
 SELECT session_id, 'has {noun} ' || (array_agg(seq ORDER BY place))[1] || ' where '
     || min(place) || ' belongs'
 FROM (
-    SELECT session_id, seq, row_number() OVER (PARTITION BY session_id ORDER BY seq) AS place
+    SELECT session_id, seq, {place} OVER (PARTITION BY session_id ORDER BY seq) AS place
     FROM sessions_app_{noun}
 ) numbered
 WHERE seq <> place
 GROUP BY session_id
 """  # noqa: S608 - our own names
-    for noun in ("message", "event")
+    # An event that several were joined to has the last of their seqs.
+    for noun, place in (("message", "row_number()"), ("event", "sum(span)"))
 )
+
+JOINED = """
+SELECT e.session_id, 'is ' || s.status || ' and has ' || count(*) || ' joined events, one at '
+    || min(e.seq) || ' of type ' || min(e.type)
+FROM sessions_app_event e JOIN sessions_app_session s ON s.id = e.session_id
+WHERE e.span <> 1 AND (s.ended_at IS NULL OR e.type <> ALL(%(joinable)s) OR e.began_at IS NULL)
+GROUP BY e.session_id, s.status
+"""
 
 MESSAGE_COUNT = """
 SELECT s.id, 'counts ' || s.message_count || ' messages and has ' || coalesce(found.count, 0)
@@ -73,7 +83,7 @@ LEFT JOIN (
 WHERE s.message_count <> coalesce(found.count, 0)
 """
 
-# Where the seqs have no gap, the newest is also the number of events.
+# Where the seqs have no gap, the newest is also the number of events, the joined ones counted.
 EVENT_NEWEST = """
 SELECT s.id, 'has last_event_seq ' || s.last_event_seq || ' and its newest event is '
     || coalesce(found.newest, 0)
@@ -106,5 +116,11 @@ CHECKS = (
     Check("message-seq", "Messages are numbered 1..n in their session.", MESSAGE_SEQ),
     Check("message-count", "message_count is the number of messages.", MESSAGE_COUNT),
     Check("event-seq", "Events are numbered 1..n in their session.", EVENT_SEQ),
+    Check(
+        "event-joined",
+        "Only the journal of a session that has ended is compacted.",
+        JOINED,
+        {"joinable": [str(each) for each in JOINABLE]},
+    ),
     Check("event-newest", "last_event_seq is the seq of the newest event.", EVENT_NEWEST),
 )

@@ -1,18 +1,23 @@
 """An event: one entry of a session's journal."""
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from sessions_app.events import EventType
 from sessions_app.models import triggers
 from sessions_app.models.querysets import EventQuerySet
 
+# Pieces of output, of which several in a row are worth as much as their text in one.
+JOINABLE = (EventType.CONTENT, EventType.THINKING_DELTA)
+
 
 class Event(models.Model):
     """An entry of the journal, numbered 1..n in its session, never changed.
 
-    The journal is the truth: streams, console and clients read it, nothing else.
+    The journal is the truth: streams, console and clients read it, nothing else. Once the session
+    has ended, pieces of one output may be joined to one entry, which has the last of their seqs
+    (`services.journal_compaction`).
     """
 
     pk = models.CompositePrimaryKey("session_id", "seq")
@@ -33,6 +38,10 @@ class Event(models.Model):
         db_constraint=False,
     )
     created_at = models.DateTimeField(db_default=Now())
+    # How many seqs it stands for, its own the last of them; and when the first of them was written,
+    # if there are more.
+    span = models.IntegerField(default=1, db_default=1)
+    began_at = models.DateTimeField(null=True, blank=True)
 
     objects = EventQuerySet.as_manager()
 
@@ -44,6 +53,9 @@ class Event(models.Model):
         ]
         constraints = [
             models.CheckConstraint(condition=Q(seq__gte=1), name="event_seq_from_one"),
+            models.CheckConstraint(
+                condition=Q(span__gte=1, span__lte=F("seq")), name="event_span_within_journal"
+            ),
             # Each run has one outcome, and every outcome ends with this event.
             models.UniqueConstraint(
                 fields=["run"],
@@ -53,9 +65,15 @@ class Event(models.Model):
         ]
         triggers = [
             triggers.number_rows("event_numbered", "last_event_seq"),
-            triggers.unchangeable("event_unchangeable"),
-            triggers.keep_history("event_kept"),
+            triggers.changed_by_compaction("event_unchangeable"),
+            triggers.joined_gaplessly("event_joined_gaplessly", JOINABLE),
+            triggers.keep_or_join("event_kept", JOINABLE),
         ]
 
     def __str__(self) -> str:
         return f"{self.seq} {self.type}"
+
+    @property
+    def first(self) -> int:
+        """The first of the seqs that it stands for."""
+        return self.seq - self.span + 1

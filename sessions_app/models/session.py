@@ -62,6 +62,8 @@ class Session(models.Model):
     summarised_seq = models.PositiveIntegerField(default=0)
     # The id of the last batch of run output that was written for it: see `services.journal`.
     last_batch = models.UUIDField(null=True, blank=True, editable=False)
+    # When the pieces of output in its journal were joined, after its end.
+    compacted_at = models.DateTimeField(null=True, blank=True, editable=False)
     error_message = models.TextField(null=True, blank=True)  # noqa: DJ001 - null: did not fail
     error_details = models.JSONField(null=True, blank=True)
 
@@ -93,6 +95,12 @@ class Session(models.Model):
             # the newest failures
             models.Index(
                 "ended_at", condition=Q(status=SessionStatus.FAILED), name="session_failures"
+            ),
+            # those that ended first, and whose journals are still to be compacted
+            models.Index(
+                "ended_at",
+                condition=Q(ended_at__isnull=False, compacted_at__isnull=True),
+                name="session_to_compact",
             ),
             # GET /sessions/?metadata.KEY=…
             GinIndex(OpClass("metadata", "jsonb_path_ops"), name="session_by_metadata"),

@@ -3,6 +3,8 @@
 Every violation is a `check_violation`, which Python gets as an IntegrityError.
 """
 
+from collections.abc import Sequence
+
 import pgtrigger
 
 # The id of the session whose rows this transaction may delete. Only the deletion of a session
@@ -11,6 +13,9 @@ PURGE_SETTING = "amplifierd.purge"
 # The id of the session, not yet started, into which this transaction copies the history of another.
 # Only the copying of a session sets it.
 COPY_SETTING = "amplifierd.copy"
+# The id of the ended session whose journal this transaction compacts. Only
+# `services.journal_compaction` sets it.
+COMPACT_SETTING = "amplifierd.compact"
 
 
 def _refuse(message: str, *values: str) -> str:
@@ -170,6 +175,93 @@ def keep_history(name: str) -> pgtrigger.Trigger:
                 WHERE session_id IS DISTINCT FROM current_setting('{PURGE_SETTING}', true)
             ) THEN
                 {_refuse("% is kept as long as its session", "TG_TABLE_NAME")}
+            END IF;
+            RETURN NULL;
+        """,
+    )
+
+
+def _list(types: Sequence[str]) -> str:
+    return ", ".join(f"'{each}'" for each in types)
+
+
+def keep_or_join(name: str, types: Sequence[str]) -> pgtrigger.Trigger:
+    """Return the trigger for events: one is deleted with its session, or if another stands for it.
+
+    The others are read once: a search for each row would pass all rows that were just deleted.
+    """
+    return pgtrigger.Trigger(
+        name=name,
+        when=pgtrigger.After,
+        operation=pgtrigger.Delete,
+        level=pgtrigger.Statement,
+        referencing=pgtrigger.Referencing(old="removed"),
+        func=f"""
+            IF EXISTS (
+                WITH whole AS MATERIALIZED (
+                    SELECT type, seq, seq - span AS before FROM sessions_app_event
+                    WHERE session_id = current_setting('{COMPACT_SETTING}', true) AND span > 1
+                )
+                SELECT FROM removed r
+                WHERE r.session_id IS DISTINCT FROM current_setting('{PURGE_SETTING}', true)
+                    AND NOT (
+                        r.session_id IS NOT DISTINCT FROM current_setting('{COMPACT_SETTING}', true)
+                        AND r.type IN ({_list(types)}) AND EXISTS (
+                            SELECT FROM whole w
+                            WHERE w.type = r.type AND w.before < r.seq AND r.seq < w.seq
+                        )
+                    )
+            ) THEN
+                {_refuse("% is kept as long as its session", "TG_TABLE_NAME")}
+            END IF;
+            RETURN NULL;
+        """,
+    )
+
+
+def changed_by_compaction(name: str) -> pgtrigger.Trigger:
+    """Return the trigger for events: none is updated, except while a journal is compacted."""
+    return pgtrigger.Trigger(
+        name=name,
+        when=pgtrigger.Before,
+        operation=pgtrigger.Update,
+        level=pgtrigger.Statement,
+        func=f"""
+            IF coalesce(current_setting('{COMPACT_SETTING}', true), '') = '' THEN
+                {_refuse("% is append-only", "TG_TABLE_NAME")}
+            END IF;
+            RETURN NULL;
+        """,
+    )
+
+
+def joined_gaplessly(name: str, types: Sequence[str]) -> pgtrigger.Trigger:
+    """Return the trigger for updated events: each stands for the seqs since the one before it.
+
+    The session has ended, and nothing else changed than what it stands for.
+    """
+    return pgtrigger.Trigger(
+        name=name,
+        when=pgtrigger.After,
+        operation=pgtrigger.Update,
+        level=pgtrigger.Statement,
+        referencing=pgtrigger.Referencing(old="earlier", new="joined"),
+        func=f"""
+            IF EXISTS (
+                SELECT FROM joined n
+                JOIN sessions_app_session s ON s.id = n.session_id
+                LEFT JOIN earlier o ON o.session_id = n.session_id AND o.seq = n.seq
+                WHERE n.session_id IS DISTINCT FROM current_setting('{COMPACT_SETTING}', true)
+                    OR s.ended_at IS NULL OR n.type NOT IN ({_list(types)}) OR o.seq IS NULL
+                    OR (n.type, n.run_id, n.created_at) IS DISTINCT FROM
+                        (o.type, o.run_id, o.created_at)
+                    OR n.span <= o.span
+                    OR n.seq - n.span <> coalesce((
+                        SELECT max(e.seq) FROM sessions_app_event e
+                        WHERE e.session_id = n.session_id AND e.seq < n.seq
+                    ), 0)
+            ) THEN
+                {_refuse("% is append-only", "TG_TABLE_NAME")}
             END IF;
             RETURN NULL;
         """,

@@ -26,6 +26,7 @@ from amplifierd.common.program import command
 from sessions_app import connections
 from sessions_app.events import AssistantMessageComplete, JournalReset
 from sessions_app.exceptions import (
+    JournalWasCompacted,
     JournalWasReset,
     SessionNotFound,
     SessionsError,
@@ -121,7 +122,8 @@ class Hub:
     ) -> Subscription:
         """Return the session's events after the cursor and from then on, or new ones only.
 
-        Raises SessionNotFound; JournalWasReset if the cursor is of another `epoch`; BadCursor for
+        Raises SessionNotFound; JournalWasReset if the cursor is of another `epoch`;
+        JournalWasCompacted if it is within an event that several were joined to; BadCursor for
         one that the journal has not reached; TooManyStreams; StreamUnavailable if the journal
         cannot be read or the hub is closing.
         """
@@ -162,6 +164,11 @@ class Hub:
                 raise SessionNotFound.of(session_id)
             if epoch and epoch != self.epoch:
                 raise JournalWasReset.to(self.epoch, state.last)
+            if state.ended and after and after < state.last:
+                # Only the journal of a session that has ended is ever compacted.
+                page = await self._clients_reader.read_page(session_id, after)
+                if page and page.better_cursor is not None:
+                    raise JournalWasCompacted.to(page.better_cursor)
             if self._has_too_many(state):
                 raise TooManyStreams(
                     "Too many streams of sessions of this owner are open; close one of them."

@@ -45,19 +45,19 @@ NOT_MIGRATED = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction)
 READ = """
 SELECT (SELECT sessions_app_epoch()),
        wanted.session_id, session.last_event_seq, session.status,
-       session.ended_at IS NOT NULL, event.seq, event.type, event.data
+       session.ended_at IS NOT NULL, event.span, event.seq, event.type, event.data
 FROM (
     SELECT key AS session_id, value::bigint AS after FROM jsonb_each_text(%(cursors)s::jsonb)
 ) AS wanted
 LEFT JOIN sessions_app_session AS session ON session.id = wanted.session_id
 LEFT JOIN LATERAL (
-    SELECT seq, type, data
+    SELECT seq, span, type, data
     FROM (
-        SELECT seq, type, data,
+        SELECT seq, span, type, data,
                sum(octet_length(data)) OVER (ORDER BY seq ROWS UNBOUNDED PRECEDING)
                    - octet_length(data) AS before
         FROM (
-            SELECT seq, type, data::text AS data
+            SELECT seq, span, type, data::text AS data
             FROM sessions_app_event
             WHERE session_id = wanted.session_id AND seq > wanted.after
             ORDER BY seq
@@ -177,6 +177,10 @@ class Page:
     status: str
     ended: bool
     frames: list[bytes]
+    # The seq of the newest of these frames; the cursor if there are none.
+    reached: int
+    # A cursor that is within an event that was joined can be gone on with from this one instead.
+    better_cursor: int | None = None
 
 
 @dataclass(slots=True)
@@ -258,20 +262,24 @@ class JournalReader:
             "bytes": PAGE_BYTES,
         }
         pages: dict[str, Page | None] = {}
-        for session_id, last, status, ended, *event in await self._fetch(READ, parameters):
+        for session_id, last, status, ended, span, *event in await self._fetch(READ, parameters):
             page = pages.get(session_id)
             if page is None:
-                page = None if last is None else Page(last, status, ended, [])
+                if last is not None:
+                    page = Page(last, status, ended, [], cursors[session_id])
                 pages[session_id] = page
-            if page is None or event[0] is None:
+            if page is None or span is None or page.better_cursor is not None:
                 continue
-            seq, expected = event[0], cursors[session_id] + len(page.frames) + 1
-            if seq == expected:
+            seq = event[0]
+            if seq - span == page.reached:
                 page.frames.append(encode_event(*event))
+                page.reached = seq
+            elif seq - span < page.reached and not page.frames:
+                page.better_cursor = seq - span
             else:
                 # A gap is never sent over.
                 logger.error(
-                    "The journal of %s has %d where %d belongs.", session_id, seq, expected
+                    "The journal of %s has %d where %d belongs.", session_id, seq, page.reached + 1
                 )
         return pages
 

@@ -64,6 +64,10 @@ class Tail:
             return
         if page is None:
             self.deleted = True
+        elif page.reached - self.last != len(page.frames):
+            # A journal that was compacted is read page by page: the ring has one seq a frame.
+            self.lose()
+            return
         else:
             self._ring.extend(page.frames)
             self._size += sum(map(len, page.frames))
@@ -200,9 +204,15 @@ class Subscription:
                     page = await self._source.read_page(self.tail.session_id, self.cursor)
                     if self.tail.is_lost:
                         continue
-                    frames = page.frames if page else []
                     if page is None:
                         self.tail.take(None)
+                    elif page.better_cursor is not None:
+                        # Compacted meanwhile: the client reconnects, and is told.
+                        self.stop()
+                        continue
+                    elif page.frames:
+                        self.cursor = page.reached
+                        return b"".join(page.frames)
             if frames:
                 self.cursor += len(frames)
                 return b"".join(frames)

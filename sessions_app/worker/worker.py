@@ -14,7 +14,14 @@ from amplifierd.common.errors import DATABASE_UNAVAILABLE
 from amplifierd.common.formats import uptime
 from amplifierd.common.outage import BACKGROUND, call_service
 from sessions_app.engine.engines import get_engine
-from sessions_app.services import attempts, owner_limits, pending_actions, processes, pruning
+from sessions_app.services import (
+    attempts,
+    journal_compaction,
+    owner_limits,
+    pending_actions,
+    processes,
+    pruning,
+)
 from sessions_app.worker.executor import Executor
 from sessions_app.worker.queue import Queue
 
@@ -93,6 +100,7 @@ class Maintenance:
             if uptime() >= self._prune_at:
                 self._prune_at = uptime() + PRUNE_SECONDS
                 pruning.prune()
+                journal_compaction.compact_by_policy()
             owner_limits.count()
 
         await call_service(look_after, threads=BACKGROUND)

@@ -151,6 +151,18 @@ NUMBERS = [
         " UPDATE sessions_app_event SET seq = 7 WHERE session_id = %(completed)s AND seq = 2",
     ),
     Corruption(
+        "event-joined",
+        "busy",
+        "pieces of a session that goes on are joined",
+        "WITH piece AS (SELECT seq, data ->> 'content' AS text FROM sessions_app_event"
+        " WHERE session_id = %(busy)s AND data ->> 'content' = 'one '),"
+        " gone AS (DELETE FROM sessions_app_event e USING piece"
+        " WHERE e.session_id = %(busy)s AND e.seq = piece.seq)"
+        " UPDATE sessions_app_event e SET span = 2, began_at = now(),"
+        " data = jsonb_set(e.data, '{content}', to_jsonb(piece.text || (e.data ->> 'content')))"
+        " FROM piece WHERE e.session_id = %(busy)s AND e.seq = piece.seq + 1",
+    ),
+    Corruption(
         "event-newest",
         "busy",
         "the counter is ahead",

@@ -15,13 +15,13 @@ def frames(first: int, last: int) -> list[bytes]:
 
 def tail_at(last: int) -> Tail:
     tail = Tail("session_a")
-    tail.open(Page(last, "active", False, []))
+    tail.open(Page(last, "active", False, [], last))
     return tail
 
 
 def grow(tail: Tail, count: int, ended: bool = False) -> None:
     last = tail.last + count
-    tail.take(Page(last, "active", ended, frames(tail.last + 1, last)))
+    tail.take(Page(last, "active", ended, frames(tail.last + 1, last), last))
 
 
 def test_a_client_gets_what_follows_its_cursor() -> None:
@@ -82,7 +82,7 @@ def test_a_batch_has_a_limit_in_bytes_but_is_never_empty(monkeypatch: pytest.Mon
 
 def test_a_second_look_does_not_move_the_tail() -> None:
     tail = tail_at(5)
-    tail.open(Page(9, "active", False, []))
+    tail.open(Page(9, "active", False, [], 9))
     assert tail.last == 5
 
 
@@ -104,3 +104,11 @@ def test_every_change_wakes_the_followers() -> None:
     tail.take(None)
     assert follower.is_set()
     assert tail.deleted
+
+
+def test_a_tail_keeps_no_frames_of_a_compacted_journal() -> None:
+    tail = tail_at(5)
+    # One frame that stands for four events.
+    tail.take(Page(9, "completed", True, [b"frame 9"], 9))
+    assert tail.is_lost
+    assert tail.after(5) == []

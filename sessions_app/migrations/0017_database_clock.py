@@ -6,6 +6,8 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
 
+    # Each table is locked by itself.
+    atomic = False
     dependencies = [
         ('sessions_app', '0016_run_of_owner'),
     ]

@@ -6,6 +6,7 @@ and says how many seqs it stands for (`Event.span`), so the journal has no gap, 
 two events is as good as before. One within a joined event is refused (`JournalWasCompacted`).
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -13,7 +14,7 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
-from sessions_app.exceptions import SessionNotEnded
+from sessions_app.exceptions import SessionNotEnded, SessionNotFound
 from sessions_app.models import Session
 from sessions_app.models.event import JOINABLE
 from sessions_app.models.querysets import SessionQuerySet
@@ -132,8 +133,9 @@ def compact_old(days: int, limit: int = SESSIONS) -> Compacted:
     done = Compacted()
     for session_id in list(ended.order_by("ended_at").values_list("id", flat=True)[:limit]):
         # Else another process has compacted it, or somebody has deleted it.
-        if ended.filter(pk=session_id).exists():
-            done += compact(session_id)
+        with suppress(SessionNotFound):
+            if ended.filter(pk=session_id).exists():
+                done += compact(session_id)
     return done
 
 

@@ -16,7 +16,7 @@ from sessions_app.exceptions import JournalWasCompacted, SessionNotEnded
 from sessions_app.models import Event, Message, Session
 from sessions_app.models.triggers import COMPACT_SETTING
 from sessions_app.services import attempts, clone_fork, journal_compaction, runs, sessions
-from sessions_app.services.journal_compaction import compact
+from sessions_app.services.journal_compaction import Compacted, compact
 from sessions_app.streaming.hub import Hub
 from sessions_app.streaming.journal_reader import decode
 from tests.conftest import Api, claimed, say, session_in, write_events
@@ -212,6 +212,17 @@ def test_old_journals_are_compacted_if_the_policy_says_so(
     Session.objects.filter(pk=ended.pk).update(ended_at=Now() - timedelta(days=8))
     assert journal_compaction.compact_by_policy().sessions == 1
     assert journal_compaction.compact_by_policy().sessions == 0
+
+
+def test_a_session_that_is_deleted_meanwhile_is_passed_over(
+    ended: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def delete_first(session_id: str) -> Compacted:
+        sessions.delete(session_id)
+        return compact(session_id)
+
+    monkeypatch.setattr(journal_compaction, "compact", delete_first)
+    assert journal_compaction.compact_old(0) == Compacted()
 
 
 def test_the_command_compacts_and_says_what_it_did(ended: Session) -> None:

@@ -13,7 +13,7 @@ import ipaddress
 import re
 import socket
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -65,8 +65,10 @@ _METADATA_NAMES = frozenset(
 _PORT = re.compile(r"(.*):([0-9]{1,5})")
 _NAME = re.compile(r"(\*\.)?[a-z0-9_]([a-z0-9._-]*[a-z0-9_])?")
 
-# Own threads, so that slow name servers delay nothing else.
+# Own threads, so that slow name servers delay nothing else; and others for names that anybody may
+# choose, so that these do not delay the operator's providers.
 _LOOK_UPS = ThreadPoolExecutor(16, thread_name_prefix="resolver")
+_CALLERS_LOOK_UPS = ThreadPoolExecutor(16, thread_name_prefix="resolver-callers")
 
 
 class AddressRefused(Exception):
@@ -142,6 +144,7 @@ class OutboundRules:
     exceptions: Exceptions = field(default_factory=Exceptions)
     # Whether private and local addresses are allowed, except for metadata services.
     allows_private: bool = False
+    threads: Executor = field(default=_LOOK_UPS, compare=False)
 
     def check(self, host: str, port: int, addresses: Iterable[Address] = ()) -> None:
         """Raise AddressRefused if the name, or one of its addresses, is forbidden."""
@@ -186,7 +189,7 @@ class OutboundRules:
             self.check(name, port, [address])
             return [address]
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(_LOOK_UPS, self.resolve, name, port)
+        return await loop.run_in_executor(self.threads, self.resolve, name, port)
 
     def check_url(self, url: str) -> None:
         """Raise AddressRefused for a URL that is forbidden, as far as no look-up is needed."""
@@ -219,7 +222,8 @@ def rules_for_callers(further: Sequence[str] = ()) -> OutboundRules:
 
     `further` are entries that hold beside the list of the daemon.
     """
-    return OutboundRules(_listed() | parse_exceptions(tuple(further)))
+    exceptions = _listed() | parse_exceptions(tuple(further))
+    return OutboundRules(exceptions, threads=_CALLERS_LOOK_UPS)
 
 
 def _listed() -> Exceptions:

@@ -7,6 +7,8 @@ Maintenance looks after what other workers have left when they died: runs whose 
 import asyncio
 import logging
 import signal
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 from django.conf import settings
 
@@ -14,6 +16,7 @@ from amplifierd.common.errors import DATABASE_UNAVAILABLE
 from amplifierd.common.formats import uptime
 from amplifierd.common.outage import BACKGROUND, call_service
 from sessions_app.engine.engines import get_engine
+from sessions_app.engine.tools.bash.config import remove_unused_folders
 from sessions_app.services import (
     attempts,
     journal_compaction,
@@ -29,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 # Seconds between two looks for what is too old to be kept.
 PRUNE_SECONDS = 60.0
+# For how long the `HOME` of commands is kept after the last one has begun.
+UNUSED = timedelta(days=30)
 
 
 class StandstillDetector:
@@ -100,6 +105,7 @@ class Maintenance:
             if uptime() >= self._prune_at:
                 self._prune_at = uptime() + PRUNE_SECONDS
                 pruning.prune()
+                remove_unused_folders(UNUSED)
                 journal_compaction.compact_by_policy()
             owner_limits.count()
 
@@ -113,6 +119,9 @@ async def work() -> None:
     Runs that are not done after `DRAIN_SECONDS` are released. If a part of the worker dies, all
     of it stops, and its supervisor starts it again.
     """
+    # As many as there can be runs, so that files that hang for some of them stop no other.
+    threads = ThreadPoolExecutor(max(32, settings.WORKER_CONCURRENCY), thread_name_prefix="tools")
+    asyncio.get_running_loop().set_default_executor(threads)
     executor = Executor(get_engine(), processes.own_name())
     queue = Queue(executor.advance, settings.WORKER_CONCURRENCY, executor.worker)
     standstill = StandstillDetector(2 * settings.LEASE_SECONDS / 3)

@@ -4,8 +4,10 @@
 """
 
 import asyncio
+import ipaddress
 import json
 import socket
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -15,6 +17,7 @@ from unittest.mock import MagicMock
 import anyio
 import pytest
 
+from amplifierd.common import outbound
 from amplifierd.common.outbound import (
     AddressRefused,
     OutboundRules,
@@ -595,3 +598,31 @@ def test_what_is_public_needs_no_entry(address: str) -> None:
 def test_hosts_are_compared_in_one_form() -> None:
     assert normalize_host("BÜCHER.test.") == "xn--bcher-kva.test"
     assert json.dumps(normalize_host("[::1]")) == '"::1"'
+
+
+def test_names_that_callers_choose_do_not_delay_those_of_profiles(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """More slow look-ups than there are threads for them."""
+    over = threading.Event()
+
+    def look_up(host: str, port: int) -> list[outbound.Address]:
+        if host.startswith("slow"):
+            over.wait(30)
+        return [ipaddress.ip_address("93.184.216.34")]
+
+    async def run() -> bool:
+        rules = rules_for_callers()
+        slow = [
+            asyncio.create_task(rules.resolve_async(f"slow{number}.example", 80))
+            for number in range(40)
+        ]
+        await asyncio.sleep(0)
+        await rules_for_profiles().resolve_async("api.example", 443)
+        is_first = not any(task.done() for task in slow)
+        over.set()
+        await asyncio.gather(*slow)
+        return is_first
+
+    monkeypatch.setattr(outbound, "look_up", look_up)
+    assert asyncio.run(run())

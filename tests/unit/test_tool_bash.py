@@ -1,11 +1,13 @@
 """Commands of the shell: what they give back, what they are granted, and how they end."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -273,3 +275,19 @@ def test_a_directory_that_is_not_there_is_an_error_of_the_tool(here: Path) -> No
         bash(here / "nowhere", "true")
     assert caught.value.code == "bad_tool"
     assert time.monotonic() - begun < 5
+
+
+def test_private_folders_go_once_no_command_has_used_them_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    made = {}
+    for name in ("old", "new"):
+        home, _ = config.make_private_folders(tmp_path, None, name)
+        made[name] = Path(home).parent
+        (Path(home) / "cache").write_text("x")
+    long_ago = time.time() - 40 * 24 * 3600
+    os.utime(made["old"], (long_ago, long_ago))
+    (tmp_path / "amplifierd-session-link").symlink_to(made["new"])
+    assert config.remove_unused_folders(timedelta(days=30)) >= 1
+    assert [made["old"].exists(), made["new"].exists()] == [False, True]

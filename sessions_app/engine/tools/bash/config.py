@@ -5,9 +5,12 @@ import hashlib
 import itertools
 import os
 import pwd
+import shutil
 import stat
 import tempfile
+import time
 from dataclasses import dataclass, fields
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,8 @@ XDG = {
 REPOSITORIES, NESTED, ENTRIES = 50, 2, 2000
 # Whether commands need a sandbox: if there is one, always, never.
 SANDBOX_CHOICES = ("auto", "required", "off")
+# What the names of private folders begin with.
+PRIVATE = "amplifierd-session-"
 # What commands without a sandbox may write to, unless `writable` says something else.
 TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -165,17 +170,38 @@ def make_private_folders(
     digest = hashlib.sha256(os.fsencode(directory) + f"\0{name}".encode()).hexdigest()[:16]
     # The folder of another user must be in a place that everybody can access.
     temporary = "/tmp" if user else tempfile.gettempdir()  # noqa: S108
-    top = Path(temporary, f"amplifierd-session-{owner[0]}-{digest}")
+    top = Path(temporary, f"{PRIVATE}{owner[0]}-{digest}")
     names = ("home", "tmp")
     try:
         if not all(_make_private(path, owner) for path in (top, *(top / name for name in names))):
-            top = Path(tempfile.mkdtemp(prefix="amplifierd-session-", dir=temporary))
+            top = Path(tempfile.mkdtemp(prefix=PRIVATE, dir=temporary))
             os.chown(top, *owner)
             for name in names:
                 _make_private(top / name, owner)
+        # They are in use: `remove_unused_folders` goes by this time.
+        os.utime(top)
     except OSError:
         top = Path("/nonexistent")
     return str(top / names[0]), str(top / names[1])
+
+
+def remove_unused_folders(age: timedelta) -> int:
+    """Remove private folders in which no command has begun for so long; return how many.
+
+    Those that belong to another user, and cannot be removed, are left to that one's worker.
+    """
+    removed = 0
+    for temporary in {Path("/tmp"), Path(tempfile.gettempdir())}:  # noqa: S108
+        for folder in temporary.glob(f"{PRIVATE}*"):
+            with contextlib.suppress(OSError):
+                found = os.lstat(folder)
+                if (
+                    stat.S_ISDIR(found.st_mode)
+                    and time.time() - found.st_mtime > age.total_seconds()
+                ):
+                    shutil.rmtree(folder)
+                    removed += 1
+    return removed
 
 
 def _make_private(folder: Path, owner: tuple[int, int]) -> bool:

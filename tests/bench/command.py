@@ -14,7 +14,18 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 
 from amplifierd.postgres import PostgresError, leaving_on_signals
-from tests.bench import engine, fill, goal_table, goals, limits, lists, operations, scale, streams
+from tests.bench import (
+    engine,
+    fill,
+    footprint,
+    goal_table,
+    goals,
+    limits,
+    lists,
+    operations,
+    scale,
+    streams,
+)
 from tests.bench.client import BenchError
 from tests.bench.daemon import Daemon, daemon
 from tests.bench.load import Figures, Measured
@@ -28,7 +39,7 @@ from tests.bench.report import (
     render_page,
 )
 
-PARTS = ("goals", "limits", "requests", "lists", "streams", "scale", "engine")
+PARTS = ("goals", "limits", "requests", "lists", "streams", "scale", "footprint", "engine")
 # There are many lists: each is measured for so much less of the time.
 LIST_SHARE = 3
 # Runs at once are watched for so many times as long: what is slow shows only after a while.
@@ -149,6 +160,10 @@ class Command(BaseCommand):
     def measure_scale(self, report: Report, options: dict[str, Any]) -> dict[str, Any]:
         """Measure a crowd of idle streams, and a session of a hundred thousand events."""
         return {"scale": scale.measure_scale(options["seconds"], self.say)}
+
+    def measure_footprint(self, report: Report, options: dict[str, Any]) -> dict[str, Any]:
+        """Measure the bytes of rows and answers, connections, and notifications."""
+        return {"footprint": footprint.measure_footprint(options["seconds"], self.say)}
 
     def measure_engine(self, report: Report, options: dict[str, Any]) -> dict[str, Any]:
         """Measure what a token costs, how many runs a worker holds, and approvals."""

@@ -36,6 +36,7 @@ class Report:
     writes: Sequence[Written] = ()
     streams: Sequence[Line] = ()
     scale: Sequence[Line] = ()
+    footprint: Sequence[Line] = ()
     engine: EngineFigures | None = None
     goals: Goals | None = None
     full: Sequence[Full] = ()
@@ -78,6 +79,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "writes": [asdict(written) for written in report.writes],
         "streams": [asdict(line) for line in report.streams],
         "scale": [asdict(line) for line in report.scale],
+        "footprint": [asdict(line) for line in report.footprint],
         "engine": asdict(report.engine) if report.engine else None,
         "goals": goals_json(report.goals) if report.goals else None,
         "full": [asdict(each) for each in report.full],
@@ -158,6 +160,9 @@ def sections(report: Report) -> list[Section]:
     if report.scale:
         rows = [[line.what, line.found] for line in report.scale]
         found.append(Section("Many streams, and a long session", ["scale", "measured"], rows))
+    if report.footprint:
+        rows = [[line.what, line.found] for line in report.footprint]
+        found.append(Section("What it takes of PostgreSQL", ["footprint", "measured"], rows))
     if report.engine:
         found += engine_sections(report.engine)
     return found

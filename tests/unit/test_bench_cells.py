@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from amplifierd.common.program import BASE_DIR
 from tests.bench.cells import (
     MOST_CELLS,
     Cell,
@@ -15,9 +16,12 @@ from tests.bench.cells import (
     compute_needs,
     find_cell_capacity,
     main,
+    needs_section,
+    numbers_section,
     simulate,
     split_owner,
 )
+from tests.bench.tables import row
 
 SMALL = Model(
     policy=Policy(postgres_cores=1, owners=300, days=20, begin=200, sessions=20_000, ramp_days=3)
@@ -123,3 +127,12 @@ def test_numbers_can_be_replaced_on_the_command_line(capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit):
         main(["--set", "runs=1"])
     assert "there is no number 'runs'" in capsys.readouterr().err
+
+
+def test_the_page_has_the_numbers_and_what_follows_from_them() -> None:
+    page = (BASE_DIR / "docs/scale.md").read_text()
+    for section in (numbers_section(Model()), needs_section(Model())):
+        for cells in section.rows:
+            assert row(cells) in page
+        for note in section.notes:
+            assert note in page

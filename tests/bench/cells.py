@@ -1,8 +1,8 @@
 """Plan for many sessions: `python -m tests.bench.cells` simulates owners and cells for weeks.
 
-Nothing is measured here. CAPACITY has what was measured elsewhere, on two cores; ACTIVITY and
-POLICY are assumptions. Each number can be replaced: `--set run_seconds=12`. The same seed gives the
-same tables.
+Nothing is measured here. `Capacity` has what was measured elsewhere, on two cores; `Activity` and
+`Policy` are assumptions. Each number can be replaced: `--set run_seconds=12`. The same seed gives
+the same tables.
 """
 
 import argparse
@@ -27,47 +27,76 @@ def number(value: float, meaning: str, source: str = "") -> float:
 
 @dataclass(frozen=True)
 class Capacity:
-    """What was measured: replace it by figures of your own machines."""
+    """What processes carry and rows take: replace it by figures of your own machines.
+
+    measured: docs/performance.md, by that part of the bench. busy: the same on a busy machine, in
+    docs/scale.md. computed: from that, as docs/scale.md explains.
+    """
 
     runs_per_worker: float = number(
-        100, "runs at 50 tokens/s that a worker (one core) holds", "engine"
+        100, "runs at 50 tokens/s that a worker (one core) holds", "measured: engine"
     )
-    worker_ms_per_run: float = number(5.5, "worker, CPU ms to begin and end a run", "goals")
-    web_ms_per_run: float = number(5.5, "web, CPU ms to take a message for a run", "goals")
+    worker_ms_per_run: float = number(
+        5.5, "worker, CPU ms to begin and end a run", "computed: first_token of goals"
+    )
+    web_ms_per_run: float = number(
+        5.5, "web, CPU ms to take a message for a run", "computed: first_token of goals"
+    )
     web_ms_per_token: float = number(
-        0.32, "web, CPU ms to send a token to the one client that waits for it", "goals"
+        0.32,
+        "web, CPU ms to send a token to the one client that waits for it",
+        "computed: pace of goals",
     )
-    web_ms_per_read: float = number(1.1, "web, CPU ms of GET /sessions/{id}", "limits")
-    streams_per_web: float = number(2500, "idle streams that a web process was tried with", "scale")
-    web_ms_per_stream: float = number(0.01, "web, CPU ms of an idle stream each second", "scale")
-    kb_per_stream: float = number(29.6, "web, kB of an idle stream", "scale")
-    process_mb: float = number(60, "MB of a web process or a worker without load", "goals")
-    postgres_ms_per_run: float = number(5.5, "PostgreSQL, CPU ms to begin and end a run", "goals")
+    web_ms_per_read: float = number(1.1, "web, CPU ms of GET /sessions/{id}", "computed: limits")
+    streams_per_web: float = number(
+        2500, "idle streams that a web process was tried with", "busy: scale"
+    )
+    web_ms_per_stream: float = number(
+        0.01, "web, CPU ms of an idle stream each second", "busy: scale"
+    )
+    kb_per_stream: float = number(29.6, "web, kB of an idle stream", "busy: scale")
+    kb_per_ring: float = number(
+        170,
+        "web, kB of the newest 1,024 events of a session, for its streams",
+        "computed: frames of 123 bytes",
+    )
+    process_mb: float = number(
+        60, "MB of a web process or a worker without load", "computed: memory of goals"
+    )
+    postgres_ms_per_run: float = number(
+        5.5, "PostgreSQL, CPU ms to begin and end a run", "computed: first_token of goals"
+    )
     postgres_ms_per_token: float = number(
-        0.048, "PostgreSQL, CPU ms of a token at 50 tokens/s", "engine"
+        0.048, "PostgreSQL, CPU ms of a token at 50 tokens/s", "computed: engine"
     )
-    postgres_ms_per_read: float = number(0.13, "PostgreSQL, CPU ms of GET /sessions/{id}", "limits")
+    postgres_ms_per_read: float = number(
+        0.13, "PostgreSQL, CPU ms of GET /sessions/{id}", "computed: limits"
+    )
     postgres_us_per_notification: float = number(
-        50, "PostgreSQL, CPU µs of a notification", "footprint"
+        50, "PostgreSQL, CPU µs of a notification", "busy: footprint"
     )
     postgres_us_per_wakeup: float = number(
-        24, "PostgreSQL, CPU µs more for each process that listens", "footprint"
+        24, "PostgreSQL, CPU µs more for each process that listens", "busy: footprint"
     )
     notifications_per_worker: float = number(
-        50, "notifications that a busy worker sends each second", "one for each 20 ms"
+        50, "notifications that a busy worker sends each second", "code: one for each 20 ms"
     )
     kb_per_answer: float = number(
-        119, "disk, kB of an answer of 300 tokens with its run and message", "footprint"
+        119, "disk, kB of an answer of 300 tokens with its run and message", "busy: footprint"
     )
     kb_compacted: float = number(
-        34, "disk, kB of the same answer in a compacted journal", "footprint"
+        34, "disk, kB of the same answer in a compacted journal", "busy: footprint"
     )
-    kb_per_session: float = number(5.4, "disk, kB of a session without messages", "footprint")
-    connections_per_web: float = number(19, "connections of a web process, at most", "footprint")
-    connections_per_worker: float = number(10, "connections of a worker, at most", "footprint")
-    direct_per_web: float = number(3, "of these, not through PgBouncer", "footprint")
-    direct_per_worker: float = number(2, "of these, not through PgBouncer", "footprint")
-    wal_kb_per_answer: float = number(229, "WAL, kB of the same answer", "footprint")
+    kb_per_session: float = number(5.4, "disk, kB of a session without messages", "busy: footprint")
+    connections_per_web: float = number(
+        19, "connections of a web process, at most", "code: a pool of 12, and 7"
+    )
+    connections_per_worker: float = number(
+        10, "connections of a worker, at most", "code: 8 threads, and 2"
+    )
+    direct_per_web: float = number(3, "of these, not through PgBouncer", "code")
+    direct_per_worker: float = number(2, "of these, not through PgBouncer", "code")
+    wal_kb_per_answer: float = number(229, "WAL, kB of the same answer", "busy: footprint")
 
 
 @dataclass(frozen=True)
@@ -173,7 +202,7 @@ def compute_needs(sessions: float, model: Model) -> Needs:
         postgres,
         round(web * has.connections_per_web + workers * has.connections_per_worker),
         round(web * has.direct_per_web + workers * has.direct_per_worker),
-        web * has.process_mb / 1000 + sessions * has.kb_per_stream / 1e6,
+        web * has.process_mb / 1000 + sessions * (has.kb_per_stream + has.kb_per_ring) / 1e6,
         tokens,
         sent * has.wal_kb_per_answer / 1000,
         sent * (has.kb_per_answer + session_kb) * by_day / 1e6,
@@ -440,16 +469,11 @@ def numbers_section(model: Model) -> Section:
     """Return the table of all numbers that the plan is made of."""
     rows: list[Row] = []
     for part in (model.capacity, model.activity, model.policy):
-        kind = {Capacity: "measured", Activity: "assumed", Policy: "chosen"}[type(part)]
+        kind = "assumed" if isinstance(part, Activity) else "chosen"
         for each in dataclasses.fields(part):
-            source = each.metadata["source"]
+            value = f"{getattr(part, each.name):,.10g}"
             rows.append(
-                [
-                    each.name,
-                    f"{getattr(part, each.name):,g}",
-                    each.metadata["meaning"],
-                    f"{kind} ({source})" if source else kind,
-                ]
+                [each.name, value, each.metadata["meaning"], each.metadata["source"] or kind]
             )
     return Section("Numbers", ["name", "value", "meaning", "where from"], rows)
 

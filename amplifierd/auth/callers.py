@@ -15,7 +15,7 @@ from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
 from amplifierd.auth import keys
-from amplifierd.common.callers import Caller, Everyone, Nobody, Owner, Visibility, get_caller
+from amplifierd.common.callers import Caller, Everyone, Owner, Visibility, get_caller
 from amplifierd.models import Scope
 
 CHALLENGE = "Bearer"
@@ -98,7 +98,7 @@ def require_scope(caller: Caller, needed: Scope) -> None:
         raise PermissionDenied(f"This needs the scope {needed}; what you sent has {caller.scope}.")
 
 
-def required_scope(method: str, path: str, sees: Visibility = Nobody()) -> Scope:
+def required_scope(method: str, path: str, sees: Visibility) -> Scope:
     """Return the scope that a request of the API needs; for an unknown path, the highest."""
     if method in READING:
         return Scope.WRITE if path.startswith(OF_FILES) else Scope.READ

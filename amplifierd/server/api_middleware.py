@@ -48,7 +48,7 @@ class IdempotencyMiddleware:
             # Before the transaction, because an error would undo what is recorded in it. And before
             # the first answer is looked up, because only callers with the scope may get it.
             caller = find_caller(request)
-            require_scope(caller, required_scope("POST", request.path_info))
+            require_scope(caller, required_scope("POST", request.path_info, caller.sees))
             # `wait` concerns this connection, not the effect of the request.
             parts = request.META["QUERY_STRING"].split("&")
             query = "&".join(part for part in parts if part.partition("=")[0] != "wait")

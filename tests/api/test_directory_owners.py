@@ -96,6 +96,16 @@ def test_an_admin_makes_a_directory_for_an_owner_who_then_does_everything_there(
     assert alice("delete", f"{PATH}/alice/app?remove_marker=true").status_code == 204
 
 
+def test_an_owner_s_request_is_executed_once_under_its_idempotency_key(bob: Caller) -> None:
+    own("bob", "bob")
+    for path, name in ((PATH, "bob/a"), ("/directories/create", "bob/b")):
+        body = {"relative_path": name}
+        first, second = (bob("post", path, body, **{"Idempotency-Key": name}) for _ in range(2))
+        assert (first.status_code, second.status_code) == (201, 201), first.content
+        assert second.headers["Idempotent-Replayed"] == "true"
+        assert first.content == second.content
+
+
 def test_an_owner_sees_its_own_directories_and_what_leads_to_them(
     alice: Caller, admin: Caller, root: Path
 ) -> None:

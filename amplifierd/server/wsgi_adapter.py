@@ -9,13 +9,15 @@ import contextlib
 import io
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TypeVar
 from wsgiref.types import WSGIApplication
 from wsgiref.util import FileWrapper
+
+from django.db import connections
 
 from amplifierd.common.asgi import ConnectionScope, Message, Receive, Send
 from amplifierd.common.problems import Problem, send_problem
@@ -50,6 +52,10 @@ class WSGIAdapter:
     if no answer has begun after so many `seconds`: a request that still waits is dropped, one
     that runs ends by itself and keeps its place until then. An exception of the WSGI application
     is the caller's to answer.
+
+    A streamed response with `releases_thread` has a thread only while it makes a piece, so clients
+    that read slowly take none from others. Any thread may make the next piece, so it must hold no
+    database connection between two of them.
     """
 
     def __init__(self, wsgi: WSGIApplication, threads: int, seconds: float) -> None:
@@ -68,12 +74,16 @@ class WSGIAdapter:
         exchange = Exchange(self.wsgi, environ(scope, body), receive, send, deadline)
         try:
             messages = await self.call(exchange.run, deadline)
+            for message in messages:
+                await send(message)
+            if exchange.rest is not None:
+                await self._send_rest(exchange)
         except Late:
             return await send_problem(send, LATE)
         except Busy:
             return await send_problem(send, BUSY)
-        for message in messages:
-            await send(message)
+        finally:
+            self._leave(exchange)
 
     async def call(
         self, function: Callable[[], Result], deadline: asyncio.Timeout | None = None
@@ -85,10 +95,7 @@ class WSGIAdapter:
         """
         if len(self.work) >= self.most:
             raise Busy
-        work = self.pool.submit(function)
-        self.work.add(work)
-        # The thread calls this: a request goes on there when its client has left.
-        work.add_done_callback(self.work.discard)
+        work = self._submit(function)
         deadline = deadline or asyncio.timeout(self.seconds)
         try:
             async with deadline:
@@ -97,6 +104,36 @@ class WSGIAdapter:
             if deadline.expired():
                 raise Late from None
             raise
+
+    def _submit(self, function: Callable[[], Result]) -> Future[Result]:
+        work = self.pool.submit(function)
+        self.work.add(work)
+        # The thread calls this: a request goes on there when its client has left.
+        work.add_done_callback(self.work.discard)
+        return work
+
+    async def _send_rest(self, exchange: "Exchange") -> None:
+        """Send the other pieces of a response; no thread is used while the client reads slowly."""
+        leaving = asyncio.ensure_future(wait_for_disconnect(exchange.receive))
+        try:
+            while not leaving.done():
+                piece = await asyncio.wrap_future(self._submit(exchange.read_piece))
+                await exchange.send(body_message(piece or b"", more=piece is not None))
+                if piece is None:
+                    return
+        finally:
+            leaving.cancel()
+
+    def _leave(self, exchange: "Exchange") -> None:
+        """Close a response that a thread has left, or have the thread close it in the end."""
+        exchange.gone.set()
+        if exchange.rest is None:
+            return
+        try:
+            self._submit(exchange.close)
+        except RuntimeError:
+            # The pool takes no more work: the process ends.
+            exchange.close()
 
     def close(self) -> bool:
         """Take no more requests, drop those that wait; return whether no thread is busy."""
@@ -117,13 +154,19 @@ class Exchange:
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     # Empty until Django has begun its response.
     head: Message = field(default_factory=dict)
+    # Set when nobody waits for the response any longer.
     gone: threading.Event = field(default_factory=threading.Event)
+    # A streamed response that needs no thread between its pieces, and these after the first one.
+    response: Any = None
+    rest: Iterator[bytes] | None = None
+    reading: threading.Lock = field(default_factory=threading.Lock)
 
     def run(self) -> list[Message]:
         """Have the request answered; return what is still to be sent.
 
         A response that Django holds in memory is returned whole, which saves a hop to the event
-        loop; a streamed one has been sent when this returns.
+        loop. Of a streamed one that `releases_thread` this is the beginning, and `rest` has the
+        other pieces; any other has been sent when this returns.
         """
         response: Any = self.wsgi(self.environ, self.start_response)
         try:
@@ -131,10 +174,32 @@ class Exchange:
                 return [self.head, body_message(b"")]
             if not getattr(response, "streaming", True):
                 return [self.head, body_message(b"".join(response))]
+            if getattr(response, "releases_thread", False):
+                pieces = iter(response)
+                # An error up to the first piece still gets an answer of its own.
+                first = body_message(next(pieces, b""), more=True)
+                self.response, self.rest = response, pieces
+                return [self.head, first]
             self._stream(response)
             return []
         finally:
-            response.close()
+            if self.rest is None or self.gone.is_set():
+                response.close()
+            else:
+                connections.close_all()
+
+    def read_piece(self) -> bytes | None:
+        """Return the next piece of the response, None after the last one."""
+        try:
+            with self.reading:
+                return next(self.rest or iter(()), None)
+        finally:
+            connections.close_all()
+
+    def close(self) -> None:
+        """Close the response that `run` has left open."""
+        with self.reading:
+            self.response.close()
 
     def start_response(
         self, status: str, headers: list[tuple[str, str]], _error: Any = None
@@ -263,6 +328,12 @@ def latin(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("latin-1")
 
 
-def wrap_file(file: Any, _size: int) -> FileWrapper:
+class FilePieces(FileWrapper):
+    """The pieces of a file, which any thread may read."""
+
+    releases_thread = True
+
+
+def wrap_file(file: Any, _size: int) -> FilePieces:
     """Return the pieces of a file, larger than Django would make them: each costs a hop."""
-    return FileWrapper(file, FILE_PIECE)
+    return FilePieces(file, FILE_PIECE)

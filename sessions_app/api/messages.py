@@ -131,7 +131,7 @@ class HistoryViewSet(SessionsViewSet):
             # Whole: to be streamed costs more than to be read.
             return Response(first)
         pieces = write_array(chain([first], keep_epoch(pages, self.epoch)))
-        return StreamingHttpResponse(pieces, content_type="application/json")
+        return PagesResponse(pieces, content_type="application/json")
 
     @operation(
         {200: {"oneOf": [list_of(ref("Event")), ref("TreeEvents")]}},
@@ -226,6 +226,12 @@ class HistoryViewSet(SessionsViewSet):
         if not found:
             self.require_existing(request, session_id)
         return found
+
+
+class PagesResponse(StreamingHttpResponse):
+    """An answer whose pages are read one by one, by any thread: see `WSGIAdapter`."""
+
+    releases_thread = True
 
 
 def keep_epoch(

@@ -233,6 +233,70 @@ def test_next_piece_waits_until_the_last_one_was_sent() -> None:
     assert counts == [1, 2, 3, 3]
 
 
+@pytest.mark.parametrize("kind", ["file", "pages"])
+def test_clients_that_read_slowly_take_no_thread_from_others(kind: str) -> None:
+    class Pages(StreamingHttpResponse):
+        releases_thread = True
+
+    responses: list[tuple[HttpResponseBase, list[str]]] = []
+
+    def application(variables: Message, start_response: Any) -> Any:
+        response: HttpResponseBase = HttpResponse(b"quick")
+        if variables["PATH_INFO"] == "/slow":
+            content = io.BytesIO(bytes(150_000))
+            response = FileResponse(content) if kind == "file" else Pages([b"a", b"b"])
+            responses.append(closing(response))
+        return serving(response)(variables, start_response)
+
+    async def main() -> list[int]:
+        adapter, reads = WSGIAdapter(application, 1, PATIENCE), asyncio.Event()
+        slow, begun = [Client() for _ in range(3)], asyncio.Semaphore(0)
+
+        async def send(client: Client, message: Message) -> None:
+            client.sent.append(message)
+            if message["type"] == "http.response.body":
+                begun.release()
+                await reads.wait()
+
+        tasks = [
+            asyncio.create_task(adapter(scope(path="/slow"), c.receive, partial(send, c)))
+            for c in slow
+        ]
+        for _ in slow:
+            await begun.acquire()
+        quick = Client()
+        await asyncio.wait_for(adapter(scope(), quick.receive, quick.send), PATIENCE)
+        assert quick.body == b"quick"
+        reads.set()
+        await asyncio.gather(*tasks)
+        await asyncio.to_thread(adapter.pool.shutdown)
+        assert not adapter.work
+        return [len(client.body) for client in slow]
+
+    assert asyncio.run(main()) == [150_000 if kind == "file" else 2] * 3
+    assert [len(threads) for _, threads in responses] == [1, 1, 1]
+
+
+def test_pieces_that_come_after_their_503_are_closed() -> None:
+    async def main() -> list[str]:
+        client, release = Client(), threading.Event()
+
+        def pieces() -> Iterator[bytes]:
+            release.wait(10)
+            yield b"a"
+
+        response, threads = closing(StreamingHttpResponse(pieces()))
+        response.releases_thread = True  # type: ignore[attr-defined]
+        adapter = WSGIAdapter(serving(response), 1, BRIEFLY)
+        await adapter(scope(), client.receive, client.send)
+        assert (client.status, threads) == (503, [])
+        release.set()
+        await asyncio.to_thread(adapter.pool.shutdown)
+        return threads
+
+    assert len(asyncio.run(main())) == 1
+
+
 def test_request_beyond_those_that_may_wait_is_refused_at_once() -> None:
     release = threading.Event()
 

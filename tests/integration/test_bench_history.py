@@ -32,7 +32,7 @@ def test_sessions_with_their_history_are_numbered_as_any_other(
         numbered = [
             check for check in sessions.CHECKS if check.name.startswith(("message-", "event-"))
         ]
-        assert len(numbered) == 4
+        assert len(numbered) == 5
         assert not any(broken(cursor, check, 3) for check in numbered)
         cursor.execute(f"SELECT count(*) FROM pg_indexes WHERE indexname IN {fill.REMADE}")
         assert cursor.fetchone() == (3,)

@@ -1,6 +1,7 @@
 """The executor with the real engine and the scripted provider, on a real database."""
 
 import asyncio
+import json
 from collections.abc import Callable
 
 import pytest
@@ -126,9 +127,10 @@ def test_a_worker_that_has_to_stop_gives_its_run_back(session: Session) -> None:
 
 
 def test_an_unknown_provider_fails_the_run_with_its_name(make: Callable[..., Session]) -> None:
-    overrides = {"providers": [{"module": "provider-unheard-of"}]}
-    session = make(SessionStatus.ACTIVE, settings_overrides=overrides)
-    Session.objects.filter(pk=session.pk).update(mount_plan={"mountPoints": []})
+    """As after the package that had it was removed: a new session would be refused."""
+    session = make(SessionStatus.ACTIVE)
+    plan = json.dumps(session.mount_plan).replace("provider-mock", "provider-unheard-of")
+    Session.objects.filter(pk=session.pk).update(mount_plan=json.loads(plan))
     runs.send(session.id, "hello")
     execute(session)
     (error,) = journal(session, "execution_error")

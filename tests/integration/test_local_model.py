@@ -157,7 +157,7 @@ from django.conf import settings
 from sessions_app.engine.base import Turn
 from sessions_app.engine.providers import local
 from sessions_app.engine.engines import get_engine
-settings.configure(MODELS_DIR=Path(sys.argv[1]))
+settings.configure(MODELS_DIR=Path(sys.argv[1]), OUTBOUND_HOSTS=[], REQUIRE_KEYS=False)
 plan = {"providers": [{"module": "provider-local", "config": {"max_tokens": 3}}]}
 asyncio.run(get_engine().run(Turn(plan, "hello"), lambda *_: None, asyncio.Event()))
 """

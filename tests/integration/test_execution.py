@@ -134,7 +134,8 @@ def test_an_unknown_provider_fails_the_run_with_its_name(make: Callable[..., Ses
     runs.send(session.id, "hello")
     execute(session)
     (error,) = journal(session, "execution_error")
-    assert error["code"] == "bad_config"
+    assert error["code"] == "unknown_module"
+    assert "provider-unheard-of" in error["error"]
 
 
 class Unspeakable:

@@ -30,7 +30,12 @@ def route(path: str, application: Application) -> URLPattern:
     return URLPattern(RegexPattern(path, is_endpoint=True), application)
 
 
-adapter = WSGIAdapter(wsgi.application, settings.WEB_THREADS, settings.ANSWER_SECONDS)
+adapter = WSGIAdapter(
+    wsgi.application,
+    settings.WEB_THREADS,
+    settings.ANSWER_SECONDS,
+    is_fair=settings.REQUIRE_KEYS,
+)
 application = SecurityMiddleware(
     URLRouter(
         [

@@ -17,7 +17,7 @@ from amplifierd.common.callers import Caller
 from amplifierd.common.outage import is_outage_known
 from amplifierd.common.problems import UNAVAILABLE, send_problem
 from amplifierd.models import Scope
-from amplifierd.server.wsgi_adapter import BUSY, Busy, WSGIAdapter, body_message, environ
+from amplifierd.server.wsgi_adapter import Busy, WSGIAdapter, body_message, environ
 from sessions_app.exceptions import SessionNotFound
 from sessions_app.models import Session
 
@@ -49,9 +49,10 @@ class StreamAuthentication:
         if is_outage_known():
             return await send_problem(send, UNAVAILABLE)
         try:
-            caller = await self.adapter.call(partial(authenticate, scope))
-        except Busy:
-            return await send_problem(send, BUSY)
+            client = self.adapter.find_client(scope)
+            caller = await self.adapter.call(partial(authenticate, scope), client=client)
+        except Busy as error:
+            return await send_problem(send, error.problem)
         with self.watch.over(scope) as ended:
             stream = EndableStream(receive, send, ended)
             await self.app({**scope, "caller": caller}, stream.receive, stream.send)
@@ -141,7 +142,8 @@ class KeyWatch:
                 continue
             scope = next(iter(streams.values()))
             try:
-                await self._adapter.call(partial(self._check, scope))
+                client = self._adapter.find_client(scope)
+                await self._adapter.call(partial(self._check, scope), client=client)
             except APIException:
                 for ended in streams:
                     ended.set()

@@ -78,8 +78,9 @@ class SendAndWait:
         session_id, run_id = accepted["sessionId"], accepted["runId"]
         epoch = dict(answer.headers).get(EPOCH, b"").decode()
         read = partial(read_outcome, scope, session_id, run_id, epoch)
+        client = self.adapter.find_client(scope)
         # The first answer to a key may be old, and the events of its run may be gone.
-        if REPLAYED in answer.headers and (outcome := await self._read_outcome(read)):
+        if REPLAYED in answer.headers and (outcome := await self._read_outcome(read, client)):
             return outcome
         # If the database was set back meanwhile and has the run, it is waited for once more.
         for after, known in ((accepted["lastEventId"], epoch), (0, "")):
@@ -88,13 +89,13 @@ class SendAndWait:
                     await wait_for_run(session_id, run_id, after, known)
             except TimeoutError:
                 return None
-            if outcome := await self._read_outcome(read):
+            if outcome := await self._read_outcome(read, client):
                 return outcome
         return None
 
-    async def _read_outcome(self, read: Callable[[], bytes | None]) -> bytes | None:
+    async def _read_outcome(self, read: Callable[[], bytes | None], client: bytes) -> bytes | None:
         try:
-            return await self.adapter.call(read)
+            return await self.adapter.call(read, client=client)
         except Busy:
             return None
 

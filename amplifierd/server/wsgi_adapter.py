@@ -1,4 +1,4 @@
-"""Django's WSGI handler under ASGI, in one bounded pool of threads.
+"""Django's WSGI handler under ASGI, in one bounded pool of threads that clients share fairly.
 
 It costs a fraction of Django's ASGI handler, which hands each request from thread to thread and
 occupies one per request in any case.
@@ -10,7 +10,7 @@ import io
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from django.db import connections
 
 from amplifierd.common.asgi import ConnectionScope, Message, Receive, Send
 from amplifierd.common.problems import Problem, send_problem
+from amplifierd.server.fair_pool import THREADS_OF_ONE_RESERVED, FairPool, identify_client
 
 # Requests that may wait, for each thread; those beyond are told to come back.
 WAITING_PER_THREAD = 16
@@ -36,12 +37,30 @@ LATE = Problem.unavailable(
 )
 
 
+TOO_MANY = Problem(
+    429,
+    "too_many",
+    "As many of your requests are waiting as may; send fewer at a time, and this one again when"
+    " some are answered.",
+)
+
+
 class Busy(Exception):
     """More requests wait than is of any use."""
+
+    problem = BUSY
 
 
 class Late(Busy):
     """No thread has answered in time."""
+
+    problem = LATE
+
+
+class TooMany(Busy):
+    """More requests of one client wait than it may have."""
+
+    problem = TOO_MANY
 
 
 class WSGIAdapter:
@@ -53,15 +72,22 @@ class WSGIAdapter:
     that runs ends by itself and keeps its place until then. An exception of the WSGI application
     is the caller's to answer.
 
+    If it `is_fair`, clients get threads in turns, and one client has neither all of them nor more
+    than half of the places: what one sends does not keep others waiting.
+
     A streamed response with `releases_thread` has a thread only while it makes a piece, so clients
     that read slowly take none from others. Any thread may make the next piece, so it must hold no
     database connection between two of them.
     """
 
-    def __init__(self, wsgi: WSGIApplication, threads: int, seconds: float) -> None:
+    def __init__(
+        self, wsgi: WSGIApplication, threads: int, seconds: float, *, is_fair: bool = False
+    ) -> None:
         self.wsgi = wsgi
         self.seconds = seconds
-        self.pool = ThreadPoolExecutor(threads, thread_name_prefix="request")
+        self.is_fair = is_fair
+        reserved = -(-threads // THREADS_OF_ONE_RESERVED) if is_fair and threads > 1 else 0
+        self.pool = FairPool(threads, threads - reserved)
         self.most = threads * (1 + WAITING_PER_THREAD)
         # What is running or waiting. Only the event loop adds to it.
         self.work: set[Future[Any]] = set()
@@ -71,31 +97,39 @@ class WSGIAdapter:
         if body is None:
             return
         deadline = asyncio.timeout(self.seconds)
-        exchange = Exchange(self.wsgi, environ(scope, body), receive, send, deadline)
+        client = self.find_client(scope)
+        exchange = Exchange(self.wsgi, environ(scope, body), receive, send, deadline, client)
         try:
-            messages = await self.call(exchange.run, deadline)
+            messages = await self.call(exchange.run, deadline, client)
             for message in messages:
                 await send(message)
             if exchange.rest is not None:
                 await self._send_rest(exchange)
-        except Late:
-            return await send_problem(send, LATE)
-        except Busy:
-            return await send_problem(send, BUSY)
+        except Busy as error:
+            return await send_problem(send, error.problem)
         finally:
             self._leave(exchange)
 
+    def find_client(self, scope: ConnectionScope) -> bytes:
+        """Return by what threads are shared; without fairness all clients are one."""
+        return identify_client(scope) if self.is_fair else b""
+
     async def call(
-        self, function: Callable[[], Result], deadline: asyncio.Timeout | None = None
+        self,
+        function: Callable[[], Result],
+        deadline: asyncio.Timeout | None = None,
+        client: bytes = b"",
     ) -> Result:
         """Return what the function returns in a thread of the pool.
 
         Its database connection must be closed by the function, in that thread. Raises Busy if too
-        many requests wait, Late at the deadline.
+        many requests wait, TooMany if too many of the client's do, Late at the deadline.
         """
         if len(self.work) >= self.most:
             raise Busy
-        work = self._submit(function)
+        if self.is_fair and self.pool.count(client) >= self.most // 2:
+            raise TooMany
+        work = self._submit(function, client)
         deadline = deadline or asyncio.timeout(self.seconds)
         try:
             async with deadline:
@@ -105,8 +139,8 @@ class WSGIAdapter:
                 raise Late from None
             raise
 
-    def _submit(self, function: Callable[[], Result]) -> Future[Result]:
-        work = self.pool.submit(function)
+    def _submit(self, function: Callable[[], Result], client: bytes) -> Future[Result]:
+        work = self.pool.submit(function, client)
         self.work.add(work)
         # The thread calls this: a request goes on there when its client has left.
         work.add_done_callback(self.work.discard)
@@ -117,7 +151,9 @@ class WSGIAdapter:
         leaving = asyncio.ensure_future(wait_for_disconnect(exchange.receive))
         try:
             while not leaving.done():
-                piece = await asyncio.wrap_future(self._submit(exchange.read_piece))
+                piece = await asyncio.wrap_future(
+                    self._submit(exchange.read_piece, exchange.client)
+                )
                 await exchange.send(body_message(piece or b"", more=piece is not None))
                 if piece is None:
                     return
@@ -130,7 +166,7 @@ class WSGIAdapter:
         if exchange.rest is None:
             return
         try:
-            self._submit(exchange.close)
+            self._submit(exchange.close, exchange.client)
         except RuntimeError:
             # The pool takes no more work: the process ends.
             exchange.close()
@@ -151,6 +187,7 @@ class Exchange:
     receive: Receive
     send: Send
     deadline: asyncio.Timeout
+    client: bytes = b""
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     # Empty until Django has begun its response.
     head: Message = field(default_factory=dict)

@@ -11,6 +11,7 @@ from django.core.handlers.wsgi import WSGIRequest
 from django.http import FileResponse, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
+from amplifierd.server.fair_pool import identify_client
 from amplifierd.server.wsgi_adapter import WAITING_PER_THREAD, Late, WSGIAdapter, environ, variable
 
 Message = dict[str, Any]
@@ -319,6 +320,79 @@ def test_request_beyond_those_that_may_wait_is_refused_at_once() -> None:
     assert refused.status == 503
     assert (b"retry-after", b"1") in refused.sent[0]["headers"]
     assert {client.status for client in clients} == {200}
+
+
+def bearer(key: str) -> Message:
+    return scope(headers=[(b"authorization", f"Bearer {key}".encode())], path=f"/{key}")
+
+
+def test_a_client_with_many_slow_requests_has_neither_all_threads_nor_all_places() -> None:
+    release, done = threading.Event(), []
+
+    def application(variables: Message, start_response: Any) -> Any:
+        if variables["PATH_INFO"] == "/greedy":
+            release.wait(10)
+        done.append(variables["PATH_INFO"])
+        return serving(HttpResponse(b"done"))(variables, start_response)
+
+    async def main() -> list[int]:
+        adapter = WSGIAdapter(application, 2, PATIENCE, is_fair=True)
+        clients = [Client() for _ in range(adapter.most)]
+        tasks = [asyncio.create_task(adapter(bearer("greedy"), c.receive, c.send)) for c in clients]
+        await asyncio.sleep(0)
+        for _ in range(3):
+            other = Client()
+            await asyncio.wait_for(adapter(bearer("other"), other.receive, other.send), PATIENCE)
+            assert other.body == b"done"
+        assert done == ["/other"] * 3
+        release.set()
+        await asyncio.gather(*tasks)
+        return [client.status for client in clients]
+
+    statuses = asyncio.run(main())
+    half = (1 + WAITING_PER_THREAD) * 2 // 2
+    assert (statuses.count(200), statuses.count(429)) == (half, half)
+
+
+def test_clients_take_turns_for_a_thread() -> None:
+    release, served = threading.Event(), []
+
+    def application(variables: Message, start_response: Any) -> Any:
+        release.wait(10)
+        served.append(variables["PATH_INFO"])
+        return serving(HttpResponse(b""))(variables, start_response)
+
+    async def main() -> None:
+        adapter = WSGIAdapter(application, 1, PATIENCE, is_fair=True)
+        order = [*["a"] * 3, *["b"] * 3, "c"]
+        clients = [(bearer(key), Client()) for key in order]
+        tasks = [asyncio.create_task(adapter(given, c.receive, c.send)) for given, c in clients]
+        await asyncio.sleep(0)
+        release.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(main())
+    # The first one found the thread free.
+    assert "".join(served).replace("/", "") == "aabcabb"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("authorization: Bearer k", "authorization: bearer   k ", True),
+        ("authorization: Bearer k", "authorization: Bearer l", False),
+        ("cookie: sessionid=a", "cookie: x=1; sessionid=a; y=2", True),
+        ("cookie: sessionid=a", "cookie: sessionid=b", False),
+        ("x: y", "cookie: x=2", True),
+        ("x: y", "authorization: Bearer k", False),
+    ],
+)
+def test_a_client_is_known_by_what_it_authenticates_with(one: str, other: str, same: bool) -> None:
+    first, second = (
+        identify_client(scope(headers=[tuple(part.encode() for part in each.split(": ", 1))]))
+        for each in (one, other)
+    )
+    assert (first == second) is same
 
 
 def held(release: threading.Event) -> tuple[Any, threading.Event]:

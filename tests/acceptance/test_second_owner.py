@@ -963,7 +963,8 @@ def test_no_request_is_smuggled(world: World) -> None:
         world.record("smuggling", what, text[9:12], text, is_refused)
 
 
-SLOW = 40
+# More than half of the requests that two web processes of four threads may have.
+SLOW = 80
 
 
 def test_who_reads_slowly_holds_no_thread_of_others(world: World) -> None:
@@ -985,6 +986,35 @@ def test_who_reads_slowly_holds_no_thread_of_others(world: World) -> None:
     (world.root / "bob/big.bin").unlink()
     # An answer that waits for one of them waits until it is cut, after half a minute.
     what = f"{SLOW} downloads that are not read, beside 8 requests of Alice's"
+    is_refused = statuses == {200} and taken < 20
+    world.record("fairness", what, f"{taken:.1f} s", "", is_refused)
+    assert is_refused
+
+
+def test_slow_requests_of_his_delay_her_little(world: World) -> None:
+    """Copies take a thread, a transaction and the processor for as long as they last."""
+    session_id = world.session("bob", "foundation/test", "bob")
+    for _ in range(100):
+        body = {"content": "word " * 2000}
+        world.ask("bob", "POST", f"/sessions/{session_id}/messages", body)
+    ended, refused = threading.Event(), []
+
+    def copy() -> None:
+        while not ended.is_set():
+            answer = world.send("bob", "POST", f"/sessions/{session_id}/clone")
+            refused.extend(answer.headers["retry-after"] for _ in range(answer.status_code == 429))
+
+    threads = [threading.Thread(target=copy) for _ in range(SLOW)]
+    for thread in threads:
+        thread.start()
+    until(lambda: refused, "a refusal, when he has as many as he may")
+    began = time.monotonic()
+    statuses = {world.send("alice", "GET", "/sessions/?limit=1").status_code for _ in range(5)}
+    taken = time.monotonic() - began
+    ended.set()
+    for thread in threads:
+        thread.join()
+    what = f"{SLOW} clients that copy, beside 5 requests of Alice's"
     is_refused = statuses == {200} and taken < 20
     world.record("fairness", what, f"{taken:.1f} s", "", is_refused)
     assert is_refused

@@ -73,19 +73,19 @@ class Capacity:
         0.13, "PostgreSQL, CPU ms of GET /sessions/{id}", "computed: limits"
     )
     postgres_us_per_notification: float = number(
-        50, "PostgreSQL, CPU µs of a notification", "busy: footprint"
+        11, "PostgreSQL, CPU µs of a notification", "busy: footprint"
     )
     postgres_us_per_wakeup: float = number(
-        24, "PostgreSQL, CPU µs more for each process that listens", "busy: footprint"
+        21, "PostgreSQL, CPU µs more for each process that listens", "busy: footprint"
     )
     notifications_per_worker: float = number(
         50, "notifications that a busy worker sends each second", "code: one for each 20 ms"
     )
     kb_per_answer: float = number(
-        119, "disk, kB of an answer of 300 tokens with its run and message", "busy: footprint"
+        125, "disk, kB of an answer of 300 tokens with its run and message", "busy: footprint"
     )
     kb_compacted: float = number(
-        34, "disk, kB of the same answer in a compacted journal", "busy: footprint"
+        36, "disk, kB of the same answer in a compacted journal", "busy: footprint"
     )
     kb_per_session: float = number(5.4, "disk, kB of a session without messages", "busy: footprint")
     connections_per_web: float = number(
@@ -96,7 +96,7 @@ class Capacity:
     )
     direct_per_web: float = number(3, "of these, not through PgBouncer", "code")
     direct_per_worker: float = number(2, "of these, not through PgBouncer", "code")
-    wal_kb_per_answer: float = number(229, "WAL, kB of the same answer", "busy: footprint")
+    wal_kb_per_answer: float = number(240, "WAL, kB of the same answer", "busy: footprint")
 
 
 @dataclass(frozen=True)

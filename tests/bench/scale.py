@@ -17,6 +17,8 @@ from tests.bench.streams import Line, times
 
 # Streams on which nothing comes, over two web processes, and the sessions that they are of.
 CROWD, CROWD_SESSIONS, WEB = 5_000, 100, 2
+# Seconds for which they are watched at least: each has its keepalive in them, twice.
+WATCHED = 30.0
 # Messages that are sent while they are open, to measure when the streams have them.
 SENT = 20
 # The events of a short session and of a long one.
@@ -69,7 +71,7 @@ def measure_crowd(target: Daemon, seconds: float, say: Say) -> list[Line]:
         say("Watching them do nothing")
         cpu, database = target.web_cpu(), read_family_seconds(postmaster)
         began = time.monotonic()
-        while time.monotonic() - began < 5 * seconds:
+        while time.monotonic() - began < max(WATCHED, 5 * seconds):
             streams.read(0.5)
         idle = time.monotonic() - began
         cpu = (target.web_cpu() - cpu) / idle

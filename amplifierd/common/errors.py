@@ -108,5 +108,5 @@ class ServiceError(Exception):
             cls.status, cls.code = status, code or CODES[status]
 
     def __init__(self, message: str | None = None, **extra: Any) -> None:
-        super().__init__(message or self.__doc__)
+        super().__init__(message or " ".join((self.__doc__ or "").split()))
         self.extra = extra

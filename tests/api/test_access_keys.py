@@ -3,6 +3,7 @@
 import json
 from datetime import timedelta
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -247,6 +248,28 @@ def test_the_command_prints_a_key_that_opens_and_lists_it_without(api: Api, dema
     prefix = key[4:12]
     assert command("revoke", prefix) == f"{prefix}\trevoked\n"
     assert refused(api("get", "/sessions/", Authorization=f"Bearer {key}"))
+
+
+def test_the_command_gives_the_owner_a_directory_or_says_that_it_has_none(
+    api: Api, demanded: None, catalogue: None, settings: Any, tmp_path: Path
+) -> None:
+    settings.ROOT_DIR = tmp_path
+    for options, has_directory in (([], False), (["--directory", "alice"], True)):
+        screen, notes = StringIO(), StringIO()
+        call_command("apikeys", "create", "alice", *options, stdout=screen, stderr=notes)
+        assert ("no directory" in notes.getvalue()) is not has_directory
+        headers = {"Authorization": f"Bearer {screen.getvalue().strip()}"}
+        refused = api("post", "/sessions/", {}, **headers)
+        assert (refused.status_code, "\n" in refused.json()["detail"]) == (403, False)
+        created = api("post", "/sessions/", {"amplified_dir": "alice"}, **headers)
+        assert created.status_code == (201 if has_directory else 400)
+    assert "no directory" not in create_notes("--scope", "admin")
+
+
+def create_notes(*options: str) -> str:
+    notes = StringIO()
+    call_command("apikeys", "create", "somebody", *options, stdout=StringIO(), stderr=notes)
+    return notes.getvalue()
 
 
 def test_the_command_makes_keys_that_expire(db: None) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from amplifierd.auth import keys
+from amplifierd.common.callers import Owner
 from amplifierd.common.command import ConsoleCommand
 from amplifierd.common.formats import stamp
 from amplifierd.common.statements import read_clock
@@ -75,6 +76,13 @@ class Command(ConsoleCommand):
         put(self.screen, key)
         put(self.notes, f"The key of {made.name}, scope {made.scope}, owner {made.owner}.")
         put(self.notes, "It is shown only this once. Send it as: Authorization: Bearer amp_…")
+        if scope != Scope.ADMIN and not directories.list_readable(Owner(made.owner)):
+            put(
+                self.notes,
+                f"{made.owner} has no directory, so this key can create no session. Give it one: "
+                "POST /api/v1/amplified-directories/ with its `owner`, the console, or "
+                "`--directory PATH` here.",
+            )
 
     def list_all(self, as_json: bool, **_: Any) -> None:
         found = list(ApiKey.objects.all())

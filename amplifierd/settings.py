@@ -64,6 +64,7 @@ OWNER_RUNS = env.number("AMPLIFIERD_OWNER_RUNS", max(1, WORKER_CONCURRENCY // 2)
 # Runs that wait for a place.
 OWNER_QUEUED = env.number("AMPLIFIERD_OWNER_QUEUED", 1000)
 OWNER_SESSIONS = env.number("AMPLIFIERD_OWNER_SESSIONS", 100_000)
+OWNER_DIRECTORIES = env.number("AMPLIFIERD_OWNER_DIRECTORIES", 1000)
 # Bytes of messages and events.
 OWNER_BYTES = env.number("AMPLIFIERD_OWNER_BYTES", 10 * 1024**3)
 # Seconds without a sign of a worker after which another one takes over its run.

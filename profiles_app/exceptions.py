@@ -83,6 +83,11 @@ class NotYours(ProfilesError, status=403):
     """Only the owner of the directory, or an admin, may do this."""
 
 
+class TooManyDirectories(ProfilesError, status=429):
+    """The owner has as many amplified directories as it may (AMPLIFIERD_OWNER_DIRECTORIES). Use one
+    of them for several sessions, or deregister some."""
+
+
 class DirectoryExists(ProfilesError):
     """The directory is already amplified. Change it with PATCH."""
 

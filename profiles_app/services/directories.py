@@ -11,6 +11,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 
 from amplifierd.common.callers import Everyone, Nobody, Owner, Visibility
 from amplifierd.common.program import command
@@ -31,6 +32,7 @@ from profiles_app.exceptions import (
     RootReserved,
     RootStays,
     SharedReadOnly,
+    TooManyDirectories,
 )
 from profiles_app.models import AmplifiedDirectory
 from profiles_app.models.directory import ROOT, lineage
@@ -79,14 +81,18 @@ def list_readable(sees: Visibility) -> list[tuple[AmplifiedDirectory, str]]:
 
     They are in order of their paths.
     """
-    found, is_unlimited = [*AmplifiedDirectory.objects.all()], access.is_unlimited(sees)
-    # All are in memory, so the nearest parent needs no query.
-    defaults = {row.relative_path: row.default_profile for row in found}
-    return [
-        (row, find_nearest_profile(row.relative_path, defaults))
-        for row in found
-        if is_unlimited or row.access(sees)
-    ]
+    rows = AmplifiedDirectory.objects
+    if access.is_unlimited(sees):
+        readable = [*rows.all()]
+        # All are in memory, so the nearest parent needs no query.
+        defaults = {row.relative_path: row.default_profile for row in readable}
+    else:
+        # What others have is not loaded, however much it is.
+        name = sees.name if isinstance(sees, Owner) else ""
+        mine = Q(owner=name) | Q(shares__has_any_keys=[name, EVERYONE])
+        readable = [row for row in rows.filter(mine) if row.access(sees)]
+        defaults = rows.default_profiles() if readable else {}
+    return [(row, find_nearest_profile(row.relative_path, defaults)) for row in readable]
 
 
 def find_default_profile(directory: AmplifiedDirectory) -> str:
@@ -147,8 +153,8 @@ def amplify(
     The caller's values win over those of the marker. It has the owner and the shares of the nearest
     directory above it, so that nobody gains or loses anything; an admin may name another owner, and
     whoever owns it may share it. Raises InvalidPath, DirectoryExists, ProfileNotFound,
-    InvalidDefinition, what `access.require` raises unless the caller may write there, NotYours, or
-    an error of the disk; then there is no row.
+    InvalidDefinition, what `access.require` raises unless the caller may write there, NotYours,
+    TooManyDirectories, or an error of the disk; then there is no row.
     """
     path = clean_path(relative_path)
     if path == ROOT:
@@ -163,6 +169,7 @@ def amplify(
         found = disk.read_metadata(folder)
         directory = _new_directory(path, found, profile, metadata or {})
         _set_owner(directory, sees, owner, shares)
+        _require_room(directory.owner, sees)
         try:
             with transaction.atomic():
                 directory.save(force_insert=True)
@@ -333,6 +340,17 @@ def _choose_owner(name: str | None, sees: Visibility) -> str | None:
     if not access.is_unlimited(sees):
         raise NotYours("Only an admin may give a directory another owner.")
     return name or None
+
+
+def _require_room(owner: str | None, sees: Visibility) -> None:
+    """Raise TooManyDirectories if others than admins have made as many for this owner as may be.
+
+    The nearest directory of every path is looked for among them, and lists have them all.
+    """
+    if access.is_unlimited(sees) or not settings.OWNER_DIRECTORIES:
+        return
+    if AmplifiedDirectory.objects.filter(owner=owner).count() >= settings.OWNER_DIRECTORIES:
+        raise TooManyDirectories
 
 
 def _set_owner(

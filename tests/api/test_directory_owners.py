@@ -96,6 +96,21 @@ def test_an_admin_makes_a_directory_for_an_owner_who_then_does_everything_there(
     assert alice("delete", f"{PATH}/alice/app?remove_marker=true").status_code == 204
 
 
+def test_an_owner_has_a_limited_number_of_directories(
+    bob: Caller, alice: Caller, admin: Caller, settings: Any
+) -> None:
+    settings.OWNER_DIRECTORIES = 2
+    own("bob", "bob")
+    own("alice", "alice", bob="write")
+    answers = [bob("post", PATH, {"relative_path": f"bob/{n}"}) for n in range(2)]
+    assert [each.status_code for each in answers] == [201, 429]
+    assert status(answers[1]) == (429, "too_many")
+    assert answers[1].headers["Retry-After"]
+    assert bob("get", PATH).json()["total"] == 3
+    assert alice("post", PATH, {"relative_path": "alice/0"}).status_code == 201
+    assert admin("post", PATH, {"relative_path": "bob/by-admin"}).status_code == 201
+
+
 def test_an_owner_s_request_is_executed_once_under_its_idempotency_key(bob: Caller) -> None:
     own("bob", "bob")
     for path, name in ((PATH, "bob/a"), ("/directories/create", "bob/b")):

@@ -19,7 +19,7 @@ from psycopg import sql
 
 from amplifierd.backup import archive, schema
 from amplifierd.backup.archive import DamagedArchive, Manifest, Table
-from amplifierd.common.migrations import Executor
+from amplifierd.common.migrations import PatientExecutor
 from amplifierd.common.program import command
 from amplifierd.common.statements import close_connections, direct_connection
 from amplifierd.postgres.schema import check_database, migration_lock
@@ -116,9 +116,9 @@ def restore(
             cursor.execute(f"CREATE SCHEMA {DRAFT}")
         try:
             with _own_connection(f"-c search_path={DRAFT}"):
-                Executor(connection).migrate(schema.find_targets(manifest.migrations))
+                PatientExecutor(connection).migrate(schema.find_targets(manifest.migrations))
                 _fill(path, manifest, advance)
-                executor = Executor(connection)
+                executor = PatientExecutor(connection)
                 executor.migrate(executor.loader.graph.leaf_nodes())
                 emit_post_migrate_signal(verbosity=0, interactive=False, db="default")
                 # As after a crash: no worker of then has its run, and cursors may be ahead.

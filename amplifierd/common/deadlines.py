@@ -62,7 +62,7 @@ def _cancel(cancelling: psycopg.pq.abc.PGcancelConn) -> None:
         _cancelling.release()
 
 
-class Limits:
+class LimitedConnection:
     """What both kinds of connections have: the limit, their age, and the order of the hosts."""
 
     # Seconds for one statement; None is no limit. Of the class, it is the limit of the process.
@@ -73,7 +73,7 @@ class Limits:
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.opened_at = time.monotonic()
-        self.patience = Limits.process_patience
+        self.patience = LimitedConnection.process_patience
 
     @property
     def is_distrusted(self) -> bool:
@@ -112,7 +112,7 @@ class Limits:
         _last_good = (connection.info.host, str(connection.info.port))
 
 
-class Connection(Limits, psycopg.Connection[Any]):
+class Connection(LimitedConnection, psycopg.Connection[Any]):
     """A connection for threads."""
 
     @classmethod
@@ -132,7 +132,7 @@ class Connection(Limits, psycopg.Connection[Any]):
             raise self.give_up() from None
 
 
-class AsyncConnection(Limits, psycopg.AsyncConnection[Any]):
+class AsyncConnection(LimitedConnection, psycopg.AsyncConnection[Any]):
     """A connection for an event loop. One whose statement is cancelled is closed at once."""
 
     @classmethod

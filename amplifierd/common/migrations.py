@@ -138,7 +138,7 @@ def build_index(connection: BaseDatabaseWrapper, name: str, statement: str) -> N
     _execute(connection, statement)
 
 
-class Executor(MigrationExecutor):
+class PatientExecutor(MigrationExecutor):
     """Applies migrations with short waits for locks, and again and again until they succeed.
 
     An atomic migration is one transaction. Of another one each operation is a transaction of its
@@ -164,7 +164,7 @@ class Executor(MigrationExecutor):
     def unapply_migration(self, state: Any, migration: Any, fake: bool = False) -> Any:
         def unapply() -> Any:
             with short_locks(self.connection):
-                return super(Executor, self).unapply_migration(state, migration, fake)
+                return super(PatientExecutor, self).unapply_migration(state, migration, fake)
 
         if migration.atomic:
             return self._retry(f"{migration}", unapply)

@@ -214,7 +214,7 @@ def _refuse_metadata(host: str) -> AddressRefused:
 
 def rules_for_profiles() -> OutboundRules:
     """Return the rules for addresses that a profile or its overrides name: providers and MCP."""
-    return OutboundRules(_listed(), allows_private=not settings.REQUIRE_KEYS)
+    return OutboundRules(_parse_setting(), allows_private=not settings.REQUIRE_KEYS)
 
 
 def rules_for_callers(further: Sequence[str] = ()) -> OutboundRules:
@@ -222,11 +222,11 @@ def rules_for_callers(further: Sequence[str] = ()) -> OutboundRules:
 
     `further` are entries that hold beside the list of the daemon.
     """
-    exceptions = _listed() | parse_exceptions(tuple(further))
+    exceptions = _parse_setting() | parse_exceptions(tuple(further))
     return OutboundRules(exceptions, threads=_CALLERS_LOOK_UPS)
 
 
-def _listed() -> Exceptions:
+def _parse_setting() -> Exceptions:
     return parse_exceptions(tuple(settings.OUTBOUND_HOSTS))
 
 

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connection, connections, models
 from django.db.backends.postgresql.base import DatabaseWrapper
 
-from amplifierd.common.deadlines import Limits
+from amplifierd.common.deadlines import LimitedConnection
 
 # The shortest limit, in seconds, for idle transactions of a worker.
 LEAST_PATIENCE = 5
@@ -120,7 +120,7 @@ def limit_waiting(seconds: float) -> None:
 
     PostgreSQL need not be there to end it: the connection is given up (`deadlines`).
     """
-    Limits.process_patience = seconds
+    LimitedConnection.process_patience = seconds
 
 
 def allow_statements(seconds: float) -> None:

@@ -16,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict
 from amplifierd.common.migrations import (
     LOCK_TIMEOUT,
     AddIndexConcurrently,
-    Executor,
+    PatientExecutor,
     RebuildTable,
     RunInBatches,
 )
@@ -31,7 +31,7 @@ class Database:
 
     def __init__(self, url: str, wrapper: Any) -> None:
         self.url, self.wrapper = url, wrapper
-        self.executor = Executor(wrapper)
+        self.executor = PatientExecutor(wrapper)
         self.said: list[str] = []
         self.executor.announce = self.said.append
 

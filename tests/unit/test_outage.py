@@ -226,8 +226,8 @@ def test_a_statement_that_is_cancelled_waits_for_nothing() -> None:
 def test_the_host_that_took_a_connection_is_tried_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deadlines, "_last_good", ("b", "2"))
     several = {"host": "a,b,c", "port": "1,2,3", "dbname": "x"}
-    ordered = deadlines.Limits.order_hosts(several)
+    ordered = deadlines.LimitedConnection.order_hosts(several)
     assert ordered == {"host": "b,a,c", "port": "2,1,3", "dbname": "x"}
-    one_port = deadlines.Limits.order_hosts({"host": "a,b", "port": "2"})
+    one_port = deadlines.LimitedConnection.order_hosts({"host": "a,b", "port": "2"})
     assert one_port == {"host": "b,a", "port": "2,2"}
-    assert deadlines.Limits.order_hosts({"host": "a"}) == {"host": "a"}
+    assert deadlines.LimitedConnection.order_hosts({"host": "a"}) == {"host": "a"}

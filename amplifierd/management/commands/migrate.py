@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.commands import migrate
 
-from amplifierd.common.migrations import Executor
+from amplifierd.common.migrations import PatientExecutor
 from amplifierd.common.statements import direct_connection
 from amplifierd.postgres import schema
 from sessions_app.connections import is_pooled
@@ -30,8 +30,8 @@ class Command(migrate.Command):
         """Have Django's command use our executor, which it takes from its module alone."""
         original = vars(migrate)["MigrationExecutor"]
 
-        def make(*args: Any) -> Executor:
-            executor = Executor(*args)
+        def make(*args: Any) -> PatientExecutor:
+            executor = PatientExecutor(*args)
             executor.announce = self.announce
             return executor
 

@@ -12,7 +12,7 @@ from django.utils.functional import cached_property
 from psycopg.types.numeric import Int8Dumper
 from psycopg_pool import ConnectionPool
 
-from amplifierd.common.deadlines import Connection, Limits, distrust_connections
+from amplifierd.common.deadlines import Connection, LimitedConnection, distrust_connections
 from amplifierd.common.errors import (
     DATABASE_UNAVAILABLE,
     LIMIT_STATES,
@@ -58,7 +58,7 @@ class DatabaseWrapper(PostgreSQLWrapper):
                 break
             # It replaces a broken one.
             self.pool.putconn(connection)
-        connection.patience = self.patience or Limits.process_patience
+        connection.patience = self.patience or LimitedConnection.process_patience
         return connection
 
     def _configure_connection(self, connection: psycopg.Connection[Any]) -> bool:

@@ -2,6 +2,7 @@
 
 import hashlib
 
+from django.conf import settings
 from django.db import connection
 
 from sessions_app.exceptions import (
@@ -10,8 +11,11 @@ from sessions_app.exceptions import (
     InvalidIdempotencyKey,
 )
 from sessions_app.models import IdempotencyKey
+from sessions_app.services.owner_limits import require_room
 
 KEY_LENGTH = 255
+# Bytes of an answer that is kept in any case.
+SMALL = 4096
 # What was committed can be seen, although the synchronous standby may not have it yet: then the
 # client of the first request had no answer, and its retry must not have one before. A transaction
 # that writes, if only a message to nobody, waits for all that was committed earlier.
@@ -51,6 +55,13 @@ def begin(key: str, fingerprint: bytes, owner: str = "") -> IdempotencyKey | Non
 def keep(
     key: str, fingerprint: bytes, status: int, content_type: str, body: bytes, owner: str = ""
 ) -> None:
+    """Store the answer to a request, to be given to its retries.
+
+    Raises OwnerLimitReached for a large one of an owner that may store nothing more; small ones
+    must stay possible, because with these sessions are ended and cleaned up.
+    """
+    if settings.REQUIRE_KEYS and len(body) > SMALL:
+        require_room(owner)
     IdempotencyKey.objects.create(
         owner=owner,
         key=key,

@@ -40,9 +40,13 @@ WITH turn AS MATERIALIZED (
         SELECT FROM sessions_app_ownerusage
         WHERE counted_at > statement_timestamp() - %(age)s::interval
     ) AND pg_try_advisory_xact_lock(1634561652, 0)
+), stored AS (
+    SELECT owner, 1 AS sessions, stored_bytes FROM sessions_app_session
+    UNION ALL
+    SELECT owner, 0, octet_length(body) FROM sessions_app_idempotencykey
 ), counted AS MATERIALIZED (
-    SELECT s.owner, count(*) AS sessions, sum(s.stored_bytes) AS stored_bytes, turn.at
-    FROM turn CROSS JOIN sessions_app_session s GROUP BY s.owner, turn.at
+    SELECT s.owner, sum(s.sessions) AS sessions, sum(s.stored_bytes) AS stored_bytes, turn.at
+    FROM turn CROSS JOIN stored s GROUP BY s.owner, turn.at
 ), gone AS (
     DELETE FROM sessions_app_ownerusage u USING turn
     WHERE u.owner NOT IN (SELECT owner FROM counted)
@@ -76,8 +80,9 @@ def require_room(owner: str, *, runs: int = 0, sessions: int = 0) -> None:
     )
     if not has_storage:
         raise OwnerLimitReached(
-            "Your sessions have stored as many bytes as they may (AMPLIFIERD_OWNER_BYTES); delete"
-            " some, which counts after a minute or more, or ask an admin for more.",
+            "Your sessions, and the answers kept for your Idempotency-Keys, have stored as many"
+            " bytes as they may (AMPLIFIERD_OWNER_BYTES); delete sessions, which counts after a"
+            " minute or more, or ask an admin for more.",
             retry_after=int(COUNT_SECONDS),
         )
     if runs and not has_queue:

@@ -229,6 +229,29 @@ def test_bytes_are_counted_with_each_append_and_once_in_a_while_for_the_owner(
     assert list(OwnerUsage.objects.values_list("owner", flat=True)) == ["alice"]
 
 
+def test_answers_that_are_kept_for_retries_count_and_large_ones_are_refused_in_the_end(
+    api: Api, settings: Any
+) -> None:
+    """Each preview of a mount plan with a key stored what nothing limited."""
+    alice = Caller(api, "alice")
+    instruction = {"agents": {"one": "x" * 50_000}}
+    body = {"profile_id": MOCK, "amplified_dir": alice.directory, "settings_overrides": instruction}
+
+    def preview(key: str) -> int:
+        answer = alice("post", "/mount-plans/generate", body, **{"Idempotency-Key": key})
+        return int(answer.status_code)
+
+    settings.OWNER_BYTES = 60_000
+    assert [preview("one"), preview("two")] == [201, 201]
+    owner_limits.count()
+    assert OwnerUsage.objects.get(pk="alice").stored_bytes > 100_000
+    assert preview("three") == 429
+    # Its retries are answered, and small answers are kept: they end sessions.
+    assert preview("two") == 201
+    ended = alice("post", "/sessions/cleanup", {}, **{"Idempotency-Key": "four"})
+    assert ended.status_code == 200
+
+
 def read_size(session: Session) -> int:
     return Session.objects.values_list("stored_bytes", flat=True).get(pk=session.pk)
 

@@ -71,7 +71,7 @@ class DirectoryNotFound(ProfilesError, status=404):
 
 
 class RootReserved(ProfilesError, status=403):
-    """The root directory is the operator's. Name a directory of yours as `amplified_dir`:
+    """The root directory is the operator's. Name one of your directories as `amplified_dir`:
     GET /api/v1/amplified-directories/ lists those that you may use; an admin can make you one."""
 
 

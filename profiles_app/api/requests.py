@@ -202,7 +202,11 @@ class GenerateMountPlan(Body):
     example = {"profile_id": "foundation/base"}
 
     profile_id = Text(max_length=PROFILE_LIMIT)
-    amplified_dir = Text(default=".", max_length=PATH_LIMIT)
+    amplified_dir = Text(
+        required=False,
+        max_length=PATH_LIMIT,
+        help_text='By default ".", or the only directory of your own if "." is not for you.',
+    )
     session_id = Text(default=None, allow_null=True, max_length=64)
     settings_overrides = Object(default=dict, allow_null=True)
 

@@ -47,17 +47,28 @@ SHARES_LIMIT, OWNER_LIMIT = 200, 64
 NO_ROOT = f"The root directory is missing; run {command('load_profiles')}."
 
 
-def require_directory(relative_path: str, sees: Visibility = Nobody()) -> AmplifiedDirectory:
+def require_directory(
+    relative_path: str | None = None, sees: Visibility = Nobody()
+) -> AmplifiedDirectory:
     """Return the amplified directory of a session that this caller creates.
 
-    Raises InvalidPath, RootReserved, or DirectoryNotAmplified if exactly this directory is not
-    amplified, or not for the caller.
+    Without a path it is the root; for an owner that may not use the root, the one directory of its
+    own, if there is just one (those below it do not count). Raises InvalidPath, RootReserved, or
+    DirectoryNotAmplified if exactly this directory is not amplified, or not for the caller.
     """
-    path = clean_path(relative_path)
+    path = ROOT if relative_path is None else clean_path(relative_path)
     found = find_prepared(AmplifiedDirectory, "relative_path = %(path)s::text", {"path": path})
     if found and _find_access(found[0], sees):
         return found[0]
     if path == ROOT:
+        if relative_path is None and isinstance(sees, Owner):
+            own = {
+                each.relative_path: each
+                for each in AmplifiedDirectory.objects.filter(owner=sees.name)
+            }
+            tops = [each for each in own if own.keys().isdisjoint(lineage(each)[1:])]
+            if len(tops) == 1:
+                return own[tops[0]]
         raise RootReserved if found else DirectoryNotAmplified(NO_ROOT)
     other = "one of yours" if settings.REQUIRE_KEYS else "the root `.`"
     raise DirectoryNotAmplified(

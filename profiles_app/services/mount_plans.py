@@ -11,7 +11,6 @@ from amplifierd.common.statements import read_clock
 from profiles_app.definition import MODULE_LISTS, SESSION_MODULES, TEXTS, short_name
 from profiles_app.exceptions import InvalidDefinition
 from profiles_app.models import Profile
-from profiles_app.models.directory import ROOT
 from profiles_app.modules import locate
 from profiles_app.services import overrides
 from profiles_app.services.directories import require_directory, strip_root
@@ -121,7 +120,7 @@ def readdress(
 def preview_mount_plan(
     profile_id: str,
     *,
-    amplified_dir: str = ROOT,
+    amplified_dir: str | None = None,
     session_id: str | None = None,
     settings_overrides: dict[str, Any] | None = None,
     sees: Visibility = Nobody(),
@@ -131,11 +130,12 @@ def preview_mount_plan(
     Raises what `resolve_profile` and `require_directory` raise, and InvalidDefinition for wrong
     overrides.
     """
+    path = None if amplified_dir is None else strip_root(amplified_dir)
     return build_mount_plan(
         resolve_profile(profile_id),
         session_id=session_id or f"session_{uuid4().hex}",
         parent_session_id=None,
-        amplified_dir=require_directory(strip_root(amplified_dir), sees).relative_path,
+        amplified_dir=require_directory(path, sees).relative_path,
         settings_overrides=settings_overrides or {},
         created_at=read_clock(),
     )

@@ -334,7 +334,11 @@ class CreateSession(Body):
 
     example = {"profile_name": "foundation/base", "name": "Capitals"}
 
-    amplified_dir = Text(default=".", max_length=1024)
+    amplified_dir = Text(
+        required=False,
+        max_length=1024,
+        help_text='By default ".", or the only directory of your own if "." is not for you.',
+    )
     profile_name = Text(default=None, allow_null=True, max_length=200)
     parent_session_id = Text(default=None, allow_null=True, max_length=64)
     settings_overrides = Object(default=dict)

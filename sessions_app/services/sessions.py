@@ -35,7 +35,7 @@ SHORT_HISTORY = 1000
 
 def create(
     *,
-    amplified_dir: str = ".",
+    amplified_dir: str | None = None,
     profile_name: str | None = None,
     parent_session_id: str | None = None,
     settings_overrides: dict[str, Any] | None = None,
@@ -46,7 +46,8 @@ def create(
 ) -> Session:
     """Create a session in `created`, with its own copy of the mount plan.
 
-    Without a profile the directory's default is taken. Raises what profiles_app refuses
+    Without a directory it is the root, or the caller's own; without a profile the directory's
+    default is taken. Raises what profiles_app refuses
     (directory or profile), also a directory that the caller may not read, OwnerLimitReached, and
     SessionNotFound for a parent that is unknown, or that the caller may not see.
     """

@@ -405,3 +405,22 @@ def test_profiles_are_made_by_admins_as_one_may_be_a_shell(bob: Caller) -> None:
     for method, path in (("post", "/profiles/"), ("patch", "/profiles/local/shell")):
         answer = bob(method, path, {"name": "x", "description": "x"})
         assert status(answer) == (403, "permission_denied")
+
+
+def test_an_owner_with_one_directory_need_not_name_it(root: Path, api: Api, settings: Any) -> None:
+    """Clients that know nothing of owners create sessions without a directory."""
+    settings.REQUIRE_KEYS = True
+    carol = Caller(api, "carol")
+    wanted = {"profile_name": "foundation/test"}
+    assert carol("post", "/sessions/", wanted).status_code == 403
+    AmplifiedDirectory.objects.create(relative_path="carol", owner="carol")
+    AmplifiedDirectory.objects.create(relative_path="carol/inside", owner="carol")
+    AmplifiedDirectory.objects.create(relative_path="dave", owner="dave")
+    made = carol("post", "/sessions/", wanted)
+    assert (made.status_code, made.json()["amplifiedDir"]) == (201, "carol")
+    plan = carol("post", "/mount-plans/generate", {"profile_id": "foundation/test"})
+    assert plan.status_code == 201
+    # What is named is not replaced, and with two there is a choice to make.
+    assert carol("post", "/sessions/", {**wanted, "amplified_dir": "."}).status_code == 403
+    AmplifiedDirectory.objects.create(relative_path="other", owner="carol")
+    assert carol("post", "/sessions/", wanted).status_code == 403

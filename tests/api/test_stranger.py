@@ -323,7 +323,8 @@ def list_attempts() -> dict[str, list[Attempt]]:
         ),
         Attempt("PATCH bob owner", ask("patch", "/amplified-directories/bob", {"owner": "alice"})),
     ]
-    create.append(Attempt("POST sessions anywhere", ask("post", "/sessions/", {})))
+    root = {"amplified_dir": "."}
+    create.append(Attempt("POST sessions in the root", ask("post", "/sessions/", root)))
     for path in ("bob/to-alice", "bob/to-root/alice", "alice/nested", "pool/private"):
         create.append(
             Attempt(f"POST sessions in {path}", ask("post", "/sessions/", {"amplified_dir": path}))

@@ -25,7 +25,7 @@ from profiles_app.services.profiles import resolve_profile
 
 # How many directories the tree shows at most, and the columns that it reads.
 MOST = 5_000
-COLUMNS = ("relative_path", "pk", "default_profile")
+COLUMNS = ("relative_path", "pk", "default_profile", "owner", "shares")
 PAGE = "admin:profiles_app_amplifieddirectory_change"
 
 
@@ -41,6 +41,9 @@ class Node:
     profile: str
     given_by: str
     url: str = ""
+    # Empty for the operator's; and with how many owners it is shared.
+    owner: str = ""
+    shared_with: int = 0
     links: list[tuple[str, str]] = field(default_factory=list)
     has_children: bool = False
     # How many levels end with it, which the template must close.
@@ -160,11 +163,13 @@ class AmplifiedDirectoryAdmin(ConsolePages):
             raise PermissionDenied
         text = request.GET.get("q", "").strip()
         rows = AmplifiedDirectory.objects.order_by("relative_path")
-        known = {path: (pk, own) for path, pk, own in rows.values_list(*COLUMNS)[:MOST]}
+        known = {path: found for path, *found in rows.values_list(*COLUMNS)[:MOST]}
         found = [path for path in known if text.lower() in path.lower()]
-        nodes = build_tree({path: own for path, (_, own) in known.items()}, found)
+        nodes = build_tree({path: own for path, (_, own, *_) in known.items()}, found)
         for node in nodes:
-            node.url = reverse(PAGE, args=[known[node.path][0]])
+            pk, _, owner, shares = known[node.path]
+            node.url, node.owner = reverse(PAGE, args=[pk]), owner or ""
+            node.shared_with = len(shares)
         self.add_links(nodes)
         context = {
             "title": "Directories",

@@ -71,6 +71,14 @@ def test_a_profile_is_its_own_or_inherited_from_a_named_directory(admin: Client)
     assert re.search(r"from <bdi>work</bdi>", page)
 
 
+def test_it_shows_whose_a_directory_is_and_whether_it_is_shared(admin: Client) -> None:
+    AmplifiedDirectory.objects.create(
+        relative_path="team", owner="carol", shares={"bob": "read", "*": "write"}
+    )
+    page = text(admin)
+    assert page.count("owner <bdi>carol</bdi>") == page.count("shared with 2") == 1
+
+
 def test_its_sessions_are_counted_and_linked(
     admin: Client,
     make: Callable[..., Session],

@@ -38,6 +38,10 @@ database = "none"
 # That NUL and lone surrogates are refused is tested elsewhere; no schema can say it shortly.
 allow-x00 = false
 
+# As by default, and 410: of two things that are wrong with a cursor, its epoch may be told first.
+[checks.negative_data_rejection]
+expected-statuses = [400, 401, 403, 404, 405, 406, 409, 410, 415, 422, 428, 429, "5xx"]
+
 [phases.stateful]
 max-steps = 12
 

@@ -72,8 +72,8 @@ class WSGIAdapter:
     that runs ends by itself and keeps its place until then. An exception of the WSGI application
     is the caller's to answer.
 
-    If it `is_fair`, clients get threads in turns, and one client has neither all of them nor more
-    than half of the places: what one sends does not keep others waiting.
+    If it `is_fair`, clients get threads in turns, and one client has neither all of them nor all of
+    the places: what one sends does not keep others waiting.
 
     A streamed response with `releases_thread` has a thread only while it makes a piece, so clients
     that read slowly take none from others. Any thread may make the next piece, so it must hold no
@@ -89,6 +89,8 @@ class WSGIAdapter:
         reserved = -(-threads // THREADS_OF_ONE_RESERVED) if is_fair and threads > 1 else 0
         self.pool = FairPool(threads, threads - reserved)
         self.most = threads * (1 + WAITING_PER_THREAD)
+        # An eighth of the places is for others.
+        self.most_of_one = self.most - self.most // 8 if is_fair else self.most
         # What is running or waiting. Only the event loop adds to it.
         self.work: set[Future[Any]] = set()
 
@@ -127,7 +129,7 @@ class WSGIAdapter:
         """
         if len(self.work) >= self.most:
             raise Busy
-        if self.is_fair and self.pool.count(client) >= self.most // 2:
+        if self.is_fair and self.pool.count(client) >= self.most_of_one:
             raise TooMany
         work = self._submit(function, client)
         deadline = deadline or asyncio.timeout(self.seconds)

@@ -259,7 +259,7 @@ def test_the_command_gives_the_owner_a_directory_or_says_that_it_has_none(
         call_command("apikeys", "create", "alice", *options, stdout=screen, stderr=notes)
         assert ("no directory" in notes.getvalue()) is not has_directory
         headers = {"Authorization": f"Bearer {screen.getvalue().strip()}"}
-        refused = api("post", "/sessions/", {}, **headers)
+        refused = api("post", "/sessions/", {"amplified_dir": "."}, **headers)
         assert (refused.status_code, "\n" in refused.json()["detail"]) == (403, False)
         created = api("post", "/sessions/", {"amplified_dir": "alice"}, **headers)
         assert created.status_code == (201 if has_directory else 400)

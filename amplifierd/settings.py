@@ -1,4 +1,4 @@
-"""Django settings. What an operator may change comes from the environment: see the README."""
+"""Django settings. What an operator may change comes from the environment: see docs/settings.md."""
 
 from datetime import timedelta
 

@@ -47,8 +47,9 @@ MEMORY = 1024
 _FRAME = 8
 # Tokens that it adds to the request, with its own system prompt if the profile has none.
 _FRAME_OF_ALL = 64
-# Seconds to wait for the model's file if a process fetches it.
-_FETCHING_TIME = 120.0
+# Seconds to wait for the model's file if a process fetches it; a request waits for 300 at most, and
+# has to see the answer in that time.
+_FETCHING_TIME = 240.0
 # Seconds to count tokens, which usually takes milliseconds.
 _COUNTING_TIME = 30.0
 # One thread for each waiting or running request, and some more: they use no processor time.

@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import subprocess
+import sys
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -18,7 +20,7 @@ from dotenv import dotenv_values
 from sessions_app.engine.model_files import SMOLLM2, ModelFile, download, fetch
 from tests.harness.daemon import Daemon
 from tests.harness.providers import DONE, choice, chunk
-from tests.harness.snippets import find_blocks
+from tests.harness.snippets import ROOT, find_blocks
 from tests.harness.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.acceptance
@@ -78,6 +80,8 @@ def test_the_first_call_waits_for_the_daemon_and_for_the_download_of_the_model(
     fetching = threading.Thread(target=fetch, args=(models, SMOLLM2, download_late))
     fetching.start()
     own = Daemon(tmp_path / "home", AMPLIFIERD_MODELS=str(models))
+    [start] = [each for each in find_blocks("README.md", "sh") if "make run" in each]
+    [chat] = [line for line in start.splitlines() if "manage.py chat" in line]
     shown: list[str] = []
     reader = threading.Thread(target=lambda: shown.append(paste(first_call(**{URL: own.url}))))
     reader.start()
@@ -86,17 +90,36 @@ def test_the_first_call_waits_for_the_daemon_and_for_the_download_of_the_model(
         until(lambda: "running" in str(list(runs(own))), "a run that waits for the model")
         asked.set()
         reader.join(PATIENCE)
+        shown.append(run_manage(own, chat, ASKED).stdout)
     finally:
         asked.set()
         own.discard()
         fetching.join()
-    [answer] = shown
-    assert "Paris" in answer
+    assert len(shown) == 2
+    assert all("Paris" in each for each in shown)
+
+
+def run_manage(own: Daemon, line: str, text: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a command of the documents on a daemon's machine, with a text as its input."""
+    command = line.replace(".venv/bin/python", sys.executable)
+    options = {"capture_output": True, "text": True, "timeout": PATIENCE, "cwd": ROOT}
+    return subprocess.run(
+        ["bash", "-c", command], input=text, env=own.environment, check=False, **options
+    )
 
 
 def runs(own: Daemon) -> Iterator[dict[str, Any]]:
     for session in own.api.get("/sessions/").json():
         yield from own.api.get(f"/sessions/{session['sessionId']}/runs").json()
+
+
+def test_the_command_of_troubleshooting_looks_for_faults(running: Daemon) -> None:
+    [doctor] = find_blocks("docs/troubleshooting.md", "sh")
+    done = run_manage(running, doctor)
+    for topic in ("database", "workers", "queue", "model", "keys", "port", "disk"):
+        assert re.search(rf"^(ok|warning|error)\t{topic}\t", done.stdout, re.MULTILINE), (
+            done.stdout + done.stderr
+        )
 
 
 class Editor(BaseHTTPRequestHandler):

@@ -1,28 +1,19 @@
 """The page of docs/chat-page.md, as written there, on an origin of its own."""
 
 import re
+import shlex
+import subprocess
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
-from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.console import PATIENCE, manage
-from tests.harness.daemon import Daemon, daemon
+from tests.harness.daemon import Daemon, daemon, free_port
 from tests.harness.snippets import find_blocks
 
 DAEMON, ORIGIN = "http://127.0.0.1:8420", "http://127.0.0.1:8000"
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    """A server of files that says nothing of requests."""
-
-    def log_message(self, *_: Any) -> None:
-        pass
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +23,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def origin(folder: Path) -> Iterator[str]:
-    """Where `python3 -m http.server` would serve the page."""
-    handler = partial(Quiet, directory=str(folder))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    """Where the page is served, as it says."""
+    port = str(free_port())
+    blocks = find_blocks("docs/chat-page.md", "sh", {"8000": port})
+    [command] = [each for each in blocks if "http.server" in each]
+    folder.joinpath("page").mkdir()
+    with subprocess.Popen(
+        shlex.split(command), cwd=folder / "page", stderr=subprocess.DEVNULL
+    ) as server:
+        yield ORIGIN.replace("8000", port)
+        server.kill()
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +50,7 @@ def page(browser: Browser, folder: Path, origin: str, allowing: Daemon) -> Itera
     """The page, which its reader has just opened."""
     changes = {DAEMON: allowing.url, "foundation/base": "foundation/test"}
     [html] = find_blocks("docs/chat-page.md", "html", changes)
-    (folder / "chat.html").write_text(html)
+    (folder / "page" / "chat.html").write_text(html)
     context = browser.new_context()
     context.set_default_timeout(PATIENCE)
     opened = context.new_page()

@@ -22,7 +22,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from amplifierd.common.serializers import Digits
+from amplifierd.common.serializers import Digits, Query
 
 LIMIT = settings.PAGE_SIZE
 T = TypeVar("T")
@@ -88,7 +88,7 @@ class CursorField(serializers.CharField):
             self.fail("unreadable")
 
 
-class PageQuery(serializers.Serializer):
+class PageQuery(Query):
     """The parameters of every list."""
 
     limit = Digits(default=LIMIT, min_value=1, max_value=LIMIT, help_text="At most so many.")

@@ -1,16 +1,17 @@
 """What comes in and what goes out.
 
 A body takes snake_case or camelCase keys, nothing unknown and nothing that cannot be stored. A
-query ignores what it does not know. An answer is written by the class that also describes it.
+query ignores what it does not know, unless that is probably a misspelt parameter. An answer is
+written by the class that also describes it.
 """
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from operator import attrgetter
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, NoReturn
 
 import orjson
 from django.conf import settings
@@ -28,13 +29,17 @@ from rest_framework.validators import ProhibitSurrogateCharactersValidator
 from amplifierd.common.formats import stamp
 from amplifierd.common.openapi.schema import Schema, free, record
 from amplifierd.common.parsers import is_deeper
-from amplifierd.common.text import UNSTORABLE
+from amplifierd.common.text import UNSTORABLE, excerpt, find_similar, suggest
 
 # Bytes of a JSON object that a caller may keep with a session or message, and how deep it may go.
 OBJECT_LIMIT = settings.METADATA_BYTES
 OBJECT_DEPTH = settings.METADATA_DEPTH
 ENCODING = orjson.OPT_UTC_Z | orjson.OPT_PASSTHROUGH_DATACLASS
 EMPTY = orjson.Fragment("{}")
+# Characters of a refused word that an error repeats.
+REPEATED = 80
+# Unknown keys or parameters of one request that are compared with the known ones.
+LOOKED_AT = 20
 
 
 def dump(answer: Any) -> bytes:
@@ -66,7 +71,9 @@ class Body(serializers.Serializer):
             name = snake(key)
             if name not in self.fields:
                 choices = ", ".join(self.fields) or "none"
-                detail = f"Unknown key; known are: {choices}."
+                # Of a body of many keys, all would take seconds.
+                meant = suggest(name, self.fields) if len(errors) < LOOKED_AT else ""
+                detail = f"Unknown key; known are: {choices}.{meant}"
                 errors[key] = [serializers.ErrorDetail(detail, code="unknown")]
             elif name in known:
                 detail = "This key is there twice, in both spellings."
@@ -75,6 +82,37 @@ class Body(serializers.Serializer):
         if errors:
             raise ValidationError(errors)
         return super().to_internal_value(known)
+
+
+class Query(serializers.Serializer):
+    """The parameters of a request's URL; `parse_query` reads them."""
+
+    # All parameters of the API: one that belongs to another endpoint is no misspelling.
+    names: ClassVar[set[str]] = set()
+
+    def __init_subclass__(cls) -> None:
+        Query.names |= cls._declared_fields.keys()
+
+
+class Choice(serializers.ChoiceField):
+    """One of some words: an error says which ones."""
+
+    # The base class formats it with what was sent.
+    default_error_messages = {"invalid_choice": "{input} is none of {choices}.{more}"}
+
+    def __init__(self, choices: Iterable[str], more: str = "", **options: Any) -> None:
+        super().__init__(choices=list(choices), **options)
+        # What to do if the value that somebody may miss is not among them.
+        self.more = f" {more}" if more else ""
+
+    def fail(self, key: str, **values: Any) -> NoReturn:
+        """Raise the error; it repeats the beginning of a wrong value."""
+        if "input" in values:
+            wrong = str(values["input"])
+            values["input"] = repr(excerpt(wrong, REPEATED))
+            more = self.more + suggest(wrong, self.choices)
+            values |= {"choices": ", ".join(self.choices), "more": more}
+        super().fail(key, **values)
 
 
 class NoSurrogates(ProhibitSurrogateCharactersValidator):
@@ -196,17 +234,33 @@ def _validator(kind: type[serializers.Serializer]) -> serializers.Serializer:
 def parse_query(kind: type[serializers.Serializer], parameters: QueryDict) -> dict[str, Any]:
     """Return the query's validated values; names may be in camelCase, empty ones count as absent.
 
-    Raises ValidationError with a reason for each parameter.
+    Raises ValidationError with a reason for each parameter, also for those that are misspelt.
     """
     given: dict[str, list[str]] = {}
     for name, values in parameters.lists():
         given.setdefault(snake(name), []).extend(value for value in values if value != "")
+    refuse_misspelt((n for n, values in parameters.lists() if any(values)), kind._declared_fields)
     known = {
         name: only_value(name, values)
         for name, values in given.items()
         if values and name in kind._declared_fields
     }
     return validate(kind, known)
+
+
+def refuse_misspelt(given: Iterable[str], known: Collection[str]) -> None:
+    """Raise ValidationError for parameters that are probably misspelt; others may be ignored.
+
+    One that another endpoint has was not misspelt.
+    """
+    unknown = [name for name in given if not {snake(name)} & {*known, *Query.names}]
+    errors = {
+        name: [f"There is no such parameter; did you mean {similar}?"]
+        for name in unknown[:LOOKED_AT]
+        if (similar := find_similar(name, known))
+    }
+    if errors:
+        raise ValidationError(errors, "unknown")
 
 
 def only_value(name: str, values: list[str]) -> str:

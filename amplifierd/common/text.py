@@ -3,6 +3,7 @@
 import math
 import re
 import unicodedata
+from collections.abc import Iterable
 from typing import Any
 
 # What PostgreSQL cannot store: NUL, and single halves of a surrogate pair.
@@ -68,6 +69,50 @@ def visible(text: str) -> str:
 def excerpt(text: str, length: int) -> str:
     """Return the text, or its first characters and an ellipsis if it has more than `length`."""
     return text if len(text) <= length else f"{text[:length]}…"
+
+
+def find_similar(word: str, known: Iterable[str]) -> str | None:
+    """Return the known word that is probably meant by one that is not known; None if none is.
+
+    It differs only in case, hyphens and underscores, by two neighbours that are swapped, by one
+    letter (from 5 letters on), or by two (from 10 on).
+    """
+
+    def letters(text: str) -> str:
+        return re.sub("[-_]", "", text).lower()
+
+    wrong = letters(word)
+    best: tuple[int, str] | None = None
+    for each in known:
+        right = letters(each)
+        most = (len(right) > 3) + (len(right) >= 10)
+        if abs(len(wrong) - len(right)) > most:
+            continue
+        edits = count_edits(wrong, right)
+        # In a word of four letters, one letter more or less makes many other words.
+        is_near = edits == 0 or len(right) >= 5 or sorted(wrong) == sorted(right)
+        if edits <= most and is_near and (best is None or edits < best[0]):
+            best = edits, each
+    return best and best[1]
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """Return a sentence with the known word that is probably meant, after a blank; or nothing."""
+    similar = find_similar(word, known)
+    return f" Did you mean {similar}?" if similar else ""
+
+
+def count_edits(one: str, other: str) -> int:
+    """Return how many letters to insert, remove, replace, or swap with the next, lie between."""
+    before: list[int] = []
+    row = list(range(len(other) + 1))
+    for i, a in enumerate(one, 1):
+        two_before, before, row = before, row, [i]
+        for j, b in enumerate(other, 1):
+            row.append(min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (a != b)))
+            if i > 1 and j > 1 and a == other[j - 2] and one[i - 2] == b:
+                row[j] = min(row[j], two_before[j - 2] + 1)
+    return row[-1]
 
 
 def escape_line_ends(text: str) -> str:

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-from drf_spectacular.utils import OpenApiParameter
 from rest_framework import status, viewsets
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -149,7 +148,7 @@ class ModuleViewSet(viewsets.ViewSet):
     @operation(
         {200: [ModuleInfoSerializer]},
         operation_id="list_modules",
-        parameters=[OpenApiParameter("type", str, description="Only those of this type.")],
+        query=requests.ModulesQuery,
         headers=["X-Total-Count"],
     )
     def list(self, request: Request) -> Response:
@@ -157,7 +156,7 @@ class ModuleViewSet(viewsets.ViewSet):
 
         The daemon's own first, then those of collections, which are only listed, never executed.
         """
-        return self.answer(request.query_params.get("type") or None)
+        return self.answer(parse_query(requests.ModulesQuery, request.query_params).get("type"))
 
     providers = list_modules_of("provider")
     tools = list_modules_of("tool")

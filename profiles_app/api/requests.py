@@ -9,7 +9,7 @@ from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
 from amplifierd.common.openapi.schema import Schema, by_name, free, list_of, text
-from amplifierd.common.serializers import Body, Digits, Flag, Number, Object, Text, Truth
+from amplifierd.common.serializers import Body, Digits, Flag, Number, Object, Query, Text, Truth
 from profiles_app import definition
 from profiles_app.definition import BEHAVIORS, MODULE_LISTS
 from profiles_app.exceptions import InvalidDefinition
@@ -146,7 +146,7 @@ class CopyProfile(Body):
 # GET /profiles/{name}/diff?from=1&to=2; `from` cannot be a name in a class body.
 DiffQuery = type(
     "DiffQuery",
-    (serializers.Serializer,),
+    (Query,),
     {
         name: Digits(required=False, min_value=1, max_value=NUMBER_MAX, help_text=text)
         for name, text in {"from": "The older version.", "to": "The newer version."}.items()
@@ -211,7 +211,7 @@ class GenerateMountPlan(Body):
     settings_overrides = Object(default=dict, allow_null=True)
 
 
-class RemoveDirectory(serializers.Serializer):
+class RemoveDirectory(Query):
     """DELETE /amplified-directories/{path}, its query"""
 
     remove_marker = Truth(default=False, help_text="Whether to remove the marker on the disk, too.")
@@ -225,16 +225,22 @@ class PathText(Text):
         super().__init__(max_length=PATH_LIMIT, help_text="A path below the root.", **options)
 
 
-class BrowseDirectories(serializers.Serializer):
+class BrowseDirectories(Query):
     """GET /directories/list and /directories/files, their query"""
 
     path = PathText(default="")
 
 
-class ReadFile(serializers.Serializer):
+class ReadFile(Query):
     """GET /directories/file/content and /directories/file/download, their query"""
 
     path = PathText()
+
+
+class ModulesQuery(Query):
+    """GET /modules/"""
+
+    type = Text(required=False, help_text="Only those of this type.")
 
 
 class AddCollection(Body):
@@ -275,7 +281,7 @@ class UpdateCache(Body):
     force = Flag(required=False)
 
 
-class UpdateCacheQuery(serializers.Serializer):
+class UpdateCacheQuery(Query):
     """The same, in the query."""
 
     check_only = Truth(default=False, help_text="Only report what would be done.")

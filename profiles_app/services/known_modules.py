@@ -8,6 +8,7 @@ a name. The modules of another engine are its own affair: only the engine has to
 from collections.abc import Iterator
 from typing import Any
 
+from amplifierd.common.text import suggest
 from profiles_app import modules
 from profiles_app.definition import MODULE_LISTS, SESSION_MODULES
 from profiles_app.exceptions import InvalidDefinition
@@ -128,4 +129,7 @@ def _explain(noun: str, name: str, known: list[str]) -> str:
     more = ", …" if len(known) > LISTED else ""
     listed = ", ".join(known[:LISTED]) or "none"
     hint = "" if kind in (*OWN, ENGINE) else " Give the `source` of another."
-    return f"There is no {noun} {name!r}; known are: {listed}{more}.{NO_OTHERS.get(kind, hint)}"
+    return (
+        f"There is no {noun} {name!r}; known are: {listed}{more}."
+        f"{suggest(name, known)}{NO_OTHERS.get(kind, hint)}"
+    )

@@ -12,7 +12,15 @@ from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
 from amplifierd.common.pagination import CursorField, PageQuery
-from amplifierd.common.serializers import OBJECT_DEPTH, Digits, Text, Truth, only_value
+from amplifierd.common.serializers import (
+    OBJECT_DEPTH,
+    Choice,
+    Digits,
+    Query,
+    Text,
+    Truth,
+    only_value,
+)
 from sessions_app.states import APPROVAL_STATUSES, SessionStatus
 
 PAGE = settings.PAGE_SIZE
@@ -48,9 +56,7 @@ def filter_by(kind: type[serializers.Field], description: str, **options: Any) -
 class SessionsQuery(PageQuery):
     """GET /sessions/"""
 
-    status = filter_by(
-        serializers.ChoiceField, "Only those with this status.", choices=SessionStatus.values
-    )
+    status = filter_by(Choice, "Only those with this status.", choices=SessionStatus.values)
     profile_name = filter_by(Text, "Only sessions with this profile.")
     amplified_dir = filter_by(Text, "Only sessions in this directory.")
     parent_session_id = filter_by(Text, "Only sub-sessions of this one.", source="parent_id")
@@ -80,7 +86,7 @@ class SessionsQuery(PageQuery):
         return attrs
 
 
-class RecentQuery(serializers.Serializer):
+class RecentQuery(Query):
     """GET /sessions/recent"""
 
     limit = Digits(default=20, min_value=1, max_value=100, help_text="At most so many.")
@@ -89,9 +95,7 @@ class RecentQuery(serializers.Serializer):
 class SessionApprovalsQuery(PageQuery):
     """GET /sessions/{id}/approvals"""
 
-    status = filter_by(
-        serializers.ChoiceField, "Only those with this status.", choices=APPROVAL_STATUSES
-    )
+    status = filter_by(Choice, "Only those with this status.", choices=APPROVAL_STATUSES)
 
 
 class ApprovalsQuery(SessionApprovalsQuery):
@@ -103,7 +107,7 @@ class ApprovalsQuery(SessionApprovalsQuery):
     )
 
 
-class HistoryQuery(serializers.Serializer):
+class HistoryQuery(Query):
     """Messages, transcript: all of it, the last `limit`, or what lies between two seqs."""
 
     limit = filter_by(Digits, "At most so many.", min_value=1, max_value=PAGE)
@@ -114,7 +118,7 @@ class HistoryQuery(serializers.Serializer):
     epoch = filter_by(Text, EPOCH, max_length=64)
 
 
-class EventsQuery(serializers.Serializer):
+class EventsQuery(Query):
     """GET /sessions/{id}/events: its own, or with `include_children` those of its tree."""
 
     limit = Digits(default=PAGE, min_value=1, max_value=TREE_PAGE, help_text="At most so many.")
@@ -139,7 +143,7 @@ class EventsQuery(serializers.Serializer):
         return attrs
 
 
-class TraceQuery(serializers.Serializer):
+class TraceQuery(Query):
     """GET /sessions/{id}/execution-trace"""
 
     limit = Digits(default=100, min_value=1, max_value=PAGE, help_text="At most so many.")
@@ -154,7 +158,7 @@ class Seconds(serializers.FloatField):
         return super().to_internal_value(data)
 
 
-class SendQuery(serializers.Serializer):
+class SendQuery(Query):
     """POST /sessions/{id}/send-message: checked here, although the layer before the view waits."""
 
     wait = filter_by(

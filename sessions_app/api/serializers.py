@@ -21,8 +21,17 @@ from amplifierd.common.openapi.schema import (
     time,
     whole,
 )
-from amplifierd.common.serializers import Body, Flag, Member, Number, Object, OutputSerializer, Text
-from amplifierd.common.text import is_blank
+from amplifierd.common.serializers import (
+    Body,
+    Choice,
+    Flag,
+    Member,
+    Number,
+    Object,
+    OutputSerializer,
+    Text,
+)
+from amplifierd.common.text import is_blank, suggest
 from sessions_app import events
 from sessions_app.models import Message, Run
 from sessions_app.services import sessions
@@ -386,7 +395,7 @@ class AddMessage(Body):
     example = {"content": "What is the capital of France?"}
 
     content = MessageText()
-    role = serializers.ChoiceField(choices=Role.values, default=Role.USER.value)
+    role = Choice(choices=Role.values, default=Role.USER.value)
     agent = Text(default=None, allow_null=True, max_length=200)
     token_count = Number(default=None, allow_null=True, min_value=0, max_value=2**31 - 1)
     metadata = Object(default=dict)
@@ -398,9 +407,7 @@ class SendMessage(Body):
     example = {"content": "What is the capital of France?"}
 
     content = MessageText()
-    multitask_strategy = serializers.ChoiceField(
-        choices=Strategy.ALL, default=Strategy.ENQUEUE, source="strategy"
-    )
+    multitask_strategy = Choice(choices=Strategy.ALL, default=Strategy.ENQUEUE, source="strategy")
 
 
 class ForkSession(Body):
@@ -427,14 +434,11 @@ class Cleanup(Body):
     older_than_days = Number(
         default=sessions.CLEANUP_DAYS, min_value=0, max_value=sessions.MOST_DAYS
     )
-    status = serializers.ChoiceField(
+    status = Choice(
         choices=sessions.REMOVABLE,
+        more="An active session is never removed: end it first.",
         default=None,
         allow_null=True,
-        error_messages={
-            "invalid_choice": f"Give one of {', '.join(sessions.REMOVABLE)}; an active session is "
-            "never removed: end it first."
-        },
     )
     dry_run = Flag(default=False)
 
@@ -453,6 +457,8 @@ MEANINGS = {
 class AnswerField(serializers.RegexField):
     """An answer to an approval, in upper or lower case."""
 
+    default_error_messages = {"unknown": "This is none of {choices}.{more}"}
+
     def __init__(self, **options: Any) -> None:
         # Both cases of each letter: not every reader of patterns has a flag for it.
         words = "|".join(
@@ -464,7 +470,8 @@ class AnswerField(serializers.RegexField):
     def to_internal_value(self, data: Any) -> str:
         meaning = MEANINGS.get(data.lower()) if isinstance(data, str) else None
         if meaning is None:
-            self.fail("invalid")
+            more = suggest(str(data), MEANINGS)
+            self.fail("unknown", choices=", ".join(Answer.values), more=more)
         return meaning
 
     def run_validators(self, value: str) -> None:

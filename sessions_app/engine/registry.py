@@ -24,6 +24,7 @@ from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from amplifierd.common.outbound import AddressRefused, rules_for_profiles
+from amplifierd.common.text import suggest
 from profiles_app.modules import Capabilities, ConfigError, Module
 from sessions_app.engine import config as configs
 from sessions_app.engine import providers, tools
@@ -116,7 +117,8 @@ class Registry(Generic[Extension]):
             )
         raise EngineError(
             "unknown_module",
-            f"There is no {self.noun} {name[:80]!r}. Known are: {', '.join(self.classes)}.",
+            f"There is no {self.noun} {name[:80]!r}. Known are: {', '.join(self.classes)}."
+            f"{suggest(name[:80], self.classes)}",
         )
 
     def list_modules(self) -> dict[str, Module]:

@@ -6,7 +6,7 @@ import logging
 import random
 import re
 from collections import defaultdict
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Collection
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Protocol
@@ -23,6 +23,7 @@ from amplifierd.common.asgi import ConnectionScope, Headers, Message, Receive, S
 from amplifierd.common.callers import Caller, Nobody
 from amplifierd.common.formats import stamp
 from amplifierd.common.problems import log_failure, problem_of, send_problem
+from amplifierd.common.serializers import refuse_misspelt
 from sessions_app.events import Connected, FeedConnected
 from sessions_app.exceptions import (
     BadCursor,
@@ -192,7 +193,7 @@ class TreeConsumer(JournalStreamer):
     """One client's stream of a session and its sub-sessions: GET /api/v1/events?session=…"""
 
     async def subscribe(self) -> Tree:
-        query = _parse_query(self.scope)
+        query = _parse_query(self.scope, {"session", "filter"})
         if not query["session"]:
             raise BadStreamQuery
         patterns = parse_patterns(query["filter"])
@@ -238,7 +239,7 @@ def _parse_cursor(scope: ConnectionScope) -> tuple[int | None, str]:
     The header wins over the query, because a browser that reconnects sends both; the epoch may also
     follow the id, after a hyphen.
     """
-    headers, query = dict(scope["headers"]), _parse_query(scope)
+    headers, query = dict(scope["headers"]), _parse_query(scope, {"after", "epoch"})
     given = headers.get(b"last-event-id", b"").decode("latin-1") or query["after"]
     epoch = headers.get(b"journal-epoch", b"").decode("latin-1") or query["epoch"]
     if not given:
@@ -249,9 +250,14 @@ def _parse_cursor(scope: ConnectionScope) -> tuple[int | None, str]:
     return int(found[1]), found[2] or epoch
 
 
-def _parse_query(scope: ConnectionScope) -> defaultdict[str, str]:
-    """Return the last value of each parameter; empty for one that is not there."""
+def _parse_query(scope: ConnectionScope, known: Collection[str]) -> defaultdict[str, str]:
+    """Return the last value of each parameter; empty for one that is not there.
+
+    Raises ValidationError for one that is probably misspelt: without its cursor, a client would
+    miss events and not know it.
+    """
     query = parse_qs(scope["query_string"].decode("latin-1"))
+    refuse_misspelt(query, known)
     return defaultdict(str, {name: values[-1] for name, values in query.items()})
 
 

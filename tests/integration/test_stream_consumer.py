@@ -224,6 +224,15 @@ def test_a_bad_or_future_cursor_is_refused(session: Session, place: str) -> None
         ]
 
 
+def test_a_misspelt_cursor_is_refused_and_other_parameters_are_ignored(session: Session) -> None:
+    client = answer(session.id, query="aftr=0")
+    assert client.start["status"] == 400
+    assert json.loads(client.body)["detail"] == (
+        "aftr: There is no such parameter; did you mean after?"
+    )
+    assert connected(session.id, query="after=0&utm_source=mail")
+
+
 @pytest.mark.parametrize("session_id", ["session_0", "a\0b"])
 def test_an_unknown_session_is_not_found(db: None, session_id: str) -> None:
     client = answer(session_id)

@@ -166,6 +166,7 @@ def test_what_cannot_be_followed_is_refused(make: Callable[..., Session]) -> Non
     mine = make("active", owner="ada")
     assert refused("") == (400, "invalid")
     assert refused("session=") == (400, "invalid")
+    assert refused(f"session={mine.id}&fliter=content") == (400, "invalid")
     assert refused("session=session_none") == (404, "not_found")
     assert refused("session=a%00b") == (404, "not_found")
     assert refused(f"session={mine.id}", Owner("bob")) == (404, "not_found")

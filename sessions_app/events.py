@@ -394,7 +394,7 @@ class ApprovalRequired(
     hint_fields={"approvalId": "approval_id"},
     example=CALL_EXAMPLE
     | {
-        "prompt": "Allow write_file?",
+        "prompt": "Allow write_file? notes.md, 1 line, 6 bytes",
         "options": ["approve", "deny", "always"],
         "timeout": 2_592_000,
         "expiresAt": NOW,
@@ -406,7 +406,7 @@ class ApprovalRequired(
     tool_call_id: str
     tool_name: str
     tool_input: Any
-    prompt: str
+    prompt: Annotated[str, "The question, and what would be done: shortened, on one line."]
     options: list[str]
     timeout: Annotated[float | None, "Seconds until it counts as a denial."]
     # Events that were written before it existed have none.

@@ -302,7 +302,10 @@ class ApprovalSerializer(OutputSerializer):
         ),
         "visible_input",
     )
-    prompt = text("The question, for people.", example="Allow write_file?")
+    prompt = text(
+        "The question, for people, and what would be done: shortened, on one line.",
+        example="Allow write_file? notes.md, 1 line, 6 bytes",
+    )
     options = Member(
         list_of(choice(*Answer.values), "What may be answered.", example=Answer.values),
         lambda _: Answer.values,

@@ -1,5 +1,7 @@
 """Pending actions: tool calls that are answered later, while their run is parked."""
 
+import json
+from itertools import takewhile
 from typing import Any, ClassVar
 
 from django.db import models
@@ -8,9 +10,21 @@ from django.db.models.functions import Now
 
 from amplifierd.common.formats import new_action_id
 from amplifierd.common.redaction import redact
+from amplifierd.common.text import visible
 from sessions_app.models import triggers
 from sessions_app.models.querysets import ActionQuerySet, KindManager
 from sessions_app.states import ACTION_STATUSES, ACTION_TRANSITIONS, ActionKind, ActionStatus, pairs
+
+# Characters of a question about what a call would do: of a command or an address, of any other
+# argument, and of all.
+SUBJECT_LENGTH = 400
+ARGUMENT_LENGTH = 80
+QUESTION_LENGTH = 1000
+# Arguments that say what a call is about, and need no name before them.
+SUBJECTS = ("command", "path", "file_path", "url")
+# The text of a file, and the two texts of a change in it, as editors of files name them.
+CONTENTS = ("content", "file_text")
+CHANGES = (("old", "new"), ("old_string", "new_string"), ("old_str", "new_str"))
 
 
 class PendingAction(models.Model):
@@ -124,8 +138,8 @@ class Approval(PendingAction):
 
     @property
     def prompt(self) -> str:
-        """The question, as the journal has it."""
-        return f"Allow {self.tool_name}?"
+        """The question, as the journal has it, with what would be done on the same line."""
+        return f"Allow {self.tool_name}? {describe_input(self.visible_input)}".rstrip()
 
 
 class SubSessionCall(PendingAction):
@@ -138,3 +152,50 @@ class SubSessionCall(PendingAction):
 
     def __str__(self) -> str:
         return f"{self.run_id} → {self.sub_session_id or self.reason}"
+
+
+def describe_input(given: Any) -> str:
+    """Return what a call would do, for people, on one line: it says so if something is left out.
+
+    That is the command, the address, or the path with how much is written there; other arguments
+    follow by their names. Which tool it is does not matter.
+    """
+    rest = dict(given) if isinstance(given, dict) else {"input": given}
+    parts = [
+        _shorten(rest.pop(key), SUBJECT_LENGTH)
+        for key in SUBJECTS
+        if isinstance(rest.get(key), str)
+    ]
+    if parts:
+        for key in CONTENTS:
+            if isinstance(rest.get(key), str):
+                parts.append(_measure(rest.pop(key)))
+        for old, new in CHANGES:
+            if isinstance(rest.get(old), str) and isinstance(rest.get(new), str):
+                parts.append(_compare(rest.pop(old), rest.pop(new)))
+    for key, value in rest.items():
+        text = json.dumps(value, ensure_ascii=False)
+        parts.append(f"{_shorten(str(key), ARGUMENT_LENGTH)}: {_shorten(text, ARGUMENT_LENGTH)}")
+    return _shorten(", ".join(parts), QUESTION_LENGTH)
+
+
+def _shorten(text: str, length: int) -> str:
+    """Return a text on one line; of a long one, its beginning and its length."""
+    head = visible(text[:length]).replace("\r", "").replace("\n", " ⏎ ").replace("\t", " ")
+    return head if len(text) <= length else f"{head}… ({len(text):,} characters)"
+
+
+def _measure(text: str) -> str:
+    lines, size = len(text.splitlines()), len(text.encode(errors="surrogatepass"))
+    return f"{lines:,} line{'' if lines == 1 else 's'}, {size:,} byte{'' if size == 1 else 's'}"
+
+
+def _compare(old: str, new: str) -> str:
+    """Return how many lines a change takes away and adds, between those that stay around it."""
+    before, after = old.splitlines(), new.splitlines()
+    # First the lines that are the same at the beginning, then those at the end.
+    for _ in range(2):
+        lines = zip(before, after, strict=False)
+        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], lines))
+        before, after = before[same:][::-1], after[same:][::-1]
+    return f"-{len(before):,} +{len(after):,} lines"

@@ -26,7 +26,7 @@ def test_an_approval_says_what_is_asked(api: Api, approval: Approval) -> None:
     assert (told["toolCallId"], told["toolName"]) == ("call_1", "write_file")
     assert told["toolInput"] == {"path": "notes.md", "content": "Paris"}
     assert (told["prompt"], told["options"]) == (
-        "Allow write_file?",
+        "Allow write_file? notes.md, 1 line, 5 bytes",
         ["approve", "deny", "always"],
     )
     assert (told["status"], told["reason"], told["always"]) == ("pending", None, False)

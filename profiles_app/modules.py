@@ -52,6 +52,8 @@ class ConfigError(NamedTuple):
 Finder = Callable[[], Mapping[str, Module]]
 # Takes the modules of one kind in a profile, and returns the errors in their config.
 Check = Callable[[list[dict[str, Any]]], Iterable[ConfigError]]
+# Takes a profile's definition, and returns what people should know of it: where, code and detail.
+Warn = Callable[[dict[str, Any]], Iterable[tuple[str, str, str]]]
 
 BUILTIN_ENGINE = "builtin"
 # Names of engines in profiles of the first release → today's names.
@@ -73,12 +75,15 @@ _finders: dict[str, Finder] = {
     "context-manager": lambda: {"context-simple": _INERT},
 }
 _checks: dict[str, Check] = {}
+_warnings: dict[str, Warn] = {}
 
 
-def register(kind: str, find: Finder, check: Check | None = None) -> None:
+def register(kind: str, find: Finder, check: Check | None = None, warn: Warn | None = None) -> None:
     _finders[kind] = find
     if check:
         _checks[kind] = check
+    if warn:
+        _warnings[kind] = warn
     _find_modules.cache_clear()
 
 
@@ -146,3 +151,13 @@ def find_config_errors(kind: str, modules: list[dict[str, Any]]) -> list[ConfigE
     """
     check = _checks.get(kind)
     return list(check(modules)) if check else []
+
+
+def find_warnings(definition: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Return where, code and detail of what a session with a definition would do without.
+
+    Empty for another engine, whose modules are not known here.
+    """
+    if not has_known_modules(definition["session"]):
+        return []
+    return [warning for warn in _warnings.values() for warning in warn(definition)]

@@ -18,10 +18,11 @@ class SessionsConfig(AppConfig):
             TOOLS,
             find_config_errors,
             find_tool_errors,
+            find_warnings,
         )
         from sessions_app.streaming import notifier
 
-        modules.register("provider", PROVIDERS.list_modules, find_config_errors)
+        modules.register("provider", PROVIDERS.list_modules, find_config_errors, find_warnings)
         modules.register("tool", TOOLS.list_modules, find_tool_errors)
         modules.register("engine", ENGINES.list_modules)
         notifier.connect()

@@ -126,7 +126,9 @@ def deactivate(profile: Profile, sent: dict[str, str]) -> ProfileActionResult:
 
 def check(profile: Profile, sent: dict[str, str]) -> ProfileActionResult:
     profile_validation.compile_profile(str(profile))
-    return ProfileActionResult(f"A session would find all that {profile} names.")
+    warnings = profile_validation.find_warnings(profile.definition)
+    details = "".join(f" But: {warning['detail']}" for warning in warnings)
+    return ProfileActionResult(f"A session would find all that {profile} names.{details}")
 
 
 def copy(profile: Profile, sent: dict[str, str]) -> ProfileActionResult:

@@ -33,6 +33,7 @@ from profiles_app.models.profile import Source
 from profiles_app.profile_format import redact_texts
 from profiles_app.services import collections_sync, directories
 from profiles_app.services.collections_sync import CollectionCheck, SyncResult, UpdateResult
+from profiles_app.services.profile_validation import find_warnings
 
 NAME = text("Its name in its collection.", example="base")
 COLLECTION = text(example="foundation")
@@ -66,6 +67,24 @@ class Modules:
     )
 
 
+class WarningSerializer(OutputSerializer):
+    """What a session with the profile would do without."""
+
+    field = text("The section of the profile.", example="tools")
+    code = text("For programs.", example="tools_left_out")
+    detail = text(
+        "Why, and what to do.",
+        example="The model of provider-local cannot call tools, so those of this profile are left"
+        " out: tool-bash. provider-openai needs the environment variable OPENAI_API_KEY,"
+        " which is not set. Put it into the environment or the .env file, and restart.",
+    )
+
+
+WARNINGS = list_of(
+    ref(WarningSerializer), "What a session would do without, such as tools.", example=[]
+)
+
+
 class ProfileSerializer(OutputSerializer):
     """A profile in a list."""
 
@@ -92,6 +111,7 @@ class ProfileDetailSerializer(ProfileSerializer, Modules):
     instruction = text("The system instruction.", example="You are a helpful assistant.")
     agents = list_of(text(), example=["zen-architect"])
     context = list_of(text(), example=["house-rules"])
+    warnings = Member(WARNINGS, lambda profile: find_warnings(profile.definition))
 
 
 class ProfileVersionSerializer(OutputSerializer):
@@ -157,6 +177,7 @@ class CompiledSerializer(OutputSerializer):
         text("URL of the version that was checked."),
         lambda profile: f"/api/v1/profiles/{profile}/versions/{profile.version_number}",
     )
+    warnings = Member(WARNINGS, lambda profile: find_warnings(profile.definition))
 
 
 class SuccessSerializer(OutputSerializer):

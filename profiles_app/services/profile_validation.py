@@ -66,6 +66,11 @@ def find_errors(sections: dict[str, Any]) -> list[Error]:
     )
 
 
+def find_warnings(sections: dict[str, Any]) -> list[Error]:
+    """Return what does not keep a session from running with a definition, but is left out there."""
+    return [_error(*warning) for warning in modules.find_warnings(sections)]
+
+
 def _find_module_errors(sections: dict[str, Any]) -> Iterator[Error]:
     for where, detail in find_unknown(sections):
         yield _error(where, "unknown_module", detail)
@@ -113,12 +118,13 @@ def find_mistakes(text: str, name: str | None) -> list[Mistake]:
     saved = Profile.objects.filter(collection=profiles.LOCAL, name=name).first()
     before = saved.definition if saved else None
     refused = {place for place, _ in find_new_unknown(file.definition, before)}
+    found = find_errors(file.definition) or find_warnings(file.definition)
     return [
         Mistake(
             *locate_error(content, f"{error['field']}: {error['detail']}"),
             is_grave=error["field"] in refused,
         )
-        for error in find_errors(file.definition)
+        for error in found
     ]
 
 

@@ -30,7 +30,7 @@ from sessions_app.engine.messages import (
 from sessions_app.engine.normalize import Names, build_request
 from sessions_app.engine.output import RunOutput
 from sessions_app.engine.providers.base import Provider
-from sessions_app.engine.registry import TOOLS, provider_chain
+from sessions_app.engine.registry import TOOLS, explain_left_out_tools, provider_chain
 from sessions_app.engine.time_limit import TimeLimit
 from sessions_app.engine.tools.base import Workplace, parse_approval
 from sessions_app.engine.transcript import merge_results, opening, summary_message
@@ -128,7 +128,11 @@ async def _open_conversation(
     offers_tools = any(isinstance(each, Provider) and each.can.accepts_tools for each in chain)
     instructions, prompt = turn.texts or ("", turn.prompt)
     async with AsyncExitStack() as stack:
-        mounts = turn.mount_plan.get("tools") or [] if offers_tools else []
+        mounts = turn.mount_plan.get("tools") or []
+        is_first = not any(message.role == "assistant" for message in turn.history)
+        if is_first and (note := explain_left_out_tools(mounts, chain)):
+            emit("run_notice", {"code": "tools_left_out", "message": note})
+        mounts = mounts if offers_tools else []
         if mounts and turn.directory is None:
             raise EngineError("bad_tool", "The session has no directory for its tools.")
         workplace = Workplace(

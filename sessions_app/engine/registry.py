@@ -14,7 +14,7 @@ import logging
 import math
 import os
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
@@ -37,6 +37,12 @@ from sessions_app.engine.tools.base import ToolModule
 from sessions_app.engine.tools.mcp import McpModule, parse_servers
 
 logger = logging.getLogger(__name__)
+
+# What to do about a model that calls no tools.
+CALLS_TOOLS = (
+    "Give the profile a provider whose model calls tools, such as provider-openai with "
+    "OPENAI_API_KEY in the environment (see docs/first-agent.md)."
+)
 
 Extension = TypeVar("Extension", bound=Provider | ToolModule | Engine)
 
@@ -220,6 +226,33 @@ def find_tool_errors(mounts: list[dict[str, Any]]) -> list[ConfigError]:
                 detail = f"`url` of {module} cannot be used. {error}"
                 errors.append(ConfigError(index, "bad_tool", detail))
     return errors
+
+
+def find_warnings(definition: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yield where, code and detail if the tools of a profile would be left out."""
+    tools = definition.get("tools") or []
+    chain = provider_chain(definition) if tools and definition.get("providers") else []
+    if detail := explain_left_out_tools(tools, chain):
+        yield "tools", "tools_left_out", detail
+
+
+def explain_left_out_tools(
+    tools: list[dict[str, Any]], chain: Sequence[Provider | EngineError]
+) -> str:
+    """Return that the first usable provider's model calls no tools, and what to do; else nothing.
+
+    If another provider only lacks its key, that is what to do.
+    """
+    first = next((each for each in chain if isinstance(each, Provider)), None)
+    if not tools or first is None or first.can.accepts_tools:
+        return ""
+    errors = [each for each in chain if isinstance(each, EngineError)]
+    keys = " ".join(str(error) for error in errors if error.code == "missing_key")
+    names = ", ".join(str(mount.get("module")) for mount in tools)
+    return (
+        f"The model of {first.module} cannot call tools, so those of this profile are left out: "
+        f"{names}. {keys or CALLS_TOOLS}"
+    )
 
 
 def list_addresses(definition: dict[str, Any]) -> Iterator[tuple[str, str]]:

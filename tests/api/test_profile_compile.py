@@ -43,6 +43,7 @@ def test_a_shipped_profile_compiles(client: Client, name: str) -> None:
         "profileName": "base",
         "name": "foundation/base",
         "compiledPath": "/api/v1/profiles/foundation/base/versions/1",
+        "warnings": [],
     }
 
 

@@ -62,6 +62,7 @@ def test_a_profile_is_created_in_local_and_answered_in_full(client: Client) -> N
         },
         "agents": ["critic"],
         "context": ["rules"],
+        "warnings": [],
     }
 
 

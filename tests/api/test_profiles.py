@@ -106,6 +106,7 @@ def test_detail_has_all_that_a_profile_defines(client: Client) -> None:
         },
         "agents": ["critic"],
         "context": ["rules"],
+        "warnings": [],
     }
 
 

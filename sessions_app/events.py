@@ -27,6 +27,8 @@ Time = Annotated[str, {"format": "date-time"}]
 JSON = dict[str, Any]
 # Notes a field that is not always there.
 OPTIONAL = object()
+# Notes a field in snake_case that stays for old clients: docs/lists.md, "Names".
+DEPRECATED: JSON = {"deprecated": True}
 
 
 class Producer(StrEnum):
@@ -327,17 +329,19 @@ class ThinkingDelta(Event, name="hook:thinking:delta", producer=Producer.ENGINE,
 
 
 class ToolCall(Payload):
-    """The call."""
+    """The call, as old clients read it; an execution trace has the same in camelCase."""
 
-    tool_name: str
-    tool_input: Any
-    tool_call_id: str
-    tool_response: Annotated[Any, OPTIONAL]
+    tool_name: Annotated[str, DEPRECATED]
+    tool_input: Annotated[Any, DEPRECATED]
+    tool_call_id: Annotated[str, DEPRECATED]
+    tool_response: Annotated[Any, DEPRECATED, OPTIONAL]
     error: Annotated[str | None, OPTIONAL]
     result: Annotated[
         Any, "In `hook:tool:post`: what came of it, `tool_response` or `error`.", OPTIONAL
     ]
-    is_error: Annotated[bool, "In `hook:tool:post`: whether `result` is the error.", OPTIONAL]
+    is_error: Annotated[
+        bool, "In `hook:tool:post`: whether `result` is the error.", DEPRECATED, OPTIONAL
+    ]
 
 
 class ToolData(Event):

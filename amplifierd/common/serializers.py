@@ -27,7 +27,7 @@ from rest_framework.settings import api_settings
 from rest_framework.validators import ProhibitSurrogateCharactersValidator
 
 from amplifierd.common.formats import stamp
-from amplifierd.common.openapi.schema import Schema, free, record
+from amplifierd.common.openapi.schema import Schema, deprecate, free, record
 from amplifierd.common.parsers import is_deeper
 from amplifierd.common.text import UNSTORABLE, excerpt, find_similar, suggest
 
@@ -332,7 +332,8 @@ class OutputSerializer:
     the attribute of that name in snake_case, or else the `source` of a `Member`: another attribute,
     or a function of the object. `serialize` can be given values, too. A trailing underscore of a
     name is dropped (`from_`). With `both_casings` each member is there in snake_case and in
-    camelCase. The docstring describes the component in the OpenAPI document.
+    camelCase, and the first one is deprecated. The docstring describes the component in the OpenAPI
+    document.
 
     REST framework's own serializers do the same in ten times as much time for each row. Where even
     the model's objects are too much, a statement reads `columns`, and `load` makes the answer of a
@@ -358,7 +359,12 @@ class OutputSerializer:
             if not name.startswith("_") and isinstance(value, dict | Member)
         }
         if both_casings:
-            own = {camel(name): member for name, member in own.items()} | own
+            both = {camel(name): member for name, member in own.items()}
+            # One word is the same in both.
+            own = both | {
+                name: member if name in both else member._replace(schema=deprecate(member.schema))
+                for name, member in own.items()
+            }
         cls._has_both_casings = both_casings
         cls._members = own
         cls._optional = f"{cls._optional} {optional}".strip()

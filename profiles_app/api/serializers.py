@@ -14,6 +14,7 @@ from amplifierd.common.openapi.schema import (
     anything,
     by_name,
     choice,
+    deprecate,
     flag,
     free,
     list_of,
@@ -356,11 +357,12 @@ class CollectionSerializer(OutputSerializer):
     description = Member(nullable(text()), lambda collection: None)
     isRemovable = Member(flag(), "is_added")
     profiles = Member(list_of(text(), "Names of its profiles."), "profile_names")
-    profilesCount = profiles_count = Member(
-        whole(), lambda collection: len(collection.profile_names)
-    )
-    installedAt = installed_at = Member(nullable(time()), "created_at")
-    syncedAt = last_synced = Member(nullable(time()), "synced_at")
+    profilesCount = Member(whole(), lambda collection: len(collection.profile_names))
+    profiles_count = profilesCount._replace(schema=deprecate(whole(), "`profilesCount`"))
+    installedAt = Member(nullable(time()), "created_at")
+    installed_at = Member(deprecate(nullable(time()), "`installedAt`"), "created_at")
+    syncedAt = Member(nullable(time()), "synced_at")
+    last_synced = Member(deprecate(nullable(time()), "`syncedAt`"), "synced_at")
     lastError = Member(nullable(text()), lambda collection: collection.last_error or None)
 
 
@@ -382,7 +384,8 @@ class CollectionAddedSerializer(CollectionDetailSerializer):
     """A collection that was added, with all its contents."""
 
     status = choice("mounted")
-    profileCount = profile_count = profiles_discovered = whole()
+    profileCount = whole()
+    profile_count = profiles_discovered = deprecate(whole(), "`profileCount`")
     message = text()
 
 

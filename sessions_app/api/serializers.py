@@ -11,6 +11,7 @@ from amplifierd.common.openapi.schema import (
     anything,
     by_name,
     choice,
+    deprecate,
     flag,
     free,
     list_of,
@@ -127,7 +128,7 @@ class ReadMarkSerializer(OutputSerializer):
     """Whether somebody has read the session."""
 
     status = choice("read", "unread")
-    session_id = Member(SESSION_ID, "id")
+    session_id = Member(deprecate(SESSION_ID, "`sessionId`"), "id")
     sessionId = Member(SESSION_ID, "id")
     isUnread = flag()
     lastReadAt = nullable(time())
@@ -144,7 +145,7 @@ class UnreadCountsSerializer(OutputSerializer):
 class CleanedUpSerializer(OutputSerializer):
     """How many sessions were removed, or would be."""
 
-    removed_count = whole(example=3)
+    removed_count = deprecate(whole(example=3), "`removedCount`")
     removedCount = whole(example=3)
     dryRun = flag(example=False)
 
@@ -175,7 +176,7 @@ class AcceptedSerializer(OutputSerializer):
     """The message is accepted: there will be one outcome in the journal, whatever dies."""
 
     status = choice("executing")
-    session_id = SESSION_ID
+    session_id = deprecate(SESSION_ID, "`sessionId`")
     sessionId = SESSION_ID
     runId = Member(RUN_ID, "id")
     messageId = MESSAGE_ID
@@ -330,7 +331,7 @@ class ApprovalSerializer(OutputSerializer):
 class ApprovalAnsweredSerializer(ApprovalSerializer):
     """The approval with its answer."""
 
-    approval_id = Member(APPROVAL_ID, "id")
+    approval_id = Member(deprecate(APPROVAL_ID, "`approvalId`"), "id")
     status = choice(*APPROVAL_STATUSES, example="approved")
     answeredAt = nullable(time())
 

@@ -12,6 +12,7 @@ from drf_spectacular.generators import EndpointEnumerator
 from jsonschema import Draft202012Validator
 
 from amplifierd.common.openapi.operation import document, select_paths
+from amplifierd.common.serializers import camel
 from sessions_app.events import Event, EventType
 from sessions_app.streaming.consumer import urlpatterns as streams
 from tests.conftest import Api
@@ -136,6 +137,24 @@ def test_every_event_of_the_journal_is_described() -> None:
     assert set(EventType.values) == set(Event.registry)
     event = DESCRIBED["components"]["schemas"]["Event"]
     assert set(event["discriminator"]["mapping"]) == set(Event.registry)
+
+
+def test_a_name_in_snake_case_beside_one_in_camel_case_is_deprecated() -> None:
+    both = [
+        (component, name, schema)
+        for component, each in DESCRIBED["components"]["schemas"].items()
+        for name, schema in each.get("properties", {}).items()
+        if camel(name) != name and camel(name) in each["properties"]
+    ]
+    assert {name for _, name, _ in both} >= {"session_id", "relative_path", "created_path"}
+    assert [place[:2] for *place, schema in both if not schema.get("deprecated")] == []
+
+
+def test_the_call_of_a_tool_is_deprecated_but_described() -> None:
+    call = DESCRIBED["components"]["schemas"]["HookToolPreData"]
+    names = {"tool_name", "tool_input", "tool_call_id", "tool_response", "is_error"}
+    properties = call["properties"]["hook_data"]["properties"]
+    assert {name for name, schema in properties.items() if schema.get("deprecated")} == names
 
 
 def test_every_component_that_is_referred_to_is_there() -> None:

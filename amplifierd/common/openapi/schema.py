@@ -50,6 +50,12 @@ def by_name(item: Schema, description: str = "", **more: Any) -> Schema:
     return _describe({"type": "object", "additionalProperties": item}, description, more)
 
 
+def deprecate(schema: Schema, instead: str = "") -> Schema:
+    """Return the schema of what is there for old clients only; `instead` is what others read."""
+    description = " ".join(filter(None, [schema.get("description"), instead and f"Use {instead}."]))
+    return {**schema, "deprecated": True} | ({"description": description} if description else {})
+
+
 def nullable(schema: Schema) -> Schema:
     if "$ref" in schema:
         return {"oneOf": [schema, {"type": "null"}]}

@@ -209,6 +209,8 @@ AXES_DISABLE_ACCESS_LOG = True
 AXES_ENABLE_ADMIN = False
 AXES_VERBOSE = False
 
+CSRF_FAILURE_VIEW = "amplifierd.common.problems.csrf_failed"
+
 # The only pages for people are the console's.
 LOGIN_URL, LOGIN_REDIRECT_URL = "admin:login", "admin:index"
 

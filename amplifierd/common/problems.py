@@ -7,19 +7,21 @@ views, the streams and the ASGI layers all answer with it.
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Self
 
 import psycopg
-from django.core.exceptions import PermissionDenied, SuspiciousOperation
+from django.contrib import admin
+from django.core.exceptions import DisallowedHost, PermissionDenied, SuspiciousOperation
 from django.core.exceptions import ValidationError as ModelError
 from django.db import DataError
 from django.http import Http404, HttpRequest, HttpResponse
+from django.middleware.csrf import REASON_NO_CSRF_COOKIE
 from django.template.loader import render_to_string
-from django.views import defaults
+from django.utils.http import url_has_allowed_host_and_scheme
 from rest_framework import exceptions as drf
 from rest_framework.response import Response
 from rest_framework.serializers import as_serializer_error
@@ -109,6 +111,25 @@ NOT_AWAY: dict[type[BaseException], Problem] = {
     psycopg.errors.ReadOnlySqlTransaction: READ_ONLY,
 }
 NOT_FOUND = Problem(404, "not_found", "There is nothing at this URL.")
+# What was typed is still in the page before, as browsers keep it.
+OLD_FORM = (
+    "It was opened before you signed in or out, or not on a page of this daemon. Go back, copy what"
+    " you have written, load the page again, and send it once more."
+)
+NO_COOKIE = (
+    "The browser sent no cookie with it. Allow cookies for this address, load the page again, and"
+    " send the form once more."
+)
+# The page that shows a problem to people, and its titles; others are those of HTTP.
+PAGE = "problem.html"
+TITLES = {
+    400: "This request cannot be answered",
+    403: "You may not do this",
+    404: "Page not found",
+    429: "Too many requests",
+    500: "Something failed here",
+    503: "Not available at the moment",
+}
 
 
 def problem_of(error: BaseException) -> Problem:
@@ -214,37 +235,71 @@ async def send_problem(send: Send, problem: Problem) -> None:
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Answer what Django rejects before a view is reached."""
-    return _respond_or_page(request, problem_of(exception), defaults.bad_request, exception)
+    return _respond_or_page(request, problem_of(exception))
 
 
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return _respond_or_page(request, problem_of(exception), defaults.permission_denied, exception)
+    return _respond_or_page(request, problem_of(exception))
 
 
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    return _respond_or_page(request, NOT_FOUND, defaults.page_not_found, exception or Http404())
+    return _respond_or_page(request, NOT_FOUND)
+
+
+def csrf_failed(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """Answer a form without the right token: it is old, or not from one of our pages."""
+    problem = Problem(
+        403, "csrf_failed", NO_COOKIE if reason == REASON_NO_CSRF_COOKIE else OLD_FORM
+    )
+    return _respond_or_page(request, problem, title="The form was not accepted")
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """Answer an exception outside API views; Django has logged it."""
     problem = problem_of(sys.exc_info()[1] or RuntimeError())
-    if problem.status in PASSING and not _is_api(request):
-        return page(problem)
-    return _respond_or_page(request, problem, defaults.server_error)
+    if _wants_json(request):
+        return respond(problem)
+    # Without the request: what it needs may be what failed.
+    return page(problem, retry=request.get_full_path() if request.method == "GET" else "")
 
 
-def _is_api(request: HttpRequest) -> bool:
-    return request.path_info.startswith("/api/")
+def _respond_or_page(request: HttpRequest, problem: Problem, **context: str) -> HttpResponse:
+    """Answer with the problem below /api/ and to scripts, and with a page elsewhere."""
+    if _wants_json(request):
+        return respond(problem)
+    return page(problem, request, back=_find_page_before(request), **context)
 
 
-def _respond_or_page(
-    request: HttpRequest, problem: Problem, render: Callable[..., HttpResponse], *error: Exception
-) -> HttpResponse:
-    """Answer with the problem below /api/, and with Django's own page elsewhere."""
-    return respond(problem) if _is_api(request) else render(request, *error)
+def _wants_json(request: HttpRequest) -> bool:
+    types = ["text/html", "application/json"]
+    is_api = request.path_info.startswith("/api/")
+    return is_api or request.get_preferred_type(types) == "application/json"
 
 
-def page(problem: Problem) -> HttpResponse:
-    """Return the problem as a page for people. It needs no database, nor anything of a request."""
-    text = render_to_string("problem.html", {"problem": problem, "title": problem.body["title"]})
+def _find_page_before(request: HttpRequest) -> str:
+    """Return the page of ours on which somebody followed a link or sent a form; empty if none."""
+    before = request.META.get("HTTP_REFERER", "")
+    with suppress(DisallowedHost):
+        is_ours = url_has_allowed_host_and_scheme(before, {request.get_host()})
+        if is_ours and before != request.build_absolute_uri():
+            return before
+    return ""
+
+
+def page(problem: Problem, request: HttpRequest | None = None, **context: str) -> HttpResponse:
+    """Return the problem as a page of the console, with ways back.
+
+    `context` may have a `title`, and the URLs `back` and `retry`. With the request of somebody who
+    is signed in, the page has the navigation; without a request it needs no database either.
+    """
+    context = {"title": TITLES.get(problem.status, problem.body["title"]), **context}
+    if request is not None and hasattr(request, "user"):
+        # Nobody knows who it is if the database does not say.
+        with suppress(*DATABASE_UNAVAILABLE):
+            frame = {**admin.site.each_context(request), **context, "problem": problem}
+            return _render(problem, render_to_string(PAGE, frame, request))
+    return _render(problem, render_to_string(PAGE, {**context, "problem": problem}))
+
+
+def _render(problem: Problem, text: str) -> HttpResponse:
     return HttpResponse(text, status=problem.status, headers=problem.headers)

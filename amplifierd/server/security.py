@@ -26,6 +26,11 @@ STRICT = [
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 ]
+# For the page of an error: it has the styles, the icon and the colour theme of the console.
+PAGE_POLICY = (
+    "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self';"
+    " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 # The header of answers that are only for their caller.
 PRIVATE = (b"cache-control", b"no-store")
 PUBLIC_PATHS = ("/static/",)
@@ -239,7 +244,7 @@ async def send_error(
     if not wants_page or scope["path"].startswith(FOR_PROGRAMS):
         return await send_problem(send, problem)
     answer = page(problem)
-    fields = {**answer.headers, "content-security-policy": "default-src 'none'; style-src 'self'"}
+    fields = {**answer.headers, "content-security-policy": PAGE_POLICY}
     pairs = [(name.lower().encode(), value.encode()) for name, value in fields.items()]
     await send({"type": "http.response.start", "status": problem.status, "headers": pairs})
     await send({"type": "http.response.body", "body": answer.content})

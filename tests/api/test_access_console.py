@@ -10,6 +10,7 @@ from axes.models import AccessAttempt
 from django.contrib import admin as console
 from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
 from django.contrib.auth.models import Permission, User
+from django.db import OperationalError
 from django.test import Client
 from django.urls import clear_script_prefix, set_script_prefix
 from django.utils import timezone
@@ -184,6 +185,64 @@ def test_no_password_is_kept_of_a_failure(root: User) -> None:
 def test_there_is_no_account_to_begin_with(catalogue: None) -> None:
     assert Profile.objects.exists()
     assert not User.objects.exists()
+
+
+@pytest.fixture
+def clerk(django_user_model: type[User], db: None) -> Client:
+    """A signed-in member of the staff without any permission."""
+    client = Client()
+    client.force_login(django_user_model.objects.create_user("clerk", is_staff=True))
+    return client
+
+
+def test_a_page_that_somebody_may_not_see_says_who_they_are(clerk: Client) -> None:
+    answer = clerk.get(
+        "/admin/sessions_app/session/", headers={"Referer": "http://testserver/admin/"}
+    )
+    assert answer.status_code == 403
+    text = answer.content.decode()
+    assert "You may not do this" in text
+    assert "<bdi>clerk</bdi>" in text
+    assert 'href="http://testserver/admin/">Back' in text
+    assert 'id="logout-form"' in text
+
+
+def test_a_page_that_is_not_there_has_the_navigation_of_those_who_are_signed_in(
+    admin: Client,
+) -> None:
+    signed_in = admin.get("/admin/nothing/")
+    assert signed_in.status_code == 404
+    assert 'aria-label="Console"' in signed_in.content.decode()
+    assert "default-src 'self'" in signed_in["Content-Security-Policy"]
+    stranger = Client().get("/nothing")
+    assert stranger.status_code == 404
+    assert 'aria-label="Console"' not in stranger.content.decode()
+    assert 'href="/admin/">To the console' in stranger.content.decode()
+
+
+def test_a_form_with_an_old_token_gets_a_page_that_says_what_to_do(root: User) -> None:
+    client = Client(enforce_csrf_checks=True)
+    assert "sent no cookie" in client.post(LOGIN).content.decode()
+    client.get(LOGIN)
+    answer = client.post(
+        LOGIN, {"username": "ada"}, headers={"Referer": f"http://testserver{LIST}"}
+    )
+    assert answer.status_code == 403
+    text = answer.content.decode()
+    assert "<h1>The form was not accepted</h1>" in text
+    assert f'href="http://testserver{LIST}">Back' in text
+    script = client.post(LOGIN, headers={"Accept": "application/json"})
+    assert (script.status_code, script.json()["code"]) == (403, "csrf_failed")
+
+
+def test_an_error_page_needs_no_database(admin: Client, monkeypatch: Any) -> None:
+    def fail(*_: Any) -> None:
+        raise OperationalError("the connection is closed")
+
+    monkeypatch.setattr("sessions_app.site.ConsoleSite.each_context", fail)
+    answer = admin.get("/nothing")
+    assert answer.status_code == 404
+    assert "Page not found" in answer.content.decode()
 
 
 @pytest.mark.parametrize("prefix", ["", "/amplifierd"])

@@ -5,6 +5,7 @@ from typing import Any
 import psycopg
 import psycopg_pool
 import pytest
+from django.contrib import admin
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.core.exceptions import ValidationError as ModelError
 from django.db import DataError, InterfaceError, OperationalError
@@ -66,6 +67,10 @@ def forbidden(request: HttpRequest) -> HttpResponse:
     raise PermissionDenied
 
 
+def failing(request: HttpRequest) -> HttpResponse:
+    raise KeyError("secret")
+
+
 def disconnected(request: HttpRequest) -> HttpResponse:
     raise OperationalError("the connection is closed")
 
@@ -76,11 +81,14 @@ VIEWS = {
     "unrenderable": unrenderable,
     "refused": refused,
     "forbidden": forbidden,
+    "failing": failing,
     "disconnected": disconnected,
 }
 urlpatterns = [
     *(path(f"api/{name}", view) for name, view in VIEWS.items()),
     *(path(f"pages/{name}", view) for name, view in VIEWS.items()),
+    # Pages of errors lead there.
+    path("admin/", admin.site.urls),
 ]
 handler400 = problems.bad_request
 handler403 = problems.permission_denied
@@ -246,13 +254,54 @@ def test_what_django_refuses_under_api_is_a_problem(
     assert answer["Content-Type"] == "application/problem+json"
 
 
-@pytest.mark.parametrize(
-    ("url", "status"),
-    [("/nothing", 404), ("/pages/refused", 400), ("/pages/forbidden", 403), ("/pages/broken", 500)],
-)
-def test_what_django_refuses_elsewhere_is_a_page(client: Client, url: str, status: int) -> None:
+PAGES = [
+    ("/nothing", 404, "Page not found"),
+    ("/pages/refused", 400, "This request cannot be answered"),
+    ("/pages/forbidden", 403, "You may not do this"),
+    ("/pages/failing", 500, "Something failed here"),
+    ("/pages/disconnected", 503, "Not available at the moment"),
+]
+
+
+@pytest.mark.parametrize(("url", "status", "title"), PAGES)
+def test_what_django_refuses_elsewhere_is_a_page_with_a_way_back(
+    client: Client, url: str, status: int, title: str
+) -> None:
     answer = client.get(url)
     assert answer.status_code == status
+    text = answer.content.decode()
+    assert f"<h1>{title}</h1>" in text
+    assert "sessions_app/admin.css" in text
+    assert 'href="/admin/">To the console' in text
+    assert ("Try again" in text) == (status >= 500)
+    assert "secret" not in text
+
+
+@pytest.mark.parametrize(("url", "status", "title"), PAGES)
+def test_scripts_get_problems_instead_of_pages(
+    client: Client, url: str, status: int, title: str
+) -> None:
+    answer = client.get(url, headers={"Accept": "application/json"})
+    assert (answer.status_code, answer["Content-Type"]) == (status, "application/problem+json")
+    assert answer.json()["status"] == status
+
+
+@pytest.mark.parametrize(
+    ("before", "is_shown"),
+    [
+        ("http://testserver/admin/", True),
+        ("http://testserver/nothing", False),
+        ("http://elsewhere.example/", False),
+        ("javascript:alert(1)", False),
+        ("", False),
+    ],
+)
+def test_a_page_leads_back_to_where_somebody_came_from_here(
+    client: Client, before: str, is_shown: bool
+) -> None:
+    text = client.get("/nothing", headers={"Referer": before}).content.decode()
+    assert (f'href="{before}">Back' in text) == is_shown
+    assert (">Back<" in text) == is_shown
 
 
 def test_absent_database_is_no_bug_in_the_log(caplog: pytest.LogCaptureFixture) -> None:

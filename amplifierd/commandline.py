@@ -15,6 +15,8 @@ from amplifierd.common.program import command, env_file
 LONG_RUNNING = {"serve", "run_web", "run_worker"}
 # They call a daemon, and need neither the settings nor the database.
 TERMINAL = {"approvals", "chat", "sessions"}
+# It needs the settings, and neither apps nor database.
+CONSOLE_LINK = ["console_link"]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -53,26 +55,50 @@ def run_terminal(argv: Sequence[str]) -> int:
 
 
 def run(argv: Sequence[str]) -> None:
-    """Run a management command, with the embedded PostgreSQL if no DATABASE_URL is set."""
-    from django.core.exceptions import ImproperlyConfigured
+    """Run a management command; if it fails as `explain` knows, exit with the reason."""
+    try:
+        if list(argv[1:]) == CONSOLE_LINK:
+            # Without Django's apps and the database, which take seconds.
+            from amplifierd.auth import links
+
+            try:
+                links.print_link()
+            except links.InvalidLink as error:
+                sys.exit(str(error))
+        else:
+            execute(argv)
+    except Exception as error:
+        reason = "" if "--traceback" in argv else explain(error)
+        if not reason:
+            raise
+        sys.exit(reason)
+
+
+def execute(argv: Sequence[str]) -> None:
+    """Run a command of Django, with the embedded PostgreSQL if no DATABASE_URL is set."""
     from django.core.management import execute_from_command_line
 
-    from amplifierd.common import errors
     from amplifierd.postgres import serving
 
     if not LONG_RUNNING.intersection(argv[1:2]):
         # The message with which the command ends has what the pool would warn of.
         logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
-    try:
-        with serving(argv):
-            execute_from_command_line(list(argv))
-    except (ImproperlyConfigured, OSError, *errors.DATABASE_UNAVAILABLE) as error:
-        if "--traceback" in argv or (isinstance(error, OSError) and not error.filename):
-            raise
-        if isinstance(error, ImproperlyConfigured):
-            reason = f"The settings cannot be used. {str(error).strip().partition(chr(10))[0]}"
-        elif isinstance(error, OSError):
-            reason = f"{error.filename} cannot be used: {error.strerror}. Is AMPLIFIERD_HOME yours?"
-        else:
-            reason = f"The database {errors.describe(error)}. `{command('doctor')}` says why."
-        sys.exit(reason)
+    with serving(argv):
+        execute_from_command_line(list(argv))
+
+
+def explain(error: Exception) -> str:
+    """Return why the settings, a file or the database ended a command; empty for other errors."""
+    from django.core.exceptions import ImproperlyConfigured
+
+    from amplifierd.common import errors
+
+    if isinstance(error, ImproperlyConfigured):
+        return f"The settings cannot be used. {str(error).strip().partition(chr(10))[0]}"
+    if isinstance(error, OSError):
+        if not error.filename:
+            return ""
+        return f"{error.filename} cannot be used: {error.strerror}. Is AMPLIFIERD_HOME yours?"
+    if isinstance(error, errors.DATABASE_UNAVAILABLE):
+        return f"The database {errors.describe(error)}. `{command('doctor')}` says why."
+    return ""

@@ -11,7 +11,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.generic import RedirectView
 
 from amplifierd import views
-from amplifierd.auth.signin import sign_in
+from amplifierd.auth.signin import ask_for_link, log_in, sign_in
 from amplifierd.common import problems
 
 
@@ -35,6 +35,9 @@ urlpatterns = [
     re_path(r"^api/", csrf_exempt(problems.not_found)),
     path("favicon.ico", RedirectView.as_view(url=static("sessions_app/favicon.svg"))),
     re_path(r"^admin(?:/.*)?(?<!/)$", add_slash),
+    # Before the admin's own, which knows nothing of links.
+    path("admin/login/", log_in),
+    path("admin/sign-in/", ask_for_link, name="ask-for-link"),
     path("admin/sign-in/<str:token>/", sign_in, name="sign-in"),
     path("admin/", admin.site.urls),
 ]

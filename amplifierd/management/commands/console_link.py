@@ -1,12 +1,14 @@
-"""`manage.py console_link`: a link that signs in to the console."""
+"""`manage.py console_link`: a link that signs in to the console.
+
+The command line calls `print_link` itself if there are no options, because Django's apps take long
+to load; this is for `help`, and for programs.
+"""
 
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from amplifierd.auth import signin
-from amplifierd.supervisor import instance
+from amplifierd.auth import links
 
 
 class Command(BaseCommand):
@@ -15,14 +17,6 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            link = signin.make_link(instance.noted_url(settings.HOME) or own_url())
-        except signin.InvalidLink as error:
+            links.print_link()
+        except links.InvalidLink as error:
             raise CommandError(str(error)) from None
-        self.stdout.write(link)
-
-
-def own_url() -> str:
-    """Return the URL of the settings, for a daemon that was not started by `serve`."""
-    scheme = "https" if settings.TLS_CERT else "http"
-    host = f"[{settings.HOST}]" if ":" in settings.HOST else settings.HOST
-    return f"{scheme}://{host}:{settings.PORT}"

@@ -15,7 +15,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 
 from amplifierd import __version__, commandline
-from amplifierd.auth import exposure, signin
+from amplifierd.auth import exposure, links
 from amplifierd.auth.exposure import add_proxy_option
 from amplifierd.common import errors
 from amplifierd.common.migrations import is_migrated
@@ -140,7 +140,7 @@ class Command(BaseCommand):
     def invite(self, url: str) -> None:
         """Print how to sign in to the console: with a link, if only this machine can reach it."""
         if not settings.PUBLIC:
-            self.say(f"  Sign in    {signin.make_link(url)}")
+            self.say(f"  Sign in    {links.make_link(url)}")
             self.say(
                 f"             once, within 15 minutes; `{command('console_link')}` makes another"
             )

@@ -66,6 +66,10 @@ class UnreachableError(ApiError):
     """Nothing answers, or the connection is lost; the message says what to do."""
 
 
+# What a daemon answers for a path that is none of its API: the URL has a wrong one.
+NO_PAGE = "There is nothing at this URL."
+
+
 class StreamEvent(NamedTuple):
     """An event of a session's journal; or LOST, BACK or RESET, without a number."""
 
@@ -229,6 +233,8 @@ class Client:
         try:
             problem = answer.json()
             detail, errors = problem["detail"], problem.get("errors") or []
+            if detail == NO_PAGE:
+                raise ValueError(detail)
         except (ValueError, LookupError, TypeError):
             return ApiError(
                 f"{daemon.url} answers, but not as the API of a daemon does (status {status}). "

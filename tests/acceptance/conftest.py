@@ -6,6 +6,14 @@ from pathlib import Path
 import pytest
 
 from tests.harness.daemon import Daemon, daemon
+from tests.harness.sse import Watcher
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_watchers() -> Iterator[None]:
+    """Leave no thread behind that calls a daemon which has gone."""
+    yield
+    Watcher.stop_all()
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,9 @@
 import json
 import threading
 import time
+import weakref
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import httpx
 
@@ -80,6 +81,10 @@ class Watcher:
     Every numbered frame must follow the one before it; the first that does not is a finding.
     """
 
+    # Those that may still follow: at the end of a module `stop_all` ends them, so that none calls
+    # the port of a daemon that has gone, which may be another server's by then.
+    _left: ClassVar[weakref.WeakSet["Watcher"]] = weakref.WeakSet()
+
     def __init__(self, url: str, session_id: str, after: int) -> None:
         self.url = f"{url}/api/v1/sessions/{session_id}/stream"
         self.after = after
@@ -91,7 +96,16 @@ class Watcher:
         self._cut = threading.Event()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._left.add(self)
         self._thread.start()
+
+    @classmethod
+    def stop_all(cls) -> None:
+        """End those that follow a daemon that has gone."""
+        for each in [*cls._left]:
+            each._stopped.set()
+            each._cut.set()
+            each._thread.join(5)
 
     @property
     def cursor(self) -> int:

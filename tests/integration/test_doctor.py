@@ -242,7 +242,10 @@ def test_variables_that_are_not_set_are_named(
     monkeypatch.setenv("A_HOST", "https://a-value.example")
     finding = only(machine.variables())
     assert finding.level is Level.WARNING
-    assert finding.says == "OPENAI_API_KEY is not set; needed by foundation/test"
+    assert finding.says == (
+        "OPENAI_API_KEY is not set; needed by developer-expertise/dev, developer-expertise/full, "
+        "foundation/test"
+    )
 
 
 def test_a_variable_that_the_active_profile_needs_is_an_error(

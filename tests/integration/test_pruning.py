@@ -118,6 +118,7 @@ def test_one_process_prunes_at_a_time(db: None) -> None:
     with psycopg.connect(**parameters("test")) as other:
         other.execute("SELECT pg_advisory_lock(%s)", [pruning.LOCK])
         assert pruning.prune() == {}
+        other.execute("SELECT pg_advisory_unlock(%s)", [pruning.LOCK])
     assert pruning.prune() == {"sessions_app_process": 1}
 
 

@@ -112,11 +112,13 @@ def test_two_owners_work_side_by_side_and_see_nothing_of_one_another(public: Dae
     sessions = {}
     for owner in ("alice", "bob"):
         headers = bearer(public.keys[owner])
-        body = {"profile_name": "foundation/test"}
+        body = {"profile_name": "foundation/test", "amplified_dir": "."}
         refused = public.api.post("/sessions/", json=body, headers=headers)
         assert (refused.status_code, "amplified_dir" in refused.json()["detail"]) == (403, True)
-        body["amplified_dir"] = owner
+        # A client that names no directory works in the only one that its owner has.
+        del body["amplified_dir"]
         created = public.api.post("/sessions/", json=body, headers=headers)
+        assert created.json()["amplifiedDir"] == owner
         sessions[owner] = created.json()["sessionId"]
         path = f"/sessions/{sessions[owner]}"
         assert public.api.post(f"{path}/start", headers=headers).status_code == 204

@@ -58,11 +58,6 @@ class Reach:
         """Whether everything below may be read and written, so that programs may run there."""
         return min([self.access, *self.below.values()]) == Access.WRITE
 
-    @property
-    def is_writable(self) -> bool:
-        """Whether anything below may be written."""
-        return max([self.access, *self.below.values()]) == Access.WRITE
-
     def at(self, parts: Sequence[str]) -> Access:
         """Return what is allowed at a path below the directory: the nearest rule counts."""
         folded = fold(parts) if self.below else ()

@@ -17,9 +17,9 @@ import psycopg
 import pytest
 
 from tests.harness import plain
-from tests.harness.daemon import ROOT, Daemon, daemon
+from tests.harness.daemon import ROOT, Daemon
 from tests.harness.sse import Frame, frames
-from tests.harness.standby import Pair, Proxy, proxied
+from tests.harness.standby import Pair, Proxy, served_pair
 from tests.harness.waiting import until
 
 pytestmark = pytest.mark.acceptance
@@ -97,16 +97,8 @@ class Reader:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    pair = Pair(tmp_path)
-    settings = {"AMPLIFIERD_WEB": "1", "AMPLIFIERD_KEEPALIVE": "1", "AMPLIFIERD_LEASE": "15"}
-    try:
-        with (
-            proxied(pair) as proxy,
-            daemon(tmp_path / "home", DATABASE_URL=proxy.url, **settings) as own,
-        ):
-            yield Site(pair, proxy, own)
-    finally:
-        pair.close()
+    with served_pair(tmp_path, AMPLIFIERD_WEB="1") as parts:
+        yield Site(*parts)
 
 
 def refusal(answer: httpx.Response) -> tuple[int, Any]:

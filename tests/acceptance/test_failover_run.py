@@ -19,8 +19,8 @@ from sessions_app.services.epoch import EPOCH_HEADER
 from tests.acceptance.people import RESET, Person, crowd, outcomes
 from tests.acceptance.trouble import checked
 from tests.harness import plain
-from tests.harness.daemon import Daemon, daemon
-from tests.harness.standby import Pair, Proxy, proxied
+from tests.harness.daemon import Daemon
+from tests.harness.standby import Pair, Proxy, served_pair
 from tests.harness.waiting import until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.long, pytest.mark.alone]
@@ -104,16 +104,8 @@ class Stage:
 
 @contextmanager
 def stage(folder: Path, synchronous: bool) -> Iterator[Stage]:
-    pair = Pair(folder, synchronous)
-    settings = {"AMPLIFIERD_KEEPALIVE": "1", "AMPLIFIERD_LEASE": "15", "AMPLIFIERD_WORKERS": "2"}
-    try:
-        with (
-            proxied(pair) as proxy,
-            daemon(folder / "home", DATABASE_URL=proxy.url, **settings) as own,
-        ):
-            yield Stage(pair, proxy, own)
-    finally:
-        pair.close()
+    with served_pair(folder, synchronous, AMPLIFIERD_WORKERS="2") as parts:
+        yield Stage(*parts)
 
 
 def test_with_a_synchronous_standby_nothing_acknowledged_is_lost(tmp_path: Path) -> None:

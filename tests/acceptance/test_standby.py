@@ -17,7 +17,7 @@ import pytest
 from tests.harness import plain
 from tests.harness.daemon import ROOT, Daemon, daemon
 from tests.harness.sse import Watcher
-from tests.harness.standby import HOST, NAME, Pair, Proxy, proxied
+from tests.harness.standby import HOST, NAME, Pair, Proxy, served_pair
 from tests.harness.waiting import until
 
 pytestmark = pytest.mark.acceptance
@@ -42,19 +42,9 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    folder = tmp_path_factory.mktemp("standby")
-    pair = Pair(folder)
-    settings = {"AMPLIFIERD_STATEMENT_TIMEOUT": str(LIMIT), "AMPLIFIERD_KEEPALIVE": "1"}
-    try:
-        with (
-            proxied(pair) as proxy,
-            daemon(
-                folder / "home", DATABASE_URL=proxy.url, AMPLIFIERD_LEASE="15", **settings
-            ) as own,
-        ):
-            yield Site(pair, proxy, own)
-    finally:
-        pair.close()
+    settings = {"AMPLIFIERD_STATEMENT_TIMEOUT": str(LIMIT)}
+    with served_pair(tmp_path_factory.mktemp("standby"), **settings) as parts:
+        yield Site(*parts)
 
 
 def begin(site: Site) -> tuple[str, Watcher]:

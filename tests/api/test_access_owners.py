@@ -14,16 +14,6 @@ OF_A_SESSION = [endpoint for endpoint in endpoints() if "<session_id>" in endpoi
 
 
 @pytest.fixture
-def alice(api: Api) -> Caller:
-    return Caller(api, "alice")
-
-
-@pytest.fixture
-def bob(api: Api) -> Caller:
-    return Caller(api, "bob")
-
-
-@pytest.fixture
 def root(api: Api) -> Caller:
     return Caller(api, "root", scope="admin")
 

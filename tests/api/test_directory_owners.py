@@ -40,16 +40,6 @@ def admin(api: Api) -> Caller:
     return Caller(api, "root", "admin")
 
 
-@pytest.fixture
-def alice(api: Api) -> Caller:
-    return Caller(api, "alice")
-
-
-@pytest.fixture
-def bob(api: Api) -> Caller:
-    return Caller(api, "bob")
-
-
 def own(path: str, owner: str | None, **shares: str) -> AmplifiedDirectory:
     """Amplify a directory for an owner, and put a file into it."""
     found = directories.amplify(path, owner=owner, shares=shares, sees=Everyone())

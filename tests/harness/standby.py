@@ -21,7 +21,7 @@ import psycopg
 from amplifierd.postgres.data_folder import NAME, Layout
 from amplifierd.postgres.programs import account_for, find_programs, make_reachable
 from tests.harness.cluster import copy_cluster
-from tests.harness.daemon import free_port
+from tests.harness.daemon import Daemon, daemon, free_port
 from tests.harness.waiting import until
 
 Result = TypeVar("Result")
@@ -293,10 +293,15 @@ class Proxy:
 
 
 @contextlib.contextmanager
-def proxied(pair: Pair) -> Iterator[Proxy]:
-    """A proxy in front of the primary while the block runs."""
-    proxy = Proxy(pair.primary.port)
+def served_pair(
+    folder: Path, synchronous: bool = False, **settings: str
+) -> Iterator[tuple[Pair, Proxy, Daemon]]:
+    """A pair, a proxy in front of its primary, and a daemon that reaches it through the proxy."""
+    pair = Pair(folder, synchronous)
     try:
-        yield proxy
+        with contextlib.closing(Proxy(pair.primary.port)) as proxy:
+            settings = {"DATABASE_URL": proxy.url, "AMPLIFIERD_LEASE": "15", **settings}
+            with daemon(folder / "home", AMPLIFIERD_KEEPALIVE="1", **settings) as own:
+                yield pair, proxy, own
     finally:
-        proxy.close()
+        pair.close()
